@@ -1,0 +1,322 @@
+"""What a plugin promises and what it is given. Standard library only: importing this costs nothing.
+
+A plugin has two halves. Its **declaration** is data (one of the three classes below) and names its
+**module**, where the method and its heavy imports live. The module has no base class to derive from; it
+offers the functions of :class:`GeneratorModule`, :class:`SegmenterModule` or :class:`MetricModule`.
+
+Arrays everywhere: an *image* is ``uint8 (contrast, y, x)`` in 0..255, *labels* are ``uint8 (y, x)`` holding
+label values (BraTS: 0 background, 1 necrotic core, 2 oedema, 4 enhancing tumour).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    UInt8Array = NDArray[np.uint8]
+
+#: Version of everything in this module, of ``job.json`` and of ``result.json``. A host refuses a newer one.
+CONTRACT_VERSION = 1
+
+Kind = Literal["generator", "segmenter", "metric"]
+
+#: What a role of a metric refers to. Slices come as :class:`Samples`, volumes as :class:`Volumes`.
+SLICE_ROLES = frozenset({"real", "synthetic", "train", "holdout"})
+VOLUME_ROLES = frozenset({"reference", "prediction"})
+
+# ---------------------------------------------------------------------------------------------- parameters
+
+
+def param(
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: Sequence[Any] | None = None,
+    unit: str = "",
+) -> Any:
+    """A field of a parameter dataclass: default, what it means, what it may be.
+
+    >>> @dataclass(frozen=True)
+    ... class Params:
+    ...     kimg: float = param(200.0, "length of training in thousands of images shown", minimum=0)
+    """
+    return field(
+        default=default,
+        metadata={"help": help, "minimum": minimum, "maximum": maximum, "choices": choices, "unit": unit},
+    )
+
+
+@dataclass(frozen=True)
+class NoParams:
+    """For a plugin without parameters."""
+
+
+# -------------------------------------------------------------------------------------------- declarations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Citation:
+    """Whom to cite. ``doi`` without a resolver in front of it; ``url`` where there is no DOI."""
+
+    text: str
+    doi: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What synthkit knows of a plugin without importing its method.
+
+    Attributes
+    ----------
+    name : the noun on the command line: lower-case letters, digits and hyphens.
+    summary : one line for ``synthkit plugins``.
+    module : import path of the method, ``"synthkit_stylegan2.model"``.
+    distribution : the installed distribution that brings it, ``"synthkit-stylegan2"``.
+    params : a frozen dataclass, one for all verbs; every field has a default and is made by :func:`param`.
+    licence : SPDX identifier of the method's code.
+    citations : the papers behind the method.
+    gpu : "required", "optional" or "none".
+    reproducible : "bitwise" if the same job on the same kind of machine gives the same bytes, else "tolerance".
+    dockerfile : file name inside the package that ``module`` belongs to.
+    contract : version of this contract that the plugin was written for.
+    """
+
+    kind: ClassVar[Kind]
+
+    name: str
+    summary: str
+    module: str
+    distribution: str
+    params: type = NoParams
+    licence: str = ""
+    citations: tuple[Citation, ...] = ()
+    gpu: Literal["required", "optional", "none"] = "optional"
+    reproducible: Literal["bitwise", "tolerance"] = "tolerance"
+    dockerfile: str = "Dockerfile"
+    contract: int = CONTRACT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form: label of the container image, and ``plugins --json``."""
+        data: dict[str, Any] = {"kind": self.kind}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if item.name == "params":
+                value = describe_params(value)
+            elif item.name == "citations":
+                value = [dataclasses.asdict(citation) for citation in value]
+            elif item.name == "scores":
+                value = [dataclasses.asdict(score) for score in value]
+            data[item.name] = list(value) if isinstance(value, tuple) else value
+        return data
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorDeclaration(Declaration):
+    """A generator learns the joint distribution of image and labels, then draws from it.
+
+    ``minimum_size`` and ``maximum_size`` bound the side of its square images in pixels; sizes are powers of two.
+    """
+
+    kind: ClassVar[Kind] = "generator"
+    minimum_size: int = 32
+    maximum_size: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterDeclaration(Declaration):
+    """A segmenter learns labels from images. ``size_multiple``: its image sides are multiples of this (pixels)."""
+
+    kind: ClassVar[Kind] = "segmenter"
+    size_multiple: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreDefinition:
+    """What a number means. ``better`` is the direction; "neither" for counts and descriptions."""
+
+    name: str
+    summary: str
+    better: Literal["higher", "lower", "neither"]
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricDeclaration(Declaration):
+    """A metric compares datasets in the roles it names; the roles decide which verb offers it.
+
+    Metrics that share a module share one parameter class and are computed in one call.
+    """
+
+    kind: ClassVar[Kind] = "metric"
+    roles: tuple[str, ...]
+    optional_roles: tuple[str, ...] = ()
+    scores: tuple[ScoreDefinition, ...] = ()
+
+
+def describe_params(params: type) -> list[dict[str, Any]]:
+    """Name, type, default, help and bounds of each field of a parameter class, as JSON-ready dictionaries."""
+    return [
+        {
+            "name": item.name,
+            "type": item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type)),
+            "default": list(item.default) if isinstance(item.default, tuple) else item.default,
+            **{key: list(v) if isinstance(v, (tuple, list)) else v for key, v in item.metadata.items() if v not in (None, "")},
+        }
+        for item in dataclasses.fields(params)
+    ]
+
+
+# ------------------------------------------------------------------------------------- what a module is given
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of a dataset's table: an image with its labels, and where it comes from.
+
+    Attributes
+    ----------
+    id : unique in its dataset.
+    split : "train" or "holdout" for real samples, "synthetic" for the others.
+    subject, slice : the real subject and its axial slice index (0-based); None for synthetic samples.
+    seed : the seed of a synthetic sample, where known.
+    digest : sha256 (hex, 32 characters) of the image and label bytes.
+    """
+
+    id: str
+    split: str
+    subject: str | None
+    slice: int | None
+    seed: int | None
+    digest: str
+
+
+class Samples(Protocol):
+    """A dataset, or a part of one, as a method sees it: a table and random reads. Nothing is held in memory."""
+
+    @property
+    def contrasts(self) -> tuple[str, ...]: ...
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """All label values, background 0 first."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(y, x) in pixels."""
+        ...
+
+    @property
+    def samples(self) -> Sequence[Sample]: ...
+    @property
+    def digest(self) -> str:
+        """sha256 of the content, independent of how it is stored."""
+        ...
+
+    def __len__(self) -> int: ...
+    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
+        """Images ``(n, contrast, y, x)`` and labels ``(n, y, x)`` of these rows, in this order; rows may repeat."""
+        ...
+
+    def batches(self, batch_size: int) -> Iterator[tuple[UInt8Array, UInt8Array]]:
+        """All rows in order, ``batch_size`` at a time."""
+        ...
+
+
+class Volumes(Protocol):
+    """Label volumes of subjects, one at a time."""
+
+    @property
+    def subjects(self) -> Sequence[str]: ...
+    def labels(self, subject: str) -> tuple[UInt8Array, tuple[float, float, float]]:
+        """Labels ``(x, y, z)`` with BraTS values 0, 1, 2, 4, and the voxel spacing in mm along each axis."""
+        ...
+
+
+# ------------------------------------------------------------------------------------- what a metric returns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number, with what is needed to believe it.
+
+    Attributes
+    ----------
+    name : name of its :class:`ScoreDefinition`.
+    value : the number; None where it is undefined (``note`` says why).
+    of : what it is a number of, ``{"subject": "BraTS20_Training_002", "region": "WT"}``; empty for the whole dataset.
+    low, high : bounds of the 95 % interval, where there is one.
+    n : what it was computed from, in independent units (subjects rather than slices).
+    note : the convention or exception that applied.
+    """
+
+    name: str
+    value: float | None
+    of: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        data: dict[str, Any] = {"name": self.name, "value": self.value, "of": dict(self.of)}
+        for key in ("low", "high", "n"):
+            if getattr(self, key) is not None:
+                data[key] = getattr(self, key)
+        return {**data, "note": self.note} if self.note else data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a table too long for the result; synthkit writes it to ``outputs/<table>.csv`` as it comes."""
+
+    table: str
+    values: Mapping[str, str | int | float | bool | None]
+
+
+# --------------------------------------------------------------------------------------------- the modules
+
+
+class GeneratorModule(Protocol):
+    """The method of a generator."""
+
+    def train(self, data: Samples, checkpoint: Path, params: Any) -> None:
+        """Train on all of ``data`` and leave the result in the existing folder ``checkpoint`` (safetensors, JSON).
+
+        The folder may hold an unfinished training of the same job; a method that can resumes from it.
+        """
+        ...
+
+    def generate(self, checkpoint: Path, seeds: Iterable[int], params: Any) -> Iterator[tuple[UInt8Array, UInt8Array]]:
+        """One ``(image, labels)`` a seed, in order. A sample depends on its seed alone, not on its neighbours."""
+        ...
+
+
+class SegmenterModule(Protocol):
+    """The method of a segmenter."""
+
+    def train(self, data: Samples, checkpoint: Path, params: Any) -> None:
+        """As for a generator. ``data`` may be several datasets joined; contrasts and size are the same in all."""
+        ...
+
+    def segment(self, checkpoint: Path, images: Iterable[UInt8Array], params: Any) -> Iterator[UInt8Array]:
+        """Labels ``(y, x)`` for each image ``(contrast, y, x)``, in order and as many as there are images."""
+        ...
+
+
+class MetricModule(Protocol):
+    """The method of one or several metrics."""
+
+    def score(self, *, metrics: Sequence[str], params: Any, **datasets: Any) -> Iterator[Score | Row]:
+        """Scores of the metrics asked for; ``datasets`` has a :class:`Samples` or :class:`Volumes` for each role."""
+        ...

@@ -1,0 +1,142 @@
+"""Errors that a user sees: each has its own class, its own exit code and says what to do next.
+
+Every error carries three sentences: *what* happened, *why*, and what to *try*. The command line prints
+them in that order and exits with the class's ``exit_code``. Anything else that escapes is a bug of
+synthkit and exits with 1.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the ``synthkit`` command. They are part of the public interface."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    INVALID_DATA = 3
+    PLUGIN = 4
+    BACKEND_UNAVAILABLE = 5
+    CONTAINER_FAILED = 6
+    OUT_OF_MEMORY = 7
+    TIMEOUT = 8
+    GPU_UNAVAILABLE = 9
+    GATE_FAILED = 10
+    NOT_WRITABLE = 11
+    INTERRUPTED = 130
+
+
+class SynthkitError(Exception):
+    """Base of all errors that synthkit reports to its user.
+
+    Parameters
+    ----------
+    what : one sentence, what happened.
+    why : one sentence, the cause as far as it is known.
+    fix : one sentence, what to try next.
+    details : further lines (one bad subject each, say), printed below the sentences.
+    """
+
+    exit_code: ExitCode = ExitCode.BUG
+
+    def __init__(self, what: str, why: str = "", fix: str = "", details: tuple[str, ...] | list[str] = ()) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.fix = fix
+        self.details = tuple(details)
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.what, self.why, self.fix) if part)
+
+    def to_dict(self) -> dict[str, object]:
+        """The error as it is written into ``result.json`` and printed by ``--json``."""
+        return {
+            "type": type(self).__name__,
+            "exit_code": int(self.exit_code),
+            "what": self.what,
+            "why": self.why,
+            "fix": self.fix,
+            "details": list(self.details),
+        }
+
+
+class UsageError(SynthkitError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DataError(SynthkitError):
+    """An input (subject, dataset, checkpoint, PNG folder) is missing, corrupt or does not fit."""
+
+    exit_code = ExitCode.INVALID_DATA
+
+
+class PluginError(SynthkitError):
+    """A plugin is unknown, broken, or its method failed."""
+
+    exit_code = ExitCode.PLUGIN
+
+
+class BackendUnavailableError(SynthkitError):
+    """The backend asked for (an engine, a container image) cannot be used here."""
+
+    exit_code = ExitCode.BACKEND_UNAVAILABLE
+
+
+class ContainerFailedError(SynthkitError):
+    """A container or process ended without leaving a result."""
+
+    exit_code = ExitCode.CONTAINER_FAILED
+
+
+class OutOfMemoryError(SynthkitError):
+    """A run was killed, or gave up, for want of memory (host or GPU)."""
+
+    exit_code = ExitCode.OUT_OF_MEMORY
+
+
+class RunTimeoutError(SynthkitError):
+    """A run outlasted its time limit."""
+
+    exit_code = ExitCode.TIMEOUT
+
+
+class GpuUnavailableError(SynthkitError):
+    """A GPU was asked for and cannot be given."""
+
+    exit_code = ExitCode.GPU_UNAVAILABLE
+
+
+class GateFailedError(SynthkitError):
+    """The work was done and its result fails the gate (audit verdict, verify)."""
+
+    exit_code = ExitCode.GATE_FAILED
+
+
+class NotWritableError(SynthkitError):
+    """The disk is full, or an output folder cannot be written."""
+
+    exit_code = ExitCode.NOT_WRITABLE
+
+
+class InterruptedRunError(SynthkitError):
+    """The user interrupted the command."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+def error_from_dict(data: dict[str, object]) -> SynthkitError:
+    """Rebuild an error from ``result.json``, so that it exits with the same code wherever the run ran."""
+    classes = {cls.__name__: cls for cls in SynthkitError.__subclasses__()}
+    cls = classes.get(str(data.get("type")), SynthkitError)
+    details = data.get("details")
+    return cls(
+        str(data.get("what", "")),
+        str(data.get("why", "")),
+        str(data.get("fix", "")),
+        [str(line) for line in details] if isinstance(details, list) else [],
+    )
