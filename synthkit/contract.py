@@ -171,7 +171,11 @@ def describe_params(params: type) -> list[dict[str, Any]]:
             "name": item.name,
             "type": item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type)),
             "default": list(item.default) if isinstance(item.default, tuple) else item.default,
-            **{key: list(v) if isinstance(v, (tuple, list)) else v for key, v in item.metadata.items() if v not in (None, "")},
+            **{
+                key: list(v) if isinstance(v, (tuple, list)) else v
+                for key, v in item.metadata.items()
+                if v not in (None, "")
+            },
         }
         for item in dataclasses.fields(params)
     ]

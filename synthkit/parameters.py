@@ -1,0 +1,142 @@
+"""From ``-p name=value``, TOML or JSON to the frozen parameter dataclass of a declaration, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from synthkit.contract import Declaration
+from synthkit.errors import UsageError
+
+_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+
+
+def make_params(declaration: Declaration, given: Mapping[str, Any]) -> Any:
+    """The parameter object of ``declaration`` with ``given`` over its defaults.
+
+    Values may be of the field's type or strings of the command line. Raises :class:`UsageError` for an unknown
+    name, a wrong type or a value out of bounds.
+    """
+    fields = {item.name: item for item in dataclasses.fields(declaration.params)}
+    hints = typing.get_type_hints(declaration.params)
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, n=1)
+            raise UsageError(
+                f"{declaration.name} has no parameter {name!r}.",
+                f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(fields) or 'none'}.",
+                f"See `synthkit plugins show {declaration.name}`.",
+            )
+        try:
+            values[name] = _convert(value, hints[name])
+        except (ValueError, TypeError) as error:
+            raise UsageError(
+                f"{name}={value!r} does not suit {declaration.name}.",
+                f"{error}.",
+                f"See `synthkit plugins show {declaration.name}`.",
+            ) from error
+        _check_bounds(declaration.name, name, values[name], fields[name].metadata)
+    try:
+        return declaration.params(**values)
+    except (ValueError, TypeError) as error:  # what the class itself checks in __post_init__
+        raise UsageError(
+            f"The parameters of {declaration.name} do not fit together.",
+            f"{error}.",
+            f"See `synthkit plugins show {declaration.name}`.",
+        ) from error
+
+
+def parse_assignments(assignments: Iterable[str], file: Path | None = None) -> dict[str, Any]:
+    """``["kimg=200", "gamma=8"]``, over the top-level keys of a TOML file if one is given."""
+    given: dict[str, Any] = {}
+    if file is not None:
+        try:
+            given.update(tomllib.loads(file.read_text(encoding="utf-8")))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(
+                f"The parameter file {file} cannot be read.", f"{error}.", "It is TOML: name = value."
+            ) from error
+    for assignment in assignments:
+        name, separator, value = assignment.partition("=")
+        if not separator or not name.strip():
+            raise UsageError(f"-p {assignment} is not name=value.", fix="Write it like -p kimg=200.")
+        given[name.strip().replace("-", "_")] = value.strip()
+    return given
+
+
+def params_to_dict(params: Any) -> dict[str, Any]:
+    """JSON form of a parameter object."""
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(params).items()}
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "")):
+            return None
+        return _convert(value, next(a for a in arguments if a is not type(None)))
+    if origin is typing.Literal:
+        for choice in arguments:
+            if value == choice or str(choice) == value:
+                return choice
+        raise ValueError(f"must be one of {', '.join(map(str, arguments))}")
+    if origin is tuple:
+        items = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else list(value)
+        return tuple(_convert(item.strip() if isinstance(item, str) else item, arguments[0]) for item in items)
+    if hint is bool:
+        return _to_bool(value)
+    if hint is int:
+        return _to_int(value)
+    if hint is float:
+        if isinstance(value, bool):
+            raise ValueError("must be a number")
+        return float(value)
+    if hint is str:
+        if not isinstance(value, str):
+            raise ValueError("must be text")
+        return value
+    raise TypeError(f"parameters of type {hint} are not supported")
+
+
+def _to_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
+        return value.lower() in _TRUE
+    raise ValueError("must be true or false")
+
+
+def _to_int(value: Any) -> int:
+    if isinstance(value, bool):
+        raise ValueError("must be a whole number")
+    number = float(value)
+    if number != int(number):
+        raise ValueError("must be a whole number")
+    return int(number) if not isinstance(value, str) or any(c in value for c in ".eE") else int(value)
+
+
+def _check_bounds(plugin: str, name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    low, high, choices = metadata.get("minimum"), metadata.get("maximum"), metadata.get("choices")
+    problem = ""
+    for item in value if isinstance(value, tuple) else (value,):
+        if item is None:
+            continue
+        if isinstance(item, float) and item != item:
+            problem = "must be a number"
+        elif low is not None and item < low:
+            problem = f"must be at least {low}"
+        elif high is not None and item > high:
+            problem = f"must be at most {high}"
+        elif choices is not None and item not in choices:
+            problem = f"must be one of {', '.join(map(str, choices))}"
+    if problem:
+        raise UsageError(
+            f"{name}={value} does not suit {plugin}.", f"It {problem}.", f"See `synthkit plugins show {plugin}`."
+        )
