@@ -1,0 +1,185 @@
+"""Runs on this machine without isolation: in a fresh process, or in this one."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+
+from synthkit.backends import EventFollower, OnEvent, finish, log_tail, prepare_attempt
+from synthkit.contract import Declaration
+from synthkit.errors import (
+    ContainerFailedError,
+    GpuUnavailableError,
+    InterruptedRunError,
+    OutOfMemoryError,
+    RunTimeoutError,
+    SynthkitError,
+    UsageError,
+)
+from synthkit.runs import LOG, Job, Run
+
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 20.0
+
+#: What a container guarantees and a plain process does not, in the words of ``result.json``.
+NOT_ISOLATED: dict[str, Any] = {
+    "network": "host",
+    "root_filesystem": "writable",
+    "inputs": "not protected",
+    "capabilities": "those of the caller",
+    "no_new_privileges": False,
+    "memory_limit_bytes": None,
+    "pids_limit": None,
+}
+
+
+class LocalBackend:
+    """A fresh process with this Python. Has the caller's rights; use it for code you trust."""
+
+    name = "local"
+
+    def check(self, declaration: Declaration, job: Job) -> None:
+        if job.resources.memory_bytes is not None:
+            raise UsageError(
+                "--memory cannot be enforced by the local backend.",
+                "A plain process has no memory limit of its own.",
+                "Use --backend docker, or leave --memory out.",
+            )
+        if job.resources.gpus != "none" and declaration.gpu != "none" and not _gpu_visible():
+            raise GpuUnavailableError(
+                f"--gpus {job.resources.gpus} cannot be given.",
+                "This machine shows no NVIDIA device.",
+                "Install the NVIDIA driver, or run on the CPU with --gpus none. `synthkit doctor` tells more.",
+            )
+
+    def run(self, run: Run, declaration: Declaration, on_event: OnEvent) -> dict[str, Any]:
+        job = run.job()
+        prepare_attempt(run)
+        follower = EventFollower(run, on_event)
+        error: SynthkitError | None = None
+        deadline = time.monotonic() + job.resources.timeout_seconds if job.resources.timeout_seconds else None
+        with (run.path / LOG).open("wb") as log:
+            # A session of its own, so that Ctrl-C reaches this process only, which then ends the run with grace.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "synthkit.execute", str(run.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_environment(job),
+                start_new_session=True,
+            )
+            try:
+                while process.poll() is None:
+                    follower.poll()
+                    if deadline is not None and time.monotonic() > deadline:
+                        error = RunTimeoutError(
+                            f"The run took longer than {job.resources.timeout_seconds:g} s.",
+                            "It was stopped at its time limit.",
+                            "Raise --timeout and go on with --resume.",
+                        )
+                        _stop(process)
+                        break
+                    time.sleep(_POLL_SECONDS)
+            except KeyboardInterrupt:
+                error = InterruptedRunError(
+                    "Interrupted.", "The run was stopped; what it had finished is kept.", "Go on with --resume."
+                )
+                try:
+                    _stop(process)
+                except KeyboardInterrupt:
+                    _kill(process)
+            finally:
+                if process.poll() is None:
+                    _kill(process)
+        follower.poll()
+        if error is None and run.result() is None:
+            error = _died(process.returncode, run)
+        return finish(run, self.name, dict(NOT_ISOLATED), follower.warnings, error=error)
+
+    def command(self, run: Run, declaration: Declaration, job: Job) -> str:
+        return shlex.join(["synthkit-run", str(run.path)])
+
+
+class InlineBackend:
+    """This process. For tests and debuggers: no time limit, and a crash of the method is a crash of the command."""
+
+    name = "inline"
+
+    def check(self, declaration: Declaration, job: Job) -> None:
+        LocalBackend().check(declaration, job)
+
+    def run(self, run: Run, declaration: Declaration, on_event: OnEvent) -> dict[str, Any]:
+        from synthkit.execute import execute
+
+        prepare_attempt(run)
+        follower = EventFollower(run, on_event)
+        with (run.path / LOG).open("w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+            execute(run.path)
+        follower.poll()
+        return finish(run, self.name, dict(NOT_ISOLATED), follower.warnings)
+
+    def command(self, run: Run, declaration: Declaration, job: Job) -> str:
+        return shlex.join(["synthkit-run", str(run.path)])
+
+
+def _environment(job: Job) -> dict[str, str]:
+    environment = dict(os.environ)
+    gpus = job.resources.gpus
+    if gpus == "none":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    elif gpus.startswith("device="):
+        environment["CUDA_VISIBLE_DEVICES"] = gpus.removeprefix("device=")
+    elif gpus.isdecimal():
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(i) for i in range(int(gpus)))
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment
+
+
+def _gpu_visible() -> bool:
+    return os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg")  # noqa: PTH110  (dxg: WSL 2)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask first; after the grace, kill. Reaches the workers of the run as well."""
+    _signal(process, signal.SIGTERM, whole_group=False)
+    try:
+        process.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    _signal(process, signal.SIGKILL, whole_group=True)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals, *, whole_group: bool) -> None:
+    try:
+        if whole_group:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _died(code: int | None, run: Run) -> SynthkitError:
+    tail = log_tail(run)
+    if code == -signal.SIGKILL:
+        return OutOfMemoryError(
+            "The run was killed by the system.",
+            "Signal 9, not sent by synthkit: almost always the kernel, for want of memory.",
+            "Lower the batch size, close other programs, or use a machine with more memory.",
+            tail,
+        )
+    why = f"Signal {-code}." if code is not None and code < 0 else f"Exit status {code}."
+    return ContainerFailedError(
+        "The run's process ended without a result.", why, f"The log may tell: {run.path / LOG}.", tail
+    )

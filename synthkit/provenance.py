@@ -1,0 +1,52 @@
+"""Where a result comes from: versions, machine, GPU. Small, and free of host names and user names."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from synthkit.contract import Declaration
+
+_WATCHED = ("numpy", "scipy", "nibabel", "zstandard", "torch", "monai", "safetensors", "scikit-learn")
+
+
+def versions(declarations: tuple[Declaration, ...] = ()) -> dict[str, str]:
+    """Versions of Python, of synthkit, of the plugins in use and of the packages that decide numbers."""
+    names = ["synthkit-core", *sorted({d.distribution for d in declarations}), *_WATCHED]
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, system; and GPUs if torch is loaded already (loading it only for this would be absurd)."""
+    described: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        described["torch_threads"] = torch.get_num_threads()
+        if torch.cuda.is_available():
+            described["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+            described["cuda"] = torch.version.cuda
+    return described
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,43 @@
+"""Lists of seeds as they are written on the command line: ``0-99,200``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+from synthkit.errors import UsageError
+
+_LARGEST = 2**63 - 1
+
+
+def parse_seeds(text: str) -> tuple[range, ...]:
+    """``"0-99,200"`` as ranges, in the order given. Raises :class:`UsageError` for nonsense and for repeats."""
+    ranges: list[range] = []
+    for part in text.replace(" ", "").split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(f"--seeds {text} is no list of seeds.", f"{part!r} is not one.", "Write it like 0-99,200.")
+        low, high = int(first), int(last) if dash else int(first)
+        if high < low or high > _LARGEST:
+            raise UsageError(
+                f"--seeds {text} is no list of seeds.", f"{part} runs backwards or too far.", "Write it like 0-99,200."
+            )
+        ranges.append(range(low, high + 1))
+    ordered = sorted(ranges, key=lambda r: r.start)
+    for before, after in itertools.pairwise(ordered):
+        if after.start < before.stop:
+            raise UsageError(
+                f"--seeds {text} names seed {after.start} twice.", "A seed makes one sample.", "Name it once."
+            )
+    return tuple(ranges)
+
+
+def iterate_seeds(ranges: Iterable[range]) -> Iterator[int]:
+    """Every seed, in order."""
+    for part in ranges:
+        yield from part
+
+
+def count_seeds(ranges: Iterable[range]) -> int:
+    """How many seeds."""
+    return sum(len(part) for part in ranges)
