@@ -1,0 +1,134 @@
+"""The command ``synthkit``. Commands import what they need inside themselves, so that ``--help`` stays light."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from synthkit.cli import data, house, judgement, models
+from synthkit.errors import ExitCode, SynthkitError
+
+_PANELS = ("Data", "Models", "Judgement", "House")
+
+
+class _GroupedHelp(TyperGroup):
+    """Plain help (rich panels cost as much again as all the rest), its commands in groups."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        names = self.list_commands(ctx)
+        commands = [(name, self.get_command(ctx, name)) for name in names]
+        width = max(len(name) for name in names)
+        limit = formatter.width - 6 - width
+        for panel in _PANELS:
+            rows = [
+                (name.ljust(width), command.get_short_help_str(limit))
+                for name, command in commands
+                if command is not None and getattr(command, "rich_help_panel", None) == panel
+            ]
+            if rows:
+                with formatter.section(panel):
+                    formatter.write_dl(rows)
+
+
+app = typer.Typer(
+    name="synthkit",
+    cls=_GroupedHelp,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Synthetic labelled MR images: train generators, measure how useful they are, audit what they copy.",
+    epilog=(
+        "Exit codes: 0 ok, 1 bug, 2 usage, 3 invalid data, 4 plugin, 5 backend unavailable, 6 container failed, "
+        "7 out of memory, 8 timeout, 9 GPU unavailable, 10 gate failed (audit, verify), 11 not writable, 130 interrupted."
+    ),
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from synthkit import __version__
+
+        print(f"synthkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for module, panel in ((data, "Data"), (models, "Models"), (judgement, "Judgement"), (house, "House")):
+    for name, command in module.COMMANDS.items():
+        app.command(name, rich_help_panel=panel)(command)
+    for name, group in getattr(module, "GROUPS", {}).items():
+        app.add_typer(group, name=name, rich_help_panel=panel)
+
+
+def main() -> None:
+    """Entry point. Turns every error into one message and the documented exit code."""
+    from synthkit.console import Console
+
+    console = Console(json_output="--json" in sys.argv)
+    try:
+        app()
+    except SynthkitError as error:
+        console.error(error)
+        _leave(error.exit_code)
+    except KeyboardInterrupt:
+        from synthkit.errors import InterruptedRunError
+
+        console.error(
+            InterruptedRunError("Interrupted.", fix="What was finished is kept; --resume goes on from there.")
+        )
+        _leave(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left: that is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _leave(ExitCode.OK)
+    except SystemExit as end:
+        _leave(end.code if isinstance(end.code, int) else ExitCode.OK if end.code is None else ExitCode.USAGE)
+    except Exception as error:
+        from synthkit.execute import explain
+
+        known = explain(error)
+        if isinstance(error, (OSError, MemoryError)):
+            if not isinstance(known, SynthkitError) or known.exit_code == ExitCode.PLUGIN:
+                from synthkit.errors import NotWritableError
+
+                known = NotWritableError(
+                    f"{error.filename or 'A file'} cannot be used.",
+                    f"{error.strerror}.",
+                    "Check its path and permissions.",
+                )  # type: ignore[union-attr]
+            console.error(known)
+            _leave(known.exit_code)
+        import traceback
+
+        traceback.print_exc()
+        console.error(
+            SynthkitError(
+                "This is a bug of synthkit.",
+                f"{type(error).__name__}: {error}",
+                "Please report it with the lines above.",
+            )
+        )
+        _leave(ExitCode.BUG)
+
+
+def _leave(code: int) -> None:
+    """End the process now: a thread of a plugin that hangs on import must not hold the command."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        pass
+    os._exit(int(code))

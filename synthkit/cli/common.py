@@ -1,0 +1,204 @@
+"""Options that many commands share, and the one way a command makes and follows a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synthkit.errors import DataError, UsageError, error_from_dict
+
+if TYPE_CHECKING:
+    from synthkit.console import Console
+    from synthkit.contract import Declaration
+    from synthkit.dataset import Dataset
+    from synthkit.runs import Input, Job, Resources, Run
+
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must be new or empty.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, do nothing.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted command in the same folder.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier command wrote there.")]
+Params = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-p", "--param", metavar="NAME=VALUE", help="Parameter of the plugin; may be repeated.", show_default=False
+    ),
+]
+ParamsFile = Annotated[
+    Path | None,
+    typer.Option("--params", metavar="TOML", help="File of parameters; -p wins over it.", show_default=False),
+]
+BackendName = Annotated[
+    str | None,
+    typer.Option(
+        "--backend", metavar="NAME", help="docker, local or inline.  [env: SYNTHKIT_BACKEND]", show_default=False
+    ),
+]
+Gpus = Annotated[
+    str | None,
+    typer.Option(
+        "--gpus",
+        metavar="GPUS",
+        help="all, none, a number, or device=0,1. Default: all if there are any.",
+        show_default=False,
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="Memory limit of the container: 8g, 500m.", show_default=False),
+]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", help="Stop the run after this time.", show_default=False)
+]
+
+
+@dataclass
+class RunOptions:
+    """What a command that makes runs was given besides its own arguments."""
+
+    backend: str | None = None
+    gpus: str | None = None
+    memory: str | None = None
+    timeout: float | None = None
+    resume: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
+
+
+def console_for(json_output: bool, quiet: bool = False) -> Console:
+    """The console of a command."""
+    from synthkit.console import Console
+
+    return Console(json_output=json_output, quiet=quiet)
+
+
+def resources_for(options: RunOptions, declaration: Declaration, console: Console) -> Resources:
+    """GPUs, memory and time limit; says so when a method that could use a GPU will run on the CPU."""
+    from synthkit.errors import GpuUnavailableError
+    from synthkit.runs import Resources
+
+    gpus = options.gpus
+    if gpus is None:
+        has_gpu = os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg")  # noqa: PTH110
+        gpus = "all" if has_gpu and declaration.gpu != "none" else "none"
+        if not has_gpu and declaration.gpu == "required":
+            raise GpuUnavailableError(
+                f"{declaration.name} needs a GPU.", "This machine shows no NVIDIA device.", "See `synthkit doctor`."
+            )
+        if not has_gpu and declaration.gpu == "optional":
+            console.note("No GPU here: running on the CPU (--gpus all insists on one).")
+    elif not (gpus in ("all", "none") or (gpus.isdecimal() and int(gpus) > 0) or gpus.startswith("device=")):
+        raise UsageError(f"--gpus {gpus} is not understood.", fix="Write all, none, a number, or device=0,1.")
+    if options.timeout is not None and options.timeout <= 0:
+        raise UsageError("--timeout must be positive.", fix="Give seconds, or leave it out.")
+    memory = parse_size(options.memory) if options.memory else None
+    return Resources(gpus=gpus, memory_bytes=memory, timeout_seconds=options.timeout)
+
+
+def parse_size(text: str) -> int:
+    """``"8g"``, ``"500m"`` or a number of bytes."""
+    units = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+    number, unit = text.strip().lower().removesuffix("b").removesuffix("i"), 1
+    if number[-1:] in units:
+        number, unit = number[:-1], units[number[-1]]
+    try:
+        size = int(float(number) * unit)
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise UsageError(f"--memory {text} is no size.", fix="Write it like 8g or 500m.")
+    return size
+
+
+def dataset_input(path: Path, splits: Sequence[str] = ()) -> tuple[Dataset, Input]:
+    """Open a dataset and describe it as an input."""
+    from synthkit.dataset import Dataset
+    from synthkit.runs import Input
+
+    dataset = Dataset(path)
+    return dataset, Input("dataset", source=dataset.path, splits=tuple(splits), digest=dataset.digest)
+
+
+def remove_dataset(path: Path) -> None:
+    """For ``--overwrite``: remove a dataset, and refuse to remove anything else."""
+    import shutil
+
+    if not path.exists() or not any(path.iterdir()):
+        return
+    if not (path / "dataset.json").is_file():
+        raise UsageError(f"{path} is not a dataset.", "--overwrite removes nothing else.", "Choose another folder.")
+    shutil.rmtree(path)
+
+
+def checkpoint_input(path: Path) -> tuple[dict[str, Any], Input]:
+    """Find the checkpoint of a run and describe it as an input; returns synthkit's notes on it as well."""
+    from synthkit.runs import Input, find_checkpoint, folder_digest, read_checkpoint_metadata
+
+    checkpoint = find_checkpoint(path)
+    return read_checkpoint_metadata(checkpoint), Input(
+        "checkpoint", source=checkpoint, digest=folder_digest(checkpoint)
+    )
+
+
+def resolved_params(declaration: Declaration, metadata: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a run that uses a checkpoint: those of its training, changed by what is given now."""
+    from synthkit.parameters import make_params, params_to_dict
+
+    return params_to_dict(make_params(declaration, {**metadata["params"], **given}))
+
+
+def folder_input(kind: Any, path: Path) -> Input:
+    """A folder of NIfTI files as an input."""
+    from synthkit.runs import Input
+
+    if not path.is_dir():
+        raise DataError(f"There is no folder {path}.", fix="Check the path.")
+    return Input(kind, source=path)
+
+
+def run_job(
+    out: Path, job: Job, declarations: Sequence[Declaration], options: RunOptions, console: Console, title: str
+) -> tuple[Run, dict[str, Any]]:
+    """Make the run folder, execute it, follow it. Returns the run and its result; raises the error it failed with.
+
+    With ``--dry-run`` prints the resolved job and the equivalent command instead, and ends the command.
+    """
+    from synthkit import backends
+    from synthkit.runs import Run, create_run
+
+    declaration = declarations[0]
+    job.resources = resources_for(options, declaration, console)
+    if options.dry_run:
+        backend = backends.get(options.backend or os.environ.get("SYNTHKIT_BACKEND") or "docker")
+        command = backend.command(Run(out), declaration, job)
+        console.document({"out": str(out), "job": job.to_dict(), "backend": backend.name, "command": command})
+        import json
+
+        console.print(json.dumps({"out": str(out), "job": job.to_dict()}, indent=1))
+        console.print(command)
+        raise typer.Exit
+    backend = backends.choose(options.backend, declaration, job)
+    run = create_run(out, job, resume=options.resume, overwrite=options.overwrite)
+    with console.progress(title) as view:
+        result = backend.run(run, declaration, view.event)
+    if result["status"] != "succeeded":
+        error = error_from_dict(result["error"])
+        tail = () if error.details else tuple(f"| {line}" for line in backends.log_tail(run))
+        error.details = (*error.details, *tail, f"log: {run.path / 'log.txt'}")
+        raise error
+    return run, result
+
+
+def citations_of(declarations: Iterable[Declaration]) -> list[Any]:
+    """What to cite for these plugins, once each."""
+    seen: dict[str, Any] = {}
+    for declaration in declarations:
+        for citation in declaration.citations:
+            seen.setdefault(citation.text, citation)
+    return list(seen.values())

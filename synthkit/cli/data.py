@@ -1,0 +1,183 @@
+"""``prepare``, ``import``, ``export``, ``phantom``: data in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthkit.cli import common
+from synthkit.errors import UsageError
+
+
+def prepare(
+    subjects: Annotated[Path, typer.Argument(metavar="SUBJECTS", help="Folder of BraTS-style subjects (NIfTI).")],
+    out: common.Out,
+    holdout: Annotated[
+        str,
+        typer.Option(
+            "--holdout",
+            metavar="SPEC",
+            help="Subjects never trained on: ID[,ID...], a number, a fraction, or akbar2024 (the study's test lists).",
+        ),
+    ] = "0.2",
+    size: Annotated[int, typer.Option("--size", metavar="PIXELS", help="Side of a slice: 256, 128, 64 or 32.")] = 256,
+    contrasts: Annotated[
+        str, typer.Option("--contrasts", metavar="LIST", help="Channels, in order.")
+    ] = "t1,t1ce,t2,flair",
+    intensity: Annotated[
+        str, typer.Option("--intensity", metavar="RULE", help="What becomes 255: max, or a percentile such as p99.9.")
+    ] = "max",
+    brain_threshold: Annotated[
+        float, typer.Option("--brain-threshold", metavar="GREY", help="A T1 pixel above this counts as brain.")
+    ] = 50.0,
+    brain_fraction: Annotated[
+        float,
+        typer.Option("--brain-fraction", metavar="SHARE", help="A slice is kept with more than this share of brain."),
+    ] = 0.15,
+    seed: Annotated[int, typer.Option("--seed", help="For a holdout given as a number or fraction.")] = 0,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without subjects that cannot be used.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="Default: one a core.", show_default=False)
+    ] = None,
+    resume: common.Resume = False,
+    overwrite: common.Overwrite = False,
+    dry_run: common.DryRun = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Turn subjects into a dataset, split by subject.
+
+    The protocol of Akbar et al. (2024) is the default. Bad subjects are named before anything is written.
+    """
+    from synthkit.prepare import prepare as prepare_dataset
+    from synthkit.slices import SliceProtocol
+
+    console = common.console_for(json, quiet)
+    protocol = SliceProtocol(
+        contrasts=tuple(name.strip().lower() for name in contrasts.split(",")),
+        size=size,
+        intensity=intensity,
+        brain_threshold=brain_threshold,
+        brain_fraction=brain_fraction,
+    )
+    with console.progress("prepare") as view:
+        summary = prepare_dataset(
+            subjects,
+            out,
+            protocol=protocol,
+            holdout=holdout,
+            seed=seed,
+            skip_bad=skip_bad,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            on_progress=lambda done, total: view.step(done, total, "subject"),
+        )
+    console.document(summary.to_dict())
+    summary.show(console)
+    if not dry_run:
+        console.ending(f"synthkit train stylegan2 {out} -o runs/stylegan2")
+
+
+def import_(
+    folder: Annotated[
+        Path, typer.Argument(metavar="PNG_FOLDER", help="Folders T1 T1CE T2 FLAIR Seg of <stem>_<contrast>.png.")
+    ],
+    out: common.Out,
+    as_: Annotated[
+        str, typer.Option("--as", metavar="KIND", help="synthetic, or real (needs the samples.csv of an export).")
+    ] = "synthetic",
+    without_labels: Annotated[
+        bool, typer.Option("--without-labels", help="Import images alone; all labels background.")
+    ] = False,
+    resume: common.Resume = False,
+    overwrite: common.Overwrite = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Import PNG images, to audit anybody's.
+
+    The layout is the study's: folders T1 T1CE T2 FLAIR Seg, labels as grey levels.
+    """
+    from synthkit.transfer import import_png
+
+    console = common.console_for(json, quiet)
+    if as_ not in ("real", "synthetic"):
+        raise UsageError(f"--as {as_} is not understood.", fix="Write synthetic or real.")
+    if overwrite:
+        common.remove_dataset(out)
+    with console.progress("import") as view:
+        summary = import_png(
+            folder,
+            out,
+            kind="real" if as_ == "real" else "synthetic",
+            without_labels=without_labels,
+            resume=resume,
+            on_progress=lambda done, total: view.step(done, total, "sample"),
+        )
+    console.document({"dataset": str(out), **summary.to_dict()})
+    console.print(
+        f"Imported {summary.n_samples:,} samples of {'/'.join(summary.contrasts)}, "
+        f"{summary.size[1]} x {summary.size[0]}: {out}"
+    )
+    if summary.off_level_pixels:
+        console.warning(
+            f"{summary.off_level_pixels:,} label pixels in {summary.off_level_samples:,} samples lay between two grey "
+            "levels and were decoded to the nearest: expect thin false rims."
+        )
+    console.ending(f"synthkit audit-memorization DATASET {out} -o runs/audit")
+
+
+def export(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset, or a `generate` run.")],
+    out: common.Out,
+    format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="png, nifti or nnunet.")] = "png",
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="SPLIT", help="train, holdout or synthetic; default all.", show_default=False),
+    ] = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Write a dataset as PNG, NIfTI or nnU-Net raw."""
+    from synthkit.transfer import export_dataset
+
+    console = common.console_for(json, quiet)
+    with console.progress("export") as view:
+        n_samples = export_dataset(
+            dataset, out, format=format, split=split, on_progress=lambda done, total: view.step(done, total, "sample")
+        )
+    console.document({"out": str(out), "format": format, "n_samples": n_samples})
+    console.print(f"Exported {n_samples:,} samples as {format}: {out}")
+
+
+def phantom(
+    out: common.Out,
+    number: Annotated[int, typer.Option("-n", "--number", metavar="N", help="How many subjects.", min=1)] = 40,
+    seed: Annotated[int, typer.Option("--seed", help="A subject depends on the seed and on its number alone.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="Default: one a core.", show_default=False)
+    ] = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Make phantom subjects with exact labels.
+
+    Real anatomy (MNI152), deformed for each subject, with planted tumours; BraTS-style NIfTI.
+    """
+    from synthkit.phantom import write_phantom
+
+    console = common.console_for(json, quiet)
+    with console.progress("phantom") as view:
+        folders = write_phantom(
+            out, number, seed, workers=workers, progress=lambda done, total: view.step(done, total, "subject")
+        )
+    console.document({"out": str(out), "subjects": [folder.name for folder in folders]})
+    console.print(f"Made {len(folders)} phantom subjects: {out}")
+    console.ending(f"synthkit prepare {out} -o data/phantom --holdout 0.2")
+
+
+COMMANDS = {"prepare": prepare, "import": import_, "export": export, "phantom": phantom}

@@ -1,0 +1,255 @@
+"""``demo``, ``report``, ``plugins``, ``containers``, ``doctor``: the house around the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synthkit.cli import common
+from synthkit.errors import ExitCode, PluginError
+
+if TYPE_CHECKING:
+    from synthkit.contract import Declaration
+
+plugins = typer.Typer(help="List, show and check plugins.", invoke_without_command=True, rich_markup_mode=None)
+containers = typer.Typer(help="Build, list, inspect container images.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path("synthkit-demo"),
+    overwrite: common.Overwrite = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """The whole job on a phantom, in minutes.
+
+    On this CPU, with no data, no engine and no network.
+    """
+    from synthkit.demo import run_demo
+
+    console = common.console_for(json, quiet)
+    result = run_demo(out, console, overwrite=overwrite)
+    console.document(result)
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUNS...", help="Run folders, datasets, or folders that hold some.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option("--title", help="Heading of the report.")] = "synthkit report",
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """One self-contained HTML file from runs."""
+    from synthkit.report import write_report
+
+    console = common.console_for(json, quiet)
+    summary = write_report(runs, out, title=title)
+    console.document({"report": str(out), **summary})
+    console.print(f"Report of {summary['n_runs']} runs: {out}")
+
+
+@plugins.callback()
+def list_plugins(
+    context: typer.Context,
+    json: common.Json = False,
+) -> None:
+    """List, show and check plugins."""
+    if context.invoked_subcommand is not None:
+        return
+    from synthkit.plugins import discover
+
+    console = common.console_for(json)
+    registry = discover()
+    console.document(
+        {
+            "plugins": [registry.declarations[name].to_dict() for name in registry.names()],
+            "broken": [vars(item) for item in registry.broken],
+        }
+    )
+    rows = [
+        (d.kind, d.name, f"{d.distribution} {registry.versions.get(d.name, '')}", d.licence, d.summary)
+        for d in sorted(registry.declarations.values(), key=lambda d: (d.kind, d.name))
+    ]
+    console.table("", ("kind", "name", "package", "licence", "summary"), rows)
+    for broken in registry.broken:
+        console.warning(f"{broken.name} ({broken.distribution or 'unknown package'}) is broken: {broken.reason}.")
+
+
+@plugins.command("show")
+def show_plugin(name: Annotated[str, typer.Argument(metavar="NAME")], json: common.Json = False) -> None:
+    """What a plugin declares: parameters, scores, citations."""
+    from synthkit.contract import MetricDeclaration
+    from synthkit.plugins import discover
+
+    console = common.console_for(json)
+    registry = discover()
+    declaration = registry.get(name)
+    described = declaration.to_dict()
+    console.document(described)
+    console.print(f"{declaration.name}: {declaration.summary}", style="bold")
+    console.print(
+        f"{declaration.kind} of {declaration.distribution} {registry.versions.get(name, '')}, {declaration.licence}"
+    )
+    console.print(f"GPU {declaration.gpu}, reproducible: {declaration.reproducible}, contract {declaration.contract}")
+    rows = [(p["name"], p["type"], _default(p["default"]), _bounds(p), p.get("help", "")) for p in described["params"]]
+    console.table("Parameters (-p NAME=VALUE)", ("name", "type", "default", "allowed", "meaning"), rows)
+    if isinstance(declaration, MetricDeclaration):
+        score_rows = [(s.name, s.better, s.unit, s.summary) for s in declaration.scores]
+        console.table("Scores", ("name", "better", "unit", "meaning"), score_rows)
+    console.ending("", declaration.citations)
+
+
+@plugins.command("check")
+def check_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="NAME", help="Also run real jobs on this backend.")
+    ] = "inline",
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Run the conformance checks on a plugin. Exits with 4 if one fails."""
+    from synthkit.testing.checks import run_checks
+
+    console = common.console_for(json, quiet)
+    with console.progress(f"check {name}") as view:
+        results = run_checks(name, backend=backend, on_check=lambda done, total: view.step(done, total, "check"))
+    console.document({"plugin": name, "checks": [item.to_dict() for item in results]})
+    console.table(
+        "", ("check", "outcome", "detail"), [(r.name, "passed" if r.passed else "FAILED", r.detail) for r in results]
+    )
+    failed = [item for item in results if not item.passed]
+    if failed:
+        raise PluginError(
+            f"{name} fails {len(failed)} of {len(results)} checks.",
+            f"{failed[0].name}: {failed[0].detail}",
+            "Each check says what it expects in its docstring (synthkit/testing/checks.py).",
+        )
+    console.print(f"{name} passes {len(results)} checks.")
+
+
+@containers.command("build")
+def build_containers(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Plugins, base or base-cpu.")],
+    base_image: Annotated[
+        str | None,
+        typer.Option("--base-image", metavar="IMAGE", help="What the Dockerfile starts from.", show_default=False),
+    ] = None,
+    find_links: Annotated[
+        Path | None,
+        typer.Option(
+            "--find-links", metavar="DIR", help="Wheels to install from, besides the index.", show_default=False
+        ),
+    ] = None,
+    ca_bundle: Annotated[
+        Path | None,
+        typer.Option("--ca-bundle", metavar="FILE", help="Certificates that the build trusts.", show_default=False),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option("--network", metavar="MODE", help="Network of the build, e.g. host.", show_default=False),
+    ] = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Build the container images of plugins; base or base-cpu comes first."""
+    from synthkit import containers as images
+    from synthkit.plugins import discover
+
+    console = common.console_for(json, quiet)
+    registry = discover()
+    built = []
+    targets: dict[str, str | Declaration] = {}
+    for name in names:
+        target: str | Declaration = name if name in images.BASES else registry.get(name)
+        targets[images.image_name(target)] = target
+    for image, target in targets.items():
+        console.note(f"Building {image}")
+        identifier = images.build(
+            target,
+            base_image=base_image,
+            find_links=find_links,
+            ca_bundle=ca_bundle,
+            network=network,
+            on_line=console.note,
+        )
+        built.append({"image": image, "id": identifier})
+        console.print(f"Built {image} ({identifier[:19]})")
+    console.document({"built": built})
+
+
+@containers.command("list")
+def list_containers(json: common.Json = False) -> None:
+    """Container images of synthkit that the engine has."""
+    from synthkit import containers as images
+
+    console = common.console_for(json)
+    found = images.list_images()
+    console.document({"images": found})
+    rows = [
+        (i["name"], f"{i['bytes'] / 1e9:.2f} GB", i["created"][:10], ", ".join(i["plugins"]), i["id"][:19])
+        for i in found
+    ]
+    console.table("", ("image", "size", "made", "plugins", "id"), rows)
+    if not found:
+        console.print("None. Build some: synthkit containers build base stylegan2 unet overlap memorization")
+
+
+@containers.command("inspect")
+def inspect_container(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A plugin, base or base-cpu.")], json: common.Json = False
+) -> None:
+    """What the image of a plugin declares, and whether it fits what is installed here."""
+    import json as json_module
+
+    from synthkit import containers as images
+    from synthkit.plugins import discover
+
+    console = common.console_for(json)
+    described = images.inspect(name if name in images.BASES else discover().get(name))
+    console.document(described)
+    console.print(json_module.dumps(described, indent=1))
+
+
+def doctor(
+    clean: Annotated[bool, typer.Option("--clean", help="Remove containers that killed commands left behind.")] = False,
+    json: common.Json = False,
+) -> None:
+    """What is here, and what is missing.
+
+    Engine, GPU, disk, plugins, container images; and what to do about what is not there.
+    """
+    from synthkit.doctor import examine
+
+    console = common.console_for(json)
+    findings = examine(clean=clean)
+    console.document({"findings": [vars(item) for item in findings]})
+    console.table("", ("", "what", "found"), [(item.mark, item.what, item.found) for item in findings])
+    for item in findings:
+        if item.remedy:
+            console.print(f"{item.what}: {item.remedy}")
+    if any(item.state == "broken" for item in findings):
+        raise typer.Exit(int(ExitCode.PLUGIN))
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _bounds(param: dict[str, Any]) -> str:
+    if param.get("choices"):
+        return " ".join(map(str, param["choices"]))
+    low, high = param.get("minimum"), param.get("maximum")
+    if low is None and high is None:
+        return ""
+    return f"{'' if low is None else low}..{'' if high is None else high}"
+
+
+COMMANDS = {"demo": demo, "report": report, "doctor": doctor}
+GROUPS = {"plugins": plugins, "containers": containers}

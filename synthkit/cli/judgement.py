@@ -1,0 +1,305 @@
+"""``evaluate``, ``audit-memorization``, ``verify``: numbers, verdicts, and whether they come out again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synthkit.cli import common
+from synthkit.errors import DataError, GateFailedError, UsageError
+
+if TYPE_CHECKING:
+    from synthkit.console import Console
+    from synthkit.contract import MetricDeclaration
+
+
+def evaluate(
+    metrics: Annotated[list[str], typer.Argument(metavar="METRIC...", help="`synthkit plugins` lists them.")],
+    out: common.Out,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference", metavar="SUBJECTS", help="Subjects with labels, or label volumes.", show_default=False
+        ),
+    ] = None,
+    prediction: Annotated[
+        Path | None,
+        typer.Option("--prediction", metavar="RUN", help="A `segment` run, or label volumes.", show_default=False),
+    ] = None,
+    real: Annotated[
+        Path | None, typer.Option("--real", metavar="DATASET", help="Real samples.", show_default=False)
+    ] = None,
+    synthetic: Annotated[
+        Path | None, typer.Option("--synthetic", metavar="DATASET", help="Synthetic samples.", show_default=False)
+    ] = None,
+    include_training_subjects: Annotated[
+        bool, typer.Option("--include-training-subjects", help="Score subjects that the segmenter was trained on, too.")
+    ] = False,
+    param: common.Params = None,
+    params: common.ParamsFile = None,
+    backend: common.BackendName = None,
+    gpus: common.Gpus = None,
+    memory: common.Memory = None,
+    timeout: common.Timeout = None,
+    resume: common.Resume = False,
+    overwrite: common.Overwrite = False,
+    dry_run: common.DryRun = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Score predictions, or synthetic samples.
+
+    Predictions are compared with a --reference, --synthetic samples with --real ones.
+
+    Metrics of one package share a run; those of several make one run each, in folders below -o.
+    """
+    from synthkit.contract import SLICE_ROLES, MetricDeclaration
+    from synthkit.parameters import make_params, params_to_dict, parse_assignments
+    from synthkit.plugins import discover
+    from synthkit.runs import Input, Job, find_predictions
+
+    console = common.console_for(json, quiet)
+    registry = discover()
+    declarations = [registry.get(name, "metric") for name in dict.fromkeys(metrics)]
+    given_roles = {"reference": reference, "prediction": prediction, "real": real, "synthetic": synthetic}
+    packages: dict[str, list[MetricDeclaration]] = {}
+    for declaration in declarations:
+        assert isinstance(declaration, MetricDeclaration)
+        if "train" in declaration.roles:
+            raise UsageError(f"{declaration.name} is an audit.", fix="Use `synthkit audit-memorization`.")
+        for role in declaration.roles:
+            if given_roles.get(role) is None:
+                raise UsageError(
+                    f"{declaration.name} compares {' and '.join(declaration.roles)}.", fix=f"Give --{role}."
+                )
+        packages.setdefault(declaration.module, []).append(declaration)
+
+    options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
+    given = parse_assignments(param or (), params)
+    documents = []
+    for members in packages.values():
+        first = members[0]
+        inputs: dict[str, Input] = {}
+        job_options: dict[str, Any] = {}
+        for role in (*first.roles, *first.optional_roles):
+            path = given_roles.get(role)
+            if path is None:
+                continue
+            if role in SLICE_ROLES:
+                inputs[role] = common.dataset_input(path)[1]
+            else:
+                inputs[role] = common.folder_input("labels", find_predictions(path))
+        if "prediction" in inputs:
+            job_options["subjects"] = _subjects_to_score(inputs, include_training_subjects, console)
+        job = Job(
+            verb="evaluate",
+            plugins=tuple(d.name for d in members),
+            params=params_to_dict(make_params(first, given)),
+            inputs=inputs,
+            options=job_options,
+        )
+        folder = out if len(packages) == 1 else out / first.distribution.removeprefix("synthkit-")
+        run, result = common.run_job(folder, job, members, options, console, f"evaluate {' '.join(job.plugins)}")
+        documents.append({"run": str(run.path), "result": result})
+        _print_scores(console, members, result)
+        console.print(f"Scored {', '.join(job.plugins)}: {run.path}")
+    console.document(documents[0] if len(documents) == 1 else {"runs": documents})
+    console.ending(f"synthkit report {out} -o report.html", common.citations_of(declarations))
+
+
+def audit_memorization(
+    real: Annotated[
+        Path, typer.Argument(metavar="REAL", help="The dataset that the generator was trained on, with its holdout.")
+    ],
+    synthetic: Annotated[Path, typer.Argument(metavar="SYNTHETIC", help="The samples to audit.")],
+    out: common.Out,
+    holdout: Annotated[
+        Path | None,
+        typer.Option(
+            "--holdout",
+            metavar="DATASET",
+            help="Real subjects never trained on, if REAL has no holdout.",
+            show_default=False,
+        ),
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", metavar="TOML", help="What passes and what fails.", show_default=False)
+    ] = None,
+    metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="The audit's method.")] = "memorization",
+    accept_other_training_set: Annotated[
+        bool,
+        typer.Option(
+            "--accept-other-training-set", help="Audit although the lineage names another training set than REAL."
+        ),
+    ] = False,
+    param: common.Params = None,
+    params: common.ParamsFile = None,
+    backend: common.BackendName = None,
+    gpus: common.Gpus = None,
+    memory: common.Memory = None,
+    timeout: common.Timeout = None,
+    resume: common.Resume = False,
+    overwrite: common.Overwrite = False,
+    dry_run: common.DryRun = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Find copies of training images.
+
+    Exits with 10 unless the verdict is pass.
+    """
+    from dataclasses import asdict
+
+    from synthkit.audit import Policy, load_policy
+    from synthkit.parameters import make_params, params_to_dict, parse_assignments
+    from synthkit.plugins import discover
+    from synthkit.runs import Job
+
+    console = common.console_for(json, quiet)
+    declaration = discover().get(metric, "metric")
+    rules = load_policy(policy) if policy else Policy()
+    train_set, train_input = common.dataset_input(real, ("train",))
+    synthetic_set, synthetic_input = common.dataset_input(synthetic)
+    if train_set.contrasts != synthetic_set.contrasts or train_set.size != synthetic_set.size:
+        raise DataError(
+            "The two datasets do not match.",
+            f"{real} has {'/'.join(train_set.contrasts)} at {train_set.size}, {synthetic} has "
+            f"{'/'.join(synthetic_set.contrasts)} at {synthetic_set.size}.",
+            "Prepare the real subjects with the size and the contrasts of the synthetic images.",
+        )
+    lineage = synthetic_set.lineage.get("training_datasets", [])
+    if lineage and train_set.digest not in [item["digest"] for item in lineage]:
+        if not accept_other_training_set:
+            raise DataError(
+                f"{synthetic} was not made from {real}.",
+                f"Its lineage names the training set {lineage[0]['digest'][:19]}, this one is {train_set.digest[:19]}.",
+                "Give the dataset that its generator was trained on, or --accept-other-training-set.",
+            )
+        console.warning("The lineage names another training set; audited all the same, as asked.")
+    if not lineage:
+        console.note("The synthetic images are of unknown origin: the audit shows only what they copy from REAL.")
+    inputs = {"train": train_input, "synthetic": synthetic_input}
+    if holdout is not None:
+        inputs["holdout"] = common.dataset_input(holdout)[1]
+    elif len(train_set.select("holdout")):
+        inputs["holdout"] = common.dataset_input(real, ("holdout",))[1]
+    job = Job(
+        verb="audit-memorization",
+        plugins=(declaration.name,),
+        params=params_to_dict(make_params(declaration, parse_assignments(param or (), params))),
+        inputs=inputs,
+        options={"policy": asdict(rules), "lineage": "known" if lineage else "unknown"},
+    )
+    options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
+    title = f"audit {len(synthetic_set):,}"
+    run, result = common.run_job(out, job, [declaration], options, console, title)
+    verdict = result["verdict"]
+    document = {"run": str(run.path), "result": result}
+    _print_scores(console, [declaration], result)
+    console.print(f"Verdict: {verdict['outcome']}", style="bold green" if verdict["outcome"] == "pass" else "bold red")
+    for reason in verdict["reasons"]:
+        console.print(f"  {reason}")
+    if verdict["not_proven"]:
+        console.print("Not proven:")
+        for line in verdict["not_proven"]:
+            console.print(f"  {line}")
+    console.ending(f"synthkit report {run.path} -o report.html", declaration.citations)
+    console.document(document)
+    if verdict["outcome"] != "pass":
+        raise GateFailedError(
+            f"The audit's verdict is {verdict['outcome']}.",
+            verdict["reasons"][0] if verdict["reasons"] else "",
+            f"See {run.path / 'outputs' / 'matches.csv'} and `synthkit report {run.path}`; do not release the images.",
+        )
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="DIR", help="Keep the repeated run here.", show_default=False)
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", metavar="NAME", help="Default: the one it ran with.", show_default=False)
+    ] = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Run a run again and compare.
+
+    Digests are compared where the method promises them, else pixels and scores. Exits with 10 on a difference.
+    """
+    from synthkit.verify import verify_run
+
+    console = common.console_for(json, quiet)
+    with console.progress("verify") as view:
+        comparison = verify_run(run, keep=keep, backend=backend, on_event=view.event)
+    rows = [(d.what, d.kind, "same" if d.same else "DIFFERENT", d.detail) for d in comparison.differences]
+    console.table(f"{run} again, with {comparison.backend}", ("output", "compared by", "outcome", "detail"), rows)
+    console.document(comparison.to_dict())
+    if not comparison.same:
+        raise GateFailedError(
+            f"The run {run} did not come out the same.",
+            "; ".join(f"{d.what}: {d.detail}" for d in comparison.differences if not d.same) + ".",
+            "Compare the versions in the two result.json files (--keep DIR keeps the second).",
+        )
+    console.print("The run came out the same.")
+
+
+def _subjects_to_score(inputs: dict[str, Any], include_training_subjects: bool, console: Console) -> list[str]:
+    """Subjects of the prediction that have a reference and, unless asked for, were not trained on."""
+    import json
+
+    from synthkit.subjects import LabelFolder
+
+    prediction_folder = inputs["prediction"].source
+    predicted = LabelFolder(prediction_folder).subjects
+    referenced = set(LabelFolder(inputs["reference"].source).subjects)
+    seen: set[str] = set()
+    notes = prediction_folder / "predictions.json"
+    if notes.is_file():
+        seen = set(json.loads(notes.read_text(encoding="utf-8")).get("seen_in_training", ()))
+    common_subjects = [name for name in predicted if name in referenced]
+    if not common_subjects:
+        raise DataError(
+            "Reference and prediction have no subject in common.",
+            f"{len(referenced)} references, {len(predicted)} predictions.",
+            "Subjects are matched by name: a prediction is NAME.nii.gz.",
+        )
+    without = sorted(set(predicted) - referenced)
+    if without:
+        console.warning(f"{len(without)} predictions have no reference and are not scored: {', '.join(without[:5])}.")
+    if seen & set(common_subjects) and not include_training_subjects:
+        console.note(f"{len(seen & set(common_subjects))} subjects were trained on and are not scored.")
+        common_subjects = [name for name in common_subjects if name not in seen]
+        if not common_subjects:
+            raise DataError(
+                "All predicted subjects were trained on.",
+                "Their scores would say nothing about new patients.",
+                "Segment held-out subjects, or give --include-training-subjects.",
+            )
+    return common_subjects
+
+
+def _print_scores(console: Console, declarations: Any, result: dict[str, Any]) -> None:
+    """Scores of the whole dataset as a table; those of single subjects are in the files."""
+    rows = []
+    for score in result["scores"]:
+        if "subject" in score["of"]:
+            continue
+        interval = (
+            f"{score['low']:.3f} to {score['high']:.3f}"
+            if score.get("low") is not None and score.get("high") is not None
+            else ""
+        )
+        value = score["value"]
+        if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 and score["name"].startswith("n_"):
+            value = int(value)
+        rows.append(
+            (score["name"], " ".join(score["of"].values()), value, interval, score.get("n"), score.get("note", ""))
+        )
+    console.table("", ("score", "of", "value", "95 % interval", "n", "note"), rows)
+
+
+COMMANDS = {"evaluate": evaluate, "audit-memorization": audit_memorization, "verify": verify}

@@ -1,0 +1,187 @@
+"""``train``, ``generate``, ``segment``: commands that make runs of generators and segmenters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthkit.cli import common
+from synthkit.errors import DataError, UsageError
+
+
+def train(
+    plugin: Annotated[
+        str, typer.Argument(metavar="NAME", help="A generator or segmenter; `synthkit plugins` lists them.")
+    ],
+    datasets: Annotated[
+        list[Path], typer.Argument(metavar="DATASET...", help="One or more datasets; their holdout is never used.")
+    ],
+    out: common.Out,
+    param: common.Params = None,
+    params: common.ParamsFile = None,
+    backend: common.BackendName = None,
+    gpus: common.Gpus = None,
+    memory: common.Memory = None,
+    timeout: common.Timeout = None,
+    resume: common.Resume = False,
+    overwrite: common.Overwrite = False,
+    dry_run: common.DryRun = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Train a generator or a segmenter."""
+    from synthkit.parameters import make_params, params_to_dict, parse_assignments
+    from synthkit.plugins import discover
+    from synthkit.runs import Job
+
+    console = common.console_for(json, quiet)
+    declaration = discover().get(plugin)
+    if declaration.kind == "metric":
+        raise UsageError(f"{plugin} is a metric, it is not trained.", fix="Use `synthkit evaluate`.")
+    chosen = make_params(declaration, parse_assignments(param or (), params))
+    inputs = {}
+    n_train = 0
+    for number, path in enumerate(datasets, start=1):
+        dataset, item = common.dataset_input(path)
+        inputs["data" if number == 1 else f"data{number}"] = item
+        n_train += len(dataset.training_part())
+        if declaration.kind == "generator" and dataset.kind == "synthetic":
+            console.warning(f"{path} is synthetic: a generator trained on generated images drifts.")
+    job = Job(verb="train", plugins=(declaration.name,), params=params_to_dict(chosen), inputs=inputs)
+    options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
+    console.note(f"Training {declaration.name} on {n_train:,} samples.")
+    run, result = common.run_job(out, job, [declaration], options, console, f"train {declaration.name}")
+    console.document({"run": str(run.path), "result": result})
+    console.print(f"Trained {declaration.name} in {result['seconds']:.0f} s: {run.path}")
+    if declaration.kind == "generator":
+        follow = f"synthkit generate {run.path} --seeds 0-999 -o data/synthetic"
+    else:
+        follow = f"synthkit segment {run.path} SUBJECTS -o predictions"
+    console.ending(follow, declaration.citations)
+
+
+def generate(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="A `train` run of a generator.")],
+    seeds: Annotated[
+        str, typer.Option("--seeds", metavar="LIST", help="Seeds, one sample each: 0-999,2000.", show_default=False)
+    ],
+    out: common.Out,
+    param: common.Params = None,
+    params: common.ParamsFile = None,
+    backend: common.BackendName = None,
+    gpus: common.Gpus = None,
+    memory: common.Memory = None,
+    timeout: common.Timeout = None,
+    resume: common.Resume = False,
+    overwrite: common.Overwrite = False,
+    dry_run: common.DryRun = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Draw synthetic samples, one a seed."""
+    from synthkit.parameters import parse_assignments
+    from synthkit.plugins import discover
+    from synthkit.runs import Job
+    from synthkit.seeds import count_seeds, parse_seeds
+
+    console = common.console_for(json, quiet)
+    n_samples = count_seeds(parse_seeds(seeds))
+    metadata, item = common.checkpoint_input(model)
+    declaration = discover().get(metadata["plugin"], "generator")
+    given = parse_assignments(param or (), params)
+    job = Job(
+        verb="generate",
+        plugins=(declaration.name,),
+        params=common.resolved_params(declaration, metadata, given),
+        inputs={"checkpoint": item},
+        options={"seeds": seeds},
+    )
+    options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
+    run, result = common.run_job(out, job, [declaration], options, console, f"generate {n_samples:,}")
+    console.document({"run": str(run.path), "result": result})
+    console.print(f"Generated {n_samples:,} samples in {result['seconds']:.0f} s: {run.path}")
+    console.ending(f"synthkit audit-memorization DATASET {run.path} -o runs/audit", declaration.citations)
+
+
+def segment(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="A `train` run of a segmenter.")],
+    subjects: Annotated[Path, typer.Argument(metavar="SUBJECTS", help="Folder of BraTS-style subjects (NIfTI).")],
+    out: common.Out,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="ID[,ID...]", help="Segment these subjects only.", show_default=False),
+    ] = None,
+    include_training_subjects: Annotated[
+        bool,
+        typer.Option("--include-training-subjects", help="Also those that the model was trained on, directly or not."),
+    ] = False,
+    param: common.Params = None,
+    params: common.ParamsFile = None,
+    backend: common.BackendName = None,
+    gpus: common.Gpus = None,
+    memory: common.Memory = None,
+    timeout: common.Timeout = None,
+    resume: common.Resume = False,
+    overwrite: common.Overwrite = False,
+    dry_run: common.DryRun = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Segment subjects into NIfTI labels.
+
+    Labels are written in each subject's own grid and affine. Subjects that the model was trained on, directly or
+    through synthetic images, are left out.
+    """
+    from synthkit.parameters import parse_assignments
+    from synthkit.plugins import discover
+    from synthkit.runs import Job
+    from synthkit.slices import SliceProtocol
+    from synthkit.subjects import find_subjects
+
+    console = common.console_for(json, quiet)
+    metadata, item = common.checkpoint_input(model)
+    declaration = discover().get(metadata["plugin"], "segmenter")
+    resolved = common.resolved_params(declaration, metadata, parse_assignments(param or (), params))
+    protocol = SliceProtocol.from_dict(metadata["protocol"])
+    folder = common.folder_input("subjects", subjects)
+    found = [s.id for s in find_subjects(subjects, contrasts=protocol.contrasts, need_labels=False)]
+    if only:
+        wanted = [name for name in only.split(",") if name]
+        missing = sorted(set(wanted) - set(found))
+        if missing:
+            raise UsageError(f"No subject {', '.join(missing)} in {subjects}.", fix="Check the names.")
+    else:
+        wanted = found
+    seen = sorted(set(wanted) & set(metadata["training_subjects"]))
+    if seen and not include_training_subjects:
+        wanted = [name for name in wanted if name not in seen]
+        console.note(
+            f"{len(seen)} of {len(found)} subjects are left out: the model has learned from them "
+            "(--include-training-subjects segments them too)."
+        )
+    if not wanted:
+        raise DataError(
+            "There is no subject left to segment.",
+            f"The model was trained on all {len(seen)} of them, directly or through synthetic images.",
+            "Prepare with a --holdout, or give --include-training-subjects.",
+        )
+    job = Job(
+        verb="segment",
+        plugins=(declaration.name,),
+        params=resolved,
+        inputs={"checkpoint": item, "subjects": folder},
+        options={"subjects": wanted},
+    )
+    options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
+    run, result = common.run_job(out, job, [declaration], options, console, f"segment {len(wanted)}")
+    console.document({"run": str(run.path), "result": result})
+    console.print(f"Segmented {len(wanted)} subjects in {result['seconds']:.0f} s: {run.predictions}")
+    console.ending(
+        f"synthkit evaluate dice hausdorff --reference {subjects} --prediction {run.path} -o runs/eval",
+        declaration.citations,
+    )
+
+
+COMMANDS = {"train": train, "generate": generate, "segment": segment}

@@ -1,0 +1,232 @@
+"""What the user sees: live progress, tables, errors, the next step. rich is imported on first use.
+
+With ``--json`` exactly one document goes to standard output; all else goes to standard error. Without it, results go
+to standard output and progress to standard error: a bar on a terminal, plain lines otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from synthkit.errors import SynthkitError
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
+    from synthkit.contract import Citation
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Console:
+    """The output of one command.
+
+    Parameters
+    ----------
+    json_output : print one JSON document at the end instead of text.
+    quiet : print errors and results only.
+    """
+
+    def __init__(self, *, json_output: bool = False, quiet: bool = False) -> None:
+        self.json_output = json_output
+        self.quiet = quiet
+        self._printed = False
+
+    # ------------------------------------------------------------------------------------------------- results
+
+    def document(self, data: dict[str, Any]) -> None:
+        """The result as JSON, if that is wanted; the one document of the command."""
+        if self.json_output and not self._printed:
+            self._printed = True
+            sys.stdout.write(json.dumps(data, indent=1, allow_nan=False) + "\n")
+            sys.stdout.flush()
+
+    def print(self, text: str = "", *, style: str | None = None) -> None:
+        """A line of the result."""
+        if not self.json_output:
+            self._out().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """A table of the result; columns of numbers are aligned to the right."""
+        if self.json_output:
+            return
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        body = [[_cell(value) for value in row] for row in rows]
+        table = Table(
+            title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, title_style="bold"
+        )
+        for i, column in enumerate(columns):
+            numeric = bool(body) and all(_is_number(row[i]) for row in body)
+            table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+        for row in body:
+            table.add_row(*(Text(cell) for cell in row))
+        self._out().print(table)
+
+    # ---------------------------------------------------------------------------------------------------- notes
+
+    def note(self, text: str) -> None:
+        """What is worth knowing along the way."""
+        if not self.quiet:
+            self._err().print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warning(self, text: str) -> None:
+        self._err().print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def error(self, error: SynthkitError) -> None:
+        """What happened, why, what to try; the details; in JSON as well if that is wanted."""
+        err = self._err()
+        err.print(f"error: {error.what}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        for line in error.details:
+            err.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        for label, text in (("why", error.why), ("try", error.fix)):
+            if text:
+                err.print(f"  {label}: {text}", markup=False, highlight=False, soft_wrap=True)
+        self.document({"status": "failed", "exit_code": int(error.exit_code), "error": error.to_dict()})
+
+    def ending(self, next_command: str = "", citations: Iterable[Citation] = ()) -> None:
+        """The next command to run, and what to cite."""
+        if self.quiet or self.json_output:
+            return
+        if next_command:
+            self.note(f"next: {next_command}")
+        for citation in citations:
+            where = f" doi:{citation.doi}" if citation.doi else f" {citation.url}" if citation.url else ""
+            self.note(f"cite: {citation.text}{where}")
+
+    # ------------------------------------------------------------------------------------------------- progress
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[ProgressView]:
+        """Show the events of a run, or any counted work, while the block runs."""
+        err = self._err()
+        view: ProgressView
+        if self.quiet:
+            yield ProgressView(title)
+        elif err.is_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+            bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=28),
+                TextColumn("{task.fields[count]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[values]}"),
+                console=err,
+                transient=True,
+            )
+            with bar:
+                view = BarView(title, bar)
+                yield view
+        else:
+            yield LineView(title, self)
+
+    def _out(self) -> RichConsole:
+        from rich.console import Console as RichConsole
+
+        return RichConsole(file=sys.stdout)
+
+    def _err(self) -> RichConsole:
+        from rich.console import Console as RichConsole
+
+        return RichConsole(file=sys.stderr, stderr=True)
+
+
+class ProgressView:
+    """Takes events of a run; shows nothing (``--quiet``)."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def event(self, event: dict[str, Any]) -> None:
+        """One line of ``events.jsonl``."""
+        if event.get("event") == "progress":
+            self.step(int(event["step"]), event.get("total"), str(event.get("unit", "step")), event.get("values") or {})
+        elif event.get("event") == "message":
+            self.say(str(event.get("text")), str(event.get("level")))
+
+    def step(self, step: int, total: int | None, unit: str = "step", values: dict[str, float] | None = None) -> None:
+        """``step`` of ``total`` is done."""
+
+    def say(self, text: str, level: str) -> None:
+        """A message of the method."""
+
+
+class LineView(ProgressView):
+    """Plain lines, a few a minute: for logs and for Slurm."""
+
+    def __init__(self, title: str, console: Console) -> None:
+        super().__init__(title)
+        self._console = console
+        self._start = self._last = time.monotonic()
+
+    def step(self, step: int, total: int | None, unit: str = "step", values: dict[str, float] | None = None) -> None:
+        now = time.monotonic()
+        done = total is not None and step >= total
+        if now - self._last < _SECONDS_BETWEEN_LINES and not done:
+            return
+        self._last = now
+        spent = now - self._start
+        left = f", {_duration(spent / step * (total - step))} left" if total and step and not done else ""
+        self._console.note(f"{self.title}: {_count(step, total, unit)} in {_duration(spent)}{left}{_values(values)}")
+
+    def say(self, text: str, level: str) -> None:
+        (self._console.warning if level == "warning" else self._console.note)(text)
+
+
+class BarView(ProgressView):
+    """A bar on a terminal."""
+
+    def __init__(self, title: str, bar: Any) -> None:
+        super().__init__(title)
+        self._bar = bar
+        self._task = bar.add_task(title, total=None, count="", values="")
+
+    def step(self, step: int, total: int | None, unit: str = "step", values: dict[str, float] | None = None) -> None:
+        shown = _values(values).removeprefix(", ")
+        self._bar.update(self._task, completed=step, total=total, count=_count(step, total, unit), values=shown)
+
+    def say(self, text: str, level: str) -> None:
+        style = "yellow" if level == "warning" else None
+        prefix = "warning: " if level == "warning" else ""
+        self._bar.console.print(prefix + text, style=style, markup=False, highlight=False)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "-" or cell[:1].isdigit() or (cell[:1] == "-" and cell[1:2].isdigit())
+
+
+def _count(step: int, total: int | None, unit: str) -> str:
+    plural = "" if (total or step) == 1 else "s"
+    return f"{step:,}/{total:,} {unit}{plural}" if total is not None else f"{step:,} {unit}{plural}"
+
+
+def _values(values: dict[str, float] | None) -> str:
+    return "".join(f", {name} {value:.4g}" for name, value in (values or {}).items())
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
