@@ -133,7 +133,8 @@ class Console:
     def _out(self) -> RichConsole:
         from rich.console import Console as RichConsole
 
-        return RichConsole(file=sys.stdout)
+        # A pipe or a file has no width of its own: 80 columns would fold every table.
+        return RichConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 140)
 
     def _err(self) -> RichConsole:
         from rich.console import Console as RichConsole
@@ -218,8 +219,9 @@ def _is_number(cell: str) -> bool:
 
 
 def _count(step: int, total: int | None, unit: str) -> str:
-    plural = "" if (total or step) == 1 else "s"
-    return f"{step:,}/{total:,} {unit}{plural}" if total is not None else f"{step:,} {unit}{plural}"
+    noun, _, rest = unit.partition(" ")
+    words = f"{noun}{'' if (step if total is None else total) == 1 else 's'} {rest}".strip()
+    return f"{step:,}/{total:,} {words}" if total is not None else f"{step:,} {words}"
 
 
 def _values(values: dict[str, float] | None) -> str:

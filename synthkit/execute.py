@@ -284,7 +284,7 @@ def _segment(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[
                 np.stack(collected[: len(indices)]) if len(indices) else np.zeros((0, *metadata["size"]), np.uint8)
             )
             collected = collected[len(indices) :]
-            native = to_native(label_slices, indices, volumes.labels_shape, protocol)
+            native = to_native(label_slices, indices, volumes.shape, protocol)
             write_labels(run.predictions / f"{name}.nii.gz", native, like=volumes)
             done += 1
             events.progress(done, len(wanted), unit="subject")

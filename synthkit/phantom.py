@@ -77,32 +77,37 @@ class _Template:
     t1_of_tissues: FloatArray
 
 
-@lru_cache(maxsize=1)
-def _template() -> _Template:
-    """Read the template from the nilearn wheel, without importing nilearn.
+def _template_files() -> dict[str, Path]:
+    """The maps ``t1``, ``gm`` and ``wm`` inside the nilearn wheel, found without importing nilearn.
 
     Raises
     ------
     UsageError : nilearn, or the template in it, is not installed.
     """
-    import nibabel
-
     spec = importlib.util.find_spec("nilearn")
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    found = [
-        p for folder in folders for p in Path(folder, "datasets", "data").glob("mni_icbm152_*_tal_nlin_sym_*.nii.gz")
-    ]
-    maps: dict[str, NDArray[np.uint8]] = {}
+    folders = [Path(folder, "datasets", "data") for folder in (spec and spec.submodule_search_locations) or ()]
+    files = {}
     for kind in ("t1", "gm", "wm"):
-        paths = sorted(p for p in found if p.name.startswith(f"mni_icbm152_{kind}_"))
-        if not paths:
+        found = [path for folder in folders for path in folder.glob(f"mni_icbm152_{kind}_tal_nlin_sym_*.nii.gz")]
+        if not found:
             raise UsageError(
                 "The phantom needs the MNI152 template that comes inside nilearn.",
-                f"{'nilearn is not installed' if spec is None else 'this nilearn has no ' + kind + ' template'} here.",
+                f"{'nilearn is not installed' if spec is None else f'This nilearn has no {kind} template'}.",
                 "Install the extra that brings it: pip install 'synthkit-core[local]'.",
             )
+        files[kind] = min(found)
+    return files
+
+
+@lru_cache(maxsize=1)
+def _template() -> _Template:
+    """Read the template, once a process (0.5 s)."""
+    import nibabel
+
+    maps: dict[str, NDArray[np.uint8]] = {}
+    for kind, path in _template_files().items():
+        image: Any = nibabel.load(path)
         # BraTS arrays run from right to left and from front to back, the template the other way round.
-        image: Any = nibabel.load(paths[0])
         maps[kind] = np.ascontiguousarray(np.asarray(image.dataobj, dtype=np.uint8)[::-1, ::-1].T)
     brain = maps["t1"][::2, ::2, ::2] > 0
     inside = ndimage.distance_transform_edt(np.pad(brain, 1))[1:-1, 1:-1, 1:-1]
@@ -246,6 +251,7 @@ class _Head:
     detail: FloatArray
     #: Where each voxel comes from in the template, mm from its anchor: up, back, left; ``(3, n)``.
     source: FloatArray
+    #: The tumour to come.
     plan: _Plan
 
     def volume(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -256,6 +262,7 @@ class _Head:
 
 
 def _head(rng: np.random.Generator, axes: Axes) -> _Head:
+    """Anatomy of one subject in the voxels at ``axes`` (mm from the middle of the head)."""
     template = _template()
     nodes, node_axes, node_depth, plan = _warp(rng, template)
     start = [float(axis[0]) for axis in node_axes]
@@ -347,8 +354,8 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _vessels(rng: np.random.Generator, head: _Head) -> FloatArray:
     """How much of each brain voxel enhances without being tumour, 0..1: vessels, sagittal sinus, choroid plexus."""
     first, second = _noise(rng, head.axes, 13.0)[head.brain], _noise(rng, head.axes, 13.0)[head.brain]
-    # Two smooth fields vanish together on curves: thin tubes, kept where there is CSF around them.
-    tubes = np.exp(-(first**2 + second**2) / 0.012) * np.clip(3 * head.tissues[0], 0, 1)
+    # Two smooth fields vanish together on curves: thin tubes, kept in the CSF of the sulci.
+    tubes = np.exp(-(first**2 + second**2) / 0.012) * np.clip(3 * head.tissues[0], 0, 1) * (head.depth < 20)
     z, y, x = head.source
     midline = np.abs(x)
     sinus = (
@@ -393,7 +400,7 @@ def _images(
     images = {}
     for contrast in CONTRASTS:
         means = np.array(_TISSUES[contrast]) * np.exp(rng.normal(0, [0.12, 0.05, 0.0, 0.10, 0.06, 0.08]))
-        if head.plan.low_grade and contrast in ("t1", "t1ce"):
+        if head.plan.low_grade and contrast != "t2":
             means[3] *= 1.2  # solid tumour rather than necrosis
         detail = {"t1": 1.0, "t1ce": 0.9, "t2": -0.8, "flair": -0.35}[contrast]
         values = _mixture(means[:3].astype(np.float32), head.tissues) + np.float32(detail) * head.detail * (
@@ -576,7 +583,7 @@ def write_phantom(
     missing = [index for index, folder in folders.items() if not _is_written(folder, index, seed)]
     done = n - len(missing)
     if missing:
-        _template()  # the user's mistake is told here, not by a worker
+        _template_files()  # the user's mistake is told here, not by a worker
     if progress:
         progress(done, n)
     workers = min(workers or min(_cores(), 8), len(missing))

@@ -41,8 +41,8 @@ _R = TypeVar("_R")
 #: Called with the pass ("check" or "write"), how many subjects are done, and of how many.
 OnProgress = Callable[[Literal["check", "write"], int, int], None]
 
-# A volume lower than this does not hold a whole brain (about 130 mm); two of the contrasts' fields of view differ if one
-# is zero in more than this fraction of the brain.
+# A volume lower than this does not hold a whole brain (about 130 mm). A contrast that is zero in more than this
+# fraction of the brain has a smaller field of view than the one the brain is seen in.
 _SLAB_MM = 100.0
 _MISSING_FRACTION = 0.01
 
@@ -130,6 +130,7 @@ def prepare(
     workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
     on_progress: OnProgress | None = None,
 ) -> PreparedSummary:
     """Make a dataset of real slices from a folder of subjects.
@@ -142,6 +143,7 @@ def prepare(
     holdout, seed : see :func:`synthkit.splits.split_subjects`; only usable subjects are split.
     skip_bad : go on without bad subjects. By default one of them stops everything, before anything is written.
     workers : subjects in work at the same time; by default one a core, at most 8. Each takes up to 0.2 GB.
+    dry_run : check every subject and return the summary, write nothing.
     on_progress : called from this thread after every subject of each pass.
 
     Raises
@@ -185,6 +187,8 @@ def prepare(
             f"{protocol.brain_contrast}.",
             "Lower the brain fraction or the brain threshold.",
         )
+    if dry_run:
+        return summary
     if overwrite and not resume:
         _remove_dataset(target)
     n_resumed = _write(summary, {c.subject.id: c.subject for c in checked}, source, n_workers, resume, on_progress)
@@ -259,8 +263,8 @@ def _notes_of_all(checked: Sequence[_Checked]) -> tuple[str, ...]:
     n_four = sum(4 in c.stored_labels for c in checked)
     if n_three and n_four:
         notes.append(
-            f"enhancing tumour is label 3 in {n_three} and 4 in {n_four} subjects; both are read as 4, so make sure that "
-            "no 4 stands for the resection cavity of BraTS 2024"
+            f"enhancing tumour is label 3 in {n_three} and 4 in {n_four} subjects; both are read as 4, so make sure "
+            "that no 4 stands for the resection cavity of BraTS 2024"
         )
     orientations: dict[str, list[str]] = defaultdict(list)
     for c in checked:
@@ -268,8 +272,8 @@ def _notes_of_all(checked: Sequence[_Checked]) -> tuple[str, ...]:
     if len(orientations) > 1:
         parts = [f"{code} in {len(ids)} ({ids[0]} ...)" for code, ids in sorted(orientations.items())]
         notes.append(
-            f"affines name different array orientations, {', '.join(parts)}: slices keep the stored order of the array, "
-            "so look at some and see that all have the same side up"
+            f"affines name different array orientations, {', '.join(parts)}; slices keep the stored order of the "
+            "array, so look at some and see that all have the same side up"
         )
     return tuple(notes)
 
@@ -352,9 +356,9 @@ def _check_target(source: Path, target: Path, *, resume: bool, overwrite: bool) 
             "Subjects are only read.",
             "Choose an output outside of the folder of subjects.",
         )
-    if not target.exists() or resume:
+    if not target.exists():
         return
-    if not target.is_dir() or (any(target.iterdir()) and not overwrite):
+    if not target.is_dir() or (any(target.iterdir()) and not overwrite and not resume):
         raise UsageError(
             f"The output {target} {'is not empty' if target.is_dir() else 'is not a folder'}.",
             "Nothing is overwritten unasked.",
@@ -363,7 +367,7 @@ def _check_target(source: Path, target: Path, *, resume: bool, overwrite: bool) 
     if any(target.iterdir()) and not _is_dataset(target):
         raise UsageError(
             f"The output {target} is not a dataset.",
-            "Only a dataset is replaced by --overwrite; other files are left alone.",
+            "Only a dataset is replaced by --overwrite or continued by --resume; other files are left alone.",
             "Choose another folder.",
         )
 

@@ -1,9 +1,9 @@
 """Subjects on disk: find them by their BraTS names, read them, and say exactly what is wrong with a bad one.
 
 Known layouts are BraTS 2018 to 2024: one folder a subject, the contrast of a file told by the end of its name, in any
-case: ``_t1`` or ``-t1n``, ``_t1ce`` or ``-t1c``, ``_t2`` or ``-t2w``, ``_flair`` or ``-t2f``, ``_seg`` or ``-seg``, then
-``.nii`` or ``.nii.gz``. Subject folders may lie one level deeper (``HGG/``, ``LGG/``), and a folder that itself holds
-the files is one subject. The id of a subject is the name of its folder.
+case: ``_t1`` or ``-t1n``, ``_t1ce`` or ``-t1c``, ``_t2`` or ``-t2w``, ``_flair`` or ``-t2f``, ``_seg`` or ``-seg``,
+then ``.nii`` or ``.nii.gz``. Subject folders may lie one level deeper (``HGG/``, ``LGG/``), and a folder that itself
+holds the files is one subject. The id of a subject is the name of its folder.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from synthkit.cli import data, house, judgement, models
-from synthkit.errors import ExitCode, SynthkitError
+from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, SynthkitError
 
 _PANELS = ("Data", "Models", "Judgement", "House")
 
@@ -44,7 +44,8 @@ app = typer.Typer(
     help="Synthetic labelled MR images: train generators, measure how useful they are, audit what they copy.",
     epilog=(
         "Exit codes: 0 ok, 1 bug, 2 usage, 3 invalid data, 4 plugin, 5 backend unavailable, 6 container failed, "
-        "7 out of memory, 8 timeout, 9 GPU unavailable, 10 gate failed (audit, verify), 11 not writable, 130 interrupted."
+        "7 out of memory, 8 timeout, 9 GPU unavailable, 10 gate failed (audit, verify), 11 not writable, "
+        "130 interrupted."
     ),
 )
 
@@ -84,8 +85,6 @@ def main() -> None:
         console.error(error)
         _leave(error.exit_code)
     except KeyboardInterrupt:
-        from synthkit.errors import InterruptedRunError
-
         console.error(
             InterruptedRunError("Interrupted.", fix="What was finished is kept; --resume goes on from there.")
         )
@@ -99,16 +98,14 @@ def main() -> None:
     except Exception as error:
         from synthkit.execute import explain
 
-        known = explain(error)
         if isinstance(error, (OSError, MemoryError)):
-            if not isinstance(known, SynthkitError) or known.exit_code == ExitCode.PLUGIN:
-                from synthkit.errors import NotWritableError
-
+            known = explain(error)
+            if (
+                isinstance(error, OSError) and known.exit_code == ExitCode.PLUGIN
+            ):  # no full disk, but a path or a permission
                 known = NotWritableError(
-                    f"{error.filename or 'A file'} cannot be used.",
-                    f"{error.strerror}.",
-                    "Check its path and permissions.",
-                )  # type: ignore[union-attr]
+                    f"{error.filename or 'A file'} cannot be used.", f"{error.strerror}.", "Check it."
+                )
             console.error(known)
             _leave(known.exit_code)
         import traceback

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from synthkit.cli import common
 from synthkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from synthkit.console import Console
+    from synthkit.prepare import PreparedSummary
 
 
 def prepare(
@@ -74,11 +78,16 @@ def prepare(
             resume=resume,
             overwrite=overwrite,
             dry_run=dry_run,
-            on_progress=lambda done, total: view.step(done, total, "subject"),
+            on_progress=lambda stage, done, total: view.step(
+                done, total, "subject checked" if stage == "check" else "subject written"
+            ),
         )
-    console.document(summary.to_dict())
-    summary.show(console)
-    if not dry_run:
+    console.document({"dataset": str(out), **summary.to_dict()})
+    _show_prepared(console, summary)
+    if dry_run:
+        console.note("Nothing was written (--dry-run).")
+    else:
+        console.print(f"Prepared {summary.n_samples:,} samples by {protocol.name}: {out}")
         console.ending(f"synthkit train stylegan2 {out} -o runs/stylegan2")
 
 
@@ -178,6 +187,26 @@ def phantom(
     console.document({"out": str(out), "subjects": [folder.name for folder in folders]})
     console.print(f"Made {len(folders)} phantom subjects: {out}")
     console.ending(f"synthkit prepare {out} -o data/phantom --holdout 0.2")
+
+
+def _show_prepared(console: Console, summary: PreparedSummary) -> None:
+    rows = [
+        (subject.id, subject.split, len(subject.kept), subject.n_dropped, *subject.label_voxels.values())
+        for subject in summary.subjects
+    ]
+    label_names = list(summary.subjects[0].label_voxels)
+    columns = ("subject", "split", "slices kept", "dropped", *(f"{name} voxels" for name in label_names))
+    console.table("", columns, rows)
+    for subject in summary.subjects:
+        notes = list(subject.notes)
+        if subject.negative_voxels:
+            notes.append(f"{sum(subject.negative_voxels.values()):,} negative voxels become 0")
+        if notes:
+            console.print(f"{subject.id}: {'; '.join(notes)}")
+    for bad in summary.bad_subjects:
+        console.warning(f"left out {bad}")
+    for note in summary.notes:
+        console.warning(note)
 
 
 COMMANDS = {"prepare": prepare, "import": import_, "export": export, "phantom": phantom}

@@ -1,0 +1,108 @@
+"""Overlap of segmented regions with the reference: Dice and HD95, as metrics for synthkit (declaration only)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import synthkit
+from synthkit import Citation, Declaration, MetricDeclaration, ScoreDefinition, param
+
+
+@dataclass(frozen=True)
+class Params:
+    """Conventions that differ between tools, each with the choice of the study or of BraTS as its default."""
+
+    hausdorff_rule: str = param(
+        "pooled",
+        "HD95: percentile of both directions pooled (MedPy, BraTS) or the larger of the two directed percentiles "
+        "(MONAI, surface-distance)",
+        choices=("pooled", "directed-max"),
+    )
+    hausdorff_one_empty: str = param(
+        "penalty",
+        "HD95 of a missed or false region: the diagonal of the volume in mm, or left out of the mean (which then "
+        "improves with every region missed)",
+        choices=("penalty", "exclude"),
+    )
+    both_empty: str = param(
+        "exclude",
+        "a region empty in reference and prediction: not counted, or counted as perfect (Dice 1, HD95 0)",
+        choices=("exclude", "perfect"),
+    )
+    resamples: int = param(2000, "bootstrap resamples of the subjects, for the intervals", minimum=100, maximum=100_000)
+    seed: int = param(0, "seed of the bootstrap", minimum=0)
+
+
+_COUNTS = (
+    ScoreDefinition(name="n_missed", summary="subjects whose region was not predicted at all", better="lower"),
+    ScoreDefinition(
+        name="n_false", summary="subjects with a predicted region that the reference lacks", better="lower"
+    ),
+    ScoreDefinition(name="n_empty", summary="subjects with the region in neither", better="neither"),
+    ScoreDefinition(name="n_unpaired", summary="subjects in only one of the two sets: not scored", better="lower"),
+)
+
+_DICE = MetricDeclaration(
+    name="dice",
+    summary="Dice coefficient of each tumour region, per subject and over subjects",
+    module="synthkit_overlap.metrics",
+    distribution="synthkit-overlap",
+    params=Params,
+    licence="Apache-2.0",
+    citations=(
+        Citation(
+            text="Dice LR. Measures of the amount of ecologic association between species. Ecology 26(3), 1945.",
+            doi="10.2307/1932409",
+        ),
+    ),
+    gpu="none",
+    reproducible="bitwise",
+    roles=("reference", "prediction"),
+    scores=(
+        ScoreDefinition(name="dice", summary="Dice coefficient of one region of one subject", better="higher"),
+        ScoreDefinition(name="dice_mean", summary="mean Dice over subjects, 95 % bootstrap interval", better="higher"),
+        ScoreDefinition(name="dice_std", summary="standard deviation of Dice over subjects", better="neither"),
+        *_COUNTS,
+    ),
+)
+
+_HAUSDORFF = MetricDeclaration(
+    name="hausdorff",
+    summary="95th percentile Hausdorff distance (HD95) of each tumour region, per subject and over subjects",
+    module="synthkit_overlap.metrics",
+    distribution="synthkit-overlap",
+    params=Params,
+    licence="Apache-2.0",
+    citations=(
+        Citation(
+            text="Huttenlocher DP, Klanderman GA, Rucklidge WJ. Comparing images using the Hausdorff distance. "
+            "IEEE Trans Pattern Anal Mach Intell 15(9), 1993.",
+            doi="10.1109/34.232073",
+        ),
+        Citation(
+            text="Menze BH et al. The multimodal brain tumor image segmentation benchmark (BRATS). "
+            "IEEE Trans Med Imaging 34(10), 2015.",
+            doi="10.1109/TMI.2014.2377694",
+        ),
+    ),
+    gpu="none",
+    reproducible="bitwise",
+    roles=("reference", "prediction"),
+    scores=(
+        ScoreDefinition(name="hd95", summary="HD95 of one region of one subject", better="lower", unit="mm"),
+        ScoreDefinition(
+            name="hd95_mean", summary="mean HD95 over subjects, 95 % bootstrap interval", better="lower", unit="mm"
+        ),
+        ScoreDefinition(
+            name="hd95_std", summary="standard deviation of HD95 over subjects", better="neither", unit="mm"
+        ),
+        *_COUNTS,
+    ),
+)
+
+
+@synthkit.hookimpl
+def synthkit_declare() -> Iterable[Declaration]:
+    """The two metrics of this package; asked for together, they share one pass over the volumes."""
+    return [_DICE, _HAUSDORFF]

@@ -1,0 +1,91 @@
+"""StyleGAN2: declaration only. The method is in :mod:`synthkit_stylegan2.model`, which imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import synthkit
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters of training and of generation. Defaults are those of the study at 256x256 where it fixes them."""
+
+    kimg: float = synthkit.param(
+        5000.0, "length of training: real images shown, in thousands (the study: 25000)", minimum=0, unit="kimg"
+    )
+    batch_size: int = synthkit.param(32, "images a training step", minimum=1)
+    learning_rate: float = synthkit.param(0.0025, "Adam learning rate of both networks", minimum=0)
+    gamma: float = synthkit.param(
+        8.0, "weight of the R1 penalty; smaller images want less (about 0.2 at 64)", minimum=0
+    )
+    channel_base: int = synthkit.param(
+        16384, "feature maps at side s: channel_base / s, at most channel_max", minimum=32
+    )
+    channel_max: int = synthkit.param(
+        512, "most feature maps of a layer, and the size of the latents z and w", minimum=4
+    )
+    mapping_layers: int = synthkit.param(8, "layers of the mapping network", minimum=1)
+    style_mixing: float = synthkit.param(0.9, "probability of mixing two latents in training", minimum=0, maximum=1)
+    path_length_weight: float = synthkit.param(2.0, "weight of path-length regularisation; 0 skips it", minimum=0)
+    ema_kimg: float = synthkit.param(
+        10.0, "half-life of the averaged generator, at most 5 % of the images so far", minimum=0, unit="kimg"
+    )
+    augment: bool = synthkit.param(False, "adaptive augmentation of what the discriminator sees (for small datasets)")
+    checkpoint_kimg: float = synthkit.param(
+        20.0, "training can be resumed from a state saved this often", minimum=0.001, unit="kimg"
+    )
+    precision: str = synthkit.param(
+        "auto",
+        "arithmetic of the four finest resolutions in training; auto: bfloat16 on a GPU that has it",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    seed: int = synthkit.param(0, "seed of training: weights, order of images, latents", minimum=0)
+    truncation_psi: float = synthkit.param(
+        1.0,
+        "generate: 1 draws from the whole distribution, less gives safer and less varied images",
+        minimum=0,
+        maximum=1,
+    )
+    background_zero: bool = synthkit.param(
+        True, "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images"
+    )
+    generate_batch_size: int = synthkit.param(16, "generate: images a batch", minimum=1)
+
+
+DECLARATION = synthkit.GeneratorDeclaration(
+    name="stylegan2",
+    summary="StyleGAN2: images and labels drawn jointly, any number of contrasts, 32 to 256 pixels",
+    module="synthkit_stylegan2.model",
+    distribution="synthkit-stylegan2",
+    params=Params,
+    licence="Apache-2.0",
+    citations=(
+        synthkit.Citation(
+            text="Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020",
+            doi="10.1109/CVPR42600.2020.00813",
+            url="https://arxiv.org/abs/1912.04958",
+        ),
+        synthkit.Citation(
+            text="Karras, Laine, Aila, A Style-Based Generator Architecture for Generative Adversarial Networks, "
+            "CVPR 2019",
+            doi="10.1109/CVPR.2019.00453",
+            url="https://arxiv.org/abs/1812.04948",
+        ),
+        synthkit.Citation(
+            text="Karras et al., Training Generative Adversarial Networks with Limited Data, NeurIPS 2020",
+            url="https://arxiv.org/abs/2006.06676",
+        ),
+    ),
+    gpu="optional",
+    reproducible="tolerance",
+    dockerfile="Dockerfile",
+    minimum_size=32,
+    maximum_size=256,
+)
+
+
+@synthkit.hookimpl
+def synthkit_declare() -> list[synthkit.GeneratorDeclaration]:
+    """The one generator of this distribution."""
+    return [DECLARATION]
