@@ -135,8 +135,8 @@ def verdict(scores: Iterable[Mapping[str, Any]], policy: Policy | None = None) -
     """Judge the scores of the metric ``memorization`` (``scores`` of ``result.json``) by a policy.
 
     Used are the scores of the whole dataset (empty ``of``): n_synthetic, n_flagged, n_copies, n_identical,
-    n_memorized_subjects, n_null_subjects, n_holdout and false_flag_rate, whose ``high`` is the rate of false flags
-    that the null explains. Fails
+    n_memorized_subjects, n_null_subjects, n_holdout and explained_flag_rate, the rate of false flags that the null
+    explains. Fails
 
     - when an image is identical to a training image, up to brightness and contrast (needs no null), or
     - when there are more copies than tolerated, or
@@ -151,7 +151,7 @@ def verdict(scores: Iterable[Mapping[str, Any]], policy: Policy | None = None) -
 
     n, flagged, copies = count("n_synthetic"), count("n_flagged"), count("n_copies")
     identical, memorized, subjects = count("n_identical"), count("n_memorized_subjects"), count("n_null_subjects")
-    explained = numbers.get("false_flag_rate", {}).get("high")
+    explained = numbers.get("explained_flag_rate", {}).get("value")
 
     against: list[str] = []
     missing: list[str] = []

@@ -198,6 +198,7 @@ class ShardWriter:
 
     def flush(self, dimension_names: tuple[str, ...]) -> None:
         """Make everything appended so far durable."""
+        self.path.mkdir(parents=True, exist_ok=True)
         if self._frames:
             self._write_shard()
         write_atomically(self.path / "zarr.json", _array_metadata(self.n_samples, self.shape, dimension_names))

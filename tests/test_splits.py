@@ -45,7 +45,7 @@ def test_named_subjects() -> None:
 
 
 def test_unknown_subject_names_close_ones() -> None:
-    with pytest.raises(UsageError, match="Did you mean .*BraTS20_Training_002") as caught:
+    with pytest.raises(UsageError, match=r"Did you mean .*BraTS20_Training_002") as caught:
         split_subjects(IDS, "BraTS20_Trainig_002,nobody")
     assert "nobody" in caught.value.details[1]
 

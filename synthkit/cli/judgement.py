@@ -103,7 +103,7 @@ def evaluate(
         folder = out if len(packages) == 1 else out / first.distribution.removeprefix("synthkit-")
         run, result = common.run_job(folder, job, members, options, console, f"evaluate {' '.join(job.plugins)}")
         documents.append({"run": str(run.path), "result": result})
-        _print_scores(console, members, result)
+        _print_scores(console, result)
         console.print(f"Scored {', '.join(job.plugins)}: {run.path}")
     console.document(documents[0] if len(documents) == 1 else {"runs": documents})
     console.ending(f"synthkit report {out} -o report.html", common.citations_of(declarations))
@@ -197,7 +197,7 @@ def audit_memorization(
     run, result = common.run_job(out, job, [declaration], options, console, title)
     verdict = result["verdict"]
     document = {"run": str(run.path), "result": result}
-    _print_scores(console, [declaration], result)
+    _print_scores(console, result)
     console.print(f"Verdict: {verdict['outcome']}", style="bold green" if verdict["outcome"] == "pass" else "bold red")
     for reason in verdict["reasons"]:
         console.print(f"  {reason}")
@@ -282,24 +282,47 @@ def _subjects_to_score(inputs: dict[str, Any], include_training_subjects: bool, 
     return common_subjects
 
 
-def _print_scores(console: Console, declarations: Any, result: dict[str, Any]) -> None:
-    """Scores of the whole dataset as a table; those of single subjects are in the files."""
-    rows = []
-    for score in result["scores"]:
-        if "subject" in score["of"]:
-            continue
-        interval = (
-            f"{score['low']:.3f} to {score['high']:.3f}"
-            if score.get("low") is not None and score.get("high") is not None
-            else ""
-        )
-        value = score["value"]
-        if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 and score["name"].startswith("n_"):
-            value = int(value)
-        rows.append(
-            (score["name"], " ".join(score["of"].values()), value, interval, score.get("n"), score.get("note", ""))
-        )
-    console.table("", ("score", "of", "value", "95 % interval", "n", "note"), rows)
+def _print_scores(console: Console, result: dict[str, Any]) -> None:
+    """Scores of the whole dataset; those of single subjects are in the files.
+
+    Scores that exist for several regions or contrasts make a table with one row for each of these.
+    """
+    whole = [score for score in result["scores"] if "subject" not in score["of"]]
+    single = [score for score in whole if not score["of"]]
+    if single:
+        rows = [(s["name"], _value(s), _interval(s), s.get("n"), s.get("note", "")) for s in single]
+        console.table("", ("score", "value", "95 % interval", "n", "note"), rows)
+    for keys in dict.fromkeys(tuple(score["of"]) for score in whole if score["of"]):
+        group = [score for score in whole if tuple(score["of"]) == keys]
+        names = list(dict.fromkeys(score["name"] for score in group))
+        cells: dict[tuple[str, ...], dict[str, str]] = {}
+        for score in group:
+            interval = _interval(score)
+            text = _value(score) + (f" ({interval})" if interval else "")
+            cells.setdefault(tuple(score["of"].values()), {})[score["name"]] = text
+        console.table("", (*keys, *names), [(*of, *(row.get(name, "") for name in names)) for of, row in cells.items()])
+        notes: dict[str, list[str]] = {}
+        for score in group:
+            for note in filter(None, score.get("note", "").split("; ")):
+                notes.setdefault(note, []).append(" ".join([score["name"], *score["of"].values()]))
+        for note, whose in notes.items():
+            console.print(f"  {note}" + (f" ({', '.join(whose)})" if len(whose) < 4 else ""))
+
+
+def _value(score: dict[str, Any]) -> str:
+    value = score["value"]
+    if value is None:
+        return "-"
+    if score["name"].startswith("n_") or isinstance(value, int):
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def _interval(score: dict[str, Any]) -> str:
+    low, high = score.get("low"), score.get("high")
+    if low is None and high is None:
+        return ""
+    return f"{'' if low is None else format(low, '.3g')} to {'' if high is None else format(high, '.3g')}".strip()
 
 
 COMMANDS = {"evaluate": evaluate, "audit-memorization": audit_memorization, "verify": verify}

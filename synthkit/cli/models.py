@@ -32,6 +32,7 @@ def train(
     quiet: common.Quiet = False,
 ) -> None:
     """Train a generator or a segmenter."""
+    from synthkit.console import counted
     from synthkit.parameters import make_params, params_to_dict, parse_assignments
     from synthkit.plugins import discover
     from synthkit.runs import Job
@@ -51,7 +52,7 @@ def train(
             console.warning(f"{path} is synthetic: a generator trained on generated images drifts.")
     job = Job(verb="train", plugins=(declaration.name,), params=params_to_dict(chosen), inputs=inputs)
     options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
-    console.note(f"Training {declaration.name} on {n_train:,} samples.")
+    console.note(f"Training {declaration.name} on {counted(n_train, 'sample')}.")
     run, result = common.run_job(out, job, [declaration], options, console, f"train {declaration.name}")
     console.document({"run": str(run.path), "result": result})
     console.print(f"Trained {declaration.name} in {result['seconds']:.0f} s: {run.path}")
@@ -81,6 +82,7 @@ def generate(
     quiet: common.Quiet = False,
 ) -> None:
     """Draw synthetic samples, one a seed."""
+    from synthkit.console import counted
     from synthkit.parameters import parse_assignments
     from synthkit.plugins import discover
     from synthkit.runs import Job
@@ -101,7 +103,7 @@ def generate(
     options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
     run, result = common.run_job(out, job, [declaration], options, console, f"generate {n_samples:,}")
     console.document({"run": str(run.path), "result": result})
-    console.print(f"Generated {n_samples:,} samples in {result['seconds']:.0f} s: {run.path}")
+    console.print(f"Generated {counted(n_samples, 'sample')} in {result['seconds']:.0f} s: {run.path}")
     console.ending(f"synthkit audit-memorization DATASET {run.path} -o runs/audit", declaration.citations)
 
 
@@ -134,6 +136,7 @@ def segment(
     Labels are written in each subject's own grid and affine. Subjects that the model was trained on, directly or
     through synthetic images, are left out.
     """
+    from synthkit.console import counted
     from synthkit.parameters import parse_assignments
     from synthkit.plugins import discover
     from synthkit.runs import Job
@@ -177,7 +180,7 @@ def segment(
     options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
     run, result = common.run_job(out, job, [declaration], options, console, f"segment {len(wanted)}")
     console.document({"run": str(run.path), "result": result})
-    console.print(f"Segmented {len(wanted)} subjects in {result['seconds']:.0f} s: {run.predictions}")
+    console.print(f"Segmented {counted(len(wanted), 'subject')} in {result['seconds']:.0f} s: {run.predictions}")
     console.ending(
         f"synthkit evaluate dice hausdorff --reference {subjects} --prediction {run.path} -o runs/eval",
         declaration.citations,

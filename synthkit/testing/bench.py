@@ -248,11 +248,17 @@ def recorded_progress(interrupt_at: int | None = None) -> Iterator[list[tuple[in
 
 def random_states() -> dict[str, Any]:
     """States of the global random generators of Python, of numpy and, where it is loaded, of torch."""
-    states: dict[str, Any] = {"random": random.getstate(), "numpy.random": np.random.get_state(legacy=False)}  # noqa: NPY002
+    # repr holds the arrays in full: the state of the Mersenne twister is shorter than what numpy would abbreviate.
+    states: dict[str, Any] = {"random": random.getstate(), "numpy.random": repr(np.random.get_state())}  # noqa: NPY002
     torch = sys.modules.get("torch")
     if torch is not None:
         states["torch"] = torch.get_rng_state().numpy().tobytes()
     return states
+
+
+def changed_random_states(before: dict[str, Any]) -> list[str]:
+    """Which of the generators have another state than before; one that was loaded since has no other."""
+    return [name for name, state in random_states().items() if before.get(name, state) != state]
 
 
 def disturb_random_states(seed: int) -> None:

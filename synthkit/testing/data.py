@@ -13,6 +13,7 @@ import numpy as np
 
 from synthkit.dataset import Dataset, DatasetWriter
 from synthkit.labels import BRATS_LABELS
+from synthkit.slices import SIZES, SliceProtocol
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
@@ -88,7 +89,11 @@ def _write(
     if not path.exists():
         contrasts = CONTRASTS[: images.shape[1]]
         size = (images.shape[2], images.shape[3])
-        with DatasetWriter(path, contrasts=contrasts, labels=BRATS_LABELS, size=size, kind=kind) as writer:
+        # Jobs that segment cut whole volumes in the way that the training slices were cut.
+        protocol = SliceProtocol(contrasts=contrasts, size=size[0]).to_dict() if size[0] in SIZES else {}
+        with DatasetWriter(
+            path, contrasts=contrasts, labels=BRATS_LABELS, size=size, kind=kind, protocol=protocol
+        ) as writer:
             if rows:
                 writer.append(images, labels, rows)
     return Dataset(path)
@@ -124,6 +129,6 @@ def label_volumes(n: int = 4, shift: int = 0, seed: int = 3) -> LabelVolumes:
     return LabelVolumes(volumes, (1.0, 1.0, 2.0))
 
 
-def empty_volumes(n: int = 2) -> LabelVolumes:
+def empty_volumes(n: int) -> LabelVolumes:
     """``n`` volumes without any label."""
     return LabelVolumes({f"s{i}": np.zeros((16, 16, 6), np.uint8) for i in range(n)}, (1.0, 1.0, 2.0))

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from synthkit.contract import Sample
 from synthkit_memorization.cascade import Cascade, cosines
 from synthkit_memorization.pixels import Moments, make_block, shards
 from synthkit_memorization.search import Groups, Matches, best_matches, every_rule
+
+from synthkit.contract import Sample
 
 
 class InMemory:
@@ -65,7 +66,9 @@ def check(found: Matches, r: NDArray[np.float64]) -> None:
         assert all(found.index[i, j] == np.flatnonzero(np.abs(row - expected[j]) < 1e-9)[0] for j in clear)
 
 
-def smooth(rng: np.random.Generator, n: int, contrasts: int, size: tuple[int, int], terms: int = 4) -> NDArray[np.uint8]:
+def smooth(
+    rng: np.random.Generator, n: int, contrasts: int, size: tuple[int, int], terms: int = 4
+) -> NDArray[np.uint8]:
     """Images of a few low frequencies inside a frame of zeros, ``(n, contrast, y, x)``."""
     rows, columns = cosines(size[0], terms), cosines(size[1], terms)
     field = np.einsum("ncab,ay,bx->ncyx", rng.normal(size=(n, contrasts, terms, terms)), rows, columns)
@@ -113,9 +116,7 @@ def test_nothing_is_compared_with_its_own_group(method: Any) -> None:
     rng = np.random.default_rng(3)
     images = smooth(rng, 60, 2, (20, 26))
     groups = np.repeat(np.arange(4), 15)
-    found = best_matches(
-        InMemory(images), InMemory(images), k=3, exclude=Groups(groups, groups), method=method
-    )
+    found = best_matches(InMemory(images), InMemory(images), k=3, exclude=Groups(groups, groups), method=method)
     for rule, contrasts in every_rule(("t1", "t1ce")).items():
         r = brute_force(images[:, list(contrasts)], images[:, list(contrasts)])
         r[groups[:, None] == groups[None, :]] = -np.inf
@@ -123,7 +124,9 @@ def test_nothing_is_compared_with_its_own_group(method: Any) -> None:
     alone = best_matches(InMemory(images), InMemory(images), exclude=Groups(groups * 0, groups * 0), method=method)
     assert (alone["joint"].index == -1).all() and np.isnan(alone["joint"].r).all()
     # A negative group is nobody's: it may even meet itself.
-    free = best_matches(InMemory(images), InMemory(images), exclude=Groups(groups * 0 - 1, groups * 0 - 1), method=method)
+    free = best_matches(
+        InMemory(images), InMemory(images), exclude=Groups(groups * 0 - 1, groups * 0 - 1), method=method
+    )
     assert (free["joint"].index[:, 0] == np.arange(60)).all()
 
 
@@ -156,7 +159,11 @@ def test_the_bound_of_the_cascade_is_never_below_r() -> None:
         for contrasts in ((0,), (1,), (0, 1)):
             index = Cascade(shard, contrasts, Moments.of(shard, contrasts, 37 * 70), 37 * 70)
             r = brute_force(queries[:, list(contrasts)], train[:, list(contrasts)])
-            for x, y in zip(index._embed(block, slice(0, 30), Moments.of(block, contrasts, 37 * 70)), (index._short, index._long), strict=True):
+            for x, y in zip(
+                index._embed(block, slice(0, 30), Moments.of(block, contrasts, 37 * 70)),
+                (index._short, index._long),
+                strict=True,
+            ):
                 assert (x @ y.T - r).min() > -1e-5
 
 

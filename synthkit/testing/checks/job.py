@@ -64,8 +64,16 @@ def _backend(plugin: PluginUnderTest) -> str:
     return plugin.backend
 
 
+def _here(plugin: PluginUnderTest, backend: str) -> str:
+    """What to compare with: this process, or the backend again if the method cannot be imported here."""
+    try:
+        return "inline" if plugin.module else backend
+    except CheckSkippedError:
+        return backend
+
+
 def _trained(plugin: PluginUnderTest, backend: str) -> Run:
-    dataset = data.real_dataset(4, 32) if plugin.declaration.kind == "segmenter" else plugin.dataset()
+    dataset = plugin.dataset()
     train = {"data": Input(kind="dataset", source=dataset.path, digest=dataset.digest)}
     run, result = _run(plugin, _job(plugin, "train", train), backend)
     digest = result["outputs"]["checkpoint"]["digest"]
@@ -88,11 +96,8 @@ def generator_jobs_agree(plugin: PluginUnderTest) -> None:
     run, result = _run(plugin, _job(plugin, "generate", checkpoint, seeds=_SEEDS), backend)
     made = Dataset(run.dataset)
     require(result["outputs"]["dataset"]["digest"] == made.digest, "the digest of the dataset is another one")
-    try:
-        assert plugin.module
-        here, seeds = "inline", _SEEDS
-    except CheckSkippedError:
-        here, seeds = backend, "5,4,3,2,1,0"
+    here = _here(plugin, backend)
+    seeds = _SEEDS if here == "inline" else "5,4,3,2,1,0"
     again = Dataset(_run(plugin, _job(plugin, "generate", checkpoint, seeds=seeds), here)[0].dataset)
     require_same(_samples(made), _samples(again), f"between {backend} and {here}")
 
@@ -113,11 +118,7 @@ def segmenter_jobs_agree(plugin: PluginUnderTest) -> None:
     run, result = _run(plugin, _job(plugin, "segment", inputs, subjects=list(_SUBJECTS)), backend)
     digest = result["outputs"]["predictions"]["digest"]
     require(digest == folder_digest(run.predictions), "the digest of the predictions is another one")
-    try:
-        assert plugin.module
-        here = "inline"
-    except CheckSkippedError:
-        here = backend
+    here = _here(plugin, backend)
     again = _run(plugin, _job(plugin, "segment", inputs, subjects=list(_SUBJECTS)), here)[0]
     require_same(_labels(run), _labels(again), f"between {backend} and {here}")
 
@@ -144,11 +145,7 @@ def metric_jobs_agree(plugin: PluginUnderTest) -> None:
             inputs[role] = Input(kind="labels", source=_label_folder(role))
     _, result = _run(plugin, _job(plugin, "evaluate", inputs), backend)
     require(result["scores"], "the job gives no score")
-    try:
-        assert plugin.module
-        here = "inline"
-    except CheckSkippedError:
-        here = backend
+    here = _here(plugin, backend)
     _, again = _run(plugin, _job(plugin, "evaluate", inputs), here)
     require(len(result["scores"]) == len(again["scores"]), f"{backend} and {here} give other scores")
     for a, b in zip(result["scores"], again["scores"], strict=True):

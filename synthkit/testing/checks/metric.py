@@ -14,6 +14,7 @@ from synthkit.testing import data
 from synthkit.testing.bench import (
     CheckSkippedError,
     PluginUnderTest,
+    changed_random_states,
     disturb_random_states,
     random_states,
     require,
@@ -45,7 +46,7 @@ def _ordinary(role: str) -> Any:
 
 
 def _degenerate(role: str, n: int) -> Any:
-    """``n`` volumes without labels, or ``n`` black slices."""
+    """``n`` volumes without labels, of subjects as in :func:`_ordinary`, or ``n`` black slices."""
     if role in VOLUME_ROLES:
         return data.empty_volumes(n)
     split = {"holdout": "holdout", "synthetic": "synthetic"}.get(role, "train")
@@ -149,7 +150,7 @@ def scored_inputs_are_left_alone(plugin: PluginUnderTest) -> None:
     before = random_states()
     with watched_writes() as paths:
         _score(plugin, given)
-    changed = [name for name, state in random_states().items() if before.get(name, state) != state]
+    changed = changed_random_states(before)
     require(not changed, f"it changes the global state of {', '.join(changed)}")
     for role, source in given.items():
         if isinstance(source, data.LabelVolumes):
@@ -172,7 +173,7 @@ def undefined_scores_are_none(plugin: PluginUnderTest) -> None:
     variants = [dict.fromkeys(declared.roles, True)]
     variants += [{r: r == role for r in declared.roles} for role in declared.roles if len(declared.roles) > 1]
     for variant in variants:
-        given = {role: _degenerate(role, 2) if empty else _ordinary(role) for role, empty in variant.items()}
+        given = {role: _degenerate(role, 4) if empty else _ordinary(role) for role, empty in variant.items()}
         try:
             answers = _score(plugin, given)
         except DataError:

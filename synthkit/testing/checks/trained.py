@@ -10,6 +10,7 @@ from synthkit.runs import folder_digest
 from synthkit.testing.bench import (
     CheckSkippedError,
     PluginUnderTest,
+    changed_random_states,
     disturb_random_states,
     random_states,
     require,
@@ -137,8 +138,7 @@ def global_random_state_is_left_alone(plugin: PluginUnderTest) -> None:
     plugin.outputs()
     before = random_states()
     plugin.apply(plugin.trained())
-    after = random_states()
-    changed = [name for name, state in before.items() if after[name] != state]
+    changed = changed_random_states(before)
     require(not changed, f"it changes the global state of {', '.join(changed)}")
 
 

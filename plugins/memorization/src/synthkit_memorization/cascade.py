@@ -7,9 +7,8 @@ rho = |u - Q^T a| = sqrt(1 - |a|^2), the inequality of Cauchy and Schwarz on wha
 
 Brain slices are smooth, so a few hundred directions hold nearly all of |u|: the principal axes (of a sample of the
 training images) of the low-frequency coefficients of the 2-D discrete cosine transform on the box of the training
-images. The constant image is orthogonal to all of them but must be dealt with where the box is smaller than the image:
-per contrast, one more direction is the centred indicator of the box, and a rule over several contrasts has the contrasts'
-mean levels as further directions.
+images. Two more kinds of direction, orthogonal to these, hold what the constant leaves behind: per contrast the centred
+indicator of the box (where the box is smaller than the image) and, in a rule over several contrasts, their mean levels.
 
 The cascade: (1) for all pairs with a short prefix, as one matrix product; survivors with a longer prefix; what is left
 by exact inner products of the pixels, in order of the bound, until the bound falls below the k-th best r found.
@@ -128,7 +127,10 @@ class Cascade:
         """Orthonormal columns ``(direction, at most LONG)``, those of largest second moment first."""
         sample = np.unique(np.linspace(0, len(self._shard) - 1, AXES_SAMPLE).astype(np.int64))
         points = np.concatenate(
-            [self._coefficients(self._shard, part, self._moments) for part in np.array_split(sample, -(-len(sample) // QUERIES))]
+            [
+                self._coefficients(self._shard, part, self._moments)
+                for part in np.array_split(sample, -(-len(sample) // QUERIES))
+            ]
         )
         _, vectors = np.linalg.eigh(points @ points.T)
         spanning = points.T @ vectors[:, ::-1][:, :LONG]
@@ -168,7 +170,9 @@ class Cascade:
                 list(pool.map(one, range(part.stop - part.start)))
         return found
 
-    def exact(self, pieces: list[Float32], offsets: list[int], x_sum: int, x_variance: int, candidates: Int64) -> Float64:
+    def exact(
+        self, pieces: list[Float32], offsets: list[int], x_sum: int, x_variance: int, candidates: Int64
+    ) -> Float64:
         """r of one query with some images of the shard, from exact integers."""
         dots = np.zeros(len(candidates))
         for contrast, piece, offset in zip(self._contrasts, pieces, offsets, strict=True):

@@ -43,7 +43,9 @@ class Images(Protocol):
     @property
     def size(self) -> tuple[int, int]: ...
     def __len__(self) -> int: ...
-    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]: ...
+    def read(
+        self, indices: Sequence[int] | NDArray[np.integer[Any]]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]: ...
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,12 @@ class Block:
     def take(self, rows: NDArray[np.integer[Any]]) -> Block:
         """These images only (``start`` loses its meaning)."""
         return Block(
-            self.start, self.box, self.pixels[:, rows], self.sums[:, rows], self.squares[:, rows], self.box_sums[:, rows]
+            self.start,
+            self.box,
+            self.pixels[:, rows],
+            self.sums[:, rows],
+            self.squares[:, rows],
+            self.box_sums[:, rows],
         )
 
 
@@ -215,7 +222,9 @@ def shards(train: Images, memory_bytes: int) -> Iterator[Block]:
         start += n
 
 
-def _assemble(start: int, box: Box, parts: list[tuple[Box, NDArray[np.uint8]]], sums: list[tuple[Int64, Int64]]) -> Block:
+def _assemble(
+    start: int, box: Box, parts: list[tuple[Box, NDArray[np.uint8]]], sums: list[tuple[Int64, Int64]]
+) -> Block:
     """One block from batches cropped each to its own box; frees each batch as soon as it is copied."""
     n = sum(len(images) for _, images in parts)
     n_contrasts = parts[0][1].shape[1]

@@ -151,7 +151,7 @@ class _ShardSearch:
         self.cascades: dict[str, Cascade] = {}
 
     def build_cascades(self, probe: Int64 | None, queries: Images, best: Mapping[str, Matches]) -> None:
-        """Index the shard for each rule; keep the indices that prune enough of the queries ``probe`` (None: keep all)."""
+        """Index the shard for each rule; keep those that prune enough of the queries ``probe`` (None: keep all)."""
         block = None if probe is None else _read(queries, probe, self.shard)
         for rule, contrasts in self.rules.items():
             cascade = Cascade(self.shard, contrasts, self.moments[rule], self.image_pixels)
@@ -201,7 +201,11 @@ class _ShardSearch:
                 )
             for rule, contrasts in rules.items():
                 x, y = query_moments[rule], self.moments[rule]
-                total = dots[contrasts[0]] if len(contrasts) == 1 else sum((dots[c] for c in contrasts[1:]), dots[contrasts[0]])
+                total = (
+                    dots[contrasts[0]]
+                    if len(contrasts) == 1
+                    else sum((dots[c] for c in contrasts[1:]), dots[contrasts[0]])
+                )
                 r = pearson(
                     total, x.sums[:, None], y.sums[None, tile], x.variance[:, None], y.variance[None, tile], x.n_pixels
                 )
@@ -236,7 +240,10 @@ def _blocks(queries: Images, shard: Block) -> Iterator[Block]:
 
 def _read(queries: Images, rows: Int64, shard: Block) -> Block:
     """Queries cropped as the shard is; read in small batches, so that whole images are never held for long."""
-    parts = [make_block(queries.read(part)[0], shard.box, int(rows[0])) for part in np.array_split(rows, -(-len(rows) // 128))]
+    parts = [
+        make_block(queries.read(part)[0], shard.box, int(rows[0]))
+        for part in np.array_split(rows, -(-len(rows) // 128))
+    ]
     return Block(
         int(rows[0]),
         shard.box,
@@ -249,7 +256,7 @@ def _read(queries: Images, rows: Int64, shard: Block) -> Block:
 
 def _evenly(n: int, count: int) -> Int64:
     """``count`` positions evenly spaced in ``range(n)``, without repetition."""
-    return np.unique(np.linspace(0, n - 1, min(n, count)).astype(np.int64)) 
+    return np.unique(np.linspace(0, n - 1, min(n, count)).astype(np.int64))
 
 
 # ------------------------------------------------------------------------------------- the k best, ties by index

@@ -1,0 +1,73 @@
+"""A dataset in memory, of discs: a dim disc (the head) with a bright, labelled disc (the tumour) somewhere inside."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from synthkit.contract import Sample
+
+
+class MemorySamples:
+    """Arrays as :class:`synthkit.contract.Samples`."""
+
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, contrasts: tuple[str, ...], label_values: tuple[int, ...]
+    ) -> None:
+        self.images, self.labels = images, labels
+        self.contrasts, self.label_values = contrasts, label_values
+        self.digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+        self.reads = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.images.shape[2], self.images.shape[3]
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        return [Sample(str(row), "train", f"subject{row}", 0, None, "") for row in range(len(self))]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        self.reads += 1
+        rows = np.asarray(indices)
+        return self.images[rows], self.labels[rows]
+
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(self), batch_size):
+            yield self.read(range(start, min(start + batch_size, len(self))))
+
+
+def make_discs(
+    n: int = 64, size: int = 32, contrasts: tuple[str, ...] = ("t1", "flair"), label_values: tuple[int, ...] = (0, 4)
+) -> MemorySamples:
+    """``n`` discs. The first contrast is brightest in the inner disc, the further ones ever less so."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    images = np.zeros((n, len(contrasts), size, size), dtype=np.uint8)
+    labels = np.zeros((n, size, size), dtype=np.uint8)
+    for row in range(n):
+        angle, radius = random.uniform(0, 2 * np.pi), random.uniform(0.1, 0.2) * size
+        inner = np.hypot(y - np.sin(angle) * size / 6, x - np.cos(angle) * size / 6) < radius / 1.2
+        for number in range(len(contrasts)):
+            images[row, number][np.hypot(y, x) < 0.42 * size] = 90
+            images[row, number][inner] = 230 - 40 * number
+        labels[row][inner] = label_values[-1]
+    return MemorySamples(images, labels, contrasts, label_values)
+
+
+@pytest.fixture
+def discs() -> Callable[..., MemorySamples]:
+    """Makes datasets of discs."""
+    return make_discs
+
+
+@pytest.fixture(scope="module")
+def discs_module() -> Callable[..., MemorySamples]:
+    """The same, for fixtures that live as long as a module."""
+    return make_discs

@@ -1,0 +1,91 @@
+"""Toy plugins that keep every promise: the smallest complete example of each kind, in numpy alone. Declarations only.
+
+They are no entry points, so they are never installed; tests register them. :mod:`synthkit.testing.toys.wrong` holds
+plugins that break one promise each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import synthkit
+
+#: Training is quick anyway; fewer passes make it quicker.
+CONFORMANCE_PARAMS: dict[str, Any] = {}
+
+_CITATION = synthkit.Citation(text="The conformance suite of synthkit", url="https://pypi.org/project/synthkit-core")
+
+
+@dataclass(frozen=True)
+class TrainedParams:
+    """Parameters of the toys that train."""
+
+    passes: int = synthkit.param(4, "how often the training data are read", minimum=1)
+    seed: int = synthkit.param(0, "seed of training", minimum=0)
+
+
+GENERATOR = synthkit.GeneratorDeclaration(
+    name="toy-generator",
+    summary="draws an ellipse with a round tumour, in the mean grey levels of the training data",
+    module="synthkit.testing.toys.generator",
+    distribution="synthkit-core",
+    params=TrainedParams,
+    licence="Apache-2.0",
+    citations=(_CITATION,),
+    gpu="none",
+    reproducible="bitwise",
+)
+
+SEGMENTER = synthkit.SegmenterDeclaration(
+    name="toy-segmenter",
+    summary="gives each pixel the label of the nearest mean grey levels",
+    module="synthkit.testing.toys.segmenter",
+    distribution="synthkit-core",
+    params=TrainedParams,
+    licence="Apache-2.0",
+    citations=(_CITATION,),
+    gpu="none",
+    reproducible="bitwise",
+)
+
+VOLUME_METRIC = synthkit.MetricDeclaration(
+    name="toy-overlap",
+    summary="Dice coefficient of the foreground",
+    module="synthkit.testing.toys.volume_metric",
+    distribution="synthkit-core",
+    licence="Apache-2.0",
+    citations=(_CITATION,),
+    gpu="none",
+    reproducible="bitwise",
+    roles=("reference", "prediction"),
+    scores=(
+        synthkit.ScoreDefinition(name="overlap", summary="Dice coefficient of one subject", better="higher"),
+        synthkit.ScoreDefinition(name="overlap_mean", summary="mean over subjects", better="higher"),
+    ),
+)
+
+SLICE_METRIC = synthkit.MetricDeclaration(
+    name="toy-shift",
+    summary="difference of mean grey levels",
+    module="synthkit.testing.toys.slice_metric",
+    distribution="synthkit-core",
+    licence="Apache-2.0",
+    citations=(_CITATION,),
+    gpu="none",
+    reproducible="bitwise",
+    roles=("real", "synthetic"),
+    optional_roles=("holdout",),
+    scores=(
+        synthkit.ScoreDefinition(name="shift", summary="difference of the means", better="lower", unit="grey levels"),
+        synthkit.ScoreDefinition(name="floor", summary="the same of real against held-out", better="neither"),
+    ),
+)
+
+TOYS: tuple[synthkit.Declaration, ...] = (GENERATOR, SEGMENTER, VOLUME_METRIC, SLICE_METRIC)
+
+
+@synthkit.hookimpl
+def synthkit_declare() -> tuple[synthkit.Declaration, ...]:
+    """All toys."""
+    return TOYS

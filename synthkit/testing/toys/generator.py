@@ -1,0 +1,40 @@
+"""The toy generator: labels first, then grey levels given the labels, so that both come from one distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthkit.testing.toys.statistics import learn, load, means
+
+if TYPE_CHECKING:
+    from synthkit.contract import Samples, UInt8Array
+
+
+def train(data: Samples, checkpoint: Path, params: Any) -> None:
+    learn(data, checkpoint, params)
+
+
+def generate(checkpoint: Path, seeds: Iterable[int], params: Any) -> Iterator[tuple[UInt8Array, UInt8Array]]:
+    state = load(checkpoint)
+    for seed in seeds:
+        yield draw(state, np.random.default_rng(seed))
+
+
+def draw(state: dict[str, Any], rng: np.random.Generator) -> tuple[UInt8Array, UInt8Array]:
+    """One sample from a random stream of its own."""
+    height, width = state["size"]
+    y, x = np.mgrid[:height, :width]
+    y, x = y / height - 0.5, x / width - 0.5
+    head = (x / rng.uniform(0.38, 0.46)) ** 2 + (y / rng.uniform(0.4, 0.48)) ** 2 < 1
+    distance = np.hypot(y - rng.uniform(-0.15, 0.15), x - rng.uniform(-0.15, 0.15)) / rng.uniform(0.15, 0.22)
+    labels = np.zeros((height, width), np.uint8)
+    tumour = [value for value in state["label_values"] if value]
+    for number, value in enumerate(tumour):
+        labels[distance < 1 - number / len(tumour)] = value
+    rows = np.searchsorted(state["label_values"], labels)
+    greys = means(state)[rows].transpose(2, 0, 1) + rng.normal(0, 5, (len(state["sums"][0]), height, width))
+    return np.where(head, np.clip(np.rint(greys), 0, 255), 0).astype(np.uint8), labels
