@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from synthkit.errors import SynthkitError
 
@@ -32,17 +32,19 @@ class Console:
     quiet : print errors and results only.
     """
 
+    # Of the process, not of one object: a command that has printed its result may still end with an error.
+    _document_printed: ClassVar[bool] = False
+
     def __init__(self, *, json_output: bool = False, quiet: bool = False) -> None:
         self.json_output = json_output
         self.quiet = quiet
-        self._printed = False
 
     # ------------------------------------------------------------------------------------------------- results
 
     def document(self, data: dict[str, Any]) -> None:
         """The result as JSON, if that is wanted; the one document of the command."""
-        if self.json_output and not self._printed:
-            self._printed = True
+        if self.json_output and not Console._document_printed:
+            Console._document_printed = True
             sys.stdout.write(json.dumps(data, indent=1, allow_nan=False) + "\n")
             sys.stdout.flush()
 

@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -65,7 +65,7 @@ class Image:
 
     name: str
     id: str
-    size_bytes: int
+    bytes: int
     created: str
     contract: int
     version: str
@@ -75,7 +75,8 @@ class Image:
     up_to_date: bool | None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON form, with the names of the plugins."""
+        return {**asdict(self), "plugins": [declaration["name"] for declaration in self.declarations]}
 
 
 def image_name(target: Declaration | str) -> str:
@@ -95,21 +96,42 @@ def _tag(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", text)  # a local version (1.0+cpu) is no tag
 
 
+def find_target(name: str, registry: Registry | None = None) -> Declaration | str:
+    """What ``name`` builds: "base", "base-cpu", a plugin's name, or a distribution's with or without "synthkit-".
+
+    Raises :class:`PluginError` that names the nearest plugin.
+    """
+    if name in BASES:
+        return name
+    registry = registry or discover()
+    for declaration in registry.declarations.values():
+        if declaration.distribution in (name, f"synthkit-{name}"):
+            return declaration
+    return registry.get(name)
+
+
 # ------------------------------------------------------------------------------------------------------- looking
 
 
-def list_images(client: Any | None = None) -> list[Image]:
-    """All images of synthkit's that the engine has, by name."""
+def list_images(client: Any | None = None) -> list[dict[str, Any]]:
+    """All images of synthkit's that the engine has, by name; each as :meth:`Image.to_dict` gives it."""
     client = client or engine.connect()
     names = {tag for found in client.images(filters={"label": CONTRACT_LABEL}) for tag in found.get("RepoTags") or ()}
-    return [inspect(name, client) for name in sorted(names) if not name.endswith((":<none>", ":latest"))]
+    named = sorted(name for name in names if not name.endswith((":<none>", ":latest")))
+    return [find_image(name, client).to_dict() for name in named]
 
 
-def inspect(name: str, client: Any | None = None) -> Image:
-    """The image called ``name`` (``synthkit/overlap:0.1.0``).
+def inspect(target: Declaration | str, client: Any | None = None) -> dict[str, Any]:
+    """The image of a plugin, or of "base" or "base-cpu", as :meth:`Image.to_dict` gives it.
 
     Raises :class:`BackendUnavailableError` if the engine does not have it or it is not one of synthkit's.
     """
+    image = image_of(target, client) if isinstance(target, Declaration) else find_image(image_name(target), client)
+    return image.to_dict()
+
+
+def find_image(name: str, client: Any | None = None) -> Image:
+    """The image called ``name`` (``synthkit/overlap:0.1.0``); :class:`BackendUnavailableError` if it is not there."""
     from docker.errors import ImageNotFound
 
     client = client or engine.connect()
@@ -131,7 +153,7 @@ def inspect(name: str, client: Any | None = None) -> Image:
     return Image(
         name=name,
         id=found["Id"],
-        size_bytes=int(found["Size"]),
+        bytes=int(found["Size"]),
         created=str(found["Created"]),
         contract=int(labels[CONTRACT_LABEL]),
         version=labels.get(VERSION_LABEL, ""),
@@ -145,7 +167,7 @@ def inspect(name: str, client: Any | None = None) -> Image:
 def image_of(declaration: Declaration, client: Any | None = None) -> Image:
     """The image that runs ``declaration``; :class:`BackendUnavailableError` if there is none that can."""
     try:
-        image = inspect(image_name(declaration), client)
+        image = find_image(image_name(declaration), client)
     except BackendUnavailableError as error:
         fix = f"Build it: synthkit containers build {declaration.name}."
         raise BackendUnavailableError(error.what, error.why, fix) from error
@@ -165,9 +187,11 @@ def image_of(declaration: Declaration, client: Any | None = None) -> Image:
 
 
 def _up_to_date(labels: dict[str, str]) -> bool | None:
-    expected = {CORE: labels.get(CORE_CODE_LABEL), labels.get(DISTRIBUTION_LABEL, CORE): labels.get(CODE_LABEL)}
+    marks = ((CORE, labels.get(CORE_CODE_LABEL)), (labels.get(DISTRIBUTION_LABEL, CORE), labels.get(CODE_LABEL)))
     try:
-        return all(code_digest(name) == digest for name, digest in expected.items())
+        return (
+            all(code_digest(name) == digest for name, digest in marks) if all(digest for _, digest in marks) else None
+        )
     except (SynthkitError, OSError):
         return None
 
@@ -179,7 +203,7 @@ def build(
     target: Declaration | str,
     *,
     base_image: str | None = None,
-    find_links: Iterable[Path] = (),
+    find_links: Path | None = None,
     ca_bundle: Path | None = None,
     network: str | None = None,
     on_line: Callable[[str], None] = lambda line: None,
@@ -192,7 +216,7 @@ def build(
     ----------
     base_image : for a base, the image to start from (Debian or Ubuntu, or any with Python and venv); for a plugin,
         "base" (the default), "base-cpu" or another image; one of the two is built first if it is missing.
-    find_links : folders of wheels that pip may take before asking the index.
+    find_links : folder of wheels that pip may take before asking the index.
     ca_bundle : PEM file of authorities for the package index; the default is the one that pip is told to use here.
     network : network of the build, as in ``docker build --network``.
     on_line : gets the build's output, a line at a time.
@@ -205,12 +229,15 @@ def build(
         if the engine's disk is full.
     """
     client = client or engine.connect()
-    options: dict[str, Any] = {"find_links": tuple(find_links), "ca_bundle": ca_bundle, "network": network}
+    options: dict[str, Any] = {"find_links": find_links, "ca_bundle": ca_bundle, "network": network}
     if isinstance(target, Declaration):
         base_image = base_image or "base"
         if base_image in BASES:
             name = image_name(base_image)
-            if not _current_base(name, client):
+            try:
+                if find_image(name, client).up_to_date is False:
+                    on_line(f"note: {name} has another state of synthkit-core than this one; build {base_image} again")
+            except BackendUnavailableError:
                 build(base_image, **options, on_line=on_line, client=client)
             base_image = name
         distribution = target.distribution
@@ -220,7 +247,7 @@ def build(
         distribution = CORE
     with tempfile.TemporaryDirectory(prefix="synthkit-build-") as folder:
         context = Path(folder)
-        _assemble(context, target, options["find_links"], ca_bundle)
+        _assemble(context, target, find_links, ca_bundle)
         labels = _labels(target, distribution, registry or discover())
         on_line(f"building {image_name(target)} from {base_image}")
         image_id = _build(client, context, image_name(target), base_image, labels, network, on_line)
@@ -229,42 +256,34 @@ def build(
     return image_id
 
 
-def _current_base(name: str, client: Any) -> bool:
-    try:
-        return inspect(name, client).up_to_date is not False
-    except BackendUnavailableError:
-        return False
-
-
 def _labels(target: Declaration | str, distribution: str, registry: Registry) -> dict[str, str]:
     declarations = [d for d in registry.declarations.values() if d.distribution == distribution]
     if isinstance(target, Declaration) and target.name not in {d.name for d in declarations}:
         declarations.append(target)
+    # A plugin's image inherits the mark of synthkit's own code from its base.
+    core = {} if isinstance(target, Declaration) else {CORE_CODE_LABEL: code_digest(CORE)}
     return {
         CONTRACT_LABEL: str(CONTRACT_VERSION),
         VERSION_LABEL: version(distribution),
         DISTRIBUTION_LABEL: distribution,
         DECLARATIONS_LABEL: json.dumps([d.to_dict() for d in sorted(declarations, key=lambda d: d.name)]),
         CODE_LABEL: code_digest(distribution),
-        CORE_CODE_LABEL: code_digest(CORE),
+        **core,
     }
 
 
-def _assemble(
-    context: Path, target: Declaration | str, find_links: tuple[Path, ...], ca_bundle: Path | None
-) -> None:
+def _assemble(context: Path, target: Declaration | str, find_links: Path | None, ca_bundle: Path | None) -> None:
     """Write the build context of ``target`` into the empty folder ``context``."""
     wheels = context / "wheels"
     wheels.mkdir()
-    for folder in find_links:
-        if not folder.is_dir():
-            raise UsageError(f"There is no folder {folder}.", fix="--find-links names a folder of wheels.")
-        for wheel in sorted(folder.glob("*.whl")):
-            shutil.copyfile(wheel, wheels / wheel.name)
+    if find_links is not None and not find_links.is_dir():
+        raise UsageError(f"There is no folder {find_links}.", fix="--find-links names a folder of wheels.")
+    for wheel in sorted(find_links.glob("*.whl")) if find_links is not None else ():
+        shutil.copyfile(wheel, wheels / wheel.name)
     ours = own_files()
     if isinstance(target, Declaration):
-        wheel = make_wheel(target.distribution, wheels)
-        requirements = [f"{target.distribution}[runtime] @ file:///build/wheels/{wheel.name}"]
+        own = make_wheel(target.distribution, wheels)
+        requirements = [f"{target.distribution}[runtime] @ file:///build/wheels/{own.name}"]
         dockerfile = _dockerfile(target)
         torch_index = ""
     else:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,21 @@ def describe(client: Any) -> Engine:
         raise unavailable(error) from error
 
 
+def engine_info() -> dict[str, Any]:
+    """For ``synthkit doctor``: ``description`` of the engine in a line, ``nvidia``: how it gives GPUs, "" if not."""
+    found = describe(connect())
+    kind = "rootless " if found.rootless else ""
+    missing = [limit for limit in ("memory", "swap", "pids", "cpus") if limit not in found.limits]
+    short = f", cannot limit {', '.join(missing)}" if missing else ""
+    memory = f"{found.memory_bytes / 2**30:.0f} GiB"
+    return {
+        **asdict(found),
+        "limits": sorted(found.limits),
+        "description": f"{kind}{found.name} {found.version}, {found.cpus} CPUs, {memory}, cgroup {found.cgroup}{short}",
+        "nvidia": {"nvidia": "NVIDIA runtime", "cdi": "CDI devices"}.get(found.gpu, ""),
+    }
+
+
 # ------------------------------------------------------------------------------------------------------ leftovers
 
 
@@ -161,13 +176,16 @@ def find_leftovers(client: Any) -> list[dict[str, str]]:
     return found
 
 
-def remove_leftovers(client: Any | None = None) -> list[dict[str, str]]:
-    """Remove, running or not, what :func:`find_leftovers` finds. Returns what was removed."""
+def remove_leftovers(*, dry_run: bool = False, client: Any | None = None) -> list[dict[str, str]]:
+    """Remove, running or not, what :func:`find_leftovers` finds. Returns what was, or would be, removed."""
     from docker.errors import APIError
 
     client = client or connect()
+    found = find_leftovers(client)
+    if dry_run:
+        return found
     removed = []
-    for container in find_leftovers(client):
+    for container in found:
         try:
             client.remove_container(container["id"], force=True, v=True)
         except APIError:  # gone meanwhile, or being removed by another doctor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -59,7 +60,7 @@ def parse_assignments(assignments: Iterable[str], file: Path | None = None) -> d
     if file is not None:
         try:
             given.update(tomllib.loads(file.read_text(encoding="utf-8")))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:  # not TOML, or not UTF-8
             raise UsageError(
                 f"The parameter file {file} cannot be read.", f"{error}.", "It is TOML: name = value."
             ) from error
@@ -116,10 +117,14 @@ def _to_bool(value: Any) -> bool:
 def _to_int(value: Any) -> int:
     if isinstance(value, bool):
         raise ValueError("must be a whole number")
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+        return int(value)  # exact, where a float would round a long seed
     number = float(value)
-    if number != int(number):
+    if not number.is_integer():
         raise ValueError("must be a whole number")
-    return int(number) if not isinstance(value, str) or any(c in value for c in ".eE") else int(value)
+    return int(number)
 
 
 def _check_bounds(plugin: str, name: str, value: Any, metadata: Mapping[str, Any]) -> None:
@@ -128,8 +133,8 @@ def _check_bounds(plugin: str, name: str, value: Any, metadata: Mapping[str, Any
     for item in value if isinstance(value, tuple) else (value,):
         if item is None:
             continue
-        if isinstance(item, float) and item != item:
-            problem = "must be a number"
+        if isinstance(item, float) and not math.isfinite(item):
+            problem = "must be a finite number"
         elif low is not None and item < low:
             problem = f"must be at least {low}"
         elif high is not None and item > high:

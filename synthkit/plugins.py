@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import json
 import re
 import threading
 from collections.abc import Iterable
@@ -141,7 +142,17 @@ def _ask(manager: pluggy.PluginManager, entry: EntryPoint, timeout_seconds: floa
 
 
 def problem_of(declaration: Any) -> str:
-    """What is wrong with a declaration, in a few words; empty when nothing is."""
+    """What is wrong with a declaration, in a few words; empty when nothing is. Never raises."""
+    try:
+        problem = _problem_of(declaration)
+        if not problem:
+            json.dumps(declaration.to_dict(), allow_nan=False)
+    except Exception as error:  # fields of types that nobody thought of
+        return f"its declaration is malformed: {type(error).__name__}: {error}"
+    return problem
+
+
+def _problem_of(declaration: Any) -> str:
     if not isinstance(declaration, (GeneratorDeclaration, SegmenterDeclaration, MetricDeclaration)):
         return f"it declares a {type(declaration).__name__}, not a Declaration"
     if not isinstance(declaration.contract, int) or declaration.contract > CONTRACT_VERSION:

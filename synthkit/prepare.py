@@ -7,6 +7,7 @@ over subjects in parallel, a few at a time, in a fixed order: the result does no
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections import defaultdict, deque
@@ -19,7 +20,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from synthkit.contract import Sample
-from synthkit.dataset import DESCRIPTION, DatasetWriter
+from synthkit.dataset import DESCRIPTION, FORMAT, DatasetWriter
 from synthkit.errors import DataError, UsageError
 from synthkit.labels import BRATS_LABELS
 from synthkit.provenance import versions
@@ -42,9 +43,10 @@ _R = TypeVar("_R")
 OnProgress = Callable[[Literal["check", "write"], int, int], None]
 
 # A volume lower than this does not hold a whole brain (about 130 mm). A contrast that is zero in more than this
-# fraction of the brain has a smaller field of view than the one the brain is seen in.
+# fraction of the brain has a smaller field of view than the one the brain is seen in; every eighth slice tells.
 _SLAB_MM = 100.0
 _MISSING_FRACTION = 0.01
+_EVERY = 8
 
 
 @dataclass(frozen=True)
@@ -247,10 +249,10 @@ def _notes(volumes: SubjectVolumes, protocol: SliceProtocol, n_kept: int) -> tup
         notes.append(f"slab: {volumes.shape[2]} slices, {height_mm:g} mm")
     if not n_kept:
         notes.append("no slice kept")
-    brain = volumes.images[protocol.brain_contrast][:, :, ::4] > 0
+    brain = volumes.images[protocol.brain_contrast][:, :, ::_EVERY] > 0
     n_brain = int(np.count_nonzero(brain))
     for name, data in volumes.images.items():
-        missing = 1 - np.count_nonzero(data[:, :, ::4][brain]) / max(1, n_brain)
+        missing = 1 - np.count_nonzero(brain & (data[:, :, ::_EVERY] != 0)) / max(1, n_brain)
         if missing > _MISSING_FRACTION:
             notes.append(f"{name} is 0 in {missing:.1%} of the brain")
     return tuple(notes)
@@ -373,9 +375,19 @@ def _check_target(source: Path, target: Path, *, resume: bool, overwrite: bool) 
 
 
 def _is_dataset(folder: Path) -> bool:
-    """A dataset, complete or not, and nothing beside it."""
-    own = {DESCRIPTION, "samples.csv", "zarr.json", "images", "labels"}
-    return all(path.name in own or path.name.endswith(".tmp") for path in folder.iterdir())
+    """A dataset and nothing beside it; or the beginning of one, which has no description yet."""
+    if (folder / DESCRIPTION).exists():
+        try:
+            described_as = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("format")
+        except (OSError, ValueError, AttributeError):
+            return False
+        if described_as != FORMAT:
+            return False
+    inside = [*folder.iterdir()]
+    for array in (folder / "images", folder / "labels"):
+        inside += [*array.iterdir()] if array.is_dir() else []
+    own = {DESCRIPTION, "samples.csv", "zarr.json", "images", "labels", "c"}
+    return all(path.name in own or path.name.endswith(".tmp") for path in inside)
 
 
 def _remove_dataset(folder: Path) -> None:

@@ -174,7 +174,7 @@ def bad_subjects_error(bad: Sequence[BadSubject], n_subjects: int) -> DataError:
     """The error that names each bad subject with its reason."""
     return DataError(
         f"{len(bad)} of {n_subjects} subjects cannot be used.",
-        "Each is named below with the reason.",
+        "Each is listed with its reason.",
         "Repair or remove them, or go on without them by --skip-bad.",
         [str(subject) for subject in bad],
     )

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import pickle
+import sys
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+
+from synthkit.contract import Declaration
+from synthkit.plugins import Registry, discover
 
 NEW_NAMES = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f", "seg": "seg"}
 
@@ -58,3 +64,31 @@ def make_subject() -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def install_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry]:
+    """Installs a distribution that declares the given plugins, for this process and those that it starts.
+
+    ``code`` is added to the module of the entry point, for methods that a test writes.
+    """
+
+    def install(*declarations: Declaration, code: str = "") -> Registry:
+        folder = tmp_path / "site"
+        info = folder / "synthkit_for_tests-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: synthkit-for-tests\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[synthkit.plugins]\nfor-tests = synthkit_for_tests\n")
+        declared = folder / "declarations.pickle"
+        declared.write_bytes(pickle.dumps(declarations))
+        (folder / "synthkit_for_tests.py").write_text(
+            "import pickle, pathlib, synthkit\n"
+            "@synthkit.hookimpl\n"
+            f"def synthkit_declare():\n    return pickle.loads(pathlib.Path({str(declared)!r}).read_bytes())\n{code}"
+        )
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+        monkeypatch.delitem(sys.modules, "synthkit_for_tests", raising=False)
+        return discover(e for e in entry_points(group="synthkit.plugins") if e.name == "for-tests")
+
+    return install

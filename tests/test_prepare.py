@@ -112,11 +112,11 @@ def test_real_subjects(tmp_path: Path, real_subjects: Path) -> None:
     by_id = {s.id: s for s in summary.subjects}
     assert by_id["TCGA-DU-7294"].negative_voxels == {"t1": 2250, "t1ce": 1242, "t2": 136, "flair": 1561}
     assert by_id["TCGA-DU-7294"].label_voxels["ET"] == 0
-    assert by_id["BRATS_009"].notes == ("slab: 55 slices, 55 mm", "flair is 0 in 4.4% of the brain")
+    assert by_id["BRATS_009"].notes == ("slab: 55 slices, 55 mm", "flair is 0 in 4.5% of the brain")
     assert by_id["TCGA-FG-6692"].notes == ()
 
 
-# ---------------------------------------------------------------------------------------------------------- bad subjects
+# --------------------------------------------------------------------------------------------------------- bad subjects
 
 
 def _damage(subjects: Path, make_subject: MakeSubject) -> None:
@@ -213,9 +213,6 @@ def test_resume_after_a_kill_gives_the_same_dataset(
     _interrupted(subjects, out, after, monkeypatch, holdout="2")
     with pytest.raises(DataError):
         Dataset(out)
-    with pytest.raises(UsageError) if after else pytest.raises(DataError):
-        # Before the first commit there is no dataset to refuse, only nothing to read.
-        prepare(subjects, out, protocol=SMALL, holdout="2") if after else Dataset(out)
     summary = prepare(subjects, out, protocol=SMALL, holdout="2", resume=True)
     assert summary.n_resumed == [0, 3, 7, 12][after]
     prepare(subjects, tmp_path / "whole", protocol=SMALL, holdout="2")
@@ -266,11 +263,13 @@ def test_existing_outputs(tmp_path: Path, subjects: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["overwrite", "resume"])
-def test_what_is_no_dataset_is_left_alone(tmp_path: Path, subjects: Path, option: str) -> None:
+@pytest.mark.parametrize("others", [{"notes.txt": "x"}, {}, {"dataset.json": '{"name": "Dataset001_BrainTumour"}'}])
+def test_what_is_no_dataset_is_left_alone(tmp_path: Path, subjects: Path, option: str, others: dict[str, str]) -> None:
     thesis = tmp_path / "out" / "images" / "thesis.tex"
     thesis.parent.mkdir(parents=True)
     thesis.write_text("years of work")
-    (tmp_path / "out" / "notes.txt").write_text("more")
+    for name, text in others.items():
+        (tmp_path / "out" / name).write_text(text)
     with pytest.raises(UsageError, match="is not a dataset"):
         prepare(subjects, tmp_path / "out", protocol=SMALL, **{option: True})
     assert thesis.read_text() == "years of work"
@@ -306,3 +305,12 @@ def test_a_subject_that_changes_between_the_passes(
         prepare(subjects, tmp_path / "out", protocol=SMALL, on_progress=report, workers=1)
     with pytest.raises(DataError, match="not complete"):
         Dataset(tmp_path / "out")
+
+
+def test_dry_run_checks_and_writes_nothing(tmp_path: Path, subjects: Path) -> None:
+    summary = prepare(subjects, tmp_path / "out", protocol=SMALL, holdout="2", dry_run=True)
+    assert summary.n_samples == 25 and sum(s.split == "holdout" for s in summary.subjects) == 2
+    assert not (tmp_path / "out").exists()
+    (subjects / "s1" / "s1_t2.nii.gz").unlink()
+    with pytest.raises(DataError, match="1 of 5 subjects"):
+        prepare(subjects, tmp_path / "out", protocol=SMALL, dry_run=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import random
@@ -21,6 +22,7 @@ from synthkit.dataset import Dataset
 from synthkit.errors import PluginError
 from synthkit.parameters import make_params
 from synthkit.plugins import Registry, load_module
+from synthkit.runs import folder_digest
 from synthkit.testing import data
 
 if TYPE_CHECKING:
@@ -76,6 +78,8 @@ class PluginUnderTest:
         self._trained: dict[int, Path] = {}
         self._outputs: list[tuple[UInt8Array, ...]] | None = None
         self.progress_calls: list[tuple[int, int | None]] = []
+        # Of the dataset before, and of the checkpoint after that training.
+        self.dataset_digest = self.checkpoint_digest = ""
 
     @property
     def package(self) -> str:
@@ -84,8 +88,10 @@ class PluginUnderTest:
 
     @property
     def quick(self) -> dict[str, Any]:
-        """The parameters that differ from the defaults."""
-        return {**getattr(importlib.import_module(self.package), "CONFORMANCE_PARAMS", {}), **self._given}
+        """The parameters that differ from the defaults. A package's are for all its plugins: each takes what it has."""
+        package: dict[str, Any] = getattr(importlib.import_module(self.package), "CONFORMANCE_PARAMS", {})
+        known = {item.name for item in dataclasses.fields(self.declaration.params)}
+        return {**{name: value for name, value in package.items() if name in known}, **self._given}
 
     @property
     def params(self) -> Any:
@@ -140,9 +146,11 @@ class PluginUnderTest:
         if n_contrasts not in self._trained:
             checkpoint = self.folder() / "checkpoint"
             checkpoint.mkdir()
+            before = folder_digest(self.dataset(n_contrasts).path)
             calls = self.train(checkpoint, n_contrasts)
             if n_contrasts == 4:
                 self.progress_calls = calls
+                self.dataset_digest, self.checkpoint_digest = before, folder_digest(checkpoint)
             self._trained[n_contrasts] = checkpoint
         return self._trained[n_contrasts]
 
@@ -181,17 +189,20 @@ def _inside(module: str | None, package: str) -> bool:
 
 
 def require_form(made: list[tuple[UInt8Array, ...]], n: int, n_contrasts: int, size: int) -> None:
-    """Number, shapes, types and label values of what a method made."""
+    """Number, shapes and types of what a method made."""
     require(len(made) == n, f"{n} were asked for, {len(made)} came")
-    for item in made:
-        *image, labels = item
-        for array, shape in ((*((a, (n_contrasts, size, size)) for a in image), (labels, (size, size)))):
+    for *image, labels in made:
+        for array, shape in (*((a, (n_contrasts, size, size)) for a in image), (labels, (size, size))):
             require(
                 array.dtype == np.uint8 and array.shape == shape,
                 f"expected uint8 {shape}, got {array.dtype} {array.shape}",
             )
-        unknown = sorted(set(np.unique(labels).tolist()) - {0, 1, 2, 4})
-        require(not unknown, f"labels hold {unknown}, the training data 0, 1, 2 and 4")
+
+
+def require_known_labels(made: list[tuple[UInt8Array, ...]], label_values: tuple[int, ...]) -> None:
+    """No label but those of the training data."""
+    unknown = sorted({int(v) for item in made for v in np.unique(item[-1])} - set(label_values))
+    require(not unknown, f"labels hold {unknown}, the training data only {list(label_values)}")
 
 
 def require_same(
@@ -248,8 +259,8 @@ def recorded_progress(interrupt_at: int | None = None) -> Iterator[list[tuple[in
 
 def random_states() -> dict[str, Any]:
     """States of the global random generators of Python, of numpy and, where it is loaded, of torch."""
-    # repr holds the arrays in full: the state of the Mersenne twister is shorter than what numpy would abbreviate.
-    states: dict[str, Any] = {"random": random.getstate(), "numpy.random": repr(np.random.get_state())}  # noqa: NPY002
+    _, key, *rest = np.random.get_state()  # noqa: NPY002  (the global generator is the one meant)
+    states: dict[str, Any] = {"random": random.getstate(), "numpy.random": (np.asarray(key).tobytes(), *rest)}
     torch = sys.modules.get("torch")
     if torch is not None:
         states["torch"] = torch.get_rng_state().numpy().tobytes()

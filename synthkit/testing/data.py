@@ -82,9 +82,7 @@ def constant_dataset(n: int, n_contrasts: int, size: int, split: str) -> Dataset
     return _write(f"constant-{split}-{n}-{n_contrasts}-{size}", images, images[:, 0], rows, "real")
 
 
-def _write(
-    name: str, images: UInt8Array, labels: UInt8Array, rows: Sequence[Mapping[str, Any]], kind: Any
-) -> Dataset:
+def _write(name: str, images: UInt8Array, labels: UInt8Array, rows: Sequence[Mapping[str, Any]], kind: Any) -> Dataset:
     path = scratch() / name
     if not path.exists():
         contrasts = CONTRASTS[: images.shape[1]]
@@ -117,7 +115,7 @@ class LabelVolumes:
 def label_volumes(n: int = 4, shift: int = 0, seed: int = 3) -> LabelVolumes:
     """``n`` volumes of 16 x 16 x 6 voxels that hold a tumour of three rings, moved by ``shift`` voxels along x."""
     rng = np.random.default_rng(seed)
-    grid = np.stack(np.mgrid[:16, :16, :6]).astype(np.float64)
+    grid = np.mgrid[:16, :16, :6].astype(np.float64)
     volumes = {}
     for i in range(n):
         centre = np.array([*rng.uniform(6, 9, 2), 3.0])

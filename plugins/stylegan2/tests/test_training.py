@@ -1,3 +1,4 @@
+# ruff: noqa: E402 (imports follow the check for torch)
 """Losses against closed forms; training that resumes exactly and fails with reasons."""
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from synthkit_stylegan2 import Params, model, storage
 
 import synthkit
 from synthkit.errors import DataError, OutOfMemoryError, PluginError
-from synthkit_stylegan2 import Params, model, storage
 
 SMALL = Params(
     kimg=0.16,
@@ -30,14 +31,14 @@ SMALL = Params(
 )
 
 
-class Interrupted(Exception):
+class KilledError(Exception):
     """Stands for a killed process."""
 
 
 def _interrupt_after(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
     def progress(step: int, total: int | None = None, **_: object) -> None:
         if step >= images:
-            raise Interrupted
+            raise KilledError
 
     monkeypatch.setattr(synthkit, "progress", progress)
 
@@ -91,7 +92,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path, discs, mo
     for images in (72, 112):  # between two saved states, twice
         with monkeypatch.context() as patch:
             _interrupt_after(patch, images)
-            with pytest.raises(Interrupted):
+            with pytest.raises(KilledError):
                 model.train(data, broken, params)
         assert (broken / "state.safetensors").exists()
         assert json.loads((broken / "config.json").read_text())["finished"] is False
@@ -108,7 +109,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path, discs, mo
 def test_training_changes_every_weight(tmp_path: Path, discs) -> None:
     """A layer that is not connected, or not trained, would keep its start."""
     data = discs(16)
-    model.train(data, tmp_path, dataclasses.replace(SMALL, ema_kimg=0.0))
+    model.train(data, tmp_path, dataclasses.replace(SMALL, kimg=0.04, ema_kimg=0.0))
     architecture = model.Architecture(**json.loads((tmp_path / "config.json").read_text())["architecture"])
     start = model.Training(architecture, SMALL, torch.device("cpu")).generator.state_dict()
     end = load_file(tmp_path / "generator.safetensors")
@@ -134,12 +135,13 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path, discs) -> None:
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"learning_rate": 0.001}, {"channel_base": 512}])
 def test_another_job_does_not_resume(tmp_path: Path, discs, monkeypatch: pytest.MonkeyPatch, change: dict) -> None:
+    params = dataclasses.replace(SMALL, checkpoint_kimg=0.008)
     with monkeypatch.context() as patch:
-        _interrupt_after(patch, 80)
-        with pytest.raises(Interrupted):
-            model.train(discs(8), tmp_path, SMALL)
+        _interrupt_after(patch, 16)
+        with pytest.raises(KilledError):
+            model.train(discs(8), tmp_path, params)
     with pytest.raises(DataError, match="another training"):
-        model.train(discs(8), tmp_path, dataclasses.replace(SMALL, **change))
+        model.train(discs(8), tmp_path, dataclasses.replace(params, **change))
 
 
 def test_other_data_does_not_resume(tmp_path: Path, discs) -> None:

@@ -27,14 +27,15 @@ def test_zero_strength_is_identity() -> None:
 
 
 def test_full_strength_changes_most_images_but_not_its_input() -> None:
-    images, classes = picture(400)
+    images, classes = picture(400, (64, 64))
     before = images.clone()
     new_images, new_classes = augment(images, classes, np.random.default_rng(0))
     assert torch.equal(images, before)
-    # Left alone: 0.8 * 0.8 of the labels (rotation, scale); of the images those that 0.9 (noise), 1 - 0.2 * 0.75 (blur
-    # of either channel), 1 - 0.25 * 0.75 (low resolution), 0.9 and 0.7 (gamma) leave too, which is 0.25.
+    # Labels are left alone where there is neither rotation (0.8) nor scale (0.8). Images are where there is also no
+    # noise (0.9), no blur of either channel (1 - 0.2 * 0.75), no low resolution (1 - 0.25 * 0.75) and no gamma (0.9
+    # and 0.7): 0.25. A few turns and scales are too small to move any pixel's label.
     assert (new_images != images).flatten(1).any(1).float().mean() == pytest.approx(0.75, abs=0.07)
-    assert (new_classes != classes).flatten(1).any(1).float().mean() == pytest.approx(0.36, abs=0.07)
+    assert (new_classes != classes).flatten(1).any(1).float().mean() == pytest.approx(0.34, abs=0.07)
     assert new_images.isfinite().all()
 
 

@@ -68,19 +68,23 @@ class Toy:
 TINY = UnetParams(samples=48, batch_size=4, depth=3, filters=4, checkpoint_every=16, seed=3)
 
 
-@pytest.fixture(autouse=True)
-def _cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model, "_device", lambda: torch.device("cpu"))
+@pytest.fixture(autouse=True, scope="module")
+def _cpu_with_one_thread() -> Iterator[None]:
+    """These networks are so small that a second thread costs more than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "_device", lambda: torch.device("cpu"))
+        yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, UnetParams]:
+def trained(_cpu_with_one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, UnetParams]:
     """A network that has learnt the toy."""
     folder = tmp_path_factory.mktemp("trained")
-    params = UnetParams(samples=2400, batch_size=16, depth=3, filters=8, checkpoint_every=800)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "_device", lambda: torch.device("cpu"))
-        model.train(Toy(300), folder, params)
+    params = UnetParams(samples=1600, batch_size=8, depth=3, filters=8, learning_rate=0.03, checkpoint_every=800)
+    model.train(Toy(300), folder, params)
     return folder, params
 
 

@@ -13,6 +13,7 @@ pytest.importorskip("monai", reason="monai is not installed")
 from synthkit_unet.model import learning_rate  # noqa: E402
 from synthkit_unet.network import (  # noqa: E402
     Architecture,
+    _make_network,
     build_network,
     deep_supervision_weights,
     dice_loss,
@@ -46,12 +47,31 @@ def test_filters_stop_at_2048() -> None:
     assert Architecture(contrasts=1, classes=2, depth=8, filters=64).widths[-3:] == [2048, 2048, 2048]
 
 
-def test_group_norm_in_place_of_instance_norm_changes_nothing() -> None:
-    x = torch.randn(2, 5, 7, 6, generator=torch.Generator().manual_seed(0))
-    ours = [m for m in build_network(Architecture(1, 2, 3, 5), CPU).modules() if isinstance(m, torch.nn.GroupNorm)]
-    assert ours
-    norm = next(m for m in ours if m.num_channels == 5)
-    torch.testing.assert_close(norm(x), torch.nn.functional.instance_norm(x))
+def test_network_on_a_cpu_computes_what_instance_norm_would() -> None:
+    architecture = Architecture(contrasts=2, classes=3, depth=4, filters=4)
+    ours, plain = build_network(architecture, CPU, seed=1), _make_network(architecture)
+    assert any(isinstance(module, torch.nn.InstanceNorm2d) for module in plain.modules())
+    assert not any(isinstance(module, torch.nn.InstanceNorm2d) for module in ours.modules())
+    # A checkpoint goes from one to the other by these names.
+    plain_parameters = dict(plain.named_parameters())
+    assert plain_parameters.keys() == dict(ours.named_parameters()).keys()
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            if "norm" in name:
+                parameter.add_(torch.linspace(-0.5, 0.5, len(parameter)))
+            plain_parameters[name].copy_(parameter)
+    x = torch.randn(2, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    for one, other in zip(outputs_of(ours, x), outputs_of(plain, x), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_weights_belong_to_the_seed_and_leave_the_global_generator_alone() -> None:
+    architecture = Architecture(contrasts=1, classes=2, depth=3, filters=2)
+    before = torch.get_rng_state()
+    a, b, c = (next(build_network(architecture, CPU, seed).parameters()) for seed in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from synthkit.testing.bench import SEEDS, PluginUnderTest, require, require_form, require_same
+from synthkit.testing.bench import (
+    SEEDS,
+    PluginUnderTest,
+    require,
+    require_form,
+    require_known_labels,
+    require_same,
+)
 from synthkit.testing.checks.registry import check
 
 _TOO_MANY_AHEAD = 2048
@@ -17,6 +24,7 @@ _TOO_MANY_AHEAD = 2048
 def samples_have_the_right_form(plugin: PluginUnderTest) -> None:
     """One sample a seed: uint8 image (contrast, y, x) and uint8 labels (y, x) that hold known values only."""
     require_form(plugin.outputs(), len(SEEDS), 4, plugin.size)
+    require_known_labels(plugin.outputs(), plugin.dataset().label_values)
 
 
 @check("generator")

@@ -109,7 +109,7 @@ def _samples(dataset: Dataset) -> list[tuple[Any, ...]]:
 
 @check("segmenter", stage="job")
 def segmenter_jobs_agree(plugin: PluginUnderTest) -> None:
-    """Jobs of train and segment succeed, and one checkpoint gives the same labels in the backend and in this process."""
+    """Jobs of train and segment succeed, and one checkpoint gives the same labels in both places."""
     backend = _backend(plugin)
     inputs = {
         "checkpoint": _checkpoint(_trained(plugin, backend)),
@@ -194,4 +194,5 @@ def _write_nifti(path: Path, plane: Any) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     volume = np.repeat(np.asarray(plane, dtype=np.int16)[..., None], _SHAPE[2], axis=2)
-    nibabel.save(nibabel.Nifti1Image(volume, np.diag([-1.0, -1.0, 1.0, 1.0])), path)
+    image = nibabel.Nifti1Image(volume, np.diag([-1.0, -1.0, 1.0, 1.0]))  # type: ignore[no-untyped-call]
+    nibabel.save(image, path)

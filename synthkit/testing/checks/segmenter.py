@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthkit.testing.bench import N_IMAGES, PluginUnderTest, require, require_form, require_same
+from synthkit.testing.bench import (
+    N_IMAGES,
+    PluginUnderTest,
+    require,
+    require_form,
+    require_known_labels,
+    require_same,
+)
 from synthkit.testing.checks.registry import check
 
 if TYPE_CHECKING:
@@ -21,6 +28,7 @@ _TOO_MANY_AHEAD = 1024
 def label_maps_have_the_right_form(plugin: PluginUnderTest) -> None:
     """One label map an image, uint8 (y, x), that holds label values of the training data only."""
     require_form(plugin.outputs(), N_IMAGES, 4, plugin.size)
+    require_known_labels(plugin.outputs(), plugin.dataset().label_values)
 
 
 @check("segmenter")
@@ -33,7 +41,7 @@ def labels_belong_to_their_image(plugin: PluginUnderTest) -> None:
         ([3], "alone"),
         ([4, 2], "in a smaller batch"),
     ):
-        made = plugin.segment(plugin.trained(), [images[i] for i in order])
+        made = plugin.segment(plugin.trained(), [images[i].copy() for i in order])
         require_same([reference[i] for i in order], made, when)
 
 

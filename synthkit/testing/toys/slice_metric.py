@@ -10,9 +10,7 @@ import numpy as np
 from synthkit import Score
 
 
-def score(
-    *, metrics: Sequence[str], params: Any, real: Any, synthetic: Any, holdout: Any = None
-) -> Iterator[Score]:
+def score(*, metrics: Sequence[str], params: Any, real: Any, synthetic: Any, holdout: Any = None) -> Iterator[Score]:
     yield _difference("shift", real, synthetic)
     if holdout is not None:
         yield _difference("floor", real, holdout)

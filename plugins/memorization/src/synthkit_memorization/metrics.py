@@ -95,6 +95,7 @@ class _Audit:
     null_index: Int64
     null_kind: str
     thresholds: Float64 | None
+    copy_r: float
     closer: Float64 | None  # (image,): 1 closer to train, 0 closer to holdout, 0.5 as close
     holdout_r: Float64 | None
     holdout_index: Int64 | None
@@ -103,6 +104,11 @@ class _Audit:
     def flagged(self) -> Any:
         """Boolean ``(image, view)``, or None without a null."""
         return None if self.thresholds is None else self.r > self.thresholds
+
+    @property
+    def copies(self) -> Any:
+        """Boolean ``(image,)``: flagged, and the joint image correlates with a training image at least by copy_r."""
+        return None if self.flagged is None else self.flagged.any(axis=1) & (self.r[:, -1] >= self.copy_r)
 
 
 def _search(params: Any, train: Samples, synthetic: Samples, holdout: Samples | None) -> _Audit:
@@ -155,6 +161,7 @@ def _search(params: Any, train: Samples, synthetic: Samples, holdout: Samples | 
         null_index=null_index,
         null_kind=kind,
         thresholds=thresholds,
+        copy_r=params.copy_r,
         closer=closer,
         holdout_r=holdout_r,
         holdout_index=holdout_index,
@@ -252,9 +259,8 @@ def _scores(audit: _Audit, params: Any) -> Iterator[Score]:
     yield Score(name="explained_flag_rate", value=explained, n=subjects, note=note)
 
     any_view = None if flagged is None else flagged.any(axis=1)
-    copies = None if any_view is None else any_view & (audit.r[:, -1] >= params.copy_r)
     yield from _flag_scores({}, any_view, n, no_null)
-    yield Score(name="n_copies", value=None if copies is None else int(copies.sum()), n=n, note=no_null)
+    yield Score(name="n_copies", value=None if audit.copies is None else int(audit.copies.sum()), n=n, note=no_null)
     yield Score(name="n_identical", value=int((audit.r[:, -1] >= IDENTICAL).sum()), n=n)
     memorized = None if flagged is None else len(_memorized(audit))
     yield Score(name="n_memorized_subjects", value=memorized, n=n_train_subjects, note=no_null)
@@ -314,7 +320,8 @@ def _closer_score(audit: _Audit) -> Score:
         return Score(name="closer_to_train", value=None, note="no held-out images to compare with")
     n, closer = len(audit.closer), float(audit.closer.sum())
     low, high = clopper_pearson(round(closer), n)
-    note = f"{min(len(audit.train), len(audit.holdout))} images of each; interval over synthetic images, given these subjects"
+    size = min(len(audit.train), len(audit.holdout))
+    note = f"{size} images of each; interval over synthetic images, given these subjects"
     return Score(name="closer_to_train", value=closer / n, low=low, high=high, n=n, note=note)
 
 
@@ -378,6 +385,11 @@ def _tables(audit: _Audit) -> Iterator[Row]:
 def _subject_table(audit: _Audit) -> Iterator[Row]:
     """One row a training subject: its images, the flagged synthetic images that match it, and its best match."""
     flagged = None if audit.flagged is None else _memorized(audit)
+    copies = (
+        []
+        if audit.copies is None
+        else [audit.train.samples[int(i)].subject or "" for i in audit.index[audit.copies, -1]]
+    )
     matched = [audit.train.samples[int(i)].subject or "" for i in audit.index[:, -1]]
     best: dict[str, float] = {}
     for subject, r in zip(matched, audit.r[:, -1], strict=True):
@@ -393,6 +405,7 @@ def _subject_table(audit: _Audit) -> Iterator[Row]:
                 "n_train": images[subject],
                 "n_matched": matched.count(subject),
                 "n_flagged": None if flagged is None else len(flagged.get(subject, ())),
+                "n_copies": None if audit.copies is None else copies.count(subject),
                 "best_r": best.get(subject),
             },
         )

@@ -16,8 +16,9 @@ plus about 0.5 GB of workspace. Queries are read in blocks and never held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -81,6 +82,11 @@ class Groups:
         return (queries == self.train[columns][None, :]) & (queries >= 0)
 
 
+def no_matches(rules: Iterable[str], n: int, k: int) -> dict[str, Matches]:
+    """The state that a search starts from, for n queries by each rule."""
+    return {rule: _nothing(n, k) for rule in rules}
+
+
 def every_rule(contrasts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """Each contrast on its own and, if there are several, "joint": all of them as one long image."""
     rules = {name: (position,) for position, name in enumerate(contrasts)}
@@ -121,9 +127,9 @@ def best_matches(
     rules = every_rule(train.contrasts) if rules is None else rules
     image_pixels = train.size[0] * train.size[1]
     check_size(image_pixels * len(train.contrasts))
-    best = {rule: _nothing(len(queries), k) for rule in rules}
+    best = no_matches(rules, len(queries), k)
     for shard in shards(train, int(memory_mb * 1e6)):
-        searcher = _ShardSearch(shard, image_pixels, rules, k, exclude)
+        searcher = ShardSearch(shard, image_pixels, rules, k, exclude)
         if method != "dense" and (method == "cascade" or len(shard) >= MINIMUM_FOR_CASCADE):
             searcher.build_cascades(_evenly(len(queries), PROBE) if method == "auto" else None, queries, best)
         for block in _blocks(queries, shard):
@@ -136,8 +142,8 @@ def best_matches(
     return {rule: _finished(found) for rule, found in best.items()}
 
 
-class _ShardSearch:
-    """All rules of one block of training images."""
+class ShardSearch:
+    """All rules of one block of training images, each by its cascade if it has one, else densely."""
 
     def __init__(
         self, shard: Block, image_pixels: int, rules: Mapping[str, tuple[int, ...]], k: int, exclude: Groups | None
@@ -189,7 +195,7 @@ class _ShardSearch:
     def _dense(self, block: Block, rows: Int64, rules: Mapping[str, tuple[int, ...]]) -> dict[str, Matches]:
         """All pairs, tile by tile; each contrast's inner products are taken once and shared by the rules."""
         query_moments = {rule: Moments.of(block, contrasts, self.image_pixels) for rule, contrasts in rules.items()}
-        best = {rule: _nothing(len(block), self.k) for rule in rules}
+        best = no_matches(rules, len(block), self.k)
         used = sorted({c for contrasts in rules.values() for c in contrasts})
         for first in range(0, len(self.shard), TRAIN_TILE):
             tile = slice(first, min(first + TRAIN_TILE, len(self.shard)))
@@ -201,11 +207,7 @@ class _ShardSearch:
                 )
             for rule, contrasts in rules.items():
                 x, y = query_moments[rule], self.moments[rule]
-                total = (
-                    dots[contrasts[0]]
-                    if len(contrasts) == 1
-                    else sum((dots[c] for c in contrasts[1:]), dots[contrasts[0]])
-                )
+                total = reduce(np.add, (dots[contrast] for contrast in contrasts))
                 r = pearson(
                     total, x.sums[:, None], y.sums[None, tile], x.variance[:, None], y.variance[None, tile], x.n_pixels
                 )

@@ -17,7 +17,7 @@ class Params:
     batch_size: int = synthkit.param(32, "images a training step", minimum=1)
     learning_rate: float = synthkit.param(0.0025, "Adam learning rate of both networks", minimum=0)
     gamma: float = synthkit.param(
-        8.0, "weight of the R1 penalty; smaller images want less (about 0.2 at 64)", minimum=0
+        8.0, "weight of the R1 penalty; smaller images want less (0.05 to 0.5 at 64)", minimum=0
     )
     channel_base: int = synthkit.param(
         16384, "feature maps at side s: channel_base / s, at most channel_max", minimum=32
@@ -50,7 +50,7 @@ class Params:
     background_zero: bool = synthkit.param(
         True, "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images"
     )
-    generate_batch_size: int = synthkit.param(16, "generate: images a batch", minimum=1)
+    generate_batch_size: int = synthkit.param(16, "generate: images a batch on a GPU", minimum=1)
 
 
 DECLARATION = synthkit.GeneratorDeclaration(

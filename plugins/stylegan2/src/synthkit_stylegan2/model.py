@@ -437,11 +437,12 @@ def generate(
     """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order.
 
     Latent and noise of a sample come from its seed, on the CPU, and the arithmetic is float32 in batches of one size
-    (the last is filled up): a sample is the same whatever it is drawn with.
+    (the last is filled up): a sample is the same whatever it is drawn with. On a CPU a batch is one sample, which costs
+    little and makes the bytes independent of ``generate_batch_size`` too.
     """
     device = _device()
     generator, w_mean, label_values = _load(Path(checkpoint), device)
-    size = params.generate_batch_size
+    size = params.generate_batch_size if device.type == "cuda" else 1
     waiting = iter(seeds)
     drawn = tissue = unclear = 0
     with _memory_errors("Lower generate_batch_size, then run the same command again."):

@@ -66,6 +66,10 @@ DECLARATION = synthkit.SegmenterDeclaration(
 )
 
 
+#: What makes a training of seconds on 32x32 pixels, for the conformance checks.
+CONFORMANCE_PARAMS = {"samples": 32, "batch_size": 4, "depth": 3, "filters": 4, "checkpoint_every": 8}
+
+
 @synthkit.hookimpl
 def synthkit_declare() -> list[synthkit.Declaration]:
     return [DECLARATION]

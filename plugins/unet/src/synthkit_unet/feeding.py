@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def order_of(rows: Sequence[int], seed: int, start: int, stop: int) -> list[int]
 
 def read_ahead(
     reader: Reader, rows: Sequence[int], params: UnetParams, first_step: int, *, pin: bool
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Generator[tuple[Tensor, Tensor], None, None]:
     """Batches of all steps from ``first_step`` on, read by a thread a few steps ahead."""
     ready: queue.Queue[tuple[Tensor, Tensor] | BaseException] = queue.Queue(_BATCHES_AHEAD)
     stopped = threading.Event()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,9 +107,7 @@ def _train(
     params: UnetParams,
     device: torch.device,
 ) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(params.seed)
-        network = build_network(architecture, device)
+    network = build_network(architecture, device, params.seed)
     optimiser = torch.optim.SGD(
         network.parameters(), lr=params.learning_rate, momentum=_MOMENTUM, nesterov=True, weight_decay=_WEIGHT_DECAY
     )
@@ -123,29 +121,32 @@ def _train(
     known = {} if state.best_dice is None else {"val_dice": state.history[-1]["val_dice"] or 0.0}
     running = torch.zeros((), device=device)  # sum of the losses since the last checkpoint
     since = 0
-    for images, classes in read_ahead(reader, training_rows, params, state.step, pin=on_gpu):
-        shown = state.step * params.batch_size
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(params.learning_rate, shown, params.samples)
-        loss = _step(network, optimiser, images.to(device), classes.to(device), architecture, params, state.step)
-        running, since = running + loss, since + 1
-        state.step += 1
-        before, shown = shown, min(state.step * params.batch_size, params.samples)
-        last = state.step == n_steps
-        due = last or shown // params.checkpoint_every > before // params.checkpoint_every
-        if not (due or state.step % steps_per_report == 0):
-            continue
-        if not math.isfinite(float(loss)):
-            raise _diverged(checkpoint, shown, state)
-        if due:
-            dice, by_label = validate(network, reader, validation_rows, architecture, params)
-            state.history.append(
-                {"samples": shown, "loss": float(running) / since, "val_dice": dice, "val_dice_by_class": by_label}
-            )
-            known = {} if dice is None else {"val_dice": dice}
-            running, since = torch.zeros_like(running), 0
-            save(checkpoint, network, optimiser, state, shown, finished=last)
-        synthkit.progress(shown, params.samples, unit="sample", loss=float(loss), **known)
+    # Shapes stay the same, so it pays to let cuDNN try its algorithms first.
+    fastest = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True)
+    with fastest, closing(read_ahead(reader, training_rows, params, state.step, pin=on_gpu)) as batches:
+        for images, classes in batches:
+            shown = state.step * params.batch_size
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(params.learning_rate, shown, params.samples)
+            loss = _step(network, optimiser, images, classes, architecture, params, state.step)
+            running, since = running + loss, since + 1
+            state.step += 1
+            before, shown = shown, min(state.step * params.batch_size, params.samples)
+            last = state.step == n_steps
+            due = last or shown // params.checkpoint_every > before // params.checkpoint_every
+            if not (due or state.step % steps_per_report == 0):
+                continue
+            if not math.isfinite(float(loss)):
+                raise _diverged(checkpoint, shown, state)
+            if due:
+                dice, by_label = validate(network, reader, validation_rows, architecture, params)
+                state.history.append(
+                    {"samples": shown, "loss": float(running) / since, "val_dice": dice, "val_dice_by_class": by_label}
+                )
+                known = {} if dice is None else {"val_dice": dice}
+                running, since = torch.zeros_like(running), 0
+                save(checkpoint, network, optimiser, state, shown, finished=last)
+            synthkit.progress(shown, params.samples, unit="sample", loss=float(loss), **known)
 
 
 def _step(
@@ -158,7 +159,8 @@ def _step(
     step: int,
 ) -> Tensor:
     """One update; its loss. Everything random about it comes from (seed, step)."""
-    inputs = normalise(images)
+    device = next(network.parameters()).device
+    inputs, classes = normalise(images.to(device, non_blocking=True)), classes.to(device, non_blocking=True)
     if params.augment:
         inputs, classes = augment(inputs, classes, np.random.default_rng([params.seed, AUGMENTATION, step]))
     inputs, classes = pad_to_stride(inputs, architecture.stride), pad_to_stride(classes, architecture.stride)

@@ -43,12 +43,22 @@ def usable_depth(depth: int, size: tuple[int, int]) -> int:
     return max(3, min(depth, int(math.log2(max(min(size), _SMALLEST_MAP) / _SMALLEST_MAP)) + 1))
 
 
-def build_network(architecture: Architecture, device: torch.device) -> DynUNet:
+def build_network(architecture: Architecture, device: torch.device, seed: int = 0) -> DynUNet:
+    """The network on ``device``; its first weights come from ``seed``, and no global generator is touched for good."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = _make_network(architecture)
+    if device.type == "cpu":
+        _use_group_norm(network)
+    return network.to(device)
+
+
+def _make_network(architecture: Architecture) -> DynUNet:
     """DynUNet with two 3x3 convolutions a level, instance norm, leaky ReLU 0.01 and its outputs for supervision."""
     depth = architecture.depth
     strides = [1] + [2] * (depth - 1)
     supervised = len(deep_supervision_weights(depth - 1)) - 1
-    network = DynUNet(
+    return DynUNet(
         spatial_dims=2,
         in_channels=architecture.contrasts,
         out_channels=architecture.classes,
@@ -61,9 +71,6 @@ def build_network(architecture: Architecture, device: torch.device) -> DynUNet:
         deep_supervision=supervised > 0,
         deep_supr_num=max(1, supervised),
     )
-    if device.type == "cpu":
-        _use_group_norm(network)
-    return network.to(device)
 
 
 def _use_group_norm(module: nn.Module) -> None:

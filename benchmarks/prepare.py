@@ -1,0 +1,133 @@
+"""Preparing volumes: synthkit against the two usual recipes, side by side.
+
+Peers
+    array   nibabel ``get_fdata`` of the five files, scale, rule, pad, and one array by ``np.savez_compressed``
+    raw     the same, and one uncompressed array (``np.save``)
+    png     the same, and five 8-bit PNG a slice, as in the study
+    fast    synthkit's reader and slicer, one thread, nothing stored
+Subject of the claim
+    prepare synthkit's ``prepare``: all checks in a first pass, then reading again, slicing and the compressed store
+
+    python benchmarks/prepare.py SUBJECTS [--trials 3]
+
+Trials are interleaved and the ratios are medians of the ratios within a trial, of elapsed time (the peers use one
+thread, ``prepare`` one a core) and of processor time (what a busy machine leaves comparable). Every recipe has to
+keep the same slices with the same pixels (the peers round as synthkit does), which is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from PIL import Image
+
+from synthkit.dataset import Dataset
+from synthkit.prepare import prepare
+from synthkit.slices import SliceProtocol, slice_volume
+from synthkit.subjects import Subject, find_subjects, load_subject
+
+CONTRASTS = ("t1", "t1ce", "t2", "flair")
+
+
+def slices_of_recipe(subject: Subject) -> np.ndarray:
+    """uint8 (n, 5, 256, 256) in plain nibabel and numpy."""
+    scaled = []
+    for name in CONTRASTS:
+        volume = nib.load(subject.contrasts[name]).get_fdata()
+        scaled.append(volume / volume.max() * 255)
+    assert subject.seg is not None
+    scaled.append(nib.load(subject.seg).get_fdata())
+    volumes = np.pad(np.stack(scaled), ((0, 0), (8, 8), (8, 8), (0, 0)))
+    kept = (volumes[0] > 50).sum(axis=(0, 1)) / 256**2 > 0.15
+    rounded = np.floor(np.clip(volumes[..., kept], 0, 255) + 0.5).astype(np.uint8)
+    return np.ascontiguousarray(rounded.transpose(3, 0, 2, 1))
+
+
+def recipe_array(subjects: list[Subject], out: Path) -> None:
+    for subject in subjects:
+        np.savez_compressed(out / f"{subject.id}.npz", slices_of_recipe(subject))
+
+
+def recipe_raw(subjects: list[Subject], out: Path) -> None:
+    for subject in subjects:
+        np.save(out / f"{subject.id}.npy", slices_of_recipe(subject))
+
+
+def recipe_png(subjects: list[Subject], out: Path) -> None:
+    for subject in subjects:
+        for z, channels in enumerate(slices_of_recipe(subject)):
+            for name, channel in zip((*CONTRASTS, "seg"), channels, strict=True):
+                Image.fromarray(channel).save(out / f"{subject.id}_{z}_{name}.png")
+
+
+def ours_without_store(subjects: list[Subject], out: Path) -> None:
+    for subject in subjects:
+        slice_volume(load_subject(subject), SliceProtocol())
+
+
+def ours(subjects: list[Subject], out: Path) -> None:
+    prepare(subjects[0].folder.parent, out / "dataset")
+
+
+def seconds(function: Callable[[list[Subject], Path], None], subjects: list[Subject]) -> tuple[float, float]:
+    """Elapsed and processor seconds a subject, into an empty folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        start, start_cpu = time.perf_counter(), time.process_time()
+        function(subjects, Path(folder))
+        elapsed, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+        return elapsed / len(subjects), cpu / len(subjects)
+
+
+def check_equal(subjects: list[Subject]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ours(subjects, Path(folder))
+        data = Dataset(Path(folder) / "dataset")
+        images, labels = data.read(range(len(data)))
+        expected = np.concatenate([slices_of_recipe(subject) for subject in subjects])
+        assert np.array_equal(images, expected[:, :4]) and np.array_equal(labels, expected[:, 4])
+        size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+        kib = size / len(data) / 1024
+        print(f"{len(subjects)} subjects, {len(data)} slices kept, equal in every recipe; {kib:.0f} KiB each")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("subjects", type=Path)
+    parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--whole-brains-only", action="store_true", help="leave out slabs of less than 100 slices")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        # All recipes work on the same list; slabs are small and flatter nobody in particular.
+        for subject in find_subjects(arguments.subjects):
+            if not arguments.whole_brains_only or nib.load(subject.contrasts["t1"]).shape[2] >= 100:
+                shutil.copytree(subject.folder, Path(folder) / subject.id)
+        subjects = find_subjects(folder)
+        check_equal(subjects)
+        recipes = {
+            "array": recipe_array,
+            "raw": recipe_raw,
+            "png": recipe_png,
+            "fast": ours_without_store,
+            "prepare": ours,
+        }
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in recipes}
+        for _ in range(arguments.trials):
+            for name, recipe in recipes.items():
+                times[name].append(seconds(recipe, subjects))
+    for kind, which in (("elapsed", 0), ("processor", 1)):
+        for name, measured in times.items():
+            ratios = [theirs[which] / own[which] for theirs, own in zip(measured, times["prepare"], strict=True)]
+            middle, spread = statistics.median(t[which] for t in measured), f"{min(ratios):.1f}-{max(ratios):.1f}"
+            print(f"{kind:9s} {name:8s} {middle:6.3f} s a subject   {statistics.median(ratios):5.1f}x ({spread})")
+
+
+if __name__ == "__main__":
+    main()

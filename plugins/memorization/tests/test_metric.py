@@ -1,0 +1,312 @@
+"""Known answers of the metric: planted copies are found, unrelated images are not, the null is honest."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from synthkit_memorization import DECLARATION, Params
+from synthkit_memorization.metrics import IDENTICAL, score
+from synthkit_memorization.null import Null
+
+from synthkit import Row, Score
+from synthkit.audit import verdict
+from synthkit.contract import Sample
+from synthkit.errors import DataError
+
+
+class InMemory:
+    """A dataset held in an array: ``synthkit.contract.Samples`` for tests."""
+
+    label_values = (0, 1, 2, 4)
+    digest = "0" * 64
+
+    def __init__(self, images: NDArray[np.uint8], subjects: Sequence[str | None], prefix: str = "i") -> None:
+        self.images = images
+        self.contrasts = ("t1", "t1ce", "t2", "flair")[: images.shape[1]]
+        self.size = images.shape[2:]
+        self.samples = [Sample(f"{prefix}{n}", "train", s, n, None, "") for n, s in enumerate(subjects)]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        images = self.images[np.asarray(indices, dtype=np.int64)]
+        return images, np.zeros((len(images), *self.size), np.uint8)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        for start in range(0, len(self), batch_size):
+            yield self.read(range(start, min(start + batch_size, len(self))))
+
+
+def subjects(rng: np.random.Generator, names: Sequence[str], slices: int = 6, size: int = 24) -> InMemory:
+    """Images of two contrasts: a head that all share, a pattern of the subject, a little of the slice."""
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    head = 140 * ((x**2 + y**2) < 0.2)
+    images, owners = [], []
+    for name in names:
+        own = rng.normal(0, 25, (2, size, size))
+        for _ in range(slices):
+            images.append(np.clip(head + (head > 0) * (own + rng.normal(0, 6, own.shape)), 0, 255))
+            owners.append(name)
+    return InMemory(np.stack(images).astype(np.uint8), owners, f"{names[0]}-")
+
+
+def run(train: InMemory, synthetic: InMemory, holdout: InMemory | None = None, **params: Any) -> Any:
+    found = list(
+        score(metrics=["memorization"], params=Params(**params), train=train, synthetic=synthetic, holdout=holdout)
+    )
+    return [item for item in found if isinstance(item, Score)], [item for item in found if isinstance(item, Row)]
+
+
+def value(scores: list[Score], name: str, **of: str) -> Any:
+    (found,) = [item for item in scores if item.name == name and dict(item.of) == of]
+    return found.value
+
+
+def names(prefix: str, n: int) -> list[str]:
+    return [f"{prefix}{i}" for i in range(n)]
+
+
+def decide(scores: list[Score]) -> Any:
+    return verdict([item.to_dict() for item in scores])
+
+
+def test_fresh_subjects_pass_and_all_documented_scores_are_there() -> None:
+    rng = np.random.default_rng(0)
+    train, holdout, fresh = (subjects(rng, names(p, 12)) for p in ("a", "b", "c"))
+    scores, rows = run(train, fresh, holdout, false_flag_rate=0.05)
+    assert {item.name for item in scores} == {item.name for item in DECLARATION.scores}
+    assert value(scores, "n_copies") == value(scores, "n_identical") == 0
+    assert value(scores, "n_holdout") == value(scores, "n_null") == 72 and value(scores, "n_null_subjects") == 12
+    assert value(scores, "flagged_rate") <= 0.1
+    assert 0.2 < value(scores, "closer_to_train") < 0.8
+    assert decide(scores).outcome == "pass"
+    assert Counter(row.table for row in rows) == {"matches": 72 * 3, "pairs": 12, "subjects": 12, "null": 72 * 3}
+    assert list(rows[0].values) == (
+        [
+            "synthetic_id",
+            "contrast",
+            "rule",
+            "train_id",
+            "train_subject",
+            "train_slice",
+            "r",
+            "r_null_quantile",
+            "flagged",
+        ]
+    )
+
+
+def test_planted_noisy_copies_of_three_subjects_are_exactly_found() -> None:
+    rng = np.random.default_rng(1)
+    train, fresh = subjects(rng, names("a", 12)), subjects(rng, names("c", 70), slices=1)
+    # One image of each of 400 subjects: unrelated images then exceed its maximum, in one of 3 views, at most 3 / 401.
+    holdout = subjects(rng, names("b", 400), slices=1)
+    copied = [0, 1, 30, 31, 66]
+    fresh.images[:5] = np.clip(train.images[copied] + rng.normal(0, 3, train.images[:5].shape), 0, 255)
+    scores, rows = run(train, fresh, holdout)
+    flagged = {row.values["synthetic_id"] for row in rows if row.table == "matches" and row.values["flagged"]}
+    assert flagged >= {f"c0-{i}" for i in range(5)} and len(flagged) <= 6
+    joint = [r.values for r in rows if r.table == "matches" and r.values["contrast"] == "joint"][:5]
+    assert [(row["train_id"], row["train_slice"]) for row in joint] == [(f"a0-{i}", i) for i in copied]
+    assert value(scores, "n_copies") == 5 and value(scores, "n_identical") == 0
+    counts = {row.values["train_subject"]: row.values["n_copies"] for row in rows if row.table == "subjects"}
+    assert {subject: n for subject, n in counts.items() if n} == {"a0": 2, "a5": 2, "a11": 1}
+    pairs = [row.values for row in rows if row.table == "pairs"]
+    assert {pair["synthetic_id"] for pair in pairs[:5]} == {f"c0-{i}" for i in range(5)}
+    assert all(pair["r"] > pair["r_holdout"] and pair["holdout_id"].startswith("b0-") for pair in pairs[:5])
+    result = decide(scores)
+    assert result.outcome == "fail" and result.exit_code == 10 and "5 synthetic images are a copy" in result.reasons[0]
+
+
+def test_training_images_as_synthetic_are_flagged_wholly_and_holdout_images_not_at_all() -> None:
+    rng = np.random.default_rng(2)
+    train, holdout = subjects(rng, names("a", 6)), subjects(rng, names("b", 3))
+    planted = InMemory(train.images[::-1].copy(), [None] * len(train), "p")
+    scores, rows = run(train, planted, holdout)
+    assert value(scores, "n_flagged") == value(scores, "n_copies") == value(scores, "n_identical") == len(train)
+    assert value(scores, "n_memorized_subjects") == 6 and value(scores, "closer_to_train") > 0.5
+    assert all(row.values["r"] == 1.0 and row.values["flagged"] for row in rows if row.table == "matches")
+    assert decide(scores).outcome == "fail"
+    scores, _ = run(train, InMemory(holdout.images, [None] * len(holdout), "h"), holdout)
+    assert value(scores, "n_flagged") == value(scores, "n_memorized_subjects") == 0
+    assert value(scores, "closer_to_train") == 0.0
+    assert decide(scores).outcome == "pass"
+
+
+def test_without_holdout_a_subject_is_not_compared_with_itself() -> None:
+    rng = np.random.default_rng(3)
+    train, fresh = subjects(rng, names("a", 8)), subjects(rng, names("c", 4))
+    scores, rows = run(train, fresh)
+    owner = {sample.id: sample.subject for sample in train.samples}
+    null = [row.values for row in rows if row.table == "null"]
+    assert len(null) == len(train) * 3 and all(owner[row["holdout_id"]] != owner[row["train_id"]] for row in null)
+    # Slices of one subject correlate more than the null may show.
+    assert value(scores, "null_max", contrast="joint") < np.corrcoef(train.images[:2].reshape(2, -1))[0, 1]
+    assert value(scores, "n_holdout") == 0 and value(scores, "n_null") == len(train)
+    assert value(scores, "closer_to_train") is None
+    assert any("comparing training subjects" in line for line in decide(scores).not_proven)
+
+
+def test_one_training_subject_without_holdout_is_insufficient_unless_copies_are_identical() -> None:
+    rng = np.random.default_rng(4)
+    train = subjects(rng, ["a"])
+    scores, rows = run(train, subjects(rng, ["c"]))
+    assert value(scores, "n_null_subjects") is None and value(scores, "n_flagged") is None
+    assert value(scores, "threshold", contrast="joint") is None
+    assert not [row for row in rows if row.table == "null"]
+    assert decide(scores).outcome == "insufficient evidence" and decide(scores).exit_code == 10
+    scores, _ = run(train, InMemory(train.images, [None] * len(train)))
+    assert value(scores, "n_identical") == len(train) and decide(scores).outcome == "fail"
+
+
+def test_one_held_out_subject_gives_thresholds_but_not_a_pass() -> None:
+    rng = np.random.default_rng(5)
+    train, holdout = subjects(rng, names("a", 4)), subjects(rng, ["b"])
+    scores, _ = run(train, InMemory(holdout.images, [None] * len(holdout)), holdout)
+    assert value(scores, "n_flagged") == 0 and value(scores, "explained_flag_rate") is None
+    assert decide(scores).outcome == "insufficient evidence"
+
+
+def test_blank_images_are_never_flagged() -> None:
+    rng = np.random.default_rng(6)
+    train, holdout = subjects(rng, names("a", 4)), subjects(rng, names("b", 4))
+    train.images[3, 1] = 0
+    blank = InMemory(train.images[3:4].copy(), [None])
+    _, rows = run(train, blank, holdout)
+    found = {row.values["contrast"]: row.values for row in rows if row.table == "matches"}
+    assert found["t1ce"]["r"] == 0 and not found["t1ce"]["flagged"]
+    assert found["joint"]["r"] == 1.0 and found["joint"]["flagged"] and found["joint"]["train_id"] == "a0-3"
+
+
+def test_brightness_and_contrast_do_not_hide_a_copy() -> None:
+    rng = np.random.default_rng(7)
+    train, holdout = subjects(rng, names("a", 4)), subjects(rng, names("b", 4))
+    train.images[...] = train.images // 2
+    scores, rows = run(train, InMemory(train.images * 2 + 1, [None] * len(train)), holdout)
+    assert value(scores, "n_identical") == len(train)
+    assert min(row.values["r"] for row in rows if row.table == "matches") > IDENTICAL
+
+
+def test_invalid_inputs_are_named() -> None:
+    rng = np.random.default_rng(8)
+    train, fresh = subjects(rng, names("a", 2)), subjects(rng, names("c", 2))
+    with pytest.raises(DataError, match="1 subjects are in both"):
+        run(train, fresh, subjects(rng, ["a1", "b"]))
+    with pytest.raises(DataError, match="synthetic dataset is empty"):
+        run(train, InMemory(fresh.images[:0], []))
+    with pytest.raises(DataError, match="holdout and the train dataset cannot be compared"):
+        run(train, fresh, InMemory(fresh.images[:, :1], ["x"] * len(fresh)))
+
+
+def test_a_single_contrast_has_no_joint_view() -> None:
+    rng = np.random.default_rng(9)
+    train, fresh, holdout = (subjects(rng, names(p, 3)) for p in "acb")
+    one = [InMemory(d.images[:, :1], [s.subject for s in d.samples]) for d in (train, fresh, holdout)]
+    scores, rows = run(*one)
+    assert {row.values["contrast"] for row in rows if row.table in ("matches", "null")} == {"t1"}
+    assert len([row for row in rows if row.table == "pairs"]) == 12 and value(scores, "n_copies") == 0
+
+
+# ------------------------------------------------------------------------------------------------------ the null
+
+
+def test_threshold_rule_by_hand() -> None:
+    r = np.arange(99.0)[:, None] / 100  # 0.00 .. 0.98
+    null = Null(np.hstack([r, r[::-1] / 2]), np.arange(99) // 3)
+    # Two views, rate 0.1: 0.05 each; (99 + 1) 0.05 = 5, so the fifth largest.
+    np.testing.assert_allclose(null.thresholds(0.1), [0.94, 0.47])
+    # (99 + 1) 0.005 < 1: the maximum.
+    np.testing.assert_allclose(null.thresholds(0.01), [0.98, 0.49])
+    np.testing.assert_allclose(null.quantile_of(np.array([[0.5, 0.0], [2.0, 0.49]])), [[50 / 99, 0], [1, 98 / 99]])
+
+
+def test_false_flags_of_exchangeable_images_keep_the_rate() -> None:
+    rng = np.random.default_rng(10)
+    rates = []
+    for _ in range(200):
+        null = Null(rng.normal(size=(499, 1)), np.arange(499))
+        rates.append((rng.normal(size=1000) > null.thresholds(0.02)[0]).mean())
+    assert 0.015 < np.mean(rates) < 0.022  # m / (n + 1) = 10 / 500
+
+
+def test_rate_explained_by_subjects_that_differ() -> None:
+    # Subject 2 lies above all others: judged by them, all of its 2 of 6 images are flagged; theirs never are.
+    null = Null(np.array([[0.5], [0.6], [0.5], [0.6], [0.8], [0.9]]), np.array([0, 0, 1, 1, 2, 2]))
+    assert null.cross_validated_rate(0.001) == pytest.approx(2 / 6)
+    assert null.explained_rate(0.001) == pytest.approx(2 / 6) and null.explained_rate(0.5) == 0.5
+    flat = Null(np.full((6, 1), 0.5), null.subject)
+    assert flat.explained_rate(0.001) == pytest.approx(1 / 7)
+    alone = Null(null.r, null.subject * 0)
+    assert alone.explained_rate(0.001) is None and alone.intervals(0.001, 100, 0) is None
+
+
+def test_intervals_resample_subjects() -> None:
+    rng = np.random.default_rng(11)
+    # Twenty images of each of ten subjects, equal within a subject: the interval is that of ten numbers, not of 200.
+    levels = rng.normal(size=10)
+    null = Null(np.repeat(levels, 20)[:, None], np.repeat(np.arange(10), 20))
+    intervals = null.intervals(0.001, 500, 0)
+    assert intervals is not None
+    (low, high), (median_low, median_high) = intervals[0][0], intervals[1][0]
+    ordered = np.sort(levels)
+    assert high == ordered[-1] and low <= ordered[-2]
+    assert median_low <= ordered[3] and median_high >= ordered[6]
+    again = null.intervals(0.001, 500, 0)
+    assert again is not None and (again[0] == intervals[0]).all()
+
+
+# --------------------------------------------------------------------------------------------------- real subjects
+
+
+def _real_data() -> Path:
+    beside = Path(__file__).resolve().parents[4] / "shared" / "data"
+    root = Path(os.environ.get("SYNTHKIT_TEST_DATA", beside)) / "brats-mini"
+    if not root.is_dir():
+        pytest.skip("real subjects not found, set SYNTHKIT_TEST_DATA")
+    return root
+
+
+def real_slices(subject: str) -> InMemory:
+    """Slices of a real subject by the rule of the study: scaled to the maximum, 15 % of the pixels with T1 > 50."""
+    nibabel = pytest.importorskip("nibabel")
+    folder = _real_data() / subject
+    volumes = []
+    for contrast in ("t1", "t1ce", "t2", "flair"):
+        volume = nibabel.load(folder / f"{subject}_{contrast}.nii.gz").get_fdata(dtype=np.float32)
+        volumes.append(np.clip(volume / volume.max() * 255, 0, 255).astype(np.uint8))
+    stack = np.pad(np.stack(volumes), ((0, 0), (8, 8), (8, 8), (0, 0))).transpose(3, 0, 2, 1)
+    kept = np.flatnonzero((stack[:, 0] > 50).mean(axis=(1, 2)) > 0.15)
+    data = InMemory(stack[kept], [subject] * len(kept), f"{subject}_")
+    return data
+
+
+def test_warped_and_noisy_copies_of_a_real_subject_are_found() -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    train, holdout = real_slices("TCGA-DU-7294"), real_slices("TCGA-FG-6692")
+    rng = np.random.default_rng(0)
+    warp = [ndimage.gaussian_filter(rng.normal(size=(256, 256)), 24) for _ in range(2)]
+    field = np.stack([1.5 * part / np.abs(part).max() for part in warp]) + np.mgrid[:256, :256]
+    warped = np.stack(
+        [[ndimage.map_coordinates(c.astype(np.float32), field, order=1) for c in image] for image in train.images[::4]]
+    )
+    copies = np.clip(warped + (warped > 0) * rng.normal(0, 4, warped.shape), 0, 255).astype(np.uint8)
+    synthetic = InMemory(copies, [None] * len(copies), "syn")
+    scores, rows = run(train, synthetic, holdout)
+    assert value(scores, "n_flagged") == len(copies) == value(scores, "n_flagged", contrast="joint")
+    joint = [row.values for row in rows if row.table == "matches" and row.values["contrast"] == "joint"]
+    # A slice and its neighbours look alike; the match is the slice itself or next to it.
+    assert all(abs(int(row["train_slice"]) - 4 * i) <= 1 for i, row in enumerate(joint))
+    assert value(scores, "n_memorized_subjects") == 1 and value(scores, "closer_to_train") == 1.0
+    unrelated, _ = run(train, InMemory(holdout.images, [None] * len(holdout), "h"), holdout)
+    assert value(unrelated, "n_flagged") == 0
+    identical, _ = run(train, InMemory(train.images, [None] * len(train), "copy"), holdout)
+    assert value(identical, "n_copies") == value(identical, "n_flagged") == len(train)
+    assert decide(identical).outcome == "fail"

@@ -1,0 +1,5 @@
+"""``python -m synthkit`` is ``synthkit``."""
+
+from synthkit.cli import main
+
+main()

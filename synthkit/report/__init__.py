@@ -1,0 +1,307 @@
+"""One self-contained HTML file from runs: what was done, how it looks, what it scores, what was audited, where it is from.
+
+Nothing is loaded from elsewhere: pictures are data URIs, plots are inline SVG, there is no script. Parts:
+``gather`` finds the material, ``pictures``, ``segmentation``, ``memorization`` and ``sources`` make the sections,
+``templates/`` holds the page.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from synthkit.errors import NotWritableError, UsageError
+from synthkit.report import memorization, pictures, segmentation, sources
+from synthkit.report.gather import DAMAGE, DatasetRecord, Material, gather, sentence, subjects_behind, training_of
+from synthkit.shards import write_atomically
+
+#: Samples of each dataset in the grid.
+N_SAMPLES = 6
+
+_MARK = '<meta name="generator" content="synthkit report">'
+
+
+def write_report(paths: Sequence[Path], out: Path, *, title: str = "synthkit report") -> dict[str, Any]:
+    """Write the report of all runs and datasets at or below ``paths``; an earlier report at ``out`` is replaced.
+
+    Returns
+    -------
+    JSON-ready summary: ``n_runs``, ``n_failed``, ``n_datasets``, ``sections``, ``verdicts``, ``phantom``,
+    ``contains_real_images``, ``notes``, ``bytes``.
+
+    Raises
+    ------
+    DataError : a path does not exist, or there is neither a run nor a dataset.
+    UsageError : ``out`` is there and is no report.
+    NotWritableError : ``out`` cannot be written.
+    """
+    paths, out = [Path(path) for path in paths], Path(out)
+    _check_out(out)
+    material = gather(paths)
+    page = _page(material, title)
+    html = _render(page).encode()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, html)
+    except OSError as error:
+        raise NotWritableError(
+            f"The report {out} cannot be written.", f"{error.strerror or error}.", "Choose another place with -o."
+        ) from error
+    return {
+        "n_runs": len(material.runs),
+        "n_failed": sum(record.status != "succeeded" for record in material.runs),
+        "n_datasets": len(material.datasets),
+        "sections": [item["id"] for item in page["contents"]],
+        "verdicts": {audit["record"].name: audit["outcome"] for audit in page["audits"]},
+        "phantom": page["phantom"] == "all",
+        "contains_real_images": page["contains_real_images"],
+        "notes": page["notes"],
+        "bytes": len(html),
+    }
+
+
+def _check_out(out: Path) -> None:
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder.", fix="Name an HTML file with -o.")
+    if out.exists() and _MARK not in out.read_bytes()[:4096].decode(errors="replace"):
+        raise UsageError(
+            f"{out} is there already and is no report.",
+            "Only a report is replaced by a report.",
+            "Choose another name.",
+        )
+
+
+def _render(page: dict[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("synthkit.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number, interval=interval, count=count, seconds=duration, words=words)
+    css, _, _ = environment.loader.get_source(environment, "report.css")  # type: ignore[union-attr]
+    return environment.get_template("report.html.j2").render(**page, css=Markup(css), mark=Markup(_MARK))
+
+
+# ------------------------------------------------------------------------------------------------- the page
+
+
+def _page(material: Material, title: str) -> dict[str, Any]:
+    from synthkit import __version__
+
+    phantoms, patients = subjects_behind(material)
+    phantom = "no" if not phantoms else "some" if patients else "all"
+    notes = list(material.notes)
+    grids = _grids(material, notes)
+    scored = segmentation.section(material)
+    audits = memorization.sections(material)
+    for audit in audits:
+        notes += [f"{audit['record'].name}: {note}" for note in audit["notes"]]
+    real_pictures = any(grid["kind"] == "real" for grid in grids) or any(
+        pair["lines"] for audit in audits if audit["pairs"] for pair in audit["pairs"]["shown"]
+    )
+    others = [r for r in material.of_verb("evaluate") if not segmentation.is_overlap(r)]
+    contents = [("runs", "What was run", material.runs), ("samples", "Samples", grids)]
+    contents += [("segmentation", "Segmentation", scored), ("scores", "Other scores", others)]
+    contents += [("audit", "Memorization audit", audits), ("notes", "What could not be shown", notes)]
+    contents += [("provenance", "Provenance", True)]
+    return {
+        "title": title,
+        "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "version": __version__,
+        "contents": [{"id": name, "title": text} for name, text, there in contents if there],
+        "summary": _summary(material, scored, audits),
+        "figures": _figures(scored, audits),
+        "phantom": phantom,
+        "contains_real_images": real_pictures and phantom != "all",
+        "runs": material.runs,
+        "isolation_summary": sources.isolation_summary,
+        "grids": grids,
+        "legend": _legend(material),
+        "segmentation": scored,
+        "others": others,
+        "audits": audits,
+        "notes": notes,
+        "provenance": sources.section(material),
+    }
+
+
+def _grids(material: Material, notes: list[str]) -> list[dict[str, Any]]:
+    """Samples of each dataset; a real one by its training split, and not twice if only its role differs."""
+    grids = []
+    for record in material.datasets:
+        dataset = record.dataset
+        rows = [i for i, sample in enumerate(dataset.samples) if sample.split != "holdout"]
+        rows = rows or list(range(len(dataset)))
+        if not rows:
+            notes.append(f"The dataset {record.name} is empty.")
+            continue
+        try:
+            chosen, examined, with_tumour = pictures.representative(dataset, rows, N_SAMPLES)
+            samples = [pictures.sample_row(dataset, row) for row in chosen]
+        except DAMAGE as error:
+            notes.append(f"Samples of {record.name} cannot be shown: {sentence(error)}")
+            continue
+        grids.append(
+            {
+                "name": record.name,
+                "kind": dataset.kind,
+                "origin": _origin(record),
+                "n": len(dataset),
+                "samples": samples,
+                "examined": examined,
+                "with_tumour": with_tumour,
+                "size": dataset.size,
+            }
+        )
+    return grids
+
+
+def _origin(record: DatasetRecord) -> str:
+    dataset = record.dataset
+    if dataset.kind == "real":
+        return f"{count(record.n_subjects, 'subject')}"
+    if dataset.lineage:
+        return f"made by {dataset.lineage.get('generator', 'a generator')}"
+    return "of unknown origin"
+
+
+def _legend(material: Material) -> list[dict[str, str]]:
+    """The labels of all datasets with their colours, each once."""
+    found: dict[str, str] = {}
+    for record in material.datasets:
+        found.update(pictures.label_classes(record.dataset.labels))
+    names = segmentation.REGION_NAMES
+    return [{"name": name, "class": css, "meaning": names.get(name, "")} for name, css in found.items()]
+
+
+# ---------------------------------------------------------------------------------------- the summary in words
+
+
+def _summary(material: Material, scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> list[str]:
+    """Sentences: what was run on what, the key Dice, the verdicts, what failed."""
+    sentences = []
+    parts = []
+    # Two datasets may hold the same slices, split differently.
+    real = {s.digest: s.subject for record in material.of_kind("real") for s in record.dataset.samples}
+    if real:
+        n_subjects = len({name for name in real.values() if name is not None})
+        parts.append(f"{count(len(real), 'real slice')} of {count(n_subjects, 'subject')}")
+    origins: dict[str, int] = {}
+    for record in material.of_kind("synthetic"):
+        origins[_origin(record)] = origins.get(_origin(record), 0) + len(record.dataset)
+    parts += [f"{count(n, 'synthetic slice')} {origin}" for origin, n in origins.items()]
+    runs = count(len(material.runs), "run")
+    sentences.append(f"{runs}, on {words(parts)}." if parts else f"{runs}.")
+    sentences += _training_sentences(material)
+    if scored:
+        sentences += _scored_sentences(scored)
+    for audit in audits:
+        n_synthetic = next((s.get("value") for _, s in audit["numbers"] if s["name"] == "n_synthetic"), None)
+        of = f" of {count(int(n_synthetic), 'synthetic image')}" if n_synthetic is not None else ""
+        name = f" ({audit['record'].name})" if len(audits) > 1 else ""
+        sentences.append(f"The memorization audit{of}{name} ends with the verdict: {audit['outcome']}.")
+    failed = [record.name for record in material.runs if record.status != "succeeded"]
+    if failed:
+        sentences.append(f"{len(failed)} of {runs} did not succeed: {words(failed)}.")
+    return sentences
+
+
+def _training_sentences(material: Material) -> list[str]:
+    """On what kinds of data each method was trained."""
+    trained: dict[str, list[str]] = {}
+    for record in material.of_verb("train"):
+        training = training_of(record)
+        kinds = " and ".join(sorted(training.kinds)) + " data" if training else "data that are not recorded"
+        for name in record.plugins:
+            trained.setdefault(name, []).append(f"on {kinds}")
+    return [f"{name} was trained {words(list(dict.fromkeys(kinds)))}." for name, kinds in trained.items()]
+
+
+def _scored_sentences(scored: dict[str, Any]) -> list[str]:
+    sentences = []
+    dice = next((table for table in scored["tables"] if table["measure"] == "dice"), None)
+    mean = next((g for g in dice["groups"] if g["region"] == "mean"), None) if dice else None
+    for row in mean["rows"] if mean else ():
+        if row["value"] is None:
+            continue
+        between = f" ({interval(row)})" if row["low"] is not None and row["high"] is not None else ""
+        ratio = row["ratio"]
+        against = f", {100 * ratio['value']:.0f} % of that of the one trained on real data" if ratio else ""
+        sentences.append(
+            f"Trained on {row['arm'].label}, the segmenter reaches a mean Dice of {row['value']:.3f}{between} over "
+            f"{count(row['n'] or 0, 'subject')}{against}."
+        )
+    return sentences
+
+
+def _figures(scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The few numbers that a reader looks for first."""
+    figures = []
+    dice = next((t for t in scored["tables"] if t["measure"] == "dice"), None) if scored else None
+    mean = next((g for g in dice["groups"] if g["region"] == "mean"), None) if dice else None
+    for row in mean["rows"][:4] if mean else ():
+        detail = [f"n = {row['n']}"] if row["n"] is not None else []
+        detail += [interval(row)] if row["low"] is not None and row["high"] is not None else []
+        value = "–" if row["value"] is None else f"{row['value']:.3f}"
+        figures.append(
+            {"what": f"Mean Dice, trained on {row['arm'].label}", "value": value, "detail": ", ".join(detail)}
+        )
+    for audit in audits[:4]:
+        name = audit["record"].name
+        flagged = next((s for _, s in audit["numbers"] if s["name"] == "n_flagged"), {})
+        detail_text = (
+            f"{int(flagged['value']):,} of {int(flagged['n']):,} images flagged"
+            if flagged.get("value") is not None and flagged.get("n") is not None
+            else ""
+        )
+        what = f"Memorization audit, {name}" if len(audits) > 1 else "Memorization audit"
+        figures.append({"what": what, "value": audit["outcome"], "detail": detail_text, "outcome": audit["outcome"]})
+    return figures
+
+
+# --------------------------------------------------------------------------------------------- numbers in words
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number for a table: counts without decimals, others with ``digits``; a dash where there is none."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.{digits}f}"
+
+
+def interval(score: Any, digits: int = 3) -> str:
+    """ "0.701 to 0.764", or nothing without both bounds."""
+    low, high = score.get("low"), score.get("high")
+    return "" if low is None or high is None else f"{low:,.{digits}f} to {high:,.{digits}f}"
+
+
+def count(n: int, noun: str) -> str:
+    """ "1 subject", "1,200 subjects"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def words(items: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def duration(value: Any) -> str:
+    """Seconds as "4.2 s", "3 min 05 s" or "2 h 10 min"."""
+    if not isinstance(value, (int, float)):
+        return "–"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

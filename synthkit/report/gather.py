@@ -1,0 +1,306 @@
+"""What a report is made from: run folders and datasets, found on disk, with a note for all that is missing.
+
+Nothing here raises for the state of a run: a run that failed, that has no result, whose ``job.json`` is damaged or whose
+inputs were moved is part of what happened, and the report shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synthkit.dataset import DESCRIPTION, Dataset
+from synthkit.errors import DataError, SynthkitError
+from synthkit.runs import JOB, Job, Run, read_checkpoint_metadata
+
+#: What reading damaged files of an earlier run may raise.
+DAMAGE = (SynthkitError, OSError, KeyError, ValueError, TypeError, AttributeError, IndexError)
+
+PHANTOM_PREFIX = "Phantom_"
+
+
+@dataclass
+class RunRecord:
+    """A run folder and what could be read of it. ``name`` is its path below the folder that all runs share."""
+
+    run: Run
+    name: str
+    job: Job | None
+    result: dict[str, Any] | None
+    problem: str = ""
+
+    @property
+    def verb(self) -> str:
+        return self.job.verb if self.job else "unknown"
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        return self.job.plugins if self.job else ()
+
+    @property
+    def status(self) -> str:
+        """ "succeeded", "failed", "no result" or "unreadable"."""
+        if self.job is None:
+            return "unreadable"
+        if self.result is None:
+            return "unreadable" if self.problem else "no result"
+        return "succeeded" if self.result.get("status") == "succeeded" else "failed"
+
+    @property
+    def scores(self) -> list[dict[str, Any]]:
+        scores = (self.result or {}).get("scores")
+        return [s for s in scores if isinstance(s, dict) and "name" in s] if isinstance(scores, list) else []
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Subjects that this run segmented or scored."""
+        listed = (self.job.options.get("subjects") if self.job else None) or ()
+        scored = (s["of"]["subject"] for s in self.scores if "subject" in (s.get("of") or {}))
+        return tuple(dict.fromkeys([*map(str, listed), *map(str, scored)]))
+
+
+@dataclass
+class DatasetRecord:
+    """A dataset that a run made or used, or that was given. ``roles`` says for what it was used."""
+
+    dataset: Dataset
+    name: str
+    roles: set[str] = field(default_factory=set)
+
+    @property
+    def n_subjects(self) -> int:
+        return len(self.dataset.subjects)
+
+
+@dataclass
+class Material:
+    """All runs in the order of their creation, all datasets once each (by digest), and what was not found."""
+
+    runs: list[RunRecord] = field(default_factory=list)
+    datasets: list[DatasetRecord] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def of_verb(self, verb: str) -> list[RunRecord]:
+        """Runs of this verb that succeeded."""
+        return [record for record in self.runs if record.verb == verb and record.status == "succeeded"]
+
+    def of_kind(self, kind: str) -> list[DatasetRecord]:
+        return [record for record in self.datasets if record.dataset.kind == kind]
+
+    def by_digest(self, digest: str) -> DatasetRecord | None:
+        return next((record for record in self.datasets if record.dataset.digest == digest), None)
+
+
+def gather(paths: Sequence[Path]) -> Material:
+    """Find the runs and datasets at or below ``paths``, and the datasets that the runs used or made.
+
+    Raises
+    ------
+    DataError : a path does not exist, or there is neither a run nor a dataset.
+    """
+    run_folders, dataset_folders = _walk(paths)
+    if not run_folders and not dataset_folders:
+        where = ", ".join(map(str, paths)) or "nothing"
+        raise DataError(
+            "There is nothing to report.",
+            f"Neither a run nor a dataset was found in {where}.",
+            "Give run folders (they hold a job.json), datasets, or folders that hold some.",
+        )
+    material = Material(runs=_records(run_folders))
+    collect = _Collector(material)
+    for folder in dataset_folders:
+        collect.add(folder, "", f"The dataset {folder.name}")
+    for record in material.runs:
+        for role, item in (record.job.inputs if record.job else {}).items():
+            if item.kind == "dataset":
+                collect.add(record.run.input(role), role, f"The dataset that {record.name} used as {role}", item.digest)
+        if record.verb == "generate" and (record.run.dataset / DESCRIPTION).is_file():
+            collect.add(record.run.dataset, "made", f"The dataset that {record.name} made")
+    # Training sets that are known by digest only through the lineage stay in the provenance; real ones come first.
+    material.datasets.sort(key=lambda record: record.dataset.kind != "real")
+    return material
+
+
+def _walk(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Run folders and dataset folders; neither is searched inside."""
+    runs: dict[Path, Path] = {}
+    datasets: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise DataError(
+                f"There is no folder {path}.", fix="Give a run folder, a dataset, or a folder that holds some."
+            )
+        for folder, children, files in os.walk(path):
+            here = Path(folder)
+            if JOB in files:
+                runs.setdefault(here.resolve(), here)
+                children.clear()
+            elif DESCRIPTION in files:
+                datasets.setdefault(here.resolve(), here)
+                children.clear()
+            else:
+                children.sort()
+    return list(runs), list(datasets)
+
+
+def _records(folders: Sequence[Path]) -> list[RunRecord]:
+    common = Path(os.path.commonpath([folder.parent for folder in folders])) if folders else Path()
+    records = []
+    for folder in folders:
+        record = RunRecord(Run(folder), folder.relative_to(common).as_posix(), None, None)
+        try:
+            record.job = record.run.job()
+            record.result = record.run.result()
+        except DAMAGE as error:
+            record.problem = sentence(error)
+        records.append(record)
+    return sorted(records, key=lambda r: (r.job.created if r.job else "", r.name))
+
+
+class _Collector:
+    """Opens datasets, keeps each once, and notes those that cannot be opened."""
+
+    def __init__(self, material: Material) -> None:
+        self._material = material
+
+    def add(self, path: Path, role: str, what: str, expected: str = "") -> None:
+        try:
+            dataset = Dataset(path)
+            digest = dataset.digest
+            dataset.kind, dataset.lineage, dataset.subjects  # noqa: B018  (a damaged description shows here)
+        except DAMAGE as error:
+            known = expected and self._material.by_digest(expected)
+            if known:
+                known.roles.add(role)
+                return
+            note = f"{what} cannot be shown: {sentence(error)}"
+            if note not in self._material.notes:
+                self._material.notes.append(note)
+            return
+        if expected and digest != expected:
+            self._material.notes.append(f"{what} has changed since: its digest is {digest}, was {expected}.")
+        record = self._material.by_digest(digest)
+        if record is None:
+            record = DatasetRecord(dataset, _dataset_name(dataset.path))
+            self._material.datasets.append(record)
+        if role:
+            record.roles.add(role)
+
+
+def _dataset_name(path: Path) -> str:
+    """Folder name; of a dataset inside a run, the run's."""
+    resolved = path.resolve()
+    inside_run = resolved.parent.name == "outputs" and (resolved.parent.parent / JOB).is_file()
+    return resolved.parent.parent.name if inside_run else resolved.name
+
+
+def sentence(error: BaseException) -> str:
+    """An error in a sentence or two."""
+    if isinstance(error, SynthkitError):
+        return " ".join(part for part in (error.what, error.why) if part)
+    return f"{type(error).__name__}: {error}."
+
+
+# -------------------------------------------------------------------------------------------------- lineage
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the model behind a checkpoint was trained on. ``datasets`` as in the checkpoint's metadata."""
+
+    plugin: str
+    checkpoint_digest: str
+    datasets: tuple[dict[str, Any], ...]
+    subjects: tuple[str, ...]
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        return frozenset(str(item.get("kind")) for item in self.datasets)
+
+    @property
+    def n_samples(self) -> int:
+        return sum(int(item.get("n_samples") or 0) for item in self.datasets)
+
+
+def training_behind(record: RunRecord, material: Material) -> Training | None:
+    """Of an ``evaluate`` run: what the segmenter was trained on whose predictions it scored.
+
+    The way is evaluate run, its prediction, the segment run, its checkpoint; where a link is broken, the digest of the
+    checkpoint among the training runs at hand. None if neither leads anywhere.
+    """
+    predictions = record.run.input("prediction").resolve()
+    for find in (_checkpoint_of_segment_run, _checkpoint_of_predictions):
+        try:
+            checkpoint, digest = find(predictions)
+        except DAMAGE:
+            continue
+        trained = [run.run.checkpoint for run in material.of_verb("train") if _checkpoint_digest(run) == digest]
+        for candidate in ([checkpoint] if checkpoint else []) + trained:
+            try:
+                return _training(read_checkpoint_metadata(candidate), digest)
+            except DAMAGE:
+                continue
+    return None
+
+
+def _checkpoint_of_segment_run(predictions: Path) -> tuple[Path | None, str]:
+    segment = Run(predictions.parent.parent)
+    return segment.input("checkpoint"), segment.job().inputs["checkpoint"].digest
+
+
+def _checkpoint_of_predictions(predictions: Path) -> tuple[Path | None, str]:
+    return None, str(json.loads((predictions / "predictions.json").read_text(encoding="utf-8"))["checkpoint_digest"])
+
+
+def _checkpoint_digest(record: RunRecord) -> str:
+    outputs = (record.result or {}).get("outputs") or {}
+    return str((outputs.get("checkpoint") or {}).get("digest", ""))
+
+
+def training_of(record: RunRecord) -> Training | None:
+    """Of a ``train`` run: what its model was trained on."""
+    try:
+        return _training(read_checkpoint_metadata(record.run.checkpoint), _checkpoint_digest(record))
+    except DAMAGE:
+        return None
+
+
+def _training(metadata: dict[str, Any], digest: str) -> Training:
+    return Training(
+        plugin=str(metadata["plugin"]),
+        checkpoint_digest=digest,
+        datasets=tuple(dict(item) for item in metadata.get("training_datasets", ())),
+        subjects=tuple(map(str, metadata.get("training_subjects", ()))),
+    )
+
+
+def subjects_behind(material: Material) -> tuple[set[str], set[str]]:
+    """Names of all subjects behind this report: those of phantoms, and the others."""
+    names: set[str] = set()
+    phantoms: set[str] = set()
+    for record in material.datasets:
+        own = {*record.dataset.subjects, *record.dataset.training_subjects}
+        names |= own
+        if dict(record.dataset.description.get("provenance") or {}).get("phantom"):
+            phantoms |= own
+    for run in material.runs:
+        names.update(run.subjects)
+    phantoms |= {name for name in names if name.startswith(PHANTOM_PREFIX)}
+    return phantoms, names - phantoms
+
+
+def grouped(items: Iterable[tuple[str, dict[str, Any]]]) -> list[tuple[dict[str, Any], list[str]]]:
+    """Equal dictionaries together, each with the names that have it."""
+    groups: list[tuple[dict[str, Any], list[str]]] = []
+    for name, value in items:
+        for known, names in groups:
+            if known == value:
+                names.append(name)
+                break
+        else:
+            groups.append((value, [name]))
+    return groups

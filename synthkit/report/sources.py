@@ -1,0 +1,133 @@
+"""The provenance section: commands, seeds, lineage, versions, machines, isolation, container images, citations."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from synthkit.contract import Citation
+from synthkit.report.gather import DatasetRecord, Material, RunRecord, grouped, training_behind, training_of
+
+_PROTOCOL = Citation(
+    text="Akbar, Larsson, Blystad, Eklund. Brain tumor segmentation using synthetic MR images: a comparison of GANs and "
+    "diffusion models. Scientific Data 11:259 (2024)",
+    doi="10.1038/s41597-024-03073-x",
+)
+
+
+def section(material: Material) -> dict[str, Any]:
+    """All that is needed to trace a number or a picture to its origin, or to make it again."""
+    done = [record for record in material.runs if record.result is not None]
+    return {
+        "commands": [(r.name, shlex.join(r.job.command)) for r in material.runs if r.job and r.job.command],
+        "seeds": _seeds(material),
+        "lineage": [_lineage(record, material) for record in material.of_kind("synthetic")],
+        "models": [model for record in material.of_verb("train") if (model := _model(record))],
+        "scored": [scored for record in material.of_verb("evaluate") if (scored := _scored(record, material))],
+        "versions": _group(done, "versions"),
+        "machines": _group(done, "machine"),
+        "isolation": [
+            ({"backend": value.pop("backend"), **value}, names)
+            for value, names in grouped(
+                (r.name, {"backend": (r.result or {}).get("backend", "not known"), **_mapping(r, "isolation")})
+                for r in done
+            )
+        ],
+        "containers": [(value, names) for value, names in _group(done, "container") if value],
+        "params": [(r.name, r.job.params) for r in material.runs if r.job and r.job.params],
+        "citations": _citations(material),
+    }
+
+
+def isolation_summary(result: Mapping[str, Any] | None) -> str:
+    """The guarantees of a run in a few words; "none" for a plain process."""
+    isolation = (result or {}).get("isolation")
+    if not isinstance(isolation, dict) or not isolation:
+        return "not recorded"
+    if isolation.get("network") == "host" and isolation.get("root_filesystem") == "writable":
+        return "none (plain process)"
+    parts = []
+    for key, text in (("network", "network"), ("root_filesystem", "root"), ("inputs", "inputs")):
+        if key in isolation:
+            parts.append(f"{text} {isolation[key]}")
+    if isolation.get("capabilities") not in (None, "those of the caller"):
+        parts.append(f"capabilities {isolation['capabilities']}")
+    return ", ".join(parts) or "see provenance"
+
+
+def _mapping(record: RunRecord, key: str) -> dict[str, Any]:
+    value = (record.result or {}).get(key)
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _group(records: list[RunRecord], key: str) -> list[tuple[dict[str, Any], list[str]]]:
+    return [(value, names) for value, names in grouped((r.name, _mapping(r, key)) for r in records) if value]
+
+
+def _seeds(material: Material) -> list[tuple[str, str]]:
+    seeds = []
+    for record in material.runs:
+        if record.job is None:
+            continue
+        own = []
+        if record.job.options.get("seeds"):
+            own.append(f"samples {record.job.options['seeds']}")
+        if "seed" in record.job.params:
+            own.append(f"method {record.job.params['seed']}")
+        if own:
+            seeds.append((record.name, ", ".join(own)))
+    return seeds
+
+
+def _lineage(record: DatasetRecord, material: Material) -> dict[str, Any]:
+    """Sample, seed, checkpoint, training dataset: the steps from one synthetic image back to real subjects."""
+    dataset = record.dataset
+    lineage, provenance = dataset.lineage, dict(dataset.description.get("provenance") or {})
+    first = dataset.samples[0] if len(dataset) else None
+    training = []
+    for item in lineage.get("training_datasets", ()):
+        known = material.by_digest(str(item.get("digest")))
+        training.append({**item, "name": known.name if known else ""})
+    return {
+        "record": record,
+        "known": bool(lineage),
+        "imported_from": provenance.get("imported_from"),
+        "example": first,
+        "seeds": provenance.get("seeds"),
+        "generator": lineage.get("generator"),
+        "checkpoint_digest": lineage.get("checkpoint_digest"),
+        "training": training,
+        "n_subjects": len(lineage.get("training_subjects", ())),
+    }
+
+
+def _model(record: RunRecord) -> dict[str, Any] | None:
+    training = training_of(record)
+    return {"name": record.name, "training": training} if training else None
+
+
+def _scored(record: RunRecord, material: Material) -> dict[str, Any] | None:
+    if record.job is None or "prediction" not in record.job.inputs:
+        return None
+    training = training_behind(record, material)
+    return {"name": record.name, "training": training} if training else None
+
+
+def _citations(material: Material) -> list[Citation]:
+    """Of the plugins in use, as far as they are installed here, and of the protocol; once each."""
+    from synthkit.plugins import discover
+
+    registry = discover()
+    found: dict[str, Citation] = {}
+    if any("akbar2024" in str(_protocol(record)) for record in material.datasets):
+        found[_PROTOCOL.doi] = _PROTOCOL
+    for name in dict.fromkeys(name for record in material.runs for name in record.plugins):
+        declaration = registry.declarations.get(name)
+        for citation in declaration.citations if declaration else ():
+            found.setdefault(citation.doi or citation.url or citation.text, citation)
+    return list(found.values())
+
+
+def _protocol(record: DatasetRecord) -> Any:
+    return (record.dataset.description.get("protocol") or {}).get("name")

@@ -1,0 +1,15 @@
+"""All wrong toys."""
+
+from __future__ import annotations
+
+from synthkit.testing.toys.wrong import declarations, labels, processes, samples, scores, training
+from synthkit.testing.toys.wrong.wrong import Wrong
+
+WRONG: tuple[Wrong, ...] = (
+    *declarations.WRONG,
+    *training.WRONG,
+    *samples.WRONG,
+    *labels.WRONG,
+    *scores.WRONG,
+    *processes.WRONG,
+)

@@ -1,0 +1,111 @@
+"""Wrong metrics."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthkit.contract import Row, Score
+from synthkit.testing.toys import SLICE_METRIC, VOLUME_METRIC, slice_metric, volume_metric
+from synthkit.testing.toys.wrong.wrong import Wrong, declared, method
+
+
+def _undeclared(**given: Any) -> Iterator[Any]:
+    yield from volume_metric.score(**given)
+    yield Score(name="jaccard", value=0.5)
+
+
+def _twice(**given: Any) -> Iterator[Any]:
+    yield from slice_metric.score(**given)
+    yield from slice_metric.score(**given)
+
+
+def _optional_needed(**given: Any) -> Iterator[Any]:
+    if not len(given["holdout"]):
+        raise ValueError("no holdout")
+    yield from slice_metric.score(**given)
+
+
+def _beside_its_interval(**given: Any) -> Iterator[Any]:
+    for answer in volume_metric.score(**given):
+        if isinstance(answer, Score) and answer.low is not None and answer.high is not None:
+            answer = replace(answer, low=answer.high + 0.1, high=answer.high + 0.2)
+        yield answer
+
+
+def _other_columns(**given: Any) -> Iterator[Any]:
+    for number, answer in enumerate(volume_metric.score(**given)):
+        if isinstance(answer, Row):
+            answer = replace(answer, values={**answer.values, f"column{number}": 1})
+        yield answer
+
+
+_calls = itertools.count()
+
+
+def _other_every_time(**given: Any) -> Iterator[Any]:
+    for answer in slice_metric.score(**given):
+        yield answer if answer.value is None else replace(answer, value=answer.value + next(_calls))
+
+
+def _relabelling(**given: Any) -> Iterator[Any]:
+    yield from volume_metric.score(**given)
+    for subject in given["prediction"].subjects:
+        labels, _ = given["prediction"].labels(subject)
+        labels[labels == 4] = 3
+
+
+def _drawing(**given: Any) -> Iterator[Any]:
+    np.random.random()  # noqa: NPY002
+    yield from slice_metric.score(**given)
+
+
+def _plotting(**given: Any) -> Iterator[Any]:
+    Path("plot.svg").write_text("<svg/>", encoding="utf-8")
+    yield from slice_metric.score(**given)
+
+
+def _not_a_number(**given: Any) -> Iterator[Any]:
+    for answer in volume_metric.score(**given):
+        if isinstance(answer, Score) and answer.value is None and answer.n is None:
+            answer = replace(answer, value=float("nan"))
+        yield answer
+
+
+def _without_a_word(**given: Any) -> Iterator[Any]:
+    for answer in volume_metric.score(**given):
+        if isinstance(answer, Score) and answer.value is None and answer.n is None:
+            answer = replace(answer, note="")
+        yield answer
+
+
+def _mean_of_nothing(**given: Any) -> Iterator[Any]:
+    n = sum(len(source) for source in given.values() if hasattr(source, "samples"))
+    if 1 / n > 0:
+        yield from slice_metric.score(**given)
+
+
+WRONG: tuple[Wrong, ...] = (
+    method("scores_are_those_declared", "gives a score that it does not declare", VOLUME_METRIC, score=_undeclared),
+    method("scores_are_those_declared", "gives every score twice", SLICE_METRIC, score=_twice),
+    method("intervals_hold_their_value", "lies beside its interval", VOLUME_METRIC, score=_beside_its_interval),
+    method("rows_fit_their_table", "rows with columns of their own", VOLUME_METRIC, score=_other_columns),
+    method("scoring_can_be_repeated", "scores otherwise every time", SLICE_METRIC, score=_other_every_time),
+    method("scored_inputs_are_left_alone", "changes labels that it is given", VOLUME_METRIC, score=_relabelling),
+    method("scored_inputs_are_left_alone", "draws from numpy's generator", SLICE_METRIC, score=_drawing),
+    method("scored_inputs_are_left_alone", "writes a plot where it stands", SLICE_METRIC, score=_plotting),
+    method("undefined_scores_are_none", "gives NaN", VOLUME_METRIC, score=_not_a_number),
+    method("undefined_scores_are_none", "gives None without a note", VOLUME_METRIC, score=_without_a_word),
+    method("nothing_to_score_is_no_crash", "divides by no samples", SLICE_METRIC, score=_mean_of_nothing),
+    declared(
+        "perfect_prediction_scores_best",
+        "the wrong direction",
+        VOLUME_METRIC,
+        scores=tuple(replace(score, better="lower") for score in VOLUME_METRIC.scores),
+    ),
+)

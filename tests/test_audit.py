@@ -1,0 +1,150 @@
+"""The verdict follows the policy's table, the policy file is strict, and the interval is exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synthkit.audit import Policy, clopper_pearson, load_policy, verdict
+from synthkit.errors import ExitCode, UsageError
+
+
+def scores(**changes: Any) -> list[dict[str, Any]]:
+    """A clean audit of 1,000 images against 50 held-out subjects, with changes; None is an undefined score."""
+    values: dict[str, Any] = {
+        "n_synthetic": 1000,
+        "n_flagged": 1,
+        "n_copies": 0,
+        "n_identical": 0,
+        "n_memorized_subjects": 1,
+        "n_null_subjects": 50,
+        "n_holdout": 4000,
+        "explained_flag_rate": 0.002,
+        **changes,
+    }
+    found = [{"name": name, "value": value, "of": {}} for name, value in values.items()]
+    # A score of one contrast must not be taken for that of the whole.
+    return [{"name": "n_flagged", "value": 999, "of": {"contrast": "t1"}}, *found]
+
+
+@pytest.mark.parametrize(
+    ("changes", "policy", "outcome"),
+    [
+        ({}, {}, "pass"),
+        ({"n_copies": 1}, {}, "fail"),
+        ({"n_copies": 1}, {"max_copies": 1}, "pass"),
+        ({"n_identical": 1}, {}, "fail"),
+        # 5 of 1000: lower bound 0.16 %, explained 0.2 %. 8 of 1000: lower bound 0.35 %.
+        ({"n_flagged": 5}, {}, "pass"),
+        ({"n_flagged": 8}, {}, "fail"),
+        ({"n_flagged": 8}, {"max_flagged_rate": 0.01}, "pass"),
+        ({"n_flagged": 8, "explained_flag_rate": 0.05}, {}, "pass"),
+        ({"n_null_subjects": 1}, {}, "insufficient evidence"),
+        ({"n_null_subjects": 1}, {"min_null_subjects": 1}, "pass"),
+        ({"n_null_subjects": 30}, {"min_null_subjects": 31}, "insufficient evidence"),
+        ({"n_null_subjects": None, "n_flagged": None, "n_copies": None}, {}, "insufficient evidence"),
+        ({"n_null_subjects": 1, "explained_flag_rate": None}, {"min_null_subjects": 1}, "insufficient evidence"),
+        ({"n_holdout": 0}, {}, "pass"),
+        ({"n_holdout": 0}, {"require_holdout": True}, "insufficient evidence"),
+        ({}, {"min_synthetic": 1001}, "insufficient evidence"),
+        # Copies are copies, whatever else is missing.
+        ({"n_null_subjects": None, "n_flagged": None, "n_copies": None, "n_identical": 3}, {}, "fail"),
+        ({"n_null_subjects": 1, "n_copies": 3}, {}, "fail"),
+    ],
+)
+def test_verdict_table(changes: dict[str, Any], policy: dict[str, Any], outcome: str) -> None:
+    result = verdict(scores(**changes), Policy(**policy))
+    assert result.outcome == outcome
+    assert result.exit_code == (ExitCode.OK if outcome == "pass" else ExitCode.GATE_FAILED)
+    assert result.reasons and all(line.endswith(".") for line in (*result.reasons, *result.not_proven))
+
+
+def test_verdict_without_any_score_is_insufficient() -> None:
+    assert verdict([]).outcome == "insufficient evidence"
+
+
+def test_verdict_says_what_is_not_proven() -> None:
+    clean = verdict(scores(n_flagged=0))
+    # 1 - 0.05^(1/1000) = 0.2991 %: the rule of three.
+    assert "0 of 1000 flagged is compatible with up to 0.30%" in clean.not_proven[0]
+    assert any("Mirrored" in line for line in clean.not_proven)
+    assert not any("fewer than 20" in line or "leave" in line for line in clean.not_proven)
+    weak = verdict(scores(n_null_subjects=3, n_holdout=0))
+    assert any("3 subjects, fewer than 20" in line for line in weak.not_proven)
+    assert any("which is weaker" in line for line in weak.not_proven)
+
+
+def test_reasons_count_in_words() -> None:
+    assert verdict(scores(n_copies=2)).reasons[0] == (
+        "2 synthetic images are a copy of a training image (tolerated: 0). They come from 1 training subject."
+    )
+    assert verdict(scores()).reasons[1] == "No synthetic image is a copy of a training image."
+
+
+def test_policy_file(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text("max_copies = 2\nmax_flagged_rate = 0\nrequire_holdout = true\n")
+    assert load_policy(path) == Policy(max_copies=2, max_flagged_rate=0.0, require_holdout=True)
+    path.write_text("")
+    assert load_policy(path) == Policy()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_copy = 0", "unknown key max_copy"),
+        ("[gate]\nmax_copies = 0", "unknown key gate"),
+        ("max_copies = true", "max_copies = True"),
+        ("max_copies = 1.5", "max_copies = 1.5"),
+        ("require_holdout = 1", "require_holdout = 1"),
+        ("confidence = 95", "confidence = 95"),
+        ("max_copies = -1", "max_copies = -1"),
+        ("max_copies", "is not TOML"),
+    ],
+)
+def test_a_wrong_policy_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_policy(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_policy(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [
+        # Closed form with one trial fewer than certain: 1 - (1 - x)^n = 0.025 and so on.
+        (1, 2, 1 - 0.975**0.5, 0.975**0.5),
+        (1, 10, 1 - 0.975**0.1, 0.4450161),
+        # Tables of Clopper and Pearson (1934): 5 of 10 is 0.187 to 0.813.
+        (5, 10, 0.1870860, 0.8129140),
+        (0, 100, 0.0, 1 - 0.05**0.01),
+        (100, 100, 0.05**0.01, 1.0),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_clopper_pearson_known_values(successes: int, trials: int, low: float, high: float) -> None:
+    assert clopper_pearson(successes, trials) == pytest.approx((low, high), abs=1e-7)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 100_000), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
+def test_clopper_pearson_equals_scipy(trials: int, share: float, confidence: float) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    successes = round(share * trials)
+    low, high = clopper_pearson(successes, trials, confidence)
+    assert 0 <= low <= successes / trials <= high <= 1
+    if 0 < successes < trials:
+        error = (1 - confidence) / 2
+        assert low == pytest.approx(stats.beta.ppf(error, successes, trials - successes + 1), rel=1e-8)
+        assert high == pytest.approx(stats.beta.ppf(1 - error, successes + 1, trials - successes), rel=1e-8)
+
+
+def test_clopper_pearson_refuses_nonsense() -> None:
+    with pytest.raises(ValueError, match="5 successes of 3"):
+        clopper_pearson(5, 3)

@@ -1,0 +1,282 @@
+"""The command as a user meets it: exit codes, one JSON document, one clear error, a light start."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEAVY = ("numpy", "torch", "docker", "nibabel", "sklearn", "scipy", "matplotlib", "jinja2", "pydantic", "synthkit_unet")
+
+
+def synthkit(
+    *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "synthkit", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "SYNTHKIT_BACKEND": "local", **(env or {})},
+        cwd=cwd,
+        timeout=120,
+    )
+
+
+def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Standard output holds exactly one JSON document."""
+    value = json.loads(done.stdout)
+    assert isinstance(value, dict)
+    return value
+
+
+@pytest.fixture
+def subjects(tmp_path: Path, make_subject: Callable[..., Path]) -> Path:
+    for number in (1, 2, 3):
+        make_subject(tmp_path / "subjects", f"BraTS20_Training_00{number}", shape=(140, 140, 3))
+    return tmp_path / "subjects"
+
+
+@pytest.fixture
+def dataset(subjects: Path, tmp_path: Path) -> Path:
+    done = synthkit("prepare", subjects, "-o", tmp_path / "data", "--size", 32, "--holdout", 1)
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "data"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['synthkit', '--help']\n"
+        "import synthkit.cli\n"
+        "try: synthkit.cli.app()\n"
+        "except SystemExit: pass\n"
+        f"found = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "sys.stderr.write(','.join(found))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "audit-memorization" in done.stdout
+    assert done.stderr == ""
+
+
+def test_help_has_the_groups_and_the_exit_codes() -> None:
+    text = synthkit("--help").stdout
+    for group in ("Data:", "Models:", "Judgement:", "House:"):
+        assert group in text
+    assert "10 gate failed" in text.replace("\n", " ").replace("  ", " ")
+
+
+def test_no_argument_shows_help_with_code_2() -> None:
+    assert synthkit().returncode == 2
+    assert synthkit("--version").stdout.startswith("synthkit ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("frobnicate",), 2),
+        (("prepare", "nowhere", "-o", "out"), 3),
+        (("train", "nonsense", "data", "-o", "out"), 4),
+        (("train", "dice", "data", "-o", "out"), 2),
+        (("generate", "nowhere", "--seeds", "0-3", "-o", "out"), 3),
+        (("generate", "nowhere", "--seeds", "3-0", "-o", "out"), 2),
+        (("evaluate", "dice", "-o", "out"), 2),
+        (("verify", "nowhere"), 3),
+        (("report", "nowhere"), 3),
+        (("plugins", "show", "nonsense"), 4),
+        (("import", "nowhere", "-o", "out"), 3),
+        (("export", "nowhere", "-o", "out"), 3),
+    ],
+)
+def test_errors_have_their_code_and_leave_nothing(arguments: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    done = synthkit(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_in_json_is_one_document(tmp_path: Path) -> None:
+    done = synthkit("prepare", tmp_path / "nowhere", "-o", tmp_path / "out", "--json")
+    error = document(done)
+    assert (done.returncode, error["exit_code"], error["error"]["type"]) == (3, 3, "DataError")
+    assert error["error"]["what"] and error["error"]["fix"]
+
+
+def test_prepare_prints_one_document_and_refuses_to_overwrite(subjects: Path, tmp_path: Path) -> None:
+    arguments = (
+        "prepare",
+        subjects,
+        "-o",
+        tmp_path / "data",
+        "--size",
+        32,
+        "--holdout",
+        "BraTS20_Training_002",
+        "--json",
+    )
+    first = document(synthkit(*arguments))
+    assert first["splits"]["holdout"]["subjects"] == 1
+    assert synthkit(*arguments).returncode == 2
+    assert document(synthkit(*arguments, "--overwrite")) == first
+
+
+def test_prepare_dry_run_writes_nothing(subjects: Path, tmp_path: Path) -> None:
+    done = synthkit("prepare", subjects, "-o", tmp_path / "data", "--size", 32, "--holdout", 1, "--dry-run")
+    assert done.returncode == 0
+    assert not (tmp_path / "data").exists()
+
+
+def test_dry_run_of_a_run_shows_job_and_command(dataset: Path, tmp_path: Path) -> None:
+    done = synthkit(
+        "audit-memorization", dataset, dataset, "-o", tmp_path / "run", "--dry-run", "--json", "--backend", "local"
+    )
+    shown = document(done)
+    assert shown["job"]["verb"] == "audit-memorization"
+    assert set(shown["job"]["inputs"]) == {"train", "holdout", "synthetic"}
+    assert "synthkit-run" in shown["command"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_planted_copies_fail_the_audit_and_new_subjects_do_not(real_subjects: Path, tmp_path: Path) -> None:
+    """Training slices exported to PNG and imported as synthetic: every one is flagged, exit code 10."""
+    holdout = "Brats18_CBICA_AAB_1,TCGA-FG-6692"
+    done = synthkit("prepare", real_subjects, "-o", tmp_path / "data", "--size", 64, "--holdout", holdout, "-q")
+    assert done.returncode == 0, done.stderr
+    outcomes = {}
+    for split in ("train", "holdout"):
+        synthkit("export", tmp_path / "data", "--split", split, "-o", tmp_path / f"png-{split}")
+        synthkit("import", tmp_path / f"png-{split}", "-o", tmp_path / f"syn-{split}")
+        run = tmp_path / f"audit-{split}"
+        audit = synthkit("audit-memorization", tmp_path / "data", tmp_path / f"syn-{split}", "-o", run, "--json")
+        outcomes[split] = audit.returncode, document(audit)["result"]
+    code, result = outcomes["train"]
+    scores = {s["name"]: s["value"] for s in result["scores"] if not s["of"]}
+    assert code == 10
+    assert result["verdict"]["outcome"] == "fail"
+    assert scores["n_flagged"] == scores["n_copies"] == scores["n_synthetic"] > 100
+    assert scores["n_memorized_subjects"] == 3
+    code, result = outcomes["holdout"]
+    scores = {s["name"]: s["value"] for s in result["scores"] if not s["of"]}
+    assert scores["n_flagged"] == scores["n_copies"] == 0
+    assert result["verdict"]["outcome"] != "fail"
+    verified = synthkit("verify", tmp_path / "audit-train", "--json")
+    assert verified.returncode == 0, verified.stderr
+    assert document(verified)["same"] is True
+
+
+def test_verify_sees_a_changed_score_and_a_changed_input(dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert synthkit("audit-memorization", dataset, dataset, "-o", run).returncode == 10
+    result = json.loads((run / "result.json").read_text())
+    genuine = json.dumps(result)
+    score = next(s for s in result["scores"] if s["name"] == "n_synthetic")
+    score["value"] += 1
+    (run / "result.json").write_text(json.dumps(result))
+    done = synthkit("verify", run)
+    assert done.returncode == 10
+    assert "n_synthetic" in done.stderr
+    (run / "result.json").write_text(genuine)
+    job = json.loads((run / "job.json").read_text())
+    job["inputs"]["train"]["digest"] = "sha256:0"
+    (run / "job.json").write_text(json.dumps(job))
+    done = synthkit("verify", run)
+    assert done.returncode == 10
+    assert "has changed" in done.stderr
+
+
+def test_a_synthetic_dataset_of_another_training_set_is_refused(dataset: Path, tmp_path: Path) -> None:
+    synthkit("export", dataset, "-o", tmp_path / "png")
+    synthkit("import", tmp_path / "png", "-o", tmp_path / "syn")
+    description = json.loads((tmp_path / "syn" / "dataset.json").read_text())
+    description["lineage"] = {"training_datasets": [{"digest": "sha256:other"}], "training_subjects": []}
+    (tmp_path / "syn" / "dataset.json").write_text(json.dumps(description))
+    done = synthkit("audit-memorization", dataset, tmp_path / "syn", "-o", tmp_path / "run")
+    assert done.returncode == 3
+    assert "was not made from" in done.stderr
+    accepted = synthkit(
+        "audit-memorization", dataset, tmp_path / "syn", "-o", tmp_path / "run", "--accept-other-training-set"
+    )
+    assert accepted.returncode == 10  # copies: the override audits them all the same
+
+
+def test_without_an_engine_both_ways_out_are_named(dataset: Path, tmp_path: Path) -> None:
+    done = synthkit(
+        "audit-memorization", dataset, dataset, "-o", tmp_path / "run",
+        env={"SYNTHKIT_BACKEND": "", "DOCKER_HOST": "unix:///nowhere/docker.sock"},
+    )  # fmt: skip
+    assert done.returncode == 5
+    assert "--backend local" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_gpu_that_is_not_there_is_code_9(dataset: Path, tmp_path: Path) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has a GPU")
+    done = synthkit("train", "unet", dataset, "-o", tmp_path / "run", "--gpus", "all")
+    assert done.returncode == 9
+    assert "--gpus none" in done.stderr
+
+
+def test_evaluate_matches_subjects_by_name(subjects: Path, tmp_path: Path) -> None:
+    predictions = tmp_path / "predictions"
+    predictions.mkdir()
+    for subject in sorted(subjects.iterdir())[:2]:
+        (predictions / f"{subject.name}.nii.gz").write_bytes((subject / f"{subject.name}_seg.nii.gz").read_bytes())
+    done = synthkit(
+        "evaluate",
+        "dice",
+        "hausdorff",
+        "--reference",
+        subjects,
+        "--prediction",
+        predictions,
+        "-o",
+        tmp_path / "run",
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    result = document(done)["result"]
+    values = {
+        (s["name"], s["of"]["region"]): s["value"] for s in result["scores"] if s["name"] in ("dice_mean", "hd95_mean")
+    }
+    assert values["dice_mean", "WT"] == 1.0
+    assert values["hd95_mean", "WT"] == 0.0
+    assert result["isolation"]["network"] == "host"
+
+
+def test_plugins_lists_all_and_shows_one() -> None:
+    listed = document(synthkit("plugins", "--json"))
+    names = {item["name"] for item in listed["plugins"]}
+    assert {"stylegan2", "unet", "dice", "hausdorff", "memorization"} <= names
+    shown = document(synthkit("plugins", "show", "stylegan2", "--json"))
+    assert shown["kind"] == "generator"
+    assert all(param["help"] for param in shown["params"])
+
+
+def test_a_broken_plugin_is_listed_and_breaks_nothing(tmp_path: Path) -> None:
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[synthkit.plugins]\nbroken = broken_plugin\n")
+    (tmp_path / "broken_plugin.py").write_text("raise RuntimeError('this one is broken')\n")
+    env = {"PYTHONPATH": str(tmp_path)}
+    done = synthkit("plugins", env=env)
+    assert done.returncode == 0
+    assert "this one is broken" in done.stderr
+    assert "stylegan2" in done.stdout
+    asked = synthkit("plugins", "show", "broken", env=env)
+    assert asked.returncode == 4
+    assert "this one is broken" in asked.stderr
+
+
+def test_doctor_reports_without_an_engine() -> None:
+    done = synthkit("doctor", "--json", env={"DOCKER_HOST": "unix:///nowhere/docker.sock"})
+    assert done.returncode == 0, done.stderr
+    findings = {item["what"]: item for item in document(done)["findings"]}
+    assert findings["container engine"]["state"] == "missing"
+    assert findings["container engine"]["remedy"]
+    assert findings["plugins"]["state"] == "ok"

@@ -1,0 +1,266 @@
+"""The run folder: making, refusing, resuming, moving and finding it; digests."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from synthkit.contract import CONTRACT_VERSION
+from synthkit.errors import DataError, UsageError
+from synthkit.runs import (
+    Input,
+    Job,
+    Resources,
+    Run,
+    create_run,
+    file_digest,
+    find_checkpoint,
+    find_predictions,
+    find_runs,
+    folder_digest,
+    read_checkpoint_metadata,
+    write_json,
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "data" / "real"
+    folder.mkdir(parents=True)
+    (folder / "x").write_text("x")
+    return folder
+
+
+def make_job(source: Path, **changes: object) -> Job:
+    inputs = {"data": Input(kind="dataset", source=source, digest="sha256:1", splits=("train",))}
+    fields = {"verb": "train", "plugins": ("toy",), "params": {"kimg": 1.0}, "inputs": inputs, "options": {"a": [1]}}
+    return Job(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_new_run_has_job_inputs_and_empty_outputs(tmp_path: Path, source: Path) -> None:
+    run = create_run(tmp_path / "runs" / "a", make_job(source))
+    assert sorted(p.name for p in run.path.iterdir()) == ["inputs", "job.json", "outputs"]
+    assert (run.input("data") / "x").read_text() == "x"
+    assert not list(run.outputs.iterdir())
+    job = run.job()
+    assert (job.verb, job.plugins, job.params, job.options) == ("train", ("toy",), {"kimg": 1.0}, {"a": [1]})
+    assert job.inputs["data"] == Input(kind="dataset", source=None, splits=("train",), digest="sha256:1")
+    assert job.created and job.synthkit and job.command and job.contract == CONTRACT_VERSION
+    assert run.result() is None
+
+
+def test_job_holds_relative_paths_only(tmp_path: Path, source: Path) -> None:
+    run = create_run(tmp_path / "a", make_job(source, command=("synthkit", "train")))
+    assert str(tmp_path) not in (run.path / "job.json").read_text()
+    assert not os.readlink(run.input("data")).startswith("/")
+
+
+def test_folder_moved_with_its_neighbours_still_finds_them(tmp_path: Path, source: Path) -> None:
+    create_run(tmp_path / "runs" / "a", make_job(source))
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    (tmp_path / "runs").rename(moved / "runs")
+    (tmp_path / "data").rename(moved / "data")
+    run = Run(moved / "runs" / "a")
+    assert (run.input("data") / "x").read_text() == "x"
+    assert run.job().verb == "train"
+
+
+def test_source_that_is_a_link_is_followed(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "link").symlink_to(source)
+    run = create_run(tmp_path / "a", make_job(tmp_path / "link"))
+    (tmp_path / "link").unlink()
+    assert (run.input("data") / "x").read_text() == "x"
+
+
+def test_full_folder_is_refused(tmp_path: Path, source: Path) -> None:
+    create_run(tmp_path / "a", make_job(source))
+    with pytest.raises(UsageError, match="is not empty.*or give --overwrite or --resume"):
+        create_run(tmp_path / "a", make_job(source))
+    with pytest.raises(UsageError, match="is not empty"):
+        create_run(source, make_job(source))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is not empty"):
+        create_run(tmp_path / "file", make_job(source))
+    (tmp_path / "empty").mkdir()
+    create_run(tmp_path / "empty", make_job(source))
+
+
+def test_overwrite_replaces_runs_only(tmp_path: Path, source: Path) -> None:
+    run = create_run(tmp_path / "a", make_job(source))
+    (run.outputs / "old").write_text("")
+    create_run(tmp_path / "a", make_job(source, verb="generate"), overwrite=True)
+    assert run.job().verb == "generate"
+    assert not list(run.outputs.iterdir())
+    assert (source / "x").exists(), "the input behind the link must survive"
+    with pytest.raises(UsageError, match="not a run folder, so --overwrite does not remove it"):
+        create_run(source, make_job(source), overwrite=True)
+    assert (source / "x").exists()
+
+
+def test_resume_keeps_the_outputs_and_forgets_the_result(tmp_path: Path, source: Path) -> None:
+    run = create_run(tmp_path / "a", make_job(source))
+    (run.outputs / "half").write_text("")
+    run.write_result({"status": "failed"})
+    again = create_run(tmp_path / "a", make_job(source, resources=Resources(timeout_seconds=3)), resume=True)
+    assert (again.outputs / "half").exists()
+    assert again.result() is None
+    assert again.job().resources.timeout_seconds == 3
+    create_run(tmp_path / "new", make_job(source), resume=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"verb": "generate"}, {"plugins": ("other",)}, {"params": {"kimg": 2.0}}, {"options": {"a": [2]}}],
+    ids=lambda change: next(iter(change)),
+)
+def test_resume_of_another_job_is_refused(change: dict[str, object], tmp_path: Path, source: Path) -> None:
+    create_run(tmp_path / "a", make_job(source))
+    with pytest.raises(UsageError, match="cannot be resumed with this command"):
+        create_run(tmp_path / "a", make_job(source, **change), resume=True)
+
+
+def test_resume_with_other_data_is_refused(tmp_path: Path, source: Path) -> None:
+    create_run(tmp_path / "a", make_job(source))
+    changed = {"data": Input(kind="dataset", source=source, digest="sha256:2", splits=("train",))}
+    with pytest.raises(UsageError, match="Its input data was another one"):
+        create_run(tmp_path / "a", make_job(source, inputs=changed), resume=True)
+    more = {**make_job(source).inputs, "more": Input(kind="dataset", source=source)}
+    with pytest.raises(UsageError, match="Its input more was another one"):
+        create_run(tmp_path / "a", make_job(source, inputs=more), resume=True)
+    with pytest.raises(UsageError, match="Its input data was another one"):
+        create_run(tmp_path / "a", make_job(source, inputs={}), resume=True)
+
+
+def test_refused_resume_changes_nothing(tmp_path: Path, source: Path) -> None:
+    run = create_run(tmp_path / "a", make_job(source))
+    run.write_result({"status": "succeeded"})
+    before = folder_digest(run.path)
+    with pytest.raises(UsageError):
+        create_run(tmp_path / "a", make_job(source, params={}), resume=True)
+    assert folder_digest(run.path) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "is not a run folder"),
+        ("{", "cannot be read"),
+        ("[]", "not a JSON object"),
+        ("{}", "is no job"),
+        ('{"contract": 1, "verb": "train"}', "is no job"),
+        ('{"contract": 99}', "was written for contract 99"),
+        ('{"contract": 1, "verb": "train", "plugins": ["a"], "resources": {"gpu": 1}}', "is no job"),
+        ('{"contract": "one"}', "is no job"),
+        ('{"contract": 1, "verb": "train", "plugins": ["a"], "inputs": []}', "is no job"),
+    ],
+)
+def test_damaged_job_is_a_data_error(text: str | None, why: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "job.json").write_text(text)
+    with pytest.raises(DataError, match=why):
+        Run(tmp_path).job()
+
+
+def test_checkpoint_is_found_in_a_run_or_by_itself(tmp_path: Path, source: Path) -> None:
+    run = create_run(tmp_path / "a", make_job(source))
+    with pytest.raises(DataError, match="training has not finished"):
+        find_checkpoint(run.path)
+    run.checkpoint.mkdir()
+    write_json(run.checkpoint / "synthkit.json", {"plugin": "toy"})
+    assert find_checkpoint(run.path) == find_checkpoint(run.checkpoint) == run.checkpoint
+    assert read_checkpoint_metadata(run.checkpoint) == {"plugin": "toy"}
+    with pytest.raises(DataError, match="It does not exist"):
+        find_checkpoint(tmp_path / "none")
+    with pytest.raises(DataError, match="not a run folder of `synthkit train`"):
+        find_checkpoint(source)
+
+
+def test_failed_training_has_no_checkpoint(tmp_path: Path, source: Path) -> None:
+    run = create_run(tmp_path / "a", make_job(source))
+    run.write_result({"status": "failed"})
+    with pytest.raises(DataError, match="Its training did not succeed"):
+        find_checkpoint(run.path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_damaged_checkpoint_description_is_a_data_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "synthkit.json").write_text(text)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_checkpoint_metadata(tmp_path)
+
+
+def test_predictions_are_found_in_a_run_or_by_themselves(tmp_path: Path, source: Path) -> None:
+    run = create_run(tmp_path / "a", make_job(source, verb="segment"))
+    run.predictions.mkdir()
+    assert find_predictions(run.path) == run.predictions
+    assert find_predictions(source) == source
+
+
+def test_runs_are_found_in_the_order_of_their_creation(tmp_path: Path, source: Path) -> None:
+    runs = tmp_path / "runs"
+    create_run(runs / "b", make_job(source, created="2024-01-01T00:00:00+00:00"))
+    create_run(runs / "deep" / "a", make_job(source, created="2024-01-02T00:00:00+00:00"))
+    create_run(runs / "b" / "outputs" / "inner", make_job(source, created="2023-01-01T00:00:00+00:00"))
+    found = find_runs([runs, runs / "b"])
+    assert [run.path for run in found] == [runs / "b", runs / "deep" / "a"]
+    assert find_runs([source]) == []
+    with pytest.raises(DataError, match="There is no folder"):
+        find_runs([tmp_path / "none"])
+
+
+def test_result_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write_result({"status": "succeeded"})
+    with pytest.raises(ValueError, match="JSON"):
+        run.write_result({"status": float("nan")})
+    with pytest.raises(TypeError):
+        run.write_result({"status": object()})
+    assert run.result() == {"status": "succeeded"}
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_digests_are_those_of_sha256sum(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert file_digest(tmp_path / "abc") == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_folder_digest_depends_on_names_and_contents_alone(tmp_path: Path) -> None:
+    def folder(name: str, files: dict[str, str]) -> Path:
+        for file, text in files.items():
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_text(text)
+        return tmp_path / name
+
+    one = folder("one", {"a": "1", "sub/b": "2"})
+    assert folder_digest(one) == folder_digest(folder("two", {"sub/b": "2", "a": "1"}))
+    others = [{"a": "1", "b": "2"}, {"a": "2", "sub/b": "1"}, {"a": "1"}, {"a": "1", "sub/b": "2", "c": ""}]
+    digests = {folder_digest(folder(f"other{i}", files)) for i, files in enumerate(others)}
+    assert len(digests | {folder_digest(one)}) == 5
+    assert folder_digest(tmp_path / "other3", exclude=["c"]) == folder_digest(one)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@given(st.dictionaries(st.text(), json_values, max_size=3))
+def test_job_survives_the_way_through_its_file(tmp_path: Path, values: dict[str, object]) -> None:
+    job = Job(verb="train", plugins=("a", "b"), params=values, options=values, created="now", synthkit="1")
+    write_json(tmp_path / "job.json", job.to_dict())
+    assert Run(tmp_path).job() == job
+    assert json.loads((tmp_path / "job.json").read_text())["resources"] == {
+        "gpus": "none",
+        "memory_bytes": None,
+        "timeout_seconds": None,
+        "cpus": None,
+    }
