@@ -396,7 +396,7 @@ def _build(
             decode=True,
         ):
             for line in (part.get("stream") or part.get("error") or part.get("status") or "").splitlines():
-                if line.strip() and not part.get("progressDetail"):
+                if line.strip() and not part.get("progressDetail") and not line.startswith(_NOISE):
                     lines.append(line.rstrip())
                     on_line(line.rstrip())
             if part.get("error"):
@@ -407,6 +407,7 @@ def _build(
         raise _build_error(name, lines) from error
 
 
+_NOISE = ("Requirement already satisfied", " ---> Running in", "Removing intermediate container")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 

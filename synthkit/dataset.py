@@ -19,7 +19,6 @@ import csv
 import hashlib
 import io
 import json
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -165,7 +164,10 @@ class View(_Readable):
         self.samples = [source.samples[i] for i in self.indices]
 
     def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
-        return self.source.read(self.indices[np.asarray(indices, dtype=np.int64)])
+        wanted = np.asarray(indices, dtype=np.int64)
+        if wanted.size and wanted.min() < 0:
+            raise IndexError(f"sample {wanted.min()} of {len(self)}")
+        return self.source.read(self.indices[wanted])
 
 
 class Joined(_Readable):
@@ -240,19 +242,18 @@ class DatasetWriter:
         }
         self._provenance, self._lineage = dict(provenance or {}), dict(lineage or {})
         self._rows: list[Sample] = []
-        if (self.path / DESCRIPTION).is_file():
+        begun = (self.path / DESCRIPTION).is_file()
+        if begun:
             self._rows = self._take_up(resume)
-        elif self.path.exists() and any(self.path.iterdir()):
-            if not resume:
-                raise UsageError(
-                    f"The output folder {self.path} is not empty.",
-                    "Nothing is overwritten unasked.",
-                    "Choose another folder, or give --overwrite or --resume.",
-                )
-            # Shards without a description were never committed.
-            for name in ("images", "labels"):
-                shutil.rmtree(self.path / name, ignore_errors=True)
+        elif self.path.exists() and (not self.path.is_dir() or _holds_something(self.path)):
+            raise UsageError(
+                f"The output {self.path} is {'not empty' if self.path.is_dir() else 'not a folder'}.",
+                "It holds no dataset, and nothing is overwritten unasked.",
+                "Choose another folder.",
+            )
         self.path.mkdir(parents=True, exist_ok=True)
+        if not begun:
+            self._write_description(complete=False)  # first of all: from here on the folder is known to be ours
         self._ids = {row.id for row in self._rows}
         self._images = ShardWriter(self.path / "images", (len(self.contrasts), *self.size), len(self._rows))
         self._labels = ShardWriter(self.path / "labels", self.size, len(self._rows))
@@ -307,12 +308,14 @@ class DatasetWriter:
             Sample(str(row["id"]), str(row["split"]), row.get("subject"), row.get("slice"), row.get("seed"), digest)
             for row, digest in zip(rows, digests, strict=True)
         ]
+        new_ids: set[str] = set()
         for sample in new:
-            if sample.id in self._ids:
+            if sample.id in self._ids or sample.id in new_ids:
                 raise DataError(
                     f"The sample {sample.id} comes twice.", "Ids are unique in a dataset.", "Rename one of them."
                 )
-            self._ids.add(sample.id)
+            new_ids.add(sample.id)
+        self._ids |= new_ids
         self._images.append(images)
         self._labels.append(labels)
         self._rows += new
@@ -326,6 +329,21 @@ class DatasetWriter:
         group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
         write_atomically(self.path / "zarr.json", json.dumps(group, indent=1).encode())
         write_atomically(self.path / "samples.csv", _table_bytes(self._rows))
+        self._write_description(complete=complete)
+        self._last_commit = time.monotonic()
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.commit(complete=True)
+        elif not issubclass(kind, OSError):  # a full disk cannot take another commit
+            self.commit()
+
+    def _write_description(self, *, complete: bool) -> None:
         splits: dict[str, dict[str, Any]] = {}
         for row in self._rows:
             part = splits.setdefault(row.split, {"n_samples": 0, "subjects": set()})
@@ -344,18 +362,6 @@ class DatasetWriter:
         if complete:
             description["digest"] = content_digest(self.contrasts, sorted(self.labels.values()), self.size, self._rows)
         write_atomically(self.path / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
-        self._last_commit = time.monotonic()
-
-    def __enter__(self) -> DatasetWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.commit(complete=True)
-        elif not issubclass(kind, OSError):  # a full disk cannot take another commit
-            self.commit()
 
     def _take_up(self, resume: bool) -> list[Sample]:
         description = _read_description(self.path)
@@ -373,6 +379,11 @@ class DatasetWriter:
                     "Give the settings it was begun with, or --overwrite.",
                 )
         return _read_table(self.path, int(description["n_samples"]))
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether there is more in the folder than what a killed write may leave behind."""
+    return any(not (path.name.startswith(".") and path.name.endswith(".tmp")) for path in folder.iterdir())
 
 
 def find_dataset(path: Path) -> Path:
@@ -400,16 +411,42 @@ def _read_description(path: Path) -> dict[str, Any]:
             f'It lacks "format": "{FORMAT}".',
             "nnU-Net folders are a different thing: prepare or import the images.",
         )
-    if int(description.get("version", 0)) > FORMAT_VERSION:
+    version = description.get("version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise DataError(
-            f"The dataset {path} has format version {description['version']}.",
+            f"The dataset {path} has format version {version}.",
             f"This synthkit reads up to version {FORMAT_VERSION}.",
             "Update synthkit.",
         )
+    for key in _NEEDED if description.get("complete") else _NEEDED[:-1]:
+        if not _is_sound(key, description.get(key)):
+            raise DataError(
+                f"{path / DESCRIPTION} cannot be read.",
+                f"Its {key} is {description.get(key)!r}.",
+                "Restore it, or make the dataset again.",
+            )
     return description
 
 
+_NEEDED = ("version", "channel_names", "labels", "size", "n_samples", "digest")
+
+
+def _is_sound(key: str, value: Any) -> bool:
+    """Whether a key of the description has a value of its type."""
+    if key == "channel_names":
+        return isinstance(value, dict) and set(value) == {str(i) for i in range(len(value))}
+    if key == "labels":
+        return isinstance(value, dict) and all(isinstance(v, int) and 0 <= v < 256 for v in value.values())
+    if key == "size":
+        return isinstance(value, list) and len(value) == 2 and all(isinstance(v, int) and v > 0 for v in value)
+    if key == "digest":
+        return isinstance(value, str)
+    return isinstance(value, int) and value >= 0
+
+
 def _read_table(path: Path, n_samples: int) -> list[Sample]:
+    if n_samples == 0:  # begun, and nothing committed yet
+        return []
     try:
         with (path / "samples.csv").open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)

@@ -266,7 +266,7 @@ def _segment(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[
 
     def images() -> Iterator[UInt8Array]:
         for name in todo:
-            volumes = load_subject(by_id[name])
+            volumes = load_subject(by_id[name], labels=False)
             slices = slices_for_segmentation(volumes, protocol)
             waiting.append((name, volumes, slices.slice_indices))
             yield from slices.images

@@ -19,9 +19,9 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import DataError, UsageError
@@ -91,6 +91,8 @@ class Job:
             role: Input(kind=item["kind"], splits=tuple(item.get("splits", ())), digest=item.get("digest", ""))
             for role, item in data.get("inputs", {}).items()
         }
+        if data["verb"] not in get_args(Verb):
+            raise ValueError(f"the verb {data['verb']!r} is unknown")
         return cls(
             verb=data["verb"],
             plugins=tuple(data["plugins"]),
@@ -133,15 +135,15 @@ class Run:
     def job(self) -> Job:
         """Read ``job.json``; :class:`DataError` if it is missing, damaged or of a newer contract."""
         data = self._read(JOB)
-        if int(data.get("contract", 0)) > CONTRACT_VERSION:
-            raise DataError(
-                f"{self.path / JOB} was written for contract {data['contract']}.",
-                f"This synthkit has contract {CONTRACT_VERSION}.",
-                "Update synthkit-core, here or in the container image.",
-            )
         try:
+            if int(data.get("contract", 0)) > CONTRACT_VERSION:
+                raise DataError(
+                    f"{self.path / JOB} was written for contract {data['contract']}.",
+                    f"This synthkit has contract {CONTRACT_VERSION}.",
+                    "Update synthkit-core, here or in the container image.",
+                )
             return Job.from_dict(data)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{self.path / JOB} is no job.", f"{error!r}.", "Make the run again.") from error
 
     def result(self) -> dict[str, Any] | None:
@@ -214,9 +216,9 @@ def _clear_the_way(run: Run, job: Job, *, resume: bool, overwrite: bool) -> None
                 f"Its {what}: {old}; this command's: {new}.",
                 "Give the command it was begun with, or another folder.",
             )
-    for role, item in job.inputs.items():
-        old_input = before.inputs.get(role)
-        if old_input is None or old_input.digest != item.digest:
+    for role in sorted({*before.inputs, *job.inputs}):
+        old_input, new_input = before.inputs.get(role), job.inputs.get(role)
+        if old_input is None or new_input is None or replace(new_input, source=None) != old_input:
             raise UsageError(
                 f"The run {run.path} cannot be resumed with this command.",
                 f"Its input {role} was another one.",

@@ -44,6 +44,7 @@ __all__ = ["DockerBackend", "engine_info", "remove_leftovers"]
 
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 20.0
+_CREATION_SECONDS = 2.0
 _SIGKILL_STATUS = 128 + signal.SIGKILL
 
 
@@ -152,7 +153,7 @@ class _Watched:
         self._name: str = settings["name"]
         self._limits = resources
         self._ended = threading.Event()
-        self._stopping = False  # whether we end it ourselves: exit 137 then says nothing about memory
+        self._created = self._started = False
         self.warnings: list[str] = []
         self.inspected: dict[str, Any] = {}
 
@@ -181,13 +182,16 @@ class _Watched:
 
     def _execute(self) -> SynthkitError | None:
         created = self._client.create_container(**self._settings)
+        self._created = True
         self.warnings.extend(created.get("Warnings") or [])
         # Attached before the start: a container that dies at once leaves its log all the same.
-        stream = self._client.attach(self._name, stdout=True, stderr=True, stream=True, logs=True)
+        stream = self._client.attach(self._name, stdout=True, stderr=True, stream=True)
         log = threading.Thread(target=self._copy_log, args=(stream,), daemon=True, name="container-log")
         log.start()
         self._client.start(self._name)
         threading.Thread(target=self._wait, daemon=True, name="container-wait").start()
+        self._started = True
+        self.inspected = self._client.inspect_container(self._name)
         deadline = time.monotonic() + self._limits.timeout_seconds if self._limits.timeout_seconds else math.inf
         error: SynthkitError | None = None
         while not self._ended.wait(_POLL_SECONDS):
@@ -230,7 +234,6 @@ class _Watched:
 
     def _stop(self) -> None:
         """SIGTERM, the grace, SIGKILL; following events meanwhile."""
-        self._stopping = True
         self._kill("SIGTERM")
         deadline = time.monotonic() + _GRACE_SECONDS
         while time.monotonic() < deadline and not self._ended.wait(_POLL_SECONDS):
@@ -249,13 +252,13 @@ class _Watched:
         from docker.errors import DockerException
         from requests.exceptions import RequestException
 
-        try:
-            self._stop()
-            self.inspected = self._client.inspect_container(self._name)
-        except KeyboardInterrupt:
-            self._kill("SIGKILL")
-        except (DockerException, RequestException, OSError):  # interrupted before there was a container
-            pass
+        # A container that was not started yet is only to be removed; an engine that fails now has been told enough.
+        with suppress(DockerException, RequestException, OSError):
+            try:
+                if self._started:
+                    self._stop()
+            except KeyboardInterrupt:
+                self._kill("SIGKILL")
         return InterruptedRunError(
             "Interrupted.", "The run was stopped; what it had finished is kept.", "Go on with --resume."
         )
@@ -265,13 +268,17 @@ class _Watched:
         from docker.errors import DockerException, NotFound
         from requests.exceptions import RequestException
 
+        # Interrupted while asking for it: the engine may still be about to make it.
+        patience = time.monotonic() + (0 if self._created else _CREATION_SECONDS)
         while True:
             try:
                 self._client.remove_container(self._name, force=True, v=True)
             except KeyboardInterrupt:
                 continue
             except NotFound:
-                pass
+                if time.monotonic() < patience:
+                    time.sleep(_POLL_SECONDS)
+                    continue
             except (DockerException, RequestException, OSError) as error:
                 self.warnings.append(f"The container {self._name} could not be removed ({error}): synthkit doctor.")
             return

@@ -71,6 +71,8 @@ def environment(declaration: Declaration, job: Job) -> dict[str, str]:
 
 def host_options(run: Run, job: Job, described: Engine, declaration: Declaration) -> dict[str, Any]:
     """Arguments of ``create_host_config``: isolation, limits, mounts."""
+    from docker.types import LogConfig
+
     memory = job.resources.memory_bytes or int(described.memory_bytes * _DEFAULT_MEMORY_SHARE)
     options: dict[str, Any] = {
         "network_mode": "none",
@@ -78,6 +80,7 @@ def host_options(run: Run, job: Job, described: Engine, declaration: Declaration
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "init": True,  # reaps workers, and hands signals on
+        "log_config": LogConfig(type="none"),  # log.txt is the log: what a run prints goes to no collector of logs
         "mem_limit": memory,
         "memswap_limit": memory,
         "pids_limit": _PIDS,
@@ -182,7 +185,19 @@ def describe_isolation(inspected: Mapping[str, Any], described: Engine) -> dict[
 def docker_command(run: Run, declaration: Declaration, job: Job, described: Engine | None) -> str:
     """The ``docker run`` line that does the same. Without an engine its machine is taken to be this one."""
     described = described or _this_machine()
-    words = ["docker", "run", "--rm", "--init", "--network", "none", "--read-only", "--cap-drop", "ALL"]
+    words = [
+        "docker",
+        "run",
+        "--rm",
+        "--init",
+        "--log-driver",
+        "none",
+        "--network",
+        "none",
+        "--read-only",
+        "--cap-drop",
+        "ALL",
+    ]
     memory = job.resources.memory_bytes or int(described.memory_bytes * _DEFAULT_MEMORY_SHARE)
     words += ["--security-opt", "no-new-privileges", "--user", user_of(described)]
     if memory:

@@ -1,4 +1,4 @@
-"""One self-contained HTML file from runs: what was done, how it looks, what it scores, what was audited, where it is from.
+"""One self-contained HTML file from runs: what was done, how it looks, what it scores, where it is from.
 
 Nothing is loaded from elsewhere: pictures are data URIs, plots are inline SVG, there is no script. Parts:
 ``gather`` finds the material, ``pictures``, ``segmentation``, ``memorization`` and ``sources`` make the sections,
@@ -98,7 +98,7 @@ def _page(material: Material, title: str) -> dict[str, Any]:
     phantoms, patients = subjects_behind(material)
     phantom = "no" if not phantoms else "some" if patients else "all"
     notes = list(material.notes)
-    grids = _grids(material, notes)
+    grids = _grids(material, notes, phantom == "all")
     scored = segmentation.section(material)
     audits = memorization.sections(material)
     for audit in audits:
@@ -116,7 +116,7 @@ def _page(material: Material, title: str) -> dict[str, Any]:
         "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": __version__,
         "contents": [{"id": name, "title": text} for name, text, there in contents if there],
-        "summary": _summary(material, scored, audits),
+        "summary": _summary(material, scored, audits, "phantom" if phantom == "all" else "real"),
         "figures": _figures(scored, audits),
         "phantom": phantom,
         "contains_real_images": real_pictures and phantom != "all",
@@ -132,7 +132,7 @@ def _page(material: Material, title: str) -> dict[str, Any]:
     }
 
 
-def _grids(material: Material, notes: list[str]) -> list[dict[str, Any]]:
+def _grids(material: Material, notes: list[str], phantom: bool) -> list[dict[str, Any]]:
     """Samples of each dataset; a real one by its training split, and not twice if only its role differs."""
     grids = []
     for record in material.datasets:
@@ -152,6 +152,7 @@ def _grids(material: Material, notes: list[str]) -> list[dict[str, Any]]:
             {
                 "name": record.name,
                 "kind": dataset.kind,
+                "title": "phantom" if dataset.kind == "real" and phantom else dataset.kind,
                 "origin": _origin(record),
                 "n": len(dataset),
                 "samples": samples,
@@ -184,15 +185,15 @@ def _legend(material: Material) -> list[dict[str, str]]:
 # ---------------------------------------------------------------------------------------- the summary in words
 
 
-def _summary(material: Material, scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> list[str]:
-    """Sentences: what was run on what, the key Dice, the verdicts, what failed."""
+def _summary(material: Material, scored: dict[str, Any] | None, audits: list[dict[str, Any]], kind: str) -> list[str]:
+    """Sentences: what was run on what, the key Dice, the verdicts, what failed. ``kind``: "real" or "phantom"."""
     sentences = []
     parts = []
     # Two datasets may hold the same slices, split differently.
     real = {s.digest: s.subject for record in material.of_kind("real") for s in record.dataset.samples}
     if real:
         n_subjects = len({name for name in real.values() if name is not None})
-        parts.append(f"{count(len(real), 'real slice')} of {count(n_subjects, 'subject')}")
+        parts.append(f"{count(len(real), f'{kind} slice')} of {count(n_subjects, 'subject')}")
     origins: dict[str, int] = {}
     for record in material.of_kind("synthetic"):
         origins[_origin(record)] = origins.get(_origin(record), 0) + len(record.dataset)
@@ -255,7 +256,7 @@ def _figures(scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> lis
         )
     for audit in audits[:4]:
         name = audit["record"].name
-        flagged = next((s for _, s in audit["numbers"] if s["name"] == "n_flagged"), {})
+        flagged: dict[str, Any] = next((s for _, s in audit["numbers"] if s["name"] == "n_flagged"), {})
         detail_text = (
             f"{int(flagged['value']):,} of {int(flagged['n']):,} images flagged"
             if flagged.get("value") is not None and flagged.get("n") is not None

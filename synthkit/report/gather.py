@@ -1,7 +1,7 @@
 """What a report is made from: run folders and datasets, found on disk, with a note for all that is missing.
 
-Nothing here raises for the state of a run: a run that failed, that has no result, whose ``job.json`` is damaged or whose
-inputs were moved is part of what happened, and the report shows it.
+Nothing here raises for the state of a run: a run that failed, that has no result, whose ``job.json`` is damaged or
+whose inputs were moved is part of what happened, and the report shows it.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def gather(paths: Sequence[Path]) -> Material:
                 collect.add(record.run.input(role), role, f"The dataset that {record.name} used as {role}", item.digest)
         if record.verb == "generate" and (record.run.dataset / DESCRIPTION).is_file():
             collect.add(record.run.dataset, "made", f"The dataset that {record.name} made")
-    # Training sets that are known by digest only through the lineage stay in the provenance; real ones come first.
+    # Real beside synthetic, in this order.
     material.datasets.sort(key=lambda record: record.dataset.kind != "real")
     return material
 

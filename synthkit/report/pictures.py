@@ -127,8 +127,8 @@ def representative(dataset: Dataset, rows: Sequence[int], count: int) -> tuple[l
     with_tumour = []
     for start in range(0, len(examined), 64):
         part = examined[start : start + 64]
-        found = dataset.read(part)[1].reshape(len(part), -1).any(axis=1)
-        with_tumour += [row for row, tumour in zip(part, found.tolist(), strict=True) if tumour]
+        labels = dataset.read(part)[1]
+        with_tumour += [row for row, own in zip(part, labels, strict=True) if own.any()]
     among = with_tumour or examined
     return [among[i] for i in evenly(len(among), count)], len(examined), len(with_tumour)
 

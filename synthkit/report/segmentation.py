@@ -86,12 +86,20 @@ def _arms(records: Sequence[RunRecord], material: Material) -> list[Arm]:
     rank = ("real", "synthetic", "both", "unknown")
     arms.sort(key=lambda arm: rank.index(arm.css))
     # Arms that would have one name: the segmenter tells them apart, else the run.
-    for part in (lambda arm: arm.training.plugin if arm.training else arm.record.name, lambda arm: arm.record.name):
+    for parts in (_segmenter_name, _run_name):
         names = Counter(arm.label for arm in arms)
         for arm in arms:
-            if names[arm.label] > 1 and part(arm) not in arm.label:
-                arm.label = f"{arm.label} ({part(arm)})"
+            if names[arm.label] > 1 and parts(arm) not in arm.label:
+                arm.label = f"{arm.label} ({parts(arm)})"
     return arms
+
+
+def _segmenter_name(arm: Arm) -> str:
+    return arm.training.plugin if arm.training else _run_name(arm)
+
+
+def _run_name(arm: Arm) -> str:
+    return arm.record.name
 
 
 def _regions(arms: Sequence[Arm], name: str) -> list[str]:

@@ -10,8 +10,8 @@ from synthkit.contract import Citation
 from synthkit.report.gather import DatasetRecord, Material, RunRecord, grouped, training_behind, training_of
 
 _PROTOCOL = Citation(
-    text="Akbar, Larsson, Blystad, Eklund. Brain tumor segmentation using synthetic MR images: a comparison of GANs and "
-    "diffusion models. Scientific Data 11:259 (2024)",
+    text="Akbar, Larsson, Blystad, Eklund. Brain tumor segmentation using synthetic MR images: a comparison of GANs "
+    "and diffusion models. Scientific Data 11:259 (2024)",
     doi="10.1038/s41597-024-03073-x",
 )
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit_memorization.pixels import CHUNK, Block, Float32, Float64, Int64, Moments, pearson
+from synthkit_memorization.pixels import CHUNK, Block, Float32, Float64, Int8, Int64, Moments, pearson
 
 #: Low frequencies kept along each side of the box.
 FREQUENCIES = 48
@@ -39,6 +39,8 @@ QUERIES = 256
 #: A pair costs the exact step this many times what it costs a dense product, and the second bound this many times;
 #: a query with more survivors than the share these allow is left to the dense way.
 EXACT_COST, LONG_COST = 24, 6
+#: Images transformed at a time: what fits a cache.
+TRANSFORMED = 8
 #: Exact inner products taken at a time.
 BATCH = 16
 
@@ -106,12 +108,8 @@ class Cascade:
         mean = moments.sums[part] / moments.n_pixels
         columns = []
         for contrast in self._contrasts:
-            pixels = block.pixels[contrast, part, : box.n_pixels].astype(np.float64)
-            n = len(pixels)
             # All kept cosines but the first are orthogonal to the constant, so the shift by 128 does not matter.
-            along_x = (pixels.reshape(-1, box.shape[1]) @ self._columns.T).reshape(n, box.shape[0], -1)
-            both = np.matmul(self._rows, along_x).reshape(n, -1)[:, 1:]
-            columns.append(both)
+            columns.append(self._cosine_transform(block.pixels[contrast, part, : box.n_pixels])[:, 1:])
             # Indicator of the box minus its mean over the contrast, normalised; orthogonal to the constant.
             share = box.n_pixels / d
             if share < 1:
@@ -122,6 +120,17 @@ class Cascade:
         coefficients = np.concatenate(columns, axis=1)
         norm = np.sqrt(moments.variance[part] / moments.n_pixels)
         return np.divide(coefficients, norm[:, None], out=np.zeros_like(coefficients), where=norm[:, None] > 0)
+
+    def _cosine_transform(self, pixels: Int8) -> Float64:
+        """Low-frequency coefficients ``(image, frequency)`` of int8 ``(image, pixel of the box)``."""
+        height, width = self._shard.box.shape
+        n_rows, n_columns = len(self._rows), len(self._columns)
+        result = np.empty((len(pixels), n_rows, n_columns))
+        for first in range(0, len(pixels), TRANSFORMED):
+            some = pixels[first : first + TRANSFORMED].astype(np.float64)
+            along_x = (some.reshape(-1, width) @ self._columns.T).reshape(len(some), height, n_columns)
+            np.matmul(self._rows, along_x, out=result[first : first + TRANSFORMED])
+        return result.reshape(len(pixels), -1)
 
     def _principal_axes(self) -> Float64:
         """Orthonormal columns ``(direction, at most LONG)``, those of largest second moment first."""

@@ -103,9 +103,9 @@ def _noise(architecture: Architecture, n: int, generator: torch.Generator) -> li
     ]
 
 
-def _adam(network: nn.Module, rate: float, interval: int) -> torch.optim.Adam:
-    """Adam with betas 0 and 0.99, corrected for the extra steps of lazy regularisation ([2] appendix B)."""
-    share = interval / (interval + 1)
+def _adam(network: nn.Module, rate: float, interval: int, weight: float) -> torch.optim.Adam:
+    """Adam with betas 0 and 0.99, corrected for the extra steps of lazy regularisation, if any ([2] appendix B)."""
+    share = interval / (interval + 1) if weight > 0 else 1.0
     return torch.optim.Adam(network.parameters(), lr=rate * share, betas=(0.0, 0.99**share), eps=1e-8, fused=True)
 
 
@@ -124,8 +124,8 @@ class Training:
             self.discriminator = Discriminator(architecture).to(device)
         self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
         self.optimisers = {
-            "generator": _adam(self.generator, params.learning_rate, PATH_INTERVAL),
-            "discriminator": _adam(self.discriminator, params.learning_rate, R1_INTERVAL),
+            "generator": _adam(self.generator, params.learning_rate, PATH_INTERVAL, params.path_length_weight),
+            "discriminator": _adam(self.discriminator, params.learning_rate, R1_INTERVAL, params.gamma),
         }
         self.path_mean = torch.zeros((), device=device)
         self.sign = torch.zeros((), device=device)  # of the discriminator on real images, since the last adjustment
@@ -343,7 +343,6 @@ def _train(training: Training, data: Samples, checkpoint: Path, config: dict[str
     every = max(1, round(params.checkpoint_kimg * 1000 / params.batch_size))
     # Reading a loss waits for the GPU, so there it is done now and then only.
     report = 1 if device.type == "cpu" else 8
-    losses = torch.zeros(2, device=device)
     with RealImages(data, params.batch_size, params.seed, training.step, steps) as batches:
         for batch in batches:
             real = torch.from_numpy(batch).to(device, non_blocking=True).float() / 127.5 - 1

@@ -1,0 +1,95 @@
+"""What :class:`Params.action` says."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import synthkit
+from synthkit import Row, Score
+
+
+def score(*, metrics: Sequence[str], params: Any, reference: Any) -> Iterator[Score | Row]:
+    print(f"action {params.action}", flush=True)
+    synthkit.progress(1, 2, unit="action")
+    if params.action == "look":
+        for name, value in look(Path(reference.folder)).items():
+            yield Row(table="facts", values={"name": name, "value": json.dumps(value)})
+    elif params.action == "allocate":
+        kept = []
+        for _ in range(params.megabytes):
+            kept.append(bytearray(os.urandom(1 << 20)))
+    elif params.action in ("sleep", "stubborn"):
+        if params.action == "stubborn":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        synthkit.message("asleep")
+        time.sleep(params.seconds)
+    elif params.action == "hush":
+        # Closing what is printed to must not look like the end of the run.
+        os.close(1)
+        os.close(2)
+        time.sleep(params.seconds)
+    elif params.action == "exit":
+        print("last words", flush=True)
+        os._exit(3)
+    else:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    yield Score(name="done", value=1.0)
+
+
+def look(reference: Path) -> dict[str, Any]:
+    """Facts about the container; for what is tried, "done" or why not."""
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+    shm, tmp = os.statvfs("/dev/shm"), os.statvfs("/tmp")
+    return {
+        "uid": os.getuid(),
+        "gid": os.getgid(),
+        "user": getpass.getuser(),
+        "capabilities": [status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
+        "no_new_privileges": status["NoNewPrivs"],
+        "seccomp": status["Seccomp"],
+        "interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir()),
+        "connect": tried(lambda: socket.create_connection(("192.0.2.1", 80), timeout=3)),
+        "resolve": tried(lambda: socket.getaddrinfo("example.org", 80)),
+        "environment": dict(os.environ),
+        "shm_bytes": shm.f_frsize * shm.f_blocks,
+        "tmp_bytes": tmp.f_frsize * tmp.f_blocks,
+        "write root": tried(lambda: Path("/probe").write_text("x")),
+        "write code": tried(lambda: Path(synthkit.__file__).with_name("probe.txt").write_text("x")),
+        "write job": tried(lambda: Path("/job/job.json").write_text("{}")),
+        "replace job": tried(lambda: Path("/job/job.json").unlink()),
+        "write input": tried(lambda: (reference / "probe.txt").write_text("x")),
+        "write beside inputs": tried(lambda: Path("/job/inputs/probe.txt").write_text("x")),
+        "write device": tried(lambda: Path("/dev/probe").write_text("x")),
+        "write outputs": tried(lambda: Path("/job/outputs/probe.txt").write_text("x")),
+        "write tmp": tried(lambda: Path("/tmp/probe.txt").write_text("x")),
+        "execute from tmp": tried(_execute_from_tmp),
+        "mount": tried(lambda: subprocess.run(["mount", "-o", "remount,rw", "/"], check=True, capture_output=True)),
+        "inputs": sorted(path.name for path in reference.iterdir()),
+        "first process": Path("/proc/1/comm").read_text().strip(),
+        "python": sys.version,
+    }
+
+
+def _execute_from_tmp() -> None:
+    script = Path("/tmp/script")
+    script.write_text("#!/bin/sh\nexit 0\n")
+    script.chmod(0o755)
+    subprocess.run([str(script)], check=True)
+
+
+def tried(action: Any) -> str:
+    try:
+        action()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "done"
