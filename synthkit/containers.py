@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -44,9 +44,11 @@ from synthkit.wheels import code_digest, make_wheel
 
 REPOSITORY = "synthkit"
 CORE = "synthkit-core"
-CONTRACT_LABEL, VERSION_LABEL, DECLARATIONS_LABEL, DISTRIBUTION_LABEL, CODE_LABEL, CORE_CODE_LABEL = (
-    f"{engine.LABEL}{name}" for name in ("contract", "version", "declarations", "distribution", "code", "core-code")
+CONTRACT_LABEL, VERSION_LABEL, DECLARATIONS_LABEL = (
+    f"{engine.LABEL}{n}" for n in ("contract", "version", "declarations")
 )
+DISTRIBUTION_LABEL, BASE_LABEL = f"{engine.LABEL}distribution", f"{engine.LABEL}base"
+CODE_LABEL, CORE_CODE_LABEL = f"{engine.LABEL}code", f"{engine.LABEL}core-code"
 
 #: Of each base: the image it starts from, and the package index that has its build of torch ("" is the usual one).
 BASES = {
@@ -59,8 +61,11 @@ BASES = {
 class Image:
     """A container image of synthkit's.
 
-    ``declarations`` are those of its plugins in JSON form, empty for a base; ``up_to_date`` says whether it was built
-    from the code that is installed here, None if that cannot be told.
+    Attributes
+    ----------
+    base : "base" or "base-cpu", itself or what it was built on; "" for something else.
+    declarations : those of its plugins in JSON form, empty for a base.
+    outdated : distributions that it has in another state than this environment, as far as that can be told.
     """
 
     name: str
@@ -70,9 +75,10 @@ class Image:
     contract: int
     version: str
     distribution: str
+    base: str
     declarations: tuple[dict[str, Any], ...]
     repo_digests: tuple[str, ...]
-    up_to_date: bool | None
+    outdated: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, with the names of the plugins."""
@@ -158,9 +164,10 @@ def find_image(name: str, client: Any | None = None) -> Image:
         contract=int(labels[CONTRACT_LABEL]),
         version=labels.get(VERSION_LABEL, ""),
         distribution=labels.get(DISTRIBUTION_LABEL, ""),
+        base=labels.get(BASE_LABEL, ""),
         declarations=tuple(json.loads(labels.get(DECLARATIONS_LABEL) or "[]")),
         repo_digests=tuple(found.get("RepoDigests") or ()),
-        up_to_date=_up_to_date(labels),
+        outdated=_outdated(labels),
     )
 
 
@@ -186,17 +193,37 @@ def image_of(declaration: Declaration, client: Any | None = None) -> Image:
     return image
 
 
-def _up_to_date(labels: dict[str, str]) -> bool | None:
-    marks = ((CORE, labels.get(CORE_CODE_LABEL)), (labels.get(DISTRIBUTION_LABEL, CORE), labels.get(CODE_LABEL)))
-    try:
-        return (
-            all(code_digest(name) == digest for name, digest in marks) if all(digest for _, digest in marks) else None
-        )
-    except (SynthkitError, OSError):
-        return None
+def _outdated(labels: dict[str, str]) -> tuple[str, ...]:
+    marks = {CORE: labels.get(CORE_CODE_LABEL), labels.get(DISTRIBUTION_LABEL, CORE): labels.get(CODE_LABEL)}
+    outdated = []
+    for name, digest in marks.items():
+        try:
+            if digest and code_digest(name) != digest:
+                outdated.append(name)
+        except (SynthkitError, OSError):  # not installed here: nothing to compare with
+            continue
+    return tuple(outdated)
 
 
 # ------------------------------------------------------------------------------------------------------ building
+
+
+def build_all(
+    names: Sequence[str], *, base_image: str | None = None, registry: Registry | None = None, **options: Any
+) -> list[dict[str, str]]:
+    """Build several images: bases first, then each plugin's distribution once, on the last base named.
+
+    ``base_image`` and the other options are those of :func:`build`; where a base is among ``names``, ``base_image`` is
+    what that base starts from. Returns ``{"image", "id"}`` for each.
+    """
+    registry = registry or discover()
+    targets = {image_name(target): target for target in (find_target(name, registry) for name in names)}
+    bases = [target for target in targets.values() if isinstance(target, str)]
+    built = []
+    for name, target in sorted(targets.items(), key=lambda item: isinstance(item[1], Declaration)):
+        start = base_image if isinstance(target, str) or not bases else bases[-1]
+        built.append({"image": name, "id": build(target, base_image=start, registry=registry, **options)})
+    return built
 
 
 def build(
@@ -215,7 +242,8 @@ def build(
     Parameters
     ----------
     base_image : for a base, the image to start from (Debian or Ubuntu, or any with Python and venv); for a plugin,
-        "base" (the default), "base-cpu" or another image; one of the two is built first if it is missing.
+        "base", "base-cpu" or another image (the default: the one of the two that is there, else "base"); one of the
+        two is built first if it is missing.
     find_links : folder of wheels that pip may take before asking the index.
     ca_bundle : PEM file of authorities for the package index; the default is the one that pip is told to use here.
     network : network of the build, as in ``docker build --network``.
@@ -231,14 +259,13 @@ def build(
     client = client or engine.connect()
     options: dict[str, Any] = {"find_links": find_links, "ca_bundle": ca_bundle, "network": network}
     if isinstance(target, Declaration):
-        base_image = base_image or "base"
+        base_image = base_image or next((base for base in BASES if _is_there(image_name(base), client)), "base")
         if base_image in BASES:
             name = image_name(base_image)
-            try:
-                if find_image(name, client).up_to_date is False:
-                    on_line(f"note: {name} has another state of synthkit-core than this one; build {base_image} again")
-            except BackendUnavailableError:
+            if not _is_there(name, client):
                 build(base_image, **options, on_line=on_line, client=client)
+            elif find_image(name, client).outdated:
+                on_line(f"note: {name} has another state of {CORE} than is installed here; build {base_image} again")
             base_image = name
         distribution = target.distribution
     else:
@@ -256,12 +283,20 @@ def build(
     return image_id
 
 
+def _is_there(name: str, client: Any) -> bool:
+    try:
+        find_image(name, client)
+    except BackendUnavailableError:
+        return False
+    return True
+
+
 def _labels(target: Declaration | str, distribution: str, registry: Registry) -> dict[str, str]:
     declarations = [d for d in registry.declarations.values() if d.distribution == distribution]
     if isinstance(target, Declaration) and target.name not in {d.name for d in declarations}:
         declarations.append(target)
-    # A plugin's image inherits the mark of synthkit's own code from its base.
-    core = {} if isinstance(target, Declaration) else {CORE_CODE_LABEL: code_digest(CORE)}
+    # A plugin's image inherits these two from its base.
+    core = {} if isinstance(target, Declaration) else {CORE_CODE_LABEL: code_digest(CORE), BASE_LABEL: target}
     return {
         CONTRACT_LABEL: str(CONTRACT_VERSION),
         VERSION_LABEL: version(distribution),
@@ -279,7 +314,8 @@ def _assemble(context: Path, target: Declaration | str, find_links: Path | None,
     if find_links is not None and not find_links.is_dir():
         raise UsageError(f"There is no folder {find_links}.", fix="--find-links names a folder of wheels.")
     for wheel in sorted(find_links.glob("*.whl")) if find_links is not None else ():
-        shutil.copyfile(wheel, wheels / wheel.name)
+        if isinstance(target, str) or not wheel.name.startswith("torch-"):  # large, and in the base already
+            shutil.copyfile(wheel, wheels / wheel.name)
     ours = own_files()
     if isinstance(target, Declaration):
         own = make_wheel(target.distribution, wheels)

@@ -7,11 +7,12 @@ plugin gets arrays and gives arrays; reading the inputs, writing the outputs and
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
 import errno
 import importlib
-import json
 import math
+import numbers
 import os
 import signal
 import sys
@@ -96,6 +97,12 @@ def execute(folder: Path, registry: Registry | None = None) -> dict[str, Any]:
         machine=provenance.machine(),
     )
     try:
+        run.write_result(result)
+    except (TypeError, ValueError) as error:  # something that JSON cannot hold
+        traceback.print_exc()
+        known = explain(error)
+        result = {key: result[key] for key in ("contract", "started", "seconds", "versions", "machine")}
+        result.update(status="failed", exit_code=int(known.exit_code), error=known.to_dict())
         run.write_result(result)
     except OSError:
         traceback.print_exc()
@@ -229,7 +236,20 @@ def _generate(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict
             events.progress(len(done) + first, total, unit="sample")
 
         samples = _call(declaration, module.generate, checkpoint, list(seeds), params) if seeds else ()
-        for image, label_map in _yielded(declaration, samples):
+        for sample in _yielded(declaration, samples):
+            if not isinstance(sample, (tuple, list)) or len(sample) != 2:
+                raise PluginError(
+                    f"{declaration.name} made a {type(sample).__name__} where a sample belongs.",
+                    "A sample is a pair of image and labels.",
+                    f"Report it to the authors of {declaration.distribution}.",
+                )
+            if first + len(images) == len(seeds):
+                raise PluginError(
+                    f"{declaration.name} made more samples than {len(seeds)} for {len(seeds)} seeds.",
+                    "A generator yields one sample a seed.",
+                    f"Report it to the authors of {declaration.distribution}.",
+                )
+            image, label_map = sample
             images.append(np.asarray(image))
             labels.append(np.asarray(label_map))
             if len(images) == _SAMPLES_PER_WRITE:
@@ -297,12 +317,19 @@ def _segment(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[
                 f"Expected uint8 {tuple(metadata['size'])}, got {label_map.dtype} {label_map.shape}.",
                 f"Report it to the authors of {declaration.distribution}.",
             )
+        unknown = set(np.flatnonzero(np.bincount(label_map.ravel())).tolist()) - set(metadata["labels"].values())
+        if unknown:
+            raise PluginError(
+                f"{declaration.name} gave the label{'s' if len(unknown) > 1 else ''} {sorted(unknown)}.",
+                f"It was trained on the labels {metadata['labels']}.",
+                f"Report it to the authors of {declaration.distribution}.",
+            )
         collected.append(label_map)
         finish_subjects()
     finish_subjects()
-    if done != len(wanted):
+    if done != len(wanted) or collected:
         raise PluginError(
-            f"{declaration.name} segmented fewer slices than it was given.",
+            f"{declaration.name} segmented {'fewer' if done != len(wanted) else 'more'} slices than it was given.",
             f"{done} of {len(wanted)} subjects are complete.",
             f"Report it to the authors of {declaration.distribution}.",
         )
@@ -344,7 +371,7 @@ def _score(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
             if isinstance(answer, Row):
                 tables.write(answer)
             elif isinstance(answer, Score) and answer.name in known:
-                scores.append(_finite(answer, first).to_dict())
+                scores.append(_sound(answer, first).to_dict())
             else:
                 raise PluginError(
                     f"{first.name} gave {getattr(answer, 'name', type(answer).__name__)!r}, which it does not declare.",
@@ -422,9 +449,10 @@ def _call(declaration: Declaration, function: Callable[..., Any], *args: Any, **
 
 def _yielded(declaration: Declaration, values: Iterable[Any]) -> Iterator[Any]:
     """The values of a method's iterator, its exceptions treated as by :func:`_call`."""
-    iterator = iter(values)
+    iterator: Iterator[Any] | None = None
     while True:
         try:
+            iterator = iter(values) if iterator is None else iterator
             value = next(iterator)
         except StopIteration:
             return
@@ -501,15 +529,21 @@ def _check_gpu(job: Job, declarations: Sequence[Declaration]) -> None:
         )
 
 
-def _finite(score: Score, declaration: Declaration) -> Score:
-    for number in (score.value, score.low, score.high):
-        if number is not None and not math.isfinite(number):
+def _sound(score: Score, declaration: Declaration) -> Score:
+    """The score in plain Python numbers, which JSON can hold."""
+    plain: dict[str, Any] = {"of": {str(key): str(value) for key, value in score.of.items()}}
+    for field in ("value", "low", "high", "n"):
+        number = getattr(score, field)
+        if number is None:
+            continue
+        if not isinstance(number, numbers.Real) or not math.isfinite(number):
             raise PluginError(
-                f"{declaration.name} gave {score.name} = {number}.",
-                "An undefined score is None with a note, never NaN or infinite.",
+                f"{declaration.name} gave {score.name} with {field} = {number!r}.",
+                "A score is a number; an undefined one is None with a note, never NaN or infinite.",
                 f"Report it to the authors of {declaration.distribution}.",
             )
-    return score
+        plain[field] = int(number) if isinstance(number, numbers.Integral) else float(number)
+    return dataclasses.replace(score, **plain)
 
 
 def main() -> None:
@@ -524,8 +558,6 @@ def main() -> None:
     # Engines and schedulers stop a run by SIGTERM; it gets the chance to leave a result.
     signal.signal(signal.SIGTERM, interrupt)
     result = execute(Path(sys.argv[1]))
-    if result["status"] != "succeeded":
-        print(json.dumps(result["error"]), file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit: threads of a broken plugin must not keep a finished run from ending.

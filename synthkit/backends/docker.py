@@ -34,6 +34,7 @@ from synthkit.errors import (
     ContainerFailedError,
     GpuUnavailableError,
     InterruptedRunError,
+    NotWritableError,
     OutOfMemoryError,
     RunTimeoutError,
     SynthkitError,
@@ -73,10 +74,11 @@ class DockerBackend:
         settings = self._settings(run, declaration, job, image)
         prepare_attempt(run)
         follower = EventFollower(run, on_event)
-        if image.up_to_date is False:
+        if image.outdated:
+            names = [image.base] if image.base and containers.CORE in image.outdated else []
             follower.warnings.append(
-                f"The container image {image.name} was built from other code than is installed here: "
-                f"synthkit containers build {declaration.name}."
+                f"The container image {image.name} was built from other code of {', '.join(image.outdated)} than is "
+                f"installed here. Build it again: synthkit containers build {' '.join([*names, declaration.name])}."
             )
         watched = _Watched(self._client, run, settings, follower, job.resources)
         with _termination_as_interrupt():
@@ -167,12 +169,15 @@ class _Watched:
                 return self._execute()
             except KeyboardInterrupt:
                 return self._interrupted()
-            except APIError as error:
-                return start_error(error, gpu=bool(self._settings["host_config"].get("DeviceRequests")))
             except (DockerException, RequestException, OSError) as error:
+                if isinstance(error, APIError) and not self._started:
+                    return start_error(error, gpu=bool(self._settings["host_config"].get("DeviceRequests")))
+                if self._run.result() is not None:
+                    self.warnings.append(f"The container engine failed when the run had ended: {error}")
+                    return None
                 return ContainerFailedError(
-                    "The container engine failed during the run.",
-                    f"{error}",
+                    "The container was lost during the run.",
+                    f"The engine says: {error}.",
                     "Look after the engine (`synthkit doctor`), then run the same command with --resume.",
                     log_tail(self._run),
                 )
@@ -329,6 +334,12 @@ def start_error(error: Exception, *, gpu: bool) -> SynthkitError:
             "The container engine does not see this machine's files.",
             f"{reason}.",
             "Use an engine on this machine, and share the folder with it (Docker Desktop: Resources, File sharing).",
+        )
+    if "no space left on device" in lowered:
+        return NotWritableError(
+            "The container could not be started.",
+            "The engine's disk is full.",
+            "Free some space; `docker system df` shows what takes it.",
         )
     return ContainerFailedError(
         "The container could not be started.", f"{reason}.", "Look after the engine: `synthkit doctor`."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthkit.errors import DataError, UsageError, error_from_dict
+from synthkit.errors import ContainerFailedError, DataError, PluginError, UsageError, error_from_dict
 
 if TYPE_CHECKING:
     from synthkit.console import Console
@@ -189,8 +189,10 @@ def run_job(
         result = backend.run(run, declaration, view.event)
     if result["status"] != "succeeded":
         error = error_from_dict(result["error"])
-        tail = () if error.details else tuple(f"| {line}" for line in backends.log_tail(run))
-        error.details = (*error.details, *tail, f"log: {run.path / 'log.txt'}")
+        if isinstance(error, (PluginError, ContainerFailedError)) and not error.details:
+            # What the method printed last may tell more than we can; for our own errors it is only a traceback.
+            error.details = tuple(f"| {line}" for line in backends.log_tail(run))
+        error.details = (*error.details, f"log: {run.path / 'log.txt'}")
         raise error
     return run, result
 

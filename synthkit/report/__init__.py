@@ -99,8 +99,8 @@ def _page(material: Material, title: str) -> dict[str, Any]:
     phantom = "no" if not phantoms else "some" if patients else "all"
     notes = list(material.notes)
     grids = _grids(material, notes, phantom == "all")
-    scored = segmentation.section(material)
-    audits = memorization.sections(material)
+    scored = _segmentation(material, notes)
+    audits = memorization.sections(material, notes)
     for audit in audits:
         notes += [f"{audit['record'].name}: {note}" for note in audit["notes"]]
     real_pictures = any(grid["kind"] == "real" for grid in grids) or any(
@@ -130,6 +130,14 @@ def _page(material: Material, title: str) -> dict[str, Any]:
         "notes": notes,
         "provenance": sources.section(material),
     }
+
+
+def _segmentation(material: Material, notes: list[str]) -> dict[str, Any] | None:
+    try:
+        return segmentation.section(material)
+    except DAMAGE as error:
+        notes.append(f"The segmentation scores cannot be shown: {sentence(error)}")
+        return None
 
 
 def _grids(material: Material, notes: list[str], phantom: bool) -> list[dict[str, Any]]:
@@ -203,15 +211,20 @@ def _summary(material: Material, scored: dict[str, Any] | None, audits: list[dic
     sentences += _training_sentences(material)
     if scored:
         sentences += _scored_sentences(scored)
-    for audit in audits:
-        n_synthetic = next((s.get("value") for _, s in audit["numbers"] if s["name"] == "n_synthetic"), None)
-        of = f" of {count(int(n_synthetic), 'synthetic image')}" if n_synthetic is not None else ""
-        name = f" ({audit['record'].name})" if len(audits) > 1 else ""
-        sentences.append(f"The memorization audit{of}{name} ends with the verdict: {audit['outcome']}.")
+    if audits:
+        verdicts = [_verdict_words(audit, f"{audit['record'].name}, " if len(audits) > 1 else "") for audit in audits]
+        which = "audits end with the verdicts" if len(audits) > 1 else "audit ends with the verdict"
+        sentences.append(f"The memorization {which} {words(verdicts)}.")
     failed = [record.name for record in material.runs if record.status != "succeeded"]
     if failed:
         sentences.append(f"{len(failed)} of {runs} did not succeed: {words(failed)}.")
     return sentences
+
+
+def _verdict_words(audit: dict[str, Any], name: str) -> str:
+    n = next((s.get("value") for _, s in audit["numbers"] if s["name"] == "n_synthetic"), None)
+    searched = name + (count(int(n), "synthetic image") if n is not None else "")
+    return f"{audit['outcome']} ({searched.removesuffix(', ')})" if searched else str(audit["outcome"])
 
 
 def _training_sentences(material: Material) -> list[str]:

@@ -40,9 +40,15 @@ _BY_CONTRAST = {
 }
 
 
-def sections(material: Material) -> list[dict[str, Any]]:
-    """One section an audit run."""
-    return [_section(record) for record in material.of_verb("audit-memorization")]
+def sections(material: Material, notes: list[str]) -> list[dict[str, Any]]:
+    """One section an audit run; what cannot be read is added to ``notes``."""
+    found = []
+    for record in material.of_verb("audit-memorization"):
+        try:
+            found.append(_section(record))
+        except DAMAGE as error:
+            notes.append(f"The audit {record.name} cannot be shown: {sentence(error)}")
+    return found
 
 
 def _section(record: RunRecord) -> dict[str, Any]:

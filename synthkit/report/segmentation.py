@@ -103,7 +103,7 @@ def _run_name(arm: Arm) -> str:
 
 
 def _regions(arms: Sequence[Arm], name: str) -> list[str]:
-    found = {s["of"]["region"] for arm in arms for s in arm.record.scores if s["name"] == name and s.get("of")}
+    found = {(s.get("of") or {}).get("region") for arm in arms for s in arm.record.scores if s["name"] == name}
     return [region for region in (*REGIONS, "mean") if region in found]
 
 
@@ -112,7 +112,7 @@ def _table(measure: str, arms: Sequence[Arm]) -> dict[str, Any] | None:
     regions = _regions(arms, f"{measure}_mean")
     if not regions:
         return None
-    groups = []
+    groups: list[dict[str, Any]] = []
     notes: dict[str, None] = {}
     for region in regions:
         rows = []

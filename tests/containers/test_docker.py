@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -91,15 +93,14 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(client: Any) -> Iterator[None]:
-    """No test may leave a container of its own."""
-    before = {found["Id"] for found in _ours(client)}
+def nothing_left(client: Any, tmp_path: Path) -> Iterator[None]:
+    """No test may leave a container."""
     yield
-    assert {found["Id"] for found in _ours(client)} <= before
+    assert not _containers_of(client, tmp_path / "run")
 
 
-def _ours(client: Any) -> list[Any]:
-    return list(client.containers(all=True, filters={"label": engine.RUN_LABEL}))
+def _containers_of(client: Any, run: Path) -> list[dict[str, Any]]:
+    return list(client.containers(all=True, filters={"label": f"{engine.RUN_LABEL}={run.resolve()}"}))
 
 
 def _execute(run: Run, declaration: Declaration) -> dict[str, Any]:
@@ -228,7 +229,7 @@ def test_killed_from_outside(client: Any, probe: Declaration, make_run: MakeRun)
 
     def kill() -> None:
         _until(lambda: (run.path / "events.jsonl").is_file() and "asleep" in (run.path / "events.jsonl").read_text())
-        for found in client.containers(filters={"label": f"{engine.RUN_LABEL}={run.path.resolve()}"}):
+        for found in _containers_of(client, run.path):
             client.kill(found["Id"])
 
     thread = threading.Thread(target=kill)
@@ -308,7 +309,7 @@ def test_interrupt(
     assert time.monotonic() - started < backend_module._GRACE_SECONDS  # a second one does not wait for the grace
     result = run.result()
     assert result is not None and result["error"]["type"] == "InterruptedRunError"
-    assert not client.containers(all=True, filters={"label": f"{engine.RUN_LABEL}={run.path.resolve()}"})
+    assert not _containers_of(client, run.path)
 
 
 def test_leftovers_of_a_killed_command(client: Any, probe: Declaration, make_run: MakeRun) -> None:
@@ -329,6 +330,77 @@ def test_leftovers_of_a_killed_command(client: Any, probe: Declaration, make_run
     assert [f["state"] for f in engine.remove_leftovers(dry_run=True, client=client) if f["run"] == mine] == ["running"]
     assert mine in [found["run"] for found in engine.remove_leftovers(client=client)]
     assert mine not in [found["run"] for found in engine.find_leftovers(client)]
+
+
+def test_engine_that_goes_away(
+    client: Any, probe: Declaration, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any
+) -> None:
+    real = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if not real.startswith("unix://"):
+        pytest.skip("the engine is not at a local socket")
+    relay = Relay(real.removeprefix("unix://"), tmp_path_factory.mktemp("relay") / "docker.sock")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{relay.path}")
+    run = make_run("sleep")
+
+    def on_event(event: dict[str, Any]) -> None:
+        if event.get("text") == "asleep":
+            relay.close()
+
+    result = DockerBackend().run(run, probe, on_event)
+    left = _containers_of(client, run.path)  # nobody can remove it now; doctor will
+    assert len(left) == 1
+    client.remove_container(left[0]["Id"], force=True)
+    assert result["exit_code"] == ExitCode.CONTAINER_FAILED
+    assert "lost" in result["error"]["what"]
+    assert any("doctor" in warning for warning in result["warnings"])
+    assert result["isolation"]["network"] == "none"
+
+
+class Relay:
+    """A socket that hands everything on to an engine, until it is closed."""
+
+    def __init__(self, engine_path: str, path: Path) -> None:
+        self.path, self._engine_path = path, engine_path
+        self._sockets: list[socket.socket] = []
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(path))
+        self._server.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self.path.unlink()
+        for each in [self._server, *self._sockets]:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(self._engine_path)
+                self._sockets += [near, far]
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=(source, target), daemon=True).start()
+
+    @staticmethod
+    def _copy(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_removed_from_outside(client: Any, probe: Declaration, make_run: MakeRun) -> None:
+    run = make_run("sleep")
+
+    def on_event(event: dict[str, Any]) -> None:
+        if event.get("text") == "asleep":
+            client.remove_container(_containers_of(client, run.path)[0]["Id"], force=True)
+
+    result = DockerBackend().run(run, probe, on_event)
+    assert result["exit_code"] == ExitCode.CONTAINER_FAILED
 
 
 # ------------------------------------------------------------------------------------------------ before the run

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from synthkit_memorization.cascade import Cascade, cosines
 from synthkit_memorization.pixels import Moments, make_block, shards
-from synthkit_memorization.search import Groups, Matches, best_matches, every_rule
+from synthkit_memorization.search import Groups, Matches, ShardSearch, best_matches, every_rule, no_matches
 
 from synthkit.contract import Sample
 
@@ -88,7 +88,7 @@ def noise(rng: np.random.Generator, n: int, contrasts: int, size: tuple[int, int
 @pytest.mark.parametrize("k", [1, 5])
 def test_equals_the_brute_force_on_every_rule(method: Any, make: Any, k: int) -> None:
     rng = np.random.default_rng(k)
-    train, queries = make(rng, 700, 3, (40, 33)), make(rng, 70, 3, (40, 33))
+    train, queries = make(rng, 300, 3, (40, 33)), make(rng, 70, 3, (40, 33))
     queries[:5], queries[5] = train[10:15], 0
     found = best_matches(InMemory(queries), InMemory(train), k=k, method=method)
     assert list(found) == ["t1", "t1ce", "t2", "joint"]
@@ -133,7 +133,7 @@ def test_nothing_is_compared_with_its_own_group(method: Any) -> None:
 @pytest.mark.parametrize("method", ["dense", "cascade"])
 def test_answer_does_not_depend_on_the_memory_given(method: Any) -> None:
     rng = np.random.default_rng(4)
-    train, queries = smooth(rng, 900, 2, (24, 24)), smooth(rng, 40, 2, (24, 24))
+    train, queries = smooth(rng, 700, 2, (24, 24)), smooth(rng, 40, 2, (24, 24))
     train[600] = train[20]
     queries[0] = train[20]
     source = InMemory(train)
@@ -176,6 +176,30 @@ def test_cascade_prunes_smooth_images_and_gives_noise_to_the_dense_way() -> None
         found = index.search(make_block(make(rng, 50, 1, (48, 48)), shard.box, 0), 1, np.full(50, -np.inf), None)
         # 48 x 48 noise lies wholly within the kept frequencies, yet 768 axes of 2,303 cannot hold it.
         assert found.solved.mean() > 0.9 if solved else found.solved.mean() < 0.1
+
+
+@pytest.mark.parametrize(("make", "built"), [(smooth, {"t1", "t1ce", "joint"}), (noise, set())])
+def test_auto_builds_a_cascade_only_where_it_prunes(make: Any, built: set[str]) -> None:
+    rng = np.random.default_rng(9)
+    train, queries = make(rng, 600, 2, (30, 30)), make(rng, 520, 2, (30, 30))
+    rules = every_rule(("t1", "t1ce"))
+    shard = next(shards(InMemory(train), 10**9))
+    search = ShardSearch(shard, 900, rules, 1, None)
+    search.build_cascades(InMemory(queries), no_matches(rules, 520, 1))
+    assert set(search.cascades) == built
+    found = best_matches(InMemory(queries), InMemory(train))
+    for rule, contrasts in rules.items():
+        check(found[rule], brute_force(queries[:, list(contrasts)], train[:, list(contrasts)]))
+
+
+def test_single_contrasts_go_densely_where_the_joint_rule_does() -> None:
+    rng = np.random.default_rng(10)
+    train, queries = smooth(rng, 600, 2, (30, 30)), smooth(rng, 512, 2, (30, 30))
+    train[:, 1], queries[:, 1] = noise(rng, 600, 1, (30, 30))[:, 0], noise(rng, 512, 1, (30, 30))[:, 0]
+    rules = every_rule(("t1", "t1ce"))
+    search = ShardSearch(next(shards(InMemory(train), 10**9)), 900, rules, 1, None)
+    search.build_cascades(InMemory(queries), no_matches(rules, 512, 1))
+    assert not search.cascades  # t1 alone would prune, but its products are needed for the joint rule anyway
 
 
 @settings(max_examples=60, deadline=None)

@@ -20,6 +20,7 @@ Accuracy and Stability of Numerical Algorithms, 2002, eq. 3.7). ``_slack`` is mo
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -61,6 +62,11 @@ class Found:
     index: Int64
     r: Float64
     solved: NDArray[np.bool_]
+
+
+def _n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cosines(n: int, count: int) -> Float64:
@@ -164,7 +170,7 @@ class Cascade:
         n = len(block)
         found = Found(np.full((n, k), -1, np.int64), np.full((n, k), -np.inf), np.zeros(n, np.bool_))
         moments = Moments.of(block, self._contrasts, self._image_pixels)
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(_n_cores()) as pool:
             for first in range(0, n, QUERIES):
                 part = slice(first, min(first + QUERIES, n))
                 short, long = self._embed(block, part, moments)
@@ -230,11 +236,11 @@ class _Query:
         seeds = np.argpartition(bounds, -k)[-k:] if k < len(bounds) else np.arange(len(bounds))
         seeds = seeds[bounds[seeds] > _EXCLUDED]
         index, r = seeds, self._exact(seeds)
+        bounds[seeds] = _EXCLUDED  # done with
         least = _kth(r, k, floor)
         alive = np.flatnonzero((bounds >= np.float32(least - _slack(SHORT))) & (bounds > _EXCLUDED))
         if len(alive) > short_limit:
             return
-        alive = alive[~np.isin(alive, seeds)]
         if len(alive):
             longer = self._cascade.long_bounds(long, alive)
             keep = longer >= np.float32(least - _slack(LONG))

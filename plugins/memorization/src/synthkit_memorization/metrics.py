@@ -287,6 +287,8 @@ def _scores(audit: _Audit, params: Any) -> Iterator[Score]:
             ("threshold", float(audit.thresholds[v]), ends[0]),
             ("null_median", float(np.median(null.r[:, v])), ends[1]),
         ):
+            if low is not None and high is not None:  # resampled quantiles may just miss the value
+                low, high = min(low, value), max(high, value)
             yield Score(name=name, value=value, of=of, low=low, high=high, n=subjects, note=note)
         yield Score(name="null_max", value=float(null.r[:, v].max()), of=of, n=subjects)
         for tail in TAILS:

@@ -42,11 +42,11 @@ from synthkit_memorization.pixels import (
 QUERY_BLOCK = 1024
 TRAIN_TILE = 2048
 
-#: Below this many training images an index costs more than it saves.
+#: Below this many queries or training images an index costs more than it saves.
 MINIMUM_FOR_CASCADE = 512
 
-#: Queries tried, evenly spaced, to decide whether the cascade pays; it must prune this share of them.
-PROBE = 64
+#: Queries and training images, evenly spaced, on which the cascade is tried; it must prune this share of the queries.
+PROBE_QUERIES, PROBE_TRAIN = 64, 2048
 PROBE_SHARE = 0.5
 
 _NOBODY = np.iinfo(np.int64).max
@@ -76,7 +76,7 @@ class Groups:
     queries: Int64
     train: Int64
 
-    def excluded(self, rows: slice | NDArray[np.integer], columns: slice) -> NDArray[np.bool_]:
+    def excluded(self, rows: slice | Int64, columns: slice | Int64) -> NDArray[np.bool_]:
         """Boolean ``(query, training image)``: pairs that must not be compared."""
         queries = self.queries[rows][:, None]
         return (queries == self.train[columns][None, :]) & (queries >= 0)
@@ -130,8 +130,9 @@ def best_matches(
     best = no_matches(rules, len(queries), k)
     for shard in shards(train, int(memory_mb * 1e6)):
         searcher = ShardSearch(shard, image_pixels, rules, k, exclude)
-        if method != "dense" and (method == "cascade" or len(shard) >= MINIMUM_FOR_CASCADE):
-            searcher.build_cascades(_evenly(len(queries), PROBE) if method == "auto" else None, queries, best)
+        large = min(len(shard), len(queries)) >= MINIMUM_FOR_CASCADE
+        if method == "cascade" or (method == "auto" and large):
+            searcher.build_cascades(None if method == "cascade" else queries, best)
         for block in _blocks(queries, shard):
             rows = np.arange(block.start, block.stop)
             for rule, found in searcher.search(block, rows, best).items():
@@ -156,21 +157,25 @@ class ShardSearch:
         self.moments = {rule: Moments.of(shard, contrasts, image_pixels) for rule, contrasts in rules.items()}
         self.cascades: dict[str, Cascade] = {}
 
-    def build_cascades(self, probe: Int64 | None, queries: Images, best: Mapping[str, Matches]) -> None:
-        """Index the shard for each rule; keep those that prune enough of the queries ``probe`` (None: keep all)."""
-        block = None if probe is None else _read(queries, probe, self.shard)
+    def build_cascades(self, queries: Images | None, best: Mapping[str, Matches]) -> None:
+        """Index the shard for each rule; with ``queries``, only where a trial shows that most of them are pruned."""
         for rule, contrasts in self.rules.items():
-            cascade = Cascade(self.shard, contrasts, self.moments[rule], self.image_pixels)
-            if block is not None and probe is not None:
-                found = cascade.search(block, self.k, best[rule].r[probe, -1], self._excluded(probe))
-                if found.solved.mean() < PROBE_SHARE:
-                    continue
-            self.cascades[rule] = cascade
+            if queries is None or self._pays(queries, contrasts, best[rule]):
+                self.cascades[rule] = Cascade(self.shard, contrasts, self.moments[rule], self.image_pixels)
         # Inner products of single contrasts come for free with those of a rule that needs them densely.
         dense = {c for rule, contrasts in self.rules.items() if rule not in self.cascades for c in contrasts}
         for rule, contrasts in self.rules.items():
             if rule in self.cascades and set(contrasts) <= dense:
                 del self.cascades[rule]
+
+    def _pays(self, queries: Images, contrasts: tuple[int, ...], best: Matches) -> bool:
+        """Whether the cascade solves enough of some queries on a part of the shard."""
+        rows, columns = _evenly(len(queries), PROBE_QUERIES), _evenly(len(self.shard), PROBE_TRAIN)
+        part = self.shard.take(columns)
+        trial = Cascade(part, contrasts, Moments.of(part, contrasts, self.image_pixels), self.image_pixels)
+        excluded = None if self.exclude is None else self.exclude.excluded(rows, self.shard.start + columns)
+        found = trial.search(_read(queries, rows, self.shard), self.k, best.r[rows, -1], excluded)
+        return bool(found.solved.mean() >= PROBE_SHARE)
 
     def search(self, block: Block, rows: Int64, best: Mapping[str, Matches]) -> dict[str, Matches]:
         """Merge the matches of a block of queries (positions ``rows`` of their dataset) into ``best``."""

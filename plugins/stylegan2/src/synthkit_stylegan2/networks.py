@@ -253,7 +253,8 @@ class Generator(nn.Module):
                 layer += 1
             # A to-image layer shares its style with the convolution that follows it.
             residual = self.to_image[level](x, w[:, layer])
-            image = residual if image is None else upsample(image) + residual
+            # Outside an MR image is black, which is -1: zeros there would leave a grey frame to unlearn.
+            image = residual if image is None else upsample(image + 1) - 1 + residual
         assert image is not None
         return image
 

@@ -1,0 +1,245 @@
+"""What the docker backend asks of an engine and understands of its answers, without an engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthkit import engine
+from synthkit.backends import isolation
+from synthkit.backends.docker import DockerBackend, start_error
+from synthkit.contract import MetricDeclaration, ScoreDefinition
+from synthkit.engine import Engine
+from synthkit.errors import (
+    BackendUnavailableError,
+    ContainerFailedError,
+    DataError,
+    GpuUnavailableError,
+    NotWritableError,
+)
+from synthkit.runs import Input, Job, Resources, Run, create_run
+
+INFO: dict[str, Any] = {
+    "MemTotal": 16 << 30,
+    "NCPU": 8,
+    "CgroupVersion": "2",
+    "SecurityOptions": ["name=seccomp,profile=default", "name=cgroupns"],
+    "Runtimes": {"runc": {}},
+    "MemoryLimit": True,
+    "SwapLimit": True,
+    "PidsLimit": True,
+    "CpuCfsQuota": True,
+}
+DOCKER: dict[str, Any] = {"Version": "28.0.1", "Components": [{"Name": "Engine"}]}
+PROBE = MetricDeclaration(
+    name="probe",
+    summary="for tests",
+    module="nowhere",
+    distribution="synthkit-core",
+    roles=("reference",),
+    scores=(ScoreDefinition(name="done", summary="", better="higher"),),
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    (tmp_path / "real data").mkdir()
+    (tmp_path / "real data" / "a.nii.gz").write_bytes(b"x")
+    job = Job("evaluate", ("probe",), inputs={"reference": Input("labels", tmp_path / "real data")})
+    return create_run(tmp_path / "run", job)
+
+
+def _options(run: Run, described: Engine | None = None, **resources: Any) -> dict[str, Any]:
+    job = dataclasses.replace(run.job(), resources=Resources(**resources))
+    return isolation.host_options(run, job, described or Engine.of(INFO, DOCKER), PROBE)
+
+
+def test_engine_plain() -> None:
+    found = Engine.of(INFO, DOCKER)
+    assert (found.name, found.version, found.cgroup, found.gpu) == ("Docker", "28.0.1", "v2", "")
+    assert found.limits == {"memory", "swap", "pids", "cpus"}
+    assert found.seccomp and not (found.rootless or found.remapped or found.selinux)
+
+
+@pytest.mark.parametrize(
+    ("change", "version", "expected"),
+    [
+        ({"Runtimes": {"runc": {}, "nvidia": {}}}, DOCKER, {"gpu": "nvidia"}),
+        ({"DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=0"}]}, DOCKER, {"gpu": "cdi"}),
+        ({"DiscoveredDevices": [{"Source": "cdi", "ID": "vendor.com/net=0"}]}, DOCKER, {"gpu": ""}),
+        ({}, {"Version": "5.4", "Components": [{"Name": "Podman Engine"}]}, {"gpu": "cdi", "name": "Podman"}),
+        ({"SecurityOptions": ["name=rootless"]}, DOCKER, {"rootless": True, "seccomp": False}),
+        ({"SecurityOptions": ["name=userns", "name=selinux"]}, DOCKER, {"remapped": True, "selinux": True}),
+        ({"SwapLimit": False, "PidsLimit": False}, DOCKER, {"limits": frozenset({"memory", "cpus"})}),
+        ({"SecurityOptions": None, "Runtimes": None, "MemTotal": None}, {}, {"memory_bytes": 0, "version": ""}),
+    ],
+)
+def test_engine_kinds(change: dict[str, Any], version: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = dataclasses.asdict(Engine.of({**INFO, **change}, version))
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_walls(run: Run) -> None:
+    options = _options(run)
+    assert options["network_mode"] == "none" and options["read_only"] and options["cap_drop"] == ["ALL"]
+    assert options["security_opt"] == ["no-new-privileges"]
+    assert options["mem_limit"] == options["memswap_limit"] == int((16 << 30) * 0.9)
+    assert options["shm_size"] == 8 << 30
+    assert options["log_config"]["Type"] == "none"
+    assert "device_requests" not in options and "nano_cpus" not in options and "userns_mode" not in options
+
+
+def test_limits(run: Run) -> None:
+    options = _options(run, memory_bytes=1 << 30, cpus=2.5)
+    assert options["mem_limit"] == options["memswap_limit"] == options["shm_size"] == 1 << 30
+    assert options["nano_cpus"] == 2_500_000_000
+
+
+def test_special_engines(run: Run) -> None:
+    described = Engine.of({**INFO, "SecurityOptions": ["name=userns", "name=selinux"], "MemoryLimit": False}, DOCKER)
+    options = _options(run, described)
+    assert options["userns_mode"] == "host"
+    assert options["security_opt"] == ["no-new-privileges", "label=disable"]
+    assert options["mem_limit"] is None
+
+
+def test_mounts(run: Run, tmp_path: Path) -> None:
+    mounts = {m["Target"]: (m["Source"], bool(m.get("ReadOnly"))) for m in _options(run)["mounts"]}
+    folder = str(run.path.resolve())
+    assert mounts == {
+        "/job": (folder, False),
+        "/job/job.json": (f"{folder}/job.json", True),
+        "/job/inputs/reference": (str((tmp_path / "real data").resolve()), True),
+    }
+
+
+def test_inputs_that_a_container_cannot_see(run: Run, tmp_path: Path) -> None:
+    data = tmp_path / "real data"
+    (data / "inside.nii.gz").symlink_to("a.nii.gz")
+    _options(run)
+    (data / "outside.nii.gz").symlink_to(tmp_path / "run" / "job.json")
+    with pytest.raises(DataError, match=r"outside\.nii\.gz"):
+        _options(run)
+    (data / "outside.nii.gz").unlink()
+    data.rename(tmp_path / "gone")
+    with pytest.raises(DataError, match="not there"):
+        _options(run)
+
+
+def test_environment_is_closed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    variables = isolation.environment(PROBE, run.job())
+    assert "SECRET" not in variables and "PATH" not in variables
+    assert variables["HOME"] == "/tmp" and variables["USER"] == variables["LOGNAME"] == "synthkit"
+    assert variables["NVIDIA_VISIBLE_DEVICES"] == "void"
+    gpu = isolation.environment(PROBE, dataclasses.replace(run.job(), resources=Resources(gpus="all", cpus=1.5)))
+    assert "NVIDIA_VISIBLE_DEVICES" not in gpu and gpu["OMP_NUM_THREADS"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "way", "expected"),
+    [
+        ("all", "nvidia", {"Count": -1, "Capabilities": [["gpu"]]}),
+        ("2", "", {"Count": 2, "Capabilities": [["gpu"]]}),
+        ("device=0,3", "nvidia", {"DeviceIDs": ["0", "3"], "Capabilities": [["gpu"]]}),
+        ("all", "cdi", {"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=all"]}),
+        ("2", "cdi", {"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]}),
+        ("device=GPU-1f", "cdi", {"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=GPU-1f"]}),
+    ],
+)
+def test_gpu_request(gpus: str, way: str, expected: dict[str, Any]) -> None:
+    request = isolation.gpu_request(Resources(gpus=gpus), way)
+    assert {key: value for key, value in request.items() if value} == expected
+
+
+def test_gpu_only_for_those_who_use_it(run: Run) -> None:
+    assert _options(run, gpus="all")["device_requests"]
+    job = dataclasses.replace(run.job(), resources=Resources(gpus="all"))
+    without = dataclasses.replace(PROBE, gpu="none")
+    assert "device_requests" not in isolation.host_options(run, job, Engine.of(INFO, DOCKER), without)
+
+
+@pytest.mark.parametrize(
+    ("message", "gpu", "kind"),
+    [
+        ('could not select device driver "" with capabilities: [[gpu]]', True, GpuUnavailableError),
+        ("nvidia-container-cli: initialization error: nvml error: driver not loaded", True, GpuUnavailableError),
+        ("CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=all", True, GpuUnavailableError),
+        ("nvidia-container-cli: ldcache error", False, ContainerFailedError),
+        ('invalid mount config for type "bind": bind source path does not exist: /x', True, BackendUnavailableError),
+        ("mkdir /var/lib/docker/overlay2/x: no space left on device", False, NotWritableError),
+        ("OCI runtime create failed", True, ContainerFailedError),
+    ],
+)
+def test_refusals(message: str, gpu: bool, kind: type[Exception]) -> None:
+    assert type(start_error(RuntimeError(message), gpu=gpu)) is kind
+
+
+def test_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    monkeypatch.setattr(os, "getgid", lambda: 100)
+    assert isolation.user_of(Engine.of(INFO, DOCKER)) == "1000:100"
+    assert isolation.user_of(Engine.of({**INFO, "SecurityOptions": ["name=rootless"]}, DOCKER)) == "0:0"
+
+
+def test_stated_isolation_is_what_the_engine_says() -> None:
+    inspected = {
+        "HostConfig": {"NetworkMode": "bridge", "ReadonlyRootfs": False, "CapDrop": None, "CapAdd": None, "Memory": 0},
+        "Config": {"User": ""},
+        "Mounts": [{"Destination": "/job/inputs/real", "RW": True}],
+    }
+    stated = isolation.describe_isolation(inspected, Engine.of(INFO, DOCKER))
+    assert stated["network"] == "bridge" and stated["root_filesystem"] == "writable"
+    assert stated["inputs"] == "not protected" and stated["capabilities"] == "some"
+    assert stated["no_new_privileges"] is False
+    assert stated["memory_limit_bytes"] is None and stated["swap"] == "not limited" and stated["pids_limit"] is None
+    assert isolation.describe_isolation({}, Engine.of(INFO, DOCKER)) == {}
+
+
+def test_swap_is_not_claimed_without_swap_accounting() -> None:
+    host = {"NetworkMode": "none", "ReadonlyRootfs": True, "Memory": 5, "MemorySwap": 5}
+    inspected = {"HostConfig": host, "Config": {}, "Mounts": []}
+    assert isolation.describe_isolation(inspected, Engine.of(INFO, DOCKER))["swap"] == "none"
+    blind = Engine.of({**INFO, "SwapLimit": False}, DOCKER)
+    assert isolation.describe_isolation(inspected, blind)["swap"] == "not limited"
+
+
+def test_command_line(run: Run, tmp_path: Path) -> None:
+    job = dataclasses.replace(run.job(), resources=Resources(gpus="device=0,1", memory_bytes=1 << 30))
+    line = DockerBackend().command(run, PROBE, job)
+    words = shlex.split(line)
+    assert words[:2] == ["docker", "run"] and words[-1] == "/job"
+    assert words[-2].startswith("synthkit/core:")
+    assert words[words.index("--gpus") + 1] == '"device=0,1"'  # docker reads this value as CSV
+    assert f"type=bind,src={tmp_path.resolve()}/real data,dst=/job/inputs/reference,readonly" in words
+    assert words[words.index("--memory") + 1] == words[words.index("--memory-swap") + 1] == str(1 << 30)
+    for wanted in ("--read-only", "--init"):
+        assert wanted in words
+
+
+def test_leftovers_of_others_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = engine.labels(Path("/run"))
+    dead = {**mine, engine.PID_LABEL: "1", engine.START_LABEL: "before the machine began"}
+    containers = [
+        {"Id": "alive", "Names": ["/a"], "State": "running", "Labels": mine},
+        {"Id": "dead", "Names": ["/b"], "State": "running", "Labels": dead},
+    ]
+    removed: list[str] = []
+
+    class Client:
+        def containers(self, all: bool, filters: dict[str, list[str]]) -> list[dict[str, Any]]:
+            assert all and filters == {"label": [f"{engine.HOST_LABEL}={mine[engine.HOST_LABEL]}"]}
+            return containers
+
+        def remove_container(self, identifier: str, **options: Any) -> None:
+            removed.append(identifier)
+
+    assert [c["id"] for c in engine.remove_leftovers(dry_run=True, client=Client())] == ["dead"]
+    assert removed == []
+    engine.remove_leftovers(client=Client())
+    assert removed == ["dead"]

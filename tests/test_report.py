@@ -1,0 +1,555 @@
+"""The report, from run folders made by hand."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from synthkit.dataset import Dataset, DatasetWriter
+from synthkit.errors import DataError, NotWritableError, UsageError
+from synthkit.labels import BRATS_LABELS
+from synthkit.report import duration, pictures, segmentation, words, write_report
+from synthkit.report.gather import gather
+from synthkit.runs import Input, Job, Run, create_run, write_json
+
+CONTRASTS = ("t1", "t1ce", "t2", "flair")
+REGIONS = ("NCR", "ED", "ET", "TC", "WT")
+EVIL = "<script>alert('x')</script>"
+
+
+# ------------------------------------------------------------------------------------------------ material
+
+
+def make_dataset(path: Path, subjects: Sequence[str], n: int = 4, **options: Any) -> Dataset:
+    """``n`` slices of each subject, every second with tumour; without subjects ``n`` synthetic ones."""
+    rng = np.random.default_rng(len(subjects) + n)
+    total = n * max(1, len(subjects))
+    images = rng.integers(1, 255, (total, 4, 32, 32), dtype=np.uint8)
+    labels = np.zeros((total, 32, 32), np.uint8)
+    labels[::2, 8:16, 8:16], labels[::2, 10:14, 10:14], labels[::2, 11:13, 11:13] = 2, 4, 1
+    rows: list[dict[str, Any]] = [
+        {"id": f"{s}_{i}", "split": "holdout" if s == subjects[-1] else "train", "subject": s, "slice": i}
+        for s in subjects
+        for i in range(n)
+    ] or [{"id": f"seed{i:08d}", "split": "synthetic", "seed": i} for i in range(n)]
+    kind = "real" if subjects else "synthetic"
+    with DatasetWriter(path, contrasts=CONTRASTS, labels=BRATS_LABELS, size=(32, 32), kind=kind, **options) as writer:
+        writer.append(images, labels, rows)
+    return Dataset(path)
+
+
+def as_input(dataset: Dataset) -> Input:
+    return Input("dataset", source=dataset.path, digest=dataset.digest)
+
+
+_clock = iter(range(10_000))
+
+
+def make_run(path: Path, verb: Any, plugins: Sequence[str], result: Mapping[str, Any] | None, **job: Any) -> Run:
+    """A run folder with its result; runs are created one second apart."""
+    second = next(_clock)
+    created = f"2026-01-01T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}+00:00"
+    command = ("synthkit", verb, *plugins, "-o", path.name)
+    run = create_run(path, Job(verb=verb, plugins=tuple(plugins), command=command, created=created, **job))
+    if result is not None:
+        isolation = {"network": "host", "root_filesystem": "writable", "inputs": "not protected"}
+        base = {
+            "contract": 1,
+            "status": "succeeded",
+            "exit_code": 0,
+            "error": None,
+            "seconds": 65.0,
+            "backend": "inline",
+            "isolation": isolation,
+            "versions": {"python": "3.11.7"},
+            "machine": {"cores": 2},
+            "warnings": [],
+        }
+        run.write_result({**base, **result})
+    return run
+
+
+def make_trained(path: Path, plugin: str, datasets: Sequence[Dataset]) -> Run:
+    digest = f"sha256:checkpoint-of-{path.name}"
+    result = {"outputs": {"checkpoint": {"kind": "checkpoint", "digest": digest}}}
+    inputs = {f"data{i}": as_input(d) for i, d in enumerate(datasets)}
+    run = make_run(path, "train", [plugin], result, inputs=inputs, params={"seed": 7})
+    run.checkpoint.mkdir()
+    metadata = {
+        "plugin": plugin,
+        "training_datasets": [{"digest": d.digest, "kind": d.kind, "n_samples": len(d)} for d in datasets],
+        "training_subjects": sorted({s for d in datasets for s in d.training_subjects}),
+    }
+    write_json(run.checkpoint / "synthkit.json", metadata)
+    return run
+
+
+def make_evaluated(root: Path, trained: Run, dice: Mapping[str, float]) -> Run:
+    """Segment and evaluate; every region has the same Dice."""
+    name = trained.path.name
+    digest = f"sha256:checkpoint-of-{name}"
+    checkpoint = Input("checkpoint", source=trained.checkpoint, digest=digest)
+    subjects = Input("subjects", source=root)
+    options = {"subjects": list(dice)}
+    segmented = make_run(
+        root / f"seg-{name}",
+        "segment",
+        ["unet"],
+        {"outputs": {}},
+        inputs={"checkpoint": checkpoint, "subjects": subjects},
+        options=options,
+    )
+    segmented.predictions.mkdir()
+    write_json(segmented.predictions / "predictions.json", {"checkpoint_digest": digest, "seen_in_training": []})
+    scores: list[dict[str, Any]] = []
+    mean = float(np.mean(list(dice.values())))
+    for region in (*REGIONS, "mean"):
+        of = {"region": region}
+        if region != "mean":
+            scores += [{"name": "dice", "value": v, "of": {"subject": s, **of}} for s, v in dice.items()]
+            scores += [{"name": "hd95", "value": 3.25, "of": {"subject": s, **of}} for s in dice]
+        low, high = min(dice.values()), max(dice.values())
+        scores.append({"name": "dice_mean", "value": mean, "of": of, "low": low, "high": high, "n": len(dice)})
+        scores.append({"name": "hd95_mean", "value": 3.25, "of": of, "n": len(dice), "note": "HD95 pooled"})
+        for case, count in (("missed", 4321), ("false", 0), ("empty", 1)):
+            scores.append({"name": f"n_{case}", "value": count, "of": of, "n": len(dice)})
+    inputs = {
+        "reference": Input("labels", source=root),
+        "prediction": Input("labels", source=segmented.predictions),
+    }
+    result = {"scores": scores, "outputs": {}}
+    return make_run(root / f"eval-{name}", "evaluate", ["dice", "hausdorff"], result, inputs=inputs, options=options)
+
+
+def make_audit(path: Path, real: Dataset, synthetic: Dataset, outcome: str = "fail") -> Run:
+    scores: list[dict[str, Any]] = [
+        {"name": "n_synthetic", "value": 4, "of": {}, "n": 4},
+        {"name": "n_flagged", "value": 3, "of": {}, "n": 4},
+        {"name": "flagged_rate", "value": 0.75, "of": {}, "low": 0.1941, "high": 0.9937, "n": 4},
+    ]
+    for contrast in (*CONTRASTS, "joint"):
+        of = {"contrast": contrast}
+        scores.append({"name": "threshold", "value": 0.9123, "of": of, "low": 0.9, "high": 0.92, "n": 1})
+        scores.append({"name": "best_r_quantile", "value": 0.8765, "of": {**of, "quantile": "0.99"}, "n": 4})
+    verdict = {"outcome": outcome, "reasons": ["3 images are copies."], "not_proven": ["That a person is safe."]}
+    inputs = {"train": as_input(real), "synthetic": as_input(synthetic), "holdout": as_input(real)}
+    options = {"policy": {"max_copies": 0}, "lineage": "unknown"}
+    run = make_run(
+        path,
+        "audit-memorization",
+        ["memorization"],
+        {"scores": scores, "verdict": verdict, "exit_code": 10, "outputs": {}},
+        inputs=inputs,
+        options=options,
+    )
+    train_id, holdout_id = real.samples[0].id, real.samples[-1].id
+    pair = f"{synthetic.samples[1].id},{train_id},0.9876,{holdout_id},0.1234\n"
+    (run.outputs / "pairs.csv").write_text(f"synthetic_id,train_id,r,holdout_id,r_holdout\n{pair}")
+    rows = [
+        f"{s.id},{c},pearson,{train_id},s,0,0.95,1.0,True" for s in synthetic.samples for c in (*CONTRASTS, "joint")
+    ]
+    header = "synthetic_id,contrast,rule,train_id,train_subject,train_slice,r,r_null_quantile,flagged"
+    (run.outputs / "matches.csv").write_text("\n".join([header, *rows]) + "\n")
+    rows = [f"{holdout_id},{c},{train_id},0.5" for c in (*CONTRASTS, "joint")]
+    (run.outputs / "null.csv").write_text("\n".join(["holdout_id,contrast,train_id,r", *rows]) + "\n")
+    header = "train_subject,n_train,n_matched,n_flagged,best_r"
+    (run.outputs / "subjects.csv").write_text(f"{header}\n{real.samples[0].subject},4,3,3,0.9876\n")
+    return run
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Real and synthetic data, two segmenters scored on the same subjects, an audit, a run that failed."""
+    runs = tmp_path / "runs"
+    real = make_dataset(tmp_path / "data" / "real", ["P1", "P2", EVIL], protocol={"name": "akbar2024 (size 32)"})
+    generator = make_trained(runs / "sg2", "stylegan2", [real])
+    lineage = {
+        "generator": "stylegan2",
+        "checkpoint_digest": "sha256:checkpoint-of-sg2",
+        "training_datasets": [{"digest": real.digest, "kind": "real", "n_samples": 8}],
+        "training_subjects": ["P1", "P2"],
+    }
+    checkpoint = Input("checkpoint", source=generator.checkpoint, digest="sha256:checkpoint-of-sg2")
+    made = make_run(
+        runs / "gen",
+        "generate",
+        ["stylegan2"],
+        {"outputs": {}},
+        inputs={"checkpoint": checkpoint},
+        options={"seeds": "0-3"},
+    )
+    synthetic = make_dataset(made.dataset, [], provenance={"seeds": "0-3"}, lineage=lineage)
+    dice = {"A": 0.8, "B": 0.6, "C": 0.7}
+    make_evaluated(runs, make_trained(runs / "unet-real", "unet", [real]), dice)
+    half = {name: value / 2 for name, value in dice.items()}
+    make_evaluated(runs, make_trained(runs / "unet-syn", "unet", [synthetic]), half)
+    make_audit(runs / "audit", real, synthetic)
+    error = {"what": f"Memory ran out {EVIL}.", "why": "The batch was too large.", "fix": "Lower it.", "exit_code": 7}
+    make_run(runs / "oom", "train", ["unet"], {"status": "failed", "exit_code": 7, "error": error, "seconds": 1.0})
+    return runs
+
+
+class Page(HTMLParser):
+    """Tags, links and visible text of a page; checks that tags are closed in the order they were opened."""
+
+    VOID = frozenset(("meta", "img", "br", "link"))
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        assert not self._open, f"not closed: {self._open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")]
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open and self._open[-1] == tag, f"</{tag}> closes {self._open[-1:]}"
+        self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self._open:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+def report(*paths: Path, title: str = "A study") -> tuple[dict[str, Any], str, Page]:
+    out = paths[0].parent / "report.html"
+    summary = write_report(list(paths), out, title=title)
+    html = out.read_text(encoding="utf-8")
+    return summary, html, Page(html)
+
+
+# --------------------------------------------------------------------------------------------- the whole page
+
+
+def test_summary_counts_runs_datasets_and_sections(study: Path) -> None:
+    summary, html, _ = report(study)
+    json.dumps(summary, allow_nan=False)
+    assert summary["n_runs"] == 10 and summary["n_failed"] == 1 and summary["n_datasets"] == 2
+    assert summary["sections"] == ["runs", "samples", "segmentation", "audit", "provenance"]
+    assert summary["verdicts"] == {"audit": "fail"}
+    assert summary["contains_real_images"] and not summary["phantom"] and summary["notes"] == []
+    assert summary["bytes"] == len(html.encode())
+
+
+def test_page_loads_nothing_from_elsewhere(study: Path) -> None:
+    _, html, page = report(study)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert "@import" not in html and "url(" not in html
+    for link in page.links:
+        assert re.match(r"#|data:image/png;base64,|https://doi\.org/", link), link
+
+
+def test_names_are_escaped_everywhere(study: Path) -> None:
+    _, html, page = report(study, title=f"<b>{EVIL}")
+    assert "<script" not in html and f"<b>{EVIL}" in page.text
+    assert f"Memory ran out {EVIL}." in page.text
+    assert f"{EVIL}, slice 3" in page.text  # the held-out neighbour of the pair
+
+
+def test_pictures_decode_to_the_slices(study: Path) -> None:
+    _, _, page = report(study)
+    found = [link for link in page.links if link.startswith("data:")]
+    # Two grids of at most four rows with tumour, five pictures each; one pair of four lines with four contrasts.
+    assert len(found) == (4 + 2) * 5 + 16
+    pixels = [np.asarray(Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2])))) for link in found]
+    assert {(p.shape, p.dtype) for p in pixels} == {((32, 32), np.dtype(np.uint8))}
+    expected = Dataset(study.parent / "data" / "real").read([0])[0][0, 0]
+    assert np.array_equal(pixels[0], expected)
+
+
+def test_failed_runs_are_shown_with_their_error(study: Path) -> None:
+    _, _, page = report(study)
+    assert "✕ failed" in page.text and "The batch was too large. Lower it. Exit code 7" in page.text
+    assert "1 of 10 runs did not succeed: oom." in page.text
+
+
+def test_arms_are_named_by_training_data_with_their_ratio(study: Path) -> None:
+    _, _, page = report(study)
+    assert "Mean Dice, trained on real 0.700 n = 3, 0.600 to 0.800" in page.text
+    assert "Mean Dice, trained on synthetic 0.350" in page.text
+    # Half the Dice in every subject is a ratio of one half in every resample.
+    assert "0.350 0.300 to 0.400 3 4,321 0 1 0.500 0.500 to 0.500" in page.text
+    assert "50 % of that of the one trained on real data" in page.text
+    assert "3.2" in page.text and "HD95 pooled" in page.text
+
+
+def test_scored_training_subjects_are_pointed_out(tmp_path: Path) -> None:
+    real = make_dataset(tmp_path / "real", ["P1", "P2"])
+    make_evaluated(tmp_path / "runs", make_trained(tmp_path / "runs" / "u", "unet", [real]), {"P1": 0.9, "P2": 0.5})
+    _, _, page = report(tmp_path / "runs")
+    assert "1 of 2 scored subjects were trained on" in page.text and "(P1)" in page.text
+
+
+def test_audit_shows_verdict_numbers_and_pairs(study: Path) -> None:
+    _, _, page = report(study)
+    for text in (
+        "✕ Fail",
+        "3 images are copies.",
+        "That a person is safe.",
+        "0.7500 0.1941 to 0.9937 4",
+        "0.9123 0.9000 to 0.9200",
+        "0.8765",
+        "max_copies = 0",
+        "r 0.9876 with P1_0; 0.1234 with",
+        "Nearest held-out image",
+        "3 of 4 images flagged",
+        "Where the synthetic images come from is not known",
+    ):
+        assert text in page.text, text
+    assert page.text.count("for internal use") >= 1 and page.text.count("Contains real training images") >= 3
+
+
+@pytest.mark.parametrize(
+    ("outcome", "mark"), [("pass", "✓ Pass"), ("insufficient evidence", "? Insufficient evidence")]
+)
+def test_each_outcome_has_its_mark(tmp_path: Path, outcome: str, mark: str) -> None:
+    real, synthetic = make_dataset(tmp_path / "real", ["P1", "P2"]), make_dataset(tmp_path / "syn", [])
+    make_audit(tmp_path / "audit", real, synthetic, outcome)
+    assert mark in report(tmp_path / "audit")[2].text
+
+
+def test_provenance_traces_samples_to_the_training_data(study: Path) -> None:
+    _, html, page = report(study)
+    real = Dataset(study.parent / "data" / "real")
+    assert "Seeds 0-3" in page.text and "sha256:checkpoint-of-sg2" in page.text and real.digest in html
+    assert "synthkit train stylegan2 -o sg2" in page.text
+    assert "10.1038/s41597-024-03073-x" in html
+    assert "1 min 05 s" in page.text and "none (plain process)" in page.text
+
+
+def test_container_and_isolation_are_told(tmp_path: Path) -> None:
+    isolation = {"network": "none", "root_filesystem": "read-only", "no_new_privileges": True, "pids_limit": 512}
+    container = {"image": "synthkit/unet", "digest": "sha256:abc", "limits": {"shm_size": "8g"}}
+    make_run(tmp_path / "run", "train", ["unet"], {"isolation": isolation, "container": container})
+    _, _, page = report(tmp_path / "run")
+    assert "network none, root read-only" in page.text and "no new privileges yes" in page.text
+    assert "digest sha256:abc" in page.text and "limits shm size 8g" in page.text
+
+
+def test_phantom_is_said_and_needs_no_notice(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "data", ["Phantom_0001", "Phantom_0002"])
+    summary, _, page = report(tmp_path / "data")
+    assert summary["phantom"] and not summary["contains_real_images"]
+    assert "say nothing about patients" in page.text and "internal use" not in page.text
+
+
+def test_real_among_phantoms_keeps_the_notice(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "data", ["Phantom_0001", "P2"])
+    summary, _, page = report(tmp_path / "data")
+    assert not summary["phantom"] and summary["contains_real_images"]
+    assert "Phantom data among the real" in page.text and "internal use" in page.text
+
+
+# ------------------------------------------------------------------------------------------- what is missing
+
+
+def test_moved_datasets_become_notes(study: Path) -> None:
+    shutil.rmtree(study.parent / "data")
+    summary, _, page = report(study)
+    assert any("used as train cannot be shown" in note for note in summary["notes"])
+    assert any("No pictures of the train images" in note for note in summary["notes"])
+    assert "r 0.9876 with P1_0" in page.text and "the images are not where they were" in page.text
+
+
+def test_changed_dataset_is_noted(study: Path) -> None:
+    shutil.rmtree(study.parent / "data")
+    make_dataset(study.parent / "data" / "real", ["Q1", "Q2"])
+    assert any("has changed since" in note for note in report(study)[0]["notes"])
+
+
+def test_runs_without_result_and_damaged_ones_are_shown(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "going", "train", ["unet"], None)
+    make_run(tmp_path / "runs" / "broken", "train", ["unet"], {}).path.joinpath("job.json").write_text("{")
+    summary, _, page = report(tmp_path / "runs")
+    assert summary["n_runs"] == 2 and summary["n_failed"] == 2
+    assert "no result" in page.text and "still running" in page.text
+    assert "unreadable" in page.text and "cannot be read" in page.text
+
+
+def test_damaged_tables_become_notes(study: Path) -> None:
+    for name in ("pairs", "matches", "subjects", "null"):
+        (study / "audit" / "outputs" / f"{name}.csv").write_text("a,b\n1,2\n")
+    summary, _, page = report(study)
+    assert any("The table matches cannot be shown" in note for note in summary["notes"])
+    assert any("most similar pairs cannot be shown" in note for note in summary["notes"])
+    assert "✕ Fail" in page.text
+
+
+def test_pairs_fall_back_to_the_matches(study: Path) -> None:
+    (study / "audit" / "outputs" / "pairs.csv").unlink()
+    assert "r 0.9500 with P1_0" in report(study)[2].text
+
+
+def test_training_is_found_by_digest_when_links_are_broken(study: Path) -> None:
+    for name in ("seg-unet-real", "seg-unet-syn"):
+        (study / name / "inputs" / "checkpoint").unlink()
+    assert "trained on synthetic 0.350" in report(study)[2].text
+
+
+def test_unknown_training_data_give_no_ratio(study: Path) -> None:
+    for name in ("unet-real", "unet-syn"):
+        shutil.rmtree(study / name)
+    _, _, page = report(study)
+    assert "not known (eval-unet-real)" in page.text and "cannot be traced" in page.text
+    assert "ratio to real" not in page.text
+
+
+def test_different_subjects_give_no_ratio(tmp_path: Path) -> None:
+    real, synthetic = make_dataset(tmp_path / "real", ["P1", "P2"]), make_dataset(tmp_path / "syn", [])
+    runs = tmp_path / "runs"
+    make_evaluated(runs, make_trained(runs / "r", "unet", [real]), {"A": 0.8, "B": 0.6})
+    make_evaluated(runs, make_trained(runs / "s", "unet", [synthetic]), {"A": 0.8, "C": 0.6})
+    _, _, page = report(runs)
+    assert "scored different subjects" in page.text and "ratio to real" not in page.text
+
+
+def test_nothing_to_report(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="nothing to report"):
+        write_report([tmp_path / "empty"], tmp_path / "r.html", title="t")
+    with pytest.raises(DataError, match="no folder"):
+        write_report([tmp_path / "absent"], tmp_path / "r.html", title="t")
+    with pytest.raises(DataError):
+        write_report([], tmp_path / "r.html", title="t")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_only_a_report_is_replaced(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "data", ["P1"])
+    out = tmp_path / "r.html"
+    out.write_text("my thesis")
+    with pytest.raises(UsageError):
+        write_report([tmp_path / "data"], out, title="t")
+    assert out.read_text() == "my thesis"
+    with pytest.raises(UsageError):
+        write_report([tmp_path / "data"], tmp_path, title="t")
+    out.unlink()
+    for title in ("first", "second"):
+        write_report([tmp_path / "data"], out, title=title)
+    assert "<title>second</title>" in out.read_text()
+
+
+def test_failed_write_keeps_the_earlier_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_dataset(tmp_path / "data", ["P1"])
+    out = tmp_path / "r.html"
+    write_report([tmp_path / "data"], out, title="first")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(NotWritableError, match="No space left"):
+        write_report([tmp_path / "data"], out, title="second")
+    assert "<title>first</title>" in out.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "r.html"]
+
+
+# ------------------------------------------------------------------------------------------------- its parts
+
+
+def test_outline_of_one_pixel() -> None:
+    mask = np.zeros((3, 3), bool)
+    mask[1, 2] = True
+    assert pictures.outline(mask) == "M2 1L3 1L3 2L2 2z"
+    assert pictures.outline(np.zeros((3, 3), bool)) == ""
+
+
+@given(arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_outline_encloses_exactly_the_mask(mask: np.ndarray) -> None:
+    """The signed area of all loops (holes count negative) is the number of pixels."""
+    area = 0.0
+    for loop in filter(None, pictures.outline(mask).split("z")):
+        points = np.array([[int(v) for v in point.split()] for point in loop.removeprefix("M").split("L")])
+        following = np.roll(points, -1, axis=0)
+        area += float((points[:, 0] * following[:, 1] - following[:, 0] * points[:, 1]).sum()) / 2
+    assert area == np.count_nonzero(mask)
+
+
+@given(st.integers(0, 500), st.integers(0, 20))
+def test_evenly_is_sorted_without_repeats_and_inside(n: int, count: int) -> None:
+    chosen = pictures.evenly(n, count).tolist()
+    assert len(chosen) == min(n, count) and sorted(set(chosen)) == chosen
+    assert all(0 <= i < n for i in chosen)
+
+
+def test_evenly_takes_the_middles() -> None:
+    assert pictures.evenly(12, 3).tolist() == [2, 6, 10]
+
+
+def test_representative_samples_hold_tumour(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "d", [], n=20)
+    chosen, examined, with_tumour = pictures.representative(dataset, range(20), 5)
+    assert (examined, with_tumour) == (20, 10) and chosen == [2, 6, 10, 14, 18]
+    empty, _, none = pictures.representative(dataset, [1, 3, 5], 5)
+    assert empty == [1, 3, 5] and none == 0
+
+
+def test_reduced_is_the_mean_of_blocks() -> None:
+    image = np.zeros((256, 256), np.uint8)
+    image[0, :2] = 255
+    small = pictures.reduced(image)
+    assert small.shape == (128, 128) and small[0, 0] == 128 and small.sum() == 128
+    assert pictures.reduced(image[:64, :64]).shape == (64, 64)
+
+
+def test_pearson_and_difference() -> None:
+    one, other = np.random.default_rng(0).integers(0, 255, (2, 8, 8), dtype=np.uint8)
+    assert pictures.pearson(one, other) == pytest.approx(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+    assert pictures.pearson(one, np.zeros_like(one)) is None
+    assert pictures.difference(np.array([10, 0, 255], np.uint8), np.array([12, 3, 0], np.uint8)).tolist() == [
+        8,
+        12,
+        255,
+    ]
+
+
+def test_ratio_interval_needs_three_subjects(tmp_path: Path) -> None:
+    real, synthetic = make_dataset(tmp_path / "real", ["P1", "P2"]), make_dataset(tmp_path / "syn", [])
+    runs = tmp_path / "runs"
+    make_evaluated(runs, make_trained(runs / "r", "unet", [real]), {"A": 0.8, "B": 0.4})
+    make_evaluated(runs, make_trained(runs / "s", "unet", [synthetic]), {"A": 0.2, "B": 0.1})
+    found = segmentation.section(gather([runs]))
+    assert found is not None
+    real_arm, synthetic_arm = found["arms"]
+    assert (real_arm.label, synthetic_arm.label) == ("real", "synthetic")
+    ratio = segmentation.ratio_to_real(synthetic_arm, found["arms"], "WT")
+    assert ratio == {"value": pytest.approx(0.25), "low": None, "high": None}
+    assert segmentation.ratio_to_real(real_arm, found["arms"], "WT") is None
+
+
+@pytest.mark.parametrize(("value", "ceiling"), [(0.3, 0.4), (373.1, 400.0), (10.0, 10.0), (85.0, 100.0), (4.0, 4.0)])
+def test_nice_ceiling(value: float, ceiling: float) -> None:
+    assert segmentation.nice_ceiling(value) == pytest.approx(ceiling)
+
+
+def test_words_and_durations() -> None:
+    assert (words([]), words(["a"]), words(["a", "b", "c"])) == ("", "a", "a, b and c")
+    assert (duration(4.25), duration(185), duration(7800), duration(None)) == ("4.2 s", "3 min 05 s", "2 h 10 min", "–")
