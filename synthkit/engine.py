@@ -38,15 +38,27 @@ def connect() -> Any:
 
 def unavailable(error: BaseException, host: str | None = None) -> BackendUnavailableError:
     """What to tell a user whose engine does not answer."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    cause = _system_error(error)
+    reason = (cause.strerror if cause is not None else "") or str(error).strip().partition("\n")[0] or repr(error)
     where = host or os.environ.get("DOCKER_HOST") or "its standard socket"
-    if "Permission denied" in reason or "PermissionError" in reason:
+    if isinstance(cause, PermissionError):
         fix = "Join the group that may use the socket (docker), or use a rootless engine."
     elif host or os.environ.get("DOCKER_HOST"):
         fix = "Start the engine, or correct DOCKER_HOST."
     else:
         fix = "Install and start Docker or Podman, or set DOCKER_HOST to an engine's socket."
     return BackendUnavailableError(f"No container engine answers at {where}.", f"{reason.rstrip('.')}.", fix)
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The operating system's word at the bottom of what the libraries wrapped around it."""
+    seen: list[object] = [error]
+    for item in seen:
+        if isinstance(item, OSError) and item.strerror and item.errno:
+            return item
+        if isinstance(item, BaseException) and len(seen) < 20:
+            seen += [item.__cause__, item.__context__, *item.args]
+    return None
 
 
 def _context_host() -> str | None:

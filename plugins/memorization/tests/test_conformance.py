@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from synthkit.testing import Check, parametrize_with_checks
+from collections.abc import Callable
+
+from synthkit.testing import parametrize_with_checks
 
 
 @parametrize_with_checks("memorization")
-def test_conformance(check: Check) -> None:
+def test_conformance(check: Callable[[], None]) -> None:
     check()

@@ -102,6 +102,10 @@ _HAUSDORFF = MetricDeclaration(
 )
 
 
+#: What makes the conformance checks quick.
+CONFORMANCE_PARAMS = {"resamples": 100}
+
+
 @synthkit.hookimpl
 def synthkit_declare() -> Iterable[Declaration]:
     """The two metrics of this package; asked for together, they share one pass over the volumes."""

@@ -85,6 +85,17 @@ DECLARATION = synthkit.GeneratorDeclaration(
 )
 
 
+#: A few training steps of a tiny network, for the conformance checks.
+CONFORMANCE_PARAMS = {
+    "kimg": 0.032,
+    "batch_size": 4,
+    "channel_base": 128,
+    "channel_max": 8,
+    "mapping_layers": 2,
+    "checkpoint_kimg": 0.008,
+}
+
+
 @synthkit.hookimpl
 def synthkit_declare() -> list[synthkit.GeneratorDeclaration]:
     """The one generator of this distribution."""
