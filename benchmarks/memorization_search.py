@@ -1,6 +1,6 @@
 """Exact best-match search against the dense peers and the published loop, side by side in one run.
 
-    python benchmarks/memorization_search.py [--subjects FOLDER] [--train 4096] [--queries 1024] [--trials 3] [--noise]
+    python benchmarks/memorization_search.py [--subjects FOLDER] [--train 4096] [--queries 1024] [--trials 2] [--noise]
 
 Images: 256x256 axial slices (one contrast, uint8) of the BraTS-style subjects in FOLDER (default: the environment
 variable SYNTHKIT_TEST_DATA, else ../shared/data beside the repository, sub-folder brats-mini), each made into many by a
@@ -118,8 +118,8 @@ def main() -> None:
     data = Path(os.environ.get("SYNTHKIT_TEST_DATA", shared)) / "brats-mini"
     parser.add_argument("--subjects", type=Path, default=data)
     parser.add_argument("--train", type=int, default=4096)
-    parser.add_argument("--queries", type=int, default=512)
-    parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--queries", type=int, default=1024)
+    parser.add_argument("--trials", type=int, default=2)
     parser.add_argument("--noise", action="store_true")
     options = parser.parse_args()
 

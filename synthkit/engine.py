@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +40,9 @@ def connect() -> Any:
 def unavailable(error: BaseException, host: str | None = None) -> BackendUnavailableError:
     """What to tell a user whose engine does not answer."""
     cause = _system_error(error)
-    reason = (cause.strerror if cause is not None else "") or str(error).strip().partition("\n")[0] or repr(error)
+    told = re.search(r"\[Errno -?\d+\] ([^'\")\]]+)", str(error))
+    reason = cause.strerror if cause is not None else told[1] if told else str(error).strip().partition("\n")[0]
+    reason = reason or type(error).__name__
     where = host or os.environ.get("DOCKER_HOST") or "its standard socket"
     if isinstance(cause, PermissionError):
         fix = "Join the group that may use the socket (docker), or use a rootless engine."

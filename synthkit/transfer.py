@@ -365,5 +365,5 @@ def _nifti_bytes(plane: UInt8Array) -> bytes:
     """One slice (y, x) as a NIfTI volume (x, y, 1), 1 mm, in the orientation that BraTS stores."""
     import nibabel
 
-    image = nibabel.Nifti1Image(plane.T[:, :, None], np.diag([-1.0, -1.0, 1.0, 1.0]))
+    image = nibabel.Nifti1Image(plane.T[:, :, None], np.diag([-1.0, -1.0, 1.0, 1.0]))  # type: ignore[no-untyped-call]
     return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from synthkit.contract import Declaration
-from synthkit.errors import PluginError
+from synthkit.errors import PluginError, UsageError
 from synthkit.plugins import BrokenPlugin, Registry
 from synthkit.testing import (
     PluginUnderTest,
@@ -39,7 +39,8 @@ def test_right_toys_pass_every_check(check: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize("wrong", [w for w in WRONG if w.check not in JOBS], ids=lambda w: f"{w.check}: {w.what}")
-def test_wrong_toy_fails_its_check_and_no_other(wrong: Wrong) -> None:
+def test_wrong_toy_fails_its_check_and_no_other(wrong: Wrong, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # some write where they stand
     plugin = PluginUnderTest(wrong.declaration, module=wrong.module)
     results = [perform(item, plugin) for item in checks_for(wrong.declaration)]
     assert {r.name: r.reason for r in results if r.status == "failed"}.keys() == {wrong.check}
@@ -50,12 +51,15 @@ def test_toy_that_depends_on_its_process_fails_as_a_job_only(
     wrong: Wrong, install_plugins: Callable[..., Registry]
 ) -> None:
     registry = install_plugins(wrong.declaration)
-    seen: list[str] = []
+    seen: list[tuple[str, int, int]] = []
     results = run_checks(
-        wrong.declaration.name, backend="local", registry=registry, on_check=lambda result: seen.append(result.name)
+        wrong.declaration.name,
+        backend="local",
+        registry=registry,
+        on_check=lambda result, done, total: seen.append((result.name, done, total)),
     )
     assert [r.name for r in results if r.status == "failed"] == [wrong.check], results
-    assert seen == [r.name for r in results]
+    assert seen == [(r.name, number, len(results)) for number, r in enumerate(results, start=1)]
 
 
 @pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
@@ -82,6 +86,11 @@ def test_run_checks_inline_leaves_the_jobs_out() -> None:
 def test_unknown_plugin_is_an_error() -> None:
     with pytest.raises(PluginError, match="toy-generatr"):
         run_checks("toy-generatr", registry=Registry({"toy-generator": GENERATOR}))
+
+
+def test_backend_that_is_not_there_is_no_fault_of_the_plugin() -> None:
+    with pytest.raises(UsageError, match="There is no backend 'dokcer'"):
+        run_checks("toy-generator", backend="dokcer", registry=Registry({"toy-generator": GENERATOR}))
 
 
 def test_check_functions_list_what_failed() -> None:

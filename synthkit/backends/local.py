@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 from synthkit.backends import EventFollower, OnEvent, finish, log_tail, prepare_attempt
@@ -150,10 +150,8 @@ def _gpu_visible() -> bool:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Ask first; after the grace, kill. Reaches the workers of the run as well."""
     _signal(process, signal.SIGTERM, whole_group=False)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        pass
     _kill(process)
 
 

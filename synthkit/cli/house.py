@@ -117,19 +117,22 @@ def check_plugin(
 
     console = common.console_for(json, quiet)
     with console.progress(f"check {name}") as view:
-        results = run_checks(name, backend=backend, on_check=lambda done, total: view.step(done, total, "check"))
+        results = run_checks(
+            name, backend=backend, on_check=lambda result, done, total: view.step(done, total, "check")
+        )
     console.document({"plugin": name, "checks": [item.to_dict() for item in results]})
-    console.table(
-        "", ("check", "outcome", "detail"), [(r.name, "passed" if r.passed else "FAILED", r.detail) for r in results]
-    )
-    failed = [item for item in results if not item.passed]
+    outcomes = {"passed": "passed", "failed": "FAILED", "skipped": "skipped"}
+    console.table("", ("check", "outcome", "detail"), [(r.name, outcomes[r.status], r.reason) for r in results])
+    failed = [item for item in results if item.status == "failed"]
     if failed:
         raise PluginError(
             f"{name} fails {len(failed)} of {len(results)} checks.",
-            f"{failed[0].name}: {failed[0].detail}",
-            "Each check says what it expects in its docstring (synthkit/testing/checks.py).",
+            f"{failed[0].name}: {failed[0].reason}.",
+            f"It promises: {failed[0].promise}",
         )
-    console.print(f"{name} passes {len(results)} checks.")
+    n_passed = sum(item.status == "passed" for item in results)
+    skipped = f", {len(results) - n_passed} skipped" if n_passed < len(results) else ""
+    console.print(f"{name} passes {n_passed} checks{skipped}.")
 
 
 @containers.command("build")

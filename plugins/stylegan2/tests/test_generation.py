@@ -49,6 +49,12 @@ def test_a_sample_belongs_to_its_seed(checkpoint: Path) -> None:
     assert len({image.tobytes() for image in together[0]}) == 5
 
 
+def test_all_bits_of_a_seed_count(checkpoint: Path) -> None:
+    seeds = [0, 1, 2**32, 2**32 + 1, 2**40, 2**64]
+    images, _ = _stack(model.generate(checkpoint, seeds, SMALL))
+    assert len({image.tobytes() for image in images}) == len(seeds)
+
+
 def test_batches_change_a_grey_level_at_most(checkpoint: Path) -> None:
     """As a GPU draws them."""
     generator, w_mean, _ = model._load(checkpoint, torch.device("cpu"))

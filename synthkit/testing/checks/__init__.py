@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from synthkit import backends
 from synthkit.contract import Declaration, GeneratorDeclaration, MetricDeclaration, SegmenterDeclaration
 from synthkit.errors import PluginError
 from synthkit.plugins import Registry, discover
+from synthkit.runs import Job
 from synthkit.testing.bench import PluginUnderTest
 
 # Registration is by import; the order here is the order in which the checks are made.
@@ -76,28 +78,33 @@ def run_checks(
     *,
     backend: str = "inline",
     registry: Registry | None = None,
-    on_check: Callable[[CheckResult], None] | None = None,
+    on_check: Callable[[CheckResult, int, int], None] | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> list[CheckResult]:
     """Check an installed plugin; what ``synthkit plugins check NAME`` does.
+
+    Raises what the backend says beforehand, :class:`BackendUnavailableError` among others.
 
     Parameters
     ----------
     name : the plugin. :class:`PluginError` if there is none of this name, or if it is broken.
     backend : "inline" makes the checks of declaration and method; any other also runs whole jobs on that backend.
     registry : the plugins; None finds the installed ones.
-    on_check : called with each result as it comes.
+    on_check : called with each result as it comes, how many there are now, and how many there will be.
     params : over the ``CONFORMANCE_PARAMS`` of the plugin's package.
     """
     registry = registry or discover()
     declaration = registry.get(name)
     jobs = backend != "inline"
+    if jobs:  # a backend that is not there is no fault of the plugin
+        backends.get(backend).check(declaration, Job(verb="train", plugins=(name,)))
     plugin = PluginUnderTest(declaration, params=params, backend=backend if jobs else None, registry=registry)
-    results = []
-    for item in checks_for(declaration, jobs=jobs):
+    results: list[CheckResult] = []
+    checks = checks_for(declaration, jobs=jobs)
+    for item in checks:
         results.append(perform(item, plugin))
         if on_check is not None:
-            on_check(results[-1])
+            on_check(results[-1], len(results), len(checks))
     return results
 
 

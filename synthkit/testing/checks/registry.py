@@ -6,9 +6,9 @@ import inspect
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from synthkit.contract import Kind
 from synthkit.testing.bench import CheckFailedError, CheckSkippedError, PluginUnderTest
@@ -46,6 +46,9 @@ class CheckResult:
     status: Literal["passed", "failed", "skipped"]
     reason: str
     seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 CHECKS: list[Check] = []

@@ -54,8 +54,8 @@ def _check(train: Samples, synthetic: Samples, holdout: Samples | None) -> None:
     for name, data in (("train", train), ("synthetic", synthetic)):
         if len(data) == 0:
             raise DataError(f"The {name} dataset is empty.", "There is nothing to compare.", "Give another dataset.")
-    for name, data in (("synthetic", synthetic), ("holdout", holdout)):
-        if data is not None and (data.contrasts != train.contrasts or data.size != train.size):
+    for name, data in (("synthetic", synthetic), ("holdout", synthetic if holdout is None else holdout)):
+        if data.contrasts != train.contrasts or data.size != train.size:
             raise DataError(
                 f"The {name} and the train dataset cannot be compared.",
                 f"{name} has {', '.join(data.contrasts)} at {data.size}, train has {', '.join(train.contrasts)} at "

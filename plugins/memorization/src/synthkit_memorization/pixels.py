@@ -133,7 +133,14 @@ class Moments:
         return Moments(n_pixels, sums, n_pixels * squares - sums * sums)
 
 
-def pearson(dots: Int64, x_sums: Int64, y_sums: Int64, x_variance: Int64, y_variance: Int64, n_pixels: int) -> Float64:
+def pearson(
+    dots: Int64,
+    x_sums: Int64 | np.int64,
+    y_sums: Int64,
+    x_variance: Int64 | np.int64,
+    y_variance: Int64,
+    n_pixels: int,
+) -> Float64:
     """r from integers (equation at the top of this file), 0 where a variance is 0. Broadcasts."""
     covariance = (n_pixels * dots - x_sums * y_sums).astype(np.float64)
     # One square root of the product: sqrt(v * v) is exactly v, so identical images have r = 1 and not 1 - 1e-16.
@@ -168,7 +175,8 @@ def _fill(pixels: Int8, at: int, images: NDArray[np.uint8], box: Box) -> Int64:
     flat = cropped.reshape(n, n_contrasts, -1).transpose(1, 0, 2)
     # Flipping the highest bit is subtracting 128 when the byte is then read as signed.
     np.bitwise_xor(flat, np.uint8(SHIFT), out=pixels.view(np.uint8)[:, at : at + n, : box.n_pixels])
-    return flat.sum(axis=2, dtype=np.int64)
+    sums: Int64 = flat.sum(axis=2, dtype=np.int64)
+    return sums
 
 
 def _totals(images: NDArray[np.uint8]) -> tuple[Int64, Int64]:

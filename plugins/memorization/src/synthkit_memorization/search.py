@@ -18,12 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthkit.errors import PluginError
+from synthkit_memorization.bound import Directions
 from synthkit_memorization.cascade import Cascade
 from synthkit_memorization.pixels import (
     CHUNK,
@@ -79,7 +81,8 @@ class Groups:
     def excluded(self, rows: slice | Int64, columns: slice | Int64) -> NDArray[np.bool_]:
         """Boolean ``(query, training image)``: pairs that must not be compared."""
         queries = self.queries[rows][:, None]
-        return (queries == self.train[columns][None, :]) & (queries >= 0)
+        result: NDArray[np.bool_] = (queries == self.train[columns][None, :]) & (queries >= 0)
+        return result
 
 
 def no_matches(rules: Iterable[str], n: int, k: int) -> dict[str, Matches]:
@@ -89,7 +92,7 @@ def no_matches(rules: Iterable[str], n: int, k: int) -> dict[str, Matches]:
 
 def every_rule(contrasts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """Each contrast on its own and, if there are several, "joint": all of them as one long image."""
-    rules = {name: (position,) for position, name in enumerate(contrasts)}
+    rules: dict[str, tuple[int, ...]] = {name: (position,) for position, name in enumerate(contrasts)}
     return {**rules, "joint": tuple(range(len(contrasts)))} if len(contrasts) > 1 else rules
 
 
@@ -119,11 +122,13 @@ def best_matches(
     Raises
     ------
     ValueError : contrasts or sizes differ, or images too large for exact sums (11.9 million pixels).
+    PluginError : the linear algebra of this machine rounds float32 products (a reduced-precision mode).
     """
     if queries.contrasts != train.contrasts or queries.size != train.size:
         raise ValueError(
             f"queries are {queries.contrasts} {queries.size}, training images {train.contrasts} {train.size}"
         )
+    _require_exact_products()
     rules = every_rule(train.contrasts) if rules is None else rules
     image_pixels = train.size[0] * train.size[1]
     check_size(image_pixels * len(train.contrasts))
@@ -143,6 +148,20 @@ def best_matches(
     return {rule: _finished(found) for rule, found in best.items()}
 
 
+@cache
+def _require_exact_products() -> None:
+    """Some BLAS libraries can be told, by the environment, to multiply float32 in fewer bits: then nothing is exact."""
+    values = np.random.default_rng(0).integers(-128, 128, (2, 64, CHUNK))
+    values[:, 0] = -128  # the largest sum, 2**24
+    x, y = values.astype(np.float32)
+    if not np.array_equal(x @ y.T, values[0] @ values[1].T):
+        raise PluginError(
+            "The exact search cannot run here.",
+            "Matrix products of float32 are computed in reduced precision by the linear algebra library of NumPy.",
+            "Unset the environment variable that asks for it (a bfloat16 or TF32 mode of MKL, oneDNN or OpenBLAS).",
+        )
+
+
 class ShardSearch:
     """All rules of one block of training images, each by its cascade if it has one, else densely."""
 
@@ -160,19 +179,19 @@ class ShardSearch:
     def build_cascades(self, queries: Images | None, best: Mapping[str, Matches]) -> None:
         """Index the shard for each rule; with ``queries``, only where a trial shows that most of them are pruned."""
         for rule, contrasts in self.rules.items():
-            if queries is None or self._pays(queries, contrasts, best[rule]):
-                self.cascades[rule] = Cascade(self.shard, contrasts, self.moments[rule], self.image_pixels)
+            directions = Directions(self.shard, contrasts, self.image_pixels)
+            if queries is None or self._pays(directions, queries, best[rule]):
+                self.cascades[rule] = Cascade(directions, self.shard)
         # Inner products of single contrasts come for free with those of a rule that needs them densely.
         dense = {c for rule, contrasts in self.rules.items() if rule not in self.cascades for c in contrasts}
         for rule, contrasts in self.rules.items():
             if rule in self.cascades and set(contrasts) <= dense:
                 del self.cascades[rule]
 
-    def _pays(self, queries: Images, contrasts: tuple[int, ...], best: Matches) -> bool:
+    def _pays(self, directions: Directions, queries: Images, best: Matches) -> bool:
         """Whether the cascade solves enough of some queries on a part of the shard."""
         rows, columns = _evenly(len(queries), PROBE_QUERIES), _evenly(len(self.shard), PROBE_TRAIN)
-        part = self.shard.take(columns)
-        trial = Cascade(part, contrasts, Moments.of(part, contrasts, self.image_pixels), self.image_pixels)
+        trial = Cascade(directions, self.shard.take(columns))
         excluded = None if self.exclude is None else self.exclude.excluded(rows, self.shard.start + columns)
         found = trial.search(_read(queries, rows, self.shard), self.k, best.r[rows, -1], excluded)
         return bool(found.solved.mean() >= PROBE_SHARE)

@@ -466,13 +466,16 @@ def _draw(
     generator: Generator, w_mean: Tensor, seeds: Sequence[int], psi: float
 ) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Image and grey-coded labels of each seed, as uint8."""
-    streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+    # numpy's streams take the whole seed; torch's on a CPU ignore all but its lowest 32 bits.
+    streams = [np.random.default_rng(seed) for seed in seeds]
     architecture, device = generator.architecture, w_mean.device
-    z = torch.stack([torch.randn(architecture.latent, generator=stream) for stream in streams]).to(device)
-    noise = [
-        torch.stack([torch.randn(1, side, side, generator=stream) for stream in streams]).to(device)
-        for side in architecture.noise_sizes
-    ]
+
+    def normal(*shape: int) -> Tensor:
+        drawn = [stream.standard_normal(shape, dtype=np.float32) for stream in streams]
+        return torch.from_numpy(np.stack(drawn)).to(device)
+
+    z = normal(architecture.latent)
+    noise = [normal(1, side, side) for side in architecture.noise_sizes]
     with torch.inference_mode():
         images = generator(z, noise, w_mean, psi)
         grey = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().contiguous().numpy()

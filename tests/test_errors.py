@@ -1,0 +1,53 @@
+"""Errors keep their class, their sentences and their exit code, wherever a run ran."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import pytest
+
+from synthkit import errors
+from synthkit.errors import ExitCode, SynthkitError, error_from_dict
+
+CLASSES = [
+    value
+    for value in vars(errors).values()
+    if inspect.isclass(value) and issubclass(value, SynthkitError) and value is not SynthkitError
+]
+
+
+def test_every_exit_code_has_one_class_but_ok_and_bug() -> None:
+    codes = [cls.exit_code for cls in CLASSES]
+    assert len(set(codes)) == len(codes)
+    assert set(codes) == set(ExitCode) - {ExitCode.OK, ExitCode.BUG}
+    assert SynthkitError.exit_code == ExitCode.BUG
+
+
+def test_exit_codes_are_the_published_ones() -> None:
+    published = {
+        "OK": 0, "BUG": 1, "USAGE": 2, "INVALID_DATA": 3, "PLUGIN": 4, "BACKEND_UNAVAILABLE": 5, "CONTAINER_FAILED": 6,
+        "OUT_OF_MEMORY": 7, "TIMEOUT": 8, "GPU_UNAVAILABLE": 9, "GATE_FAILED": 10, "NOT_WRITABLE": 11,
+        "INTERRUPTED": 130,
+    }  # fmt: skip
+    assert {code.name: int(code) for code in ExitCode} == published
+    assert len(set(published.values())) == len(ExitCode), "two names for one code"
+
+
+@pytest.mark.parametrize("cls", [SynthkitError, *CLASSES], ids=lambda cls: cls.__name__)
+def test_an_error_survives_the_way_through_json(cls: type[SynthkitError]) -> None:
+    error = cls("It broke.", "A reason.", "Do this.", ("one: a", "two: b"))
+    again = error_from_dict(json.loads(json.dumps(error.to_dict())))
+    assert type(again) is cls
+    assert again.exit_code == cls.exit_code
+    assert (again.what, again.why, again.fix, again.details) == ("It broke.", "A reason.", "Do this.", error.details)
+
+
+def test_an_error_of_an_unknown_class_is_still_told() -> None:
+    again = error_from_dict({"type": "FromTheFutureError", "exit_code": 77, "what": "New.", "details": None})
+    assert type(again) is SynthkitError
+    assert (again.what, again.why, again.details) == ("New.", "", ())
+
+
+def test_the_text_of_an_error_leaves_out_what_is_not_known() -> None:
+    assert str(SynthkitError("It broke.", fix="Do this.")) == "It broke. Do this."
