@@ -28,9 +28,13 @@ WIDTH = 80
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    """A Markdown table; reStructuredText of docstrings in it becomes Markdown."""
+    cells = [[_markdown(str(cell)) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [list(header), ["---"] * len(header), *cells])
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r":\w+:(?=`)", "", text).replace("``", "`").replace("|", "\\|")
 
 
 def own_declarations() -> list[Declaration]:

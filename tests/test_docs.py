@@ -1,0 +1,210 @@
+"""The documentation says what the code does: generated parts are current, links lead somewhere, the example works."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from synthkit.backends import finish
+from synthkit.backends.local import NOT_ISOLATED
+from synthkit.contract import Declaration
+from synthkit.dataset import Dataset, DatasetWriter
+from synthkit.errors import ExitCode
+from synthkit.execute import execute
+from synthkit.plugins import Registry, discover, problem_of
+from synthkit.runs import Input, Job, create_run
+from synthkit.testing import check_generator, data
+from synthkit.testing.toys import TOYS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+
+
+def load(path: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    return load(ROOT / "docs" / "generate.py", "synthkit_docs_generate")
+
+
+def section(page: str, heading: str) -> str:
+    """Text of a ``##`` section of a page."""
+    found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
+    assert found, heading
+    return found[1]
+
+
+def first_column(text: str) -> set[str]:
+    """Names in backquotes in the first column of the tables of a text."""
+    cells = re.findall(r"^\| (`[^|]*) \|", text, flags=re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+# ----------------------------------------------------------------------------------------------------- generated
+
+
+def test_generated_parts_are_current(generate: ModuleType) -> None:
+    installed = {d.distribution for d in discover().declarations.values()}
+    own = {tomllib.loads(p.read_text())["project"]["name"] for p in ROOT.glob("plugins/*/pyproject.toml")}
+    if own - installed:
+        pytest.skip(f"not installed: {', '.join(sorted(own - installed))}")
+    pinned = re.search(r"^typer==(\S+)", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
+    assert pinned
+    stale = generate.out_of_date()
+    if version("typer") != pinned[1]:  # it words the help texts
+        stale = [name for name in stale if name != "docs/commands.md"]
+    assert not stale, f"run `python docs/generate.py`: {stale}"
+
+
+def test_a_stale_block_is_seen(generate: ModuleType) -> None:
+    page = "a\n<!-- begin x -->\nold\n<!-- end x -->\nb\n"
+    new = generate.with_blocks(page, {"x": lambda: "new"})
+    assert new == "a\n<!-- begin x -->\n\nnew\n\n<!-- end x -->\nb\n"
+    assert generate.with_blocks(new, {"x": lambda: "new"}) == new
+    with pytest.raises(ValueError, match="exactly once"):
+        generate.with_blocks(page, {"y": lambda: "new"})
+
+
+def test_a_table_is_markdown(generate: ModuleType) -> None:
+    made = generate.table(("a", "b"), [("x | y", "``code`` or :class:`Error`")])
+    assert made.splitlines()[2] == "| x \\| y | `code` or `Error` |"
+
+
+def test_exit_codes_of_the_readme_are_all_there_are() -> None:
+    cells = [cell.strip() for cell in re.findall(r"(?<=\|)[^|\n]*", (ROOT / "README.md").read_text())]
+    told = {int(a): b for a, b in zip(cells, cells[1:], strict=False) if a.isdecimal()}
+    assert set(told) == {int(code) for code in ExitCode}
+    assert told[10].startswith("a gate failed") and told[8] == "timeout" and told[130] == "interrupted"
+
+
+# --------------------------------------------------------------------------------------------------------- links
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+    broken = [
+        link
+        for link in links
+        if not link.startswith(("https://", "http://", "#")) and not (page.parent / link.partition("#")[0]).exists()
+    ]
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_shown_exist(page: Path, generate: ModuleType) -> None:
+    from synthkit.cli import app
+
+    main = __import__("typer.main", fromlist=["get_command"]).get_command(app)
+    shown = re.findall(
+        r"synthkit ([a-z][a-z-]+)(?= |`|$)", "\n".join(re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL))
+    )
+    assert set(shown) <= set(main.commands)
+
+
+# ---------------------------------------------------------------------------------------------------- the formats
+
+
+def test_keys_of_dataset_json_are_documented(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "d", contrasts=("t1",), labels={"background": 0}, size=(32, 32)):
+        pass
+    documented = first_column(section((ROOT / "docs" / "datasets.md").read_text(), "The folder"))
+    keys = set(json.loads((tmp_path / "d" / "dataset.json").read_text()))
+    assert keys <= documented
+    assert documented - keys == set()
+
+
+def test_keys_of_job_and_result_are_documented(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "runs.md").read_text()
+    source = data.real_dataset(4, 32)
+    inputs = {role: Input("dataset", source.path, digest=source.digest) for role in ("real", "synthetic")}
+    registry = Registry(declarations={toy.name: toy for toy in TOYS})
+    run = create_run(tmp_path / "run", Job("evaluate", ("toy-shift",), inputs=inputs))
+    execute(run.path, registry)
+    result = finish(run, "local", dict(NOT_ISOLATED), [], container={})
+    assert result["status"] == "succeeded", result["error"]
+    assert set(json.loads((run.path / "job.json").read_text())) == first_column(section(page, "job.json"))
+    documented = first_column(section(page, "result.json"))
+    assert set(result) <= documented
+    assert documented - set(result) == {"verdict"}
+    kept = re.findall(r"`(\w+)`", section(page, "Backends").partition("records what")[2].partition("Local and")[0])
+    assert set(NOT_ISOLATED) <= set(kept)
+
+
+# ---------------------------------------------------------------------------------------------------- the example
+
+
+def test_the_example_plugin_keeps_every_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    files = dict(re.findall(r"^`([\w/.]+)`\n\n```\w+\n(.*?)```", page, flags=re.MULTILINE | re.DOTALL))
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    python = [text for name, text in files.items() if name.startswith("src/") and name.endswith(".py")]
+    assert sum(len(text.splitlines()) for text in python) < 60
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    (name, module) = next(iter(project["entry-points"]["synthkit.plugins"].items()))
+    monkeypatch.syspath_prepend(str(tmp_path / "src"))
+    declared = __import__(module).synthkit_declare()
+    assert [d.name for d in declared] == [name] and declared[0].distribution == project["name"]
+    assert problem_of(declared[0]) == ""
+    results = check_generator(declared[0])
+    assert len(results) > 10 and not [r for r in results if r.status == "skipped"]
+
+
+def test_the_examples_of_reading_a_dataset_work(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    assert zarr.__version__ >= "3"
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "datasets.md").read_text(), flags=re.DOTALL)
+    source = data.real_dataset(4, 32)
+    assert len(blocks) == 2
+    for block in blocks:
+        code = block.replace('"data/real', f'"{source.path}').replace("data/real", str(source.path))
+        names: dict[str, Any] = {}
+        exec(code, names)
+        n = len(names["labels"])
+        images, labels = Dataset(source.path).read(
+            range(24 - n if "select" in block else 0, 24 if "select" in block else n)
+        )
+        assert (names["images"] == images).all() and (names["labels"] == labels).all()
+
+
+def test_the_policy_shown_is_a_policy(tmp_path: Path) -> None:
+    from synthkit.audit import load_policy
+
+    shown = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "audit.md").read_text(), flags=re.DOTALL)
+    assert len(shown) == 1
+    (tmp_path / "policy.toml").write_text(shown[0])
+    assert load_policy(tmp_path / "policy.toml").min_null_subjects == 20
+
+
+def test_the_parameters_of_the_demo_generator_are_parameters() -> None:
+    from synthkit.parameters import make_params, parse_assignments
+
+    declarations: dict[str, Declaration] = discover().declarations
+    if "stylegan2" not in declarations:
+        pytest.skip("the plugin stylegan2 is not installed")
+    given = parse_assignments((), ROOT / "benchmarks" / "demo_generator.toml")
+    assert make_params(declarations["stylegan2"], given).kimg > 0
+
+
+def test_the_generator_script_reports_by_its_exit_status() -> None:
+    done = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True)
+    assert done.returncode in (0, 1) and bool(done.stdout) == bool(done.returncode), done.stderr
