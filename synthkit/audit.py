@@ -174,10 +174,15 @@ def verdict(scores: Iterable[Mapping[str, Any]], policy: Policy | None = None) -
 
     if n is None or n < policy.min_synthetic:
         missing.append(f"{n or 0} synthetic images were searched; the policy asks for {policy.min_synthetic}.")
-    if subjects is None or flagged is None or explained is None:
+    if not subjects or flagged is None:
         missing.append(
             "There is no valid null: no real subject whose images could be compared with those of other subjects "
             "in the training set, so no threshold."
+        )
+    elif explained is None:
+        missing.append(
+            "The thresholds rest on one real subject: how often images of other unrelated subjects would exceed them "
+            "is unknown. Hold out two subjects or more."
         )
     elif subjects < policy.min_null_subjects:
         missing.append(
@@ -256,41 +261,8 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tu
         return 0.0, 1.0 - error ** (1.0 / trials)
     if successes == trials:
         return error ** (1.0 / trials), 1.0
-    lower = _beta_quantile(error / 2, successes, trials - successes + 1)
-    upper = _beta_quantile(1 - error / 2, successes + 1, trials - successes)
+    from scipy.special import betaincinv
+
+    lower = float(betaincinv(successes, trials - successes + 1, error / 2))
+    upper = float(betaincinv(successes + 1, trials - successes, 1 - error / 2))
     return lower, upper
-
-
-def _beta_quantile(probability: float, a: float, b: float) -> float:
-    """x with I_x(a, b) = probability, by bisection to the resolution of a float."""
-    low, high = 0.0, 1.0
-    while True:
-        middle = (low + high) / 2
-        if middle <= low or middle >= high or high - low < 1e-15 * high:
-            return middle
-        if _beta_cdf(middle, a, b) < probability:
-            low = middle
-        else:
-            high = middle
-
-
-def _beta_cdf(x: float, a: float, b: float) -> float:
-    """Regularised incomplete beta function I_x(a, b) by its continued fraction (DLMF 8.17.22), modified Lentz."""
-    if x <= 0.0 or x >= 1.0:
-        return float(x >= 1.0)
-    if x > (a + 1) / (a + b + 2):  # where the fraction converges fast only for the mirror image (DLMF 8.17.4)
-        return 1.0 - _beta_cdf(1.0 - x, b, a)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x) - math.log(a)
-    )
-    tiny = 1e-300
-    c, d, fraction = 1.0, 0.0, 1.0
-    for j in range(1, 100_000):
-        m = j // 2
-        term = (m * (b - m) if j % 2 == 0 else -(a + m) * (a + b + m)) * x / ((a + j - 1) * (a + j))
-        d = 1.0 / (1.0 + term * d or tiny)
-        c = 1.0 + term / c or tiny
-        fraction *= c * d
-        if abs(c * d - 1.0) < 4e-16:
-            break
-    return front / fraction

@@ -94,10 +94,12 @@ class EventFollower:
 
     def poll(self) -> None:
         try:
-            with self._path.open("rb") as file:
+            # The run writes this file: a link or a pipe in its place must not lead the host elsewhere, or hold it.
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
                 file.seek(self._position)
                 chunk = file.read()
-        except FileNotFoundError:
+        except OSError:
             return
         whole = chunk[: chunk.rfind(b"\n") + 1]
         self._position += len(whole)

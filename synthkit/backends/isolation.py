@@ -38,6 +38,7 @@ _ENVIRONMENT = {
     "TRITON_CACHE_DIR": "/tmp/triton",
     "MPLCONFIGDIR": "/tmp/matplotlib",
     "PYTHONUNBUFFERED": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # as the local backend
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 

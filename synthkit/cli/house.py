@@ -11,7 +11,6 @@ from synthkit.cli import common
 from synthkit.errors import ExitCode, PluginError
 
 if TYPE_CHECKING:
-    from synthkit.contract import Declaration
 
 plugins = typer.Typer(help="List, show and check plugins.", invoke_without_command=True, rich_markup_mode=None)
 containers = typer.Typer(help="Build, list, inspect container images.", no_args_is_help=True, rich_markup_mode=None)
@@ -137,10 +136,10 @@ def check_plugin(
 
 @containers.command("build")
 def build_containers(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Plugins, base or base-cpu.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Plugins or their packages, base or base-cpu.")],
     base_image: Annotated[
         str | None,
-        typer.Option("--base-image", metavar="IMAGE", help="What the Dockerfile starts from.", show_default=False),
+        typer.Option("--base-image", metavar="IMAGE", help="What the base (or, without one, the plugin) starts from.", show_default=False),
     ] = None,
     find_links: Annotated[
         Path | None,
@@ -161,28 +160,19 @@ def build_containers(
 ) -> None:
     """Build the container images of plugins; base or base-cpu comes first."""
     from synthkit import containers as images
-    from synthkit.plugins import discover
 
     console = common.console_for(json, quiet)
-    registry = discover()
-    built = []
-    targets: dict[str, str | Declaration] = {}
-    for name in names:
-        target: str | Declaration = name if name in images.BASES else registry.get(name)
-        targets[images.image_name(target)] = target
-    for image, target in targets.items():
-        console.note(f"Building {image}")
-        identifier = images.build(
-            target,
-            base_image=base_image,
-            find_links=find_links,
-            ca_bundle=ca_bundle,
-            network=network,
-            on_line=console.note,
-        )
-        built.append({"image": image, "id": identifier})
-        console.print(f"Built {image} ({identifier[:19]})")
+    built = images.build_all(
+        names,
+        base_image=base_image,
+        find_links=find_links,
+        ca_bundle=ca_bundle,
+        network=network,
+        on_line=console.note,
+    )
     console.document({"built": built})
+    for item in built:
+        console.print(f"Built {item['image']} ({item['id'][:19]})")
 
 
 @containers.command("list")
@@ -210,10 +200,9 @@ def inspect_container(
     import json as json_module
 
     from synthkit import containers as images
-    from synthkit.plugins import discover
 
     console = common.console_for(json)
-    described = images.inspect(name if name in images.BASES else discover().get(name))
+    described = images.inspect(images.find_target(name))
     console.document(described)
     console.print(json_module.dumps(described, indent=1))
 
