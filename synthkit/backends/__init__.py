@@ -96,7 +96,7 @@ class EventFollower:
         try:
             # The run writes this file: a link or a pipe in its place must not lead the host elsewhere, or hold it.
             descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            with open(descriptor, "rb") as file:
+            with os.fdopen(descriptor, "rb") as file:
                 file.seek(self._position)
                 chunk = file.read()
         except OSError:

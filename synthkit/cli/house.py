@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from synthkit.cli import common
 from synthkit.errors import ExitCode, PluginError
-
-if TYPE_CHECKING:
 
 plugins = typer.Typer(help="List, show and check plugins.", invoke_without_command=True, rich_markup_mode=None)
 containers = typer.Typer(help="Build, list, inspect container images.", no_args_is_help=True, rich_markup_mode=None)
@@ -139,7 +137,7 @@ def build_containers(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Plugins or their packages, base or base-cpu.")],
     base_image: Annotated[
         str | None,
-        typer.Option("--base-image", metavar="IMAGE", help="What the base (or, without one, the plugin) starts from.", show_default=False),
+        typer.Option("--base-image", metavar="IMAGE", help="What base or base-cpu starts from.", show_default=False),
     ] = None,
     find_links: Annotated[
         Path | None,
