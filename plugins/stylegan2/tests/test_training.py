@@ -117,6 +117,13 @@ def test_training_changes_every_weight(tmp_path: Path, discs) -> None:
     assert [name for name in start if torch.equal(start[name], end[name])] == []
 
 
+def test_without_noise_its_strengths_stay_zero(tmp_path: Path, discs) -> None:
+    model.train(discs(8), tmp_path, dataclasses.replace(SMALL, kimg=0.04, noise=False))
+    end = load_file(tmp_path / "generator.safetensors")
+    strengths = [tensor for name, tensor in end.items() if name.endswith("noise_strength")]
+    assert len(strengths) == 7 and not any(strengths)
+
+
 def test_training_leaves_the_callers_random_state_alone(tmp_path: Path, discs) -> None:
     torch.manual_seed(5)
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002

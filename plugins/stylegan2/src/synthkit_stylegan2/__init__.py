@@ -27,6 +27,9 @@ class Params:
     )
     mapping_layers: int = synthkit.param(8, "layers of the mapping network", minimum=1)
     style_mixing: float = synthkit.param(0.9, "probability of mixing two latents in training", minimum=0, maximum=1)
+    noise: bool = synthkit.param(
+        True, "noise inputs for stochastic detail; a short training has cleaner labels without them"
+    )
     path_length_weight: float = synthkit.param(2.0, "weight of path-length regularisation; 0 skips it", minimum=0)
     ema_kimg: float = synthkit.param(
         10.0, "half-life of the averaged generator, at most 5 % of the images so far", minimum=0, unit="kimg"

@@ -97,12 +97,6 @@ def _random(device: torch.device, *key: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(state)
 
 
-def _noise(architecture: Architecture, n: int, generator: torch.Generator) -> list[Tensor]:
-    return [
-        torch.randn(n, 1, side, side, device=generator.device, generator=generator) for side in architecture.noise_sizes
-    ]
-
-
 def _adam(network: nn.Module, rate: float, interval: int, weight: float) -> torch.optim.Adam:
     """Adam with betas 0 and 0.99, corrected for the extra steps of lazy regularisation, if any ([2] appendix B)."""
     share = interval / (interval + 1) if weight > 0 else 1.0
@@ -139,9 +133,7 @@ class Training:
         """
         random = _random(self.device, self.params.seed, 1, self.step)
         n = real.shape[0]
-        fake = self.generator.synthesis(
-            self._styles(n, random), _noise(self.architecture, n, random), precision=self.precision
-        )
+        fake = self.generator.synthesis(self._styles(n, random), self._noise(n, random), precision=self.precision)
         loss_d = self._learn_discriminator(real, fake.detach(), random)
         if self.params.gamma > 0 and self.step % R1_INTERVAL == 0:
             self._regularise_discriminator(real, random)
@@ -162,6 +154,13 @@ class Training:
         first, second = self.generator.mapping(z.flatten(0, 1)).view(2, n, 1, latent)
         other = (torch.arange(styles, device=self.device) >= start[:, None]) & mixed[:, None]
         return torch.where(other[:, :, None], second, first)
+
+    def _noise(self, n: int, random: torch.Generator) -> list[Tensor]:
+        """Noise of each convolution. Without it the learned strengths stay at 0, and generation is free of it too."""
+        shapes = [(n, 1, side, side) for side in self.architecture.noise_sizes]
+        if not self.params.noise:
+            return [torch.zeros(shape, device=self.device) for shape in shapes]
+        return [torch.randn(shape, device=self.device, generator=random) for shape in shapes]
 
     def _shown(self, images: Tensor, random: torch.Generator) -> Tensor:
         """What the discriminator is shown of these images."""
@@ -201,7 +200,7 @@ class Training:
         optimiser = self.optimisers["generator"]
         optimiser.zero_grad(set_to_none=True)
         w = self._styles(n, random)
-        images = self.generator.synthesis(w, _noise(self.architecture, n, random), precision=self.precision)
+        images = self.generator.synthesis(w, self._noise(n, random), precision=self.precision)
         directions = torch.randn(images.shape, device=self.device, generator=random)
         lengths = path_lengths(images, w, directions)
         self.path_mean.lerp_(lengths.detach().mean(), 1 - PATH_DECAY)
