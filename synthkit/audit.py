@@ -5,6 +5,7 @@ The metric ``memorization`` measures; this module decides, by a policy that a da
 
     max_copies = 0             # copies of training images tolerated
     max_flagged_rate = 0.0     # share of flagged images tolerated beyond what the null explains
+    max_explained_rate = 0.1   # share of flagged images that the null may explain before it says too little
     min_null_subjects = 2      # real subjects that the thresholds must rest on
     require_holdout = false    # true: they must be held-out subjects
     min_synthetic = 1          # synthetic images that must have been searched
@@ -40,6 +41,8 @@ class Policy:
     ----------
     max_copies : tolerated number of copies (flagged, and r with a training image at least the metric's ``copy_r``).
     max_flagged_rate : tolerated share (0..1) of flagged images on top of the false flags that the null explains.
+    max_explained_rate : largest share (0..1) of images that unrelated subjects may have above the thresholds. With few
+        null subjects that share is large or badly known, and an audit that would excuse so many flags supports no pass.
     min_null_subjects : subjects that the thresholds must rest on. Two, because one subject says nothing about how
         much subjects differ; thresholds then have no error to state.
     require_holdout : whether a null from within the training set (leave-subject-out) is not enough.
@@ -49,6 +52,7 @@ class Policy:
 
     max_copies: int = 0
     max_flagged_rate: float = 0.0
+    max_explained_rate: float = 0.1
     min_null_subjects: int = 2
     require_holdout: bool = False
     min_synthetic: int = 1
@@ -58,6 +62,7 @@ class Policy:
         for name, low, high in (
             ("max_copies", 0, math.inf),
             ("max_flagged_rate", 0, 1),
+            ("max_explained_rate", 0, 1),
             ("min_null_subjects", 1, math.inf),
             ("min_synthetic", 1, math.inf),
             ("confidence", 0.5, 0.999999),
@@ -188,6 +193,12 @@ def verdict(scores: Iterable[Mapping[str, Any]], policy: Policy | None = None) -
         missing.append(
             f"The thresholds rest on {subjects} real subject{'s' * (subjects != 1)}; the policy asks for "
             f"{policy.min_null_subjects} (min_null_subjects)."
+        )
+    elif float(explained) > policy.max_explained_rate:
+        missing.append(
+            f"Unrelated subjects would have {float(explained):.1%} of their images flagged, more than "
+            f"{policy.max_explained_rate:.0%} (max_explained_rate): the thresholds are too uncertain. "
+            "Hold out more subjects."
         )
     if policy.require_holdout and not count("n_holdout"):
         missing.append("The policy asks for held-out subjects (require_holdout) and there are none.")

@@ -171,12 +171,14 @@ class LineView(ProgressView):
         super().__init__(title)
         self._console = console
         self._start = self._last = time.monotonic()
+        self._ended: int | None = None
 
     def step(self, step: int, total: int | None, unit: str = "step", values: dict[str, float] | None = None) -> None:
         now = time.monotonic()
         done = total is not None and step >= total
-        if now - self._last < _SECONDS_BETWEEN_LINES and not done:
+        if (now - self._last < _SECONDS_BETWEEN_LINES and not done) or (done and self._ended == total):
             return
+        self._ended = total if done else None
         self._last = now
         spent = now - self._start
         left = f", {_duration(spent / step * (total - step))} left" if total and step and not done else ""

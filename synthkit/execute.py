@@ -94,6 +94,7 @@ def execute(folder: Path, registry: Registry | None = None) -> dict[str, Any]:
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 3),
         versions=provenance.versions(declarations),
+        code=provenance.code(declarations),
         machine=provenance.machine(),
     )
     try:

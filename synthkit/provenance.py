@@ -25,6 +25,20 @@ def versions(declarations: tuple[Declaration, ...] = ()) -> dict[str, str]:
     return found
 
 
+def code(declarations: tuple[Declaration, ...] = ()) -> dict[str, str]:
+    """Digest of the Python files of synthkit and of the plugins in use: a version may stand for edited code."""
+    from synthkit.errors import SynthkitError
+    from synthkit.wheels import code_digest
+
+    found = {}
+    for name in ["synthkit-core", *sorted({d.distribution for d in declarations})]:
+        try:
+            found[name] = code_digest(name)
+        except (SynthkitError, OSError):  # a plugin of a test or of a notebook is no installed distribution
+            continue
+    return found
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, system; and GPUs if torch is loaded already (loading it only for this would be absurd)."""
     described: dict[str, Any] = {
