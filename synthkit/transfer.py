@@ -62,12 +62,14 @@ def import_png(
     kind: Literal["real", "synthetic"] = "synthetic",
     without_labels: bool = False,
     resume: bool = False,
+    dry_run: bool = False,
     on_progress: OnProgress = lambda done, total: None,
 ) -> ImportSummary:
     """Import a PNG folder as a dataset.
 
     All files are matched before anything is written. ``kind="real"`` takes subjects, slices and splits from the
-    ``samples.csv`` that :func:`export_dataset` wrote beside the pictures; "synthetic" ignores them.
+    ``samples.csv`` that :func:`export_dataset` wrote beside the pictures; "synthetic" ignores them. ``dry_run`` matches
+    the files and writes nothing; label pixels are not counted then.
 
     Raises
     ------
@@ -79,7 +81,9 @@ def import_png(
     first = _read_png(layout.path(layout.contrasts[0], stems[0]))
     size = (first.shape[0], first.shape[1])
     values = sorted(BRATS_LABELS.values())
-    summary = ImportSummary(0, layout.contrasts, size, label_pixels=dict.fromkeys(BRATS_LABELS, 0))
+    summary = ImportSummary(len(stems), layout.contrasts, size, label_pixels=dict.fromkeys(BRATS_LABELS, 0))
+    if dry_run:
+        return summary
 
     def load(stem: str) -> tuple[UInt8Array, UInt8Array, int]:
         planes = [_read_png(layout.path(contrast, stem), size) for contrast in layout.contrasts]
@@ -116,7 +120,6 @@ def import_png(
                 counts = np.bincount(decoded.ravel(), minlength=256)
                 for name, value in BRATS_LABELS.items():
                     summary.label_pixels[name] += int(counts[value])
-        summary.n_samples = writer.n_samples
     return summary
 
 
@@ -126,6 +129,7 @@ def export_dataset(
     *,
     format: str,
     split: str | None = None,
+    dry_run: bool = False,
     on_progress: OnProgress = lambda done, total: None,
 ) -> int:
     """Write a dataset in another format; returns the number of samples. ``out`` appears whole or not at all.
@@ -135,6 +139,7 @@ def export_dataset(
     format : "png" (the study's folders and a ``samples.csv``), "nifti" (a BraTS-style folder a sample, one slice
         each) or "nnunet" (nnU-Net v2 raw: consecutive labels, and folds that keep a subject together).
     split : "train", "holdout" or "synthetic"; all if None.
+    dry_run : check everything, write nothing.
     """
     if format not in FORMATS:
         raise UsageError(f"There is no format {format!r}.", fix=f"Choose one of {', '.join(FORMATS)}.")
@@ -144,6 +149,9 @@ def export_dataset(
         splits = ", ".join(sorted({row.split for row in dataset.samples}))
         raise UsageError(f"{path} has no samples of the split {split!r}.", f"It has: {splits}.", "Choose one of them.")
     write = {"png": _write_png, "nifti": _write_nifti, "nnunet": _write_nnunet}[format]
+    _refuse_full(out)
+    if dry_run:
+        return len(indices)
     with _whole_folder(out) as folder:
         prepare = _prepare_nnunet if format == "nnunet" else _prepare_png if format == "png" else None
         if prepare is not None:
@@ -280,6 +288,13 @@ def _read_rows(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 # ------------------------------------------------------------------------------------------------------- export
+
+
+def _refuse_full(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(
+            f"The output folder {out} is not empty.", "Nothing is overwritten unasked.", "Choose another one."
+        )
 
 
 @contextmanager

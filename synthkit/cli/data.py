@@ -104,6 +104,7 @@ def import_(
     ] = False,
     resume: common.Resume = False,
     overwrite: common.Overwrite = False,
+    dry_run: common.DryRun = False,
     json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:
@@ -116,7 +117,7 @@ def import_(
     console = common.console_for(json, quiet)
     if as_ not in ("real", "synthetic"):
         raise UsageError(f"--as {as_} is not understood.", fix="Write synthetic or real.")
-    if overwrite:
+    if overwrite and not dry_run:
         common.remove_dataset(out)
     with console.progress("import") as view:
         summary = import_png(
@@ -125,11 +126,12 @@ def import_(
             kind="real" if as_ == "real" else "synthetic",
             without_labels=without_labels,
             resume=resume,
+            dry_run=dry_run,
             on_progress=lambda done, total: view.step(done, total, "sample"),
         )
     console.document({"dataset": str(out), **summary.to_dict()})
     console.print(
-        f"Imported {summary.n_samples:,} samples of {'/'.join(summary.contrasts)}, "
+        f"{'Would import' if dry_run else 'Imported'} {summary.n_samples:,} samples of {'/'.join(summary.contrasts)}, "
         f"{summary.size[1]} x {summary.size[0]}: {out}"
     )
     if summary.off_level_pixels:
@@ -148,6 +150,7 @@ def export(
         str | None,
         typer.Option("--split", metavar="SPLIT", help="train, holdout or synthetic; default all.", show_default=False),
     ] = None,
+    dry_run: common.DryRun = False,
     json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:
@@ -157,10 +160,15 @@ def export(
     console = common.console_for(json, quiet)
     with console.progress("export") as view:
         n_samples = export_dataset(
-            dataset, out, format=format, split=split, on_progress=lambda done, total: view.step(done, total, "sample")
+            dataset,
+            out,
+            format=format,
+            split=split,
+            dry_run=dry_run,
+            on_progress=lambda done, total: view.step(done, total, "sample"),
         )
     console.document({"out": str(out), "format": format, "n_samples": n_samples})
-    console.print(f"Exported {n_samples:,} samples as {format}: {out}")
+    console.print(f"{'Would export' if dry_run else 'Exported'} {n_samples:,} samples as {format}: {out}")
 
 
 def phantom(
@@ -170,6 +178,7 @@ def phantom(
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", help="Default: one a core.", show_default=False)
     ] = None,
+    dry_run: common.DryRun = False,
     json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:
@@ -177,9 +186,14 @@ def phantom(
 
     Real anatomy (MNI152), deformed for each subject, with planted tumours; BraTS-style NIfTI.
     """
-    from synthkit.phantom import write_phantom
+    from synthkit.phantom import subject_name, write_phantom
 
     console = common.console_for(json, quiet)
+    if dry_run:
+        names = [subject_name(index) for index in range(1, number + 1)]
+        console.document({"out": str(out), "subjects": names})
+        console.print(f"Would make {names[0]} to {names[-1]}, about {number * 9 / 1000:.2f} GB: {out}")
+        return
     with console.progress("phantom") as view:
         folders = write_phantom(
             out, number, seed, workers=workers, progress=lambda done, total: view.step(done, total, "subject")

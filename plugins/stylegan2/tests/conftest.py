@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from synthkit.contract import Sample
 
@@ -46,7 +47,10 @@ class MemorySamples:
 def make_discs(
     n: int = 64, size: int = 32, contrasts: tuple[str, ...] = ("t1", "flair"), label_values: tuple[int, ...] = (0, 4)
 ) -> MemorySamples:
-    """``n`` discs. The first contrast is brightest in the inner disc, the further ones ever less so."""
+    """``n`` discs, with soft edges and some noise as MR has.
+
+    The first contrast is brightest in the inner disc, the further ones ever less so.
+    """
     random = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     images = np.zeros((n, len(contrasts), size, size), dtype=np.uint8)
@@ -58,7 +62,9 @@ def make_discs(
             images[row, number][np.hypot(y, x) < 0.42 * size] = 90
             images[row, number][inner] = 230 - 40 * number
         labels[row][inner] = label_values[-1]
-    return MemorySamples(images, labels, contrasts, label_values)
+    soft = ndimage.gaussian_filter(images.astype(float), (0, 0, 0.7, 0.7))
+    noisy = np.where(soft > 5, soft + random.normal(0, 6, soft.shape), 0)
+    return MemorySamples(np.clip(np.rint(noisy), 0, 255).astype(np.uint8), labels, contrasts, label_values)
 
 
 @pytest.fixture
