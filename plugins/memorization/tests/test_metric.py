@@ -16,7 +16,7 @@ from synthkit_memorization.metrics import IDENTICAL, score
 from synthkit_memorization.null import Null
 
 from synthkit import Row, Score
-from synthkit.audit import verdict
+from synthkit.audit import Policy, verdict
 from synthkit.contract import Sample
 from synthkit.errors import DataError
 
@@ -74,8 +74,8 @@ def names(prefix: str, n: int) -> list[str]:
     return [f"{prefix}{i}" for i in range(n)]
 
 
-def decide(scores: list[Score]) -> Any:
-    return verdict([item.to_dict() for item in scores])
+def decide(scores: list[Score], policy: Policy | None = None) -> Any:
+    return verdict([item.to_dict() for item in scores], policy)
 
 
 def test_fresh_subjects_pass_and_all_documented_scores_are_there() -> None:
@@ -138,7 +138,9 @@ def test_training_images_as_synthetic_are_flagged_wholly_and_holdout_images_not_
     scores, _ = run(train, InMemory(holdout.images, [None] * len(holdout), "h"), holdout)
     assert value(scores, "n_flagged") == value(scores, "n_memorized_subjects") == 0
     assert value(scores, "closer_to_train") == 0.0
-    assert decide(scores).outcome == "pass"
+    # Three null subjects are too few for the default policy.
+    assert decide(scores).outcome == "insufficient evidence"
+    assert decide(scores, Policy(max_explained_rate=0.5)).outcome == "pass"
 
 
 def test_without_holdout_a_subject_is_not_compared_with_itself() -> None:

@@ -77,3 +77,17 @@ def discs() -> Callable[..., MemorySamples]:
 def discs_module() -> Callable[..., MemorySamples]:
     """The same, for fixtures that live as long as a module."""
     return make_discs
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from threads, and lose much to their waiting on a busy machine."""
+    try:
+        import torch
+    except ImportError:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

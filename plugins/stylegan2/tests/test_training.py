@@ -104,6 +104,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path, discs, mo
         assert torch.equal(tensor, resumed[name]), name
     assert not (broken / "state.safetensors").exists()
     assert {path.name for path in broken.iterdir()} == {"config.json", "generator.safetensors"}
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in broken.iterdir())
 
 
 def test_training_changes_every_weight(tmp_path: Path, discs) -> None:

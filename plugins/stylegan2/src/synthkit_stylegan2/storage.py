@@ -97,6 +97,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping
     partial = path.with_name(f".{path.name}.partial")
     try:
         save_file(whole, partial, metadata={"facts": json.dumps(dict(facts))})
+        partial.chmod(0o644)  # safetensors leaves it to its owner alone, and a container may be another user
         _publish(partial, path)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
