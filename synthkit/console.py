@@ -29,7 +29,7 @@ class Console:
     Parameters
     ----------
     json_output : print one JSON document at the end instead of text.
-    quiet : print errors and results only.
+    quiet : print errors, warnings and results only.
     """
 
     # Of the process, not of one object: a command that has printed its result may still end with an error.
@@ -111,7 +111,7 @@ class Console:
         err = self._err()
         view: ProgressView
         if self.quiet:
-            yield ProgressView(title)
+            yield ProgressView(title, self)
         elif err.is_terminal:
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -127,7 +127,7 @@ class Console:
                 transient=True,
             )
             with bar:
-                view = BarView(title, bar)
+                view = BarView(title, self, bar)
                 yield view
         else:
             yield LineView(title, self)
@@ -145,31 +145,42 @@ class Console:
 
 
 class ProgressView:
-    """Takes events of a run; shows nothing (``--quiet``)."""
+    """Takes events of a run; shows warnings only (``--quiet``).
 
-    def __init__(self, title: str) -> None:
+    Attributes
+    ----------
+    warned : the warnings shown so far.
+    """
+
+    def __init__(self, title: str, console: Console) -> None:
         self.title = title
+        self.console = console
+        self.warned: set[str] = set()
 
     def event(self, event: dict[str, Any]) -> None:
         """One line of ``events.jsonl``."""
         if event.get("event") == "progress":
             self.step(int(event["step"]), event.get("total"), str(event.get("unit", "step")), event.get("values") or {})
         elif event.get("event") == "message":
-            self.say(str(event.get("text")), str(event.get("level")))
+            text, level = str(event.get("text")), str(event.get("level"))
+            if level == "warning":
+                self.warned.add(text)
+            self.say(text, level)
 
     def step(self, step: int, total: int | None, unit: str = "step", values: dict[str, float] | None = None) -> None:
         """``step`` of ``total`` is done."""
 
     def say(self, text: str, level: str) -> None:
         """A message of the method."""
+        if level == "warning":
+            self.console.warning(text)
 
 
 class LineView(ProgressView):
     """Plain lines, a few a minute: for logs and for Slurm."""
 
     def __init__(self, title: str, console: Console) -> None:
-        super().__init__(title)
-        self._console = console
+        super().__init__(title, console)
         self._start = self._last = time.monotonic()
         self._ended: int | None = None
 
@@ -182,17 +193,17 @@ class LineView(ProgressView):
         self._last = now
         spent = now - self._start
         left = f", {_duration(spent / step * (total - step))} left" if total and step and not done else ""
-        self._console.note(f"{self.title}: {_count(step, total, unit)} in {_duration(spent)}{left}{_values(values)}")
+        self.console.note(f"{self.title}: {_count(step, total, unit)} in {_duration(spent)}{left}{_values(values)}")
 
     def say(self, text: str, level: str) -> None:
-        (self._console.warning if level == "warning" else self._console.note)(text)
+        (self.console.warning if level == "warning" else self.console.note)(text)
 
 
 class BarView(ProgressView):
     """A bar on a terminal."""
 
-    def __init__(self, title: str, bar: Any) -> None:
-        super().__init__(title)
+    def __init__(self, title: str, console: Console, bar: Any) -> None:
+        super().__init__(title, console)
         self._bar = bar
         self._task = bar.add_task(title, total=None, count="", values="")
 

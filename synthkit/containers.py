@@ -25,7 +25,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from synthkit.errors import (
     UsageError,
 )
 from synthkit.plugins import Registry, discover
-from synthkit.wheels import code_digest, make_wheel
+from synthkit.wheels import code_digest, make_wheel, normalised
 
 REPOSITORY = "synthkit"
 CORE = "synthkit-core"
@@ -89,13 +89,21 @@ def image_name(target: Declaration | str) -> str:
     """``synthkit/overlap:0.1.0`` for a declaration of synthkit-overlap, ``synthkit/base:0.1.0`` for "base".
 
     One image a distribution: all its plugins share it. Third parties' keep the whole name of the distribution.
+    :class:`PluginError` for a declaration whose distribution is not installed.
     """
     if isinstance(target, str):
         if target not in BASES:
             raise UsageError(f"There is no base called {target!r}.", f"There are: {', '.join(BASES)}.")
         return f"{REPOSITORY}/{target}:{_tag(version(CORE))}"
-    name = re.sub(r"[-_.]+", "-", target.distribution).lower()
-    return f"{REPOSITORY}/{name.removeprefix('synthkit-')}:{_tag(version(target.distribution))}"
+    try:
+        tag = _tag(version(target.distribution))
+    except PackageNotFoundError as error:
+        raise PluginError(
+            f"{target.name} belongs to no installed package.",
+            f"It declares the distribution {target.distribution!r}, and there is none of this name.",
+            "Report it to the plugin's authors.",
+        ) from error
+    return f"{REPOSITORY}/{normalised(target.distribution).removeprefix('synthkit-')}:{tag}"
 
 
 def _tag(text: str) -> str:
@@ -313,8 +321,12 @@ def _assemble(context: Path, target: Declaration | str, find_links: Path | None,
     wheels.mkdir()
     if find_links is not None and not find_links.is_dir():
         raise UsageError(f"There is no folder {find_links}.", fix="--find-links names a folder of wheels.")
+    # What is installed here goes into the image, not an older or newer wheel of it that lies among the others.
+    left_out = {normalised(CORE)}
+    if isinstance(target, Declaration):
+        left_out |= {normalised(target.distribution), "torch"}  # torch is large, and in the base already
     for wheel in sorted(find_links.glob("*.whl")) if find_links is not None else ():
-        if isinstance(target, str) or not wheel.name.startswith("torch-"):  # large, and in the base already
+        if normalised(wheel.name.partition("-")[0]) not in left_out:
             shutil.copyfile(wheel, wheels / wheel.name)
     ours = own_files()
     if isinstance(target, Declaration):

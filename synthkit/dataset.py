@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import hmac
 import io
 import json
+import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +31,9 @@ import numpy as np
 
 from synthkit.contract import Sample, Samples
 from synthkit.errors import DataError, UsageError
-from synthkit.shards import ShardedArray, ShardWriter, map_threads, write_atomically
+from synthkit.files import write_atomically
+from synthkit.shards import ShardedArray, ShardWriter, map_threads
+from synthkit.splits import patient_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +43,10 @@ if TYPE_CHECKING:
 FORMAT = "synthkit-dataset"
 FORMAT_VERSION = 1
 DESCRIPTION = "dataset.json"
+#: Splits of the samples of each kind of dataset.
+SPLITS = {"real": ("train", "holdout"), "synthetic": ("synthetic",)}
+#: What the names of phantom subjects begin with.
+PHANTOM_PREFIX = "Phantom_"
 _COLUMNS = ("id", "split", "subject", "slice", "seed", "digest")
 _SECONDS_BETWEEN_COMMITS = 30.0
 
@@ -58,6 +66,55 @@ def content_digest(
     for row in samples:
         digest.update(json.dumps([row.id, row.split, row.subject, row.slice, row.seed, row.digest]).encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def subject_key(subject: str, digest: str) -> str:
+    """Keyed hash of a subject's patient: HMAC-SHA256 (RFC 2104), first 32 hex characters.
+
+    It goes where ids must not: into checkpoints and synthetic datasets. Scans of one patient have one key. Who holds
+    an id and the file can ask whether that patient was trained on, which is its purpose; the ids are not in the file.
+
+    Parameters
+    ----------
+    digest : of the dataset that the subject belongs to, the key: keys of two datasets cannot be compared.
+    """
+    return hmac.new(digest.encode(), patient_of(subject).encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def training_keys(training_datasets: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Keys of all patients that these training datasets teach, directly or through a generator.
+
+    Parameters
+    ----------
+    training_datasets : as in a checkpoint or in ``lineage``, see :meth:`Dataset.training_entry`.
+    """
+    keys: set[str] = set()
+    for entry in training_datasets:
+        keys |= {*_keys_of(entry), *training_keys(entry.get("training_datasets", ()))}
+    return keys
+
+
+def was_trained_on(subject: str, training_datasets: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether any scan of the subject's patient is in these training datasets, directly or through a generator."""
+    for entry in training_datasets:
+        keys = _keys_of(entry)
+        if subject_key(subject, entry["digest"]) in keys:
+            return True
+        if was_trained_on(subject, entry.get("training_datasets", ())):
+            return True
+    return False
+
+
+def _keys_of(entry: Mapping[str, Any]) -> Sequence[str]:
+    """Its own keys; an entry without any list is refused, since "nobody" would be the dangerous reading of it."""
+    keys = entry.get("subject_keys")
+    if not isinstance(keys, list) or not isinstance(entry.get("digest"), str):
+        raise DataError(
+            "The lineage of a model or of synthetic images is damaged.",
+            "A training dataset in it has no digest or no subject_keys, so whom it was trained on is not known.",
+            "Train the model, or generate the images, again.",
+        )
+    return keys
 
 
 class _Readable:
@@ -130,11 +187,19 @@ class Dataset(_Readable):
         """Where synthetic data come from; empty for real and for imported data."""
         return dict(self.description.get("lineage") or {})
 
-    @property
-    def training_subjects(self) -> tuple[str, ...]:
-        """Real subjects that anything trained on this dataset has seen, directly or through a generator."""
-        own = {row.subject for row in self.samples if row.subject is not None and row.split != "holdout"}
-        return tuple(sorted(own | set(self.lineage.get("training_subjects", ()))))
+    def training_entry(self) -> dict[str, Any]:
+        """What a model trained on this dataset records of it: digest, kind, samples, hashed subjects and lineage."""
+        part = self.training_part()
+        subjects = part.subjects
+        entry = {
+            "digest": self.digest,
+            "kind": self.kind,
+            "n_samples": len(part),
+            "phantom": bool(subjects) and all(name.startswith(PHANTOM_PREFIX) for name in subjects),
+            "subject_keys": sorted({subject_key(subject, self.digest) for subject in subjects}),
+        }
+        behind = self.lineage.get("training_datasets", [])
+        return {**entry, "training_datasets": behind} if behind else entry
 
     def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
         return self._images.read(list(indices)), self._labels.read(list(indices))
@@ -279,7 +344,8 @@ class DatasetWriter:
 
         Raises
         ------
-        DataError : wrong shape or type, an unknown label value, or an id used twice.
+        DataError : wrong shape or type, an unknown label value, a split that the kind does not have, or an id that is
+            used twice or cannot be the name of a file.
         """
         images, labels = np.asarray(images), np.asarray(labels)
         expected = (len(rows), len(self.contrasts), *self.size)
@@ -310,6 +376,18 @@ class DatasetWriter:
         ]
         new_ids: set[str] = set()
         for sample in new:
+            if sample.split not in SPLITS[self._fixed["kind"]]:
+                raise DataError(
+                    f"The sample {sample.id} has the split {sample.split!r}.",
+                    f"Those of {self._fixed['kind']} datasets: {', '.join(SPLITS[self._fixed['kind']])}.",
+                    "Correct the split.",
+                )
+            if not is_safe_name(sample.id):
+                raise DataError(
+                    f"The sample id {sample.id!r} cannot be the name of a file.",
+                    "Exports name files after it.",
+                    "Rename it: no slashes, no dot in front, at most 200 bytes.",
+                )
             if sample.id in self._ids or sample.id in new_ids:
                 raise DataError(
                     f"The sample {sample.id} comes twice.", "Ids are unique in a dataset.", "Rename one of them."
@@ -381,6 +459,52 @@ class DatasetWriter:
         return _read_table(self.path, int(description["n_samples"]))
 
 
+def is_safe_name(name: object) -> bool:
+    """Whether this is one visible component of a path on any system: exports make files of ids and contrasts."""
+    return (
+        isinstance(name, str)
+        and 0 < len(name.encode(errors="replace")) <= 200
+        and name.isprintable()
+        and not name.startswith(".")
+        and not set(name) & {"/", "\\"}
+    )
+
+
+def check_replaceable(folder: Path) -> None:
+    """For ``--overwrite`` and ``--resume``: :class:`UsageError` unless absent, empty, or a dataset and nothing else."""
+    if folder.exists() and not (folder.is_dir() and _is_dataset(folder)):
+        raise UsageError(
+            f"The output {folder} is not a dataset.",
+            "Only a dataset is replaced by --overwrite or continued by --resume; other files are left alone.",
+            "Choose another folder.",
+        )
+
+
+def remove_dataset(folder: Path) -> None:
+    """Remove a dataset; whatever else may be there is refused by :func:`check_replaceable`."""
+    check_replaceable(folder)
+    if folder.exists():
+        # The description goes first: what is left of an interrupted removal is no dataset.
+        (folder / DESCRIPTION).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+
+
+def _is_dataset(folder: Path) -> bool:
+    """A dataset and nothing beside it; or what is left of one whose removal was interrupted."""
+    if (folder / DESCRIPTION).exists():
+        try:
+            described_as = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("format")
+        except (OSError, ValueError, AttributeError):
+            return False
+        if described_as != FORMAT:
+            return False
+    inside = [*folder.iterdir()]
+    for array in (folder / "images", folder / "labels"):
+        inside += [*array.iterdir()] if array.is_dir() else []
+    own = {DESCRIPTION, "samples.csv", "zarr.json", "images", "labels", "c"}
+    return all(path.name in own or path.name.endswith(".tmp") for path in inside)
+
+
 def _holds_something(folder: Path) -> bool:
     """Whether there is more in the folder than what a killed write may leave behind."""
     return any(not (path.name.startswith(".") and path.name.endswith(".tmp")) for path in folder.iterdir())
@@ -434,7 +558,8 @@ _NEEDED = ("version", "channel_names", "labels", "size", "n_samples", "digest")
 def _is_sound(key: str, value: Any) -> bool:
     """Whether a key of the description has a value of its type."""
     if key == "channel_names":
-        return isinstance(value, dict) and set(value) == {str(i) for i in range(len(value))}
+        numbers = {str(i) for i in range(len(value))} if isinstance(value, dict) else None
+        return isinstance(value, dict) and set(value) == numbers and all(map(is_safe_name, value.values()))
     if key == "labels":
         return isinstance(value, dict) and all(isinstance(v, int) and 0 <= v < 256 for v in value.values())
     if key == "size":
@@ -461,6 +586,8 @@ def _read_table(path: Path, n_samples: int) -> list[Sample]:
                 )
                 for _, row in zip(range(n_samples), reader, strict=False)
             ]
+        if unsafe := [row.id for row in rows if not is_safe_name(row.id)]:
+            raise ValueError(f"the id {unsafe[0]!r} cannot be the name of a file")
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path / 'samples.csv'} cannot be read.", f"{error!r}.", "Make the dataset again.") from error
     if len(rows) != n_samples:

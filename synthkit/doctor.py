@@ -112,7 +112,12 @@ def _engine_and_images(clean: bool) -> list[Finding]:
         findings.append(Finding("containers", "ok" if clean else "missing", f"{len(leftovers)} {done}", remedy))
     there = {image["name"] for image in containers.list_images()}
     registry = discover()
-    wanted = {containers.image_name(registry.declarations[name]): name for name in registry.names()}
+    wanted: dict[str, str] = {}
+    for name in registry.names():
+        try:
+            wanted[containers.image_name(registry.declarations[name])] = name
+        except SynthkitError as error:
+            findings.append(Finding(f"plugin {name}", "broken", error.why, error.fix))
     absent = [name for image, name in wanted.items() if image not in there]
     if absent:
         remedy = f"Build them: synthkit containers build base {' '.join(absent)}."

@@ -19,7 +19,9 @@ from typing import Any
 from synthkit.errors import BackendUnavailableError
 
 LABEL = "org.synthkit."
-RUN_LABEL, HOST_LABEL, PID_LABEL, START_LABEL = (f"{LABEL}{name}" for name in ("run", "host", "host-pid", "host-start"))
+RUN_LABEL, HOST_LABEL, UID_LABEL, PID_LABEL, START_LABEL = (
+    f"{LABEL}{name}" for name in ("run", "host", "host-uid", "host-pid", "host-start")
+)
 
 _TIMEOUT_SECONDS = 120
 
@@ -165,6 +167,7 @@ def labels(run: Path) -> dict[str, str]:
     return {
         RUN_LABEL: str(run),
         HOST_LABEL: _host(),
+        UID_LABEL: str(os.getuid()),
         PID_LABEL: str(os.getpid()),
         START_LABEL: _process_start(os.getpid()),
     }
@@ -173,10 +176,12 @@ def labels(run: Path) -> dict[str, str]:
 def find_leftovers(client: Any) -> list[dict[str, str]]:
     """Containers whose ``synthkit`` command no longer runs: ``{"id", "name", "run", "state"}`` each.
 
-    Containers that other machines started on the same engine are left alone: their processes cannot be seen here.
+    Containers that other machines or other users started on the same engine are left alone: their processes cannot
+    be seen here (those of other users where /proc is mounted with hidepid).
     """
     found = []
-    for container in client.containers(all=True, filters={"label": [f"{HOST_LABEL}={_host()}"]}):
+    mine = [f"{HOST_LABEL}={_host()}", f"{UID_LABEL}={os.getuid()}"]
+    for container in client.containers(all=True, filters={"label": mine}):
         marks = container["Labels"]
         pid = int(marks.get(PID_LABEL) or 0)
         if pid and _process_start(pid) != marks.get(START_LABEL):

@@ -132,7 +132,9 @@ class InterruptedRunError(SynthkitError):
 def error_from_dict(data: dict[str, object]) -> SynthkitError:
     """Rebuild an error from ``result.json``, so that it exits with the same code wherever the run ran."""
     classes = {cls.__name__: cls for cls in SynthkitError.__subclasses__()}
-    cls = classes.get(str(data.get("type")), SynthkitError)
+    # A class further down (SubjectError) comes back as the one of its exit code: the code is what callers rely on.
+    by_code: dict[object, type[SynthkitError]] = {int(cls.exit_code): cls for cls in classes.values()}
+    cls = classes.get(str(data.get("type"))) or by_code.get(data.get("exit_code"), SynthkitError)
     details = data.get("details")
     return cls(
         str(data.get("what", "")),

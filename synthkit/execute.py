@@ -16,6 +16,7 @@ import numbers
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
     from synthkit.contract import Samples, UInt8Array
     from synthkit.dataset import Dataset
+    from synthkit.slices import SliceProtocol
 
 _SAMPLES_PER_WRITE = 16
 
@@ -73,17 +75,21 @@ def execute(folder: Path, registry: Registry | None = None) -> dict[str, Any]:
     clock = time.monotonic()
     result: dict[str, Any] = {"contract": CONTRACT_VERSION, "status": "failed"}
     declarations: tuple[Declaration, ...] = ()
+    handlers: dict[int, Any] = {}
     try:
-        job = run.job()
-        run.outputs.mkdir(exist_ok=True)
-        with events.logging_to(folder / EVENTS):
-            if job.resources.gpus == "none":
-                # Before any plugin imports torch, which looks once.
-                os.environ["CUDA_VISIBLE_DEVICES"] = ""
-            found = registry or discover()
-            declarations = tuple(found.get(name) for name in job.plugins)
-            _check_gpu(job, declarations)
-            result.update(_VERBS[job.verb](run, job, declarations))
+        try:
+            job = run.job()
+            run.outputs.mkdir(exist_ok=True)
+            with events.logging_to(folder / EVENTS):
+                if job.resources.gpus == "none":
+                    # Before any plugin imports torch, which looks once.
+                    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+                found = registry or discover()
+                declarations = tuple(found.get(name) for name in job.plugins)
+                _check_gpu(job, declarations)
+                result.update(_VERBS[job.verb](run, job, declarations))
+        finally:
+            handlers = _ignore_signals()  # the work is done or lost; what is left is to say so
         result.update(status="succeeded", error=None)
         result.setdefault("exit_code", int(ExitCode.OK))  # a gate may have set its own
     except BaseException as error:  # everything becomes a result
@@ -93,9 +99,9 @@ def execute(folder: Path, registry: Registry | None = None) -> dict[str, Any]:
     result.update(
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 3),
-        versions=provenance.versions(declarations),
-        code=provenance.code(declarations),
-        machine=provenance.machine(),
+        versions=_or_nothing(lambda: provenance.versions(declarations)),
+        code=_or_nothing(lambda: provenance.code(declarations)),
+        machine=_or_nothing(provenance.machine),
     )
     try:
         run.write_result(result)
@@ -107,7 +113,26 @@ def execute(folder: Path, registry: Registry | None = None) -> dict[str, Any]:
         run.write_result(result)
     except OSError:
         traceback.print_exc()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return result
+
+
+def _ignore_signals() -> dict[int, Any]:
+    """Be deaf to SIGTERM and Ctrl-C; returns the handlers to put back, none outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
+
+
+def _or_nothing(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    # A damaged installation or driver must not cost a finished run its result.
+    try:
+        return look()
+    except Exception:
+        traceback.print_exc()
+        return {}
 
 
 def explain(error: BaseException) -> SynthkitError:
@@ -176,12 +201,8 @@ def _train(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
             "contrasts": list(data.contrasts),
             "labels": first.labels,
             "size": list(data.size),
-            "protocol": first.description.get("protocol", {}),
-            "training_datasets": [
-                {"digest": d.digest, "kind": d.kind, "n_samples": len(p)}
-                for d, p in zip(datasets.values(), parts, strict=True)
-            ],
-            "training_subjects": sorted({s for d in datasets.values() for s in d.training_subjects}),
+            "protocol": _common_protocol(datasets),
+            "training_datasets": [dataset.training_entry() for dataset in datasets.values()],
         },
     )
     return {"outputs": {"checkpoint": {"kind": "checkpoint", "digest": folder_digest(run.checkpoint)}}}
@@ -194,7 +215,7 @@ def _generate(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict
     from synthkit.seeds import count_seeds, iterate_seeds, parse_seeds
 
     declaration = declarations[0]
-    checkpoint, metadata = _checkpoint(run, declaration)
+    checkpoint, metadata = _checkpoint(run, job, declaration)
     params = make_params(declaration, {**metadata["params"], **job.params})
     ranges = parse_seeds(job.options["seeds"])
     total = count_seeds(ranges)
@@ -211,7 +232,6 @@ def _generate(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict
             "generator": declaration.name,
             "checkpoint_digest": job.inputs["checkpoint"].digest,
             "training_datasets": metadata["training_datasets"],
-            "training_subjects": metadata["training_subjects"],
         },
         resume=True,
     )
@@ -270,15 +290,25 @@ def _generate(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict
 
 
 def _segment(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
-    from synthkit.slices import SliceProtocol, slices_for_segmentation, to_native
-    from synthkit.subjects import find_subjects, load_subject, write_labels
+    from synthkit.dataset import was_trained_on
+    from synthkit.slices import slices_for_segmentation, to_native
+    from synthkit.subjects import bad_subjects_error, load_subject, scan_subjects, write_labels
 
     declaration = declarations[0]
-    checkpoint, metadata = _checkpoint(run, declaration)
+    checkpoint, metadata = _checkpoint(run, job, declaration)
     params = make_params(declaration, {**metadata["params"], **job.params})
-    protocol = SliceProtocol.from_dict(metadata["protocol"])
+    protocol = _protocol_of(metadata)
     wanted = list(job.options["subjects"])
-    by_id = {s.id: s for s in find_subjects(run.input("subjects"), contrasts=protocol.contrasts, need_labels=False)}
+    good, bad = scan_subjects(run.input("subjects"), contrasts=protocol.contrasts, need_labels=False)
+    if unusable := [subject for subject in bad if subject.id in set(wanted)]:
+        raise bad_subjects_error(unusable, len(wanted), fix="Repair them, or make the run again without them.")
+    by_id = {subject.id: subject for subject in good}
+    if missing := [name for name in wanted if name not in by_id]:
+        raise DataError(
+            f"{len(missing)} subjects of the job are not in the folder any more.",
+            f"Missing: {', '.join(missing[:5])}.",
+            "Make the run again.",
+        )
     module = load_module(declaration)
     run.predictions.mkdir(parents=True, exist_ok=True)
     todo = [name for name in wanted if not (run.predictions / f"{name}.nii.gz").is_file()]
@@ -334,7 +364,7 @@ def _segment(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[
             f"{done} of {len(wanted)} subjects are complete.",
             f"Report it to the authors of {declaration.distribution}.",
         )
-    seen = sorted(set(wanted) & set(metadata["training_subjects"]))
+    seen = [name for name in sorted(wanted) if was_trained_on(name, metadata["training_datasets"])]
     write_json(
         run.predictions / "predictions.json",
         {"segmenter": declaration.name, "checkpoint_digest": job.inputs["checkpoint"].digest, "seen_in_training": seen},
@@ -347,7 +377,8 @@ def _segment(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[
 
 
 def _score(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
-    from synthkit.subjects import LabelFolder
+    from synthkit.dataset import Joined
+    from synthkit.subjects import LabelFolder, check_same_grids
 
     metrics = [d for d in declarations if isinstance(d, MetricDeclaration)]
     first = metrics[0]
@@ -355,13 +386,20 @@ def _score(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
         raise UsageError("Metrics of different packages cannot share a run.", fix="Evaluate them one by one.")
     params = make_params(first, job.params)
     datasets: dict[str, Any] = {}
+    parts: dict[str, list[Any]] = {}
     for role, item in job.inputs.items():
         if item.kind == "dataset":
             dataset = _dataset(run, job, role)
-            datasets[role] = dataset.select(*item.splits) if item.splits else dataset.training_part()
+            part = dataset.select(*item.splits) if item.splits else dataset.training_part()
+            parts.setdefault(role.rstrip("0123456789"), []).append(part)  # train, train2, ... are searched together
         else:
             subjects = job.options.get("subjects")
+            if subjects is not None and role == "reference":
+                subjects = [*subjects, *job.options.get("references_without_prediction", ())]
             datasets[role] = LabelFolder(run.input(role), subjects=subjects)
+    datasets |= {role: found[0] if len(found) == 1 else Joined(found) for role, found in parts.items()}
+    if "reference" in datasets and "prediction" in datasets:
+        check_same_grids(datasets["reference"], datasets["prediction"])
     module = load_module(first)
     known = {score.name for d in metrics for score in d.scores}
     scores: list[dict[str, Any]] = []
@@ -478,10 +516,17 @@ def _plugin_error(declaration: Declaration, error: Exception) -> BaseException:
 
 
 def _dataset(run: Run, job: Job, role: str) -> Dataset:
-    from synthkit.dataset import Dataset
+    from synthkit.dataset import Dataset, content_digest
 
     dataset = Dataset(run.input(role))
     expected = job.inputs[role].digest
+    content = content_digest(dataset.contrasts, dataset.label_values, dataset.size, dataset.samples)
+    if content != dataset.digest:
+        raise DataError(
+            f"The dataset for {role} is damaged.",
+            f"Its table gives the digest {content[:23]}, its description says {dataset.digest[:23]}.",
+            "Restore it from its source, or make it again.",
+        )
     if expected and dataset.digest != expected:
         raise DataError(
             f"The dataset for {role} has changed since the run was made.",
@@ -491,8 +536,72 @@ def _dataset(run: Run, job: Job, role: str) -> Dataset:
     return dataset
 
 
-def _checkpoint(run: Run, declaration: Declaration) -> tuple[Path, dict[str, Any]]:
+def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
+    """How slices are made for a model trained on these datasets: the protocol of all that have one.
+
+    Without the holdout and its seed, which name subjects and are no part of how a slice is made. Datasets without a
+    protocol (imported ones) are taken to follow the others'; if none has one, size and contrasts are those of the
+    data and the rest is the default, with a warning.
+    """
+    from synthkit.slices import SIZES, SliceProtocol
+    from synthkit.subjects import CONTRASTS
+
+    first: tuple[str, SliceProtocol] | None = None
+    for role, dataset in datasets.items():
+        recorded = dataset.description.get("protocol")
+        if not recorded:
+            continue
+        protocol = SliceProtocol.from_dict(recorded)
+        if first and any(
+            getattr(protocol, key) != getattr(first[1], key) for key in ("intensity", "size", "contrasts")
+        ):
+            raise DataError(
+                "The datasets were made by different protocols.",
+                f"{first[0]}: {first[1].name}; {role}: {protocol.name}.",
+                "Prepare them with the same options, or train on one of them.",
+            )
+        first = first or (role, protocol)
+    if first:
+        return first[1].to_dict()
+    dataset = next(iter(datasets.values()))
+    height, width = dataset.size
+    if height != width or height not in SIZES or set(dataset.contrasts) - set(CONTRASTS):
+        events.message(
+            f"The data record no protocol, and volumes cannot be sliced to {'/'.join(dataset.contrasts)} of {width} x "
+            f"{height}: no subject can be segmented by what is trained on them.",
+            level="warning",
+        )
+        return {}
+    events.message(
+        "The data record no protocol: it is assumed that the maximum of each volume became 255, as by "
+        "`synthkit prepare` without --intensity.",
+        level="warning",
+    )
+    return SliceProtocol(contrasts=dataset.contrasts, size=height).to_dict()
+
+
+def _protocol_of(metadata: dict[str, Any]) -> SliceProtocol:
+    """The protocol that a segmenter's volumes are sliced by."""
+    from synthkit.slices import SliceProtocol
+
+    if not metadata.get("protocol"):
+        raise DataError(
+            f"The model {metadata['plugin']} cannot segment subjects.",
+            "Its training data record no protocol, and volumes are not sliced to their size and contrasts.",
+            "Train it on data of 256, 128, 64 or 32 pixels a side, with contrasts of BraTS.",
+        )
+    return SliceProtocol.from_dict(metadata["protocol"])
+
+
+def _checkpoint(run: Run, job: Job, declaration: Declaration) -> tuple[Path, dict[str, Any]]:
     checkpoint = run.input("checkpoint")
+    expected = job.inputs["checkpoint"].digest
+    if expected and (found := folder_digest(checkpoint)) != expected:
+        raise DataError(
+            "The checkpoint has changed since the run was made.",
+            f"Its digest is {found[:23]}, the job says {expected[:23]}.",
+            "Make the run again.",
+        )
     metadata = read_checkpoint_metadata(checkpoint)
     if metadata["plugin"] != declaration.name:
         raise DataError(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthkit.errors import DataError
-from synthkit.shards import write_atomically
+from synthkit.files import write_atomically
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,9 +7,7 @@ over subjects in parallel, a few at a time, in a fixed order: the result does no
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from synthkit.contract import Sample
-from synthkit.dataset import DESCRIPTION, FORMAT, DatasetWriter
+from synthkit.dataset import DatasetWriter, check_replaceable, remove_dataset
 from synthkit.errors import DataError, UsageError
 from synthkit.labels import BRATS_LABELS
 from synthkit.provenance import versions
@@ -192,7 +190,7 @@ def prepare(
     if dry_run:
         return summary
     if overwrite and not resume:
-        _remove_dataset(target)
+        remove_dataset(target)
     n_resumed = _write(summary, {c.subject.id: c.subject for c in checked}, source, n_workers, resume, on_progress)
     return PreparedSummary(**{**vars(summary), "n_resumed": n_resumed})
 
@@ -366,35 +364,7 @@ def _check_target(source: Path, target: Path, *, resume: bool, overwrite: bool) 
             "Nothing is overwritten unasked.",
             "Choose another folder, or give --overwrite or --resume.",
         )
-    if any(target.iterdir()) and not _is_dataset(target):
-        raise UsageError(
-            f"The output {target} is not a dataset.",
-            "Only a dataset is replaced by --overwrite or continued by --resume; other files are left alone.",
-            "Choose another folder.",
-        )
-
-
-def _is_dataset(folder: Path) -> bool:
-    """A dataset and nothing beside it; or the beginning of one, which has no description yet."""
-    if (folder / DESCRIPTION).exists():
-        try:
-            described_as = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("format")
-        except (OSError, ValueError, AttributeError):
-            return False
-        if described_as != FORMAT:
-            return False
-    inside = [*folder.iterdir()]
-    for array in (folder / "images", folder / "labels"):
-        inside += [*array.iterdir()] if array.is_dir() else []
-    own = {DESCRIPTION, "samples.csv", "zarr.json", "images", "labels", "c"}
-    return all(path.name in own or path.name.endswith(".tmp") for path in inside)
-
-
-def _remove_dataset(folder: Path) -> None:
-    if folder.exists() and _is_dataset(folder):
-        # The description goes first: what is left of an interrupted removal is no dataset.
-        (folder / DESCRIPTION).unlink(missing_ok=True)
-        shutil.rmtree(folder)
+    check_replaceable(target)
 
 
 # ---------------------------------------------------------------------------------------------------------- parallel

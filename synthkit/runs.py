@@ -13,22 +13,28 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import hashlib
 import json
 import os
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import DataError, UsageError
+from synthkit.files import discard, read_untrusted, write_atomically
 
 Verb = Literal["train", "generate", "segment", "evaluate", "audit-memorization"]
 
 JOB, RESULT, EVENTS, LOG = "job.json", "result.json", "events.jsonl", "log.txt"
+_LOCK = ".lock"
+
+# Far more than any result has; a method could fill the disk with one.
+_MAX_JSON_BYTES = 256 * 2**20
 
 
 @dataclass
@@ -148,19 +154,19 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """``result.json``, or None while there is none."""
-        return self._read(RESULT) if (self.path / RESULT).is_file() else None
+        return self._read(RESULT) if os.path.lexists(self.path / RESULT) else None
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_json(self.path / RESULT, result)
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            data = json.loads((self.path / name).read_text(encoding="utf-8"))
+            data = json.loads(read_untrusted(self.path / name, _MAX_JSON_BYTES))
         except FileNotFoundError as error:
             raise DataError(
                 f"{self.path} is not a run folder.", f"It has no {name}.", "Give the folder that -o named."
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{self.path / name} cannot be read.", f"{error}.", "Make the run again.") from error
         if not isinstance(data, dict):
             raise DataError(f"{self.path / name} cannot be read.", "It is not a JSON object.", "Make the run again.")
@@ -175,29 +181,89 @@ def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = 
     """
     run = Run(path)
     job.created = job.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    job.command = job.command or ("synthkit", *sys.argv[1:])
+    job.command = job.command or ("synthkit", *map(_without_folders, sys.argv[1:]))
     if not job.synthkit:
         from synthkit import __version__
 
         job.synthkit = __version__
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        _clear_the_way(run, job, resume=resume, overwrite=overwrite)
-    for folder in (path, path / "inputs", run.outputs):
-        folder.mkdir(parents=True, exist_ok=True)
-    for role, item in job.inputs.items():
-        link = run.input(role)
-        if item.source is None:
-            raise UsageError(f"The input {role} has no source.")
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(item.source.resolve(), link.parent.resolve()))
+    sources = {role: item.source.resolve() for role, item in job.inputs.items() if item.source is not None}
+    if missing := sorted(set(job.inputs) - set(sources)):
+        raise UsageError(f"The input {missing[0]} has no source.")
+    if path.exists() and (not path.is_dir() or any(item.name != _LOCK for item in path.iterdir())):
+        _clear_the_way(run, job, sources, resume=resume, overwrite=overwrite)
+    path.mkdir(parents=True, exist_ok=True)
+    # First of all: what has a job is a run folder, which --resume and --overwrite accept however this ends.
     write_json(path / JOB, job.to_dict())
+    for folder in (path / "inputs", run.outputs):
+        if folder.is_symlink():  # laid by an earlier attempt: what follows would be done wherever it leads
+            raise DataError(f"{folder} is a link.", "No run makes one there.", "Give --overwrite, or another folder.")
+        folder.mkdir(exist_ok=True)
+    for role, source in sources.items():
+        link = run.input(role)
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(source, link.parent.resolve()))
     return run
 
 
-def _clear_the_way(run: Run, job: Job, *, resume: bool, overwrite: bool) -> None:
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the run folder ``path``, made if need be, for one command; :class:`UsageError` if another one has it.
+
+    Locks are per machine on some network file systems, and where there are none the block runs without.
+    """
+    if path.exists() and not path.is_dir():
+        yield  # create_run refuses it
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    file = path / _LOCK
+    descriptor = -1
+    try:
+        while True:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"Another command is at work in {path}.",
+                    "Two at once would mix their outputs.",
+                    "Wait for it, or choose another folder.",
+                ) from error
+            except OSError:
+                break
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), file.lstat()):
+                    break
+            os.close(descriptor)  # its owner removed it meanwhile; another command may hold a new one
+            descriptor = -1
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _without_folders(argument: str) -> str:
+    """An argument of the command line as it is recorded: of an absolute path the last name, here and after ``=``."""
+    option, equals, value = argument.partition("=")
+    if equals and os.path.isabs(value):  # noqa: PTH117
+        return f"{option}={Path(value).name}"
+    return Path(argument).name if os.path.isabs(argument) else argument  # noqa: PTH117
+
+
+def _clear_the_way(run: Run, job: Job, sources: Mapping[str, Path], *, resume: bool, overwrite: bool) -> None:
     is_run = (run.path / JOB).is_file()
     if overwrite and is_run:
-        shutil.rmtree(run.path)
+        target = run.path.resolve()
+        for role, source in sources.items():
+            if source.is_relative_to(target) or target.is_relative_to(source):
+                raise UsageError(
+                    f"--overwrite would remove the run's own input {role}.",
+                    f"{source} and {target} lie in one another.",
+                    "Choose another folder for the output.",
+                )
+        _remove(run)
         return
     if not is_run or not resume:
         raise UsageError(
@@ -224,7 +290,14 @@ def _clear_the_way(run: Run, job: Job, *, resume: bool, overwrite: bool) -> None
                 f"Its input {role} was another one.",
                 "Give the command it was begun with, or another folder.",
             )
-    (run.path / RESULT).unlink(missing_ok=True)
+    discard(run.path / RESULT)
+
+
+def _remove(run: Run) -> None:
+    """Empty a run folder, its job last: a removal that is interrupted leaves a run folder."""
+    for item in sorted(run.path.iterdir(), key=lambda item: item.name == JOB):
+        if item.name != _LOCK:
+            discard(item)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -283,17 +356,7 @@ def find_runs(paths: Sequence[Path]) -> list[Run]:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write a JSON file that is either the old one or the whole new one. NaN is refused: it is not JSON."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
 
 
 def file_digest(path: Path) -> str:
@@ -303,8 +366,16 @@ def file_digest(path: Path) -> str:
 
 
 def folder_digest(path: Path, exclude: Sequence[str] = ()) -> str:
-    """``sha256:...`` over the relative names and contents of all files below ``path``."""
+    """``sha256:...`` over the relative names and contents of all files below ``path``.
+
+    Names that begin with a dot are left out: they are what a killed write leaves behind, and what desktops add.
+    """
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and p.relative_to(path).as_posix() not in exclude):
+    names = ((p, p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+    for file in sorted(
+        p
+        for p, name in names
+        if name.as_posix() not in exclude and not any(part.startswith(".") for part in name.parts)
+    ):
         digest.update(json.dumps([file.relative_to(path).as_posix(), file_digest(file)]).encode())
     return f"sha256:{digest.hexdigest()}"

@@ -24,6 +24,7 @@ import numpy as np
 import zstandard
 
 from synthkit.errors import DataError
+from synthkit.files import write_atomically
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
@@ -62,7 +63,7 @@ os.register_at_fork(after_in_child=_drop_pool_after_fork)
 
 def _compress(array: UInt8Array) -> bytes:
     if not hasattr(_local, "compressor"):
-        _local.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        _local.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True)
     frame: bytes = _local.compressor.compress(np.ascontiguousarray(array).data.cast("B"))
     return frame
 
@@ -72,20 +73,6 @@ def _decompress(frame: bytes) -> bytes:
         _local.decompressor = zstandard.ZstdDecompressor()
     data: bytes = _local.decompressor.decompress(frame)
     return data
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is either the old one or the whole new one, whatever interrupts the write."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class ShardedArray:
@@ -220,7 +207,7 @@ def shard_path(array: Path, shard: int, n_other_dimensions: int) -> Path:
 
 def _array_metadata(n_samples: int, shape: tuple[int, ...], dimension_names: tuple[str, ...]) -> bytes:
     """``zarr.json`` of the array, after the Zarr 3 core specification."""
-    inner = [{"name": "bytes"}, {"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": False}}]
+    inner = [{"name": "bytes"}, {"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": True}}]
     sharding = {
         "chunk_shape": [1, *shape],
         "codecs": inner,

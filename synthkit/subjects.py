@@ -170,12 +170,16 @@ def find_subjects(folder: Path | str, contrasts: Sequence[str] = CONTRASTS, need
     return good
 
 
-def bad_subjects_error(bad: Sequence[BadSubject], n_subjects: int) -> DataError:
+def bad_subjects_error(
+    bad: Sequence[BadSubject],
+    n_subjects: int,
+    fix: str = "Repair or remove them, or go on without them by --skip-bad.",
+) -> DataError:
     """The error that names each bad subject with its reason."""
     return DataError(
         f"{len(bad)} of {n_subjects} subjects cannot be used.",
         "Each is listed with its reason.",
-        "Repair or remove them, or go on without them by --skip-bad.",
+        fix,
         [str(subject) for subject in bad],
     )
 
@@ -391,6 +395,38 @@ class LabelFolder:
         labels, volume = load_labels(self.path(subject))
         return labels, volume.spacing_mm
 
+    def grid(self, subject: str) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+        """Shape in voxels, and the affine (4, 4) from voxel indices to mm; reads the header alone where it can."""
+        import nibabel as nib
+
+        path = self.path(subject)
+        try:
+            image: Any = nib.load(path)
+            return tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
+        except Exception:  # misnamed or damaged: the whole reading copes with the one and explains the other
+            volume = read_volume(path)
+            return volume.data.shape, volume.affine
+
     def affine(self, subject: str) -> NDArray[np.float64]:
         """(4, 4) voxel indices -> mm."""
-        return read_volume(self.path(subject)).affine
+        return self.grid(subject)[1]
+
+
+def check_same_grids(reference: LabelFolder, prediction: LabelFolder) -> None:
+    """See that both have each subject's voxels at the same places; shapes that differ are left to the comparison.
+
+    Two volumes of one shape may be mirrored or shifted against each other, which no comparison of arrays can see.
+
+    Raises
+    ------
+    DataError : names the first subject whose corners lie further apart than ``AFFINE_TOLERANCE_MM``.
+    """
+    there = set(prediction.subjects)
+    for subject in (name for name in reference.subjects if name in there):
+        (shape, affine), (other_shape, other) = reference.grid(subject), prediction.grid(subject)
+        if shape == other_shape and (distance := grid_distance_mm(affine, other, shape)) > AFFINE_TOLERANCE_MM:
+            raise DataError(
+                f"Reference and prediction of {subject} are not on one grid.",
+                f"Their affines put the same voxel up to {distance:.3g} mm apart.",
+                "Resample the prediction to the grid of the reference, with its affine, and evaluate again.",
+            )

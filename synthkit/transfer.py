@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from synthkit.contract import Sample
-from synthkit.dataset import Dataset, DatasetWriter
+from synthkit.dataset import SPLITS, Dataset, DatasetWriter, check_replaceable, remove_dataset
 from synthkit.errors import DataError, UsageError
 from synthkit.labels import BRATS_LABELS, from_grey, grey_levels, to_grey
 from synthkit.shards import map_threads
+from synthkit.splits import patient_of
 from synthkit.subjects import CONTRASTS
 
 if TYPE_CHECKING:
@@ -62,28 +63,36 @@ def import_png(
     kind: Literal["real", "synthetic"] = "synthetic",
     without_labels: bool = False,
     resume: bool = False,
+    overwrite: bool = False,
     dry_run: bool = False,
     on_progress: OnProgress = lambda done, total: None,
 ) -> ImportSummary:
     """Import a PNG folder as a dataset.
 
     All files are matched before anything is written. ``kind="real"`` takes subjects, slices and splits from the
-    ``samples.csv`` that :func:`export_dataset` wrote beside the pictures; "synthetic" ignores them. ``dry_run`` matches
-    the files and writes nothing; label pixels are not counted then.
+    ``samples.csv`` that :func:`export_dataset` wrote beside the pictures; "synthetic" ignores them. ``overwrite``
+    replaces a dataset at ``out``, and nothing else, once the files are matched. ``dry_run`` matches the files and
+    writes nothing; label pixels are not counted then.
 
     Raises
     ------
-    DataError : a missing folder or picture, a picture of another size or depth, or one that cannot be read.
+    DataError : a missing folder or picture, a picture of another size or depth, or one that cannot be read; of real
+        samples, a picture without a row in the table, or a row whose split is neither train nor holdout.
+    UsageError : ``out`` holds something that may not be replaced.
     """
+    if overwrite:
+        check_replaceable(out)
     layout = _find_layout(folder, without_labels)
-    table = _read_rows(folder) if kind == "real" else {}
     stems = layout.stems
+    table = _rows_for(folder, stems) if kind == "real" else {}
     first = _read_png(layout.path(layout.contrasts[0], stems[0]))
     size = (first.shape[0], first.shape[1])
     values = sorted(BRATS_LABELS.values())
     summary = ImportSummary(len(stems), layout.contrasts, size, label_pixels=dict.fromkeys(BRATS_LABELS, 0))
     if dry_run:
         return summary
+    if overwrite and not resume:
+        remove_dataset(out)
 
     def load(stem: str) -> tuple[UInt8Array, UInt8Array, int]:
         planes = [_read_png(layout.path(contrast, stem), size) for contrast in layout.contrasts]
@@ -111,7 +120,7 @@ def import_png(
         for start in range(0, len(todo), _BATCH):
             batch = todo[start : start + _BATCH]
             loaded = map_threads(load, batch)
-            rows = [table.get(stem, {"id": stem, "split": "synthetic"}) for stem in batch]
+            rows = [table[stem] if table else {"id": stem, "split": "synthetic"} for stem in batch]
             writer.append(np.stack([x[0] for x in loaded]), np.stack([x[1] for x in loaded]), rows)
             on_progress(writer.n_samples, len(stems))
             for _, decoded, off in loaded:
@@ -137,7 +146,7 @@ def export_dataset(
     Parameters
     ----------
     format : "png" (the study's folders and a ``samples.csv``), "nifti" (a BraTS-style folder a sample, one slice
-        each) or "nnunet" (nnU-Net v2 raw: consecutive labels, and folds that keep a subject together).
+        each) or "nnunet" (nnU-Net v2 raw: consecutive labels, the holdout as its test set, and folds by patient).
     split : "train", "holdout" or "synthetic"; all if None.
     dry_run : check everything, write nothing.
     """
@@ -161,7 +170,7 @@ def export_dataset(
             images, labels = dataset.read(batch)
 
             def one(k: int, batch: list[int] = batch, images: UInt8Array = images, labels: UInt8Array = labels) -> None:
-                write(folder, dataset, dataset.samples[batch[k]].id, images[k], labels[k])
+                write(folder, dataset, dataset.samples[batch[k]], images[k], labels[k])
 
             map_threads(one, range(len(batch)))
             on_progress(start + len(batch), len(indices))
@@ -266,6 +275,25 @@ def _read_png(path: Path, size: tuple[int, int] | None = None) -> UInt8Array:
     return np.ascontiguousarray(array)
 
 
+def _rows_for(folder: Path, stems: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The row of every picture; a guessed split could put a held-out subject into training."""
+    table = _read_rows(folder)
+    wrong = [f"{stem}: no row" for stem in stems if stem not in table]
+    wrong += [
+        f"{stem}: split {table[stem]['split']!r}"
+        for stem in stems
+        if stem in table and table[stem]["split"] not in SPLITS["real"]
+    ]
+    if wrong:
+        raise DataError(
+            f"{folder / _TABLE} does not fit the pictures.",
+            f"{len(wrong)} of {len(stems)} pictures have no row, or a split that is neither train nor holdout.",
+            "Correct the table, or import with --as synthetic.",
+            [*wrong[:20], *([f"... and {len(wrong) - 20} more"] if len(wrong) > 20 else [])],
+        )
+    return table
+
+
 def _read_rows(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / _TABLE
     try:
@@ -300,10 +328,7 @@ def _refuse_full(out: Path) -> None:
 @contextmanager
 def _whole_folder(out: Path) -> Iterator[Path]:
     """A temporary neighbour of ``out`` that takes its name at the end, so that no half of an export is ever seen."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(
-            f"The output folder {out} is not empty.", "Nothing is overwritten unasked.", "Choose another one."
-        )
+    _refuse_full(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     temporary.mkdir()
@@ -327,53 +352,61 @@ def _prepare_png(folder: Path, dataset: Dataset, samples: Sequence[Sample]) -> N
         writer.writerows((row.id, row.split, row.subject, row.slice, row.seed) for row in samples)
 
 
-def _write_png(folder: Path, dataset: Dataset, sample_id: str, image: UInt8Array, labels: UInt8Array) -> None:
+def _write_png(folder: Path, dataset: Dataset, row: Sample, image: UInt8Array, labels: UInt8Array) -> None:
     from PIL import Image
 
     for contrast, plane in zip(dataset.contrasts, image, strict=True):
         name = PNG_FOLDERS.get(contrast, contrast)
-        Image.fromarray(plane).save(folder / name / f"{sample_id}_{name}.png", compress_level=1)
+        Image.fromarray(plane).save(folder / name / f"{row.id}_{name}.png", compress_level=1)
     grey = to_grey(labels, dataset.label_values)
-    Image.fromarray(grey).save(folder / PNG_LABELS / f"{sample_id}_{PNG_LABELS}.png", compress_level=1)
+    Image.fromarray(grey).save(folder / PNG_LABELS / f"{row.id}_{PNG_LABELS}.png", compress_level=1)
 
 
-def _write_nifti(folder: Path, dataset: Dataset, sample_id: str, image: UInt8Array, labels: UInt8Array) -> None:
-    (folder / sample_id).mkdir()
+def _write_nifti(folder: Path, dataset: Dataset, row: Sample, image: UInt8Array, labels: UInt8Array) -> None:
+    (folder / row.id).mkdir()
     for contrast, plane in zip(dataset.contrasts, image, strict=True):
-        (folder / sample_id / f"{sample_id}_{contrast}.nii.gz").write_bytes(_nifti_bytes(plane))
-    (folder / sample_id / f"{sample_id}_seg.nii.gz").write_bytes(_nifti_bytes(labels))
+        (folder / row.id / f"{row.id}_{contrast}.nii.gz").write_bytes(_nifti_bytes(plane))
+    (folder / row.id / f"{row.id}_seg.nii.gz").write_bytes(_nifti_bytes(labels))
 
 
 def _prepare_nnunet(folder: Path, dataset: Dataset, samples: Sequence[Sample]) -> None:
-    (folder / "imagesTr").mkdir()
-    (folder / "labelsTr").mkdir()
+    training = [row for row in samples if row.split != "holdout"]
+    for part in ("Tr", "Ts") if len(training) < len(samples) else ("Tr",):
+        (folder / f"images{part}").mkdir()
+        (folder / f"labels{part}").mkdir()
     description = {
         "channel_names": {str(i): name for i, name in enumerate(dataset.contrasts)},
         # nnU-Net wants consecutive values, so ET becomes 3.
         "labels": {name: i for i, name in enumerate(sorted(dataset.labels, key=lambda n: dataset.labels[n]))},
-        "numTraining": len(samples),
+        "numTraining": len(training),
         "file_ending": ".nii.gz",
     }
     (folder / "dataset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    # nnU-Net's own folds would put slices of one subject on both sides.
-    groups = sorted({row.subject or row.id for row in samples})
+    # nnU-Net's own folds would put slices of one patient on both sides.
+    groups = sorted({_group(row) for row in training})
     folds = []
     for k in range(min(_N_FOLDS, len(groups))):
         validation = set(groups[k :: min(_N_FOLDS, len(groups))])
         folds.append(
             {
-                "train": [row.id for row in samples if (row.subject or row.id) not in validation],
-                "val": [row.id for row in samples if (row.subject or row.id) in validation],
+                "train": [row.id for row in training if _group(row) not in validation],
+                "val": [row.id for row in training if _group(row) in validation],
             }
         )
     (folder / "splits_final.json").write_text(json.dumps(folds, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_nnunet(folder: Path, dataset: Dataset, sample_id: str, image: UInt8Array, labels: UInt8Array) -> None:
+def _group(row: Sample) -> str:
+    """What a fold keeps together: a patient; a synthetic sample stands for itself."""
+    return row.id if row.subject is None else patient_of(row.subject)
+
+
+def _write_nnunet(folder: Path, dataset: Dataset, row: Sample, image: UInt8Array, labels: UInt8Array) -> None:
+    part = "Ts" if row.split == "holdout" else "Tr"
     for i, plane in enumerate(image):
-        (folder / "imagesTr" / f"{sample_id}_{i:04d}.nii.gz").write_bytes(_nifti_bytes(plane))
+        (folder / f"images{part}" / f"{row.id}_{i:04d}.nii.gz").write_bytes(_nifti_bytes(plane))
     consecutive = np.searchsorted(np.asarray(dataset.label_values), labels).astype(np.uint8)
-    (folder / "labelsTr" / f"{sample_id}.nii.gz").write_bytes(_nifti_bytes(consecutive))
+    (folder / f"labels{part}" / f"{row.id}.nii.gz").write_bytes(_nifti_bytes(consecutive))
 
 
 def _nifti_bytes(plane: UInt8Array) -> bytes:

@@ -11,8 +11,10 @@ import csv
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 import urllib.request
 import zipfile
@@ -54,6 +56,11 @@ def code_digest(name: str) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def normalised(name: str) -> str:
+    """Name of a distribution as indexes compare it (PEP 503); also for the first part of a wheel's file name."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def _find(name: str) -> Distribution:
     try:
         return distribution(name)
@@ -86,11 +93,13 @@ def _build(name: str, source: Path, folder: Path) -> Path:
     # Without isolation first: an editable install has its build backend at hand, and needs no package index then.
     problem = ""
     for isolation in (["--no-build-isolation"], []):
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *isolation, "-w", str(folder)]
-        done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
-        wheels = sorted(folder.glob(f"{name.replace('-', '_')}-*.whl"))
-        if done.returncode == 0 and wheels:
-            return wheels[0]
+        # Into a folder of its own: in ``folder`` there may be another wheel of the same distribution.
+        with tempfile.TemporaryDirectory(prefix=".wheel-", dir=folder) as empty:
+            command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *isolation, "-w", empty]
+            done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
+            wheels = sorted(Path(empty).glob("*.whl"))
+            if done.returncode == 0 and wheels:
+                return wheels[0].replace(folder / wheels[0].name)
         problem = problem or (done.stderr or done.stdout)
     raise ContainerFailedError(
         f"No wheel of {name} could be made.",

@@ -192,7 +192,7 @@ def test_a_synthetic_dataset_of_another_training_set_is_refused(dataset: Path, t
     synthkit("export", dataset, "-o", tmp_path / "png")
     synthkit("import", tmp_path / "png", "-o", tmp_path / "syn")
     description = json.loads((tmp_path / "syn" / "dataset.json").read_text())
-    description["lineage"] = {"training_datasets": [{"digest": "sha256:other"}], "training_subjects": []}
+    description["lineage"] = {"training_datasets": [{"digest": "sha256:other", "subject_keys": []}]}
     (tmp_path / "syn" / "dataset.json").write_text(json.dumps(description))
     done = synthkit("audit-memorization", dataset, tmp_path / "syn", "-o", tmp_path / "run")
     assert done.returncode == 3
@@ -280,3 +280,73 @@ def test_doctor_reports_without_an_engine() -> None:
     assert findings["container engine"]["state"] == "missing"
     assert findings["container engine"]["remedy"]
     assert findings["plugins"]["state"] == "ok"
+
+
+# ------------------------------------------------------------------------------------------ interrupts, pipes, locks
+
+
+def with_command(body: str, *arguments: str) -> list[str]:
+    """A command line whose ``synthkit`` has one more command, ``stop``."""
+    code = (
+        "import os, signal, sys, time, typer\n"
+        "import synthkit.cli as cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "@cli.app.command('stop')\n"
+        "def stop(json: bool = typer.Option(False, '--json')) -> None:\n"
+        f"    {body}\n"
+        f"sys.argv = ['synthkit', 'stop', *{arguments!r}]\n"
+        "cli.main()\n"
+    )
+    return [sys.executable, "-c", code]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_command_that_is_interrupted_says_so(name: str) -> None:
+    body = f"os.kill(os.getpid(), signal.{name}); time.sleep(60)"
+    done = subprocess.run(with_command(body), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130, done.stderr
+    assert "error: Interrupted." in done.stderr and "--resume" in done.stderr
+    done = subprocess.run(with_command(body, "--json"), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130
+    assert document(done)["error"]["type"] == "InterruptedRunError"
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    body = "print('begun', flush=True); [print('x' * 1000, flush=True) for _ in range(10_000)]"
+    process = subprocess.Popen(with_command(body), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline() == "begun\n"
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 0
+
+
+def test_a_run_folder_in_use_is_refused(dataset: Path, tmp_path: Path) -> None:
+    from synthkit.runs import locked
+
+    with locked(tmp_path / "run"):
+        done = synthkit("audit-memorization", dataset, dataset, "-o", tmp_path / "run")
+    assert done.returncode == 2
+    assert "Another command is at work" in done.stderr
+    assert not (tmp_path / "run" / "job.json").exists()
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_warnings_of_the_backend_are_shown_once(
+    quiet: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from synthkit import backends
+    from synthkit.cli.common import RunOptions, run_job
+    from synthkit.console import Console
+    from synthkit.runs import Job
+    from synthkit.testing.toys import GENERATOR
+
+    class Backend:
+        def run(self, run: Any, declaration: Any, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+            on_event({"event": "message", "level": "warning", "text": "seen live"})
+            return {"status": "succeeded", "warnings": ["the image is outdated", "seen live"]}
+
+    monkeypatch.setattr(backends, "choose", lambda *arguments: Backend())
+    job = Job("train", (GENERATOR.name,))
+    run_job(tmp_path / "run", job, [GENERATOR], RunOptions(gpus="none"), Console(quiet=quiet), "train")
+    assert capsys.readouterr().err.splitlines() == ["warning: seen live", "warning: the image is outdated"]

@@ -133,7 +133,7 @@ def test_messages_of_a_run_are_shown_and_warnings_marked(capsys: pytest.CaptureF
     assert capsys.readouterr().err.splitlines() == ["resumed", "warning: odd"]
 
 
-def test_quiet_keeps_results_and_errors_alone(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
+def test_quiet_keeps_results_warnings_and_errors_alone(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
     console = Console(quiet=True)
     with console.progress("train") as view:
         clock[0] += 100
@@ -145,7 +145,7 @@ def test_quiet_keeps_results_and_errors_alone(capsys: pytest.CaptureFixture[str]
     console.error(DataError("It broke."))
     captured = capsys.readouterr()
     assert captured.out == "result\n"
-    assert captured.err == "error: It broke.\n"
+    assert captured.err == "warning: hello\nerror: It broke.\n"
 
 
 def test_a_command_ends_with_the_next_one_and_what_to_cite(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import json
 import multiprocessing
 import os
@@ -19,7 +20,18 @@ from hypothesis import strategies as st
 from synthkit import dataset as dataset_module
 from synthkit import shards
 from synthkit.contract import Sample
-from synthkit.dataset import Dataset, DatasetWriter, Joined, View, content_digest, find_dataset, sample_digest
+from synthkit.dataset import (
+    Dataset,
+    DatasetWriter,
+    Joined,
+    View,
+    content_digest,
+    find_dataset,
+    sample_digest,
+    subject_key,
+    training_keys,
+    was_trained_on,
+)
 from synthkit.errors import DataError, UsageError
 from synthkit.labels import BRATS_LABELS
 from synthkit.shards import SAMPLES_PER_SHARD, shard_path
@@ -113,7 +125,7 @@ def test_dataset_without_samples_is_one(tmp_path: Path) -> None:
     with writer(tmp_path / "d"):
         pass
     made = Dataset(tmp_path / "d")
-    assert len(made) == 0 and list(made.batches(4)) == [] and made.training_subjects == ()
+    assert len(made) == 0 and list(made.batches(4)) == [] and made.training_entry()["subject_keys"] == []
 
 
 def test_any_zarr_library_reads_it(tmp_path: Path) -> None:
@@ -132,7 +144,7 @@ def test_any_zarr_library_reads_it(tmp_path: Path) -> None:
 
 
 def test_description_has_nnunets_keys(tmp_path: Path) -> None:
-    write(tmp_path / "d", 30, protocol={"name": "p"}, lineage={"generator": "g"}, kind="synthetic")
+    write(tmp_path / "d", 30, protocol={"name": "p"}, lineage={"generator": "g"})
     description = json.loads((tmp_path / "d" / "dataset.json").read_text())
     assert description["channel_names"] == {"0": "t1", "1": "flair"}
     assert description["labels"] == BRATS_LABELS
@@ -142,7 +154,7 @@ def test_description_has_nnunets_keys(tmp_path: Path) -> None:
         "train": {"n_samples": 20, "subjects": ["p0", "p1"]},
     }
     made = Dataset(tmp_path / "d")
-    assert (made.kind, made.lineage) == ("synthetic", {"generator": "g"})
+    assert (made.kind, made.lineage) == ("real", {"generator": "g"})
 
 
 def test_dataset_is_found_in_a_run(tmp_path: Path) -> None:
@@ -435,7 +447,8 @@ def test_description_that_lacks_something_is_a_data_error(changes: dict[str, Any
 @pytest.fixture(scope="module")
 def two_sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Dataset]:
     folder = tmp_path_factory.mktemp("two")
-    with writer(folder / "b", kind="synthetic", lineage={"training_subjects": ["p7", "p1"]}) as out:
+    behind = [{"digest": "sha256:other", "subject_keys": [subject_key(name, "sha256:other") for name in ("p7", "p1")]}]
+    with writer(folder / "b", kind="synthetic", lineage={"training_datasets": behind}) as out:
         out.append(*arrays(13, seed=5), [{"id": f"x{i}", "split": "synthetic", "seed": 2**40 + i} for i in range(13)])
     return write(folder / "a", 30), Dataset(folder / "b")
 
@@ -492,14 +505,89 @@ def test_splits_and_subjects(two_sources: tuple[Dataset, Dataset]) -> None:
     real, synthetic = two_sources
     assert {row.subject for row in real.select("holdout").samples} == {"p2"}
     assert real.training_part().subjects == ("p0", "p1")
-    assert real.training_subjects == ("p0", "p1")
-    assert synthetic.training_subjects == ("p1", "p7")
+    names = [f"p{i}" for i in range(9)]
+    assert [name for name in names if was_trained_on(name, [real.training_entry()])] == ["p0", "p1"]
+    assert [name for name in names if was_trained_on(name, [synthetic.training_entry()])] == ["p1", "p7"]
+    assert [name for name in names if was_trained_on(name, synthetic.lineage["training_datasets"])] == ["p1", "p7"]
+    both = [real.training_entry(), synthetic.training_entry()]
+    assert [name for name in names if was_trained_on(name, both)] == ["p0", "p1", "p7"]
+    assert len(training_keys(both)) == 4  # keys of two datasets are not comparable: p1 counts in each
     assert len(synthetic.training_part()) == 13
     assert synthetic.samples[3].seed == 2**40 + 3 and synthetic.samples[3].subject is None
     assert len(real.select("train", "holdout")) == 30 and len(real.select("none")) == 0
 
 
 # --------------------------------------------------------------------------------- processes and threads
+
+
+def test_key_of_a_subject_is_the_hmac_of_its_patient() -> None:
+    # echo -n BraTS-GLI-00005 | openssl dgst -sha256 -hmac sha256:abc
+    expected = hmac.digest(b"sha256:abc", b"BraTS-GLI-00005", "sha256").hex()[:32]
+    assert (
+        subject_key("BraTS-GLI-00005-100", "sha256:abc") == subject_key("BraTS-GLI-00005-101", "sha256:abc") == expected
+    )
+    assert subject_key("BraTS-GLI-00005-100", "sha256:abd") != expected
+    assert subject_key("BraTS-GLI-00006-100", "sha256:abc") != expected
+
+
+def test_second_scan_of_a_patient_was_trained_on() -> None:
+    entry = {"digest": "sha256:abc", "subject_keys": [subject_key("BraTS-GLI-00005-100", "sha256:abc")]}
+    assert was_trained_on("BraTS-GLI-00005-101", [entry])
+    assert not was_trained_on("BraTS-GLI-00006-100", [entry])
+    assert was_trained_on("BraTS-GLI-00005-101", [{"digest": "d", "subject_keys": [], "training_datasets": [entry]}])
+
+
+@pytest.mark.parametrize(
+    "entry", [{"digest": "sha256:abc"}, {"subject_keys": []}, {"digest": "d", "subject_keys": None}]
+)
+def test_lineage_that_does_not_say_whom_it_is_of_is_refused(entry: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="lineage"):
+        was_trained_on("p0", [entry])
+    with pytest.raises(DataError, match="lineage"):
+        training_keys([{"digest": "d", "subject_keys": [], "training_datasets": [entry]}])
+
+
+@pytest.mark.parametrize(
+    ("kind", "split"), [("real", "test"), ("real", "Holdout"), ("real", "synthetic"), ("synthetic", "train")]
+)
+def test_split_that_a_kind_does_not_have_is_refused(kind: Any, split: str, tmp_path: Path) -> None:
+    with writer(tmp_path / "d", kind=kind) as out:
+        with pytest.raises(DataError, match="has the split"):
+            out.append(*arrays(1), [{"id": "a", "split": split}])
+        assert out.n_samples == 0
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../x", "/etc/x", "a\\b", "a\nb", ".hidden", "x" * 201])
+def test_id_that_is_no_name_of_a_file_is_refused(name: str, tmp_path: Path) -> None:
+    with writer(tmp_path / "d") as out, pytest.raises(DataError, match="cannot be the name of a file"):
+        out.append(*arrays(1), [{"id": name, "split": "train"}])
+    write(tmp_path / "e", 2)
+    table = (tmp_path / "e" / "samples.csv").read_text()
+    quoted = '"' + name + '"'
+    (tmp_path / "e" / "samples.csv").write_text(table.replace("s00001", quoted, 1))
+    with pytest.raises(DataError, match="cannot be the name of a file"):
+        Dataset(tmp_path / "e")
+
+
+def test_contrast_that_is_a_path_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "d", 2)
+    _edit(tmp_path / "d" / "dataset.json", channel_names={"0": "t1", "1": "../../x"})
+    with pytest.raises(DataError, match="channel_names"):
+        Dataset(tmp_path / "d")
+
+
+def test_flipped_pixels_are_found_by_the_checksum_of_their_frame(tmp_path: Path) -> None:
+    # Noise does not compress: the frame holds it raw, and a flipped byte decompresses well.
+    write(tmp_path / "d", 3)
+    path = shard_path(tmp_path / "d" / "images", 0, 3)
+    content = bytearray(path.read_bytes())
+    at = content.index(arrays(3)[0][1].tobytes())
+    content[at + 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        Dataset(tmp_path / "d").read([1])
+    codecs = json.loads((tmp_path / "d" / "images" / "zarr.json").read_text())["codecs"][0]["configuration"]["codecs"]
+    assert codecs[1]["configuration"]["checksum"] is True
 
 
 def test_dataset_can_be_pickled(two_sources: tuple[Dataset, Dataset]) -> None:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from synthkit import errors
-from synthkit.errors import ExitCode, SynthkitError, error_from_dict
+from synthkit.errors import DataError, ExitCode, SynthkitError, error_from_dict
 
 CLASSES = [
     value
@@ -51,3 +51,11 @@ def test_an_error_of_an_unknown_class_is_still_told() -> None:
 
 def test_the_text_of_an_error_leaves_out_what_is_not_known() -> None:
     assert str(SynthkitError("It broke.", fix="Do this.")) == "It broke. Do this."
+
+
+def test_a_class_further_down_keeps_its_exit_code() -> None:
+    class Narrower(DataError):
+        pass
+
+    again = error_from_dict(Narrower("A", "b", "c").to_dict())
+    assert (type(again), again.exit_code, str(again)) == (DataError, ExitCode.INVALID_DATA, "A b c")

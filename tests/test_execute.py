@@ -6,6 +6,8 @@ import csv
 import errno
 import itertools
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from synthkit import provenance
 from synthkit.contract import Declaration, Row, Score
-from synthkit.dataset import Dataset, DatasetWriter
+from synthkit.dataset import Dataset, DatasetWriter, was_trained_on
 from synthkit.errors import ExitCode
 from synthkit.execute import execute
 from synthkit.labels import BRATS_LABELS
@@ -107,8 +110,7 @@ def test_train_leaves_a_described_checkpoint(tmp_path: Path) -> None:
     assert described["params"] == {"passes": 2, "seed": 0}
     assert described["contrasts"] == list(data.CONTRASTS) and described["size"] == [32, 32]
     assert described["labels"] == BRATS_LABELS
-    assert described["training_datasets"] == [{"digest": dataset.digest, "kind": "real", "n_samples": 24}]
-    assert described["training_subjects"] == [f"s{i}" for i in range(6)]
+    assert described["training_datasets"] == [dataset.training_entry()]
     events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
     assert [e["step"] for e in events if e["event"] == "progress"][-1] == 2
 
@@ -180,7 +182,9 @@ def test_generate_makes_one_sample_a_seed(tmp_path: Path, trained: Callable[[str
     assert made.kind == "synthetic"
     assert made.lineage["generator"] == "toy-generator"
     assert made.lineage["checkpoint_digest"] == checkpoint.digest
-    assert made.training_subjects == tuple(f"s{i}" for i in range(6))
+    trained_on = made.lineage["training_datasets"]
+    everybody = data.real_dataset(4, 32).subjects
+    assert [name for name in everybody if was_trained_on(name, trained_on)] == [f"s{i}" for i in range(6)]
 
 
 def test_generate_that_dies_half_way_goes_on_to_the_same_dataset(
@@ -373,6 +377,49 @@ def test_evaluate_may_be_told_the_subjects(tmp_path: Path) -> None:
     assert [score["of"] for score in result["scores"]] == [{"subject": "b"}, {}]
 
 
+def test_references_without_prediction_reach_the_metric(tmp_path: Path, method: Callable[..., Registry]) -> None:
+    seen: dict[str, tuple[str, ...]] = {}
+
+    def spy(*, metrics: Any, params: Any, reference: LabelFolder, prediction: LabelFolder) -> Iterator[Score]:
+        seen.update(reference=reference.subjects, prediction=prediction.subjects)
+        yield Score(name="overlap_mean", value=0.0)
+
+    options = {"subjects": ["b"], "references_without_prediction": ["a"]}
+    result = evaluate(tmp_path, method(VOLUME_METRIC, score=spy), options=options).result()
+    assert result is not None and result["status"] == "succeeded", result
+    assert seen == {"reference": ("a", "b"), "prediction": ("b",)}
+
+
+@pytest.mark.parametrize(("moved_mm", "code"), [(0.05, ExitCode.OK), (1.0, ExitCode.INVALID_DATA)])
+def test_reference_and_prediction_lie_on_one_grid(tmp_path: Path, moved_mm: float, code: ExitCode) -> None:
+    import nibabel
+
+    inputs = {"reference": label_folder(tmp_path / "r", 0), "prediction": label_folder(tmp_path / "p", 1)}
+    affine = np.eye(4)
+    affine[0, 3] = moved_mm
+    nibabel.save(nibabel.Nifti1Image(np.zeros((10, 10, 4), np.uint8), affine), tmp_path / "p" / "b.nii.gz")
+    run = create_run(tmp_path / "run", job("evaluate", "toy-overlap", inputs))
+    assert execute(run.path, REGISTRY)["exit_code"] == code
+    if code:
+        failed(run, code, "of b are not on one grid", "1 mm apart")
+
+
+def test_training_sets_of_an_audit_are_joined(tmp_path: Path, method: Callable[..., Registry]) -> None:
+    seen: dict[str, Any] = {}
+
+    def spy(*, metrics: Any, params: Any, **datasets: Any) -> Iterator[Score]:
+        seen.update({role: source.read(range(len(source)))[0] for role, source in datasets.items()})
+        yield Score(name="shift", value=0.0)
+
+    first, second = real(splits=("train",)), real(splits=("holdout",))
+    run = create_run(tmp_path / "run", job("evaluate", "toy-shift", {"real": first, "real2": second}))
+    assert execute(run.path, method(SLICE_METRIC, score=spy))["status"] == "succeeded"
+    dataset = data.real_dataset(4, 32)
+    rows = [[i for i, row in enumerate(dataset.samples) if row.split == split] for split in ("train", "holdout")]
+    assert list(seen) == ["real"]
+    assert np.array_equal(seen["real"], dataset.read(rows[0] + rows[1])[0])
+
+
 def test_metric_sees_the_splits_of_its_role(tmp_path: Path, method: Callable[..., Registry]) -> None:
     seen: dict[str, set[str]] = {}
 
@@ -525,3 +572,39 @@ def test_result_that_json_cannot_hold_is_a_failed_one(tmp_path: Path, method: Ca
 def test_result_is_returned_as_written(tmp_path: Path) -> None:
     run = create_run(tmp_path / "run", job("train", "toy-generator", {"data": real()}))
     assert execute(run.path, REGISTRY) == run.result()
+
+
+# ------------------------------------------------------------------------------- between the verb and its result
+
+
+def test_what_cannot_be_told_of_the_machine_costs_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> dict[str, Any]:
+        raise RuntimeError("the driver is broken")
+
+    for name in ("versions", "code", "machine"):
+        monkeypatch.setattr(provenance, name, fail)
+    result = train(tmp_path / "run").result()
+    assert result is not None
+    assert (result["status"], result["versions"], result["code"], result["machine"]) == ("succeeded", {}, {}, {})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_after_the_work_does_not_undo_it(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    def machine() -> dict[str, Any]:
+        os.kill(os.getpid(), number)
+        return {"cores": 1}
+
+    before = signal.signal(number, interrupt)
+    try:
+        monkeypatch.setattr(provenance, "machine", machine)
+        result = train(tmp_path / "run").result()
+        assert signal.getsignal(number) is interrupt
+    finally:
+        signal.signal(number, before)
+    assert result is not None
+    assert (result["status"], result["machine"]) == ("succeeded", {"cores": 1})

@@ -233,7 +233,7 @@ def test_leftovers_of_others_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Client:
         def containers(self, all: bool, filters: dict[str, list[str]]) -> list[dict[str, Any]]:
-            assert all and filters == {"label": [f"{engine.HOST_LABEL}={mine[engine.HOST_LABEL]}"]}
+            assert all and filters["label"] == [f"{key}={mine[key]}" for key in (engine.HOST_LABEL, engine.UID_LABEL)]
             return containers
 
         def remove_container(self, identifier: str, **options: Any) -> None:
@@ -243,3 +243,4 @@ def test_leftovers_of_others_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert removed == []
     engine.remove_leftovers(client=Client())
     assert removed == ["dead"]
+    assert mine[engine.UID_LABEL] == str(os.getuid())

@@ -268,6 +268,26 @@ def test_gpus_are_shown_or_hidden(gpus: str, visible: str | None, start: Callabl
     assert environment.get("CUDA_VISIBLE_DEVICES") == visible
 
 
+@pytest.mark.parametrize(("gpus", "visible"), [("1", "5"), ("2", "5,7"), ("all", "5,7,3"), ("none", "")], ids=str)
+def test_a_schedulers_gpus_are_narrowed_and_never_widened(
+    gpus: str, visible: str, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,3")
+    run, result, _ = start("environment", gpus=gpus)
+    assert result["status"] == "succeeded", result["error"]
+    environment = json.loads((run.checkpoint / "environment.json").read_text())
+    assert environment["CUDA_VISIBLE_DEVICES"] == visible
+
+
+@pytest.mark.parametrize("granted", ["5", ""])
+def test_more_gpus_than_the_scheduler_granted_are_refused(granted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_gpu_visible", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", granted)
+    job = Job("train", ("toy-generator",), resources=Resources(gpus="2"))
+    with pytest.raises(GpuUnavailableError, match="CUDA_VISIBLE_DEVICES"):
+        backends.get("local").check(replace(GENERATOR, gpu="optional"), job)
+
+
 def test_what_the_local_backend_cannot_enforce_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = backends.get("local")
     job = Job("train", ("toy-generator",), resources=Resources(memory_bytes=10**9))

@@ -23,7 +23,7 @@ from synthkit.dataset import Dataset, DatasetWriter
 from synthkit.errors import DataError, NotWritableError, UsageError
 from synthkit.labels import BRATS_LABELS
 from synthkit.report import duration, pictures, segmentation, words, write_report
-from synthkit.report.gather import gather
+from synthkit.report.gather import gather, subjects_behind
 from synthkit.runs import Input, Job, Run, create_run, write_json
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
@@ -42,7 +42,12 @@ def make_dataset(path: Path, subjects: Sequence[str], n: int = 4, **options: Any
     labels = np.zeros((total, 32, 32), np.uint8)
     labels[::2, 8:16, 8:16], labels[::2, 10:14, 10:14], labels[::2, 11:13, 11:13] = 2, 4, 1
     rows: list[dict[str, Any]] = [
-        {"id": f"{s}_{i}", "split": "holdout" if s == subjects[-1] else "train", "subject": s, "slice": i}
+        {
+            "id": f"{s}_{i}".replace("/", ""),
+            "split": "holdout" if s == subjects[-1] else "train",
+            "subject": s,
+            "slice": i,
+        }
         for s in subjects
         for i in range(n)
     ] or [{"id": f"seed{i:08d}", "split": "synthetic", "seed": i} for i in range(n)]
@@ -91,8 +96,7 @@ def make_trained(path: Path, plugin: str, datasets: Sequence[Dataset]) -> Run:
     run.checkpoint.mkdir()
     metadata = {
         "plugin": plugin,
-        "training_datasets": [{"digest": d.digest, "kind": d.kind, "n_samples": len(d)} for d in datasets],
-        "training_subjects": sorted({s for d in datasets for s in d.training_subjects}),
+        "training_datasets": [d.training_entry() for d in datasets],
     }
     write_json(run.checkpoint / "synthkit.json", metadata)
     return run
@@ -180,8 +184,7 @@ def study(tmp_path: Path) -> Path:
     lineage = {
         "generator": "stylegan2",
         "checkpoint_digest": "sha256:checkpoint-of-sg2",
-        "training_datasets": [{"digest": real.digest, "kind": "real", "n_samples": 8}],
-        "training_subjects": ["P1", "P2"],
+        "training_datasets": [real.training_entry()],
     }
     checkpoint = Input("checkpoint", source=generator.checkpoint, digest="sha256:checkpoint-of-sg2")
     made = make_run(
@@ -299,6 +302,18 @@ def test_arms_are_named_by_training_data_with_their_ratio(study: Path) -> None:
     assert "0.350 0.300 to 0.400 3 4,321 0 1 0.500 0.500 to 0.500" in page.text
     assert "50 % of that of the one trained on real data" in page.text
     assert "3.2" in page.text and "HD95 pooled" in page.text
+
+
+@pytest.mark.parametrize(("names", "said"), [(("Phantom_0001", "Phantom_0002"), "all"), (("P1", "P2"), "no")])
+def test_synthetic_images_alone_still_tell_phantoms_from_patients(
+    names: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    real = make_dataset(tmp_path / "real", names)
+    lineage = {"generator": "g", "checkpoint_digest": "sha256:c", "training_datasets": [real.training_entry()]}
+    make_dataset(tmp_path / "shared" / "synthetic", [], lineage=lineage)
+    phantoms, patients = subjects_behind(gather([tmp_path / "shared"]))
+    assert ("no" if not phantoms else "some" if patients else "all") == said
+    assert len(phantoms | patients) == 1  # the other one is held out
 
 
 def test_scored_training_subjects_are_pointed_out(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from synthkit import runs as runs_module
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import DataError, UsageError
 from synthkit.runs import (
@@ -22,6 +26,7 @@ from synthkit.runs import (
     find_predictions,
     find_runs,
     folder_digest,
+    locked,
     read_checkpoint_metadata,
     write_json,
 )
@@ -264,3 +269,141 @@ def test_job_survives_the_way_through_its_file(tmp_path: Path, values: dict[str,
         "timeout_seconds": None,
         "cpus": None,
     }
+
+
+def test_recorded_command_holds_no_folders_of_this_machine(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [
+        "train",
+        "unet",
+        str(source),
+        "data/rel",
+        "-o",
+        "/home/a b/runs/u",
+        "--params=/etc/p.toml",
+        "-p",
+        "lr=1e-3",
+    ]
+    monkeypatch.setattr("sys.argv", ["/usr/bin/synthkit", *arguments])
+    run = create_run(tmp_path / "run", make_job(source))
+    expected = ["synthkit", "train", "unet", source.name, "data/rel", "-o", "u", "--params=p.toml", "-p", "lr=1e-3"]
+    assert json.loads((run.path / "job.json").read_text())["command"] == expected
+
+
+def test_folder_digest_leaves_out_what_a_killed_write_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "model").write_text("weights")
+    before = folder_digest(tmp_path)
+    (tmp_path / ".state.partial").write_text("half")
+    (tmp_path / "a" / ".model.7.tmp").write_text("half")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "x").write_text("x")
+    assert folder_digest(tmp_path) == before
+    (tmp_path / "a" / "more").write_text("")
+    assert folder_digest(tmp_path) != before
+
+
+# -------------------------------------------------------------------------------------- inputs, kills, two at once
+
+
+def test_overwrite_never_removes_its_own_input(tmp_path: Path, source: Path) -> None:
+    run = create_run(tmp_path / "runs" / "a", make_job(source))
+    write_json(run.path / "outputs" / "mine.json", {})
+    inside = run.outputs
+    (tmp_path / "link").symlink_to(inside)
+    for own in (run.path, inside, tmp_path / "link", tmp_path / "runs"):
+        with pytest.raises(UsageError, match="would remove the run's own input data"):
+            create_run(run.path, make_job(own), overwrite=True)
+    assert (run.outputs / "mine.json").exists() and run.job().verb == "train"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_kill_while_a_run_is_made_leaves_one_to_take_up(
+    overwrite: bool, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever change to the file system is the last, --resume or --overwrite goes on from there."""
+
+    class Kill(BaseException):
+        pass
+
+    for last in range(1, 20):
+        path = tmp_path / str(last)
+        if overwrite:
+            for name in ("a", "z"):  # before and after job.json in any order of names
+                write_json(create_run(path, make_job(source), resume=True).path / name, {})
+        n = 0
+
+        def counted(real: object, last: int = last) -> object:
+            def call(*arguments: object, **options: object) -> object:
+                nonlocal n
+                n += 1
+                if n > last:
+                    raise Kill
+                return real(*arguments, **options)  # type: ignore[operator]
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("mkdir", "symlink", "unlink", "rmdir"):
+                patch.setattr(os, name, counted(getattr(os, name)))
+            patch.setattr(runs_module, "write_json", counted(write_json))
+            try:
+                create_run(path, make_job(source), overwrite=overwrite)
+                killed = False
+            except Kill:
+                killed = True
+        if path.exists() and any(path.iterdir()):
+            assert (path / "job.json").exists()
+            create_run(path, make_job(source), overwrite=True)
+        if not killed:
+            break
+    assert not killed and last > 3
+
+
+def test_two_commands_in_one_folder_do_not_mix(tmp_path: Path, source: Path) -> None:
+    path = tmp_path / "runs" / "a"
+    with locked(path):
+        create_run(path, make_job(source))
+        with pytest.raises(UsageError, match="Another command is at work"), locked(path):
+            pytest.fail("both hold it")
+        create_run(path, make_job(source), overwrite=True)
+        with pytest.raises(UsageError, match="Another command is at work"), locked(path):
+            pytest.fail("both hold it")
+    assert sorted(p.name for p in path.iterdir()) == ["inputs", "job.json", "outputs"]
+    with locked(path), locked(tmp_path / "other"):
+        pass
+
+
+def test_a_lock_that_its_owner_removed_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = fcntl.flock, 0
+
+    def flock(descriptor: int, operation: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:  # between our opening and our locking, the owner ends
+            (tmp_path / ".lock").unlink()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path):
+        assert calls == 2
+        with pytest.raises(UsageError), locked(tmp_path):
+            pytest.fail("both hold it")
+
+
+def test_where_there_are_no_locks_the_run_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path / "a"):
+        pass
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_a_refused_lock_leaves_the_owners(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        with pytest.raises(UsageError), locked(tmp_path):
+            pass
+        assert (tmp_path / ".lock").exists()

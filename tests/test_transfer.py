@@ -130,16 +130,84 @@ def test_nnunet_export_has_consecutive_labels_and_folds_by_subject(dataset: Data
     description = json.loads((tmp_path / "nnunet" / "dataset.json").read_text())
     assert description["labels"] == {"background": 0, "NCR": 1, "ED": 2, "ET": 3}
     assert description["channel_names"] == {"0": "t1", "1": "t1ce", "2": "t2", "3": "flair"}
-    assert description["numTraining"] == N == len(list((tmp_path / "nnunet" / "labelsTr").iterdir()))
+    parts = {p.name: len(list(p.iterdir())) for p in (tmp_path / "nnunet").iterdir() if p.is_dir()}
+    assert parts == {
+        "imagesTr": 6 * 4,
+        "labelsTr": 6,
+        "imagesTs": 4,
+        "labelsTs": 1,
+    }  # the held-out slice is the test set
+    assert description["numTraining"] == 6
     stored = np.asarray(nib.load(tmp_path / "nnunet" / "labelsTr" / "P0_000.nii.gz").dataobj)[:, :, 0].T
     expected = dataset.read([0])[1][0].copy()
     expected[expected == 4] = 3
     assert np.array_equal(stored, expected)
     subject = {row.id: row.subject for row in dataset.samples}
     folds = json.loads((tmp_path / "nnunet" / "splits_final.json").read_text())
+    assert len(folds) == 2
+    for fold in folds:
+        assert {*fold["train"], *fold["val"]} == {row.id for row in dataset.samples if row.split == "train"}
+        assert not {subject[i] for i in fold["train"]} & {subject[i] for i in fold["val"]}
+
+
+def test_nnunet_folds_keep_the_scans_of_a_patient_together(tmp_path: Path) -> None:
+    subjects = [f"BraTS-GLI-{patient:05d}-{scan}" for patient in range(3) for scan in (100, 101)]
+    rows = [{"id": f"{name}_000", "split": "train", "subject": name, "slice": 0} for name in subjects]
+    blank = np.zeros((6, 4, 32, 32), np.uint8)
+    with DatasetWriter(tmp_path / "data", contrasts=CONTRASTS, labels=BRATS_LABELS, size=(32, 32)) as writer:
+        writer.append(blank, blank[:, 0], rows)
+    export_dataset(tmp_path / "data", tmp_path / "nnunet", format="nnunet")
+    folds = json.loads((tmp_path / "nnunet" / "splits_final.json").read_text())
     assert len(folds) == 3
     for fold in folds:
-        assert not {subject[i] for i in fold["train"]} & {subject[i] for i in fold["val"]}
+        assert len(fold["val"]) == 2 and len({name[:15] for name in fold["val"]}) == 1
+    assert not (tmp_path / "nnunet" / "imagesTs").exists()
+
+
+def test_import_overwrite_replaces_a_dataset_only_once_the_pictures_are_good(dataset: Dataset, tmp_path: Path) -> None:
+    export_dataset(dataset.path, tmp_path / "png", format="png")
+    import_png(tmp_path / "png", tmp_path / "back", kind="real")
+    with pytest.raises(UsageError):
+        import_png(tmp_path / "png", tmp_path / "back", kind="real")
+    picture = tmp_path / "png" / "FLAIR" / "P0_001_FLAIR.png"
+    content = picture.read_bytes()
+    picture.unlink()
+    with pytest.raises(DataError):
+        import_png(tmp_path / "png", tmp_path / "back", overwrite=True)
+    assert Dataset(tmp_path / "back").digest == dataset.digest
+    picture.write_bytes(content)
+    import_png(tmp_path / "png", tmp_path / "back", overwrite=True)
+    assert Dataset(tmp_path / "back").kind == "synthetic"
+
+
+def test_import_overwrite_leaves_what_is_not_ours(dataset: Dataset, tmp_path: Path) -> None:
+    export_dataset(dataset.path, tmp_path / "png", format="png")
+    export_dataset(dataset.path, tmp_path / "nnunet", format="nnunet")  # has a dataset.json as well
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "dataset.json").write_text((dataset.path / "dataset.json").read_text())
+    (tmp_path / "mixed" / "thesis.tex").write_text("years of work")
+    (tmp_path / "file").write_text("a file")
+    for name in ("nnunet", "mixed", "file"):
+        with pytest.raises(UsageError, match="is not a dataset"):
+            import_png(tmp_path / "png", tmp_path / name, overwrite=True)
+    assert (tmp_path / "nnunet" / "splits_final.json").is_file()
+    assert (tmp_path / "mixed" / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("split", ["test", "Holdout", "synthetic", "", None])
+def test_import_of_real_pictures_guesses_no_split(dataset: Dataset, tmp_path: Path, split: str | None) -> None:
+    export_dataset(dataset.path, tmp_path / "png", format="png")
+    path = tmp_path / "png" / "samples.csv"
+    lines = [
+        line if not line.startswith("P2_006") else line.replace("holdout", split)
+        for line in path.read_text().splitlines()
+        if split is not None or not line.startswith("P2_006")
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match="1 of 7 pictures") as caught:
+        import_png(tmp_path / "png", tmp_path / "back", kind="real")
+    assert "P2_006" in " ".join(caught.value.details)
+    assert not (tmp_path / "back").exists()
 
 
 def test_export_refuses_a_full_folder_and_an_unknown_split(dataset: Dataset, tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ import hashlib
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
-from synthkit import containers
+from synthkit import containers, wheels
 from synthkit.errors import PluginError, UsageError
+from synthkit.testing.toys import VOLUME_METRIC
 from synthkit.wheels import code_digest, make_wheel
 
 NAME = "pluggy"  # pure Python, installed from a wheel wherever synthkit is
@@ -83,6 +85,35 @@ def test_context_of_a_base(tmp_path: Path) -> None:
     assert "cert = /build/certificates.crt" in settings and "download.pytorch.org/whl/cpu" in settings
     assert "file:" not in settings
     assert "ENTRYPOINT" in (context / "Dockerfile").read_text()
+
+
+def test_stale_wheels_of_our_own_stay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    links, context, source = tmp_path / "links", tmp_path / "context", tmp_path / "source"
+    for folder in (links, context, source):
+        folder.mkdir()
+    names = ("synthkit_core-9.9", "Pluggy-0.0.1", "pluggy_more-1.0", "torch-9.9", "numpy-9.9")
+    for name in names:
+        (links / f"{name}-py3-none-any.whl").write_bytes(b"stale")
+    plugin = replace(VOLUME_METRIC, distribution="pluggy")
+    (tmp_path / "Dockerfile").write_text("FROM scratch")
+    monkeypatch.setattr(containers, "_dockerfile", lambda declaration: tmp_path / "Dockerfile")
+    containers._assemble(context, plugin, links, None)
+    ours = f"pluggy-{distribution('pluggy').version}"
+    found = {path.name.removesuffix("-py3-none-any.whl") for path in (context / "wheels").iterdir()}
+    assert found == {ours, "pluggy_more-1.0", "numpy-9.9"}
+    assert f"/{ours}-py3" in (context / "requirements.txt").read_text()
+
+
+def test_what_pip_builds_is_what_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some-0.1-py3-none-any.whl").write_bytes(b"stale, and first by name")
+
+    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        (Path(command[command.index("-w") + 1]) / "some-0.2-py3-none-any.whl").write_bytes(b"built")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    assert wheels._build("some", tmp_path, tmp_path).read_bytes() == b"built"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"some-0.{n}-py3-none-any.whl" for n in (1, 2)]
 
 
 def test_pip_settings_follow_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

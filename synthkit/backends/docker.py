@@ -11,12 +11,20 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, BinaryIO
 
 from synthkit import containers, engine
-from synthkit.backends import EventFollower, OnEvent, finish, log_tail, prepare_attempt
+from synthkit.backends import (
+    EventFollower,
+    OnEvent,
+    finish,
+    log_tail,
+    prepare_attempt,
+    result_left_by,
+    termination_as_interrupt,
+)
 from synthkit.backends.isolation import (
     FOLDER,
     describe_isolation,
@@ -39,6 +47,7 @@ from synthkit.errors import (
     RunTimeoutError,
     SynthkitError,
 )
+from synthkit.files import create_exclusively
 from synthkit.runs import LOG, Job, Resources, Run
 
 __all__ = ["DockerBackend", "engine_info", "remove_leftovers"]
@@ -81,7 +90,7 @@ class DockerBackend:
                 f"installed here. Build it again: synthkit containers build {' '.join([*names, declaration.name])}."
             )
         watched = _Watched(self._client, run, settings, follower, job.resources)
-        with _termination_as_interrupt():
+        with termination_as_interrupt():
             error = watched.execute()
         container = {
             "image": image.name,
@@ -172,7 +181,7 @@ class _Watched:
             except (DockerException, RequestException, OSError) as error:
                 if isinstance(error, APIError) and not self._started:
                     return start_error(error, gpu=bool(self._settings["host_config"].get("DeviceRequests")))
-                if self._run.result() is not None:
+                if result_left_by(self._run) is not None:
                     self.warnings.append(f"The container engine failed when the run had ended: {error}")
                     return None
                 return ContainerFailedError(
@@ -183,7 +192,7 @@ class _Watched:
                 )
         finally:
             self._remove()
-            self._follower.poll()
+            self._follower.drain()
 
     def _execute(self) -> SynthkitError | None:
         created = self._client.create_container(**self._settings)
@@ -191,7 +200,9 @@ class _Watched:
         self.warnings.extend(created.get("Warnings") or [])
         # Attached before the start: a container that dies at once leaves its log all the same.
         stream = self._client.attach(self._name, stdout=True, stderr=True, stream=True)
-        log = threading.Thread(target=self._copy_log, args=(stream,), daemon=True, name="container-log")
+        # And opened before it: what the run lays in the log's place later is not what is written to.
+        file = create_exclusively(self._run.path / LOG)
+        log = threading.Thread(target=self._copy_log, args=(stream, file), daemon=True, name="container-log")
         log.start()
         self._client.start(self._name)
         threading.Thread(target=self._wait, daemon=True, name="container-wait").start()
@@ -213,15 +224,20 @@ class _Watched:
         self.inspected = self._client.inspect_container(self._name)
         state = self.inspected["State"]
         if state["Running"]:  # the engine gave up waiting, or did not kill it
-            return ContainerFailedError("The engine lost the container.", "It still runs, unwatched.", "", [])
+            return ContainerFailedError(
+                "The engine lost the container.",
+                "It would neither say when the run ends nor end it; the container is removed by force.",
+                "Look after the engine (`synthkit doctor`), then run the same command with --resume.",
+                log_tail(self._run),
+            )
         return error or self._ending(state)
 
-    def _copy_log(self, stream: Iterator[bytes]) -> None:
+    def _copy_log(self, stream: Iterator[bytes], file: BinaryIO) -> None:
         from docker.errors import DockerException
         from requests.exceptions import RequestException
         from urllib3.exceptions import HTTPError
 
-        with (self._run.path / LOG).open("wb") as file:
+        with file:
             try:
                 for chunk in stream:
                     file.write(chunk)
@@ -289,7 +305,7 @@ class _Watched:
             return
 
     def _ending(self, state: Mapping[str, Any]) -> SynthkitError | None:
-        result = self._run.result()
+        result = result_left_by(self._run)
         status = int(state["ExitCode"])
         tail = log_tail(self._run)
         if state.get("OOMKilled") and (result is None or result.get("status") != "succeeded"):
@@ -344,23 +360,3 @@ def start_error(error: Exception, *, gpu: bool) -> SynthkitError:
     return ContainerFailedError(
         "The container could not be started.", f"{reason}.", "Look after the engine: `synthkit doctor`."
     )
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP (a cancelled CI job, a closed terminal) stop the container like Ctrl-C, not orphan it."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before: dict[int, Callable[..., Any] | int | None] = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                before[number] = signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

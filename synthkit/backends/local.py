@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import signal
@@ -11,7 +12,15 @@ import time
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
-from synthkit.backends import EventFollower, OnEvent, finish, log_tail, prepare_attempt
+from synthkit.backends import (
+    EventFollower,
+    OnEvent,
+    finish,
+    log_tail,
+    prepare_attempt,
+    result_left_by,
+    termination_as_interrupt,
+)
 from synthkit.contract import Declaration
 from synthkit.errors import (
     ContainerFailedError,
@@ -22,6 +31,7 @@ from synthkit.errors import (
     SynthkitError,
     UsageError,
 )
+from synthkit.files import create_exclusively
 from synthkit.runs import LOG, Job, Run
 
 _POLL_SECONDS = 0.1
@@ -58,13 +68,23 @@ class LocalBackend:
                 "Install the NVIDIA driver, or run on the CPU with --gpus none. `synthkit doctor` tells more.",
             )
 
+        granted = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if granted is not None and job.resources.gpus.isdecimal() and declaration.gpu != "none":
+            n_granted = len([device for device in granted.split(",") if device])
+            if n_granted < int(job.resources.gpus):
+                raise GpuUnavailableError(
+                    f"--gpus {job.resources.gpus} cannot be given.",
+                    f"CUDA_VISIBLE_DEVICES={granted} grants {n_granted}.",
+                    "Ask the scheduler for more, or ask for fewer here.",
+                )
+
     def run(self, run: Run, declaration: Declaration, on_event: OnEvent) -> dict[str, Any]:
         job = run.job()
         prepare_attempt(run)
         follower = EventFollower(run, on_event)
         error: SynthkitError | None = None
         deadline = time.monotonic() + job.resources.timeout_seconds if job.resources.timeout_seconds else None
-        with (run.path / LOG).open("wb") as log:
+        with create_exclusively(run.path / LOG) as log, termination_as_interrupt():
             # A session of its own, so that Ctrl-C reaches this process only, which then ends the run with grace.
             process = subprocess.Popen(
                 [sys.executable, "-m", "synthkit.execute", str(run.path)],
@@ -97,8 +117,8 @@ class LocalBackend:
             finally:
                 if process.poll() is None:
                     _kill(process)
-        follower.poll()
-        if error is None and run.result() is None:
+        follower.drain()
+        if error is None and result_left_by(run) is None:
             error = _died(process.returncode, run)
         return finish(run, self.name, dict(NOT_ISOLATED), follower.warnings, error=error)
 
@@ -119,9 +139,13 @@ class InlineBackend:
 
         prepare_attempt(run)
         follower = EventFollower(run, on_event)
-        with (run.path / LOG).open("w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        with (
+            io.TextIOWrapper(create_exclusively(run.path / LOG), encoding="utf-8") as log,
+            redirect_stdout(log),
+            redirect_stderr(log),
+        ):
             execute(run.path)
-        follower.poll()
+        follower.drain()
         return finish(run, self.name, dict(NOT_ISOLATED), follower.warnings)
 
     def command(self, run: Run, declaration: Declaration, job: Job) -> str:
@@ -136,7 +160,10 @@ def _environment(job: Job) -> dict[str, str]:
     elif gpus.startswith("device="):
         environment["CUDA_VISIBLE_DEVICES"] = gpus.removeprefix("device=")
     elif gpus.isdecimal():
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(i) for i in range(int(gpus)))
+        # A scheduler's choice is narrowed, never widened to devices that it gave to others.
+        granted = environment.get("CUDA_VISIBLE_DEVICES")
+        devices = [str(i) for i in range(int(gpus))] if granted is None else granted.split(",")
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices[: int(gpus)])
     environment["PYTHONUNBUFFERED"] = "1"
     # Threads that spin while they wait make torch 15 times slower on a machine that has other work to do.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -15,8 +17,33 @@ from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, Syn
 _PANELS = ("Data", "Models", "Judgement", "House")
 
 
-class _GroupedHelp(TyperGroup):
+class _ReaderLeftError(Exception):
+    """Nobody reads our output any more (head, less)."""
+
+
+@contextmanager
+def _kept_from_typer() -> Iterator[None]:
+    """Typer would end the process on these two, the first without a word and the second with an error."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise InterruptedRunError(
+            "Interrupted.", fix="What was finished is kept; where the command has --resume, it goes on from there."
+        ) from error
+    except BrokenPipeError as error:
+        raise _ReaderLeftError from error
+
+
+class _Commands(TyperGroup):
     """Plain help (rich panels cost as much again as all the rest), its commands in groups."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _kept_from_typer():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _kept_from_typer():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         names = self.list_commands(ctx)
@@ -36,7 +63,7 @@ class _GroupedHelp(TyperGroup):
 
 app = typer.Typer(
     name="synthkit",
-    cls=_GroupedHelp,
+    cls=_Commands,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -76,21 +103,17 @@ for module, panel in ((data, "Data"), (models, "Models"), (judgement, "Judgement
 
 def main() -> None:
     """Entry point. Turns every error into one message and the documented exit code."""
+    from synthkit.backends import termination_as_interrupt
     from synthkit.console import Console
 
     console = Console(json_output="--json" in sys.argv)
     try:
-        app()
+        with termination_as_interrupt():
+            app()
     except SynthkitError as error:
         console.error(error)
         _leave(error.exit_code)
-    except KeyboardInterrupt:
-        console.error(
-            InterruptedRunError("Interrupted.", fix="What was finished is kept; --resume goes on from there.")
-        )
-        _leave(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output (head, less) has left: that is its right.
+    except _ReaderLeftError:  # which is its right
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _leave(ExitCode.OK)
     except SystemExit as end:

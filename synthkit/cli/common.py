@@ -125,17 +125,6 @@ def dataset_input(path: Path, splits: Sequence[str] = ()) -> tuple[Dataset, Inpu
     return dataset, Input("dataset", source=dataset.path, splits=tuple(splits), digest=dataset.digest)
 
 
-def remove_dataset(path: Path) -> None:
-    """For ``--overwrite``: remove a dataset, and refuse to remove anything else."""
-    import shutil
-
-    if not path.exists() or not any(path.iterdir()):
-        return
-    if not (path / "dataset.json").is_file():
-        raise UsageError(f"{path} is not a dataset.", "--overwrite removes nothing else.", "Choose another folder.")
-    shutil.rmtree(path)
-
-
 def checkpoint_input(path: Path) -> tuple[dict[str, Any], Input]:
     """Find the checkpoint of a run and describe it as an input; returns synthkit's notes on it as well."""
     from synthkit.runs import Input, find_checkpoint, folder_digest, read_checkpoint_metadata
@@ -170,7 +159,7 @@ def run_job(
     With ``--dry-run`` prints the resolved job and the equivalent command instead, and ends the command.
     """
     from synthkit import backends
-    from synthkit.runs import Run, create_run
+    from synthkit.runs import Run, create_run, locked
 
     declaration = declarations[0]
     job.resources = resources_for(options, declaration, console)
@@ -184,9 +173,13 @@ def run_job(
         console.print(command)
         raise typer.Exit
     backend = backends.choose(options.backend, declaration, job)
-    run = create_run(out, job, resume=options.resume, overwrite=options.overwrite)
-    with console.progress(title) as view:
-        result = backend.run(run, declaration, view.event)
+    with locked(out):
+        run = create_run(out, job, resume=options.resume, overwrite=options.overwrite)
+        with console.progress(title) as view:
+            result = backend.run(run, declaration, view.event)
+    for text in result["warnings"]:  # the backend's own are no events of the run
+        if text not in view.warned:
+            console.warning(text)
     if result["status"] != "succeeded":
         error = error_from_dict(result["error"])
         if isinstance(error, (PluginError, ContainerFailedError)) and not error.details:

@@ -117,8 +117,6 @@ def import_(
     console = common.console_for(json, quiet)
     if as_ not in ("real", "synthetic"):
         raise UsageError(f"--as {as_} is not understood.", fix="Write synthetic or real.")
-    if overwrite and not dry_run:
-        common.remove_dataset(out)
     with console.progress("import") as view:
         summary = import_png(
             folder,
@@ -126,6 +124,7 @@ def import_(
             kind="real" if as_ == "real" else "synthetic",
             without_labels=without_labels,
             resume=resume,
+            overwrite=overwrite,
             dry_run=dry_run,
             on_progress=lambda done, total: view.step(done, total, "sample"),
         )

@@ -11,8 +11,11 @@ from synthkit.cli import common
 from synthkit.errors import DataError, GateFailedError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from synthkit.console import Console
     from synthkit.contract import MetricDeclaration
+    from synthkit.dataset import Dataset
 
 
 def evaluate(
@@ -92,7 +95,8 @@ def evaluate(
             else:
                 inputs[role] = common.folder_input("labels", find_predictions(path))
         if "prediction" in inputs:
-            job_options["subjects"] = _subjects_to_score(inputs, include_training_subjects, console)
+            scored, unpaired = _subjects_to_score(inputs, include_training_subjects, console)
+            job_options |= {"subjects": scored, "references_without_prediction": unpaired}
         job = Job(
             verb="evaluate",
             plugins=tuple(d.name for d in members),
@@ -128,10 +132,19 @@ def audit_memorization(
         Path | None, typer.Option("--policy", metavar="TOML", help="What passes and what fails.", show_default=False)
     ] = None,
     metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="The audit's method.")] = "memorization",
+    also_train: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--also-train",
+            metavar="DATASET",
+            help="Another dataset that the generator was trained on; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     accept_other_training_set: Annotated[
         bool,
         typer.Option(
-            "--accept-other-training-set", help="Audit although the lineage names another training set than REAL."
+            "--accept-other-training-set", help="Audit although the lineage names other training sets than those given."
         ),
     ] = False,
     param: common.Params = None,
@@ -162,29 +175,31 @@ def audit_memorization(
     rules = load_policy(policy) if policy else Policy()
     train_set, train_input = common.dataset_input(real, ("train",))
     synthetic_set, synthetic_input = common.dataset_input(synthetic)
-    if train_set.contrasts != synthetic_set.contrasts or train_set.size != synthetic_set.size:
-        raise DataError(
-            "The two datasets do not match.",
-            f"{real} has {'/'.join(train_set.contrasts)} at {train_set.size}, {synthetic} has "
-            f"{'/'.join(synthetic_set.contrasts)} at {synthetic_set.size}.",
-            "Prepare the real subjects with the size and the contrasts of the synthetic images.",
-        )
-    lineage = synthetic_set.lineage.get("training_datasets", [])
-    if lineage and train_set.digest not in [item["digest"] for item in lineage]:
-        if not accept_other_training_set:
+    train_sets, inputs = {real: train_set}, {"train": train_input, "synthetic": synthetic_input}
+    for number, path in enumerate(also_train or (), start=2):
+        dataset, inputs[f"train{number}"] = common.dataset_input(path)
+        if dataset.digest in {other.digest for other in train_sets.values()}:
+            raise UsageError(f"The training set {path} is given twice.", fix="Give each dataset once.")
+        train_sets[path] = dataset
+    for path, dataset in train_sets.items():
+        if dataset.contrasts != synthetic_set.contrasts or dataset.size != synthetic_set.size:
             raise DataError(
-                f"{synthetic} was not made from {real}.",
-                f"Its lineage names the training set {lineage[0]['digest'][:19]}, this one is {train_set.digest[:19]}.",
-                "Give the dataset that its generator was trained on, or --accept-other-training-set.",
+                "The two datasets do not match.",
+                f"{path} has {'/'.join(dataset.contrasts)} at {dataset.size}, {synthetic} has "
+                f"{'/'.join(synthetic_set.contrasts)} at {synthetic_set.size}.",
+                "Prepare the real subjects with the size and the contrasts of the synthetic images.",
             )
-        console.warning("The lineage names another training set; audited all the same, as asked.")
-    if not lineage:
+    lineage = synthetic_set.lineage.get("training_datasets", [])
+    if lineage:
+        _check_training_sets(synthetic, lineage, train_sets, accept_other_training_set, console)
+    else:
         console.note("The synthetic images are of unknown origin: the audit shows only what they copy from REAL.")
-    inputs = {"train": train_input, "synthetic": synthetic_input}
     if holdout is not None:
-        inputs["holdout"] = common.dataset_input(holdout)[1]
+        holdout_set, inputs["holdout"] = common.dataset_input(holdout)
+        _check_never_trained_on(holdout, holdout_set.training_part().subjects, lineage)
     elif len(train_set.select("holdout")):
         inputs["holdout"] = common.dataset_input(real, ("holdout",))[1]
+        _check_never_trained_on(real, train_set.select("holdout").subjects, lineage)
     job = Job(
         verb="audit-memorization",
         plugins=(declaration.name,),
@@ -247,8 +262,72 @@ def verify(
     console.print("The run came out the same.")
 
 
-def _subjects_to_score(inputs: dict[str, Any], include_training_subjects: bool, console: Console) -> list[str]:
-    """Subjects of the prediction that have a reference and, unless asked for, were not trained on."""
+def _check_training_sets(
+    synthetic: Path, lineage: list[dict[str, Any]], given: dict[Path, Dataset], accept: bool, console: Console
+) -> None:
+    """Refuse to audit against other datasets than all those that the generator was trained on.
+
+    An image that was copied from a dataset which is not searched would pass; one that is searched in vain raises the
+    null, and with it the thresholds.
+    """
+    wanted = _original_digests(lineage)
+    known = {*wanted, *(str(item["digest"]) for item in lineage)}
+    found = {dataset.digest: path for path, dataset in given.items()}
+    missing = [digest for digest in wanted if digest not in found]
+    others = [str(path) for digest, path in found.items() if digest not in known]
+    if not missing and not others:
+        return
+    if accept:
+        console.warning(
+            f"The lineage names other training sets ({len(missing)} of {len(wanted)} not searched, {len(others)} "
+            "searched besides); audited all the same, as asked."
+        )
+        return
+    if others:
+        digests = ", ".join(digest[:19] for digest in wanted)
+        raise DataError(
+            f"{synthetic} was not made from {' and '.join(others)}.",
+            f"Its lineage names {'the training set' if len(wanted) == 1 else 'the training sets'} {digests}.",
+            "Give the datasets that its generator was trained on, or --accept-other-training-set.",
+        )
+    raise DataError(
+        f"{synthetic} was made from {len(missing)} more training set{'s' if len(missing) > 1 else ''} than were given.",
+        f"Copies of {', '.join(digest[:19] for digest in missing)} would not be found.",
+        "Give each by --also-train, or --accept-other-training-set to search without them.",
+        missing,
+    )
+
+
+def _original_digests(lineage: list[dict[str, Any]]) -> list[str]:
+    """Digests of the datasets that may have been copied: behind a synthetic one, those that it was made from itself."""
+    digests: list[str] = []
+    for entry in lineage:
+        digests += _original_digests(entry.get("training_datasets") or []) or [str(entry["digest"])]
+    return list(dict.fromkeys(digests))
+
+
+def _check_never_trained_on(path: Path, subjects: Sequence[str], lineage: list[dict[str, Any]]) -> None:
+    """Refuse a holdout that the generator has seen: it would hide the copies of its own subjects."""
+    from synthkit.dataset import was_trained_on
+
+    seen = [subject for subject in subjects if was_trained_on(subject, lineage)]
+    if seen:
+        raise DataError(
+            f"The generator was trained on {len(seen)} of the {len(subjects)} held-out subjects of {path}.",
+            "Thresholds from subjects that it has seen would hide its copies.",
+            "Give real subjects that it was never trained on, or leave --holdout out.",
+            seen[:20],
+        )
+
+
+def _subjects_to_score(
+    inputs: dict[str, Any], include_training_subjects: bool, console: Console
+) -> tuple[list[str], list[str]]:
+    """Which subjects are compared, and which references go without a prediction.
+
+    Compared are the subjects of the prediction that have a reference and, unless asked for, were not trained on. A
+    reference without prediction counts unless its subject was left out because it was trained on.
+    """
     import json
 
     from synthkit.subjects import LabelFolder
@@ -279,7 +358,25 @@ def _subjects_to_score(inputs: dict[str, Any], include_training_subjects: bool, 
                 "Their scores would say nothing about new patients.",
                 "Segment held-out subjects, or give --include-training-subjects.",
             )
-    return common_subjects
+    unpaired = _without_trained_on(sorted(referenced - set(predicted) - seen), prediction_folder)
+    if unpaired:
+        console.warning(
+            f"{len(unpaired)} of {len(common_subjects) + len(unpaired)} references have no prediction and are not "
+            f"scored: {', '.join(unpaired[:5])}{', ...' if len(unpaired) > 5 else ''}."
+        )
+    return common_subjects, unpaired
+
+
+def _without_trained_on(subjects: list[str], predictions: Path) -> list[str]:
+    """Those of ``subjects`` that the segmenter was not trained on, as far as the run of the predictions tells."""
+    from synthkit.dataset import was_trained_on
+    from synthkit.runs import Run, read_checkpoint_metadata
+
+    try:
+        lineage = read_checkpoint_metadata(Run(predictions.parent.parent).input("checkpoint"))["training_datasets"]
+    except (DataError, KeyError):  # no run of `segment`, or moved away from its checkpoint
+        return subjects
+    return [subject for subject in subjects if not was_trained_on(subject, lineage)]
 
 
 def _print_scores(console: Console, result: dict[str, Any]) -> None:

@@ -137,11 +137,12 @@ def segment(
     through synthetic images, are left out.
     """
     from synthkit.console import counted
+    from synthkit.dataset import was_trained_on
     from synthkit.parameters import parse_assignments
     from synthkit.plugins import discover
     from synthkit.runs import Job
     from synthkit.slices import SliceProtocol
-    from synthkit.subjects import find_subjects
+    from synthkit.subjects import bad_subjects_error, scan_subjects
 
     console = common.console_for(json, quiet)
     metadata, item = common.checkpoint_input(model)
@@ -149,21 +150,24 @@ def segment(
     resolved = common.resolved_params(declaration, metadata, parse_assignments(param or (), params))
     protocol = SliceProtocol.from_dict(metadata["protocol"])
     folder = common.folder_input("subjects", subjects)
-    found = [s.id for s in find_subjects(subjects, contrasts=protocol.contrasts, need_labels=False)]
-    if only:
-        wanted = [name for name in only.split(",") if name]
-        missing = sorted(set(wanted) - set(found))
-        if missing:
-            raise UsageError(f"No subject {', '.join(missing)} in {subjects}.", fix="Check the names.")
-    else:
-        wanted = found
-    seen = sorted(set(wanted) & set(metadata["training_subjects"]))
+    good, bad = scan_subjects(subjects, contrasts=protocol.contrasts, need_labels=False)
+    everybody = sorted([*(s.id for s in good), *(s.id for s in bad)])
+    wanted = [name for name in dict.fromkeys(only.split(",")) if name] if only else everybody
+    if missing := sorted(set(wanted) - set(everybody)):
+        raise UsageError(f"No subject {', '.join(missing)} in {subjects}.", fix="Check the names.")
+    # The patient counts: a second scan of somebody who was trained on is no new patient.
+    seen = [name for name in wanted if was_trained_on(name, metadata["training_datasets"])]
     if seen and not include_training_subjects:
-        wanted = [name for name in wanted if name not in seen]
+        n_asked = len(wanted)
+        wanted = [name for name in wanted if name not in set(seen)]
         console.note(
-            f"{len(seen)} of {len(found)} subjects are left out: the model has learned from them "
+            f"{len(seen)} of {n_asked} subjects are left out: the model has learned from these patients "
             "(--include-training-subjects segments them too)."
         )
+    if unusable := [subject for subject in bad if subject.id in set(wanted)]:
+        raise bad_subjects_error(unusable, len(wanted), fix="Repair or remove them, or name the others by --only.")
+    if bad:
+        console.note(f"{counted(len(bad), 'subject')} cannot be used, and none of them was asked for.")
     if not wanted:
         raise DataError(
             "There is no subject left to segment.",

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.errors import NotWritableError, UsageError
+from synthkit.files import write_atomically
 from synthkit.report import memorization, pictures, segmentation, sources
 from synthkit.report.gather import DAMAGE, DatasetRecord, Material, gather, sentence, subjects_behind, training_of
-from synthkit.shards import write_atomically
 
 #: Samples of each dataset in the grid.
 N_SAMPLES = 6

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synthkit.dataset import DESCRIPTION, Dataset
+from synthkit.dataset import DESCRIPTION, PHANTOM_PREFIX, Dataset, training_keys
 from synthkit.errors import DataError, SynthkitError
 from synthkit.runs import JOB, Job, Run, read_checkpoint_metadata
 
 #: What reading damaged files of an earlier run may raise.
 DAMAGE = (SynthkitError, OSError, KeyError, ValueError, TypeError, AttributeError, IndexError)
-
-PHANTOM_PREFIX = "Phantom_"
 
 
 @dataclass
@@ -171,7 +169,8 @@ class _Collector:
         try:
             dataset = Dataset(path)
             digest = dataset.digest
-            dataset.kind, dataset.lineage, dataset.subjects  # noqa: B018  (a damaged description shows here)
+            # A damaged description shows here.
+            dataset.kind, dataset.subjects, training_keys(dataset.lineage.get("training_datasets", ()))
         except DAMAGE as error:
             known = expected and self._material.by_digest(expected)
             if known:
@@ -215,7 +214,7 @@ class Training:
     plugin: str
     checkpoint_digest: str
     datasets: tuple[dict[str, Any], ...]
-    subjects: tuple[str, ...]
+    n_subjects: int
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -274,23 +273,33 @@ def _training(metadata: dict[str, Any], digest: str) -> Training:
         plugin=str(metadata["plugin"]),
         checkpoint_digest=digest,
         datasets=tuple(dict(item) for item in metadata.get("training_datasets", ())),
-        subjects=tuple(map(str, metadata.get("training_subjects", ()))),
+        n_subjects=len(training_keys(metadata.get("training_datasets", ()))),
     )
 
 
 def subjects_behind(material: Material) -> tuple[set[str], set[str]]:
-    """Names of all subjects behind this report: those of phantoms, and the others."""
+    """Names (hashed where a lineage gives no others) of all subjects behind this report: phantoms, and the others."""
     names: set[str] = set()
     phantoms: set[str] = set()
     for record in material.datasets:
-        own = {*record.dataset.subjects, *record.dataset.training_subjects}
+        own = set(record.dataset.subjects)
         names |= own
         if dict(record.dataset.description.get("provenance") or {}).get("phantom"):
             phantoms |= own
+        for entry in _flat(record.dataset.lineage.get("training_datasets", ())):
+            names |= set(entry["subject_keys"])
+            phantoms |= set(entry["subject_keys"] if entry.get("phantom") else ())
     for run in material.runs:
         names.update(run.subjects)
     phantoms |= {name for name in names if name.startswith(PHANTOM_PREFIX)}
     return phantoms, names - phantoms
+
+
+def _flat(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Training datasets, and those that the generators behind them were trained on."""
+    for entry in entries:
+        yield entry
+        yield from _flat(entry.get("training_datasets", ()))
 
 
 def grouped(items: Iterable[tuple[str, dict[str, Any]]]) -> list[tuple[dict[str, Any], list[str]]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from synthkit.dataset import was_trained_on
 from synthkit.labels import REGIONS
 from synthkit.report.gather import Material, RunRecord, Training, training_behind
 
@@ -244,7 +245,8 @@ def _notes(arms: Sequence[Arm]) -> list[str]:
     notes = []
     seen: dict[tuple[tuple[str, ...], int], list[str]] = {}
     for arm in arms:
-        own = sorted(set(arm.record.subjects) & set(arm.training.subjects)) if arm.training else []
+        training = arm.training.datasets if arm.training else ()
+        own = sorted(name for name in set(arm.record.subjects) if was_trained_on(name, training))
         if own:
             seen.setdefault((tuple(own), len(arm.record.subjects)), []).append(arm.label)
         if arm.training is None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthkit.contract import Citation
+from synthkit.dataset import training_keys
 from synthkit.report.gather import DatasetRecord, Material, RunRecord, grouped, training_behind, training_of
 
 _PROTOCOL = Citation(
@@ -98,7 +99,7 @@ def _lineage(record: DatasetRecord, material: Material) -> dict[str, Any]:
         "generator": lineage.get("generator"),
         "checkpoint_digest": lineage.get("checkpoint_digest"),
         "training": training,
-        "n_subjects": len(lineage.get("training_subjects", ())),
+        "n_subjects": len(training_keys(lineage.get("training_datasets", ()))),
     }
 
 

@@ -78,8 +78,10 @@ def synthetic_dataset(n_contrasts: int, size: int) -> Dataset:
 def constant_dataset(n: int, n_contrasts: int, size: int, split: str) -> Dataset:
     """``n`` black slices without labels, on disk; ``n`` may be 0."""
     images = np.zeros((n, n_contrasts, size, size), np.uint8)
-    rows = [{"id": f"b{i}", "split": split, "subject": f"b{i}", "slice": 0} for i in range(n)]
-    return _write(f"constant-{split}-{n}-{n_contrasts}-{size}", images, images[:, 0], rows, "real")
+    kind = "synthetic" if split == "synthetic" else "real"
+    origin = (lambda i: {"seed": i}) if kind == "synthetic" else (lambda i: {"subject": f"b{i}", "slice": 0})
+    rows = [{"id": f"b{i}", "split": split, **origin(i)} for i in range(n)]
+    return _write(f"constant-{split}-{n}-{n_contrasts}-{size}", images, images[:, 0], rows, kind)
 
 
 def _write(name: str, images: UInt8Array, labels: UInt8Array, rows: Sequence[Mapping[str, Any]], kind: Any) -> Dataset:

@@ -157,6 +157,28 @@ def test_without_holdout_a_subject_is_not_compared_with_itself() -> None:
     assert any("comparing training subjects" in line for line in decide(scores).not_proven)
 
 
+def test_scans_of_one_patient_are_one_subject() -> None:
+    rng = np.random.default_rng(9)
+    scans = [f"BraTS-GLI-0000{patient}-10{scan}" for patient in range(4) for scan in range(2)]
+    train = subjects(rng, scans)
+    for patient in range(4):  # the second scan shows the same anatomy
+        first = train.images[patient * 12 : patient * 12 + 6].astype(float)
+        train.images[patient * 12 + 6 : patient * 12 + 12] = np.clip(first + rng.normal(0, 2, first.shape), 0, 255)
+    copies = InMemory(train.images[[0, 6]], [None, None])
+    scores, rows = run(train, copies)
+    owner = {sample.id: (sample.subject or "")[:-4] for sample in train.samples}
+    null = [row.values for row in rows if row.table == "null"]
+    assert null and all(owner[row["holdout_id"]] != owner[row["train_id"]] for row in null)
+    assert value(scores, "null_max", contrast="joint") < 0.99
+    counted = {item.name: (item.value, item.n) for item in scores if not item.of}
+    assert counted["n_null_subjects"][0] == 4 and counted["n_train"] == (48, 4)
+    assert counted["n_memorized_subjects"] == (1, 4)
+    table = {row.values["train_subject"]: row.values for row in rows if row.table == "subjects"}
+    assert len(table) == 8 and [table[scan]["n_copies"] for scan in scans[:3]] == [1, 1, 0]
+    with pytest.raises(DataError, match="1 subjects are in both"):
+        run(train, copies, subjects(rng, ["BraTS-GLI-00002-102"]))
+
+
 def test_one_training_subject_without_holdout_is_insufficient_unless_copies_are_identical() -> None:
     rng = np.random.default_rng(4)
     train = subjects(rng, ["a"])

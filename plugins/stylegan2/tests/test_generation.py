@@ -49,6 +49,21 @@ def test_a_sample_belongs_to_its_seed(checkpoint: Path) -> None:
     assert len({image.tobytes() for image in together[0]}) == 5
 
 
+def test_drawing_is_float32_not_tf32(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+    forward = model.Generator.forward
+
+    def spy(self, *args, **kwargs):
+        seen.add(torch.backends.cudnn.allow_tf32)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(model.Generator, "forward", spy)
+    for _ in model.generate(checkpoint, range(2), SMALL):
+        assert torch.backends.cudnn.allow_tf32  # the caller's own, between samples too
+    assert seen == {False}
+
+
 def test_all_bits_of_a_seed_count(checkpoint: Path) -> None:
     seeds = [0, 1, 2**32, 2**32 + 1, 2**40, 2**64]
     images, _ = _stack(model.generate(checkpoint, seeds, SMALL))

@@ -107,6 +107,33 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path, discs, mo
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in broken.iterdir())
 
 
+def test_what_an_interrupted_write_left_goes_at_the_end(tmp_path: Path, discs) -> None:
+    """The state has seen the real images, and half of it still has."""
+    left, params = tmp_path / ".state.safetensors.partial", dataclasses.replace(SMALL, kimg=0.008)
+    for _ in range(2):  # by the training, and by the call that finds it finished
+        left.write_bytes(b"half a state")
+        model.train(discs(8), tmp_path, params)
+        assert {path.name for path in tmp_path.iterdir()} == {"config.json", "generator.safetensors"}
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", False), ("bfloat16", True)])
+def test_float32_is_not_tf32(
+    tmp_path: Path, discs, monkeypatch: pytest.MonkeyPatch, precision: str, allowed: bool
+) -> None:
+    seen = set()
+    forward = model.Discriminator.forward
+
+    def spy(self, *args, **kwargs):
+        seen.add(torch.backends.cudnn.allow_tf32)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(model.Discriminator, "forward", spy)
+    model.train(discs(8), tmp_path, dataclasses.replace(SMALL, kimg=0.008, precision=precision))
+    assert seen == {allowed}
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_training_changes_every_weight(tmp_path: Path, discs) -> None:
     """A layer that is not connected, or not trained, would keep its start."""
     data = discs(16)

@@ -312,6 +312,23 @@ def test_split_is_disjoint_by_subject(subjects: list[str | None], fraction: floa
             assert kept == pytest.approx(units * fraction, abs=1)
 
 
+def test_scans_of_a_patient_are_on_one_side() -> None:
+    names = [f"BraTS-GLI-{patient:05d}-{scan}" for patient in range(6) for scan in (100, 101, 102)]
+    rows = [Sample(name, "train", name, 0, None, "") for name in names]
+    for seed in range(20):
+        training, validation = split_samples(rows, 0.34, seed)
+        assert len(validation) == 6
+        assert not {names[i][:15] for i in training} & {names[i][:15] for i in validation}
+
+
+def test_config_names_no_subject(tmp_path: Path) -> None:
+    data = Toy(12, n_subjects=4)
+    model.train(data, tmp_path, dataclasses.replace(TINY, samples=4))
+    text = (tmp_path / "config.json").read_text()
+    assert not [row.subject for row in data.samples if row.subject and row.subject in text]
+    assert json.loads(text)["validation_samples"] > 0
+
+
 def test_order_shows_every_row_once_an_epoch() -> None:
     rows = [3, 5, 8, 13, 21]
     order = order_of(rows, 0, 0, 20)

@@ -40,7 +40,11 @@ _SCORES = (
     _count("n_train", "training images searched in; n is their subjects"),
     _count("n_holdout", "held-out real images; n is their subjects"),
     _count("n_null", "real images behind the thresholds (held-out, or else training images); n is their subjects"),
-    _count("n_null_subjects", "subjects behind the thresholds; missing if there is no valid null", "higher"),
+    _count(
+        "n_null_subjects",
+        "subjects behind the thresholds (scans of one patient count as one); missing if there is no valid null",
+        "higher",
+    ),
     _count("false_flag_rate", "the false-flag rate asked for, over all contrasts and the joint image together"),
     _count(
         "explained_flag_rate",
@@ -52,7 +56,11 @@ _SCORES = (
     _count("flagged_rate", "share of flagged images, with its Clopper-Pearson interval", "lower"),
     _count("n_copies", "flagged images whose joint image correlates with a training image at least by copy_r", "lower"),
     _count("n_identical", "images equal to a training image up to brightness and contrast (joint r = 1)", "lower"),
-    _count("n_memorized_subjects", "training subjects that flagged images match", "lower"),
+    _count(
+        "n_memorized_subjects",
+        "training subjects that flagged images match (scans of one patient count as one)",
+        "lower",
+    ),
     _count("best_r_median", "median over synthetic images of the best r with a training image"),
     _count("best_r_quantile", "a tail quantile of the same"),
     _count("null_median", "median over null images of the best r with a training image of another subject"),

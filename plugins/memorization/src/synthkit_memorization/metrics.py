@@ -2,10 +2,15 @@
 
 Views are the contrasts and, if there are several, ``joint``: all contrasts as one long image. The rule is ``pearson``:
 r over all pixels, background included, in place (the definition of Akbar et al. 2025).
+
+Scans of one patient are no more independent than slices of one subject. So the null, its intervals, the choice for
+``closer_to_train`` and every number of subjects among the scores count patients (:func:`synthkit.splits.patient_of`);
+the tables keep the subjects as the dataset names them, one row a scan.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +22,7 @@ from synthkit import Row, Score
 from synthkit.audit import FEW_SUBJECTS, clopper_pearson
 from synthkit.contract import Sample, Samples
 from synthkit.errors import DataError
+from synthkit.splits import patient_of
 from synthkit_memorization.null import Null
 from synthkit_memorization.pixels import Float64, Int64
 from synthkit_memorization.search import Groups, Matches, best_matches, every_rule
@@ -40,7 +46,7 @@ def score(
 
     Raises
     ------
-    DataError : an empty dataset, contrasts or sizes that differ, or a subject in both train and holdout.
+    DataError : an empty dataset, contrasts or sizes that differ, or a patient in both train and holdout.
     """
     if holdout is not None and len(holdout) == 0:
         holdout = None
@@ -63,18 +69,18 @@ def _check(train: Samples, synthetic: Samples, holdout: Samples | None) -> None:
                 "Prepare both with the same contrasts, in the same order, and the same size.",
             )
     if holdout is not None:
-        shared = sorted(_named(train) & _named(holdout))
+        shared = sorted(_patients(train) & _patients(holdout))
         if shared:
             raise DataError(
                 f"{len(shared)} subjects are in both the train and the holdout dataset.",
-                "A null from subjects that the generator has seen would hide its copies.",
+                "A null from patients that the generator has seen, be it in another scan, would hide its copies.",
                 "Split by subject: `synthkit prepare` does.",
                 shared[:20],
             )
 
 
-def _named(data: Samples) -> set[str]:
-    return {sample.subject for sample in data.samples if sample.subject is not None}
+def _patients(data: Samples) -> set[str]:
+    return {patient_of(sample.subject) for sample in data.samples if sample.subject is not None}
 
 
 # ---------------------------------------------------------------------------------------------------- the search
@@ -185,13 +191,13 @@ class _Part:
 
 
 def _subject_numbers(data: Samples) -> Int64:
-    """0, 1, ... for each subject, int64 ``(image,)``. Images without a subject count as one: they may be one person."""
-    names = [sample.subject or "" for sample in data.samples]
+    """0, 1, ... for each patient, int64 ``(image,)``. Images without a subject count as one: they may be one person."""
+    names = [patient_of(sample.subject or "") for sample in data.samples]
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def _whole_subjects(data: Samples, size: int, rng: np.random.Generator) -> Int64:
-    """Rows of ``size`` images: whole subjects in random order, the last one cut; ascending."""
+    """Rows of ``size`` images: whole patients in random order, the last one cut; ascending."""
     numbers = _subject_numbers(data)
     place = rng.permutation(int(numbers.max()) + 1)
     return np.sort(np.argsort(place[numbers], kind="stable")[:size])
@@ -262,7 +268,7 @@ def _scores(audit: _Audit, params: Any) -> Iterator[Score]:
     yield from _flag_scores({}, any_view, n, no_null)
     yield Score(name="n_copies", value=None if audit.copies is None else int(audit.copies.sum()), n=n, note=no_null)
     yield Score(name="n_identical", value=int((audit.r[:, -1] >= IDENTICAL).sum()), n=n)
-    memorized = None if flagged is None else len(_memorized(audit))
+    memorized = None if flagged is None else len({patient_of(subject) for subject in _memorized(audit)})
     yield Score(name="n_memorized_subjects", value=memorized, n=n_train_subjects, note=no_null)
     yield _closer_score(audit)
 
@@ -385,29 +391,26 @@ def _tables(audit: _Audit) -> Iterator[Row]:
 
 
 def _subject_table(audit: _Audit) -> Iterator[Row]:
-    """One row a training subject: its images, the flagged synthetic images that match it, and its best match."""
+    """One row a training subject (a scan): its images, the flagged synthetic images that match it, its best match."""
     flagged = None if audit.flagged is None else _memorized(audit)
-    copies = (
-        []
-        if audit.copies is None
-        else [audit.train.samples[int(i)].subject or "" for i in audit.index[audit.copies, -1]]
-    )
     matched = [audit.train.samples[int(i)].subject or "" for i in audit.index[:, -1]]
+    n_matched = Counter(matched)
+    n_copies = None
+    if audit.copies is not None:
+        n_copies = Counter(subject for subject, copy in zip(matched, audit.copies, strict=True) if copy)
     best: dict[str, float] = {}
     for subject, r in zip(matched, audit.r[:, -1], strict=True):
         best[subject] = max(best.get(subject, -1.0), float(r))
-    images: dict[str, int] = {}
-    for sample in audit.train.samples:
-        images[sample.subject or ""] = images.get(sample.subject or "", 0) + 1
+    images = Counter(sample.subject or "" for sample in audit.train.samples)
     for subject in sorted(images):
         yield Row(
             table="subjects",
             values={
                 "train_subject": subject or None,
                 "n_train": images[subject],
-                "n_matched": matched.count(subject),
+                "n_matched": n_matched[subject],
                 "n_flagged": None if flagged is None else len(flagged.get(subject, ())),
-                "n_copies": None if audit.copies is None else copies.count(subject),
+                "n_copies": None if n_copies is None else n_copies[subject],
                 "best_r": best.get(subject),
             },
         )

@@ -33,7 +33,7 @@ from synthkit.errors import DataError, OutOfMemoryError, PluginError
 from synthkit.labels import from_grey, grey_levels, to_grey
 from synthkit_stylegan2 import Params
 from synthkit_stylegan2.networks import Architecture, Discriminator, Generator
-from synthkit_stylegan2.storage import RealImages, load_json, load_tensors, save_json, save_tensors
+from synthkit_stylegan2.storage import RealImages, load_json, load_tensors, partial_path, save_json, save_tensors
 
 R1_INTERVAL = 16  # [2] appendix B: lazy regularisation, every 16 steps for the discriminator
 PATH_INTERVAL = 4  # and every 4 for the generator
@@ -275,6 +275,26 @@ def _precision(wanted: str, device: torch.device) -> torch.dtype:
 
 
 @contextmanager
+def _whole_float32(wanted: bool = True) -> Iterator[None]:
+    """Convolutions in float32 as it is, not in the 10-bit TF32 that cuDNN otherwise takes for it; off unless wanted."""
+    if not wanted:
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before, cudnn.allow_tf32 = cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
+
+
+def _discard_state(checkpoint: Path) -> None:
+    """Remove the state of a training, and what an interrupted write of it may have left."""
+    for name in ("state.safetensors", partial_path(Path("state.safetensors")).name):
+        (checkpoint / name).unlink(missing_ok=True)
+
+
+@contextmanager
 def _memory_errors(remedy: str) -> Iterator[None]:
     """Turn torch's out-of-memory errors, of GPU and CPU, into synthkit's."""
     try:
@@ -331,8 +351,9 @@ def train(data: Samples, checkpoint: Path, params: Params) -> None:
         synthkit.message("This training is already finished.")
         return
     remedy = "Lower batch_size (and channel_base if that is not enough), then run the same command again."
-    with _memory_errors(remedy):
-        training = Training(architecture, params, _device())
+    device = _device()
+    with _memory_errors(remedy), _whole_float32(_precision(params.precision, device) is torch.float32):
+        training = Training(architecture, params, device)
         _resume(training, checkpoint, config["job"])
         _train(training, data, checkpoint, config, steps)
 
@@ -374,7 +395,7 @@ def _save(training: Training, checkpoint: Path, config: dict[str, Any], *, finis
     save_tensors(checkpoint / "generator.safetensors", learnt, facts)
     save_json(checkpoint / "config.json", {**config, "images_shown": shown, "finished": finished})
     if finished:
-        (checkpoint / "state.safetensors").unlink(missing_ok=True)
+        _discard_state(checkpoint)
 
 
 def _resume(training: Training, checkpoint: Path, job: str) -> None:
@@ -397,7 +418,7 @@ def _is_finished(checkpoint: Path, config: dict[str, Any], steps: int) -> bool:
     _, facts = load_tensors(checkpoint / "generator.safetensors")
     if found.get("job") != config["job"] or facts["step"] < steps:
         raise _other_job(checkpoint)
-    (checkpoint / "state.safetensors").unlink(missing_ok=True)
+    _discard_state(checkpoint)
     return True
 
 
@@ -475,7 +496,7 @@ def _draw(
 
     z = normal(architecture.latent)
     noise = [normal(1, side, side) for side in architecture.noise_sizes]
-    with torch.inference_mode():
+    with torch.inference_mode(), _whole_float32():
         images = generator(z, noise, w_mean, psi)
         grey = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().contiguous().numpy()
     return [(image[:-1].copy(), image[-1]) for image in grey]

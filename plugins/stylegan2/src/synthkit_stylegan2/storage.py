@@ -91,10 +91,15 @@ class RealImages:
         return False
 
 
+def partial_path(path: Path) -> Path:
+    """Where a file is written before it gets its name."""
+    return path.with_name(f".{path.name}.partial")
+
+
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and JSON-ready ``facts`` into one safetensors file, which appears whole or not at all."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_path(path)
     try:
         save_file(whole, partial, metadata={"facts": json.dumps(dict(facts))})
         partial.chmod(0o644)  # safetensors leaves it to its owner alone, and a container may be another user
@@ -120,7 +125,7 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def save_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_path(path)
     try:
         partial.write_text(json.dumps(dict(content), indent=2) + "\n", encoding="utf-8")
         _publish(partial, path)

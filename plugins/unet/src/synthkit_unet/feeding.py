@@ -13,6 +13,7 @@ from torch import Tensor
 
 from synthkit.contract import Sample, Samples
 from synthkit.errors import DataError
+from synthkit.splits import patient_of
 
 if TYPE_CHECKING:
     from synthkit_unet import UnetParams
@@ -24,14 +25,19 @@ _BATCHES_AHEAD = 4
 
 
 def split_samples(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Rows to train on and rows to validate on: real samples by subject, synthetic ones one by one.
+    """Rows to train on and rows to validate on: real samples by patient, synthetic ones one by one.
 
-    No subject is on both sides. Each of the two kinds keeps at least one unit on either side where it has two.
+    No patient is on both sides, whatever the number of scans. Each of the two kinds keeps at least one unit on either
+    side where it has two.
     """
     rng = np.random.default_rng([seed, SPLIT])
-    held_subjects = _held_out(sorted({row.subject for row in samples if row.subject is not None}), fraction, rng)
+    patients = {row.subject: patient_of(row.subject) for row in samples if row.subject is not None}
+    held_patients = _held_out(sorted(set(patients.values())), fraction, rng)
     held_rows = _held_out([i for i, row in enumerate(samples) if row.subject is None], fraction, rng)
-    held = [row.subject in held_subjects or i in held_rows for i, row in enumerate(samples)]
+    held = [
+        patients[row.subject] in held_patients if row.subject is not None else i in held_rows
+        for i, row in enumerate(samples)
+    ]
     return [i for i, out in enumerate(held) if not out], [i for i, out in enumerate(held) if out]
 
 

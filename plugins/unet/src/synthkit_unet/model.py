@@ -77,7 +77,6 @@ def train(data: Samples, checkpoint: Path, params: UnetParams) -> None:
             "data": data.digest,
             "training_samples": len(training_rows),
             "validation_samples": len(validation_rows),
-            "validation_subjects": sorted({data.samples[i].subject or "" for i in validation_rows} - {""}),
         },
     )
     if not validation_rows:

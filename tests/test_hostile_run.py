@@ -1,0 +1,291 @@
+"""What a method may lay in its run folder, and the host must not fall for: links, pipes, nonsense."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthkit.backends import EventFollower, finish, log_tail, prepare_attempt, result_left_by
+from synthkit.backends.docker import _Watched
+from synthkit.console import Console
+from synthkit.errors import DataError, ExitCode, error_from_dict
+from synthkit.files import create_exclusively, open_untrusted, read_untrusted, write_atomically
+from synthkit.runs import Input, Job, Resources, Run, create_run
+
+GOOD = {"contract": 1, "status": "succeeded", "exit_code": 0, "error": None, "outputs": {}, "scores": []}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return create_run(tmp_path / "run", Job("train", ("toy",)))
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Path]:
+    """A file of the user's that no run may read or change."""
+    file = tmp_path / "victim"
+    file.write_text('{"secret": 1}\n')
+    yield file
+    assert file.read_text() == '{"secret": 1}\n'
+
+
+def ending(run: Run) -> dict[str, Any]:
+    result = finish(run, "local", {}, [])
+    assert result == run.result()
+    return result
+
+
+# ----------------------------------------------------------------------------------------------------- the files
+
+
+def test_write_does_not_follow_a_link_of_a_name_that_can_be_guessed(run: Run, victim: Path) -> None:
+    (run.path / f".result.json.{os.getpid()}.tmp").symlink_to(victim)
+    (run.path / "result.json").symlink_to(victim)
+    write_atomically(run.path / "result.json", b"{}")
+    assert (run.path / "result.json").read_bytes() == b"{}" and not (run.path / "result.json").is_symlink()
+
+
+def test_write_that_fails_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError("disk full")
+
+    file = tmp_path / "file"
+    write_atomically(file, b"old")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(file, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and file.read_bytes() == b"old"
+
+
+def test_new_file_is_new(tmp_path: Path, victim: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("victim", "link"):
+        with pytest.raises(FileExistsError):
+            create_exclusively(tmp_path / name)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_only_regular_files_of_a_size_are_read(tmp_path: Path, victim: Path) -> None:
+    (tmp_path / "link").symlink_to(victim)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("link", "pipe", "folder", "absent"):
+        with pytest.raises(OSError):
+            open_untrusted(tmp_path / name)
+    assert read_untrusted(victim, 14) == victim.read_bytes()
+    with pytest.raises(OSError, match="larger than 13 bytes"):
+        read_untrusted(victim, 13)
+
+
+# -------------------------------------------------------------------------------------------- traps in the folder
+
+
+def lay(trap: str, path: Path, victim: Path) -> None:
+    if trap == "link":
+        path.symlink_to(victim)
+    elif trap == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+        (path / "inside").symlink_to(victim)
+
+
+@pytest.mark.parametrize("trap", ["link", "pipe", "folder"])
+def test_a_trap_in_place_of_a_file_is_seen_and_replaced(trap: str, run: Run, victim: Path) -> None:
+    for name in ("result.json", "log.txt", "events.jsonl"):
+        lay(trap, run.path / name, victim)
+    assert log_tail(run) == []
+    follower = EventFollower(run, lambda event: pytest.fail("an event from nowhere"))
+    follower.drain()
+    with pytest.raises(DataError, match="cannot be read"):
+        run.result()
+    result = ending(run)
+    assert (result["status"], result["exit_code"]) == ("failed", ExitCode.CONTAINER_FAILED)
+    assert "secret" not in json.dumps(result)
+    prepare_attempt(run)
+    assert sorted(path.name for path in run.path.iterdir()) == ["inputs", "job.json", "outputs"]
+
+
+def test_resume_does_not_work_where_a_link_leads(run: Run, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "data").write_text("mine")
+    (run.path / "inputs").rmdir()
+    (run.path / "inputs").symlink_to(elsewhere)
+    job = Job("train", ("toy",), inputs={"data": Input("labels", tmp_path)})
+    (run.path / "job.json").write_text(json.dumps(job.to_dict()))
+    with pytest.raises(DataError, match="is a link"):
+        create_run(run.path, job, resume=True)
+    assert (elsewhere / "data").read_text() == "mine"
+
+
+def test_log_of_a_container_goes_to_no_file_that_was_there_before(run: Run, victim: Path) -> None:
+    class Client:
+        """An engine whose container is quick: its trap lies there before the log is opened."""
+
+        def create_container(self, **settings: Any) -> dict[str, Any]:
+            return {}
+
+        def attach(self, name: str, **options: Any) -> Iterator[bytes]:
+            (run.path / "log.txt").symlink_to(victim)
+            return iter([b"pwned\n"])
+
+        def start(self, name: str) -> None:
+            pass
+
+        def wait(self, name: str) -> None:
+            pass
+
+        def inspect_container(self, name: str) -> dict[str, Any]:
+            return {"State": {"Running": False, "ExitCode": 1}, "HostConfig": {}}
+
+        def remove_container(self, name: str, **options: Any) -> None:
+            pass
+
+    follower = EventFollower(run, lambda event: None)
+    watched = _Watched(Client(), run, {"name": "x", "host_config": {}}, follower, Resources())
+    assert watched.execute() is not None
+    for thread in threading.enumerate():
+        if thread.name == "container-log":
+            thread.join()
+
+
+# ------------------------------------------------------------------------------------------------------- nonsense
+
+NONSENSE = [
+    "[1]",
+    "7",
+    "null",
+    "{}",
+    '{"event": ["progress"]}',
+    '{"event": "progress"}',
+    '{"event": "progress", "step": "x"}',
+    '{"event": "progress", "step": -1}',
+    '{"event": "progress", "step": true}',
+    '{"event": "progress", "step": 1.5}',
+    '{"event": "progress", "step": 1, "total": "many"}',
+    '{"event": "progress", "step": 1' + 400 * "0" + "}",
+    '{"event": "progress", "step": 1, "values": [1]}',
+    '{"event": "progress", "step": 1, "values": {"loss": "x"}}',
+    '{"event": "progress", "step": 1, "values": {"loss": 1' + 400 * "0" + "}}",
+    '{"event": "message"}',
+    '{"event": "message", "text": "without a level"}',
+    100_000 * "[",
+    "\ufffd",
+]
+
+
+@pytest.mark.parametrize("view", ["quiet", "lines"])
+def test_lines_that_are_no_events_are_passed_over(view: str, run: Run) -> None:
+    last = {"event": "progress", "step": 3, "total": 4, "values": {"loss": 0.5, "other": float("nan")}}
+    (run.path / "events.jsonl").write_text("\n".join([*NONSENSE, json.dumps(last)]) + "\n")
+    seen: list[dict[str, Any]] = []
+    with Console(quiet=view == "quiet").progress("train") as shown:
+
+        def follow(event: dict[str, Any]) -> None:
+            seen.append(event)
+            shown.event(event)
+
+        EventFollower(run, follow).drain()
+    assert [(event["step"], event["total"], event["unit"]) for event in seen] == [(3, 4, "step")]
+
+
+def test_a_flood_of_events_is_read_in_parts_and_all_of_a_modest_one(run: Run) -> None:
+    lines = 30_000
+    line = json.dumps({"event": "message", "level": "info", "text": 60 * "x"}) + "\n"
+    (run.path / "events.jsonl").write_text(3 * 2**20 * "y" + "\n" + lines * line)
+    seen: list[dict[str, Any]] = []
+    follower = EventFollower(run, seen.append)
+    assert follower.poll() and seen == []
+    follower.drain()
+    assert len(seen) == lines
+
+
+BAD_RESULTS: dict[str, Any] = {
+    "a list": [],
+    "empty": {},
+    "no status": {"exit_code": 0, "error": None},
+    "own status": {**GOOD, "status": "great"},
+    "code in words": {**GOOD, "exit_code": "0"},
+    "unknown code": {**GOOD, "exit_code": 99},
+    "success with an error": {**GOOD, "error": {"type": "DataError"}},
+    "success with another code": {**GOOD, "exit_code": 3},
+    "failure without error": {**GOOD, "status": "failed", "exit_code": 3},
+    "failure with code 0": {**GOOD, "status": "failed", "error": DataError("x").to_dict()},
+    "error in numbers": {**GOOD, "status": "failed", "exit_code": 3, "error": {**DataError("x").to_dict(), "what": 1}},
+    "outputs": {**GOOD, "outputs": {"dataset": 1}},
+    "scores": {**GOOD, "scores": [{"name": "dice", "value": "high"}]},
+    "infinite score": {**GOOD, "scores": [{"name": "dice", "value": float("inf")}]},
+    "verdict": {**GOOD, "verdict": "pass"},
+}
+
+
+@pytest.mark.parametrize("content", BAD_RESULTS.values(), ids=BAD_RESULTS.keys())
+def test_a_result_that_makes_no_sense_is_a_failure(content: Any, run: Run) -> None:
+    (run.path / "result.json").write_text(json.dumps(content))
+    result = ending(run)
+    assert (result["status"], result["exit_code"]) == ("failed", ExitCode.CONTAINER_FAILED)
+    assert error_from_dict(result["error"]).exit_code == ExitCode.CONTAINER_FAILED
+    assert result["backend"] == "local" and "scores" not in result
+
+
+@pytest.mark.parametrize("text", ["", "{", 100_000 * "[", "\x00"])
+def test_a_result_that_is_no_json_is_a_failure(text: str, run: Run) -> None:
+    (run.path / "result.json").write_text(text)
+    assert ending(run)["exit_code"] == ExitCode.CONTAINER_FAILED
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD,
+        {**GOOD, "exit_code": 10, "verdict": {"outcome": "fail"}},
+        {
+            **GOOD,
+            "scores": [{"name": "dice", "value": None, "of": {}}, {"name": "n", "value": 3, "of": {}, "low": 0.5}],
+        },
+        {**GOOD, "status": "failed", "exit_code": 3, "error": DataError("x").to_dict()},
+    ],
+)
+def test_a_sound_result_stands(content: dict[str, Any], run: Run) -> None:
+    assert result_left_by(run) is None
+    (run.path / "result.json").write_text(json.dumps(content))
+    assert ending(run) == {**content, "backend": "local", "isolation": {}, "warnings": []}
+
+
+def test_a_whole_run_of_traps_ends_with_code_6(
+    tmp_path: Path, victim: Path, install_plugins: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from synthkit import backends
+    from synthkit.testing import data
+    from synthkit.testing.toys import GENERATOR
+
+    code = f"""
+def train(data, checkpoint, params):
+    import os, pathlib
+    folder = checkpoint.parent.parent
+    (folder / "events.jsonl").write_text('[1]\\n{{"event": "progress", "step": "x"}}\\n')
+    (folder / "result.json").symlink_to({str(victim)!r})
+    (folder / "log.txt").unlink()
+    os.mkfifo(folder / "log.txt")
+    os._exit(0)
+
+def generate(checkpoint, seeds, params):
+    return iter(())
+"""
+    declaration = replace(GENERATOR, module="synthkit_for_tests")
+    install_plugins(declaration, code=code)
+    dataset = data.real_dataset(1, 32)
+    job = Job("train", (declaration.name,), inputs={"data": Input("dataset", dataset.path, digest=dataset.digest)})
+    run = create_run(tmp_path / "run", job)
+    result = backends.get("local").run(run, declaration, lambda event: None)
+    assert result["exit_code"] == ExitCode.CONTAINER_FAILED
+    assert not (run.path / "result.json").is_symlink()

@@ -1,0 +1,213 @@
+"""What a model and its images tell of their training data: no names, one protocol, and digests that are checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthkit.dataset import Dataset, DatasetWriter
+from synthkit.errors import ExitCode
+from synthkit.execute import execute
+from synthkit.labels import BRATS_LABELS
+from synthkit.plugins import Registry
+from synthkit.runs import Input, Job, Run, Verb, create_run, folder_digest
+from synthkit.slices import SliceProtocol
+from synthkit.testing import data
+from synthkit.testing.toys import GENERATOR, SEGMENTER
+
+REGISTRY = Registry({toy.name: toy for toy in (GENERATOR, SEGMENTER)})
+PATIENTS = ("BraTS-GLI-00001", "BraTS-GLI-00002")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # execute sets it; this sets it back
+
+
+def make_dataset(path: Path, subjects: Sequence[str] = ("p0", "p1"), size: int = 32, **options: Any) -> Dataset:
+    """Four slices a subject; the last subject is held out."""
+    images, labels = data.slices(4 * len(subjects), 4, size, seed=5)
+    rows = [
+        {"id": f"{name}_{z}", "split": "holdout" if name == subjects[-1] else "train", "subject": name, "slice": z}
+        for name in subjects
+        for z in range(4)
+    ]
+    with DatasetWriter(path, contrasts=data.CONTRASTS, labels=BRATS_LABELS, size=(size, size), **options) as writer:
+        writer.append(images, labels, rows)
+    return Dataset(path)
+
+
+def run_of(path: Path, verb: Verb, plugin: str, inputs: dict[str, Input], **options: Any) -> Run:
+    run = create_run(path, Job(verb=verb, plugins=(plugin,), inputs=inputs, options=options))
+    execute(path, REGISTRY)
+    return run
+
+
+def train(path: Path, plugin: str, *datasets: Dataset) -> Run:
+    inputs = {f"data{i}": Input("dataset", source=d.path, digest=d.digest) for i, d in enumerate(datasets)}
+    return run_of(path, "train", plugin, inputs)
+
+
+def checkpoint_of(run: Run) -> Input:
+    return Input("checkpoint", source=run.checkpoint, digest=folder_digest(run.checkpoint))
+
+
+def metadata_of(run: Run) -> dict[str, Any]:
+    result = run.result()
+    assert result is not None and result["status"] == "succeeded", result
+    described = json.loads((run.checkpoint / "synthkit.json").read_text())
+    assert isinstance(described, dict)
+    return described
+
+
+def error_of(run: Run) -> dict[str, Any]:
+    result = run.result()
+    assert result is not None and result["status"] == "failed"
+    assert result["exit_code"] == ExitCode.INVALID_DATA
+    return dict(result["error"])
+
+
+def protocol(**changes: Any) -> dict[str, Any]:
+    return {**SliceProtocol(size=32, **changes).to_dict(), "holdout": "secretHeldOut", "seed": 7}
+
+
+# ------------------------------------------------------------------------------------------------------- names
+
+
+def test_no_name_of_a_real_subject_travels_with_model_or_images(tmp_path: Path) -> None:
+    names = ("secretA", "secretB", "secretHeldOut")
+    real = make_dataset(tmp_path / "real", names, protocol=protocol())
+    trained = train(tmp_path / "run", "toy-generator", real)
+    made = run_of(tmp_path / "made", "generate", "toy-generator", {"checkpoint": checkpoint_of(trained)}, seeds="0-2")
+    model = train(tmp_path / "model", "toy-segmenter", Dataset(made.path))
+    for run in (trained, made, model):
+        assert (run.result() or {})["status"] == "succeeded"
+        for file in run.outputs.rglob("*"):
+            assert not file.is_file() or b"secret" not in file.read_bytes(), file
+    assert "seed" not in metadata_of(trained)["protocol"]
+    # Yet through both steps it is known who was trained on.
+    entry = metadata_of(model)["training_datasets"][0]
+    assert entry["kind"] == "synthetic" and entry["subject_keys"] == []
+    assert entry["training_datasets"] == [real.training_entry()]
+
+
+# ---------------------------------------------------------------------------------------------------- protocol
+
+
+def test_protocol_is_that_of_the_dataset_that_has_one(tmp_path: Path) -> None:
+    imported = make_dataset(tmp_path / "a")
+    prepared = make_dataset(tmp_path / "b", protocol=protocol(intensity="p99.9"))
+    for number, order in enumerate([(imported, prepared), (prepared, imported)]):
+        found = metadata_of(train(tmp_path / f"run{number}", "toy-segmenter", *order))["protocol"]
+        assert found == SliceProtocol(size=32, intensity="p99.9").to_dict()
+
+
+def test_datasets_of_other_intensities_are_not_joined(tmp_path: Path) -> None:
+    first = make_dataset(tmp_path / "a", protocol=protocol())
+    second = make_dataset(tmp_path / "b", protocol=protocol(intensity="p99.9"))
+    assert "different protocols" in error_of(train(tmp_path / "run", "toy-segmenter", first, second))["what"]
+    # Which slices were kept may differ: it does not change what a slice looks like.
+    third = make_dataset(tmp_path / "c", protocol=protocol(brain_fraction=0.3))
+    metadata_of(train(tmp_path / "run2", "toy-segmenter", first, third))
+
+
+def test_without_any_protocol_size_and_contrasts_are_those_of_the_data(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", "toy-segmenter", make_dataset(tmp_path / "a"))
+    assert metadata_of(run)["protocol"] == SliceProtocol(size=32).to_dict()
+    events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    assert any(e.get("level") == "warning" and "no protocol" in e["text"] for e in events)
+
+
+def test_model_of_a_size_that_is_not_sliced_to_segments_nobody(
+    tmp_path: Path, make_subject: Callable[..., Path]
+) -> None:
+    run = train(tmp_path / "run", "toy-segmenter", make_dataset(tmp_path / "a", size=48))
+    assert metadata_of(run)["protocol"] == {}
+    make_subject(tmp_path / "subjects", "s", shape=(48, 40, 3))
+    inputs = {"checkpoint": checkpoint_of(run), "subjects": Input("subjects", source=tmp_path / "subjects")}
+    segmented = run_of(tmp_path / "out", "segment", "toy-segmenter", inputs, subjects=["s"])
+    assert "cannot segment" in error_of(segmented)["what"]
+
+
+# ----------------------------------------------------------------------------------------------------- digests
+
+
+def test_table_that_was_edited_is_found(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "a", ("p0", "p1", "p2"))
+    table = dataset.path / "samples.csv"
+    table.write_text(table.read_text().replace("holdout", "train"))  # the digest in dataset.json stays as it was
+    assert "is damaged" in error_of(train(tmp_path / "run", "toy-segmenter", dataset))["what"]
+
+
+def test_checkpoint_that_was_changed_is_found(tmp_path: Path) -> None:
+    trained = train(tmp_path / "run", "toy-generator", make_dataset(tmp_path / "a"))
+    given = checkpoint_of(trained)
+    (trained.checkpoint / "more.json").write_text("{}")
+    made = run_of(tmp_path / "made", "generate", "toy-generator", {"checkpoint": given}, seeds="0")
+    assert "checkpoint has changed" in error_of(made)["what"]
+
+
+# ----------------------------------------------------------------------------------------------------- segment
+
+
+@pytest.fixture
+def scans(tmp_path: Path, make_subject: Callable[..., Path]) -> Path:
+    """Two scans of a patient that is trained on, one of another; and a subject that lacks a file."""
+    for name in (f"{PATIENTS[0]}-100", f"{PATIENTS[0]}-101", f"{PATIENTS[1]}-100"):
+        make_subject(tmp_path / "scans", name, shape=(48, 40, 3), new_names=True)
+    make_subject(tmp_path / "scans", "broken", shape=(48, 40, 3), new_names=True, t1=None)
+    return tmp_path / "scans"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Run:
+    names = (f"{PATIENTS[0]}-100", "somebody-else")
+    return train(tmp_path / "model", "toy-segmenter", make_dataset(tmp_path / "real", names, protocol=protocol()))
+
+
+def test_second_scan_of_a_patient_counts_as_seen(tmp_path: Path, scans: Path, model: Run) -> None:
+    inputs = {"checkpoint": checkpoint_of(model), "subjects": Input("subjects", source=scans)}
+    wanted = [f"{PATIENTS[0]}-101", f"{PATIENTS[1]}-100"]
+    run = run_of(tmp_path / "out", "segment", "toy-segmenter", inputs, subjects=wanted)
+    assert (run.result() or {})["status"] == "succeeded", run.result()
+    notes = json.loads((run.predictions / "predictions.json").read_text())
+    assert notes["seen_in_training"] == [f"{PATIENTS[0]}-101"]
+
+
+def test_job_of_a_subject_that_cannot_be_used_or_is_gone(tmp_path: Path, scans: Path, model: Run) -> None:
+    inputs = {"checkpoint": checkpoint_of(model), "subjects": Input("subjects", source=scans)}
+    run = run_of(tmp_path / "a", "segment", "toy-segmenter", inputs, subjects=["broken"])
+    assert any("missing t1" in line for line in error_of(run)["details"])
+    run = run_of(tmp_path / "b", "segment", "toy-segmenter", inputs, subjects=["gone"])
+    assert "gone" in error_of(run)["why"]
+
+
+def test_segment_leaves_out_patients_and_is_not_stopped_by_who_is_not_asked_for(
+    tmp_path: Path, scans: Path, model: Run, install_plugins: Callable[..., Registry]
+) -> None:
+    install_plugins(SEGMENTER)
+
+    def segment(out: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "synthkit", "segment", model.path, scans, "-o", tmp_path / out, *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "SYNTHKIT_BACKEND": "local"},
+            timeout=120,
+        )
+
+    everybody = segment("a")
+    assert everybody.returncode == ExitCode.INVALID_DATA and "broken: missing t1" in everybody.stderr
+    only = segment("b", "--only", f"{PATIENTS[0]}-101,{PATIENTS[1]}-100")
+    assert only.returncode == 0, only.stderr
+    made = {path.name for path in (tmp_path / "b" / "outputs" / "predictions").glob("*.nii.gz")}
+    assert made == {f"{PATIENTS[1]}-100.nii.gz"}
+    assert "1 of 2 subjects are left out" in only.stderr
+    assert "1 subject cannot be used" in only.stderr
