@@ -23,7 +23,7 @@ from synthkit.errors import ExitCode, SynthkitError, UsageError
 #: The shipped checkpoint of stylegan2, 64 x 64.
 CHECKPOINT = Path(__file__).parent / "_demo" / "stylegan2"
 N_SUBJECTS, N_HOLDOUT, SIZE, N_SYNTHETIC = 30, 6, 64, 600
-_UNET = ("-p", "samples=12000", "-p", "filters=8", "-p", "depth=4", "-p", "batch_size=8", "-p", "learning_rate=0.03")
+_UNET = ("-p", "samples=7000", "-p", "filters=8", "-p", "depth=4", "-p", "batch_size=8", "-p", "learning_rate=0.03")
 _SUMMARY = "demo.json"
 
 
@@ -68,20 +68,27 @@ def run_demo(out: Path, console: Console, *, overwrite: bool = False) -> dict[st
     report = demo.path("report.html")
     demo.step("report", str(out), "-o", report, "--title", "synthkit demo: a phantom")
     seconds = time.monotonic() - start
-    verdict = audit["result"]["verdict"]["outcome"]
+    verdict, reasons = (audit["result"]["verdict"][key] for key in ("outcome", "reasons"))
     rows = []
     for region, value in scores["real"].items():
         other = scores["synthetic"].get(region)
         ratio = other / value if value and other is not None else None
         rows.append({"region": region, "real": value, "synthetic": other, "ratio": ratio})
-    summary = {"phantom": True, "seconds": round(seconds, 1), "dice": rows, "verdict": verdict, "report": report}
+    summary = {
+        "phantom": True,
+        "seconds": round(seconds, 1),
+        "dice": rows,
+        "verdict": verdict,
+        "reasons": reasons,
+        "report": report,
+    }
     (out / _SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     console.table(
         f"Dice on {N_HOLDOUT} held-out phantom subjects, by what the U-Net was trained on",
         ("region", "real", "synthetic", "synthetic / real"),
         [tuple(row.values()) for row in rows],
     )
-    console.print(f"Memorization audit: {verdict}.")
+    console.print(f"Memorization audit: {verdict}. {' '.join(reasons)}")
     console.print(f"The demo took {seconds / 60:.1f} minutes. Open {report}")
     console.ending("synthkit prepare SUBJECTS -o data/real --holdout 0.2   (your own subjects, BraTS-style NIfTI)")
     return summary

@@ -40,11 +40,12 @@ class Difference:
 
 @dataclass
 class Comparison:
-    """All outputs of a run beside those of its repetition."""
+    """All outputs of a run beside those of its repetition; ``changed_code`` names the packages edited in between."""
 
     run: str
     backend: str
     differences: list[Difference] = field(default_factory=list)
+    changed_code: list[str] = field(default_factory=list)
 
     @property
     def same(self) -> bool:
@@ -86,6 +87,8 @@ def verify_run(path: Path, *, keep: Path | None, backend: str | None, on_event: 
         second = chosen.run(again, declaration, on_event)
         if second["status"] != "succeeded":
             raise error_from_dict(second["error"])
+        old_code, new_code = result.get("code") or {}, second.get("code") or {}
+        comparison.changed_code = sorted(name for name in old_code if old_code[name] != new_code.get(name))
         for name in sorted({*result.get("outputs", {}), *second.get("outputs", {})}):
             first_output, second_output = result["outputs"].get(name), second["outputs"].get(name)
             comparison.differences.append(_compare(name, first_output, second_output, run, again, declaration))

@@ -350,3 +350,28 @@ def test_warnings_of_the_backend_are_shown_once(
     job = Job("train", (GENERATOR.name,))
     run_job(tmp_path / "run", job, [GENERATOR], RunOptions(gpus="none"), Console(quiet=quiet), "train")
     assert capsys.readouterr().err.splitlines() == ["warning: seen live", "warning: the image is outdated"]
+
+
+def test_an_option_given_twice_is_refused(subjects: Path, tmp_path: Path) -> None:
+    done = synthkit("prepare", subjects, "-o", tmp_path / "data", "--holdout", "1", "--holdout=2")
+    assert done.returncode == 2
+    assert "--holdout is given twice" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_command_line_that_is_not_understood_is_one_document_as_well() -> None:
+    for arguments in (("prepare", "--json"), ("nosuch", "--json")):
+        done = synthkit(*arguments)
+        assert (done.returncode, document(done)["exit_code"]) == (2, 2)
+
+
+def test_verify_says_that_the_code_has_changed(dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert synthkit("audit-memorization", dataset, dataset, "-o", run).returncode == 10
+    result = json.loads((run / "result.json").read_text())
+    result["code"]["synthkit-memorization"] = "sha256:old"
+    result["scores"][0]["value"] = -1
+    (run / "result.json").write_text(json.dumps(result))
+    done = synthkit("verify", run)
+    assert done.returncode == 10
+    assert "The code of synthkit-memorization has changed since" in done.stderr

@@ -54,8 +54,8 @@ def test_the_text_of_an_error_leaves_out_what_is_not_known() -> None:
 
 
 def test_a_class_further_down_keeps_its_exit_code() -> None:
-    class Narrower(DataError):
+    class NarrowerError(DataError):
         pass
 
-    again = error_from_dict(Narrower("A", "b", "c").to_dict())
+    again = error_from_dict(NarrowerError("A", "b", "c").to_dict())
     assert (type(again), again.exit_code, str(again)) == (DataError, ExitCode.INVALID_DATA, "A b c")

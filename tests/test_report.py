@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -497,6 +497,7 @@ def test_outline_of_one_pixel() -> None:
     assert pictures.outline(np.zeros((3, 3), bool)) == ""
 
 
+@settings(deadline=None)
 @given(arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_outline_encloses_exactly_the_mask(mask: np.ndarray) -> None:
     """The signed area of all loops (holes count negative) is the number of pixels."""

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from synthkit.cli import data, house, judgement, models
-from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, SynthkitError
+from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, SynthkitError, UsageError
 
 _PANELS = ("Data", "Models", "Judgement", "House")
 
@@ -61,6 +61,25 @@ class _Commands(TyperGroup):
                     formatter.write_dl(rows)
 
 
+class _Command(TyperCommand):
+    """Refuses an option given twice: the last one would win without a word (``--holdout A --holdout B``)."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = args[: args.index("--")] if "--" in args else args
+        for param in self.params:
+            if (
+                param.param_type_name != "option"
+                or getattr(param, "multiple", False)
+                or getattr(param, "is_flag", False)
+            ):
+                continue
+            names = tuple(param.opts)
+            if sum(word in names or word.startswith(tuple(f"{name}=" for name in names)) for word in given) > 1:
+                raise UsageError(f"{names[-1]} is given twice.", "Only one would count.", "Give it once.")
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+
 app = typer.Typer(
     name="synthkit",
     cls=_Commands,
@@ -96,7 +115,7 @@ def _root(
 
 for module, panel in ((data, "Data"), (models, "Models"), (judgement, "Judgement"), (house, "House")):
     for name, command in module.COMMANDS.items():
-        app.command(name, rich_help_panel=panel)(command)
+        app.command(name, cls=_Command, rich_help_panel=panel)(command)
     for name, group in getattr(module, "GROUPS", {}).items():
         app.add_typer(group, name=name, rich_help_panel=panel)
 
@@ -117,6 +136,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _leave(ExitCode.OK)
     except SystemExit as end:
+        if end.code == ExitCode.USAGE:  # said by the parser, in words only
+            what = UsageError("The command line is not understood.", "Standard error says why.", "See --help.")
+            console.document({"status": "failed", "exit_code": int(ExitCode.USAGE), "error": what.to_dict()})
         _leave(end.code if isinstance(end.code, int) else ExitCode.OK if end.code is None else ExitCode.USAGE)
     except Exception as error:
         from synthkit.execute import explain

@@ -257,7 +257,9 @@ def verify(
         raise GateFailedError(
             f"The run {run} did not come out the same.",
             "; ".join(f"{d.what}: {d.detail}" for d in comparison.differences if not d.same) + ".",
-            "Compare the versions in the two result.json files (--keep DIR keeps the second).",
+            f"The code of {', '.join(comparison.changed_code)} has changed since; make the run again."
+            if comparison.changed_code
+            else "Compare the versions in the two result.json files (--keep DIR keeps the second).",
         )
     console.print("The run came out the same.")
 

@@ -477,8 +477,8 @@ def generate(
                 yield image, labels
     if tissue:
         synthkit.message(
-            f"{drawn} samples: {100 * unclear / tissue:.1f} % as many pixels as are labelled had a grey level "
-            "between two labels and went to the nearer."
+            f"{drawn} samples: for every 100 labelled pixels, {100 * unclear / tissue:.0f} lay between the grey levels of "
+            "two labels and were decoded to the nearer."
         )
 
 
