@@ -477,8 +477,8 @@ def generate(
                 yield image, labels
     if tissue:
         synthkit.message(
-            f"{drawn} samples: for every 100 labelled pixels, {100 * unclear / tissue:.0f} lay between the grey levels of "
-            "two labels and were decoded to the nearer."
+            f"{drawn} samples: for every 100 labelled pixels, {100 * unclear / tissue:.0f} lay between the grey levels "
+            "of two labels and were decoded to the nearer."
         )
 
 
