@@ -149,7 +149,7 @@ def explain(error: BaseException) -> SynthkitError:
         return NotWritableError(
             "The output cannot be written.",
             f"{error.strerror}" + (f": {error.filename}." if error.filename else "."),
-            "Free some space or choose another folder, then run the same command with --resume.",
+            "Free some space or choose another folder, then run the command again (with --resume, where it has that).",
         )
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -7,6 +7,7 @@ over subjects in parallel, a few at a time, in a fixed order: the result does no
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -210,6 +211,7 @@ class _Checked:
     notes: tuple[str, ...]
     stored_labels: tuple[int, ...]
     orientation: str
+    fingerprint: str
 
     def row(self, split: Split) -> PreparedSubject:
         return PreparedSubject(
@@ -228,6 +230,7 @@ def _check(subject: Subject, protocol: SliceProtocol) -> _Checked | BadSubject:
     kept = kept_slices(volumes, protocol)
     assert volumes.labels is not None  # scan_subjects found a segmentation
     labels = {name: int(np.count_nonzero(volumes.labels == v)) for name, v in BRATS_LABELS.items() if v}
+    brain = np.ascontiguousarray(volumes.images[protocol.brain_contrast].transpose(2, 1, 0))
     return _Checked(
         subject=subject,
         kept=kept,
@@ -236,6 +239,7 @@ def _check(subject: Subject, protocol: SliceProtocol) -> _Checked | BadSubject:
         negative_voxels={name: n for name, n in negative_voxels(volumes).items() if n},
         notes=_notes(volumes, protocol, len(kept)),
         stored_labels=volumes.stored_labels,
+        fingerprint=hashlib.sha256(brain.data.cast("B")).hexdigest(),
         orientation="".join(str(code) for code in nib.aff2axcodes(volumes.affine)),  # type: ignore[no-untyped-call]
     )
 
@@ -275,6 +279,15 @@ def _notes_of_all(checked: Sequence[_Checked]) -> tuple[str, ...]:
             f"affines name different array orientations, {', '.join(parts)}; slices keep the stored order of the "
             "array, so look at some and see that all have the same side up"
         )
+    by_volume: dict[str, list[str]] = defaultdict(list)
+    for c in checked:
+        by_volume[c.fingerprint].append(c.subject.id)
+    for same in by_volume.values():
+        if len(same) > 1:
+            notes.append(
+                f"{', '.join(same)} hold the same volume: one subject under several names would be on both sides of "
+                "the split; remove the copies"
+            )
     return tuple(notes)
 
 

@@ -86,7 +86,7 @@ class SubjectError(DataError):
         super().__init__(
             f"Subject {subject} cannot be used.",
             f"{reason[:1].upper()}{reason[1:]}.",
-            "Repair or remove the subject, or go on without it by --skip-bad.",
+            "Repair or remove the subject (`synthkit prepare --skip-bad` goes on without it).",
         )
         self.bad = BadSubject(subject, reason)
 
@@ -173,7 +173,7 @@ def find_subjects(folder: Path | str, contrasts: Sequence[str] = CONTRASTS, need
 def bad_subjects_error(
     bad: Sequence[BadSubject],
     n_subjects: int,
-    fix: str = "Repair or remove them, or go on without them by --skip-bad.",
+    fix: str = "Repair or remove them (`synthkit prepare --skip-bad` goes on without them).",
 ) -> DataError:
     """The error that names each bad subject with its reason."""
     return DataError(

@@ -100,7 +100,7 @@ def test_notes(tmp_path: Path, make_subject: MakeSubject) -> None:
     make_subject(tmp_path / "in", "B", affines=dict.fromkeys(("t1", "t1ce", "t2", "flair", "seg"), ras))
     summary = prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
     assert "flair is 0 in 50.0% of the brain" in summary.subjects[0].notes
-    labels, orientations = summary.notes
+    labels, orientations, _same_volume = summary.notes
     assert "label 3 in 1 and 4 in 1" in labels
     assert "LPS in 1 (A ...), RAS in 1 (B ...)" in orientations
 
@@ -314,3 +314,11 @@ def test_dry_run_checks_and_writes_nothing(tmp_path: Path, subjects: Path) -> No
     (subjects / "s1" / "s1_t2.nii.gz").unlink()
     with pytest.raises(DataError, match="1 of 5 subjects"):
         prepare(subjects, tmp_path / "out", protocol=SMALL, dry_run=True)
+
+
+def test_one_subject_under_two_names_is_noticed(tmp_path: Path, make_subject: MakeSubject) -> None:
+    root = tmp_path / "subjects"
+    for name, height in (("a", 3), ("b", 4), ("c", 3)):
+        make_subject(root, name, shape=(24, 20, height))
+    notes = prepare(root, tmp_path / "data", protocol=SMALL, holdout="a").notes
+    assert next(note for note in notes if "same volume" in note).startswith("a, c hold the same volume")

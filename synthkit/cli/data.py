@@ -138,7 +138,12 @@ def import_(
             f"{summary.off_level_pixels:,} label pixels in {summary.off_level_samples:,} samples lay between two grey "
             "levels and were decoded to the nearest: expect thin false rims."
         )
-    console.ending(f"synthkit audit-memorization DATASET {out} -o runs/audit")
+    follow = (
+        f"train stylegan2 {out} -o runs/stylegan2"
+        if as_ == "real"
+        else f"audit-memorization DATASET {out} -o runs/audit"
+    )
+    console.ending("" if dry_run else f"synthkit {follow}")
 
 
 def export(
