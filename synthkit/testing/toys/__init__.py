@@ -14,7 +14,7 @@ import synthkit
 #: Training is quick anyway; fewer passes make it quicker.
 CONFORMANCE_PARAMS: dict[str, Any] = {"passes": 2}
 
-_CITATION = synthkit.Citation(text="The conformance suite of synthkit", url="https://pypi.org/project/synthkit-core")
+_CITATION = synthkit.Citation(text="The conformance suite of synthkit", url="https://example.org/synthkit")
 
 
 @dataclass(frozen=True)
