@@ -23,7 +23,6 @@ from synthkit.backends import (
     log_tail,
     prepare_attempt,
     result_left_by,
-    termination_as_interrupt,
 )
 from synthkit.backends.isolation import (
     FOLDER,
@@ -49,6 +48,7 @@ from synthkit.errors import (
 )
 from synthkit.files import create_exclusively
 from synthkit.runs import LOG, Job, Resources, Run
+from synthkit.signals import termination_as_interrupt
 
 __all__ = ["DockerBackend", "engine_info", "remove_leftovers"]
 

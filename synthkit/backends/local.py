@@ -19,7 +19,6 @@ from synthkit.backends import (
     log_tail,
     prepare_attempt,
     result_left_by,
-    termination_as_interrupt,
 )
 from synthkit.contract import Declaration
 from synthkit.errors import (
@@ -33,6 +32,7 @@ from synthkit.errors import (
 )
 from synthkit.files import create_exclusively
 from synthkit.runs import LOG, Job, Run
+from synthkit.signals import termination_as_interrupt
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 20.0

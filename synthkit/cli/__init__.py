@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from synthkit.cli import data, house, judgement, models
 from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, SynthkitError, UsageError
+from synthkit.signals import termination_as_interrupt
 
 _PANELS = ("Data", "Models", "Judgement", "House")
 
@@ -122,7 +123,6 @@ for module, panel in ((data, "Data"), (models, "Models"), (judgement, "Judgement
 
 def main() -> None:
     """Entry point. Turns every error into one message and the documented exit code."""
-    from synthkit.backends import termination_as_interrupt
     from synthkit.console import Console
 
     console = Console(json_output="--json" in sys.argv)
