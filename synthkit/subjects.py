@@ -343,13 +343,14 @@ class LabelFolder:
     ----------
     folder : the folder.
     subjects : only these; what is wrong with others does not matter then.
+    usable_only : leave out subjects without one usable label volume instead of refusing the folder.
 
     Raises
     ------
     DataError : no such folder, nothing in it, two files for one subject, or no labels for a subject asked for.
     """
 
-    def __init__(self, folder: Path | str, subjects: Sequence[str] | None = None) -> None:
+    def __init__(self, folder: Path | str, subjects: Sequence[str] | None = None, *, usable_only: bool = False) -> None:
         self.folder = Path(folder)
         flat = _nifti_files(self.folder) if self.folder.is_dir() else []
         kinds = {_SUFFIXES[m[1].lower()] for p in flat if (m := _BRATS_NAME.fullmatch(p.name))}
@@ -357,7 +358,7 @@ class LabelFolder:
             found = [(_PREDICTION_NAME.fullmatch(path.name)[1], path) for path in flat]  # type: ignore[index]
         else:
             good, bad = scan_subjects(self.folder, contrasts=(), need_labels=True)
-            if bad := [b for b in bad if subjects is None or b.id in subjects]:
+            if not usable_only and (bad := [b for b in bad if subjects is None or b.id in subjects]):
                 raise bad_subjects_error(bad, len(good) + len(bad))
             found = [(subject.id, subject.seg) for subject in good if subject.seg]
         self._files: dict[str, Path] = {}

@@ -375,3 +375,16 @@ def test_verify_says_that_the_code_has_changed(dataset: Path, tmp_path: Path) ->
     done = synthkit("verify", run)
     assert done.returncode == 10
     assert "The code of synthkit-memorization has changed since" in done.stderr
+
+
+def test_evaluate_does_not_mind_a_bad_subject_that_nobody_predicted(
+    subjects: Path, tmp_path: Path, make_subject: Callable[..., Path]
+) -> None:
+    make_subject(subjects, "BraTS20_Training_009", seg=None)
+    predictions = tmp_path / "predictions"
+    predictions.mkdir()
+    name = "BraTS20_Training_001"
+    (predictions / f"{name}.nii.gz").write_bytes((subjects / name / f"{name}_seg.nii.gz").read_bytes())
+    done = synthkit("evaluate", "dice", "--reference", subjects, "--prediction", predictions, "-o", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 3 references have no prediction" in done.stderr

@@ -336,7 +336,7 @@ def _subjects_to_score(
 
     prediction_folder = inputs["prediction"].source
     predicted = LabelFolder(prediction_folder).subjects
-    referenced = set(LabelFolder(inputs["reference"].source).subjects)
+    referenced = set(LabelFolder(inputs["reference"].source, usable_only=True).subjects)
     seen: set[str] = set()
     notes = prediction_folder / "predictions.json"
     if notes.is_file():
@@ -350,7 +350,9 @@ def _subjects_to_score(
         )
     without = sorted(set(predicted) - referenced)
     if without:
-        console.warning(f"{len(without)} predictions have no reference and are not scored: {', '.join(without[:5])}.")
+        console.warning(
+            f"{len(without)} predictions have no usable reference and are not scored: {', '.join(without[:5])}."
+        )
     if seen & set(common_subjects) and not include_training_subjects:
         console.note(f"{len(seen & set(common_subjects))} subjects were trained on and are not scored.")
         common_subjects = [name for name in common_subjects if name not in seen]
