@@ -23,7 +23,7 @@ from synthkit.errors import ExitCode, SynthkitError, UsageError
 #: The shipped checkpoint of stylegan2, 64 x 64.
 CHECKPOINT = Path(__file__).parent / "_demo" / "stylegan2"
 N_SUBJECTS, N_HOLDOUT, SIZE, N_SYNTHETIC = 30, 6, 64, 600
-_UNET = ("-p", "samples=7000", "-p", "filters=8", "-p", "depth=4", "-p", "batch_size=8", "-p", "learning_rate=0.03")
+_UNET = ("-p", "samples=6000", "-p", "filters=8", "-p", "depth=4", "-p", "batch_size=4", "-p", "learning_rate=0.02")
 _SUMMARY = "demo.json"
 
 
