@@ -25,6 +25,7 @@ CHECKPOINT = Path(__file__).parent / "_demo" / "stylegan2"
 N_SUBJECTS, N_HOLDOUT, SIZE, N_SYNTHETIC = 30, 6, 64, 600
 _UNET = ("-p", "samples=6000", "-p", "filters=8", "-p", "depth=4", "-p", "batch_size=4", "-p", "learning_rate=0.02")
 _SUMMARY = "demo.json"
+_LOWEST_DICE = 0.1
 
 
 def run_demo(out: Path, console: Console, *, overwrite: bool = False) -> dict[str, Any]:
@@ -72,7 +73,8 @@ def run_demo(out: Path, console: Console, *, overwrite: bool = False) -> dict[st
     rows = []
     for region, value in scores["real"].items():
         other = scores["synthetic"].get(region)
-        ratio = other / value if value and other is not None else None
+        # A ratio to next to nothing says nothing.
+        ratio = other / value if value is not None and value >= _LOWEST_DICE and other is not None else None
         rows.append({"region": region, "real": value, "synthetic": other, "ratio": ratio})
     summary = {
         "phantom": True,
