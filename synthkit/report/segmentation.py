@@ -25,6 +25,7 @@ REGION_NAMES = {
 _MEAN_OF = ("NCR", "ED", "ET")
 _RESAMPLES = 2000
 _MINIMUM_SUBJECTS = 3
+_LOWEST_DICE = 0.1
 
 
 @dataclass
@@ -155,8 +156,8 @@ def ratio_to_real(arm: Arm, arms: Sequence[Arm], region: str) -> dict[str, float
     """Mean Dice of an arm over that of the arm trained on real data alone, with its interval.
 
     None unless there is exactly one such arm of the same segmenter, both scored the same subjects, and the real mean is
-    above zero. The interval is the 95 % percentile bootstrap over subjects, drawn for both arms together, since both
-    scored the same ones; none below three subjects.
+    at least 0.1 (a ratio to next to nothing says nothing). The interval is the 95 % percentile bootstrap over subjects,
+    drawn for both arms together, since both scored the same ones; none below three subjects.
     """
     if arm.training is None or arm.is_real:
         return None
@@ -165,7 +166,7 @@ def ratio_to_real(arm: Arm, arms: Sequence[Arm], region: str) -> dict[str, float
     if len(real) != 1 or set(real[0].record.subjects) != set(arm.record.subjects):
         return None
     means = [(a.score("dice_mean", region=region) or {}).get("value") for a in (arm, real[0])]
-    if means[0] is None or not means[1]:
+    if means[0] is None or means[1] is None or means[1] < _LOWEST_DICE:
         return None
     low, high = _ratio_interval(arm, real[0], region)
     return {"value": means[0] / means[1], "low": low, "high": high}
