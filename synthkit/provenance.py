@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from synthkit.contract import Declaration
@@ -53,6 +54,11 @@ def machine() -> dict[str, Any]:
             described["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
             described["cuda"] = torch.version.cuda
     return described
+
+
+def gpu_visible() -> bool:
+    """Whether this machine shows an NVIDIA device (``/dev/dxg``: through WSL 2), with no driver or torch asked."""
+    return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
 
 
 def _processor() -> str:

@@ -281,7 +281,7 @@ def test_a_schedulers_gpus_are_narrowed_and_never_widened(
 
 @pytest.mark.parametrize("granted", ["5", ""])
 def test_more_gpus_than_the_scheduler_granted_are_refused(granted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_gpu_visible", lambda: True)
+    monkeypatch.setattr(local, "gpu_visible", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", granted)
     job = Job("train", ("toy-generator",), resources=Resources(gpus="2"))
     with pytest.raises(GpuUnavailableError, match="CUDA_VISIBLE_DEVICES"):
@@ -293,12 +293,12 @@ def test_what_the_local_backend_cannot_enforce_is_refused(monkeypatch: pytest.Mo
     job = Job("train", ("toy-generator",), resources=Resources(memory_bytes=10**9))
     with pytest.raises(UsageError, match="--memory cannot be enforced"):
         backend.check(GENERATOR, job)
-    monkeypatch.setattr(local, "_gpu_visible", lambda: False)
+    monkeypatch.setattr(local, "gpu_visible", lambda: False)
     job = Job("train", ("toy-generator",), resources=Resources(gpus="all"))
     backend.check(GENERATOR, job)  # a plugin without use for a GPU
     with pytest.raises(GpuUnavailableError, match="no NVIDIA device"):
         backend.check(replace(GENERATOR, gpu="optional"), job)
-    monkeypatch.setattr(local, "_gpu_visible", lambda: True)
+    monkeypatch.setattr(local, "gpu_visible", lambda: True)
     backend.check(replace(GENERATOR, gpu="optional"), job)
 
 

@@ -31,6 +31,7 @@ from synthkit.errors import (
     UsageError,
 )
 from synthkit.files import create_exclusively
+from synthkit.provenance import gpu_visible
 from synthkit.runs import LOG, Job, Run
 from synthkit.signals import termination_as_interrupt
 
@@ -61,7 +62,7 @@ class LocalBackend:
                 "A plain process has no memory limit of its own.",
                 "Use --backend docker, or leave --memory out.",
             )
-        if job.resources.gpus != "none" and declaration.gpu != "none" and not _gpu_visible():
+        if job.resources.gpus != "none" and declaration.gpu != "none" and not gpu_visible():
             raise GpuUnavailableError(
                 f"--gpus {job.resources.gpus} cannot be given.",
                 "This machine shows no NVIDIA device.",
@@ -168,10 +169,6 @@ def _environment(job: Job) -> dict[str, str]:
     # Threads that spin while they wait make torch 15 times slower on a machine that has other work to do.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return environment
-
-
-def _gpu_visible() -> bool:
-    return os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg")  # noqa: PTH110  (dxg: WSL 2)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -81,11 +81,12 @@ def console_for(json_output: bool, quiet: bool = False) -> Console:
 def resources_for(options: RunOptions, declaration: Declaration, console: Console) -> Resources:
     """GPUs, memory and time limit; says so when a method that could use a GPU will run on the CPU."""
     from synthkit.errors import GpuUnavailableError
+    from synthkit.provenance import gpu_visible
     from synthkit.runs import Resources
 
     gpus = options.gpus
     if gpus is None:
-        has_gpu = os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg")  # noqa: PTH110
+        has_gpu = gpu_visible()
         gpus = "all" if has_gpu and declaration.gpu != "none" else "none"
         if not has_gpu and declaration.gpu == "required":
             raise GpuUnavailableError(
