@@ -40,10 +40,9 @@ from synthkit.errors import (
     UsageError,
 )
 from synthkit.plugins import Registry, discover
-from synthkit.wheels import code_digest, make_wheel, normalised
+from synthkit.wheels import CORE, code_digest, companions, make_wheel, normalised
 
 REPOSITORY = "synthkit"
-CORE = "synthkit-core"
 CONTRACT_LABEL, VERSION_LABEL, DECLARATIONS_LABEL = (
     f"{engine.LABEL}{n}" for n in ("contract", "version", "declarations")
 )
@@ -324,13 +323,16 @@ def _assemble(context: Path, target: Declaration | str, find_links: Path | None,
     # What is installed here goes into the image, not an older or newer wheel of it that lies among the others.
     left_out = {normalised(CORE)}
     if isinstance(target, Declaration):
-        left_out |= {normalised(target.distribution), "torch"}  # torch is large, and in the base already
+        shared = companions(target.distribution)
+        left_out |= {normalised(target.distribution), *shared, "torch"}  # torch is large, and in the base already
     for wheel in sorted(find_links.glob("*.whl")) if find_links is not None else ():
         if normalised(wheel.name.partition("-")[0]) not in left_out:
             shutil.copyfile(wheel, wheels / wheel.name)
     ours = own_files()
     if isinstance(target, Declaration):
         own = make_wheel(target.distribution, wheels)
+        for name in shared:
+            make_wheel(name, wheels)
         requirements = [f"{target.distribution}[runtime] @ file:///build/wheels/{own.name}"]
         dockerfile = _dockerfile(target)
         torch_index = ""

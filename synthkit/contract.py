@@ -31,6 +31,8 @@ Kind = Literal["generator", "segmenter", "metric"]
 #: What a role of a metric refers to. Slices come as :class:`Samples`, volumes as :class:`Volumes`.
 SLICE_ROLES = frozenset({"real", "synthetic", "train", "holdout"})
 VOLUME_ROLES = frozenset({"reference", "prediction"})
+#: Files that a metric may be given besides its datasets, as a :class:`pathlib.Path`: weights of a feature network.
+FILE_ROLES = frozenset({"features"})
 
 # ---------------------------------------------------------------------------------------------- parameters
 
@@ -155,7 +157,8 @@ class ScoreDefinition:
 class MetricDeclaration(Declaration):
     """A metric compares datasets in the roles it names; the roles decide which verb offers it.
 
-    Metrics that share a module share one parameter class and are computed in one call.
+    Metrics that share a module share one parameter class and are computed in one call. Among the optional roles may be
+    those of :data:`FILE_ROLES`.
     """
 
     kind: ClassVar[Kind] = "metric"
@@ -322,5 +325,8 @@ class MetricModule(Protocol):
     """The method of one or several metrics."""
 
     def score(self, *, metrics: Sequence[str], params: Any, **datasets: Any) -> Iterator[Score | Row]:
-        """Scores of the metrics asked for; ``datasets`` has a :class:`Samples` or :class:`Volumes` for each role."""
+        """Scores of the metrics asked for.
+
+        ``datasets`` has a :class:`Samples` or :class:`Volumes` for each role, a path for one of :data:`FILE_ROLES`.
+        """
         ...

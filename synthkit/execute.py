@@ -392,6 +392,8 @@ def _score(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
             dataset = _dataset(run, job, role)
             part = dataset.select(*item.splits) if item.splits else dataset.training_part()
             parts.setdefault(role.rstrip("0123456789"), []).append(part)  # train, train2, ... are searched together
+        elif item.kind == "file":
+            datasets[role] = _file(run, job, role)
         else:
             subjects = job.options.get("subjects")
             if subjects is not None and role == "reference":
@@ -534,6 +536,17 @@ def _dataset(run: Run, job: Job, role: str) -> Dataset:
             "Make the run again.",
         )
     return dataset
+
+
+def _file(run: Run, job: Job, role: str) -> Path:
+    path, expected = run.input(role), job.inputs[role].digest
+    if expected and (found := file_digest(path)) != expected:
+        raise DataError(
+            f"The file given as {role} has changed since the run was made.",
+            f"Its digest is {found[:23]}, the job says {expected[:23]}.",
+            "Make the run again.",
+        )
+    return path
 
 
 def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import pluggy
 from synthkit import hookspecs
 from synthkit.contract import (
     CONTRACT_VERSION,
+    FILE_ROLES,
     SLICE_ROLES,
     VOLUME_ROLES,
     Declaration,
@@ -176,7 +177,7 @@ def _problem_of(declaration: Any) -> str:
         if not 0 < low <= high:
             return f"its sizes {low} to {high} are no range"
     if isinstance(declaration, MetricDeclaration):
-        roles = {*declaration.roles, *declaration.optional_roles}
+        roles = {*declaration.roles, *(set(declaration.optional_roles) - FILE_ROLES)}
         if not declaration.roles or not (roles <= SLICE_ROLES or roles <= VOLUME_ROLES):
             return f"its roles {sorted(roles)} are not of {sorted(SLICE_ROLES)} or of {sorted(VOLUME_ROLES)}"
         if not declaration.scores:

@@ -49,7 +49,7 @@ class Input:
     digest : of the content when the job was made; empty for folders of NIfTI files, which are not hashed.
     """
 
-    kind: Literal["dataset", "checkpoint", "subjects", "labels"]
+    kind: Literal["dataset", "checkpoint", "subjects", "labels", "file"]
     source: Path | None = None
     splits: tuple[str, ...] = ()
     digest: str = ""

@@ -18,7 +18,7 @@ from synthkit.backends import OnEvent
 from synthkit.contract import Declaration
 from synthkit.errors import DataError, GateFailedError, error_from_dict
 from synthkit.plugins import discover
-from synthkit.runs import Run, create_run, folder_digest
+from synthkit.runs import Run, create_run, file_digest, folder_digest
 
 #: Largest difference of a grey level that counts as the same image, in grey levels.
 GREY_TOLERANCE = 1
@@ -107,7 +107,8 @@ def _digest(kind: str, source: Path) -> str:
 
     if kind == "dataset":
         return Dataset(source).digest
-    return folder_digest(source) if kind == "checkpoint" else ""
+    reckon = {"checkpoint": folder_digest, "file": file_digest}.get(kind)
+    return reckon(source) if reckon else ""
 
 
 def _compare(name: str, first: Any, second: Any, run: Run, again: Run, declaration: Declaration) -> Difference:

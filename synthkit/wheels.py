@@ -23,6 +23,9 @@ from pathlib import Path
 
 from synthkit.errors import ContainerFailedError, PluginError
 
+CORE = "synthkit-core"
+FAMILY = "synthkit-"
+
 # What the installer adds, and the launchers it makes anew from entry_points.txt.
 _MADE_BY_INSTALLER = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json"})
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal content gives equal wheels, which the engine's build cache recognises
@@ -38,10 +41,35 @@ def make_wheel(name: str, folder: Path) -> Path:
 def code_digest(name: str) -> str:
     """``sha256:...`` over the files of an installed distribution's packages, the same for its wheel and its sources.
 
-    Tells whether an image was built from the code that is installed here. Only the distribution's own Python files
-    count, named relative to the folder that holds its packages.
+    Tells whether an image was built from the code that is installed here. Only Python files count, named relative to
+    the folder that holds their packages: those of the distribution and of its :func:`companions`.
     """
-    found = _find(name)
+    digest = _own_code_digest(_find(name), name)
+    shared = companions(name)
+    if shared:
+        digest = hashlib.sha256(
+            json.dumps([digest, *(_own_code_digest(_find(n), n) for n in shared)]).encode()
+        ).hexdigest()
+    return f"sha256:{digest}"
+
+
+def companions(name: str) -> list[str]:
+    """Distributions of this family, the core apart, that ``name`` requires, directly or by another, with any extra.
+
+    They hold what several plugins share, and go into an image as they are installed here.
+    """
+    found: list[str] = []
+    waiting = [name]
+    while waiting:
+        for requirement in _find(waiting.pop()).requires or ():
+            other = normalised(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0])
+            if other.startswith(FAMILY) and other not in (normalised(CORE), normalised(name), *found):
+                found.append(other)
+                waiting.append(other)
+    return sorted(found)
+
+
+def _own_code_digest(found: Distribution, name: str) -> str:
     source = _editable_source(found)
     if source is None:
         files = [(str(file), Path(str(found.locate_file(file)))) for file in _packed(found)]
@@ -53,7 +81,7 @@ def code_digest(name: str) -> str:
     for relative, path in sorted(files):
         if relative.endswith(".py"):
             digest.update(json.dumps([relative, hashlib.sha256(path.read_bytes()).hexdigest()]).encode())
-    return f"sha256:{digest.hexdigest()}"
+    return digest.hexdigest()
 
 
 def normalised(name: str) -> str:

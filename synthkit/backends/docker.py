@@ -48,6 +48,7 @@ from synthkit.errors import (
 )
 from synthkit.files import create_exclusively
 from synthkit.runs import LOG, Job, Resources, Run
+from synthkit.wheels import CORE
 from synthkit.signals import termination_as_interrupt
 
 __all__ = ["DockerBackend", "engine_info", "remove_leftovers"]
@@ -84,7 +85,7 @@ class DockerBackend:
         prepare_attempt(run)
         follower = EventFollower(run, on_event)
         if image.outdated:
-            names = [image.base] if image.base and containers.CORE in image.outdated else []
+            names = [image.base] if image.base and CORE in image.outdated else []
             follower.warnings.append(
                 f"The container image {image.name} was built from other code of {', '.join(image.outdated)} than is "
                 f"installed here. Build it again: synthkit containers build {' '.join([*names, declaration.name])}."

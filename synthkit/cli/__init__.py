@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from synthkit.cli import data, house, judgement, models
+from synthkit.cli import audit, data, house, judgement, models
 from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, SynthkitError, UsageError
 from synthkit.signals import termination_as_interrupt
 
@@ -114,7 +114,13 @@ def _root(
     pass
 
 
-for module, panel in ((data, "Data"), (models, "Models"), (judgement, "Judgement"), (house, "House")):
+for module, panel in (
+    (data, "Data"),
+    (models, "Models"),
+    (judgement, "Judgement"),
+    (audit, "Judgement"),
+    (house, "House"),
+):
     for name, command in module.COMMANDS.items():
         app.command(name, cls=_Command, rich_help_panel=panel)(command)
     for name, group in getattr(module, "GROUPS", {}).items():

@@ -34,6 +34,15 @@ ParamsFile = Annotated[
     Path | None,
     typer.Option("--params", metavar="TOML", help="File of parameters; -p wins over it.", show_default=False),
 ]
+FeaturesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--features",
+        metavar="FILE",
+        help="Weights of the feature network, e.g. Inception-v3. Default: the one that the metric brings.",
+        show_default=False,
+    ),
+]
 BackendName = Annotated[
     str | None,
     typer.Option(
@@ -152,6 +161,15 @@ def folder_input(kind: Any, path: Path) -> Input:
     return Input(kind, source=path)
 
 
+def file_input(path: Path) -> Input:
+    """A file as an input, with its digest."""
+    from synthkit.runs import Input, file_digest
+
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.", fix="Check the path.")
+    return Input("file", source=path, digest=file_digest(path))
+
+
 def run_job(
     out: Path, job: Job, declarations: Sequence[Declaration], options: RunOptions, console: Console, title: str
 ) -> tuple[Run, dict[str, Any]]:
@@ -198,3 +216,46 @@ def citations_of(declarations: Iterable[Declaration]) -> list[Any]:
         for citation in declaration.citations:
             seen.setdefault(citation.text, citation)
     return list(seen.values())
+
+
+def print_scores(console: Console, result: dict[str, Any]) -> None:
+    """Scores of the whole dataset; those of single subjects are in the files.
+
+    Scores that exist for several regions or contrasts make a table with one row for each of these.
+    """
+    whole = [score for score in result["scores"] if "subject" not in score["of"]]
+    single = [score for score in whole if not score["of"]]
+    if single:
+        rows = [(s["name"], _value(s), _interval(s), s.get("n"), s.get("note", "")) for s in single]
+        console.table("", ("score", "value", "95 % interval", "n", "note"), rows)
+    for keys in dict.fromkeys(tuple(score["of"]) for score in whole if score["of"]):
+        group = [score for score in whole if tuple(score["of"]) == keys]
+        names = list(dict.fromkeys(score["name"] for score in group))
+        cells: dict[tuple[str, ...], dict[str, str]] = {}
+        for score in group:
+            interval = _interval(score)
+            text = _value(score) + (f" ({interval})" if interval else "")
+            cells.setdefault(tuple(score["of"].values()), {})[score["name"]] = text
+        console.table("", (*keys, *names), [(*of, *(row.get(name, "") for name in names)) for of, row in cells.items()])
+        notes: dict[str, list[str]] = {}
+        for score in group:
+            for note in filter(None, score.get("note", "").split("; ")):
+                notes.setdefault(note, []).append(" ".join([score["name"], *score["of"].values()]))
+        for note, whose in notes.items():
+            console.print(f"  {note}" + (f" ({', '.join(whose)})" if len(whose) < 4 else ""))
+
+
+def _value(score: dict[str, Any]) -> str:
+    value = score["value"]
+    if value is None:
+        return "-"
+    if score["name"].startswith("n_") or isinstance(value, int):
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def _interval(score: dict[str, Any]) -> str:
+    low, high = score.get("low"), score.get("high")
+    if low is None and high is None:
+        return ""
+    return f"{'' if low is None else format(low, '.3g')} to {'' if high is None else format(high, '.3g')}".strip()
