@@ -48,8 +48,8 @@ from synthkit.errors import (
 )
 from synthkit.files import create_exclusively
 from synthkit.runs import LOG, Job, Resources, Run
-from synthkit.wheels import CORE
 from synthkit.signals import termination_as_interrupt
+from synthkit.wheels import CORE
 
 __all__ = ["DockerBackend", "engine_info", "remove_leftovers"]
 
