@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,14 @@ from synthkit.cli import audit, data, house, judgement, models
 from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, SynthkitError, UsageError
 from synthkit.signals import termination_as_interrupt
 
-_PANELS = ("Data", "Models", "Judgement", "House")
+_MODULES: tuple[tuple[Any, str], ...] = (
+    (data, "Data"),
+    (models, "Models"),
+    (judgement, "Judgement"),
+    (audit, "Judgement"),
+    (house, "House"),
+)
+_PANELS = tuple(dict.fromkeys(panel for _, panel in _MODULES))
 
 
 class _ReaderLeftError(Exception):
@@ -35,8 +43,67 @@ def _kept_from_typer() -> Iterator[None]:
         raise _ReaderLeftError from error
 
 
+class _Catalogue(dict[str, Any]):
+    """Commands by name, each built from its function when it is first asked for: building all doubles ``--help``."""
+
+    def __getitem__(self, name: str) -> Any:
+        found = super().__getitem__(name)
+        if isinstance(found, _Entry):
+            found = self[name] = found.build()
+        return found
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default  # noqa: SIM401  (dict.get would not build)
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+    def values(self) -> Any:
+        return [self[name] for name in self]
+
+    def line(self, name: str) -> tuple[str, str]:
+        """Panel and summary of a command, without building it."""
+        found = super().__getitem__(name)
+        if isinstance(found, _Entry):
+            return found.panel, found.summary
+        return getattr(found, "rich_help_panel", None) or "", found.get_short_help_str(200)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A command, or a group of some, that is not built yet."""
+
+    name: str
+    panel: str
+    source: Callable[..., None] | typer.Typer
+
+    @property
+    def summary(self) -> str:
+        text = self.source.info.help if isinstance(self.source, typer.Typer) else self.source.__doc__
+        return str(text).strip().partition("\n")[0]
+
+    def build(self) -> Any:
+        one = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+        if isinstance(self.source, typer.Typer):
+            one.add_typer(self.source, name=self.name, rich_help_panel=self.panel)
+            return typer.main.get_group(one).commands[self.name]
+        one.command(self.name, cls=_Command, rich_help_panel=self.panel)(self.source)
+        return typer.main.get_command(one)
+
+
 class _Commands(TyperGroup):
     """Plain help (rich panels cost as much again as all the rest), its commands in groups."""
+
+    def __init__(self, *, commands: Any = None, **options: Any) -> None:
+        entries = {
+            name: _Entry(name, panel, source)
+            for module, panel in _MODULES
+            for name, source in {**module.COMMANDS, **getattr(module, "GROUPS", {})}.items()
+        }
+        super().__init__(commands=_Catalogue(entries | dict(commands or {})), **options)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with _kept_from_typer():
@@ -48,15 +115,10 @@ class _Commands(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         names = self.list_commands(ctx)
-        commands = [(name, self.get_command(ctx, name)) for name in names]
+        lines = {name: self.commands.line(name) for name in names}  # type: ignore[attr-defined]
         width = max(len(name) for name in names)
-        limit = formatter.width - 6 - width
         for panel in _PANELS:
-            rows = [
-                (name.ljust(width), command.get_short_help_str(limit))
-                for name, command in commands
-                if command is not None and getattr(command, "rich_help_panel", None) == panel
-            ]
+            rows = [(name.ljust(width), summary) for name, (belongs, summary) in lines.items() if belongs == panel]
             if rows:
                 with formatter.section(panel):
                     formatter.write_dl(rows)
@@ -112,19 +174,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-for module, panel in (
-    (data, "Data"),
-    (models, "Models"),
-    (judgement, "Judgement"),
-    (audit, "Judgement"),
-    (house, "House"),
-):
-    for name, command in module.COMMANDS.items():
-        app.command(name, cls=_Command, rich_help_panel=panel)(command)
-    for name, group in getattr(module, "GROUPS", {}).items():
-        app.add_typer(group, name=name, rich_help_panel=panel)
 
 
 def main() -> None:
