@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from synthkit.cli import audit, data, house, judgement, models
+from synthkit.cli import audit, data, house, judgement, models, utility
 from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, SynthkitError, UsageError
 from synthkit.signals import termination_as_interrupt
 
@@ -20,6 +20,7 @@ _MODULES: tuple[tuple[Any, str], ...] = (
     (data, "Data"),
     (models, "Models"),
     (judgement, "Judgement"),
+    (utility, "Judgement"),
     (audit, "Judgement"),
     (house, "House"),
 )
@@ -83,7 +84,7 @@ class _Entry:
         return str(text).strip().partition("\n")[0]
 
     def build(self) -> Any:
-        one = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+        one = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
         if isinstance(self.source, typer.Typer):
             one.add_typer(self.source, name=self.name, rich_help_panel=self.panel)
             return typer.main.get_group(one).commands[self.name]

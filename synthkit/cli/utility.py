@@ -1,0 +1,287 @@
+"""``utility``: segmenters trained on synthetic against those trained on real images, on the same held-out subjects."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synthkit.cli import common
+from synthkit.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from synthkit.console import Console
+    from synthkit.runs import Job
+    from synthkit.utility import Comparison, Training
+
+#: Score of a region of a subject in the table ``overlap``: its column, what it is called, and the least mean that
+#: supports a ratio.
+_SCORES = (("dice", "Dice", 0.1), ("hd95_pooled_mm", "HD95 (mm)", 0.1))
+_MEAN_OF = ("NCR", "ED", "ET")
+
+
+def utility(
+    reference: Annotated[
+        Path, typer.Option("--reference", metavar="SUBJECTS", help="Subjects with labels.", show_default=False)
+    ],
+    out: common.Out,
+    real: Annotated[
+        list[Path],
+        typer.Option("--real", metavar="RUN", help="Trainings on real images, or a folder of some; repeatable."),
+    ],
+    synthetic: Annotated[
+        list[Path], typer.Option("--synthetic", metavar="RUN", help="Trainings on synthetic images; repeatable.")
+    ],
+    both: Annotated[
+        list[Path] | None,
+        typer.Option("--both", metavar="RUN", help="Trainings on real and synthetic images.", show_default=False),
+    ] = None,
+    allow_different: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-different",
+            metavar="NAME",
+            help="Setting in which the trainings may differ: learning_rate, contrasts, ...; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap resamples.")] = 10_000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
+    backend: common.BackendName = None,
+    gpus: common.Gpus = None,
+    memory: common.Memory = None,
+    timeout: common.Timeout = None,
+    resume: common.Resume = False,
+    overwrite: common.Overwrite = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Compare segmenters trained on synthetic images with those trained on real ones.
+
+    Every training segments the same subjects, none of which any of them has learned from. The ratio of the mean scores
+    has an interval over patients and trainings, so give several trainings an arm, with different seeds.
+    """
+    from synthkit.runs import write_json
+    from synthkit.utility import FEW_PATIENTS, FEW_TRAININGS, check_comparable, compare, sentence
+
+    console = common.console_for(json, quiet)
+    arms = {
+        name: [training for path in paths or () for training in _trainings(path)]
+        for name, paths in (("real", real), ("synthetic", synthetic), ("both", both))
+        if paths
+    }
+    everything = [training for trainings in arms.values() for training in trainings]
+    for text in check_comparable([training for _, training in everything], allow_different or ()):
+        console.warning(f"The trainings differ, as allowed: {text}")
+    subjects = _test_subjects(reference, [training for _, training in everything], console)
+    options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite)
+    tables: dict[str, list[dict[tuple[str, str], dict[str, str]]]] = {}
+    for name, trainings in arms.items():
+        for number, (path, training) in enumerate(trainings, start=1):
+            console.note(f"{name} {number} of {len(trainings)}: {training.name}")
+            tables.setdefault(name, []).append(
+                _scored(out / f"{name}-{number}", path, training, reference, subjects, options, console)
+            )
+    few = [f"{len(found)} training{'s' * (len(found) > 1)} on {name}" for name, found in tables.items()]
+    if min(len(found) for found in tables.values()) < FEW_TRAININGS:
+        console.warning(f"{' and '.join(few)}: how much trainings differ by chance is hardly in the interval.")
+    rows: list[dict[str, Any]] = []
+    sentences: list[str] = []
+    for other in (name for name in arms if name != "real"):
+        for region in _regions(tables["real"][0]):
+            for column, score, lowest in _SCORES:
+                found = _compared(tables["real"], tables[other], region, column, lowest, resamples, seed, compare)
+                if found is None:
+                    continue
+                rows.append({"arm": other, "region": region, "score": score, **_flat(found)})
+                if score == "Dice":
+                    rows[-1] |= _missed_and_false(tables[other], region)
+                    if other == "synthetic":
+                        sentences.append(sentence(region, score, found))
+    if not rows:
+        raise DataError("No region can be compared.", "No reference has a tumour.", "Give other subjects.")
+    if max(row["n_patients"] for row in rows) < FEW_PATIENTS:
+        console.warning(f"Fewer than {FEW_PATIENTS} patients: the intervals are too uncertain to rest a claim on.")
+    document = {"reference": reference.name, "subjects": subjects, "comparisons": rows, "sentences": sentences}
+    write_json(out / "utility.json", document)
+    _print(rows, console)
+    for text in sentences:
+        console.print(text)
+    console.document({"out": str(out), **document})
+    console.ending(f"synthkit report {out} -o report.html")
+
+
+def _trainings(path: Path) -> list[tuple[Path, Training]]:
+    """The trainings of a segmenter at or below a path: run folder and what must be comparable."""
+    from synthkit.runs import find_checkpoint, find_runs, read_checkpoint_metadata
+    from synthkit.utility import Training
+
+    folders = [run.path for run in find_runs([path]) if run.job().verb == "train"] or [path]
+    found = []
+    for folder in folders:
+        metadata = read_checkpoint_metadata(find_checkpoint(folder))
+        if metadata["kind"] == "segmenter":
+            found.append((folder, Training(folder.name, metadata)))
+    if not found:
+        raise UsageError(f"{path} holds no training of a segmenter.", fix="Give `train` runs, or a folder of some.")
+    return found
+
+
+def _test_subjects(reference: Path, trainings: list[Training], console: Console) -> list[str]:
+    """Subjects with labels that none of the trainings has learned from, be it through synthetic images."""
+    from synthkit.dataset import was_trained_on
+    from synthkit.slices import SliceProtocol
+    from synthkit.subjects import bad_subjects_error, scan_subjects
+
+    protocol = SliceProtocol.from_dict(trainings[0].metadata["protocol"])
+    good, bad = scan_subjects(reference, contrasts=protocol.contrasts, need_labels=True)
+    if bad:
+        raise bad_subjects_error(bad, len(good) + len(bad), fix="Repair or remove them.")
+    lineage = [entry for training in trainings for entry in training.metadata["training_datasets"]]
+    unseen = sorted(subject.id for subject in good if not was_trained_on(subject.id, lineage))
+    if not unseen:
+        raise DataError(
+            "There is no subject to compare on.",
+            f"The trainings have learned from all {len(good)} of them, directly or through synthetic images.",
+            "Prepare with a --holdout, or give other subjects.",
+        )
+    if len(unseen) < len(good):
+        console.note(
+            f"{len(good) - len(unseen)} of {len(good)} subjects are left out: a training has learned from them."
+        )
+    return unseen
+
+
+def _scored(
+    folder: Path,
+    run: Path,
+    training: Training,
+    reference: Path,
+    subjects: list[str],
+    options: common.RunOptions,
+    console: Console,
+) -> dict[tuple[str, str], dict[str, str]]:
+    """Segment and score the subjects with one training, in two runs; rows of the table ``overlap``."""
+    from synthkit.parameters import make_params, params_to_dict
+    from synthkit.plugins import discover
+    from synthkit.runs import Job
+
+    registry = discover()
+    segmenter = registry.get(training.metadata["plugin"], "segmenter")
+    metrics = [registry.get(name, "metric") for name in ("dice", "hausdorff")]
+    metadata, checkpoint = common.checkpoint_input(run)
+    segment = Job(
+        verb="segment",
+        plugins=(segmenter.name,),
+        params=common.resolved_params(segmenter, metadata, {}),
+        inputs={"checkpoint": checkpoint, "subjects": common.folder_input("subjects", reference)},
+        options={"subjects": subjects},
+    )
+    segmented = _finished(folder / "segment", segment, [segmenter], options, console)
+    evaluate = Job(
+        verb="evaluate",
+        plugins=tuple(metric.name for metric in metrics),
+        params=params_to_dict(make_params(metrics[0], {})),
+        inputs={
+            "reference": common.folder_input("labels", reference),
+            "prediction": common.folder_input("labels", segmented / "outputs" / "predictions"),
+        },
+        options={"subjects": subjects, "references_without_prediction": []},
+    )
+    scored = _finished(folder / "evaluate", evaluate, metrics, options, console)
+    with (scored / "outputs" / "overlap.csv").open(newline="", encoding="utf-8") as file:
+        return {(row["subject"], row["region"]): row for row in csv.DictReader(file)}
+
+
+def _finished(folder: Path, job: Job, declarations: Any, options: common.RunOptions, console: Console) -> Path:
+    """A run of this job: the one that is there, with ``--resume``, if it has finished."""
+    from synthkit.runs import JOB, Run
+
+    if options.resume and (folder / JOB).is_file():
+        before, result = Run(folder).job(), Run(folder).result()
+        same = all(
+            before.to_dict()[key] == job.to_dict()[key] for key in ("verb", "plugins", "params", "inputs", "options")
+        )
+        if same and result is not None and result.get("status") == "succeeded":
+            return folder
+    common.run_job(folder, job, declarations, options, console, f"{job.verb} {folder.parent.name}")
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------ the numbers
+
+
+def _regions(table: dict[tuple[str, str], dict[str, str]]) -> list[str]:
+    return [*dict.fromkeys(region for _, region in table), "mean"]
+
+
+def _values(table: dict[tuple[str, str], dict[str, str]], region: str, column: str) -> dict[str, float]:
+    """Score of each subject whose reference has the region; ``mean`` is over those of NCR, ED and ET that it has."""
+    found: dict[str, list[float]] = {}
+    for (subject, name), row in table.items():
+        wanted = name in _MEAN_OF if region == "mean" else name == region
+        if wanted and int(row["reference_voxels"]) and row[column]:
+            found.setdefault(subject, []).append(float(row[column]))
+    return {subject: sum(values) / len(values) for subject, values in found.items()}
+
+
+def _compared(
+    real: Any, other: Any, region: str, column: str, lowest: float, resamples: int, seed: int, compare: Any
+) -> Comparison | None:
+    import numpy as np
+
+    from synthkit.splits import patient_of
+
+    arms = [[_values(table, region, column) for table in tables] for tables in (real, other)]
+    subjects = sorted(arms[0][0])
+    if not subjects:
+        return None
+    matrices = [np.array([[values[subject] for subject in subjects] for values in arm]) for arm in arms]
+    patients = [patient_of(subject) for subject in subjects]
+    found: Comparison = compare(*matrices, patients, resamples=resamples, seed=seed, lowest=lowest)
+    return found
+
+
+def _missed_and_false(tables: Any, region: str) -> dict[str, Any]:
+    """Mean over trainings of the numbers of missed and false regions."""
+    names = _MEAN_OF if region == "mean" else (region,)
+    return {
+        f"n_{case}": sum(row["case"] == case for table in tables for (_, name), row in table.items() if name in names)
+        / len(tables)
+        for case in ("missed", "false")
+    }
+
+
+def _flat(found: Comparison) -> dict[str, Any]:
+    data = asdict(found)
+    for name in ("ratio", "difference"):
+        low, high = data.pop(f"{name}_interval") or (None, None)
+        data |= {f"{name}_low": low, f"{name}_high": high}
+    return data
+
+
+def _print(rows: list[dict[str, Any]], console: Console) -> None:
+    def between(row: dict[str, Any], name: str) -> str:
+        if row[name] is None:
+            return "-"
+        low, high = row[f"{name}_low"], row[f"{name}_high"]
+        return f"{row[name]:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
+
+    for score in dict.fromkeys(row["score"] for row in rows):
+        shown = [row for row in rows if row["score"] == score]
+        counts = [name for name in ("n_missed", "n_false") if name in shown[0]]
+        columns = ("trained on", "region", "patients", "mean", "mean, real", "ratio (95 % interval)", "difference")
+        lines = [
+            (
+                row["arm"], row["region"], row["n_patients"], f"{row['synthetic']:.3f}", f"{row['real']:.3f}",
+                between(row, "ratio"), between(row, "difference"), *(f"{row[name]:.1f}" for name in counts),
+            )
+            for row in shown
+        ]  # fmt: skip
+        console.table(score, (*columns, *counts), lines)
+
+
+COMMANDS = {"utility": utility}

@@ -1,0 +1,137 @@
+"""The ratio of two arms and its interval: hand-computed cases, identical arms, noise, and what may not be compared."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthkit.cli.utility import _values
+from synthkit.errors import UsageError
+from synthkit.utility import Training, check_comparable, compare, sentence
+
+
+def names(n: int) -> list[str]:
+    return [f"subject{i:03d}" for i in range(n)]
+
+
+def test_hand_computed() -> None:
+    real, synthetic = np.array([[0.8, 0.6], [0.6, 0.8]]), np.array([[0.4, 0.3]])
+    found = compare(real, synthetic, names(2))
+    assert found.real == pytest.approx(0.7) and found.synthetic == pytest.approx(0.35)
+    assert found.ratio == pytest.approx(0.5) and found.difference == pytest.approx(-0.35)
+    # The one synthetic training always has half of what the best real one has on a subject.
+    assert found.ratio_interval is not None and found.ratio_interval[0] == pytest.approx(0.375, abs=1e-9)
+    assert found.ratio_interval[1] == pytest.approx(0.4 / 0.6, abs=1e-9)
+    assert (found.n_patients, found.n_subjects, found.n_real, found.n_synthetic) == (2, 2, 2, 1)
+
+
+def test_one_training_of_each_arm_with_a_constant_ratio_has_no_width() -> None:
+    real = np.linspace(0.4, 0.9, 12)[None]
+    found = compare(real, 0.8 * real, names(12))
+    assert found.ratio_interval == pytest.approx((0.8, 0.8)) and found.ratio == pytest.approx(0.8)
+    assert found.difference_interval is not None and found.difference_interval[0] < found.difference_interval[1] < 0
+
+
+def test_arms_of_one_distribution_have_a_ratio_of_one_and_noise_has_none_worth_mentioning() -> None:
+    rng = np.random.default_rng(0)
+    difficulty = rng.uniform(0.5, 0.9, 30)
+    arms = [np.clip(difficulty + rng.normal(0, 0.03, (4, 30)), 0, 1) for _ in range(2)]
+    found = compare(*arms, names(30))
+    assert found.ratio_interval is not None and found.ratio_interval[0] < 1 < found.ratio_interval[1]
+    assert found.ratio_interval[1] - found.ratio_interval[0] < 0.1
+    noise = compare(arms[0], np.full((3, 30), 0.01), names(30))
+    assert noise.ratio is not None and noise.ratio < 0.02
+
+
+def test_pairing_narrows_the_interval() -> None:
+    rng = np.random.default_rng(1)
+    difficulty = rng.uniform(0.2, 0.9, 20)
+    paired = compare(difficulty[None], 0.9 * difficulty[None], names(20))
+    apart = compare(difficulty[None], 0.9 * rng.permutation(difficulty)[None], names(20))
+    assert paired.ratio_interval is not None and apart.ratio_interval is not None
+    assert paired.ratio_interval[1] - paired.ratio_interval[0] < apart.ratio_interval[1] - apart.ratio_interval[0]
+
+
+def test_scans_of_one_patient_are_drawn_together() -> None:
+    rng = np.random.default_rng(2)
+    one, other = rng.uniform(0.3, 0.9, (2, 1, 10))
+    single = compare(one, other, names(10))
+    doubled = compare(np.repeat(one, 2, axis=1), np.repeat(other, 2, axis=1), np.repeat(names(10), 2).tolist())
+    assert doubled.n_patients == 10 and doubled.n_subjects == 20
+    assert doubled.ratio_interval == pytest.approx(single.ratio_interval)
+
+
+def test_one_patient_has_no_interval_and_next_to_nothing_no_ratio() -> None:
+    found = compare(np.array([[0.05, 0.03]]), np.array([[0.02, 0.02]]), ["a", "a"])
+    assert found.ratio is found.ratio_interval is found.difference_interval is None
+    assert "ratio" not in sentence("WT", "Dice", found)
+
+
+@given(st.integers(1, 4), st.integers(2, 6), st.floats(0.2, 1.0), st.integers(0, 10))
+def test_ratio_scales_and_one_training_has_it_alone(trainings: int, n: int, scale: float, seed: int) -> None:
+    real = np.random.default_rng(seed).uniform(0.3, 1.0, (trainings, n))
+    found = compare(real, scale * real.mean(axis=0, keepdims=True), names(n), resamples=300)
+    assert found.ratio == pytest.approx(scale)
+    assert found.ratio_interval is not None
+    low, high = found.ratio_interval
+    assert low <= high and (trainings > 1 or low == pytest.approx(scale) == pytest.approx(high))
+
+
+@pytest.mark.parametrize(
+    ("real", "synthetic", "n"),
+    [
+        (np.zeros((0, 3)), np.ones((1, 3)), 3),
+        (np.ones((1, 3)), np.ones((1, 2)), 3),
+        (np.full((1, 2), np.nan), np.ones((1, 2)), 2),
+        (np.ones((1, 3)), np.ones((1, 3)), 2),
+    ],
+)
+def test_what_is_no_pair_of_arms(real: Any, synthetic: Any, n: int) -> None:
+    with pytest.raises(ValueError, match="arm"):
+        compare(real, synthetic, names(n))
+
+
+def training(name: str, **changes: Any) -> Training:
+    metadata = {"plugin": "unet", "contrasts": ["t1", "flair"], "size": [64, 64], "protocol": {"intensity": "max"}}
+    params = {"learning_rate": 0.01, "samples": 1000, "seed": 0, "contrasts": [], **changes.pop("params", {})}
+    return Training(name, {**metadata, **changes, "params": params})
+
+
+def test_only_data_and_seed_may_differ() -> None:
+    assert check_comparable([training("a"), training("b", params={"seed": 7})]) == []
+    others = {
+        "learning_rate": {"params": {"learning_rate": 0.02}},
+        "samples": {"params": {"samples": 2000}},
+        "contrasts": {"params": {"contrasts": ["t1"]}},
+        "size": {"size": [32, 32]},
+        "segmenter": {"plugin": "swin"},
+    }
+    for name, change in others.items():
+        pair = [training("a"), training("b", **change)]
+        with pytest.raises(UsageError, match=name) as refused:
+            check_comparable(pair)
+        assert f"--allow-different {name}" in refused.value.fix
+        assert len(check_comparable(pair, [name])) == 1
+    with pytest.raises(UsageError, match="nothing called rate"):
+        check_comparable([training("a"), training("b")], ["rate"])
+
+
+def test_a_missed_region_counts_and_a_false_one_stays_apart(tmp_path: Path) -> None:
+    rows = [
+        ("a", "ET", 10, 8, "0.8"), ("b", "ET", 10, 0, "0.0"), ("c", "ET", 0, 5, "0.0"), ("d", "ET", 0, 0, ""),
+        ("a", "NCR", 4, 4, "1.0"), ("b", "NCR", 0, 0, ""), ("c", "NCR", 6, 3, "0.5"), ("a", "WT", 14, 12, "0.9"),
+    ]  # fmt: skip
+    with (tmp_path / "overlap.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["subject", "region", "reference_voxels", "prediction_voxels", "dice"])
+        writer.writerows(rows)
+    with (tmp_path / "overlap.csv").open(newline="") as file:
+        table = {(row["subject"], row["region"]): row for row in csv.DictReader(file)}
+    assert _values(table, "ET", "dice") == {"a": 0.8, "b": 0.0}
+    assert _values(table, "mean", "dice") == {"a": pytest.approx(0.9), "b": 0.0, "c": 0.5}
