@@ -61,7 +61,7 @@ def run_demo(out: Path, console: Console, *, overwrite: bool = False) -> dict[st
         demo.step("train", "unet", data, "-o", run, *_UNET)
         demo.step("segment", run, subjects, "-o", predictions)
         evaluation = demo.step(
-            "evaluate", "dice", "hausdorff", "--reference", subjects, "--prediction", predictions,
+            "evaluate", "dice", "hausdorff", "surface-dice", "--reference", subjects, "--prediction", predictions,
             "-o", demo.path(f"runs/evaluate-{arm}"),
         )  # fmt: skip
         scores[arm] = _dice(evaluation["result"])

@@ -186,7 +186,7 @@ def segment(
     console.document({"run": str(run.path), "result": result})
     console.print(f"Segmented {counted(len(wanted), 'subject')} in {result['seconds']:.0f} s: {run.predictions}")
     console.ending(
-        f"synthkit evaluate dice hausdorff --reference {subjects} --prediction {run.path} -o runs/eval",
+        f"synthkit evaluate dice hausdorff surface-dice --reference {subjects} --prediction {run.path} -o runs/eval",
         declaration.citations,
     )
 

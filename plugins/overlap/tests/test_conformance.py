@@ -7,6 +7,6 @@ from collections.abc import Callable
 from synthkit.testing import parametrize_with_checks
 
 
-@parametrize_with_checks("dice", "hausdorff")
+@parametrize_with_checks("dice", "hausdorff", "surface-dice")
 def test_conformance(check: Callable[[], None]) -> None:
     check()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st  # noqa: E402
 from hypothesis.extra import numpy as npst  # noqa: E402
 from synthkit_overlap import Params, metrics, synthkit_declare  # noqa: E402
 from synthkit_overlap.metrics import bootstrap_interval, compare, diagonal_mm, dice, score  # noqa: E402
-from synthkit_overlap.surfaces import bounding_box, hd95, surface_distances  # noqa: E402
+from synthkit_overlap.surfaces import bounding_box, hd95, surface_dice, surface_distances  # noqa: E402
 
 from synthkit import MetricDeclaration, Row, Score  # noqa: E402
 from synthkit.errors import DataError  # noqa: E402
@@ -105,6 +105,18 @@ def test_shifted_cubes_distances() -> None:
     a, b = cube((16, 16, 16), (2, 2, 2), 4), cube((16, 16, 16), (3, 2, 2), 4)
     for distances in surface_distances(a, b, MM):
         assert np.array_equal(np.sort(distances), [0.0] * 36 + [1.0] * 20)
+
+
+def test_shifted_cubes_surface_dice() -> None:
+    """The same cubes: 36 of the 56 border voxels of each at distance 0, all within 1."""
+    a, b = cube((16, 16, 16), (2, 2, 2), 4), cube((16, 16, 16), (3, 2, 2), 4)
+    both_ways = surface_distances(a, b, MM)
+    assert surface_dice(*both_ways, 0.0) == surface_dice(*both_ways, 0.99) == pytest.approx(36 / 56)
+    assert surface_dice(*both_ways, 1.0) == 1.0
+    # A single voxel 3 mm from a plate of 25 that is nearest to it in one voxel: only what is within 3 mm counts.
+    voxel, plate = single((9, 9, 9), (1, 4, 4)), np.zeros((9, 9, 9), dtype=bool)
+    plate[4, 2:7, 2:7] = True
+    assert surface_dice(*surface_distances(voxel, plate, MM), 3.0) == pytest.approx((1 + 1) / 26)
 
 
 def test_far_cubes_need_the_tree() -> None:
@@ -252,7 +264,7 @@ def run(reference: InMemory, prediction: InMemory, *names: str, **params: object
 
 def test_declarations_cover_what_is_scored() -> None:
     declared = {item.name: item for item in synthkit_declare()}
-    assert set(declared) == {"dice", "hausdorff"}
+    assert set(declared) == {"dice", "hausdorff", "surface-dice"}
     for name, declaration in declared.items():
         assert isinstance(declaration, MetricDeclaration)
         assert declaration.module == metrics.__name__
@@ -341,6 +353,7 @@ def test_rows() -> None:
         "dice": pytest.approx(2 / 3),
         "hd95_pooled_mm": pytest.approx(8.75),
         "hd95_directed_mm": pytest.approx(9.25),
+        "surface_dice": pytest.approx(4 / 6),
         "reference_voxels": 4,
         "prediction_voxels": 2,
         "reference_volume_ml": pytest.approx(0.02),
@@ -352,10 +365,21 @@ def test_rows() -> None:
 
 
 def test_dice_alone_measures_no_distance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "hd95", lambda *_: pytest.fail("HD95 was not asked for"))
+    monkeypatch.setattr(metrics, "surface_distances", lambda *_: pytest.fail("no distance was asked for"))
     volumes = InMemory({"a": labels(ET=4)})
     rows = [item for item in run(volumes, volumes, "dice") if isinstance(item, Row)]
     assert all(row.values["hd95_pooled_mm"] is None for row in rows)
+
+
+def test_surface_dice_of_a_missed_and_of_a_false_region_is_zero() -> None:
+    reference = InMemory({"a": labels(ET=4), "b": labels(NCR=1), "c": labels(ET=4)})
+    prediction = InMemory({"a": labels(), "b": labels(NCR=1, ET=2), "c": labels(ET=4)})
+    items = run(reference, prediction, "surface-dice")
+    values = [scores_of(items, "surface_dice", subject=name, region="ET").value for name in "abc"]
+    assert values == [0.0, 0.0, 1.0]
+    mean = scores_of(items, "surface_dice_mean", region="ET")
+    assert mean.value == pytest.approx(1 / 3) and "within 1 mm" in mean.note and "2 missed or false" in mean.note
+    assert scores_of(items, "surface_dice", subject="a", region="NCR").value is None
 
 
 def test_unpaired_subjects_are_named() -> None:

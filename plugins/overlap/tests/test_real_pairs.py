@@ -1,4 +1,4 @@
-"""HD95 of real rater pairs against an Euclidean distance transform (MedPy's formula), MedPy and MONAI themselves."""
+"""HD95 and surface Dice of real rater pairs: an Euclidean distance transform (MedPy's formula), MedPy, MONAI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ np = pytest.importorskip("numpy")
 nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed")
 ndimage = pytest.importorskip("scipy.ndimage", reason="scipy is not installed")
 
-from synthkit_overlap.surfaces import hd95  # noqa: E402
+from synthkit_overlap.surfaces import hd95, surface_dice, surface_distances  # noqa: E402
 
 from synthkit.labels import REGIONS  # noqa: E402
 
@@ -108,3 +108,16 @@ def test_equals_monai() -> None:
                 theirs[None, None], ours[None, None], include_background=True, percentile=95, spacing=spacing_mm
             )
             assert directed_mm == pytest.approx(float(published), abs=1e-4), name
+
+
+def test_surface_dice_equals_monai() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    monai_metrics = pytest.importorskip("monai.metrics", reason="monai is not installed")
+    for name, reference, prediction in list(pairs("TCGA-FG-6692"))[:5]:
+        ours, theirs = (torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (reference, prediction))
+        for tolerance_mm in (1.0, 2.5):
+            published = monai_metrics.compute_surface_dice(
+                theirs, ours, class_thresholds=[tolerance_mm], include_background=True, spacing=(1.0, 1.0, 1.0)
+            )
+            both_ways = surface_distances(reference, prediction, (1.0, 1.0, 1.0))
+            assert surface_dice(*both_ways, tolerance_mm) == pytest.approx(float(published), abs=1e-6), name

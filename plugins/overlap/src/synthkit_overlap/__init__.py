@@ -1,4 +1,4 @@
-"""Overlap of segmented regions with the reference: Dice and HD95, as metrics for synthkit (declaration only)."""
+"""Overlap of segmented regions with the reference: Dice, HD95, surface Dice, as metrics (declaration only)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ class Params:
         "improves with every region missed)",
         choices=("penalty", "exclude"),
     )
+    surface_tolerance_mm: float = param(
+        1.0, "surface Dice: distance within which two borders agree", minimum=0, maximum=1000, unit="mm"
+    )
     both_empty: str = param(
         "exclude",
-        "a region empty in reference and prediction: not counted, or counted as perfect (Dice 1, HD95 0)",
+        "a region empty in reference and prediction: not counted, or counted as perfect (either Dice 1, HD95 0)",
         choices=("exclude", "perfect"),
     )
     resamples: int = param(2000, "bootstrap resamples of the subjects, for the intervals", minimum=100, maximum=100_000)
@@ -102,11 +105,43 @@ _HAUSDORFF = MetricDeclaration(
 )
 
 
+_SURFACE_DICE = MetricDeclaration(
+    name="surface-dice",
+    summary="share of the borders of each tumour region within a tolerance, per subject and over subjects",
+    module="synthkit_overlap.metrics",
+    distribution="synthkit-overlap",
+    params=Params,
+    licence="Apache-2.0",
+    citations=(
+        Citation(
+            text="Nikolov S et al. Deep learning to achieve clinically applicable segmentation of head and neck "
+            "anatomy for radiotherapy. 2018.",
+            doi="10.48550/arXiv.1809.04430",
+        ),
+    ),
+    gpu="none",
+    reproducible="bitwise",
+    roles=("reference", "prediction"),
+    scores=(
+        ScoreDefinition(name="surface_dice", summary="surface Dice of one region of one subject", better="higher"),
+        ScoreDefinition(
+            name="surface_dice_mean",
+            summary="mean over subjects, 95 % bootstrap interval",
+            better="higher",
+        ),
+        ScoreDefinition(
+            name="surface_dice_std", summary="standard deviation of surface Dice over subjects", better="neither"
+        ),
+        *_COUNTS,
+    ),
+)
+
+
 #: What makes the conformance checks quick.
 CONFORMANCE_PARAMS = {"resamples": 100}
 
 
 @synthkit.hookimpl
 def synthkit_declare() -> Iterable[Declaration]:
-    """The two metrics of this package; asked for together, they share one pass over the volumes."""
-    return [_DICE, _HAUSDORFF]
+    """The metrics of this package; asked for together, they share one pass over the volumes."""
+    return [_DICE, _HAUSDORFF, _SURFACE_DICE]

@@ -1,12 +1,12 @@
-"""Dice and HD95 of the tumour regions of each subject, and their means over subjects.
+"""Dice, HD95 and surface Dice of the tumour regions of each subject, and their means over subjects.
 
 What is decided here, and written into the notes of the scores:
 
 * Regions are those of :data:`synthkit.labels.REGIONS`; ``mean`` is the mean of NCR, ED and ET, as in the study
   (Akbar et al., Sci Data 11:259, 2024), which does not average the nested regions TC and WT.
 * A region in the reference that was not predicted is *missed*, one predicted without a reference is *false*:
-  Dice 0, and HD95 is the diagonal of the volume in mm, more than any distance inside it. So a missed tumour
-  never improves a mean. (Left out, as NaN usually is, it would.)
+  Dice and surface Dice 0, and HD95 is the diagonal of the volume in mm, more than any distance inside it. So a
+  missed tumour never improves a mean. (Left out, as NaN usually is, it would.)
 * A region in neither is not counted, unless ``both_empty="perfect"`` says so.
 * Intervals are 95 % percentile bootstrap over subjects, the independent unit.
 """
@@ -25,7 +25,7 @@ from synthkit.contract import Volumes
 from synthkit.errors import DataError
 from synthkit.labels import BRATS_LABELS, REGIONS, canonical
 from synthkit_overlap import Params
-from synthkit_overlap.surfaces import bounding_box, hd95
+from synthkit_overlap.surfaces import HD95, bounding_box, surface_dice, surface_distances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,6 +41,8 @@ _HAUSDORFF_NOTES = {
     "directed-max": "larger of the two directed 95th percentiles (MONAI, surface-distance)",
 }
 
+
+_SCORE_OF = {"dice": "dice", "hausdorff": "hd95", "surface-dice": "surface_dice"}
 
 # ---------------------------------------------------------------------------------------- functions of arrays
 
@@ -104,6 +106,7 @@ class RegionResult:
     dice: float | None
     hd95_pooled_mm: float | None
     hd95_directed_mm: float | None
+    surface_dice: float | None
     reference_voxels: int
     prediction_voxels: int
 
@@ -122,7 +125,7 @@ def compare(
     ----------
     reference, prediction : labels ``(x, y, z)`` of one shape; BraTS values.
     spacing_mm : voxel spacing along each axis.
-    distances : whether HD95 is wanted; it costs far more than Dice.
+    distances : whether HD95 and surface Dice are wanted; they cost far more than Dice.
 
     Raises
     ------
@@ -165,13 +168,17 @@ def _compare_region(
     overlap = dice(reference, prediction)
     pooled_mm: float | None = None
     directed_mm: float | None = None
+    near: float | None = None
     if n_reference and n_prediction:
         case = "both"
         if distances:
-            surface = hd95(reference, prediction, spacing_mm)
+            both_ways = surface_distances(reference, prediction, spacing_mm)
+            surface = HD95.of(*both_ways)
             pooled_mm, directed_mm = surface.pooled_mm, surface.directed_mm
+            near = surface_dice(*both_ways, params.surface_tolerance_mm)
     elif n_reference or n_prediction:
         case = "missed" if n_reference else "false"
+        near = 0.0 if distances else None
         if distances and params.hausdorff_one_empty == "penalty":
             pooled_mm = directed_mm = penalty_mm
     else:
@@ -179,11 +186,13 @@ def _compare_region(
         if params.both_empty == "perfect":
             overlap = 1.0
             pooled_mm = directed_mm = 0.0 if distances else None
+            near = 1.0 if distances else None
     return RegionResult(
         case=case,
         dice=overlap,
         hd95_pooled_mm=pooled_mm,
         hd95_directed_mm=directed_mm,
+        surface_dice=near,
         reference_voxels=n_reference,
         prediction_voxels=n_prediction,
     )
@@ -200,23 +209,20 @@ def score(*, metrics: Sequence[str], params: Params, reference: Volumes, predict
     synthkit.errors.DataError : no subject in common; a subject whose shapes, spacing or labels do not fit.
     """
     subjects, unpaired = _pair(reference, prediction)
-    hausdorff = "hausdorff" in metrics
+    names = [_SCORE_OF[metric] for metric in metrics]
+    distances = names != ["dice"]
     results: list[dict[str, RegionResult]] = []
     for step, subject in enumerate(subjects, start=1):
-        regions, spacing_mm = _compare_subject(reference, prediction, subject, params, distances=hausdorff)
+        regions, spacing_mm = _compare_subject(reference, prediction, subject, params, distances=distances)
         results.append(regions)
         voxel_ml = float(np.prod(spacing_mm)) / 1000
         for region, result in regions.items():
             yield _row(subject, region, result, voxel_ml)
-            if "dice" in metrics:
-                yield _subject_score("dice", subject, region, result, params)
-            if hausdorff:
-                yield _subject_score("hd95", subject, region, result, params)
+            for name in names:
+                yield _subject_score(name, subject, region, result, params)
         synthkit.progress(step, len(subjects), unit="subject")
-    if "dice" in metrics:
-        yield from _means("dice", results, params)
-    if hausdorff:
-        yield from _means("hd95", results, params)
+    for name in names:
+        yield from _means(name, results, params)
     yield from _counts(results)
     yield Score(name="n_unpaired", value=len(unpaired), n=len(subjects), note="; ".join(unpaired))
 
@@ -288,6 +294,7 @@ def _row(subject: str, region: str, result: RegionResult, voxel_ml: float) -> Ro
             "dice": result.dice,
             "hd95_pooled_mm": result.hd95_pooled_mm,
             "hd95_directed_mm": result.hd95_directed_mm,
+            "surface_dice": result.surface_dice,
             "reference_voxels": result.reference_voxels,
             "prediction_voxels": result.prediction_voxels,
             "reference_volume_ml": result.reference_voxels * voxel_ml,
@@ -298,8 +305,8 @@ def _row(subject: str, region: str, result: RegionResult, voxel_ml: float) -> Ro
 
 def _value(name: str, result: RegionResult, params: Params) -> float | None:
     """The number that counts, by the rule asked for."""
-    if name == "dice":
-        return result.dice
+    if name != "hd95":
+        return result.dice if name == "dice" else result.surface_dice
     return result.hd95_pooled_mm if params.hausdorff_rule == "pooled" else result.hd95_directed_mm
 
 
@@ -311,7 +318,7 @@ def _subject_score(name: str, subject: str, region: str, result: RegionResult, p
         note = "both empty: " + ("not counted" if value is None else "counted as perfect")
     else:
         what = "missed: the prediction is empty" if result.case == "missed" else "false: the reference is empty"
-        if name == "dice":
+        if name != "hd95":
             note = f"{what}, Dice 0"
         else:
             note = f"{what}, " + ("not counted" if value is None else "penalty, the diagonal of the volume")
@@ -344,9 +351,11 @@ def _number(value: float | None) -> float:
 def _convention(name: str, cases: Sequence[str], params: Params) -> str:
     """The conventions that a mean rests on, and how many regions each of them touched."""
     parts = [_HAUSDORFF_NOTES[params.hausdorff_rule]] if name == "hd95" else []
+    if name == "surface_dice":
+        parts.append(f"border voxels within {params.surface_tolerance_mm:g} mm, each counting the same (MONAI)")
     one_empty = sum(case in ("missed", "false") for case in cases)
     both_empty = sum(case == "empty" for case in cases)
-    if one_empty and name == "dice":
+    if one_empty and name != "hd95":
         parts.append(f"{one_empty} missed or false counted as 0")
     elif one_empty and params.hausdorff_one_empty == "penalty":
         parts.append(f"{one_empty} missed or false counted as the diagonal of the volume")

@@ -1,4 +1,4 @@
-"""HD95 of two masks: border voxels, their distances to the other border, and both percentile conventions.
+"""HD95 and surface Dice of two masks: border voxels, their distances to the other border, what is made of them.
 
 Pure functions of arrays. The distances are exact Euclidean distances between voxel centres, found in three
 steps, each of which leaves fewer voxels to the next:
@@ -43,6 +43,13 @@ class HD95:
     pooled_mm: float
     directed_mm: float
 
+    @staticmethod
+    def of(to_prediction: Floats, to_reference: Floats) -> HD95:
+        """From the distances of :func:`surface_distances`."""
+        pooled = np.percentile(np.concatenate((to_prediction, to_reference)), 95)
+        directed = max(np.percentile(to_prediction, 95), np.percentile(to_reference, 95))
+        return HD95(pooled_mm=float(pooled), directed_mm=float(directed))
+
 
 def hd95(reference_mask: Mask, prediction_mask: Mask, spacing_mm: Sequence[float]) -> HD95:
     """95th percentile Hausdorff distance between two masks, in mm.
@@ -61,10 +68,17 @@ def hd95(reference_mask: Mask, prediction_mask: Mask, spacing_mm: Sequence[float
     ValueError : a mask is empty (the distance to nothing is undefined; :mod:`synthkit_overlap.metrics` decides
         what to do about it), or shapes or spacing do not fit.
     """
-    to_prediction, to_reference = surface_distances(reference_mask, prediction_mask, spacing_mm)
-    pooled = np.percentile(np.concatenate((to_prediction, to_reference)), 95)
-    directed = max(np.percentile(to_prediction, 95), np.percentile(to_reference, 95))
-    return HD95(pooled_mm=float(pooled), directed_mm=float(directed))
+    return HD95.of(*surface_distances(reference_mask, prediction_mask, spacing_mm))
+
+
+def surface_dice(to_prediction: Floats, to_reference: Floats, tolerance_mm: float) -> float:
+    """Share of both borders that lies within a tolerance of the other one (normalised surface distance).
+
+    From the distances of :func:`surface_distances`, every border voxel counting the same (as in MONAI; Nikolov et al.,
+    arXiv 1809.04430, weigh surface elements by their area instead). In 0..1; ``tolerance_mm`` is within.
+    """
+    within = np.count_nonzero(to_prediction <= tolerance_mm) + np.count_nonzero(to_reference <= tolerance_mm)
+    return within / (to_prediction.size + to_reference.size)
 
 
 def surface_distances(
