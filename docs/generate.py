@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 import sys
 import tomllib
@@ -93,10 +94,12 @@ def _is_error(value: Any) -> bool:
 def policy() -> str:
     text = inspect.getdoc(audit) or ""
     meanings = dict(re.findall(r"^    (\w+) = \S+ +# (.+)$", text, flags=re.MULTILINE))
-    rows = [
-        (f"`{item.name}`", str(item.default).lower(), meanings[item.name]) for item in dataclasses.fields(audit.Policy)
-    ]
+    rows = [(f"`{item.name}`", _toml(item.default), meanings[item.name]) for item in dataclasses.fields(audit.Policy)]
     return table(("key", "default", "meaning"), rows)
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
 def _memorization() -> MetricDeclaration:

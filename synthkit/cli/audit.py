@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from synthkit.console import Console
     from synthkit.dataset import Dataset
 
+#: The page that an audit leaves in its run folder.
+AUDIT_PAGE = "audit.html"
+
 
 def audit_memorization(
     real: Annotated[
@@ -73,6 +76,7 @@ def audit_memorization(
     from synthkit.audit import Policy, load_policy
     from synthkit.parameters import make_params, params_to_dict, parse_assignments
     from synthkit.plugins import discover
+    from synthkit.report import write_audit_page
     from synthkit.runs import Job
 
     console = common.console_for(json, quiet)
@@ -105,6 +109,10 @@ def audit_memorization(
     elif len(train_set.select("holdout")):
         inputs["holdout"] = common.dataset_input(real, ("holdout",))[1]
         _check_never_trained_on(real, train_set.select("holdout").subjects, lineage)
+    if features is not None:
+        if "features" not in declaration.optional_roles:
+            raise UsageError(f"{declaration.name} uses no feature network.", fix="Leave --features out.")
+        inputs["features"] = common.file_input(features)
     job = Job(
         verb="audit-memorization",
         plugins=(declaration.name,),
@@ -117,7 +125,9 @@ def audit_memorization(
     run, result = common.run_job(out, job, [declaration], options, console, title)
     verdict = result["verdict"]
     document = {"run": str(run.path), "result": result}
-    common.print_scores(console, result)
+    # Tail quantiles and the single planted copies are for the page; the run has said in a sentence what it would find.
+    shown = [s for s in result["scores"] if not {"quantile", "planted"} & set(s["of"])]
+    common.print_scores(console, {"scores": shown})
     console.print(f"Verdict: {verdict['outcome']}", style="bold green" if verdict["outcome"] == "pass" else "bold red")
     for reason in verdict["reasons"]:
         console.print(f"  {reason}")
@@ -125,13 +135,22 @@ def audit_memorization(
         console.print("Not proven:")
         for line in verdict["not_proven"]:
             console.print(f"  {line}")
-    console.ending(f"synthkit report {run.path} -o report.html", declaration.citations)
+    page = run.path / AUDIT_PAGE
+    write_audit_page(run.path, page)
+    console.print(f"The worst pairs side by side, real patients' images, not to be passed on: {page}")
+    passed = verdict["outcome"] == "pass"
+    console.ending(
+        f"synthkit release {synthetic} --audit {run.path} -o release"
+        if passed
+        else f"synthkit report {run.path} -o report.html",
+        declaration.citations,
+    )
     console.document(document)
-    if verdict["outcome"] != "pass":
+    if not passed:
         raise GateFailedError(
             f"The audit's verdict is {verdict['outcome']}.",
             verdict["reasons"][0] if verdict["reasons"] else "",
-            f"See {run.path / 'outputs' / 'matches.csv'} and `synthkit report {run.path}`; do not release the images.",
+            f"See {page} and {run.path / 'outputs' / 'matches.csv'}; do not pass the images on.",
         )
 
 

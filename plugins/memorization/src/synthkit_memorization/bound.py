@@ -1,14 +1,17 @@
 """A certified upper bound of r for every pair of images, from a few hundred numbers an image.
 
-Let u be a centred image divided by its norm, so r = <u_x, u_y>. For orthonormal rows Q, with a = Q u and
-rho = |u - Q^T a| = sqrt(1 - |a|^2), the inequality of Cauchy and Schwarz on what Q leaves out gives
+Let u be what a view compares of an image, centred and of norm 1, so r = <u_x, u_y>. For orthonormal rows Q, with
+a = Q u and rho = |u - Q^T a| = sqrt(1 - |a|^2), the inequality of Cauchy and Schwarz on what Q leaves out gives
 
     r <= <a_x, a_y> + rho_x rho_y                                                             (1)
 
 Brain slices are smooth, so a few hundred directions hold nearly all of |u|: the principal axes (of a sample of the
 training images) of the low-frequency coefficients of the 2-D discrete cosine transform on the box of the training
-images. Two more kinds of direction, orthogonal to these, hold what the constant leaves behind: per contrast the centred
-indicator of the box (where the box is smaller than the image) and, in a rule over several contrasts, their mean levels.
+images. In views that count the background two more kinds of direction, orthogonal to these, hold what the constant
+leaves behind: per contrast the centred indicator of the box (where the box is smaller than the image) and, in a view
+over several contrasts, their mean levels.
+
+Any prefix of the axes gives a bound; LEVELS are those that the search uses, one after the other.
 
 Rounding. Coefficients and rho are computed in float64 (errors below 1e-9 of |u| = 1) and rounded to float32 (2^-24
 each). A float32 sum of p products, in any order, errs by at most (p + 2) 2^-24 |a_x| |a_y| <= (p + 2) 2^-24 (Higham,
@@ -17,14 +20,18 @@ Accuracy and Stability of Numerical Algorithms, 2002, eq. 3.7). :func:`slack` is
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
 import numpy as np
 
-from synthkit_memorization.pixels import Block, Float32, Float64, Int8, Moments
+from synthkit_memorization.pixels import Block, Float32, Float64, Int8
+from synthkit_memorization.rules import Key, Measure, Moments, View
 
 #: Low frequencies kept along each side of the box.
 FREQUENCIES = 48
-#: Lengths of the two prefixes of the principal axes.
-SHORT, LONG = 256, 768
+#: Lengths of the prefixes of the principal axes.
+LEVELS = (256, 512, 768)
 #: Training images (evenly spaced) that the principal axes are found from.
 AXES_SAMPLE = 1024
 #: Images embedded at a time, and transformed at a time (what fits a cache).
@@ -44,86 +51,113 @@ def cosines(n: int, count: int) -> Float64:
     return rows
 
 
-class Directions:
-    """Orthonormal directions of one rule, fitted to a block of training images.
+@dataclass(frozen=True)
+class Embedding:
+    """The right side of (1) for the images of a block, float32.
 
-    Parameters
-    ----------
-    shard : training images; their box is where the directions live.
-    contrasts : positions of the contrasts that the rule concatenates.
-    image_pixels : pixels of one whole contrast, D.
+    ``short`` is ``[a, rho]`` of the first level, ``(image, LEVELS[0] + 1)``, so that one inner product is the bound;
+    ``tail`` the coefficients after it, ``(image, LEVELS[-1] - LEVELS[0])``; ``rho`` that of each level.
     """
 
-    def __init__(self, shard: Block, contrasts: tuple[int, ...], image_pixels: int) -> None:
-        self.contrasts = contrasts
-        self.image_pixels = image_pixels
-        self._box = shard.box
+    short: Float32
+    tail: Float32
+    rho: Float32
+
+    @staticmethod
+    def empty(n: int) -> Embedding:
+        shapes = (n, LEVELS[0] + 1), (n, LEVELS[-1] - LEVELS[0]), (n, len(LEVELS))
+        return Embedding(*(np.empty(shape, np.float32) for shape in shapes))
+
+    def write(self, part: slice, a: Float64) -> None:
+        for level, prefix in enumerate(LEVELS):
+            head = a[:, :prefix]
+            # The term keeps rho an upper bound where 1 - |a|^2 is lost to rounding.
+            self.rho[part, level] = np.sqrt(np.maximum(0.0, 1.0 - np.einsum("np,np->n", head, head)) + 1e-12)
+        self.short[part, :-1], self.short[part, -1] = a[:, : LEVELS[0]], self.rho[part, 0]
+        self.tail[part] = a[:, LEVELS[0] :]
+
+
+class Directions:
+    """Orthonormal directions of some views of one measure, fitted to a block of training images."""
+
+    def __init__(self, shard: Block, views: Mapping[Key, View]) -> None:
+        self._views = dict(views)
+        self._measure: Measure = next(iter(views.values())).measure
         height, width = shard.box.shape
         self._rows = cosines(height, min(height, FREQUENCIES))
         self._columns = cosines(width, min(width, FREQUENCIES))
-        self._axes = self._principal_axes(shard)
+        sample = shard.take(np.unique(np.linspace(0, len(shard) - 1, AXES_SAMPLE).astype(np.int64)))
+        parts = [
+            self._coefficients(sample.take(slice(i, i + EMBEDDED)), views) for i in range(0, len(sample), EMBEDDED)
+        ]
+        self._axes = {key: _principal_axes(np.concatenate([part[key] for part in parts])) for key in views}
 
-    def moments(self, block: Block) -> Moments:
-        return Moments.of(block, self.contrasts, self.image_pixels)
-
-    def embed(self, block: Block, moments: Moments) -> tuple[Float32, Float32]:
-        """``[a, rho]`` of all images of a block for the short and the long prefix, float32 ``(image, prefix + 1)``."""
-        short: list[Float32] = []
-        long: list[Float32] = []
+    def embed(self, block: Block, views: Iterable[Key]) -> dict[Key, Embedding]:
+        """All images of a block by these views; constant images are 0."""
+        result = {key: Embedding.empty(len(block)) for key in views}
         for first in range(0, len(block), EMBEDDED):
-            a = self._coefficients(block, slice(first, first + EMBEDDED), moments) @ self._axes
-            for prefix, parts in ((SHORT, short), (LONG, long)):
-                head = a[:, :prefix]
-                # The term keeps rho an upper bound where 1 - |a|^2 is lost to rounding.
-                rho = np.sqrt(np.maximum(0.0, 1.0 - np.einsum("np,np->n", head, head)) + 1e-12)
-                parts.append(np.concatenate([head, rho[:, None]], axis=1).astype(np.float32))
-        return np.concatenate(short), np.concatenate(long)
-
-    def _coefficients(self, block: Block, part: slice, moments: Moments) -> Float64:
-        """Q u for the directions before rotation, float64 ``(image, direction)``; zero for constant images."""
-        box, d = self._box, float(self.image_pixels)
-        mean = moments.sums[part] / moments.n_pixels
-        columns = []
-        for contrast in self.contrasts:
-            # All kept cosines but the first are orthogonal to the constant, so the shift by 128 does not matter.
-            columns.append(self._cosine_transform(block.pixels[contrast, part, : box.n_pixels])[:, 1:])
-            # Indicator of the box minus its mean over the contrast, normalised; orthogonal to the constant.
-            share = box.n_pixels / d
-            if share < 1:
-                sums, inside = block.sums[contrast, part], block.box_sums[contrast, part]
-                columns.append(((inside - share * sums) / np.sqrt(box.n_pixels * (1 - share)))[:, None])
-            if len(self.contrasts) > 1:
-                columns.append((np.sqrt(d) * (block.sums[contrast, part] / d - mean))[:, None])
-        coefficients = np.concatenate(columns, axis=1)
-        norm = np.sqrt(moments.variance[part] / moments.n_pixels)
-        result: Float64 = np.divide(
-            coefficients, norm[:, None], out=np.zeros_like(coefficients), where=norm[:, None] > 0
-        )
+            part = slice(first, first + EMBEDDED)
+            for key, coefficients in self._coefficients(block.take(part), result).items():
+                result[key].write(part, coefficients @ self._axes[key])
         return result
 
-    def _cosine_transform(self, pixels: Int8) -> Float64:
-        """Low-frequency coefficients ``(image, frequency)`` of int8 ``(image, pixel of the box)``."""
-        height, width = self._box.shape
+    def _coefficients(self, block: Block, views: Iterable[Key]) -> dict[Key, Float64]:
+        """Q u of some views before the rotation to principal axes, ``(image, direction)``."""
+        used = {contrast for key in views for contrast in self._views[key].contrasts}
+        single = {c: self._cosine_transform(self._pixels(block, c)) for c in used}
+        result = {}
+        for key in views:
+            view = self._views[key]
+            moments = view.moments(block)
+            columns = [single[c] for c in view.contrasts]
+            if view.measure == "pearson":
+                columns += self._levels(block, view, moments)
+            norm = np.sqrt(moments.variance / (view.n_pixels if view.measure == "pearson" else 1))[:, None]
+            whole = np.concatenate(columns, axis=1)
+            result[key] = np.divide(whole, norm, out=np.zeros_like(whole), where=norm > 0)
+        return result
+
+    def _pixels(self, block: Block, contrast: int) -> Float64 | Int8:
+        """What is transformed, ``(image, pixel of the box)``, up to a constant in views that count the background."""
+        pixels = slice(block.box.n_pixels)
+        if self._measure == "pearson":
+            return block.plane(("pixels", contrast), slice(None), pixels)
+        moments = View("brain", (contrast,), 0).moments(block)
+        mean = (moments.nearest[0] + moments.rest[0])[:, None]
+        assert block.brain is not None
+        inside = block.brain.mask[:, pixels] != 0
+        return np.where(inside, block.pixels[contrast, :, pixels] - mean, 0.0)
+
+    @staticmethod
+    def _levels(block: Block, view: View, moments: Moments) -> list[Float64]:
+        """Coefficients of the directions that hold mean levels."""
+        d, p = float(view.image_pixels), block.box.n_pixels
+        share, columns = p / d, []
+        for contrast in view.contrasts:
+            sums, inside = block.sums[contrast], block.box_sums[contrast]
+            # Indicator of the box minus its mean over the contrast, normalised; orthogonal to the constant.
+            if share < 1:
+                columns.append(((inside - share * sums) / np.sqrt(p * (1 - share)))[:, None])
+            if len(view.contrasts) > 1:
+                columns.append((np.sqrt(d) * (sums / d - moments.sums / view.n_pixels))[:, None])
+        return columns
+
+    def _cosine_transform(self, pixels: Float64 | Int8) -> Float64:
+        """Low-frequency coefficients ``(image, frequency)``, that of the constant left out."""
         n_rows, n_columns = len(self._rows), len(self._columns)
+        height, width = self._rows.shape[1], self._columns.shape[1]
         result = np.empty((len(pixels), n_rows, n_columns))
         for first in range(0, len(pixels), TRANSFORMED):
             some = pixels[first : first + TRANSFORMED].astype(np.float64)
             along_x = (some.reshape(-1, width) @ self._columns.T).reshape(len(some), height, n_columns)
             np.matmul(self._rows, along_x, out=result[first : first + TRANSFORMED])
-        return result.reshape(len(pixels), -1)
+        return result.reshape(len(pixels), -1)[:, 1:]
 
-    def _principal_axes(self, shard: Block) -> Float64:
-        """Orthonormal columns ``(direction, at most LONG)``, those of largest second moment first."""
-        sample = shard.take(np.unique(np.linspace(0, len(shard) - 1, AXES_SAMPLE).astype(np.int64)))
-        moments = self.moments(sample)
-        points = np.concatenate(
-            [
-                self._coefficients(sample, slice(first, first + EMBEDDED), moments)
-                for first in range(0, len(sample), EMBEDDED)
-            ]
-        )
-        _, vectors = np.linalg.eigh(points @ points.T)
-        spanning = points.T @ vectors[:, ::-1][:, :LONG]
-        # QR keeps the nesting of the prefixes and is orthonormal whatever the rank.
-        axes: Float64 = np.linalg.qr(spanning)[0]
-        return axes
+
+def _principal_axes(points: Float64) -> Float64:
+    """Orthonormal columns ``(direction, LEVELS[-1])``, those of largest second moment first; then columns of zeros."""
+    _, vectors = np.linalg.eigh(points @ points.T)
+    spanning = points.T @ vectors[:, ::-1][:, : LEVELS[-1]]
+    # QR keeps the nesting of the prefixes and is orthonormal whatever the rank.
+    axes: Float64 = np.linalg.qr(spanning)[0]
+    return np.pad(axes, ((0, 0), (0, LEVELS[-1] - axes.shape[1])))

@@ -1,15 +1,8 @@
-"""Images as exact integers: blocks of pixels with the sums that Pearson's r needs, and r from integers.
+"""Images as exact integers: blocks of pixels, cropped to where training images differ from zero, with exact sums.
 
-Pearson's r of two images over all their D pixels is
-
-    r = (D <x, y> - S_x S_y) / sqrt(v_x v_y),    v_x = D <x, x> - S_x^2,
-
-and for 8-bit pixels everything but the last division is an integer. It is computed as one, so r does not depend on
-block sizes, threads or the order of summation, is exactly 1 for identical images, and errs by a few 1e-16.
-
-An image without variance has no r. Here it is 0, with every image, identical ones included: a blank image carries
-nothing of anybody, so it is never a match worth reporting (and equals what a correlation with added infinitesimal
-noise gives on average).
+Pixels are held as ``x' = value - 128`` in int8. Three kinds of *plane* of them enter inner products (``rules.py``):
+``("pixels", c)`` is contrast c as it is, ``("brain", c)`` the same with 0 outside the brain, and ``MASK`` the brain
+itself as -1 inside and 0 outside (so that ``pixels & mask`` is the plane before it).
 """
 
 from __future__ import annotations
@@ -21,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-#: Pixels are stored as ``value - 128`` in int8. A product of two is at most 2**14, so a sum of 2**10 products, in any
-#: order and with or without fused operations, stays within the 2**24 that float32 represents exactly.
+#: A product of two values of int8 is at most 2**14, so a sum of 2**10 products, in any order and with or without fused
+#: operations, stays within the 2**24 that float32 represents exactly.
 SHIFT = 128
 CHUNK = 1024
 
@@ -33,6 +26,10 @@ Int8 = NDArray[np.int8]
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Rows = slice | NDArray[np.integer[Any]]
+
+Plane = tuple[str, int]
+MASK: Plane = ("mask", 0)
 
 
 class Images(Protocol):
@@ -73,8 +70,28 @@ class Box:
             max(self.right, other.right),
         )
 
-    def crop(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def crop(self, images: NDArray[Any]) -> NDArray[Any]:
         return images[..., self.top : self.bottom, self.left : self.right]
+
+
+@dataclass(frozen=True)
+class Brain:
+    """Where the brain of each image is, and the sums of its pixels.
+
+    Attributes
+    ----------
+    mask : int8 ``(image, P)``, -1 where any contrast exceeds the background, else 0; cropped as the pixels are.
+    counts : int64 ``(image,)``, pixels of the brain in the whole image.
+    sums, squares : int64 ``(contrast, image)``, sum of x' and of x'^2 over the brain in the whole image.
+    """
+
+    mask: Int8
+    counts: Int64
+    sums: Int64
+    squares: Int64
+
+    def take(self, rows: Rows) -> Brain:
+        return Brain(self.mask[rows], self.counts[rows], self.sums[:, rows], self.squares[:, rows])
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,7 @@ class Block:
     pixels : int8 ``(contrast, image, P)``, value - 128, P = pixels of the box padded with 0 to a multiple of CHUNK.
     sums, squares : int64 ``(contrast, image)``, sum of x and of x^2 over the whole image.
     box_sums : int64 ``(contrast, image)``, sum of x over the box.
+    brain : for the rule that looks at nothing else.
     """
 
     start: int
@@ -96,6 +114,7 @@ class Block:
     sums: Int64
     squares: Int64
     box_sums: Int64
+    brain: Brain | None
 
     def __len__(self) -> int:
         return int(self.pixels.shape[1])
@@ -104,7 +123,7 @@ class Block:
     def stop(self) -> int:
         return self.start + len(self)
 
-    def take(self, rows: NDArray[np.integer[Any]]) -> Block:
+    def take(self, rows: Rows) -> Block:
         """These images only (``start`` loses its meaning)."""
         return Block(
             self.start,
@@ -113,138 +132,114 @@ class Block:
             self.sums[:, rows],
             self.squares[:, rows],
             self.box_sums[:, rows],
+            None if self.brain is None else self.brain.take(rows),
         )
 
-
-@dataclass(frozen=True)
-class Moments:
-    """Sum and scaled variance of each image of a block under one rule: int64 ``(image,)``."""
-
-    n_pixels: int
-    sums: Int64
-    variance: Int64  # D <x, x> - S^2
-
-    @staticmethod
-    def of(block: Block, contrasts: tuple[int, ...], image_pixels: int) -> Moments:
-        """Over the contrasts together, as if they were one long image."""
-        n_pixels = image_pixels * len(contrasts)
-        sums = block.sums[list(contrasts)].sum(axis=0)
-        squares = block.squares[list(contrasts)].sum(axis=0)
-        return Moments(n_pixels, sums, n_pixels * squares - sums * sums)
+    def plane(self, plane: Plane, rows: Rows, pixels: slice) -> Int8:
+        """One plane of some images and pixels, int8 ``(image, pixel)``."""
+        kind, contrast = plane
+        if kind == "pixels":
+            return self.pixels[contrast, rows, pixels]
+        assert self.brain is not None  # a block is made for the rules that will be asked of it
+        mask = self.brain.mask[rows, pixels]
+        return mask if kind == "mask" else self.pixels[contrast, rows, pixels] & mask
 
 
-def pearson(
-    dots: Int64,
-    x_sums: Int64 | np.int64,
-    y_sums: Int64,
-    x_variance: Int64 | np.int64,
-    y_variance: Int64,
-    n_pixels: int,
-) -> Float64:
-    """r from integers (equation at the top of this file), 0 where a variance is 0. Broadcasts."""
-    covariance = (n_pixels * dots - x_sums * y_sums).astype(np.float64)
-    # One square root of the product: sqrt(v * v) is exactly v, so identical images have r = 1 and not 1 - 1e-16.
-    scale = np.sqrt(x_variance.astype(np.float64) * y_variance.astype(np.float64))
-    r = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 0)
-    return np.clip(r, -1.0, 1.0, out=r)
+def padded(n_pixels: int) -> int:
+    """Length of a row of pixels: a multiple of CHUNK."""
+    return -(-n_pixels // CHUNK) * CHUNK
 
 
-def check_size(n_pixels: int) -> None:
-    """The integers above fit 64 bits up to images of this many pixels, all contrasts together."""
-    if n_pixels * n_pixels * 255 * 255 >= 2**63:
-        raise ValueError(f"images of {n_pixels} pixels are too large for exact 64-bit sums (limit 11.9 million)")
+def _empty_block(start: int, n: int, n_contrasts: int, box: Box, with_brain: bool) -> Block:
+    """A block whose images are still to be written ."""
+    p = padded(box.n_pixels)
+    sums = np.zeros((5, n_contrasts, n), np.int64)
+    brain = Brain(np.zeros((n, p), np.int8), np.zeros(n, np.int64), sums[3], sums[4]) if with_brain else None
+    return Block(start, box, np.zeros((n_contrasts, n, p), np.int8), sums[0], sums[1], sums[2], brain)
 
 
-def _bounds(images: NDArray[np.uint8]) -> Box | None:
-    """Smallest box holding every non-zero pixel of ``(n, contrast, y, x)``, or None if all are zero."""
+def _write_images(block: Block, at: int, images: NDArray[np.uint8], box: Box, background: int) -> None:
+    """Write images ``(n, contrast, y, x)`` at row ``at`` of a block; ``box`` is its crop of them."""
+    n, n_contrasts = images.shape[:2]
+    rows = slice(at, at + n)
+    flat = box.crop(images).reshape(n, n_contrasts, -1).transpose(1, 0, 2)
+    # Flipping the highest bit is subtracting 128 when the byte is then read as signed.
+    np.bitwise_xor(flat, np.uint8(SHIFT), out=block.pixels.view(np.uint8)[:, rows, : flat.shape[2]])
+    block.box_sums[:, rows] = flat.sum(axis=2, dtype=np.int64)
+    brain = block.brain
+    if brain is not None:
+        inside = -(images > background).any(axis=1).view(np.int8)
+        brain.counts[rows] = -inside.sum(axis=(1, 2), dtype=np.int64)
+        brain.mask[rows, : flat.shape[2]] = box.crop(inside).reshape(n, -1)
+    for i in range(n):
+        for contrast in range(n_contrasts):
+            image = images[i, contrast].ravel()
+            block.sums[contrast, at + i], block.squares[contrast, at + i] = _sums(image)
+            if brain is not None:
+                centred = (image ^ np.uint8(SHIFT)).view(np.int8) & inside[i].ravel()
+                brain.sums[contrast, at + i], brain.squares[contrast, at + i] = _sums(centred)
+
+
+def _sums(values: NDArray[Any]) -> tuple[int, int]:
+    """Sum and sum of squares of bytes; exact, for float64 holds integers up to 2^53."""
+    exact = values.astype(np.float64)
+    return int(exact.sum()), int(exact @ exact)
+
+
+def make_block(images: NDArray[np.uint8], box: Box, start: int, background: int | None = None) -> Block:
+    """A block of images ``(n, contrast, y, x)`` cropped to ``box``; its brain, where above ``background``, if given."""
+    block = _empty_block(start, len(images), images.shape[1], box, background is not None)
+    _write_images(block, 0, images, box, background or 0)
+    return block
+
+
+def _bounds(images: NDArray[np.uint8]) -> Box:
+    """Smallest box holding every non-zero pixel of ``(n, contrast, y, x)``; one pixel if all are zero."""
     used = images.max(axis=(0, 1)) > 0
     rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
     if rows.size == 0:
-        return None
+        return Box(0, 1, 0, 1)
     return Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
 
 
-def _padded(n: int) -> int:
-    return -(-n // CHUNK) * CHUNK
-
-
-def _fill(pixels: Int8, at: int, images: NDArray[np.uint8], box: Box) -> Int64:
-    """Write cropped, shifted pixels of ``(n, contrast, y, x)`` at row ``at`` and return their sums over the box."""
-    cropped = box.crop(images)
-    n, n_contrasts = cropped.shape[:2]
-    flat = cropped.reshape(n, n_contrasts, -1).transpose(1, 0, 2)
-    # Flipping the highest bit is subtracting 128 when the byte is then read as signed.
-    np.bitwise_xor(flat, np.uint8(SHIFT), out=pixels.view(np.uint8)[:, at : at + n, : box.n_pixels])
-    sums: Int64 = flat.sum(axis=2, dtype=np.int64)
-    return sums
-
-
-def _totals(images: NDArray[np.uint8]) -> tuple[Int64, Int64]:
-    """Sum and sum of squares ``(contrast, image)`` of uint8 ``(n, contrast, y, x)``."""
-    n, n_contrasts = images.shape[:2]
-    sums = np.empty((n_contrasts, n), np.int64)
-    squares = np.zeros((n_contrasts, n), np.int64)
-    for i in range(n):
-        flat = images[i].reshape(n_contrasts, -1)
-        sums[:, i] = flat.sum(axis=1, dtype=np.int64)
-        # 2**16 squares of a byte fit 32 bits; a longer image is summed in such pieces.
-        for first in range(0, flat.shape[1], 2**16):
-            piece = flat[:, first : first + 2**16].astype(np.uint32)
-            squares[:, i] += np.einsum("cp,cp->c", piece, piece).astype(np.int64)
-    return sums, squares
-
-
-def make_block(images: NDArray[np.uint8], box: Box, start: int) -> Block:
-    """A block of images ``(n, contrast, y, x)`` cropped to ``box``."""
-    n, n_contrasts = images.shape[:2]
-    pixels = np.zeros((n_contrasts, n, _padded(box.n_pixels)), np.int8)
-    box_sums = _fill(pixels, 0, images, box)
-    sums, squares = _totals(images)
-    return Block(start, box, pixels, sums, squares, box_sums)
-
-
-def shards(train: Images, memory_bytes: int) -> Iterator[Block]:
+def shards(train: Images, memory_bytes: int, background: int | None = None) -> Iterator[Block]:
     """The training images as consecutive blocks of at most ``memory_bytes`` of pixels, each held in memory in turn.
 
     The box of a shard is the smallest one that holds every non-zero pixel of it, so no product is lost.
+    ``background`` as in :func:`make_block`.
     """
+    planes = len(train.contrasts) + (background is not None)
     start = 0
     while start < len(train):
         box: Box | None = None
         parts: list[tuple[Box, NDArray[np.uint8]]] = []
-        sums: list[tuple[Int64, Int64]] = []
         n = 0
         while start + n < len(train):
             stop = min(start + n + READ_BATCH, len(train))
             images, _ = train.read(range(start + n, stop))
-            found = _bounds(images) or Box(0, 1, 0, 1)
+            found = _bounds(images)
             joined = found if box is None else box.join(found)
-            if parts and (n + len(images)) * images.shape[1] * _padded(joined.n_pixels) > memory_bytes:
+            if parts and (n + len(images)) * planes * padded(joined.n_pixels) > memory_bytes:
                 break
             box = joined
             parts.append((found, found.crop(images).copy()))
-            sums.append(_totals(images))
             n += len(images)
         assert box is not None
-        yield _assemble(start, box, parts, sums)
+        yield _assemble(start, box, parts, background)
         start += n
 
 
-def _assemble(
-    start: int, box: Box, parts: list[tuple[Box, NDArray[np.uint8]]], sums: list[tuple[Int64, Int64]]
-) -> Block:
+def _assemble(start: int, box: Box, parts: list[tuple[Box, NDArray[np.uint8]]], background: int | None) -> Block:
     """One block from batches cropped each to its own box; frees each batch as soon as it is copied."""
-    n = sum(len(images) for _, images in parts)
-    n_contrasts = parts[0][1].shape[1]
-    pixels = np.zeros((n_contrasts, n, _padded(box.n_pixels)), np.int8)
+    n, n_contrasts = sum(len(images) for _, images in parts), parts[0][1].shape[1]
+    block = _empty_block(start, n, n_contrasts, box, background is not None)
     at = 0
     while parts:
         found, images = parts.pop(0)
+        # All that lies outside the box is zero, so the sums of the canvas are those of the whole images.
         canvas = np.zeros((*images.shape[:2], *box.shape), np.uint8)
         top, left = found.top - box.top, found.left - box.left
         canvas[..., top : top + found.shape[0], left : left + found.shape[1]] = images
-        _fill(pixels, at, canvas, Box(0, box.shape[0], 0, box.shape[1]))
+        _write_images(block, at, canvas, Box(0, box.shape[0], 0, box.shape[1]), background or 0)
         at += len(images)
-    totals = np.concatenate([pair[0] for pair in sums], axis=1)
-    squares = np.concatenate([pair[1] for pair in sums], axis=1)
-    return Block(start, box, pixels, totals, squares, totals)
+    return block

@@ -1,48 +1,42 @@
-"""For every query image the training images of largest Pearson r: exact, in bounded memory.
+"""For every query image the training images of largest r by some rules: exact, in bounded memory.
 
-Two ways lead to the same answer. The *dense* way takes all inner products by matrix multiplication in float32, in
-pieces short enough that every partial sum is an exactly represented integer (see ``pixels.CHUNK``), and adds the pieces
-in float64, where they are exact too. The *cascade* (``cascade.py``) takes inner products only of pairs whose certified
-upper bound allows them to win. A probe of the queries decides, rule by rule, and a query that the cascade cannot prune
-goes the dense way on its own.
+The rules, and what r is, are in ``rules.py``. Three ways lead to the same answer, to the last bit. The *dense* way
+(``dense.py``) takes all inner products by matrix multiplication in float32, in pieces short enough that every partial
+sum is an exactly represented integer (see ``pixels.CHUNK``), and adds the pieces in float64, where they are exact too.
+The *cascade* (``cascade.py``) takes inner products, in integers, only of pairs whose certified upper bound allows them
+to win. A probe of the queries decides, view by view, and a query that the cascade cannot prune goes the dense way on
+its own. On a GPU (``device.py``) all inner products are taken in int8 with 32-bit sums.
 
-Both give the integers of ``pixels.pearson``, so the winner is that of a brute force in float64 and r agrees with it to
-1e-14. Ties (equal r) go to the lowest training index.
+The winner is that of a brute force in float64 and r agrees with it to 1e-14. Ties (equal r) go to the lowest training
+index.
 
-Memory: the training images are held as one byte a pixel of the box that contains their non-zero pixels, at most
-``memory_mb`` at a time (more images: more passes over the queries), plus about 4 KB an image and rule for the cascade,
-plus about 0.5 GB of workspace. Queries are read in blocks and never held.
+Memory: the training images are held as one byte a pixel of the box that contains their non-zero pixels (and one more
+for the brain), at most ``memory_mb`` at a time (more images: more passes over the queries), plus about 4 KB an image,
+view and measure for the cascade, plus about 1 GB of workspace. Queries are read in blocks and never held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache, reduce
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit.errors import PluginError
-from synthkit_memorization.bound import Directions
-from synthkit_memorization.cascade import Cascade
-from synthkit_memorization.pixels import (
-    CHUNK,
-    Block,
-    Float64,
-    Images,
-    Int64,
-    Moments,
-    check_size,
-    make_block,
-    pearson,
-    shards,
-)
+from synthkit_memorization.dense import AllPairs, Dense
+from synthkit_memorization.matches import NOBODY, Groups, Matches, nothing
+from synthkit_memorization.pixels import Block, Images, Int64, make_block, shards
+from synthkit_memorization.rules import RULES, Key, Measure, View, check_size, measure_of, transformed
 
-#: Queries and training images of one matrix multiplication.
-QUERY_BLOCK = 1024
-TRAIN_TILE = 2048
+if TYPE_CHECKING:  # compiled code and PyTorch are loaded where they are used
+    from synthkit_memorization.bound import Directions
+    from synthkit_memorization.cascade import Cascade
+
+__all__ = ["RULES", "Groups", "Matches", "best_matches", "every_view"]
+
+#: Queries of one block, and the bytes that their images may take.
+QUERY_BLOCK, QUERY_BYTES = 1024, 2**28
+QUERY_BATCH = 128
 
 #: Below this many queries or training images an index costs more than it saves.
 MINIMUM_FOR_CASCADE = 512
@@ -51,284 +45,203 @@ MINIMUM_FOR_CASCADE = 512
 PROBE_QUERIES, PROBE_TRAIN = 64, 2048
 PROBE_SHARE = 0.5
 
-_NOBODY = np.iinfo(np.int64).max
+Method = Literal["auto", "dense", "cascade", "torch"]
 
-Method = Literal["auto", "dense", "cascade"]
-
-
-@dataclass(frozen=True)
-class Matches:
-    """The k best training images of each query, best first.
-
-    ``index`` int64 ``(query, k)``, -1 where there are fewer than k candidates; ``r`` float64 ``(query, k)`` in -1..1,
-    NaN there.
-    """
-
-    index: Int64
-    r: Float64
+#: The best so far, by view and rule.
+State = dict[tuple[str, str], Matches]
 
 
-@dataclass(frozen=True)
-class Groups:
-    """Group (subject) of each query and training image; a query is not compared with its own group.
-
-    Integers, ``(query,)`` and ``(training image,)``; a negative group shares nothing with anybody.
-    """
-
-    queries: Int64
-    train: Int64
-
-    def excluded(self, rows: slice | Int64, columns: slice | Int64) -> NDArray[np.bool_]:
-        """Boolean ``(query, training image)``: pairs that must not be compared."""
-        queries = self.queries[rows][:, None]
-        result: NDArray[np.bool_] = (queries == self.train[columns][None, :]) & (queries >= 0)
-        return result
-
-
-def no_matches(rules: Iterable[str], n: int, k: int) -> dict[str, Matches]:
-    """The state that a search starts from, for n queries by each rule."""
-    return {rule: _nothing(n, k) for rule in rules}
-
-
-def every_rule(contrasts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+def every_view(contrasts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """Each contrast on its own and, if there are several, "joint": all of them as one long image."""
-    rules: dict[str, tuple[int, ...]] = {name: (position,) for position, name in enumerate(contrasts)}
-    return {**rules, "joint": tuple(range(len(contrasts)))} if len(contrasts) > 1 else rules
+    views: dict[str, tuple[int, ...]] = {name: (position,) for position, name in enumerate(contrasts)}
+    return {**views, "joint": tuple(range(len(contrasts)))} if len(contrasts) > 1 else views
 
 
 def best_matches(
     queries: Images,
     train: Images,
     *,
-    rules: Mapping[str, tuple[int, ...]] | None = None,
+    views: Mapping[str, tuple[int, ...]] | None = None,
+    rules: Sequence[str] = ("pearson",),
     k: int = 1,
     exclude: Groups | None = None,
+    above: Mapping[tuple[str, str], float] | None = None,
+    background: int = 8,
+    shift_px: int = 2,
     memory_mb: float = 2048,
     method: Method = "auto",
+    device: str = "cpu",
     report: Callable[[float], None] | None = None,
-) -> dict[str, Matches]:
-    """The k training images of largest Pearson r for every query, by each rule.
+) -> State:
+    """The k training images of largest r for every query, by each view and rule: a dictionary keyed (view, rule).
 
     Parameters
     ----------
     queries, train : datasets of equal contrasts and size; images uint8 ``(contrast, y, x)``.
-    rules : contrasts (positions) that a rule concatenates; all rules of :func:`every_rule` by default.
+    views : contrasts (positions) that are compared together; all of :func:`every_view` by default.
+    rules : some of RULES (``rules.py``).
     k : matches to keep, at least 1.
     exclude : pairs of the same group are not compared (leave-subject-out).
+    above : only matches with r greater than this are asked for, by (view, rule); others are as if absent. Much faster.
+    background : grey value, 0..255, that a pixel of the brain exceeds in some contrast (rule "brain").
+    shift_px : how far the rule "shift" moves the query, in pixels.
     memory_mb : training pixels held at a time, in MB.
-    method : "auto" decides by a probe; "dense" and "cascade" force one. The answer is the same.
+    method : "auto" decides by a probe; "dense", "cascade" and "torch" force one. The answer is the same.
+    device : "cpu", or a device of PyTorch such as "cuda", where all pairs are then compared.
     report : called with the share done, 0..1.
 
     Raises
     ------
-    ValueError : contrasts or sizes differ, or images too large for exact sums (11.9 million pixels).
-    PluginError : the linear algebra of this machine rounds float32 products (a reduced-precision mode).
+    ValueError : contrasts or sizes differ, an unknown rule, or images too large for exact sums (11.9 million pixels).
+    PluginError : the linear algebra of this machine rounds float32 products (a reduced-precision mode), or PyTorch
+        cannot use the device.
     """
     if queries.contrasts != train.contrasts or queries.size != train.size:
         raise ValueError(
             f"queries are {queries.contrasts} {queries.size}, training images {train.contrasts} {train.size}"
         )
-    _require_exact_products()
-    rules = every_rule(train.contrasts) if rules is None else rules
+    if unknown := sorted(set(rules) - set(RULES)):
+        raise ValueError(f"unknown rules {', '.join(unknown)}; there are {', '.join(RULES)}")
+    views = every_view(train.contrasts) if views is None else views
     image_pixels = train.size[0] * train.size[1]
     check_size(image_pixels * len(train.contrasts))
-    best = no_matches(rules, len(queries), k)
-    for shard in shards(train, int(memory_mb * 1e6)):
-        searcher = ShardSearch(shard, image_pixels, rules, k, exclude)
+    measured: dict[Key, View] = {}
+    for rule in rules:
+        for name, contrasts in views.items():
+            measured[name, measure_of(rule)] = View(measure_of(rule), contrasts, image_pixels)
+    above = above or {}
+    best: State = {(v, rule): nothing(len(queries), k, above.get((v, rule))) for v in views for rule in rules}
+    for shard in shards(train, int(memory_mb * 1e6), background if "brain" in rules else None):
+        search = ShardSearch(shard, measured, k, exclude, device if device != "cpu" or method == "torch" else None)
         large = min(len(shard), len(queries)) >= MINIMUM_FOR_CASCADE
-        if method == "cascade" or (method == "auto" and large):
-            searcher.build_cascades(None if method == "cascade" else queries, best)
-        for block in _blocks(queries, shard):
-            rows = np.arange(block.start, block.stop)
-            for rule, found in searcher.search(block, rows, best).items():
-                best[rule] = found
+        if device == "cpu" and (method == "cascade" or (method == "auto" and large)):
+            search.build_cascades(None if method == "cascade" else queries, rules, best, background, shift_px)
+        for rows in _blocks(queries):
+            images = _read(queries, rows)
+            for together in _by_transformation(rules):
+                inside = background if "brain" in together else None
+                for moved in transformed(images, together[0], shift_px):
+                    search.update(best, make_block(moved, shard.box, int(rows[0]), inside), rows, together)
             if report is not None:
-                done = shard.start + len(shard) * block.stop / len(queries)
+                done = shard.start + len(shard) * (int(rows[-1]) + 1) / len(queries)
                 report(done / len(train))
-    return {rule: _finished(found) for rule, found in best.items()}
+    return {key: found.finished() for key, found in best.items()}
 
 
-@cache
-def _require_exact_products() -> None:
-    """Some BLAS libraries can be told, by the environment, to multiply float32 in fewer bits: then nothing is exact."""
-    values = np.random.default_rng(0).integers(-128, 128, (2, 64, CHUNK))
-    values[:, 0] = -128  # the largest sum, 2**24
-    x, y = values.astype(np.float32)
-    if not np.array_equal(x @ y.T, values[0] @ values[1].T):
-        raise PluginError(
-            "The exact search cannot run here.",
-            "Matrix products of float32 are computed in reduced precision by the linear algebra library of NumPy.",
-            "Unset the environment variable that asks for it (a bfloat16 or TF32 mode of MKL, oneDNN or OpenBLAS).",
-        )
+def _by_transformation(rules: Sequence[str]) -> list[tuple[str, ...]]:
+    """The rules, those together that leave the query as it is."""
+    in_place = tuple(rule for rule in rules if rule in ("pearson", "brain"))
+    return [group for group in (in_place, *((rule,) for rule in rules if rule not in in_place)) if group]
 
 
 class ShardSearch:
-    """All rules of one block of training images, each by its cascade if it has one, else densely."""
+    """All views of one block of training images, each by its cascade if it has one, else all pairs.
+
+    ``device`` is one of PyTorch, or None to take all pairs by NumPy.
+    """
 
     def __init__(
-        self, shard: Block, image_pixels: int, rules: Mapping[str, tuple[int, ...]], k: int, exclude: Groups | None
+        self, shard: Block, views: Mapping[Key, View], k: int, exclude: Groups | None, device: str | None = None
     ) -> None:
         self.shard = shard
-        self.image_pixels = image_pixels
-        self.rules = dict(rules)
+        self.views = dict(views)
         self.k = k
         self.exclude = exclude
-        self.moments = {rule: Moments.of(shard, contrasts, image_pixels) for rule, contrasts in rules.items()}
-        self.cascades: dict[str, Cascade] = {}
+        self.cascades: dict[Measure, Cascade] = {}
+        self.dense: AllPairs
+        if device is None:
+            self.dense = Dense(shard, self.views)
+        else:
+            from synthkit_memorization.device import OnDevice
 
-    def build_cascades(self, queries: Images | None, best: Mapping[str, Matches]) -> None:
-        """Index the shard for each rule; with ``queries``, only where a trial shows that most of them are pruned."""
-        for rule, contrasts in self.rules.items():
-            directions = Directions(self.shard, contrasts, self.image_pixels)
-            if queries is None or self._pays(directions, queries, best[rule]):
-                self.cascades[rule] = Cascade(directions, self.shard)
-        # Inner products of single contrasts come for free with those of a rule that needs them densely.
-        dense = {c for rule, contrasts in self.rules.items() if rule not in self.cascades for c in contrasts}
-        for rule, contrasts in self.rules.items():
-            if rule in self.cascades and set(contrasts) <= dense:
-                del self.cascades[rule]
+            self.dense = OnDevice(shard, self.views, device)
 
-    def _pays(self, directions: Directions, queries: Images, best: Matches) -> bool:
-        """Whether the cascade solves enough of some queries on a part of the shard."""
-        rows, columns = _evenly(len(queries), PROBE_QUERIES), _evenly(len(self.shard), PROBE_TRAIN)
-        trial = Cascade(directions, self.shard.take(columns))
-        excluded = None if self.exclude is None else self.exclude.excluded(rows, self.shard.start + columns)
-        found = trial.search(_read(queries, rows, self.shard), self.k, best.r[rows, -1], excluded)
-        return bool(found.solved.mean() >= PROBE_SHARE)
+    def build_cascades(
+        self, queries: Images | None, rules: Sequence[str], best: State, background: int, shift_px: int
+    ) -> None:
+        """Index the shard; with ``queries``, only the views where a trial shows that most of them are pruned."""
+        from synthkit_memorization.bound import Directions
+        from synthkit_memorization.cascade import Cascade
 
-    def search(self, block: Block, rows: Int64, best: Mapping[str, Matches]) -> dict[str, Matches]:
-        """Merge the matches of a block of queries (positions ``rows`` of their dataset) into ``best``."""
-        result: dict[str, Matches] = {}
-        for rule, cascade in self.cascades.items():
-            found = cascade.search(block, self.k, best[rule].r[rows, -1], self._excluded(rows))
-            index = np.where(found.index >= 0, found.index + self.shard.start, _NOBODY)
-            result[rule] = _merged_rows(best[rule], rows[found.solved], Matches(index, found.r), found.solved)
-            hard = np.flatnonzero(~found.solved)
-            if hard.size:
-                dense = self._dense(block.take(hard), rows[hard], {rule: self.rules[rule]})
-                result[rule] = _merged_rows(result[rule], rows[hard], dense[rule], None)
-        rest = {rule: contrasts for rule, contrasts in self.rules.items() if rule not in self.cascades}
-        if rest:
-            for rule, found_dense in self._dense(block, rows, rest).items():
-                result[rule] = _merged_rows(best[rule], rows, found_dense, None)
-        return result
+        for measure in {key[1] for key in self.views}:
+            views = {key: view for key, view in self.views.items() if key[1] == measure}
+            directions = Directions(self.shard, views)
+            if queries is not None:
+                rule = next(rule for rule in rules if measure_of(rule) == measure)
+                rows = _evenly(len(queries), PROBE_QUERIES)
+                images = next(transformed(_read(queries, rows), rule, shift_px))
+                block = make_block(images, self.shard.box, 0, background if measure == "brain" else None)
+                views = self._that_pay(directions, block, rows, views, {key: best[key[0], rule] for key in views})
+            if views:
+                groups = None if self.exclude is None else self.exclude.train[self.shard.start : self.shard.stop]
+                self.cascades[measure] = Cascade(directions, self.shard, views, groups)
 
-    def _excluded(self, rows: Int64) -> NDArray[np.bool_] | None:
-        return None if self.exclude is None else self.exclude.excluded(rows, slice(self.shard.start, self.shard.stop))
+    def _that_pay(
+        self, directions: Directions, block: Block, rows: Int64, views: dict[Key, View], best: Mapping[Key, Matches]
+    ) -> dict[Key, View]:
+        """The views whose cascade solves enough of some queries on a part of the shard."""
+        from synthkit_memorization.cascade import Cascade
 
-    def _dense(self, block: Block, rows: Int64, rules: Mapping[str, tuple[int, ...]]) -> dict[str, Matches]:
-        """All pairs, tile by tile; each contrast's inner products are taken once and shared by the rules."""
-        query_moments = {rule: Moments.of(block, contrasts, self.image_pixels) for rule, contrasts in rules.items()}
-        best = no_matches(rules, len(block), self.k)
-        used = sorted({c for contrasts in rules.values() for c in contrasts})
-        for first in range(0, len(self.shard), TRAIN_TILE):
-            tile = slice(first, min(first + TRAIN_TILE, len(self.shard)))
-            dots = {contrast: inner_products(block, self.shard, contrast, tile) for contrast in used}
-            excluded = None
-            if self.exclude is not None:
-                excluded = self.exclude.excluded(
-                    rows, slice(self.shard.start + tile.start, self.shard.start + tile.stop)
-                )
-            for rule, contrasts in rules.items():
-                x, y = query_moments[rule], self.moments[rule]
-                total = reduce(np.add, (dots[contrast] for contrast in contrasts))
-                r = pearson(
-                    total, x.sums[:, None], y.sums[None, tile], x.variance[:, None], y.variance[None, tile], x.n_pixels
-                )
-                if excluded is not None:
-                    r[excluded] = -np.inf
-                best[rule] = _merge(best[rule], _top(r, self.k, self.shard.start + first))
-        return best
+        columns = _evenly(len(self.shard), PROBE_TRAIN)
+        mine, theirs = self._groups(rows, self.shard.start + columns)
+        trial = Cascade(directions, self.shard.take(columns), views, theirs)
+        found = trial.search(block, {key: best[key].r[rows, -1] for key in views}, self.k, mine)
+        paying = {key: view for key, view in views.items() if found[key][1].mean() >= PROBE_SHARE}
+        # Inner products of single contrasts come for free with those of a view that needs them for all pairs.
+        dense = {c for key, view in views.items() if key not in paying for c in view.contrasts}
+        return {key: view for key, view in paying.items() if not set(view.contrasts) <= dense}
 
+    def update(self, best: State, block: Block, rows: Int64, rules: Sequence[str]) -> None:
+        """Merge the matches of a block of queries (positions ``rows`` of their dataset), transformed for ``rules``."""
+        mine, _ = self._groups(rows, self.shard.start + np.arange(len(self.shard)))
+        for rule in rules:
+            measure = measure_of(rule)
+            states = {key: best[key[0], rule] for key in self.views if key[1] == measure}
+            cascade = self.cascades.get(measure)
+            pruned = {key: states[key].r[rows, -1] for key in states if cascade and key in cascade.views}
+            left = [key for key in states if key not in pruned]
+            if cascade and pruned:
+                for key, (found, solved) in cascade.search(block, pruned, self.k, mine).items():
+                    self._merge(states[key], rows[solved], found, solved)
+                    if not solved.all():
+                        self._all_pairs(block.take(~solved), rows[~solved], {key: states[key]})
+            if left:
+                self._all_pairs(block, rows, {key: states[key] for key in left})
 
-def inner_products(queries: Block, train: Block, contrast: int, tile: slice) -> Int64:
-    """<x, y> of all queries with a tile of training images, int64 ``(query, training image)``, exact.
+    def _all_pairs(self, block: Block, rows: Int64, states: Mapping[Key, Matches]) -> None:
+        excluded = None
+        if self.exclude is not None:
+            excluded = self.exclude.excluded(rows, slice(self.shard.start, self.shard.stop))
+        floors = {key: state.r[rows, -1] for key, state in states.items()}
+        for key, found in self.dense.search(block, floors, self.k, excluded).items():
+            self._merge(states[key], rows, found, np.ones(len(rows), np.bool_))
 
-    With x = x' + 128 on the P pixels of the box and y = 0 outside it:
-    <x, y> = <x', y'> + 128 (sum of x over the box + sum of y) - 128^2 P.
-    """
-    x, y = queries.pixels[contrast], train.pixels[contrast, tile]
-    total = np.zeros((len(x), len(y)))
-    piece = np.empty((len(x), len(y)), np.float32)
-    for first in range(0, x.shape[1], CHUNK):
-        columns = slice(first, first + CHUNK)
-        np.matmul(x[:, columns].astype(np.float32), y[:, columns].astype(np.float32).T, out=piece)
-        total += piece
-    offset = 128 * queries.box_sums[contrast][:, None] + 128 * train.sums[contrast, tile][None, :]
-    result: Int64 = total.astype(np.int64) + offset - 128 * 128 * train.box.n_pixels
-    return result
+    def _merge(self, state: Matches, rows: Int64, found: Matches, which: NDArray[np.bool_]) -> None:
+        index = np.where(found.index == NOBODY, NOBODY, found.index + self.shard.start)
+        state.update(rows, Matches(index[which], found.r[which]))
+
+    def _groups(self, rows: Int64, columns: Int64) -> tuple[Int64 | None, Int64 | None]:
+        if self.exclude is None:
+            return None, None
+        return self.exclude.queries[rows], self.exclude.train[columns]
 
 
-def _blocks(queries: Images, shard: Block) -> Iterator[Block]:
-    for start in range(0, len(queries), QUERY_BLOCK):
-        yield _read(queries, np.arange(start, min(start + QUERY_BLOCK, len(queries))), shard)
+def _blocks(queries: Images) -> Iterator[Int64]:
+    """Positions of the queries of each block."""
+    image_bytes = len(queries.contrasts) * queries.size[0] * queries.size[1]
+    step = max(1, min(QUERY_BLOCK, QUERY_BYTES // image_bytes))
+    return (np.arange(first, min(first + step, len(queries))) for first in range(0, len(queries), step))
 
 
-def _read(queries: Images, rows: Int64, shard: Block) -> Block:
-    """Queries cropped as the shard is; read in small batches, so that whole images are never held for long."""
-    parts = [
-        make_block(queries.read(part)[0], shard.box, int(rows[0]))
-        for part in np.array_split(rows, -(-len(rows) // 128))
-    ]
-    return Block(
-        int(rows[0]),
-        shard.box,
-        np.concatenate([part.pixels for part in parts], axis=1),
-        np.concatenate([part.sums for part in parts], axis=1),
-        np.concatenate([part.squares for part in parts], axis=1),
-        np.concatenate([part.box_sums for part in parts], axis=1),
-    )
+def _read(queries: Images, rows: Int64) -> NDArray[np.uint8]:
+    """Whole queries ``(n, contrast, y, x)``, read in small batches."""
+    images = np.empty((len(rows), len(queries.contrasts), *queries.size), np.uint8)
+    for first in range(0, len(rows), QUERY_BATCH):
+        some = slice(first, first + QUERY_BATCH)
+        images[some] = queries.read(rows[some])[0]
+    return images
 
 
 def _evenly(n: int, count: int) -> Int64:
     """``count`` positions evenly spaced in ``range(n)``, without repetition."""
     return np.unique(np.linspace(0, n - 1, min(n, count)).astype(np.int64))
-
-
-# ------------------------------------------------------------------------------------- the k best, ties by index
-
-
-def _nothing(n: int, k: int) -> Matches:
-    return Matches(np.full((n, k), _NOBODY), np.full((n, k), -np.inf))
-
-
-def _ordered(index: Int64, r: Float64, k: int) -> Matches:
-    """The k best of each row: largest r first, then lowest index."""
-    order = np.lexsort((index, -r), axis=1)[:, :k]
-    return Matches(np.take_along_axis(index, order, axis=1), np.take_along_axis(r, order, axis=1))
-
-
-def _merge(a: Matches, b: Matches) -> Matches:
-    k = a.r.shape[1]
-    return _ordered(np.concatenate([a.index, b.index], axis=1), np.concatenate([a.r, b.r], axis=1), k)
-
-
-def _merged_rows(best: Matches, rows: Int64, found: Matches, which: NDArray[np.bool_] | None) -> Matches:
-    """``best`` with ``found`` (its rows ``which``, or all) merged into ``rows``."""
-    if which is not None:
-        found = Matches(found.index[which], found.r[which])
-    merged = _merge(Matches(best.index[rows], best.r[rows]), found)
-    best.index[rows], best.r[rows] = merged.index, merged.r
-    return best
-
-
-def _top(r: Float64, k: int, offset: int) -> Matches:
-    """The k best columns of each row of ``r``; excluded pairs hold -inf. Lowest column first among equals."""
-    n, m = r.shape
-    k_here = min(k, m)
-    threshold = r.max(axis=1) if k_here == 1 else np.partition(r, m - k_here, axis=1)[:, m - k_here]
-    rows, columns = np.nonzero(r >= threshold[:, None])
-    order = np.lexsort((columns, -r[rows, columns], rows))
-    rows, columns = rows[order], columns[order]
-    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    keep = (rank < k_here) & np.isfinite(r[rows, columns])
-    rows, columns, rank = rows[keep], columns[keep], rank[keep]
-    top = _nothing(n, k)
-    top.index[rows, rank] = columns + offset
-    top.r[rows, rank] = r[rows, columns]
-    return top
-
-
-def _finished(found: Matches) -> Matches:
-    nobody = found.index == _NOBODY
-    return Matches(np.where(nobody, -1, found.index), np.where(nobody, np.nan, found.r))

@@ -1,0 +1,104 @@
+"""All pairs by matrix multiplication on the CPU, exact.
+
+Inner products are taken in float32, in pieces of CHUNK pixels, short enough that every partial sum is an exactly
+represented integer, and the pieces are added in float64, where they are exact too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthkit.errors import PluginError
+from synthkit_memorization.matches import Matches, best_of
+from synthkit_memorization.pixels import CHUNK, Block, Float64, Int64, Plane
+from synthkit_memorization.rules import ROUNDING, Key, Moments, View, inverse_norm, normalised
+
+#: Training images of one matrix multiplication.
+TRAIN_TILE = 2048
+
+#: Some pairs that may be among the best: queries, training images (positions in the shard), numerators of r.
+Pairs = tuple[Int64, Int64, NDArray[Any]]
+
+
+@cache
+def require_exact_products() -> None:
+    """Some BLAS libraries can be told, by the environment, to multiply float32 in fewer bits: then nothing is exact."""
+    values = np.random.default_rng(0).integers(-128, 128, (2, 64, CHUNK))
+    values[:, 0] = -128  # the largest sum, 2**24
+    x, y = values.astype(np.float32)
+    if not np.array_equal(x @ y.T, values[0] @ values[1].T):
+        raise PluginError(
+            "The exact search cannot run here.",
+            "Matrix products of float32 are computed in reduced precision by the linear algebra library of NumPy.",
+            "Unset the environment variable that asks for it (a bfloat16 or TF32 mode of MKL, oneDNN or OpenBLAS).",
+        )
+
+
+class AllPairs(Protocol):
+    """All pairs of some queries with a shard: by NumPy below, by PyTorch in ``device.py``."""
+
+    def search(
+        self, block: Block, floors: Mapping[Key, Float64], k: int, excluded: NDArray[np.bool_] | None
+    ) -> dict[Key, Matches]:
+        """By each view with a floor (a value a query): the k best that reach it, as positions in the shard."""
+        ...
+
+
+class Dense:
+    """Every view of one shard of training images, all pairs; inner products are taken once and shared by the views."""
+
+    def __init__(self, shard: Block, views: Mapping[Key, View]) -> None:
+        require_exact_products()
+        self._shard = shard
+        self._moments = {name: view.moments(shard) for name, view in views.items()}
+        self._views = views
+
+    def search(
+        self, block: Block, floors: Mapping[Key, Float64], k: int, excluded: NDArray[np.bool_] | None
+    ) -> dict[Key, Matches]:
+        x = {key: self._views[key].moments(block) for key in floors}
+        columns = {key: moments.mapped(lambda array: array[..., None]) for key, moments in x.items()}
+        pairs: dict[Key, list[Pairs]] = {key: [] for key in floors}
+        least = dict(floors)
+        for first in range(0, len(self._shard), TRAIN_TILE):
+            tile = slice(first, min(first + TRAIN_TILE, len(self._shard)))
+            product = cache(lambda p, q, tile=tile: inner_products(block, p, self._shard, q, tile))
+            for key in floors:
+                y = self._moments[key].mapped(lambda array, tile=tile: array[..., tile])
+                numerator = self._views[key].numerator(product, columns[key], y)
+                r = numerator * inverse_norm(x[key].variance)[:, None]
+                r *= inverse_norm(y.variance)
+                if excluded is not None:
+                    r[excluded[:, tile]] = -np.inf
+                m = r.shape[1]
+                if k <= m:
+                    # What is not among the k best of a tile is not among the k best of all.
+                    kth = r.max(axis=1) if k == 1 else np.partition(r, m - k, axis=1)[:, m - k]
+                    least[key] = np.maximum(least[key], kth)
+                rows, found = np.nonzero(r >= np.maximum(least[key], -1.0)[:, None] - ROUNDING)
+                pairs[key].append((rows, found + first, numerator[rows, found]))
+        return {key: decided(pairs[key], x[key], self._moments[key], k) for key in floors}
+
+
+def decided(pairs: Sequence[Pairs], x: Moments, y: Moments, k: int) -> Matches:
+    """The k best of each query, from pairs that include them."""
+    rows, columns, numerator = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    r = normalised(numerator, x.variance[rows], y.variance[columns])
+    return best_of(rows, columns, r, len(x.variance), k)
+
+
+def inner_products(queries: Block, p: Plane, train: Block, q: Plane, tile: slice) -> Int64:
+    """Inner products of a plane of all queries with one of a tile of training images, int64, exact."""
+    total = np.zeros((len(queries), tile.stop - tile.start))
+    piece = np.empty(total.shape, np.float32)
+    for first in range(0, queries.pixels.shape[2], CHUNK):
+        columns = slice(first, first + CHUNK)
+        x, y = queries.plane(p, slice(None), columns), train.plane(q, tile, columns)
+        np.matmul(x.astype(np.float32), y.astype(np.float32).T, out=piece)
+        total += piece
+    return total.astype(np.int64)

@@ -1,0 +1,129 @@
+"""Held-out images made as smooth as the synthetic ones: a null for generators that blur.
+
+Smooth images correlate more with everything, and synthetic images are often smoother than real ones. A best match that
+only smoothness explains is no copying. So the null is taken again from held-out images that are filtered to the power
+spectrum of the synthetic ones, contrast by contrast.
+
+**Spectrum.** An image is taken as z = m (x - mu): m is 1 in the brain (where any contrast exceeds the background) and
+mu the mean of its contrast there. Without that, the step at the border of the brain, which a generator learns sharply
+even where it blurs the tissue, would fill the high frequencies of both spectra and hide the difference. P(f) is the
+mean of |FFT z|^2 over images and over the ring of spatial frequencies that round to f, in cycles along the longer side.
+There is no window: z is zero around the brain, so its periodic continuation has no jump that one would have to damp.
+
+**Filter.** With the gain g^2 = sum of P_synthetic / sum of P_real over the lowest frequencies 1..F that hold half of
+the real power,
+
+    H(f) = min(1, sqrt(P_synthetic(f) / (g^2 P_real(f)))) beyond F, 1 up to F.                                      (1)
+
+r does not see the gain, and with it a synthetic set of higher contrast could not look less smooth than it is. H only
+ever smooths: noise that real images lack is not added to them.
+
+The filtered z is added to mu inside the brain, rounded and clipped to 8 bits; pixels outside stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from synthkit_memorization.pixels import Float32, Float64, Images, Int64
+
+#: Images transformed at a time.
+BATCH = 64
+
+#: Share of the power of the real images that sets the gain and passes unfiltered.
+PASSED_POWER = 0.5
+
+
+def spectra(images: Images, rows: NDArray[np.integer[Any]], background: int = 8) -> Float64:
+    """Mean radial power spectrum P(f) over some rows, float64 ``(contrast, f)``, f = 0, 1, ... cycles a longer side.
+
+    ``background`` is the grey value, 0..255, that a pixel of the brain exceeds in some contrast. Zero without rows.
+    """
+    ring = _rings(images.size)
+    # The transform of a real image is given by half; columns between the first and the Nyquist one count for two.
+    weights = np.full(ring.shape, 2.0)
+    weights[:, 0] = 1.0
+    if images.size[1] % 2 == 0:
+        weights[:, -1] = 1.0
+    total = np.zeros((len(images.contrasts), int(ring.max()) + 1))
+    for some in _batches(rows):
+        z, _, _ = _brain(images.read(some)[0], background)
+        power = (np.abs(scipy.fft.rfft2(z)) ** 2).sum(axis=0, dtype=np.float64) * weights
+        for contrast, values in enumerate(power):
+            total[contrast] += np.bincount(ring.ravel(), values.ravel())
+    size = np.bincount(ring.ravel(), weights.ravel())
+    result: Float64 = total / (np.maximum(size, 1) * max(1, len(rows)))
+    return result
+
+
+def filters(synthetic_spectrum: Float64, real_spectrum: Float64) -> Float64:
+    """H(f) of (1), 0..1, float64 ``(contrast, f)``, from the results of :func:`spectra`.
+
+    1 where the real images have no power: there is nothing to filter.
+    """
+    result = np.ones(real_spectrum.shape)
+    for h, synthetic, real in zip(result, synthetic_spectrum, real_spectrum, strict=True):
+        held = np.cumsum(real[1:])
+        last = 1 + int(np.searchsorted(held, PASSED_POWER * held[-1]))
+        gain = synthetic[1 : last + 1].sum() / max(float(held[last - 1]), np.finfo(np.float64).tiny)
+        beyond = np.arange(len(real)) > last
+        beyond &= gain * real > 0
+        h[beyond] = np.minimum(1.0, np.sqrt(synthetic[beyond] / (gain * real[beyond])))
+    return result
+
+
+class Matched:
+    """A dataset read through a filter: what the search needs of it (:class:`synthkit_memorization.pixels.Images`).
+
+    ``h`` is float64 ``(contrast, f)`` as :func:`filters` gives it; a contrast where it is 1 comes bit for bit.
+    """
+
+    def __init__(self, source: Images, h: Float64, background: int = 8) -> None:
+        self.contrasts = source.contrasts
+        self.size = source.size
+        self._source = source
+        self._background = background
+        self._filtered = [c for c in range(len(h)) if (h[c] < 1).any()]
+        self._h = h[:, _rings(source.size)].astype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Filtered images ``(n, contrast, y, x)`` and the labels as they are."""
+        images, labels = self._source.read(indices)
+        if not self._filtered:
+            return images, labels
+        result = images.copy()
+        for some in _batches(np.arange(len(images))):
+            z, mean, inside = _brain(images[some], self._background)
+            for c in self._filtered:
+                smooth = scipy.fft.irfft2(scipy.fft.rfft2(z[:, c]) * self._h[c], s=self.size) + mean[:, c]
+                grey = np.clip(np.rint(smooth), 0, 255).astype(np.uint8)
+                result[some, c] = np.where(inside, grey, images[some, c])
+        return result, labels
+
+
+def _brain(images: NDArray[np.uint8], background: int) -> tuple[Float32, Float32, NDArray[np.bool_]]:
+    """z ``(n, contrast, y, x)``, mu ``(n, contrast, 1, 1)`` and where the brain is, ``(n, y, x)``."""
+    inside: NDArray[np.bool_] = np.any(images > background, axis=1)
+    m = inside[:, None]
+    count = np.maximum(inside.sum(axis=(1, 2)), 1)[:, None, None, None]
+    mean = ((images * m).sum(axis=(2, 3), keepdims=True, dtype=np.int64) / count).astype(np.float32)
+    return (images - mean) * m, mean, inside
+
+
+def _rings(size: tuple[int, int]) -> Int64:
+    """Spatial frequency of each coefficient of ``rfft2``, rounded, in cycles along the longer side."""
+    fy, fx = np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None, :]
+    ring: Int64 = np.rint(np.hypot(fy, fx) * max(size)).astype(np.int64)
+    return ring
+
+
+def _batches(rows: NDArray[np.integer[Any]]) -> Iterator[NDArray[np.integer[Any]]]:
+    return (rows[first : first + BATCH] for first in range(0, len(rows), BATCH))
