@@ -39,8 +39,9 @@ def _markdown(text: str) -> str:
 
 
 def own_declarations() -> list[Declaration]:
-    """What the distributions in ``plugins/`` declare, by kind and name."""
-    names = {tomllib.loads(file.read_text())["project"]["name"] for file in ROOT.glob("plugins/*/pyproject.toml")}
+    """What the plugins in ``plugins/`` declare, by kind and name; what several of them share declares nothing."""
+    projects = [tomllib.loads(file.read_text())["project"] for file in ROOT.glob("plugins/*/pyproject.toml")]
+    names = {project["name"] for project in projects if "entry-points" in project}
     found = [d for d in discover().declarations.values() if d.distribution in names]
     missing = names - {d.distribution for d in found}
     if missing:

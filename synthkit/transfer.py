@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from synthkit.contract import Sample
+from synthkit.contrasts import Finding, identify
 from synthkit.dataset import SPLITS, Dataset, DatasetWriter, check_replaceable, remove_dataset
 from synthkit.errors import DataError, UsageError
 from synthkit.labels import BRATS_LABELS, from_grey, grey_levels, to_grey
@@ -39,11 +40,16 @@ PNG_LABELS = "Seg"
 _TABLE = "samples.csv"
 _BATCH = 32
 _N_FOLDS = 5
+# Images by which imported channels are judged, from all over the dataset.
+_N_JUDGED = 128
 
 
 @dataclass
 class ImportSummary:
-    """What came in. Off-level pixels sit between the grey levels of two labels: blurred edges of generated labels."""
+    """What came in. Off-level pixels sit between the grey levels of two labels: blurred edges of generated labels.
+
+    ``contrast_findings`` says which channels look like another contrast, or cannot be told from one.
+    """
 
     n_samples: int
     contrasts: tuple[str, ...]
@@ -51,6 +57,7 @@ class ImportSummary:
     off_level_pixels: int = 0
     off_level_samples: int = 0
     label_pixels: dict[str, int] = field(default_factory=dict)
+    contrast_findings: list[Finding] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -129,6 +136,8 @@ def import_png(
                 counts = np.bincount(decoded.ravel(), minlength=256)
                 for name, value in BRATS_LABELS.items():
                     summary.label_pixels[name] += int(counts[value])
+    judged = np.linspace(0, len(stems) - 1, min(len(stems), _N_JUDGED)).round().astype(np.intp)
+    summary.contrast_findings = identify(*Dataset(out).read(judged), layout.contrasts)
     return summary
 
 

@@ -218,6 +218,10 @@ def citations_of(declarations: Iterable[Declaration]) -> list[Any]:
     return list(seen.values())
 
 
+#: Rows of a table on the terminal.
+_MOST_ROWS = 30
+
+
 def print_scores(console: Console, result: dict[str, Any]) -> None:
     """Scores of the whole dataset; those of single subjects are in the files.
 
@@ -236,7 +240,10 @@ def print_scores(console: Console, result: dict[str, Any]) -> None:
             interval = _interval(score)
             text = _value(score) + (f" ({interval})" if interval else "")
             cells.setdefault(tuple(score["of"].values()), {})[score["name"]] = text
-        console.table("", (*keys, *names), [(*of, *(row.get(name, "") for name in names)) for of, row in cells.items()])
+        rows = [(*of, *(row.get(name, "") for name in names)) for of, row in cells.items()]
+        console.table("", (*keys, *names), rows[:_MOST_ROWS])
+        if len(rows) > _MOST_ROWS:
+            console.print(f"  and {len(rows) - _MOST_ROWS} more rows: see result.json")
         notes: dict[str, list[str]] = {}
         for score in group:
             for note in filter(None, score.get("note", "").split("; ")):

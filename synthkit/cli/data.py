@@ -133,6 +133,8 @@ def import_(
         f"{'Would import' if dry_run else 'Imported'} {summary.n_samples:,} samples of {'/'.join(summary.contrasts)}, "
         f"{summary.size[1]} x {summary.size[0]}: {out}"
     )
+    for finding in summary.contrast_findings:
+        (console.note if finding.looks_like is None else console.warning)(finding.sentence)
     if summary.off_level_pixels:
         console.warning(
             f"{summary.off_level_pixels:,} label pixels in {summary.off_level_samples:,} samples lay between two grey "

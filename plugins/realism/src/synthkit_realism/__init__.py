@@ -1,0 +1,150 @@
+"""Tumours and contrasts that look real to no feature network: metrics for synthkit (declaration only)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import synthkit
+from synthkit import Citation, Declaration, MetricDeclaration, ScoreDefinition, param
+
+
+@dataclass(frozen=True)
+class Params:
+    """How uncertainty is measured, and how many images the contrasts are judged by."""
+
+    resamples: int = param(
+        400, "bootstrap resamples of real patients and synthetic images, for intervals", minimum=50, maximum=10_000
+    )
+    splits: int = param(
+        200, "random halves of the real patients, for the floor of each distance", minimum=20, maximum=10_000
+    )
+    identity_images: int = param(
+        1000, "images of each dataset, evenly spaced, that contrast-identity looks at", minimum=10, maximum=100_000
+    )
+    seed: int = param(0, "seed of the resamples and the splits", minimum=0)
+
+
+_KS = Citation(
+    text="Massey FJ. The Kolmogorov-Smirnov test for goodness of fit. J Am Stat Assoc 46(253), 1951.",
+    doi="10.1080/01621459.1951.10500769",
+)
+_CLIFF = Citation(
+    text="Cliff N. Dominance statistics: ordinal analyses to answer ordinal questions. Psychol Bull 114(3), 1993.",
+    doi="10.1037/0033-2909.114.3.494",
+)
+_WASSERSTEIN = Citation(
+    text="Vallender SS. Calculation of the Wasserstein distance between probability distributions on the line. "
+    "Theory Probab Appl 18(4), 1974.",
+    doi="10.1137/1118101",
+)
+_BRATS = Citation(
+    text="Menze BH et al. The multimodal brain tumor image segmentation benchmark (BRATS). "
+    "IEEE Trans Med Imaging 34(10), 2015.",
+    doi="10.1109/TMI.2014.2377694",
+)
+_SPEARMAN = Citation(
+    text="Spearman C. The proof and measurement of association between two things. Am J Psychol 15(1), 1904.",
+    doi="10.2307/1412159",
+)
+
+_LABELS = MetricDeclaration(
+    name="label-realism",
+    summary="size, number, place, shape, borders and intensity of tumours in synthetic slices, against real ones",
+    module="synthkit_realism.metrics",
+    distribution="synthkit-realism",
+    params=Params,
+    licence="Apache-2.0",
+    citations=(_KS, _CLIFF, _WASSERSTEIN),
+    gpu="none",
+    reproducible="bitwise",
+    roles=("real", "synthetic"),
+    optional_roles=("holdout",),
+    scores=(
+        ScoreDefinition(
+            name="ks", summary="Kolmogorov-Smirnov distance of a property, 0 alike to 1 apart", better="lower"
+        ),
+        ScoreDefinition(
+            name="floor_ks",
+            summary="the same between random halves of the real patients: median, and 95 % of the splits",
+            better="neither",
+        ),
+        ScoreDefinition(
+            name="excess",
+            summary="ks less floor_ks: what to rank properties by; about 0 or below for real images",
+            better="lower",
+        ),
+        ScoreDefinition(
+            name="floor_share",
+            summary="share of the splits of real patients that are at least ks apart (the observed one counted)",
+            better="higher",
+        ),
+        ScoreDefinition(
+            name="effect",
+            summary="Cliff's delta: P(synthetic larger than real) - P(smaller), 0 if alike; 95 % bootstrap interval "
+            "over real patients and synthetic images",
+            better="neither",
+        ),
+        ScoreDefinition(
+            name="wasserstein", summary="Wasserstein-1 distance in the unit of the property", better="lower"
+        ),
+        ScoreDefinition(
+            name="wasserstein_sd", summary="the same in standard deviations of the real values", better="lower"
+        ),
+        ScoreDefinition(
+            name="holdout_ks",
+            summary="Kolmogorov-Smirnov distance of held-out real patients from the real ones: a yardstick for ks",
+            better="neither",
+        ),
+    ),
+)
+
+_CONTRASTS = MetricDeclaration(
+    name="contrast-identity",
+    summary="whether each synthetic channel looks like the real contrast whose name it carries",
+    module="synthkit_realism.metrics",
+    distribution="synthkit-realism",
+    params=Params,
+    licence="Apache-2.0",
+    citations=(_BRATS, _SPEARMAN),
+    gpu="none",
+    reproducible="bitwise",
+    roles=("real", "synthetic"),
+    optional_roles=("holdout",),
+    scores=(
+        ScoreDefinition(
+            name="n_mismatched", summary="synthetic channels that look like another real contrast", better="lower"
+        ),
+        ScoreDefinition(
+            name="margin",
+            summary="how much farther the channels are from the real contrasts, at best, if this one is given another "
+            "name: below 0 it looks like another one; 95 % bootstrap interval over real patients and synthetic images",
+            better="higher",
+            unit="standard deviations",
+        ),
+        ScoreDefinition(
+            name="keeps_name", summary="share of the resamples in which the channel keeps its name", better="higher"
+        ),
+        ScoreDefinition(
+            name="distance",
+            summary="mean distance of the channel's features from those of the real contrast of its name",
+            better="lower",
+            unit="standard deviations",
+        ),
+        ScoreDefinition(
+            name="n_misnamed",
+            summary="channels whose physics contradicts their name (bright CSF in T2 and the like), by dataset: needs "
+            "no comparison, and so finds a mistake that both datasets share",
+            better="lower",
+        ),
+    ),
+)
+
+#: What makes the conformance checks quick.
+CONFORMANCE_PARAMS = {"resamples": 50, "splits": 20, "identity_images": 20}
+
+
+@synthkit.hookimpl
+def synthkit_declare() -> Iterable[Declaration]:
+    """The two metrics of this package; asked for together, they are computed in one call."""
+    return [_LABELS, _CONTRASTS]
