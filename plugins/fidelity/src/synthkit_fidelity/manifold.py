@@ -1,0 +1,140 @@
+"""Precision, recall, density and coverage by k nearest neighbours (Kynkaanniemi et al. 2019; Naeem et al. 2020).
+
+The neighbourhood of an image reaches to its k-th nearest other image of its own set. With real images x, synthetic
+images y, their neighbourhoods B and all distances Euclidean between features:
+
+    precision  share of y in some B(x)              recall    share of x in some B(y)
+    density    mean over y of |{x: y in B(x)}| / k    coverage  share of B(x) with some y
+
+Exact, in float64: blocks of a matrix product, a partial sort for the radii, and counts; nothing of size n m is kept.
+
+The jackknife leaves out one patient, or one synthetic image, with the radii as they are: it knows which image is
+reached from a single patient or image only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthkit_fidelity.intervals import Estimate, Float64, from_leave_one_out
+from synthkit_fidelity.sets import FeatureSet, Indices
+
+#: Distances that are held at a time.
+BLOCK_ELEMENTS = 8 * 2**20
+
+NAMES = ("precision", "recall", "density", "coverage")
+
+
+def prdc(real: FeatureSet, synthetic: FeatureSet, k: int = 5) -> dict[str, Estimate]:
+    """The four scores by name. Each set has more than ``k`` images."""
+    # Distances do not see the centre; taking it off saves digits of |x|^2 + |y|^2 - 2 x.y.
+    centre = real.values.mean(axis=0, dtype=np.float64)
+    order = np.argsort(real.group, kind="stable")  # images of a patient side by side
+    x, y = real.values[order] - centre, synthetic.values - centre
+    counts = _count(x, y, squared_radii(x, k), squared_radii(y, k), real.group[order])
+    return _shares(counts, k)
+
+
+def squared_radii(x: Float64, k: int) -> Float64:
+    """Squared distance of each of ``x (n, d)`` to its k-th nearest other, n > k."""
+    squares = np.sum(x**2, axis=1)
+    radii = np.empty(len(x))
+    for block in _blocks(len(x), len(x)):
+        distances = _squared_distances(x[block], squares[block], x, squares)
+        distances[np.arange(len(distances)), np.arange(block.start, block.start + len(distances))] = np.inf
+        radii[block] = np.partition(distances, k - 1, axis=1)[:, k - 1]
+    return np.maximum(radii, 0.0)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What the scores and their jackknife need.
+
+    group : patient of each real image; ``in_real`` and ``only_patient`` are of synthetic images: neighbourhoods of real
+    images that hold it, and the one patient they are of (-1: none or several). ``holds`` and ``inside`` are of real
+    images: synthetic images in its neighbourhood, synthetic neighbourhoods that hold it; ``only_held`` and
+    ``only_holder``: the one synthetic image in question, or -1. ``pairs``: hits of the neighbourhoods of each patient.
+    """
+
+    group: Indices
+    in_real: Indices
+    only_patient: Indices
+    holds: Indices
+    inside: Indices
+    only_held: Indices
+    only_holder: Indices
+    pairs: Float64
+
+
+def _count(x: Float64, y: Float64, radii_x: Float64, radii_y: Float64, group: Indices) -> _Counts:
+    n, m = len(x), len(y)
+    squares_x, squares_y = np.sum(x**2, axis=1), np.sum(y**2, axis=1)
+    in_real, only_patient, several = np.zeros(m, np.int64), np.full(m, -1), np.zeros(m, bool)
+    holds, inside, only_held, only_holder = (np.zeros(n, np.int64) for _ in range(4))
+    for block in _blocks(n, m):
+        distances = _squared_distances(x[block], squares_x[block], y, squares_y)
+        hit = distances < radii_x[block][:, None]
+        in_real += hit.sum(axis=0)
+        holds[block], only_held[block] = _hits_and_single(hit)
+        starts = np.flatnonzero(np.diff(group[block], prepend=-1))
+        for patient, reached in zip(group[block][starts], np.logical_or.reduceat(hit, starts, axis=0), strict=True):
+            several |= reached & (only_patient >= 0) & (only_patient != patient)
+            only_patient[reached] = patient
+        inside[block], only_holder[block] = _hits_and_single(distances < radii_y)
+    only_patient[several] = -1
+    pairs = np.bincount(group, weights=holds)
+    return _Counts(group, in_real, only_patient, holds, inside, only_held, only_holder, pairs)
+
+
+def _hits_and_single(hit: NDArray[np.bool_]) -> tuple[Indices, Indices]:
+    """Number of hits in each row, and the column of the hit where there is just one, else -1."""
+    number = hit.sum(axis=1)
+    return number, np.where(number == 1, hit.argmax(axis=1), -1)
+
+
+def _shares(c: _Counts, k: int) -> dict[str, Estimate]:
+    n, m = len(c.group), len(c.in_real)
+    images = np.bincount(c.group).astype(np.float64)
+    rest = np.maximum(n - images, 1.0)
+
+    def without_patient(hits: NDArray[np.bool_]) -> Float64:
+        return (hits.sum() - np.bincount(c.group, weights=hits, minlength=len(images))) / rest
+
+    def without_image(values: NDArray[np.generic]) -> Float64:
+        return (values.sum() - values) / max(m - 1, 1)
+
+    def lost(only: Indices, size: int) -> Float64:
+        return np.bincount(only[only >= 0], minlength=size).astype(np.float64)
+
+    precise, recalled, covered = c.in_real > 0, c.inside > 0, c.holds > 0
+    precision, recall, coverage = (float(hits.mean()) for hits in (precise, recalled, covered))
+    density = float(c.in_real.sum() / (k * m))
+    # The radii shrink as real images are added, so that the expected number of hits stays; here they are held fixed.
+    left_density = (c.pairs.sum() - c.pairs) / rest * n / (k * m)
+    pairs = {
+        "precision": (precision, precision - lost(c.only_patient, len(images)) / m, without_image(precise)),
+        "recall": (recall, without_patient(recalled), recall - lost(c.only_holder, m) / n),
+        "density": (density, left_density, without_image(c.in_real) / k),
+        "coverage": (coverage, without_patient(covered), coverage - lost(c.only_held, m) / n),
+    }
+    return {
+        name: Estimate(value, (from_leave_one_out(patients), from_leave_one_out(singles)))
+        for name, (value, patients, singles) in pairs.items()
+    }
+
+
+def _squared_distances(x: Float64, squares_x: Float64, y: Float64, squares_y: Float64) -> Float64:
+    distances = x @ y.T
+    distances *= -2.0
+    distances += squares_x[:, None]
+    distances += squares_y
+    return distances
+
+
+def _blocks(n: int, m: int) -> list[slice]:
+    """Rows of a matrix ``(n, m)`` in blocks of limited size."""
+    rows = max(1, min(2048, BLOCK_ELEMENTS // max(m, 1)))
+    return [slice(first, min(first + rows, n)) for first in range(0, n, rows)]

@@ -1,0 +1,290 @@
+"""Distances between real and synthetic images: one pass through a network, then every score asked for.
+
+Each score is of one contrast, and of ``joint``, the features of all contrasts side by side. Beside it stands its floor:
+the same score of real images against real images of other patients, at equal numbers. No generator is closer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from synthkit_features import Extractor, extractor
+
+import synthkit
+from synthkit import Score
+from synthkit.contract import Samples
+from synthkit.errors import DataError
+from synthkit_fidelity import Params, frechet, kernel, manifold
+from synthkit_fidelity.classifier import classifier_score, classifier_spread
+from synthkit_fidelity.intervals import Estimate, Spread, interval
+from synthkit_fidelity.sets import FeatureSet, Floor, draw, groups_of, joined, make_floor
+
+#: Fewer patients than this and a warning says so.
+FEW_PATIENTS = 10
+#: Samples read at a time.
+READ = 32
+
+
+@dataclass(frozen=True)
+class View:
+    """One contrast, or all: its sets, its floor if there can be one, and what its scores are scores of."""
+
+    of: Mapping[str, str]
+    inception: bool
+    real: FeatureSet
+    synthetic: FeatureSet
+    holdout: FeatureSet | None
+    floor: Floor | None
+    params: Params
+
+    def floor_sets(self) -> tuple[FeatureSet, FeatureSet, FeatureSet]:
+        """Real, other real and synthetic images of the floor, each as many."""
+        assert self.floor is not None
+        others = self.holdout if self.floor.from_holdout and self.holdout is not None else self.real
+        return (
+            self.real.take(self.floor.real),
+            others.take(self.floor.others),
+            self.synthetic.take(self.floor.synthetic),
+        )
+
+    def name(self, inception: str, other: str) -> str:
+        return inception if self.inception else other
+
+    def score(
+        self,
+        name: str,
+        estimate: Estimate | str,
+        n: int,
+        *notes: str,
+        least: float = -np.inf,
+        most: float = np.inf,
+    ) -> Score:
+        """A score with its interval; or without a value, for a reason."""
+        if isinstance(estimate, str):
+            return Score(name=name, value=None, of=self.of, n=n, note=estimate)
+        low, high = interval(estimate.value, *estimate.spreads, least=least, most=most)
+        return Score(
+            name=name, value=estimate.value, of=self.of, low=low, high=high, n=n, note="; ".join(filter(None, notes))
+        )
+
+
+def score(
+    *,
+    metrics: Sequence[str],
+    params: Params,
+    real: Samples,
+    synthetic: Samples,
+    holdout: Samples | None = None,
+    features: Path | None = None,
+) -> Iterator[Score]:
+    """Scores of every contrast and of all together, in the order of the metrics.
+
+    Parameters
+    ----------
+    holdout : real images of patients that nothing was trained on: what the floor is made with, if there are any.
+    features : weights of the network; None is the one that :mod:`synthkit_features` brings.
+
+    Raises
+    ------
+    synthkit.errors.DataError : a set is empty, contrasts or size differ, or the weights cannot be used.
+    """
+    network = extractor(features, "cuda" if torch.cuda.is_available() else "cpu")
+    given = {
+        "real": real,
+        "synthetic": synthetic,
+        **({} if holdout is None or not len(holdout) else {"holdout": holdout}),
+    }
+    _check(given)
+    sets = _feature_sets(given, network, params, with_logits="inception-score" in metrics)
+    first = {role: contrasts[real.contrasts[0]] for role, contrasts in sets.items()}
+    _warn(first, network)
+    floor = make_floor(
+        first["real"].group,
+        first["holdout"].group if "holdout" in first else None,
+        len(first["synthetic"]),
+        params.seed,
+    )
+    for contrast in (*real.contrasts, *(("joint",) if len(real.contrasts) > 1 else ())):
+        one = {
+            role: contrasts[contrast] if contrast in contrasts else joined(list(contrasts.values()))
+            for role, contrasts in sets.items()
+        }
+        of = {"contrast": contrast, "features": network.name}
+        view = View(of, network.is_inception, one["real"], one["synthetic"], one.get("holdout"), floor, params)
+        for metric in dict.fromkeys(metrics):
+            yield from _SCORES[metric](view)
+
+
+# ------------------------------------------------------------------------------------------------------ features
+
+
+def _check(given: Mapping[str, Samples]) -> None:
+    real = given["real"]
+    for role, samples in given.items():
+        if not len(samples):
+            raise DataError(f"The {role} dataset is empty.", "There is nothing to compare.", "Give images.")
+        if samples.contrasts != real.contrasts or samples.size != real.size:
+            raise DataError(
+                f"The real and the {role} dataset cannot be compared.",
+                f"Contrasts and size are {real.contrasts}, {real.size} and {samples.contrasts}, {samples.size}.",
+                "Prepare the real images with the contrasts and the size of the generator.",
+            )
+
+
+def _feature_sets(
+    given: Mapping[str, Samples], network: Extractor, params: Params, *, with_logits: bool
+) -> dict[str, dict[str, FeatureSet]]:
+    """Features of each role and contrast, at most ``params.max_images`` of each."""
+    rng = np.random.default_rng(params.seed)
+    chosen = {}
+    for role, samples in given.items():
+        group = groups_of(samples.samples)
+        chosen[role] = draw(group, params.max_images, rng), group
+    total, done = sum(len(indices) for indices, _ in chosen.values()), 0
+    found = {}
+    for role, samples in given.items():
+        indices, group = chosen[role]
+        values: dict[str, list[np.ndarray]] = {contrast: [] for contrast in samples.contrasts}
+        logits: dict[str, list[np.ndarray]] = {contrast: [] for contrast in samples.contrasts}
+        for start in range(0, len(indices), READ):
+            images, _ = samples.read(indices[start : start + READ])
+            for number, contrast in enumerate(samples.contrasts):
+                of_images, of_classes = network.with_logits(images[:, number])
+                values[contrast].append(of_images)
+                if with_logits and of_classes is not None:
+                    logits[contrast].append(of_classes)
+            done += len(images)
+            synthkit.progress(done, total, unit="sample")
+        numbered = np.unique(group[indices], return_inverse=True)[1].astype(np.int64)
+        found[role] = {
+            contrast: FeatureSet(
+                np.concatenate(parts), numbered, np.concatenate(logits[contrast]) if logits[contrast] else None
+            )
+            for contrast, parts in values.items()
+        }
+    return found
+
+
+def _warn(sets: Mapping[str, FeatureSet], network: Extractor) -> None:
+    patients, images = sets["real"].n_groups, min(len(sets["real"]), len(sets["synthetic"]))
+    if patients < FEW_PATIENTS:
+        synthkit.message(f"Few patients ({patients}): scores depend much on who they are.", level="warning")
+    if images < network.dimension:
+        synthkit.message(
+            f"Fewer images ({images}) than features ({network.dimension}): Frechet distances are biased upwards, much "
+            "more for few images. Compare them with their floor and at equal numbers, or use the kernel distance.",
+            level="warning",
+        )
+
+
+# -------------------------------------------------------------------------------------------------------- scores
+
+
+def _frechet(view: View) -> Iterator[Score]:
+    real, synthetic = view.real, view.synthetic
+    name = view.name("fid", "fd")
+    patients = real.n_groups
+    if min(len(real), len(synthetic)) < 2:
+        for suffix in ("", "_infinity", "_floor", "_matched"):
+            yield view.score(name + suffix, "fewer than 2 images", patients)
+        return
+    value = frechet.estimate(real, synthetic)
+    sizes = f"{len(real)} real and {len(synthetic)} synthetic images, {real.dimension} features"
+    biased = "biased: fewer images than features" if min(len(real), len(synthetic)) < real.dimension else ""
+    yield view.score(name, value, patients, sizes, biased, least=0.0)
+    reason = frechet.why_not_extrapolated(real, synthetic)
+    if reason:
+        yield view.score(f"{name}_infinity", reason, patients)
+    else:
+        limit, variance = frechet.extrapolate(real, synthetic, view.params.seed)
+        # The bias that is taken off adds the uncertainty of the fit, known from its points.
+        fit = Spread(variance, frechet.N_SIZES - 1)
+        low, high = interval(limit, *value.spreads, fit, least=0.0)
+        yield Score(name=f"{name}_infinity", value=limit, of=view.of, low=low, high=high, n=patients)
+    yield from _floor_and_matched(view, name, lambda a, b: {"": frechet.estimate(a, b)}, matched=True)
+
+
+def _kernel(view: View) -> Iterator[Score]:
+    name = view.name("kid", "kd")
+    names = (name, f"{name}_between_patients")
+    patients = view.real.n_groups
+    if min(len(view.real), len(view.synthetic)) < 2:
+        for each in (*names, f"{name}_floor"):
+            yield view.score(each, "fewer than 2 images", patients)
+        return
+    found = kernel.kernel_distance(view.real, view.synthetic)
+    yield view.score(names[0], found.all_pairs, patients)
+    yield view.score(names[1], found.between_patients or "a single patient", patients)
+    yield from _floor_and_matched(view, name, lambda a, b: {"": kernel.kernel_distance(a, b).all_pairs}, matched=False)
+
+
+def _prdc(view: View) -> Iterator[Score]:
+    k = view.params.neighbours
+    patients = view.real.n_groups
+    most = {"density": np.inf}
+    if min(len(view.real), len(view.synthetic)) <= k:
+        for name in manifold.NAMES:
+            yield view.score(name, f"no more than k = {k} images", patients)
+    else:
+        for name, estimate in manifold.prdc(view.real, view.synthetic, k).items():
+            yield view.score(name, estimate, patients, f"k = {k}", least=0.0, most=most.get(name, 1.0))
+    if view.floor is not None and len(view.floor.real) <= k:
+        for name in manifold.NAMES:
+            for suffix in ("_floor", "_matched"):
+                yield view.score(name + suffix, f"no more than k = {k} images in the floor", patients)
+        return
+    yield from _floor_and_matched(view, "", lambda a, b: manifold.prdc(a, b, k), matched=True, names=manifold.NAMES)
+
+
+def _floor_and_matched(
+    view: View,
+    prefix: str,
+    compare: Callable[[FeatureSet, FeatureSet], Mapping[str, Estimate]],
+    *,
+    matched: bool,
+    names: Sequence[str] = ("",),
+) -> Iterator[Score]:
+    """Scores of real images against others, and of as many synthetic ones; ``compare`` gives a score for each name."""
+    suffixes = ("_floor", "_matched") if matched else ("_floor",)
+    if view.floor is None:
+        reason = "a floor needs the images of two patients, or held-out ones"
+        for name in names:
+            for suffix in suffixes:
+                yield view.score(prefix + name + suffix, reason, view.real.n_groups)
+        return
+    real, others, synthetic = view.floor_sets()
+    for suffix, other in zip(suffixes, (others, synthetic), strict=False):
+        note = view.floor.note if suffix == "_floor" else f"{len(real)} images each"
+        for name, estimate in compare(real, other).items():
+            most = 1.0 if name in ("precision", "recall", "coverage") else np.inf
+            least = -np.inf if prefix in ("kid", "kd") else 0.0
+            yield view.score(prefix + name + suffix, estimate, real.n_groups, note, least=least, most=most)
+
+
+def _classifier(view: View) -> Iterator[Score]:
+    name = view.name("inception_score", "classifier_score")
+    if view.of["contrast"] == "joint":  # a classifier sees one contrast at a time
+        return
+    for suffix, images in (("", view.synthetic), ("_real", view.real)):
+        splits = view.params.splits
+        if images.logits is None:
+            yield view.score(name + suffix, "this network has no classes", len(images))
+        elif len(images) < 2 * splits:
+            yield view.score(name + suffix, f"fewer than 2 images in each of {splits} parts", len(images))
+        else:
+            value = classifier_score(images.logits, splits)
+            low, high = interval(value, classifier_spread(images, value), least=1.0)
+            note = f"mean of {splits} consecutive parts"
+            yield Score(name=name + suffix, value=value, of=view.of, low=low, high=high, n=len(images), note=note)
+
+
+_SCORES: Mapping[str, Callable[[View], Iterator[Score]]] = {
+    "fid": _frechet,
+    "inception-score": _classifier,
+    "kid": _kernel,
+    "prdc": _prdc,
+}

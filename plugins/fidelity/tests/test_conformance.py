@@ -1,0 +1,12 @@
+"""What every metric promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from synthkit.testing import parametrize_with_checks
+
+
+@parametrize_with_checks("fid", "inception-score", "kid", "prdc")
+def test_conformance(check: Callable[[], None]) -> None:
+    check()
