@@ -344,3 +344,94 @@ def test_warped_and_noisy_copies_of_a_real_subject_are_found() -> None:
     identical, _ = run(train, InMemory(train.images, [None] * len(train), "copy"), holdout)
     assert value(identical, "n_copies") == value(identical, "n_flagged") == len(train)
     assert decide(identical).outcome == "fail"
+
+
+# ----------------------------------------------------------------------------------- known answers over many draws
+
+
+def test_fresh_subjects_are_flagged_as_rarely_as_the_audit_says_over_twenty_draws() -> None:
+    """Train, holdout and synthetic of one kind of subject: nothing was memorized, whichever way they are dealt."""
+    every = ("pearson", "brain")
+    flagged, explained = [], []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        train, holdout, fresh = (subjects(rng, names(p, 40), slices=4, size=16) for p in "abc")
+        scores, _ = run(train, fresh, holdout, false_flag_rate=0.02, rules=every, seed=seed, only_flagged=True)
+        assert value(scores, "n_copies") == value(scores, "n_identical") == 0
+        flagged.append(value(scores, "flagged_rate"))
+        explained.append(value(scores, "explained_flag_rate"))
+        assert decide(scores, max_explained_rate=1.0).outcome == "pass"
+    # Six columns at a third of a per cent each, thresholds from 160 images: m / (n + 1) a column.
+    assert np.mean(flagged) < 0.02 + 6 / 161
+    assert np.mean(flagged) <= np.mean(explained) < 0.15
+
+
+def test_one_per_cent_of_noisy_copies_of_three_subjects_is_found_and_these_subjects_only() -> None:
+    rng = np.random.default_rng(30)
+    train, holdout, fresh = (subjects(rng, names(p, n)) for p, n in (("a", 40), ("b", 100), ("c", 100)))
+    sources = np.array([3, 4, 100, 101, 200, 203])  # two images of each of three subjects
+    noise = rng.normal(0, 8, train.images[sources].shape) * (train.images[sources] > 0)
+    fresh.images[::100] = np.clip(train.images[sources] + noise, 0, 255)
+    scores, rows = run(train, fresh, holdout, rules=("pearson", "brain", "flip", "shift"))
+    sure = [r.values for r in rows if r.table == "matches" and r.values["flagged"] and r.values["rule"] == "brain"]
+    copied = {row["synthetic_id"] for row in sure if row["contrast"] == "joint"}
+    assert copied == {f"c0-{100 * i}" for i in range(6)}
+    assert {row["train_subject"] for row in sure if row["contrast"] == "joint"} == {"a0", "a16", "a33"}
+    table = {row.values["train_subject"]: row.values for row in rows if row.table == "subjects"}
+    worst = sorted(table, key=lambda subject: -(table[subject]["best_r"] or 0))[:3]
+    assert set(worst) == {"a0", "a16", "a33"}
+    clean, _ = run(train, subjects(np.random.default_rng(31), names("d", 100)), holdout)
+    assert value(clean, "n_flagged") < value(scores, "n_flagged")
+
+
+def test_authenticity_falls_and_membership_shows_as_copies_are_added() -> None:
+    rng = np.random.default_rng(32)
+    train, holdout, fresh = (subjects(rng, names(p, 10)) for p in "abc")
+    authentic, auc, closer = [], [], []
+    for share in (0, 20, 40, 60):
+        mixed = InMemory(fresh.images.copy(), [None] * len(fresh), "s")
+        mixed.images[:share] = np.clip(train.images[:share] + rng.normal(0, 1, train.images[:share].shape), 0, 255)
+        scores, _ = run(train, mixed, holdout)
+        authentic.append(value(scores, "authenticity"))
+        auc.append(value(scores, "membership_auc"))
+        closer.append(value(scores, "closer_than_holdout"))
+    assert authentic == sorted(authentic, reverse=True) and authentic[0] == 1.0 and authentic[-1] == 0.0
+    assert auc[-1] == 1.0 > auc[0] and closer[-1] == 1.0 > closer[0]
+
+
+def test_a_holdout_that_was_trained_on_hides_no_copies() -> None:
+    """The generator copies held-out images too: the control must not excuse its copies of training images."""
+    rng = np.random.default_rng(33)
+    train, holdout = subjects(rng, names("a", 20)), subjects(rng, names("b", 20))
+    both = np.concatenate([train.images, holdout.images]).astype(float)
+    copies = np.clip(both + rng.normal(0, 3, both.shape), 0, 255).astype(np.uint8)
+    scores, _ = run(train, InMemory(copies, [None] * len(copies), "s"), holdout)
+    assert value(scores, "n_copies") == len(train) and value(scores, "n_holdout_copies") == len(holdout)
+    assert decide(scores).outcome == "fail"
+
+
+def test_typical_images_are_no_copies() -> None:
+    """Images near the mean of all people correlate with everybody, of the training set or not: the control knows."""
+    rng = np.random.default_rng(34)
+    train, holdout = subjects(rng, names("a", 30)), subjects(rng, names("b", 30))
+    mean = subjects(rng, names("d", 60)).images.mean(axis=0)
+    typical = np.clip(mean + (mean > 0) * rng.normal(0, 17, (300, *mean.shape)), 0, 255).astype(np.uint8)
+    scores, _ = run(train, InMemory(typical, [None] * 300, "s"), holdout)
+    null = value(scores, "null_max", contrast="joint")
+    assert value(scores, "best_r_median", contrast="joint") > null  # by the null alone, most would be flagged
+    assert value(scores, "flagged_rate") < 0.05 and value(scores, "n_copies") == 0
+
+
+def test_only_flagged_finds_the_same_flags_and_leaves_the_rest_out() -> None:
+    rng = np.random.default_rng(35)
+    train, holdout, fresh = (subjects(rng, names(p, 10)) for p in "abc")
+    fresh.images[:4] = train.images[5:9]
+    rules = ("pearson", "brain", "flip", "shift")
+    scores, rows = run(train, fresh, holdout, rules=rules)
+    fewer, short = run(train, fresh, holdout, rules=rules, only_flagged=True)
+    flagged = [r.values for r in rows if r.table == "matches" and r.values["flagged"]]
+    assert flagged and flagged == [r.values for r in short if r.table == "matches"]
+    for name in ("n_flagged", "n_copies", "n_identical", "n_memorized_subjects", "explained_flag_rate"):
+        assert value(scores, name) == value(fewer, name)
+    assert value(fewer, "closer_to_train") is None and value(fewer, "best_r_median", contrast="t1") is None
+    assert {item.name for item in fewer} == {item.name for item in scores} - {"best_r_quantile"}

@@ -13,8 +13,8 @@ a = false_flag_rate / (columns B) the threshold is the m-th largest best match o
 m = max(1, floor((n + 1) a)), as in ``null.py``, with the same remark: below n + 1 = 1 / a it is the maximum.
 
 A control can excuse what a generator's images have in common, not a copy: were the held-out people in its training set
-by mistake, it would copy them as well. So the threshold is at most as far above the null's median again as the null's
-own threshold is, in Fisher's z = artanh r (``allowed``); and copies of held-out images are counted.
+by mistake, it would copy them as well. So it may move a threshold a quarter nearer to a match at most, in distance
+d = sqrt(2 (1 - r)) of standardised images (``allowed``); and copies of held-out images are counted.
 
 What people differ in is the same in a whole part, so that bound holds on average over people. How far it holds for
 those at hand is measured: the held-out people in two halves, the images among one half judged by a threshold from the
@@ -28,15 +28,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthkit_memorization.null import Null, rank_among
+from synthkit_memorization.null import rank_among
 from synthkit_memorization.pixels import Float64, Int64
 
+#: Share of the null's distance that the control may lower a threshold to.
+LEAST_DISTANCE = 0.75
 
-def allowed(null: Null, threshold: Float64) -> Float64:
-    """The largest threshold that the control may set, from the null and its own: float64 ``(column,)``."""
-    z, median = (np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15)) for r in (threshold, np.median(null.r, axis=0)))
-    result: Float64 = np.tanh(2 * z - median)
-    return result
+
+def allowed(threshold: Float64) -> Float64:
+    """The largest threshold that the control may set where the null sets this one, float64 ``(column,)``."""
+    return 1 - LEAST_DISTANCE**2 * (1 - threshold)
 
 
 @dataclass(frozen=True)

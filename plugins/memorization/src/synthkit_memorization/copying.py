@@ -149,9 +149,10 @@ def closer_to_train(train: BestPatients, holdout: BestPatients) -> Estimate:
         + _jackknife(_beats(train.elsewhere, holdout.r) - wins, train)
         + _jackknife(_beats(train.r, holdout.elsewhere) - wins, holdout)
     )
-    half = float(student.ppf(0.975, fewest - 1)) * np.sqrt(variance)
+    half = float(student.ppf(0.975, fewest - 1) * np.sqrt(variance))
     note = f"0.5 without copying; over synthetic images, {train.n_patients} training and {holdout.n_patients} held-out "
-    return Estimate(value, max(0.0, min(low, value - half)), min(1.0, max(high, value + half)), n, note + "patients")
+    low, high = max(0.0, min(low, value - half)), min(1.0, max(high, value + half))
+    return Estimate(value, low, high, n, note + "patients")
 
 
 def _beats(a: Float64, b: Float64) -> Float64:

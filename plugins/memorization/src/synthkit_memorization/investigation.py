@@ -283,7 +283,7 @@ def _calibrate(audit: Audit, search: Search) -> None:
     if audit.holdout is not None:
         audit.control = _control(audit, audit.holdout, search)
         by_control = audit.control.thresholds(params.false_flag_rate)
-        audit.thresholds = np.maximum(audit.thresholds, np.minimum(by_control, allowed(audit.null, audit.thresholds)))
+        audit.thresholds = np.maximum(audit.thresholds, np.minimum(by_control, allowed(audit.thresholds)))
 
 
 def _control(audit: Audit, holdout: Samples, search: Search) -> Control:

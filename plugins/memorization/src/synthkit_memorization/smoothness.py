@@ -4,11 +4,10 @@ Smooth images correlate more with everything, and synthetic images are often smo
 only smoothness explains is no copying. So the null is taken again from held-out images that are filtered to the power
 spectrum of the synthetic ones, contrast by contrast.
 
-**Spectrum.** An image is taken as z = m (x - mu): m is 1 in the brain (where any contrast exceeds the background) and
-mu the mean of its contrast there. Without that, the step at the border of the brain, which a generator learns sharply
-even where it blurs the tissue, would fill the high frequencies of both spectra and hide the difference. P(f) is the
-mean of |FFT z|^2 over images and over the ring of spatial frequencies that round to f, in cycles along the longer side.
-There is no window: z is zero around the brain, so its periodic continuation has no jump that one would have to damp.
+**Spectrum.** P(f) is the mean of |FFT w (x - mu)|^2 over images and over the ring of spatial frequencies that round to
+f, in cycles along the longer side. The window w lies in the brain (where any contrast exceeds the background): it is 0
+at the border, rises to 1 inside, and mu is the mean under it. Without it the step at the border would fill the high
+frequencies of both spectra and hide the tissue, which a generator may blur behind a sharp border, or the reverse.
 
 **Filter.** With the gain g^2 = sum of P_synthetic / sum of P_real over the lowest frequencies 1..F that hold half of
 the real power,
@@ -18,7 +17,8 @@ the real power,
 r does not see the gain, and with it a synthetic set of higher contrast could not look less smooth than it is. H only
 ever smooths: noise that real images lack is not added to them.
 
-The filtered z is added to mu inside the brain, rounded and clipped to 8 bits; pixels outside stay as they are.
+It is applied to m (x - mu), m the brain and mu its mean, and added to mu in the brain, rounded and clipped to 8 bits;
+pixels outside stay as they are.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ from typing import Any
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from synthkit_memorization.pixels import Float32, Float64, Images, Int64
 
 #: Images transformed at a time.
 BATCH = 64
+
+#: Part of the side over which the window averages: it rises over half of that.
+WINDOW = 8
 
 #: Share of the power of the real images that sets the gain and passes unfiltered.
 PASSED_POWER = 0.5
@@ -52,8 +56,9 @@ def spectra(images: Images, rows: NDArray[np.integer[Any]], background: int = 8)
         weights[:, -1] = 1.0
     total = np.zeros((len(images.contrasts), int(ring.max()) + 1))
     for some in _batches(rows):
-        z, _, _ = _brain(images.read(some)[0], background)
-        power = (np.abs(scipy.fft.rfft2(z)) ** 2).sum(axis=0, dtype=np.float64) * weights
+        pixels = images.read(some)[0]
+        w = _window(_inside(pixels, background))
+        power = (np.abs(scipy.fft.rfft2(w * (pixels - _mean(pixels, w)))) ** 2).sum(axis=0, dtype=np.float64) * weights
         for contrast, values in enumerate(power):
             total[contrast] += np.bincount(ring.ravel(), values.ravel())
     size = np.bincount(ring.ravel(), weights.ravel())
@@ -101,21 +106,36 @@ class Matched:
             return images, labels
         result = images.copy()
         for some in _batches(np.arange(len(images))):
-            z, mean, inside = _brain(images[some], self._background)
+            m = _inside(images[some], self._background)
             for c in self._filtered:
-                smooth = scipy.fft.irfft2(scipy.fft.rfft2(z[:, c]) * self._h[c], s=self.size) + mean[:, c]
+                x = images[some, c : c + 1]
+                mean = _mean(x, m)
+                smooth = scipy.fft.irfft2(scipy.fft.rfft2(m * (x - mean)) * self._h[c], s=self.size) + mean
                 grey = np.clip(np.rint(smooth), 0, 255).astype(np.uint8)
-                result[some, c] = np.where(inside, grey, images[some, c])
+                result[some, c : c + 1] = np.where(m > 0, grey, x)
         return result, labels
 
 
-def _brain(images: NDArray[np.uint8], background: int) -> tuple[Float32, Float32, NDArray[np.bool_]]:
-    """z ``(n, contrast, y, x)``, mu ``(n, contrast, 1, 1)`` and where the brain is, ``(n, y, x)``."""
-    inside: NDArray[np.bool_] = np.any(images > background, axis=1)
-    m = inside[:, None]
-    count = np.maximum(inside.sum(axis=(1, 2)), 1)[:, None, None, None]
-    mean = ((images * m).sum(axis=(2, 3), keepdims=True, dtype=np.int64) / count).astype(np.float32)
-    return (images - mean) * m, mean, inside
+def _inside(images: NDArray[np.uint8], background: int) -> Float32:
+    """1 in the brain and 0 elsewhere, ``(n, 1, y, x)``."""
+    inside: Float32 = np.any(images > background, axis=1, keepdims=True).astype(np.float32)
+    return inside
+
+
+def _window(inside: Float32) -> Float32:
+    """From 0 at the border of the brain to 1 inside it: twice the share of brain around a pixel, less one."""
+    around = ndimage.uniform_filter(
+        inside, (1, 1, *(max(1, length // WINDOW) for length in inside.shape[2:])), mode="wrap"
+    )
+    window: Float32 = np.maximum(0.0, 2 * around - 1) * inside
+    return window
+
+
+def _mean(images: NDArray[np.uint8], weight: Float32) -> Float32:
+    """Mean of each contrast under a weight ``(n, 1, y, x)``, ``(n, contrast, 1, 1)``; 0 where it is 0."""
+    total = np.maximum(weight.sum(axis=(2, 3), keepdims=True, dtype=np.float64), 1e-6)
+    mean: Float32 = ((images * weight).sum(axis=(2, 3), keepdims=True, dtype=np.float64) / total).astype(np.float32)
+    return mean
 
 
 def _rings(size: tuple[int, int]) -> Int64:
