@@ -87,7 +87,10 @@ _SCORES = (
         "subjects behind the thresholds (scans of one patient count as one); missing if there is no valid null",
         "higher",
     ),
-    _count("false_flag_rate", "the false-flag rate asked for, over all views and rules together"),
+    _count(
+        "false_flag_rate",
+        "the rate asked for, over all views and rules together; the upper end is a worst case for this null (95 %)",
+    ),
     _count(
         "explained_flag_rate",
         "share of images flagged without memorization, as far as null and control can tell: the largest of the rate "

@@ -57,8 +57,13 @@ def _sizes(audit: Audit) -> Iterator[Score]:
     n_null = 0 if audit.null is None else len(audit.null.r)
     yield Score(name="n_null", value=n_null, n=n_subjects or 0, note=audit.null_kind)
     yield Score(name="n_null_subjects", value=n_subjects, note="" if audit.null is not None else NO_NULL)
-    rate = audit.params.false_flag_rate
-    yield Score(name="false_flag_rate", value=rate, note=f"shared equally by {len(audit.columns)} views and rules")
+    rate, note = audit.params.false_flag_rate, f"shared equally by {len(audit.columns)} views and rules"
+    if audit.null is None:
+        yield Score(name="false_flag_rate", value=rate, note=note)
+    else:
+        note += f"; guaranteed on average for any real subjects: {audit.null.guaranteed_rate(rate):.2g}"
+        high = max(rate, audit.null.rate_bound(rate))
+        yield Score(name="false_flag_rate", value=rate, high=high, n=n_subjects, note=note)
     yield _explained(audit)
     yield _smoothness(audit)
 
