@@ -9,10 +9,15 @@ The metric ``memorization`` measures; this module decides, by a policy that a da
     min_null_subjects = 2      # real subjects that the thresholds must rest on
     require_holdout = false    # true: they must be held-out subjects
     min_synthetic = 1          # synthetic images that must have been searched
-    confidence = 0.95          # of every interval used here
+    min_power = 0.9            # share of planted copies that must be found: lower bound of its 95 % interval
+    required_power = ["exact"] # planted copies that this is asked of: "kind" (its mildest strength), "kind strength"
+    max_membership_auc = 1.0   # lower bound of the membership attack's AUC (chance: 0.5) that is tolerated; 1: any
+    max_removed_rate = 0.1     # share of the images that a release may leave out
+    confidence = 0.95          # of the intervals that the verdict computes
 
 Order: evidence of copying fails whatever else is missing; then missing evidence makes the verdict insufficient; only
-then can it be a pass. A pass says what it does not prove.
+then can it be a pass. An audit that would not have found copies is missing evidence: finding nothing means nothing
+then. A pass says what it does not prove.
 """
 
 from __future__ import annotations
@@ -47,7 +52,16 @@ class Policy:
         much subjects differ; thresholds then have no error to state.
     require_holdout : whether a null from within the training set (leave-subject-out) is not enough.
     min_synthetic : synthetic images that must have been searched.
-    confidence : of the intervals, 0.5..1 (two-sided; see :func:`clopper_pearson`).
+    min_power : smallest recall (0..1) of planted copies that makes their absence evidence; compared with the lower
+        bound of the recall. With every planted copy found, 0.9 takes 29 of them (0.05^(1/29) = 0.902).
+    required_power : what must have been planted and found, each ``"kind"`` (its mildest strength, the first that the
+        power test lists) or ``"kind strength"``. Empty: an audit without power test can pass.
+    max_membership_auc : largest tolerated lower bound (0.5..1) of the membership attack's AUC. By default any is
+        tolerated: the attack needs a person's scan, and no value is agreed on as harmless.
+    max_removed_rate : largest share (0..1) of the images that ``synthkit release`` may leave out. A generator that
+        memorizes more than that hides more just below the thresholds, and removal is no remedy.
+    confidence : of the intervals computed here, 0.5..1 (two-sided; see :func:`clopper_pearson`). Those that the metric
+        reports are 95 %.
     """
 
     max_copies: int = 0
@@ -56,15 +70,23 @@ class Policy:
     min_null_subjects: int = 2
     require_holdout: bool = False
     min_synthetic: int = 1
+    min_power: float = 0.9
+    required_power: tuple[str, ...] = ("exact",)
+    max_membership_auc: float = 1.0
+    max_removed_rate: float = 0.1
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "required_power", tuple(self.required_power))  # a list where it comes from JSON
         for name, low, high in (
             ("max_copies", 0, math.inf),
             ("max_flagged_rate", 0, 1),
             ("max_explained_rate", 0, 1),
             ("min_null_subjects", 1, math.inf),
             ("min_synthetic", 1, math.inf),
+            ("min_power", 0, 1),
+            ("max_membership_auc", 0.5, 1),
+            ("max_removed_rate", 0, 1),
             ("confidence", 0.5, 0.999999),
         ):
             value = getattr(self, name)
@@ -124,10 +146,12 @@ def load_policy(path: Path) -> Policy:
 def _typed(path: Path, key: str, value: Any, kind: type) -> Any:
     if kind is float and type(value) is int:
         return float(value)
+    if kind is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
     if type(value) is not kind:
         raise UsageError(
             f"The audit policy {path} sets {key} = {value!r}.",
-            f"It must be of type {kind.__name__}.",
+            f"It must be {'a list of strings' if kind is tuple else f'of type {kind.__name__}'}.",
             "Correct the policy file, or leave the key out for its default.",
         )
     return value
@@ -139,115 +163,212 @@ def _typed(path: Path, key: str, value: Any, kind: type) -> Any:
 def verdict(scores: Iterable[Mapping[str, Any]], policy: Policy | None = None) -> Verdict:
     """Judge the scores of the metric ``memorization`` (``scores`` of ``result.json``) by a policy.
 
-    Used are the scores of the whole dataset (empty ``of``): n_synthetic, n_flagged, n_copies, n_identical,
-    n_memorized_subjects, n_null_subjects, n_holdout and explained_flag_rate, the rate of false flags that the null
-    explains. Fails
+    Used are scores of the whole dataset (empty ``of``), among them explained_flag_rate, the rate of false flags that
+    the null explains; and ``power``, the recall of each kind and strength of planted copies. Fails
 
     - when an image is identical to a training image, up to brightness and contrast (needs no null), or
     - when there are more copies than tolerated, or
-    - when the lower bound of the flagged share exceeds the explained rate plus ``max_flagged_rate``.
+    - when the lower bound of the flagged share exceeds the explained rate plus ``max_flagged_rate``, or
+    - when the lower bound of the membership attack's AUC exceeds ``max_membership_auc``.
     """
-    policy = policy or Policy()
-    numbers = {str(score["name"]): score for score in scores if not score.get("of")}
-
-    def count(name: str) -> int | None:
-        value = numbers.get(name, {}).get("value")
-        return None if value is None else int(value)
-
-    n, flagged, copies = count("n_synthetic"), count("n_flagged"), count("n_copies")
-    identical, memorized, subjects = count("n_identical"), count("n_memorized_subjects"), count("n_null_subjects")
-    explained = numbers.get("explained_flag_rate", {}).get("value")
-
-    against: list[str] = []
-    missing: list[str] = []
-    if identical is not None and identical > policy.max_copies:
-        against.append(f"{_images(identical)} identical to a training image, up to brightness and contrast.")
-    if copies is not None and copies > policy.max_copies:
-        whose = f" They come from {memorized} training subject{'s' * (memorized != 1)}." if memorized else ""
-        against.append(f"{_images(copies)} a copy of a training image (tolerated: {policy.max_copies}).{whose}")
-    if n and flagged is not None and explained is not None:
-        low, high = clopper_pearson(flagged, n, policy.confidence)
-        allowed = float(explained) + policy.max_flagged_rate
-        measured = (
-            f"{flagged} of {n} synthetic images are closer to a training image than unrelated real images are: "
-            f"{flagged / n:.2%}, {policy.confidence:.0%} interval {low:.2%} to {high:.2%}; allowed {allowed:.2%}."
-        )
-        if low > allowed:
-            against.append(measured)
-    else:
-        measured = ""
-
-    if n is None or n < policy.min_synthetic:
-        missing.append(f"{n or 0} synthetic images were searched; the policy asks for {policy.min_synthetic}.")
-    if not subjects or flagged is None:
-        missing.append(
-            "There is no valid null: no real subject whose images could be compared with those of other subjects "
-            "in the training set, so no threshold."
-        )
-    elif explained is None:
-        missing.append(
-            "The thresholds rest on one real subject: how often images of other unrelated subjects would exceed them "
-            "is unknown. Hold out two subjects or more."
-        )
-    elif subjects < policy.min_null_subjects:
-        missing.append(
-            f"The thresholds rest on {subjects} real subject{'s' * (subjects != 1)}; the policy asks for "
-            f"{policy.min_null_subjects} (min_null_subjects)."
-        )
-    elif float(explained) > policy.max_explained_rate:
-        missing.append(
-            f"Unrelated subjects would have {float(explained):.1%} of their images flagged, more than "
-            f"{policy.max_explained_rate:.0%} (max_explained_rate): the thresholds are too uncertain. "
-            "Hold out more subjects."
-        )
-    if policy.require_holdout and not count("n_holdout"):
-        missing.append("The policy asks for held-out subjects (require_holdout) and there are none.")
-    if copies is None or identical is None:
-        missing.append("The copies were not counted.")
-
-    open_questions = _not_proven(n, flagged, subjects, bool(count("n_holdout")), policy)
+    policy, scores = policy or Policy(), list(scores)
+    found = _Found({str(score["name"]): score for score in scores if not score.get("of")}, _power_of(scores), policy)
+    against, missing, open_questions = found.against(), found.missing(), found.not_proven()
     if against:
         return Verdict("fail", (*against, *missing), open_questions)
     if missing:
         return Verdict("insufficient evidence", tuple(missing), open_questions)
-    return Verdict("pass", (measured, f"{_images(copies or 0)} a copy of a training image."), open_questions)
+    copies = f"{_images(found.count('n_copies') or 0)} a copy of a training image."
+    return Verdict("pass", (found.flagged_share()[0], copies, *found.power_sentences()), open_questions)
+
+
+def _power_of(scores: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Scores of the power test by "kind strength", and the first of a kind, its mildest strength, by "kind" as well."""
+    power: dict[str, Mapping[str, Any]] = {}
+    for score in scores:
+        of = score.get("of") or {}
+        if score["name"] == "power" and "planted" in of and score.get("value") is not None:
+            power.setdefault(str(of["planted"]), score)
+            power.setdefault(planted_name(score), score)
+    return power
+
+
+def planted_name(score: Mapping[str, Any]) -> str:
+    """What a score ``power`` is of, as policies and sentences name it: "noise sd 5"."""
+    return f"{score['of']['planted']} {score['of'].get('strength', '')}".strip()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The numbers of one audit and the policy that they are judged by."""
+
+    whole: Mapping[str, Mapping[str, Any]]
+    power: Mapping[str, Mapping[str, Any]]
+    policy: Policy
+
+    def count(self, name: str) -> int | None:
+        value = self.whole.get(name, {}).get("value")
+        return None if value is None else int(value)
+
+    @property
+    def explained(self) -> float | None:
+        value = self.whole.get("explained_flag_rate", {}).get("value")
+        return None if value is None else float(value)
+
+    def flagged_share(self) -> tuple[str, bool]:
+        """The share of flagged images in a sentence, and whether it is more than tolerated; "" where undefined."""
+        n, flagged, explained = self.count("n_synthetic"), self.count("n_flagged"), self.explained
+        if not n or flagged is None or explained is None:
+            return "", False
+        low, high = clopper_pearson(flagged, n, self.policy.confidence)
+        allowed = explained + self.policy.max_flagged_rate
+        sentence = (
+            f"{flagged} of {n} synthetic images are closer to a training image than unrelated real images are: "
+            f"{flagged / n:.2%}, {self.policy.confidence:.0%} interval {low:.2%} to {high:.2%}; allowed {allowed:.2%}."
+        )
+        return sentence, low > allowed
+
+    def against(self) -> list[str]:
+        """Evidence of copying, in sentences."""
+        identical, copies = self.count("n_identical"), self.count("n_copies")
+        lines = []
+        if identical is not None and identical > self.policy.max_copies:
+            lines.append(f"{_images(identical)} identical to a training image, up to brightness and contrast.")
+        if copies is not None and copies > self.policy.max_copies:
+            memorized = self.count("n_memorized_subjects")
+            whose = f" They come from {memorized} training subject{'s' * (memorized != 1)}." if memorized else ""
+            lines.append(f"{_images(copies)} a copy of a training image (tolerated: {self.policy.max_copies}).{whose}")
+        sentence, too_many = self.flagged_share()
+        if too_many:
+            lines.append(sentence)
+        low = self.whole.get("membership_auc", {}).get("low")
+        if low is not None and low > self.policy.max_membership_auc:
+            lines.append(
+                f"Whether a person was trained on can be told from the synthetic images with an AUC of at least "
+                f"{low:.3f} (chance: 0.5; tolerated: {self.policy.max_membership_auc:g})."
+            )
+        return lines
+
+    def missing(self) -> list[str]:
+        """What the policy asks for and the audit does not give, in sentences."""
+        n, policy = self.count("n_synthetic"), self.policy
+        lines = []
+        if n is None or n < policy.min_synthetic:
+            lines.append(f"{n or 0} synthetic images were searched; the policy asks for {policy.min_synthetic}.")
+        lines += self._missing_null()
+        if policy.require_holdout and not self.count("n_holdout"):
+            lines.append("The policy asks for held-out subjects (require_holdout) and there are none.")
+        if self.count("n_copies") is None or self.count("n_identical") is None:
+            lines.append("The copies were not counted.")
+        if policy.max_membership_auc < 1 and self.whole.get("membership_auc", {}).get("low") is None:
+            lines.append("The policy limits the membership attack (max_membership_auc), and it was not measured.")
+        return lines + self._missing_power()
+
+    def _missing_null(self) -> list[str]:
+        subjects, policy, explained = self.count("n_null_subjects"), self.policy, self.explained
+        if not subjects or self.count("n_flagged") is None:
+            why = "no real subject whose images could be compared with those of other subjects in the training set"
+            return [f"There is no valid null: {why}, so no threshold."]
+        if explained is None:
+            return [
+                "The thresholds rest on one real subject: how often images of other unrelated subjects would exceed "
+                "them is unknown. Hold out two subjects or more."
+            ]
+        if subjects < policy.min_null_subjects:
+            asked = f"the policy asks for {policy.min_null_subjects} (min_null_subjects)"
+            return [f"The thresholds rest on {subjects} real subject{'s' * (subjects != 1)}; {asked}."]
+        if explained > policy.max_explained_rate:
+            return [
+                f"Unrelated subjects would have {explained:.1%} of their images flagged, more than "
+                f"{policy.max_explained_rate:.0%} (max_explained_rate): the thresholds are too uncertain. "
+                "Hold out more subjects."
+            ]
+        return []
+
+    def _missing_power(self) -> list[str]:
+        """Planted copies that the policy asks for and that were not planted, or not found often enough."""
+        if self.policy.required_power and not self.power:
+            return [
+                "Whether this audit would find copies is unknown: the power test was not made, and the policy asks "
+                f"for it (required_power: {', '.join(self.policy.required_power)})."
+            ]
+        lines = []
+        for name in self.policy.required_power:
+            score = self.power.get(name)
+            if score is None:
+                lines.append(f"No copies of the kind {name!r} were planted; the policy asks for them (required_power).")
+            elif not self._powerful(score):
+                lines.append(
+                    f"Of planted copies ({planted_name(score)}) the audit found {with_interval(score)}; the policy "
+                    f"asks for a lower bound of {self.policy.min_power:.0%} (min_power)."
+                )
+        return lines
+
+    def _powerful(self, score: Mapping[str, Any]) -> bool:
+        return score.get("low") is not None and float(score["low"]) >= self.policy.min_power
+
+    def planted(self, *, found: bool) -> list[Mapping[str, Any]]:
+        """Scores of the planted copies that the audit finds reliably, or of the others; each once."""
+        each = [score for name, score in self.power.items() if name == planted_name(score)]
+        return [score for score in each if self._powerful(score) == found]
+
+    def power_sentences(self) -> list[str]:
+        """What planted copies the audit finds reliably, in at most one sentence."""
+        named = [f"{planted_name(score)} {score['value']:.0%}" for score in self.planted(found=True)]
+        bound = f"each at least {self.policy.min_power:.0%} by its interval"
+        return [f"The audit finds planted copies ({bound}): {', '.join(named)}."] if named else []
+
+    def not_proven(self) -> tuple[str, ...]:
+        """What the audit leaves open, whatever its outcome."""
+        n, flagged, subjects = self.count("n_synthetic"), self.count("n_flagged"), self.count("n_null_subjects")
+        lines = []
+        if n and flagged is not None:
+            high = clopper_pearson(flagged, n, self.policy.confidence)[1]
+            lines.append(
+                f"That fewer images than this are flagged: {flagged} of {n} flagged is compatible with up to "
+                f"{high:.2%} of all images that the generator could make ({self.policy.confidence:.0%})."
+            )
+        lines.append(self._other_forms())
+        if subjects is not None and subjects < FEW_SUBJECTS:
+            lines.append(
+                f"That the thresholds would be the same with other subjects: they rest on {subjects} "
+                f"subject{'s' * (subjects != 1)}, fewer than {FEW_SUBJECTS}."
+            )
+        if subjects and not self.count("n_holdout"):
+            lines.append(
+                "That the thresholds hold for subjects outside the training set: without held-out subjects they come "
+                "from comparing training subjects with each other, which is weaker."
+            )
+        lines.append(
+            "That a person cannot be inferred: membership of a subject in the training set, or an attribute of a "
+            "subject, may be inferred from synthetic images without any of them being a copy."
+        )
+        return tuple(lines)
+
+    def _other_forms(self) -> str:
+        """That nothing was memorized in another form than the audit finds; by the power test, where it was made."""
+        if not self.power:
+            return (
+                "That nothing was memorized in another form: mirrored, shifted, rotated, warped or recombined copies, "
+                "and copies of a part of an image (a tumour, say), can stay below the threshold; how much a copy may "
+                "be changed and still be found was not measured."
+            )
+        parts = ["That nothing was memorized in another form.", *self.power_sentences()]
+        weak = [f"{planted_name(score)} {with_interval(score)}" for score in self.planted(found=False)]
+        if weak:
+            parts.append(f"It finds too few of these to speak of their absence: {'; '.join(weak)}.")
+        return " ".join([*parts, "Copies changed in ways that are not named here were not tried."])
+
+
+def with_interval(score: Mapping[str, Any]) -> str:
+    """A share with its interval: "92% (95% interval 81% to 97%)"."""
+    low, high = score.get("low"), score.get("high")
+    bounds = "" if low is None or high is None else f" (95% interval {low:.0%} to {high:.0%})"
+    return f"{score['value']:.0%}{bounds}"
 
 
 def _images(count: int) -> str:
     return "1 synthetic image is" if count == 1 else f"{count or 'No'} synthetic image{'s are' if count else ' is'}"
-
-
-def _not_proven(
-    n: int | None, flagged: int | None, subjects: int | None, holdout: bool, policy: Policy
-) -> tuple[str, ...]:
-    """What the audit leaves open, whatever its outcome."""
-    lines = []
-    if n and flagged is not None:
-        high = clopper_pearson(flagged, n, policy.confidence)[1]
-        lines.append(
-            f"That fewer images than this are flagged: {flagged} of {n} flagged is compatible with up to {high:.2%} "
-            f"of all images that the generator could make ({policy.confidence:.0%})."
-        )
-    lines.append(
-        "That nothing was memorized in another form: the search compares whole images in place, by Pearson "
-        "correlation. Mirrored, shifted, rotated, warped or recombined copies, and copies of a part of an image (a "
-        "tumour, say), can stay below the threshold; how strong they must be to be found was not measured."
-    )
-    if subjects is not None and subjects < FEW_SUBJECTS:
-        lines.append(
-            f"That the thresholds would be the same with other subjects: they rest on {subjects} "
-            f"subject{'s' * (subjects != 1)}, fewer than {FEW_SUBJECTS}."
-        )
-    if subjects and not holdout:
-        lines.append(
-            "That the thresholds hold for subjects outside the training set: without held-out subjects they come from "
-            "comparing training subjects with each other, which is weaker."
-        )
-    lines.append(
-        "That a person cannot be inferred: membership of a subject in the training set, or an attribute of a subject, "
-        "may be inferred from synthetic images without any of them being a copy."
-    )
-    return tuple(lines)
 
 
 # ---------------------------------------------------------------------------------------- an exact interval

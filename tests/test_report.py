@@ -22,8 +22,9 @@ from PIL import Image
 from synthkit.dataset import Dataset, DatasetWriter
 from synthkit.errors import DataError, NotWritableError, UsageError
 from synthkit.labels import BRATS_LABELS
-from synthkit.report import duration, pictures, segmentation, words, write_report
-from synthkit.report.gather import gather, subjects_behind
+from synthkit.report import pictures, segmentation, write_report
+from synthkit.report.gather import gather, phantoms_among, subjects_behind
+from synthkit.report.wording import duration, words
 from synthkit.runs import Input, Job, Run, create_run, write_json
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
@@ -311,8 +312,9 @@ def test_synthetic_images_alone_still_tell_phantoms_from_patients(
     real = make_dataset(tmp_path / "real", names)
     lineage = {"generator": "g", "checkpoint_digest": "sha256:c", "training_datasets": [real.training_entry()]}
     make_dataset(tmp_path / "shared" / "synthetic", [], lineage=lineage)
-    phantoms, patients = subjects_behind(gather([tmp_path / "shared"]))
-    assert ("no" if not phantoms else "some" if patients else "all") == said
+    material = gather([tmp_path / "shared"])
+    assert phantoms_among(material) == said
+    phantoms, patients = subjects_behind(material)
     assert len(phantoms | patients) == 1  # the other one is held out
 
 

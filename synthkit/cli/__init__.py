@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from synthkit.cli import audit, data, house, judgement, models, utility
+from synthkit.cli import audit, data, house, judgement, models, release, utility
 from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, SynthkitError, UsageError
 from synthkit.signals import termination_as_interrupt
 
@@ -22,6 +22,7 @@ _MODULES: tuple[tuple[Any, str], ...] = (
     (judgement, "Judgement"),
     (utility, "Judgement"),
     (audit, "Judgement"),
+    (release, "Judgement"),
     (house, "House"),
 )
 _PANELS = tuple(dict.fromkeys(panel for _, panel in _MODULES))

@@ -1,26 +1,26 @@
 """One self-contained HTML file from runs: what was done, how it looks, what it scores, where it is from.
 
 Nothing is loaded from elsewhere: pictures are data URIs, plots are inline SVG, there is no script. Parts:
-``gather`` finds the material, ``pictures``, ``segmentation``, ``memorization`` and ``sources`` make the sections,
-``templates/`` holds the page.
+``gather`` finds the material; ``pictures``, ``segmentation``, ``audit_section`` and ``sources`` make the sections;
+``templates/`` holds the pages. ``audit_page`` writes the page of one audit alone.
 """
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synthkit.errors import NotWritableError, UsageError
-from synthkit.files import write_atomically
-from synthkit.report import memorization, pictures, segmentation, sources
-from synthkit.report.gather import DAMAGE, DatasetRecord, Material, gather, sentence, subjects_behind, training_of
+from synthkit.report import audit_section, pictures, segmentation, sources
+from synthkit.report.audit_page import write_audit_page
+from synthkit.report.gather import DAMAGE, DatasetRecord, Material, gather, phantoms_among, sentence, training_of
+from synthkit.report.pages import check_replaceable, render, write_page
+from synthkit.report.wording import count, interval, words
+
+__all__ = ["write_audit_page", "write_report"]
 
 #: Samples of each dataset in the grid.
 N_SAMPLES = 6
-
-_MARK = '<meta name="generator" content="synthkit report">'
 
 
 def write_report(paths: Sequence[Path], out: Path, *, title: str = "synthkit report") -> dict[str, Any]:
@@ -38,17 +38,11 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str = "synthkit rep
     NotWritableError : ``out`` cannot be written.
     """
     paths, out = [Path(path) for path in paths], Path(out)
-    _check_out(out)
+    check_replaceable(out)
     material = gather(paths)
     page = _page(material, title)
-    html = _render(page).encode()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, html)
-    except OSError as error:
-        raise NotWritableError(
-            f"The report {out} cannot be written.", f"{error.strerror or error}.", "Choose another place with -o."
-        ) from error
+    html = render("report.html.j2", page)
+    write_page(out, html)
     return {
         "n_runs": len(material.runs),
         "n_failed": sum(record.status != "succeeded" for record in material.runs),
@@ -62,49 +56,19 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str = "synthkit rep
     }
 
 
-def _check_out(out: Path) -> None:
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder.", fix="Name an HTML file with -o.")
-    if out.exists() and _MARK not in out.read_bytes()[:4096].decode(errors="replace"):
-        raise UsageError(
-            f"{out} is there already and is no report.",
-            "Only a report is replaced by a report.",
-            "Choose another name.",
-        )
-
-
-def _render(page: dict[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("synthkit.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=number, interval=interval, count=count, seconds=duration, words=words)
-    css, _, _ = environment.loader.get_source(environment, "report.css")  # type: ignore[union-attr]
-    return environment.get_template("report.html.j2").render(**page, css=Markup(css), mark=Markup(_MARK))
-
-
 # ------------------------------------------------------------------------------------------------- the page
 
 
 def _page(material: Material, title: str) -> dict[str, Any]:
-    from synthkit import __version__
-
-    phantoms, patients = subjects_behind(material)
-    phantom = "no" if not phantoms else "some" if patients else "all"
+    phantom = phantoms_among(material)
     notes = list(material.notes)
     grids = _grids(material, notes, phantom == "all")
     scored = _segmentation(material, notes)
-    audits = memorization.sections(material, notes)
+    audits = audit_section.sections(material, notes)
     for audit in audits:
         notes += [f"{audit['record'].name}: {note}" for note in audit["notes"]]
     real_pictures = any(grid["kind"] == "real" for grid in grids) or any(
-        pair["lines"] for audit in audits if audit["pairs"] for pair in audit["pairs"]["shown"]
+        audit["gallery"] and audit["gallery"]["n_pictured"] for audit in audits
     )
     others = [r for r in material.of_verb("evaluate") if not segmentation.is_overlap(r)]
     contents = [("runs", "What was run", material.runs), ("samples", "Samples", grids)]
@@ -113,8 +77,6 @@ def _page(material: Material, title: str) -> dict[str, Any]:
     contents += [("provenance", "Provenance", True)]
     return {
         "title": title,
-        "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "version": __version__,
         "contents": [{"id": name, "title": text} for name, text, there in contents if there],
         "summary": _summary(material, scored, audits, "phantom" if phantom == "all" else "real"),
         "figures": _figures(scored, audits),
@@ -222,7 +184,7 @@ def _summary(material: Material, scored: dict[str, Any] | None, audits: list[dic
 
 
 def _verdict_words(audit: dict[str, Any], name: str) -> str:
-    n = next((s.get("value") for _, s in audit["numbers"] if s["name"] == "n_synthetic"), None)
+    n = audit["whole"].get("n_synthetic", {}).get("value")
     searched = name + (count(int(n), "synthetic image") if n is not None else "")
     return f"{audit['outcome']} ({searched.removesuffix(', ')})" if searched else str(audit["outcome"])
 
@@ -269,7 +231,7 @@ def _figures(scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> lis
         )
     for audit in audits[:4]:
         name = audit["record"].name
-        flagged: dict[str, Any] = next((s for _, s in audit["numbers"] if s["name"] == "n_flagged"), {})
+        flagged: dict[str, Any] = audit["whole"].get("n_flagged", {})
         detail_text = (
             f"{int(flagged['value']):,} of {int(flagged['n']):,} images flagged"
             if flagged.get("value") is not None and flagged.get("n") is not None
@@ -278,44 +240,3 @@ def _figures(scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> lis
         what = f"Memorization audit, {name}" if len(audits) > 1 else "Memorization audit"
         figures.append({"what": what, "value": audit["outcome"], "detail": detail_text, "outcome": audit["outcome"]})
     return figures
-
-
-# --------------------------------------------------------------------------------------------- numbers in words
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """A number for a table: counts without decimals, others with ``digits``; a dash where there is none."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.{digits}f}"
-
-
-def interval(score: Any, digits: int = 3) -> str:
-    """ "0.701 to 0.764", or nothing without both bounds."""
-    low, high = score.get("low"), score.get("high")
-    return "" if low is None or high is None else f"{low:,.{digits}f} to {high:,.{digits}f}"
-
-
-def count(n: int, noun: str) -> str:
-    """ "1 subject", "1,200 subjects"."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def words(items: Sequence[str]) -> str:
-    """ "a, b and c"."""
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
-
-
-def duration(value: Any) -> str:
-    """Seconds as "4.2 s", "3 min 05 s" or "2 h 10 min"."""
-    if not isinstance(value, (int, float)):
-        return "–"
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

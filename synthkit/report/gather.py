@@ -295,6 +295,12 @@ def subjects_behind(material: Material) -> tuple[set[str], set[str]]:
     return phantoms, names - phantoms
 
 
+def phantoms_among(material: Material) -> str:
+    """Whether the subjects behind this report are phantoms: "all", "some" or "no"."""
+    phantoms, patients = subjects_behind(material)
+    return "no" if not phantoms else "some" if patients else "all"
+
+
 def _flat(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Training datasets, and those that the generators behind them were trained on."""
     for entry in entries:

@@ -39,10 +39,23 @@ def label_classes(labels: Mapping[str, int]) -> dict[str, str]:
 
 def png(image: UInt8Array) -> str:
     """A grey image ``(y, x)`` as a data URI, reduced to at most :data:`MAXIMUM_SIDE`."""
+    return _encoded(reduced(image))
+
+
+def mosaic(images: Sequence[UInt8Array]) -> str:
+    """Grey images ``(y, x)`` of one size, each reduced, in two columns as one data URI; one image stays alone."""
+    tiles = [reduced(image) for image in images]
+    if len(tiles) == 1:
+        return _encoded(tiles[0])
+    tiles += [np.zeros_like(tiles[0])] * (len(tiles) % 2)
+    return _encoded(np.vstack([np.hstack(tiles[i : i + 2]) for i in range(0, len(tiles), 2)]))
+
+
+def _encoded(image: UInt8Array) -> str:
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(reduced(image)).save(file, "PNG", optimize=True)
+    Image.fromarray(image).save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 

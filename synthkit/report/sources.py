@@ -37,8 +37,49 @@ def section(material: Material) -> dict[str, Any]:
         ],
         "containers": [(value, names) for value, names in _group(done, "container") if value],
         "params": [(r.name, r.job.params) for r in material.runs if r.job and r.job.params],
-        "citations": _citations(material),
+        "citations": citations(material),
     }
+
+
+def audit_facts(record: RunRecord, material: Material, *, public: bool) -> dict[str, dict[str, Any]]:
+    """Where one audit comes from, in named groups; ``public`` leaves out all that may name a path or a sample."""
+    job, result = record.job, record.result or {}
+    params = dict(job.params) if job else {}
+    if public:
+        params = {key: value for key, value in params.items() if not _may_be_path(value)}
+    synthetic = next(iter(material.of_kind("synthetic")), None)
+    lineage = synthetic.dataset.lineage if synthetic else {}
+    facts = {
+        "The audit": {
+            "made": job.created if job else "",
+            "synthkit": job.synthkit if job else "",
+            "method": list(record.plugins),
+            "backend": result.get("backend"),
+            "isolation": isolation_summary(result),
+            **({} if public or not job else {"command": shlex.join(job.command)}),
+        },
+        "Datasets compared": {
+            role: f"{', '.join(item.splits) or item.kind} {item.digest}"
+            for role, item in (job.inputs if job else {}).items()
+        },
+        "Generator of the synthetic images": {
+            "generator": lineage.get("generator"),
+            "checkpoint": lineage.get("checkpoint_digest"),
+            "training datasets": [str(item.get("digest")) for item in lineage.get("training_datasets", ())],
+        },
+        "Parameters": params,
+        "Versions": _mapping(record, "versions"),
+        "Container image": {key: value for key, value in _mapping(record, "container").items() if value},
+    }
+    known = {
+        title: {key: value for key, value in values.items() if value not in (None, "", [])}
+        for title, values in facts.items()
+    }
+    return {title: values for title, values in known.items() if values}
+
+
+def _may_be_path(value: Any) -> bool:
+    return isinstance(value, str) and any(mark in value for mark in "/\\")
 
 
 def isolation_summary(result: Mapping[str, Any] | None) -> str:
@@ -115,7 +156,7 @@ def _scored(record: RunRecord, material: Material) -> dict[str, Any] | None:
     return {"name": record.name, "training": training} if training else None
 
 
-def _citations(material: Material) -> list[Citation]:
+def citations(material: Material) -> list[Citation]:
     """Of the plugins in use, as far as they are installed here, and of the protocol; once each."""
     from synthkit.plugins import discover
 

@@ -40,7 +40,7 @@ def test_closed_form_of_gaussians_with_one_basis() -> None:
     basis = np.linalg.qr(rng.normal(size=(6, 6)))[0]
     a, b = np.array([4.0, 1, 9, 0, 16, 25]), np.array([1.0, 4, 0, 9, 16, 0.25])
     first, second = (
-        frechet.Gaussian(np.full(6, m), frechet.root_of(basis @ np.diag(v) @ basis.T)) for m, v in ((0, a), (2, b))
+        frechet.Gaussian.of_moments(np.full(6, m), basis @ np.diag(v) @ basis.T) for m, v in ((0, a), (2, b))
     )
     # |m1 - m2|^2 + sum (sqrt a - sqrt b)^2
     assert frechet.gaussian_distance(first, second) == pytest.approx(24 + (1 + 1 + 9 + 9 + 0 + 20.25), rel=1e-8)
@@ -74,13 +74,13 @@ def test_any_sizes_agree_with_scipy(n: int, m: int, d: int, seed: int) -> None:
         assert value == pytest.approx(by_scipy(x, y), rel=1e-6)
 
 
-def test_small_eigenvalues_keep_their_digits() -> None:
+@pytest.mark.parametrize("n", [120, 400])
+def test_small_eigenvalues_keep_their_digits(n: int) -> None:
     rng = np.random.default_rng(4)
     decay = np.arange(1.0, 201) ** -2
-    x, y = (rng.normal(size=(120, 200)) * decay + shift for shift in (0, 1e-3))
-    roots = [frechet.gaussian_of(z).root for z in (x, y)]
-    singular = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
-    assert frechet.trace_of_root(*roots) == pytest.approx(singular, rel=1e-9)
+    first, second = (frechet.gaussian_of(rng.normal(size=(n, 200)) * decay + shift) for shift in (0, 1e-3))
+    singular = np.linalg.svd(first.root @ second.root.T, compute_uv=False).sum()
+    assert frechet.trace_of_root(first, second) == pytest.approx(singular, rel=1e-9)
 
 
 def test_agrees_with_torchmetrics() -> None:

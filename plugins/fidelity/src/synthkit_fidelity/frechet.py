@@ -26,6 +26,9 @@ from synthkit_fidelity.sets import FeatureSet
 #: Rounding of the trace of the root that is not worth a slower algorithm, relative.
 TRACE_TOLERANCE = 1e-9
 
+#: Images that are held in float64 at a time.
+BLOCK = 4096
+
 #: Sample sizes of the extrapolation, the full one included; the smallest is this fraction of it at least.
 N_SIZES, SMALLEST_FRACTION = 8, 0.25
 #: The extrapolation draws whole patients: with fewer of them, sample sizes cannot be told apart.
@@ -37,10 +40,15 @@ Features = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Mean ``(d,)`` and root ``(r, d)`` of the covariance ``root' root``."""
+    """Mean ``(d,)`` and root ``(r, d)`` of the covariance ``root' root``, which is kept if it was the origin."""
 
     mean: Float64
     root: Float64
+    covariance: Float64 | None = None
+
+    @classmethod
+    def of_moments(cls, mean: Float64, covariance: Float64) -> Gaussian:
+        return cls(mean, root_of(covariance), covariance)
 
     @property
     def trace(self) -> float:
@@ -57,44 +65,57 @@ def root_of(covariance: Float64) -> Float64:
         return np.sqrt(values[kept])[:, None] * vectors[:, kept].T
 
 
-def gaussian_of(features: Float64) -> Gaussian:
+def gaussian_of(features: Features) -> Gaussian:
     """Mean and covariance of features ``(n, d)``, n of at least 2."""
-    mean = features.mean(axis=0)
-    centred = features - mean
     n, dimension = features.shape
+    mean = features.mean(axis=0, dtype=np.float64)
     if n <= dimension:
-        return Gaussian(mean, centred / np.sqrt(n - 1))
-    return Gaussian(mean, root_of(centred.T @ centred / (n - 1)))
+        return Gaussian(mean, (features - mean) / np.sqrt(n - 1))
+    covariance = np.zeros((dimension, dimension))
+    for rows in _blocks(n):
+        centred = features[rows] - mean
+        covariance += centred.T @ centred
+    return Gaussian.of_moments(mean, covariance / (n - 1))
 
 
-def trace_of_root(root1: Float64, root2: Float64) -> float:
-    """``tr (C1^(1/2) C2 C1^(1/2))^(1/2)`` of the covariances with these roots: the nuclear norm of ``root1 root2'``.
+def trace_of_root(first: Gaussian, second: Gaussian) -> float:
+    """``tr (C1^(1/2) C2 C1^(1/2))^(1/2)``: the sum of the singular values of ``M = R1 R2'``.
 
-    Square roots of the eigenvalues of ``M M'`` are a third of the work of singular values, but lose half of the digits
-    of those that are small. So the rounding is bounded, and where it could be seen the singular values are computed.
+    Square roots of the eigenvalues of ``M M' = R1 C2 R1'`` are a third of the work of singular values, but lose half of
+    the digits of those that are small. So the rounding is bounded, and where it could be seen the singular values are
+    computed.
     """
-    product = _smaller_side_first(root1 @ root2.T)
-    if not product.size:
+    squares = np.clip(_eigenvalues(first, second), 0.0, None)
+    if not squares.size:
         return 0.0
-    squares = np.clip(np.linalg.eigvalsh(product @ product.T), 0.0, None)
     # An eigenvalue errs by a few epsilon of the largest, its root by at most error / (root + root of error).
     error = 8 * np.finfo(float).eps * squares[-1]
     roots = np.sqrt(squares)
     if np.sum(error / (roots + np.sqrt(error) + np.finfo(float).tiny)) > TRACE_TOLERANCE * roots.sum():
-        roots = np.linalg.svd(product, compute_uv=False)
+        roots = np.linalg.svd(_smaller_side_first(first.root @ second.root.T), compute_uv=False)
     return float(roots.sum())
+
+
+def _eigenvalues(first: Gaussian, second: Gaussian) -> Float64:
+    """Of ``M M'``, ascending."""
+    if second.covariance is not None and first.covariance is not None and first.root.shape == first.covariance.shape:
+        # R1 is triangular: LAPACK's reduction of a generalised eigenproblem forms R1 C2 R1' in one pass.
+        triangle, _ = linalg.lapack.dsygst(second.covariance, first.root, itype=2)
+        return np.asarray(linalg.eigvalsh(triangle, lower=False, check_finite=False))
+    product = _smaller_side_first(first.root @ second.root.T)
+    return np.linalg.eigvalsh(product @ product.T)
 
 
 def gaussian_distance(first: Gaussian, second: Gaussian) -> float:
     """Squared Frechet distance of two Gaussians; never negative."""
     shift = first.mean - second.mean
-    rest = first.trace + second.trace - 2 * trace_of_root(first.root, second.root)
+    rest = first.trace + second.trace - 2 * trace_of_root(first, second)
     return max(float(shift @ shift) + rest, 0.0)
 
 
 def frechet_distance(real: Features, synthetic: Features) -> float:
     """Squared Frechet distance between features ``(n, d)`` and ``(m, d)``, n and m of at least 2."""
-    return gaussian_distance(gaussian_of(real.astype(np.float64)), gaussian_of(synthetic.astype(np.float64)))
+    return gaussian_distance(gaussian_of(real), gaussian_of(synthetic))
 
 
 # ---------------------------------------------------------------------------------------------------- intervals
@@ -107,8 +128,7 @@ def estimate(real: FeatureSet, synthetic: FeatureSet) -> Estimate:
     ``2 (m1 - m2)' a + n / (n - 1) (|a|^2 - a' T a)`` less its mean, and likewise for the other set. For ``C1 = R1' R1``
     and ``a = R1' z`` the last term is ``z' (M M')^(1/2) z`` with ``M = R1 R2'``.
     """
-    features = [set_.values.astype(np.float64) for set_ in (real, synthetic)]
-    first, second = (gaussian_of(x) for x in features)
+    first, second = gaussian_of(real.values), gaussian_of(synthetic.values)
     product = first.root @ second.root.T
     swapped = product.shape[0] > product.shape[1]
     product = _smaller_side_first(product)
@@ -121,29 +141,37 @@ def estimate(real: FeatureSet, synthetic: FeatureSet) -> Estimate:
     near = np.sqrt(singular[kept])[:, None] * vectors[:, kept].T
     far = (vectors[:, kept].T @ product) / np.sqrt(singular[kept])[:, None]
     factors = (far, near) if swapped else (near, far)
-    spreads = []
-    for set_, x, gaussian, factor, sign in zip(
-        (real, synthetic), features, (first, second), factors, (1, -1), strict=True
-    ):
-        n = len(x)
-        centred = x - gaussian.mean
-        squared = np.sum(centred**2, axis=1) - _quadratic(gaussian, centred, factor)
-        influence = 2 * sign * (centred @ shift) + n / (n - 1) * squared
-        spreads.append(from_influence(influence, set_.group))
-    return Estimate(gaussian_distance(first, second), (spreads[0], spreads[1]))
+    spreads = (
+        from_influence(_influence(real.values, first, shift, factors[0]), real.group),
+        from_influence(_influence(synthetic.values, second, -shift, factors[1]), synthetic.group),
+    )
+    return Estimate(gaussian_distance(first, second), spreads)
 
 
-def _quadratic(gaussian: Gaussian, centred: Float64, factor: Float64) -> Float64:
-    """``|F z|^2`` for every row ``a = R' z`` of ``centred``."""
-    n, dimension = centred.shape
-    if n <= dimension:  # the root holds the rows themselves: z is a unit vector times sqrt(n - 1)
-        return (n - 1) * np.sum(factor**2, axis=0)
-    root = gaussian.root
-    if root.shape[0] == dimension:
-        z = linalg.solve_triangular(root, centred.T, trans="T", check_finite=False)
-    else:  # rows of the root are orthogonal
-        z = (root / np.sum(root**2, axis=1)[:, None]) @ centred.T
-    return np.sum((factor @ z) ** 2, axis=0)
+def _influence(values: Features, gaussian: Gaussian, shift: Float64, factor: Float64) -> Float64:
+    """Influence of each image on the distance, up to a constant; ``factor`` is F of the quadratic form ``|F z|^2``."""
+    n, dimension = values.shape
+    influence = np.empty(n)
+    for rows in _blocks(n):
+        centred = values[rows] - gaussian.mean
+        if n <= dimension:  # the root holds the images themselves: z is a unit vector times sqrt(n - 1)
+            quadratic = (n - 1) * np.sum(factor[:, rows] ** 2, axis=0)
+        else:
+            quadratic = np.sum((factor @ _coordinates(gaussian.root, centred)) ** 2, axis=0)
+        squared = np.sum(centred**2, axis=1) - quadratic
+        influence[rows] = 2 * (centred @ shift) + n / (n - 1) * squared
+    return influence
+
+
+def _coordinates(root: Float64, centred: Float64) -> Float64:
+    """The z of ``a = root' z`` for every row a, as columns."""
+    if root.shape[0] == root.shape[1]:
+        return np.asarray(linalg.solve_triangular(root, centred.T, trans="T", check_finite=False))
+    return (root / np.sum(root**2, axis=1)[:, None]) @ centred.T  # rows of this root are orthogonal
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(first, min(first + BLOCK, n)) for first in range(0, n, BLOCK)]
 
 
 def _smaller_side_first(product: Float64) -> Float64:

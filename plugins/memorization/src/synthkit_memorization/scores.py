@@ -63,7 +63,7 @@ def _sizes(audit: Audit) -> Iterator[Score]:
     else:
         note += f"; guaranteed on average for any real subjects: {audit.null.guaranteed_rate(rate):.2g}"
         high = max(rate, audit.null.rate_bound(rate))
-        yield Score(name="false_flag_rate", value=rate, high=high, n=n_subjects, note=note)
+        yield Score(name="false_flag_rate", value=rate, low=0.0, high=high, n=n_subjects, note=note)
     yield _explained(audit)
     yield _smoothness(audit)
 
