@@ -110,7 +110,7 @@ def audit_memorization(
         inputs["holdout"] = common.dataset_input(real, ("holdout",))[1]
         _check_never_trained_on(real, train_set.select("holdout").subjects, lineage)
     if features is not None:
-        if "features" not in declaration.optional_roles:
+        if "features" not in getattr(declaration, "optional_roles", ()):
             raise UsageError(f"{declaration.name} uses no feature network.", fix="Leave --features out.")
         inputs["features"] = common.file_input(features)
     job = Job(
@@ -162,7 +162,9 @@ def _check_training_sets(
     An image that was copied from a dataset which is not searched would pass; one that is searched in vain raises the
     null, and with it the thresholds.
     """
-    wanted = _original_digests(lineage)
+    from synthkit.release.gate import original_digests
+
+    wanted = original_digests(lineage)
     known = {*wanted, *(str(item["digest"]) for item in lineage)}
     found = {dataset.digest: path for path, dataset in given.items()}
     missing = [digest for digest in wanted if digest not in found]
@@ -188,14 +190,6 @@ def _check_training_sets(
         "Give each by --also-train, or --accept-other-training-set to search without them.",
         missing,
     )
-
-
-def _original_digests(lineage: list[dict[str, Any]]) -> list[str]:
-    """Digests of the datasets that may have been copied: behind a synthetic one, those that it was made from itself."""
-    digests: list[str] = []
-    for entry in lineage:
-        digests += _original_digests(entry.get("training_datasets") or []) or [str(entry["digest"])]
-    return list(dict.fromkeys(digests))
 
 
 def _check_never_trained_on(path: Path, subjects: Sequence[str], lineage: list[dict[str, Any]]) -> None:

@@ -240,10 +240,10 @@ def print_scores(console: Console, result: dict[str, Any]) -> None:
             interval = _interval(score)
             text = _value(score) + (f" ({interval})" if interval else "")
             cells.setdefault(tuple(score["of"].values()), {})[score["name"]] = text
-        rows = [(*of, *(row.get(name, "") for name in names)) for of, row in cells.items()]
-        console.table("", (*keys, *names), rows[:_MOST_ROWS])
-        if len(rows) > _MOST_ROWS:
-            console.print(f"  and {len(rows) - _MOST_ROWS} more rows: see result.json")
+        lines = [(*of, *(row.get(name, "") for name in names)) for of, row in cells.items()]
+        console.table("", (*keys, *names), lines[:_MOST_ROWS])
+        if len(lines) > _MOST_ROWS:
+            console.print(f"  and {len(lines) - _MOST_ROWS} more rows: see result.json")
         notes: dict[str, list[str]] = {}
         for score in group:
             for note in filter(None, score.get("note", "").split("; ")):

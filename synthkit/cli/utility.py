@@ -59,7 +59,7 @@ def utility(
     json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:
-    """Compare segmenters trained on synthetic images with those trained on real ones.
+    """How useful synthetic images are, beside real ones.
 
     Every training segments the same subjects, none of which any of them has learned from. The ratio of the mean scores
     has an interval over patients and trainings, so give several trainings an arm, with different seeds.

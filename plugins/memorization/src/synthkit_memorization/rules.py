@@ -46,6 +46,9 @@ from synthkit_memorization.pixels import MASK, SHIFT, Block, Float64, Int64, Pla
 
 RULES = ("pearson", "brain", "flip", "shift")
 
+#: Searches of all pairs that a rule stands for: of each transformed query, and the brain's four inner products.
+N_TRANSFORMATIONS = {"pearson": 1, "brain": 4, "flip": 1, "shift": 8}
+
 #: More than r by one multiplication with each :func:`inverse_norm` may differ from r.
 ROUNDING = 1e-12
 

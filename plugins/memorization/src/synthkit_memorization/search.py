@@ -26,7 +26,16 @@ from numpy.typing import NDArray
 from synthkit_memorization.dense import AllPairs, Dense
 from synthkit_memorization.matches import NOBODY, Groups, Matches, nothing
 from synthkit_memorization.pixels import Block, Images, Int64, make_block, shards
-from synthkit_memorization.rules import RULES, Key, Measure, View, check_size, measure_of, transformed
+from synthkit_memorization.rules import (
+    N_TRANSFORMATIONS,
+    RULES,
+    Key,
+    Measure,
+    View,
+    check_size,
+    measure_of,
+    transformed,
+)
 
 if TYPE_CHECKING:  # compiled code and PyTorch are loaded where they are used
     from synthkit_memorization.bound import Directions
@@ -38,8 +47,9 @@ __all__ = ["RULES", "Groups", "Matches", "best_matches", "every_view"]
 QUERY_BLOCK, QUERY_BYTES = 1024, 2**28
 QUERY_BATCH = 128
 
-#: Below this many queries or training images an index costs more than it saves.
-MINIMUM_FOR_CASCADE = 512
+#: Below this many queries or training images an index costs more than it saves, and below this many products of two
+#: pixels (a few seconds of matrix multiplication) so does compiling the code that uses it.
+MINIMUM_FOR_CASCADE, MINIMUM_PRODUCTS = 512, 4 * 10**11
 
 #: Queries and training images, evenly spaced, on which the cascade is tried; it must prune this share of the queries.
 PROBE_QUERIES, PROBE_TRAIN = 64, 2048
@@ -113,7 +123,8 @@ def best_matches(
     best: State = {(v, rule): nothing(len(queries), k, above.get((v, rule))) for v in views for rule in rules}
     for shard in shards(train, int(memory_mb * 1e6), background if "brain" in rules else None):
         search = ShardSearch(shard, measured, k, exclude, device if device != "cpu" or method == "torch" else None)
-        large = min(len(shard), len(queries)) >= MINIMUM_FOR_CASCADE
+        products = len(shard) * len(queries) * shard.box.n_pixels * _contrasts_compared(views, rules)
+        large = min(len(shard), len(queries)) >= MINIMUM_FOR_CASCADE and products >= MINIMUM_PRODUCTS
         if device == "cpu" and (method == "cascade" or (method == "auto" and large)):
             search.build_cascades(None if method == "cascade" else queries, rules, best, background, shift_px)
         for rows in _blocks(queries):
@@ -126,6 +137,12 @@ def best_matches(
                 done = shard.start + len(shard) * (int(rows[-1]) + 1) / len(queries)
                 report(done / len(train))
     return {key: found.finished() for key, found in best.items()}
+
+
+def _contrasts_compared(views: Mapping[str, tuple[int, ...]], rules: Sequence[str]) -> int:
+    """Contrasts whose products all pairs need: each once a transformation, however many views share it."""
+    used = {contrast for contrasts in views.values() for contrast in contrasts}
+    return len(used) * sum(N_TRANSFORMATIONS[rule] for rule in rules)
 
 
 def _by_transformation(rules: Sequence[str]) -> list[tuple[str, ...]]:
