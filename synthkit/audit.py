@@ -258,6 +258,8 @@ class _Found:
         lines += self._missing_null()
         if policy.require_holdout and not self.count("n_holdout"):
             lines.append("The policy asks for held-out subjects (require_holdout) and there are none.")
+        if self.count("n_holdout_copies"):
+            lines.append("Images are copies of held-out ones: the generator has seen these, so they set no threshold.")
         if self.count("n_copies") is None or self.count("n_identical") is None:
             lines.append("The copies were not counted.")
         if policy.max_membership_auc < 1 and self.whole.get("membership_auc", {}).get("low") is None:
@@ -270,10 +272,7 @@ class _Found:
             why = "no real subject whose images could be compared with those of other subjects in the training set"
             return [f"There is no valid null: {why}, so no threshold."]
         if explained is None:
-            return [
-                "The thresholds rest on one real subject: how often images of other unrelated subjects would exceed "
-                "them is unknown. Hold out two subjects or more."
-            ]
+            return ["The thresholds rest on one real subject; how often others exceed them is unknown. Hold out more."]
         if subjects < policy.min_null_subjects:
             asked = f"the policy asks for {policy.min_null_subjects} (min_null_subjects)"
             return [f"The thresholds rest on {subjects} real subject{'s' * (subjects != 1)}; {asked}."]

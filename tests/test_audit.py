@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,21 @@ def scores(**changes: Any) -> list[dict[str, Any]]:
     }
     found = [{"name": name, "value": value, "of": {}} for name, value in values.items()]
     # A score of one contrast must not be taken for that of the whole.
-    return [{"name": "n_flagged", "value": 999, "of": {"contrast": "t1"}}, *found]
+    return [{"name": "n_flagged", "value": 999, "of": {"contrast": "t1"}}, *found, *POWER]
+
+
+def power(kind: str, strength: str, found: int, n: int = 60) -> dict[str, Any]:
+    low, high = clopper_pearson(found, n)
+    of = {"planted": kind, "strength": strength}
+    return {"name": "power", "value": found / n, "low": low, "high": high, "n": n, "of": of}
+
+
+#: Exact copies and mild noise are found, strong noise half of the time.
+POWER = [power("exact", "", 60), power("noise", "sd 5", 60), power("noise", "sd 40", 30)]
+
+
+def membership(low: float) -> dict[str, Any]:
+    return {"name": "membership_auc", "value": 0.7, "low": low, "high": 0.9, "of": {}}
 
 
 @pytest.mark.parametrize(
@@ -54,6 +70,15 @@ def scores(**changes: Any) -> list[dict[str, Any]]:
         ({"n_holdout": 0}, {}, "pass"),
         ({"n_holdout": 0}, {"require_holdout": True}, "insufficient evidence"),
         ({}, {"min_synthetic": 1001}, "insufficient evidence"),
+        ({"n_holdout_copies": 1}, {}, "insufficient evidence"),
+        # A kind stands for its mildest strength.
+        ({}, {"required_power": ("exact", "noise")}, "pass"),
+        ({}, {"required_power": ("noise sd 5",)}, "pass"),
+        ({}, {"required_power": ("noise sd 40",)}, "insufficient evidence"),
+        ({}, {"required_power": ("noise sd 40",), "min_power": 0.3}, "pass"),
+        ({}, {"required_power": ("flip",)}, "insufficient evidence"),
+        # Membership was not measured here.
+        ({}, {"max_membership_auc": 0.6}, "insufficient evidence"),
         # Copies are copies, whatever else is missing.
         ({"n_null_subjects": None, "n_flagged": None, "n_copies": None, "n_identical": 3}, {}, "fail"),
         ({"n_null_subjects": 1, "n_copies": 3}, {}, "fail"),
@@ -70,11 +95,41 @@ def test_verdict_without_any_score_is_insufficient() -> None:
     assert verdict([]).outcome == "insufficient evidence"
 
 
+def test_an_audit_that_finds_no_planted_copies_is_no_evidence() -> None:
+    blind = [score for score in scores() if score["name"] != "power"]
+    result = verdict(blind)
+    assert result.outcome == "insufficient evidence" and "power test was not made" in result.reasons[0]
+    assert verdict(blind, Policy(required_power=())).outcome == "pass"
+    # All of 28 found is a lower bound of 0.05^(1/28) = 0.899, all of 29 one of 0.902.
+    assert verdict([*blind, power("exact", "", 28, 28)]).outcome == "insufficient evidence"
+    assert verdict([*blind, power("exact", "", 29, 29)]).outcome == "pass"
+    weak = verdict(scores(), Policy(required_power=("exact", "noise sd 40")))
+    assert weak.reasons == (
+        "Of planted copies (noise sd 40) the audit found 50% (95% interval 37% to 63%); the policy asks for a lower "
+        "bound of 90% (min_power).",
+    )
+
+
+def test_membership_is_judged_where_the_policy_limits_it() -> None:
+    attack = [*scores(), membership(low=0.62)]
+    assert verdict(attack).outcome == "pass"
+    judged = verdict(attack, Policy(max_membership_auc=0.6))
+    assert judged.outcome == "fail" and "AUC of at least 0.620" in judged.reasons[0]
+    assert verdict(attack, Policy(max_membership_auc=0.65)).outcome == "pass"
+
+
+def test_what_planted_copies_were_found_and_missed_is_said() -> None:
+    line = verdict(scores()).not_proven[1]
+    assert "exact 100%, noise sd 5 100%." in line
+    assert "too few of these to speak of their absence: noise sd 40 50% (95% interval 37% to 63%)" in line
+    blind = verdict([score for score in scores() if score["name"] != "power"])
+    assert "mirrored" in blind.not_proven[1] and "not measured" in blind.not_proven[1]
+
+
 def test_verdict_says_what_is_not_proven() -> None:
     clean = verdict(scores(n_flagged=0))
     # 1 - 0.05^(1/1000) = 0.2991 %: the rule of three.
     assert "0 of 1000 flagged is compatible with up to 0.30%" in clean.not_proven[0]
-    assert any("Mirrored" in line for line in clean.not_proven)
     assert not any("fewer than 20" in line or "leave" in line for line in clean.not_proven)
     weak = verdict(scores(n_null_subjects=3, n_holdout=0))
     assert any("3 subjects, fewer than 20" in line for line in weak.not_proven)
@@ -92,8 +147,12 @@ def test_policy_file(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text("max_copies = 2\nmax_flagged_rate = 0\nrequire_holdout = true\n")
     assert load_policy(path) == Policy(max_copies=2, max_flagged_rate=0.0, require_holdout=True)
+    path.write_text('required_power = ["exact", "noise sd 5"]\nmax_removed_rate = 0.2\n')
+    assert load_policy(path) == Policy(required_power=("exact", "noise sd 5"), max_removed_rate=0.2)
     path.write_text("")
     assert load_policy(path) == Policy()
+    # As it comes back from a job.json.
+    assert Policy(**json.loads(json.dumps(asdict(Policy())))) == Policy()
 
 
 @pytest.mark.parametrize(
@@ -106,14 +165,19 @@ def test_policy_file(tmp_path: Path) -> None:
         ("require_holdout = 1", "require_holdout = 1"),
         ("confidence = 95", "confidence = 95"),
         ("max_copies = -1", "max_copies = -1"),
+        ('required_power = "exact"', "list of strings"),
+        ("required_power = [1]", "list of strings"),
+        ("max_membership_auc = 0.4", "max_membership_auc = 0.4"),
+        ("max_removed_rate = 2", "max_removed_rate = 2"),
         ("max_copies", "is not TOML"),
     ],
 )
 def test_a_wrong_policy_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(text)
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError) as caught:
         load_policy(path)
+    assert message in str(caught.value)
     with pytest.raises(UsageError, match="cannot be read"):
         load_policy(tmp_path / "absent.toml")
 

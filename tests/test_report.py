@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from html import escape as html_escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from PIL import Image
 from synthkit.dataset import Dataset, DatasetWriter
 from synthkit.errors import DataError, NotWritableError, UsageError
 from synthkit.labels import BRATS_LABELS
-from synthkit.report import pictures, segmentation, write_report
+from synthkit.report import pictures, segmentation, write_audit_page, write_report
 from synthkit.report.gather import gather, phantoms_among, subjects_behind
 from synthkit.report.wording import duration, words
 from synthkit.runs import Input, Job, Run, create_run, write_json
@@ -151,7 +152,8 @@ def make_audit(path: Path, real: Dataset, synthetic: Dataset, outcome: str = "fa
         scores.append({"name": "threshold", "value": 0.9123, "of": of, "low": 0.9, "high": 0.92, "n": 1})
         scores.append({"name": "best_r_quantile", "value": 0.8765, "of": {**of, "quantile": "0.99"}, "n": 4})
     verdict = {"outcome": outcome, "reasons": ["3 images are copies."], "not_proven": ["That a person is safe."]}
-    inputs = {"train": as_input(real), "synthetic": as_input(synthetic), "holdout": as_input(real)}
+    held_out = Input("dataset", source=real.path, splits=("holdout",), digest=real.digest)
+    inputs = {"train": as_input(real), "synthetic": as_input(synthetic), "holdout": held_out}
     options = {"policy": {"max_copies": 0}, "lineage": "unknown"}
     run = make_run(
         path,
@@ -268,7 +270,9 @@ def test_page_loads_nothing_from_elsewhere(study: Path) -> None:
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert "@import" not in html and "url(" not in html
     for link in page.links:
-        assert re.match(r"#|data:image/png;base64,|https://doi\.org/", link), link
+        assert re.match(r"#|data:image/png;base64,|https://", link), link
+    # What is elsewhere is only linked to, in a citation.
+    assert not re.search(r"<(?!a )[^>]*(?:src|href)=.https?:", html)
 
 
 def test_names_are_escaped_everywhere(study: Path) -> None:
@@ -281,10 +285,12 @@ def test_names_are_escaped_everywhere(study: Path) -> None:
 def test_pictures_decode_to_the_slices(study: Path) -> None:
     _, _, page = report(study)
     found = [link for link in page.links if link.startswith("data:")]
-    # Two grids of at most four rows with tumour, five pictures each; one pair of four lines with four contrasts.
-    assert len(found) == (4 + 2) * 5 + 16
+    # Two grids of at most four rows with tumour, five pictures each; one pair: synthetic, match, difference, and the
+    # slices beside the match.
     pixels = [np.asarray(Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2])))) for link in found]
-    assert {(p.shape, p.dtype) for p in pixels} == {((32, 32), np.dtype(np.uint8))}
+    grids = [p for p in pixels if p.shape == (32, 32)]
+    assert len(grids) == (4 + 2) * 5 and {p.dtype for p in pixels} == {np.dtype(np.uint8)}
+    assert 3 <= len(pixels) - len(grids) <= 6
     expected = Dataset(study.parent / "data" / "real").read([0])[0][0, 0]
     assert np.array_equal(pixels[0], expected)
 
@@ -335,8 +341,10 @@ def test_audit_shows_verdict_numbers_and_pairs(study: Path) -> None:
         "0.9123 0.9000 to 0.9200",
         "0.8765",
         "max_copies = 0",
-        "r 0.9876 with P1_0; 0.1234 with",
-        "Nearest held-out image",
+        "r 0.9876",
+        "Training match P1_0; r 0.1234 with the held-out",
+        "Held-out match",
+        "Slice after",
         "3 of 4 images flagged",
         "Where the synthetic images come from is not known",
     ):
@@ -393,7 +401,8 @@ def test_moved_datasets_become_notes(study: Path) -> None:
     summary, _, page = report(study)
     assert any("used as train cannot be shown" in note for note in summary["notes"])
     assert any("No pictures of the train images" in note for note in summary["notes"])
-    assert "r 0.9876 with P1_0" in page.text and "the images are not where they were" in page.text
+    assert "r 0.9876" in page.text and "Training match P1_0" in page.text
+    assert "the images are not where they were" in page.text
 
 
 def test_changed_dataset_is_noted(study: Path) -> None:
@@ -422,7 +431,8 @@ def test_damaged_tables_become_notes(study: Path) -> None:
 
 def test_pairs_fall_back_to_the_matches(study: Path) -> None:
     (study / "audit" / "outputs" / "pairs.csv").unlink()
-    assert "r 0.9500 with P1_0" in report(study)[2].text
+    text = report(study)[2].text
+    assert "r 0.9500" in text and "Training match P1_0" in text
 
 
 def test_training_is_found_by_digest_when_links_are_broken(study: Path) -> None:
@@ -571,3 +581,41 @@ def test_nice_ceiling(value: float, ceiling: float) -> None:
 def test_words_and_durations() -> None:
     assert (words([]), words(["a"]), words(["a", "b", "c"])) == ("", "a", "a, b and c")
     assert (duration(4.25), duration(185), duration(7800), duration(None)) == ("4.2 s", "3 min 05 s", "2 h 10 min", "–")
+
+
+# ------------------------------------------------------------------------------------- the page of one audit
+
+
+def test_audit_page_shows_the_pairs_and_warns(study: Path, tmp_path: Path) -> None:
+    summary = write_audit_page(study / "audit", tmp_path / "audit.html")
+    page = Page((tmp_path / "audit.html").read_text())
+    assert summary["outcome"] == "fail" and summary["contains_real_images"] and summary["n_pairs"] >= 1
+    assert "must not leave the institution" in page.text and "Training match P1_0" in page.text
+    for criterion in ("Singling out", "Linkability", "Inference"):
+        assert criterion in page.text
+
+
+def test_audit_page_for_release_shows_no_image_and_names_nobody(study: Path, tmp_path: Path) -> None:
+    summary = write_audit_page(study / "audit", tmp_path / "audit.html", pictures=False)
+    html = (tmp_path / "audit.html").read_text()
+    page = Page(html)
+    assert not summary["contains_real_images"] and not [link for link in page.links if link.startswith("data:")]
+    real = Dataset(study.parent / "data" / "real")
+    for name in {sample.id for sample in real.samples} | {sample.subject for sample in real.samples}:
+        assert name is not None and html_escape(name) not in html
+    assert str(study) not in html and str(study.parent) not in html
+    assert "✕ Fail" in page.text and "0.9123" in page.text and "Singling out" in page.text
+
+
+def test_audit_page_for_release_is_refused_where_a_reason_names_a_subject(study: Path, tmp_path: Path) -> None:
+    result = json.loads((study / "audit" / "result.json").read_text())
+    result["verdict"]["reasons"].append("Look at P1_0 again.")
+    (study / "audit" / "result.json").write_text(json.dumps(result))
+    with pytest.raises(DataError, match="name what it must not"):
+        write_audit_page(study / "audit", tmp_path / "audit.html", pictures=False)
+    assert not (tmp_path / "audit.html").exists()
+
+
+def test_audit_page_needs_one_audit(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not one finished memorization audit"):
+        write_audit_page(study / "sg2", tmp_path / "audit.html")

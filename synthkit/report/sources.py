@@ -49,7 +49,7 @@ def audit_facts(record: RunRecord, material: Material, *, public: bool) -> dict[
         params = {key: value for key, value in params.items() if not _may_be_path(value)}
     synthetic = next(iter(material.of_kind("synthetic")), None)
     lineage = synthetic.dataset.lineage if synthetic else {}
-    facts = {
+    facts: dict[str, Any] = {
         "The audit": {
             "made": job.created if job else "",
             "synthkit": job.synthkit if job else "",

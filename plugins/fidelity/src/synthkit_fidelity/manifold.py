@@ -40,10 +40,10 @@ def prdc(real: FeatureSet, synthetic: FeatureSet, k: int = 5) -> dict[str, Estim
 
 def squared_radii(x: Float64, k: int) -> Float64:
     """Squared distance of each of ``x (n, d)`` to its k-th nearest other, n > k."""
-    squares = np.sum(x**2, axis=1)
+    left, right = _factors(x, x)
     radii = np.empty(len(x))
     for block in _blocks(len(x), len(x)):
-        distances = _squared_distances(x[block], squares[block], x, squares)
+        distances = left[block] @ right.T
         distances[np.arange(len(distances)), np.arange(block.start, block.start + len(distances))] = np.inf
         radii[block] = np.partition(distances, k - 1, axis=1)[:, k - 1]
     return np.maximum(radii, 0.0)
@@ -71,11 +71,11 @@ class _Counts:
 
 def _count(x: Float64, y: Float64, radii_x: Float64, radii_y: Float64, group: Indices) -> _Counts:
     n, m = len(x), len(y)
-    squares_x, squares_y = np.sum(x**2, axis=1), np.sum(y**2, axis=1)
+    left, right = _factors(x, y)
     in_real, only_patient, several = np.zeros(m, np.int64), np.full(m, -1), np.zeros(m, bool)
     holds, inside, only_held, only_holder = (np.zeros(n, np.int64) for _ in range(4))
     for block in _blocks(n, m):
-        distances = _squared_distances(x[block], squares_x[block], y, squares_y)
+        distances = left[block] @ right.T
         hit = distances < radii_x[block][:, None]
         in_real += hit.sum(axis=0)
         holds[block], only_held[block] = _hits_and_single(hit)
@@ -126,12 +126,11 @@ def _shares(c: _Counts, k: int) -> dict[str, Estimate]:
     }
 
 
-def _squared_distances(x: Float64, squares_x: Float64, y: Float64, squares_y: Float64) -> Float64:
-    distances = x @ y.T
-    distances *= -2.0
-    distances += squares_x[:, None]
-    distances += squares_y
-    return distances
+def _factors(x: Float64, y: Float64) -> tuple[Float64, Float64]:
+    """Two matrices with ``|x_i - y_j|^2`` as the inner product of rows i and j: [-2 x, |x|^2, 1] and [y, 1, |y|^2]."""
+    ones_x, ones_y = np.ones((len(x), 1)), np.ones((len(y), 1))
+    squares_x, squares_y = (np.sum(z**2, axis=1, keepdims=True) for z in (x, y))
+    return np.hstack([-2 * x, squares_x, ones_x]), np.hstack([y, ones_y, squares_y])
 
 
 def _blocks(n: int, m: int) -> list[slice]:

@@ -1,0 +1,106 @@
+"""Samples of a dataset written anew: the part that remains after a removal, and what strangers may see of it.
+
+The public form keeps images, labels and seeds, and of the lineage the generator, the checkpoint's digest and for each
+training dataset its digest and numbers. The keyed hashes of training subjects stay behind: who holds an id could ask
+them whether that patient was trained on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthkit.contract import Sample
+from synthkit.dataset import Dataset, DatasetWriter
+from synthkit.slices import SliceProtocol
+
+OnProgress = Callable[[int, int], None]
+
+_BATCH = 64
+#: Ids that `synthkit generate` gives. Others are names of imported files, which may hold anything.
+_SEED_ID = re.compile(r"seed\d+")
+
+
+def write_part(
+    dataset: Dataset,
+    rows: Sequence[int],
+    path: Path,
+    *,
+    public: bool,
+    on_progress: OnProgress = lambda done, total: None,
+) -> Dataset:
+    """Write these rows of a synthetic dataset as one of its own.
+
+    Parameters
+    ----------
+    public : without anything that tells of training subjects, see :func:`public_lineage`; ids other than those of
+        `synthkit generate` become numbers. Else ids, lineage and provenance stay as they are.
+    """
+    keep_ids = not public or all(_SEED_ID.fullmatch(dataset.samples[i].id) for i in rows)
+    description = dataset.description
+    provenance = dict(description.get("provenance") or {})
+    protocol = dict(description.get("protocol") or {})
+    if public:
+        provenance = {key: provenance[key] for key in ("plugin", "params") if key in provenance}
+        protocol = SliceProtocol.from_dict(protocol).to_dict() if protocol else {}
+    with DatasetWriter(
+        path,
+        contrasts=dataset.contrasts,
+        labels=dataset.labels,
+        size=dataset.size,
+        kind="synthetic",
+        protocol=protocol,
+        provenance=provenance,
+        lineage=public_lineage(dataset.lineage) if public else dataset.lineage,
+    ) as writer:
+        for start in range(0, len(rows), _BATCH):
+            batch = rows[start : start + _BATCH]
+            samples = [dataset.samples[i] for i in batch]
+            names = [row.id if keep_ids else f"sample{start + k:08d}" for k, row in enumerate(samples)]
+            writer.append(
+                *dataset.read(batch), [_row(row, name, public) for row, name in zip(samples, names, strict=True)]
+            )
+            on_progress(start + len(batch), len(rows))
+    return Dataset(path)
+
+
+def _row(sample: Sample, name: str, public: bool) -> dict[str, Any]:
+    row = {"id": name, "split": sample.split, "seed": sample.seed}
+    return row if public else {**row, "subject": sample.subject, "slice": sample.slice}
+
+
+def public_lineage(lineage: Mapping[str, Any]) -> dict[str, Any]:
+    """A lineage that names nobody: ``generator``, ``checkpoint_digest`` and ``trained_on``, see :func:`trained_on`.
+
+    It is empty for data of unknown origin. Commands that ask for training subjects take it for that, too.
+    """
+    if not lineage:
+        return {}
+    kept = {key: lineage[key] for key in ("generator", "checkpoint_digest") if key in lineage}
+    return {**kept, "trained_on": trained_on(lineage.get("training_datasets", []))}
+
+
+def trained_on(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Training datasets as strangers may see them: digest, kind, numbers of samples and of subjects, and their own."""
+    found = []
+    for entry in entries:
+        public = {key: entry[key] for key in ("digest", "kind", "n_samples", "phantom") if key in entry}
+        public["n_subjects"] = len(entry.get("subject_keys", []))
+        behind = trained_on(entry.get("training_datasets", []))
+        found.append({**public, "trained_on": behind} if behind else public)
+    return found
+
+
+def labels_present(dataset: Dataset) -> list[tuple[str, ...]]:
+    """For each sample the names of the labels that it holds, background left out, in the order of their values."""
+    names = sorted(((value, name) for name, value in dataset.labels.items() if value), key=lambda item: item[0])
+    present: list[tuple[str, ...]] = []
+    for _, labels in dataset.batches(_BATCH):
+        for label_map in labels:
+            counts = np.bincount(label_map.ravel(), minlength=256)
+            present.append(tuple(name for value, name in names if counts[value]))
+    return present

@@ -1,0 +1,205 @@
+"""The gallery of an audit: for each view its worst pairs, with what a reader needs to judge them by eye.
+
+Beside the synthetic image and its training match stand their difference, the best held-out match (which cannot have
+been copied), and the slices before and after the match: near-duplicates of it, which correlate almost as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from synthkit.dataset import Dataset, View
+from synthkit.errors import DataError
+from synthkit.report import pictures
+from synthkit.report.audit_tables import RULES, Pair
+from synthkit.report.comparison import Comparison
+from synthkit.report.gather import DAMAGE, RunRecord, sentence
+
+if TYPE_CHECKING:
+    from synthkit.contract import Sample, UInt8Array
+
+#: Pairs shown of each view.
+N_PAIRS = 4
+
+#: All pictures of a page together, as they stand in it; pairs beyond this are listed without.
+MAXIMUM_BYTES = 6_000_000
+
+
+def gallery(record: RunRecord, pairs: Sequence[Pair], budget: int, notes: list[str]) -> dict[str, Any] | None:
+    """The worst pairs by view with their pictures, as many as ``budget`` bytes hold; None without pairs.
+
+    The first pair of every view is drawn before the second of any. Images that cannot be read are noted.
+    """
+    if not pairs:
+        return None
+    views: list[dict[str, Any]] = [
+        {"contrast": view, "cards": [_card(*item) for item in worst(own)]} for view, own in _by_view(pairs)
+    ]
+    shelves = _shelves(record, notes)
+    artist = _Artist(shelves, record.job.params if record.job else {})
+    used = n_pictured = 0
+    for rank in range(N_PAIRS):
+        for card in [view["cards"][rank] for view in views if rank < len(view["cards"])]:
+            if used > budget or not {"synthetic", "train"} <= set(shelves):
+                continue
+            try:
+                card["tiles"] = artist.tiles(card["pair"])
+            except DAMAGE as error:
+                notes.append(f"No pictures of {card['pair'].synthetic_id}: {sentence(error)}")
+                continue
+            used += sum(len(tile["uri"]) for tile in card["tiles"])
+            n_pictured += 1
+    return {
+        "views": views,
+        "n": len(pairs),
+        "n_pictured": n_pictured,
+        "full": used > budget,
+        "gain": pictures.DIFFERENCE_GAIN,
+    }
+
+
+def _by_view(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
+    """The pairs of each view, the joint image first."""
+    views = sorted(dict.fromkeys(pair.contrast for pair in pairs), key=lambda view: view != "joint")
+    return [(view, [pair for pair in pairs if pair.contrast == view]) for view in views]
+
+
+def worst(pairs: Sequence[Pair]) -> list[tuple[Pair, list[str]]]:
+    """The worst :data:`N_PAIRS` pairs of one view: flagged ones first, then those of largest excess.
+
+    Each synthetic image once, under the rule that it stands out most by, with the other rules that flag it.
+    """
+    rank = {rule: place for place, rule in enumerate(RULES)}
+    ordered = sorted(pairs, key=lambda p: (not p.flagged, -p.excess, rank.get(p.rule, len(rank))))
+    first: dict[str, tuple[Pair, list[str]]] = {}
+    for pair in ordered:
+        if pair.synthetic_id not in first:
+            first[pair.synthetic_id] = (pair, [])
+        elif pair.flagged:
+            first[pair.synthetic_id][1].append(pair.rule)
+    return list(first.values())[:N_PAIRS]
+
+
+def _card(pair: Pair, also: list[str]) -> dict[str, Any]:
+    return {"pair": pair, "also": also, "tiles": []}
+
+
+# ----------------------------------------------------------------------------------------------------- the datasets
+
+
+def _shelves(record: RunRecord, notes: list[str]) -> dict[str, list[_Shelf]]:
+    """The datasets of the run by role; train, train2, ... were searched together and share one."""
+    shelves: dict[str, list[_Shelf]] = {}
+    for role, item in (record.job.inputs if record.job else {}).items():
+        if item.kind != "dataset":
+            continue
+        try:
+            dataset = Dataset(record.run.input(role))
+            part = dataset.select(*item.splits) if item.splits else dataset.training_part()
+            shelves.setdefault(role.rstrip("0123456789"), []).append(_Shelf(part))
+        except DAMAGE as error:
+            notes.append(f"No pictures of the {role} images: {sentence(error)}")
+    return shelves
+
+
+class _Shelf:
+    """Images of a part of a dataset, by the id of their sample."""
+
+    def __init__(self, part: View) -> None:
+        self.part = part
+        self._rows = {sample.id: row for row, sample in enumerate(part.samples)}
+        self._slices: dict[str | None, list[tuple[int, int]]] = {}
+        for row, sample in enumerate(part.samples):
+            if sample.slice is not None:
+                self._slices.setdefault(sample.subject, []).append((sample.slice, row))
+
+    def find(self, sample_id: str) -> int | None:
+        return self._rows.get(sample_id)
+
+    def sample(self, row: int) -> Sample:
+        return self.part.samples[row]
+
+    def image(self, row: int) -> UInt8Array:
+        image: UInt8Array = self.part.read([row])[0][0]
+        return image
+
+    def neighbours(self, row: int) -> tuple[int | None, int | None]:
+        """Rows of the nearest kept slices before and after this one, of the same subject."""
+        sample = self.sample(row)
+        if sample.subject is None or sample.slice is None:
+            return None, None
+        own = self._slices[sample.subject]
+        before = max((item for item in own if item[0] < sample.slice), default=None)
+        after = min((item for item in own if item[0] > sample.slice), default=None)
+        return before[1] if before else None, after[1] if after else None
+
+
+# ----------------------------------------------------------------------------------------------------- the pictures
+
+
+class _Artist:
+    """Draws pairs as tiles, each a picture with a title, a caption and r with the synthetic image."""
+
+    def __init__(self, shelves: Mapping[str, list[_Shelf]], params: Mapping[str, Any]) -> None:
+        self._shelves = shelves
+        self._options: dict[str, int] = {}
+        if "background" in params:
+            self._options["background"] = int(params["background"])
+        if "shift_px" in params and "synthetic" in shelves:
+            # As the metric has it: of an image 256 pixels wide, at least one.
+            share = float(params["shift_px"]) / 256
+            self._options["shift_px"] = max(1, round(share * max(shelves["synthetic"][0].part.size)))
+
+    def tiles(self, pair: Pair) -> list[dict[str, Any]]:
+        source = self._shelves["synthetic"][0]
+        contrasts = source.part.contrasts
+        view = [contrasts.index(pair.contrast)] if pair.contrast in contrasts else list(range(len(contrasts)))
+        comparison = Comparison(pair.rule, view, **self._options)
+        row = source.find(pair.synthetic_id)
+        if row is None:
+            raise _absent(pair.synthetic_id)
+        original = source.image(row)
+        shelf, matched = self._match(pair, comparison, original)
+        match = shelf.image(matched)
+        synthetic, change = comparison.transformed(original, match)
+
+        def tile(title: str, text: str, image: UInt8Array, r: float | None = None) -> dict[str, Any]:
+            uri = pictures.mosaic([image[c] for c in view])
+            return {"title": title, "text": text, "uri": uri, "r": r}
+
+        caption = pictures.describe(source.sample(row))
+        tiles = [
+            tile(f"Synthetic, {change}" if change else "Synthetic", caption, synthetic),
+            tile("Training match", pictures.describe(shelf.sample(matched)), match, pair.r),
+            tile("Difference", "", pictures.difference(synthetic, match)),
+        ]
+        for held in self._shelves.get("holdout", ()):
+            number = held.find(pair.holdout_id)
+            if number is not None:
+                text = pictures.describe(held.sample(number))
+                tiles.append(tile("Held-out match", text, held.image(number), pair.r_holdout))
+        for title, number in zip(("Slice before", "Slice after"), shelf.neighbours(matched), strict=True):
+            if number is not None:
+                image = shelf.image(number)
+                text = pictures.describe(shelf.sample(number))
+                tiles.append(tile(title, text, image, comparison.r(synthetic, image)))
+        return tiles
+
+    def _match(self, pair: Pair, comparison: Comparison, synthetic: UInt8Array) -> tuple[_Shelf, int]:
+        """Where the training match is; of several training sets that use its id, the one whose r is the pair's."""
+        places = [(shelf, row) for shelf in self._shelves["train"] if (row := shelf.find(pair.train_id)) is not None]
+        if not places:
+            raise _absent(pair.train_id)
+
+        def distance(place: tuple[_Shelf, int]) -> float:
+            image = place[0].image(place[1])
+            r = comparison.r(comparison.transformed(synthetic, image)[0], image)
+            return math.inf if r is None else abs(r - pair.r)
+
+        return places[0] if len(places) == 1 else min(places, key=distance)
+
+
+def _absent(sample_id: str) -> DataError:
+    return DataError(f"The image {sample_id} is no longer in its dataset.")
