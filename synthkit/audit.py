@@ -10,7 +10,7 @@ The metric ``memorization`` measures; this module decides, by a policy that a da
     require_holdout = false    # true: they must be held-out subjects
     min_synthetic = 1          # synthetic images that must have been searched
     min_power = 0.9            # share of planted copies that must be found: lower bound of its 95 % interval
-    required_power = ["exact"] # planted copies that this is asked of: "kind" (its mildest strength), "kind strength"
+    required_power = ["exact","noise","blur","intensity","flip"]  # of these: "kind" (mildest strength), "kind strength"
     max_membership_auc = 1.0   # lower bound of the membership attack's AUC (chance: 0.5) that is tolerated; 1: any
     max_removed_rate = 0.1     # share of the images that a release may leave out
     confidence = 0.95          # of the intervals that the verdict computes
@@ -71,7 +71,7 @@ class Policy:
     require_holdout: bool = False
     min_synthetic: int = 1
     min_power: float = 0.9
-    required_power: tuple[str, ...] = ("exact",)
+    required_power: tuple[str, ...] = ("exact", "noise", "blur", "intensity", "flip")
     max_membership_auc: float = 1.0
     max_removed_rate: float = 0.1
     confidence: float = 0.95
@@ -278,7 +278,7 @@ class _Found:
             return [f"The thresholds rest on {subjects} real subject{'s' * (subjects != 1)}; {asked}."]
         if explained > policy.max_explained_rate:
             return [
-                f"Unrelated subjects would have {explained:.1%} of their images flagged, more than "
+                f"Without memorization, {explained:.1%} of the images could be flagged, more than "
                 f"{policy.max_explained_rate:.0%} (max_explained_rate): the thresholds are too uncertain. "
                 "Hold out more subjects."
             ]

@@ -41,6 +41,7 @@ def power(kind: str, strength: str, found: int, n: int = 60) -> dict[str, Any]:
 
 #: Exact copies and mild noise are found, strong noise half of the time.
 POWER = [power("exact", "", 60), power("noise", "sd 5", 60), power("noise", "sd 40", 30)]
+POWER += [power("blur", "sigma 1 px", 60), power("intensity", "gamma 1.2", 60), power("flip", "", 60)]
 
 
 def membership(low: float) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def membership(low: float) -> dict[str, Any]:
         ({}, {"required_power": ("noise sd 5",)}, "pass"),
         ({}, {"required_power": ("noise sd 40",)}, "insufficient evidence"),
         ({}, {"required_power": ("noise sd 40",), "min_power": 0.3}, "pass"),
-        ({}, {"required_power": ("flip",)}, "insufficient evidence"),
+        ({}, {"required_power": ("shift",)}, "insufficient evidence"),
         # Membership was not measured here.
         ({}, {"max_membership_auc": 0.6}, "insufficient evidence"),
         # Copies are copies, whatever else is missing.
@@ -101,8 +102,8 @@ def test_an_audit_that_finds_no_planted_copies_is_no_evidence() -> None:
     assert result.outcome == "insufficient evidence" and "power test was not made" in result.reasons[0]
     assert verdict(blind, Policy(required_power=())).outcome == "pass"
     # All of 28 found is a lower bound of 0.05^(1/28) = 0.899, all of 29 one of 0.902.
-    assert verdict([*blind, power("exact", "", 28, 28)]).outcome == "insufficient evidence"
-    assert verdict([*blind, power("exact", "", 29, 29)]).outcome == "pass"
+    assert verdict([*blind, power("exact", "", 28, 28)], Policy(required_power=("exact",))).outcome == "insufficient evidence"
+    assert verdict([*blind, power("exact", "", 29, 29)], Policy(required_power=("exact",))).outcome == "pass"
     weak = verdict(scores(), Policy(required_power=("exact", "noise sd 40")))
     assert weak.reasons == (
         "Of planted copies (noise sd 40) the audit found 50% (95% interval 37% to 63%); the policy asks for a lower "
@@ -120,7 +121,7 @@ def test_membership_is_judged_where_the_policy_limits_it() -> None:
 
 def test_what_planted_copies_were_found_and_missed_is_said() -> None:
     line = verdict(scores()).not_proven[1]
-    assert "exact 100%, noise sd 5 100%." in line
+    assert "exact 100%, noise sd 5 100%, blur sigma 1 px 100%," in line
     assert "too few of these to speak of their absence: noise sd 40 50% (95% interval 37% to 63%)" in line
     blind = verdict([score for score in scores() if score["name"] != "power"])
     assert "mirrored" in blind.not_proven[1] and "not measured" in blind.not_proven[1]
