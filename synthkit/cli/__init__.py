@@ -155,7 +155,7 @@ app = typer.Typer(
     help="Synthetic labelled MR images: train generators, measure how useful they are, audit what they copy.",
     epilog=(
         "Exit codes: 0 ok, 1 bug, 2 usage, 3 invalid data, 4 plugin, 5 backend unavailable, 6 container failed, "
-        "7 out of memory, 8 timeout, 9 GPU unavailable, 10 gate failed (audit, verify), 11 not writable, "
+        "7 out of memory, 8 timeout, 9 GPU unavailable, 10 gate failed (audit, release, verify), 11 not writable, "
         "130 interrupted."
     ),
 )
