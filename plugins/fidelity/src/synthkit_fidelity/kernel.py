@@ -107,11 +107,11 @@ def _within(x: Float64, group: Indices) -> tuple[Float64, Float64]:
                 np.fill_diagonal(kernel, 0.0)
             sides = [(block, 1)] if first == second else [(block, 1), (other, 0)]
             for side, axis in sides:
-                rows[side] += kernel.sum(axis=axis)
+                rows[side] += _sums(kernel, axis)
             if several and sorted_group[other][-1] >= sorted_group[block][0]:
                 kernel *= sorted_group[block][:, None] == sorted_group[other]
                 for side, axis in sides:
-                    same[side] += kernel.sum(axis=axis)
+                    same[side] += _sums(kernel, axis)
     return np.bincount(sorted_group, weights=rows), np.bincount(sorted_group, weights=same)
 
 
@@ -121,8 +121,8 @@ def _across(x: Float64, y: Float64, group_x: Indices, group_y: Indices) -> tuple
     for first in range(0, len(x), BLOCK):
         for second in range(0, len(y), BLOCK):
             kernel = _kernel(x[first : first + BLOCK], y[second : second + BLOCK])
-            rows[first : first + BLOCK] += kernel.sum(axis=1)
-            columns[second : second + BLOCK] += kernel.sum(axis=0)
+            rows[first : first + BLOCK] += _sums(kernel, 1)
+            columns[second : second + BLOCK] += _sums(kernel, 0)
     return np.bincount(group_x, weights=rows), np.bincount(group_y, weights=columns)
 
 
@@ -140,3 +140,8 @@ def _kernel(x: Float64, y: Float64) -> Float64:
     cube = product * product
     cube *= product
     return cube
+
+
+def _sums(kernel: Float64, axis: int) -> Float64:
+    """Sums over ``axis`` as a product with ones, which uses all cores."""
+    return kernel @ np.ones(kernel.shape[1]) if axis else np.ones(kernel.shape[0]) @ kernel

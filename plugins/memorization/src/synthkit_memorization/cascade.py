@@ -77,9 +77,7 @@ class Cascade:
             np.array([max(FEW, m // LONG_COST), max(FEW, m // EXACT_COST)]),
         )
         x, y = _side(block, view, embedding, groups), self._sides[key]
-        answer = Answer(
-            np.full((n, k), NOBODY), np.full((n, k), -np.inf), np.zeros(n, np.bool_), np.zeros((n, 3), np.int64)
-        )
+        answer = Answer(np.full((n, k), NOBODY), np.full((n, k), -np.inf), np.zeros(n, np.bool_))
         for start in range(0, n, QUERIES):
             stop = min(start + QUERIES, n)
             bounds = embedding.short[start:stop] @ self._embeddings[key].short.T
@@ -88,8 +86,6 @@ class Cascade:
                 search(bounds, start, first, min(first + CALL, stop), task, x, y, answer)
 
             list(pool.map(solve, range(start, stop, CALL)))
-        global LAST
-        LAST = answer.survivors
         return Matches(answer.index, answer.r), answer.solved
 
 

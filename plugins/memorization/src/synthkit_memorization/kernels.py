@@ -54,7 +54,6 @@ class Answer(NamedTuple):
     index: NDArray[np.int64]
     r: NDArray[np.float64]
     solved: NDArray[np.bool_]
-    survivors: NDArray[np.int64]  # (query, 3): of the first bound, of the last, exact inner products
 
 
 _exact = numba.njit(nogil=True, error_model="numpy")
@@ -64,15 +63,30 @@ _brain_covariance = _exact(rules.brain_covariance)
 
 
 @_exact
+def _piece(x: Any, y: Any) -> Any:
+    """Sum of products of at most PIECE values of int8; the casts keep 32-bit lanes, which these sums fit."""
+    total = np.int32(0)
+    for i in range(x.shape[0]):
+        total = np.int32(total + np.int32(x[i]) * np.int32(y[i]))
+    return total
+
+
+@_exact
 def _dot(x: Any, y: Any) -> Any:
-    """Sum of products of int8; the casts keep 32-bit lanes, which 2^16 products of 2^14 fit."""
     total = 0
     for first in range(0, x.shape[0], PIECE):
-        piece = np.int32(0)
-        for i in range(first, min(first + PIECE, x.shape[0])):
-            piece = np.int32(piece + np.int32(x[i]) * np.int32(y[i]))
-        total += piece
+        total += _piece(x[first : first + PIECE], y[first : first + PIECE])
     return total
+
+
+@_exact
+def _brain_piece(x: Any, x_mask: Any, y: Any, y_mask: Any) -> Any:
+    d, s, t, n = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+    for i in range(x.shape[0]):
+        mask = x_mask[i] & y_mask[i]
+        a, b = np.int32(x[i] & mask), np.int32(y[i] & mask)
+        d, s, t, n = np.int32(d + a * b), np.int32(s + a), np.int32(t + b), np.int32(n - mask)
+    return d, s, t, n
 
 
 @_exact
@@ -80,11 +94,8 @@ def _brain_sums(x: Any, x_mask: Any, y: Any, y_mask: Any) -> Any:
     """Sums of x'y', x', y' and 1 over the pixels in both brains."""
     dots, x_sum, y_sum, both = 0, 0, 0, 0
     for first in range(0, x.shape[0], PIECE):
-        d, s, t, n = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
-        for i in range(first, min(first + PIECE, x.shape[0])):
-            mask = x_mask[i] & y_mask[i]
-            a, b = np.int32(x[i] & mask), np.int32(y[i] & mask)
-            d, s, t, n = np.int32(d + a * b), np.int32(s + a), np.int32(t + b), np.int32(n - mask)
+        part = slice(first, first + PIECE)
+        d, s, t, n = _brain_piece(x[part], x_mask[part], y[part], y_mask[part])
         dots, x_sum, y_sum, both = dots + d, x_sum + s, y_sum + t, both + n
     return dots, x_sum, y_sum, both
 
@@ -109,12 +120,13 @@ def _r(task: Any, x: Any, i: int, y: Any, j: int) -> Any:
     return min(1.0, max(-1.0, numerator / scale)) if scale > 0 else 0.0
 
 
-@_reordered
-def _largest(values: Any) -> Any:
-    result = values[0]
-    for value in values:
-        result = max(result, value)
-    return result
+@_exact
+def _reached(values: Any, least: Any) -> Any:
+    """How many values are at least ``least``; many times faster than to look at them one by one."""
+    count = np.int32(0)
+    for i in range(values.shape[0]):
+        count = np.int32(count + np.int32(values[i] >= least))
+    return count
 
 
 @_reordered
@@ -150,90 +162,71 @@ def _first(own: int, groups: Any, floor: float, index: Any, r: Any) -> None:
 
 
 @_exact
-def _seeds(bounds: Any, strips: Any, own: int, groups: Any, index: Any, upper: Any) -> None:
-    """The k training images of largest bound that may be compared (ascending index among equals)."""
-    for strip in range(len(strips)):
-        if strips[strip] > upper[-1]:
-            for j in range(strip * STRIP, min((strip + 1) * STRIP, len(bounds))):
+def _seeds(bounds: Any, own: int, groups: Any, index: Any, upper: Any) -> None:
+    """Images that may be compared of largest bound, above what ``upper`` holds (ascending index among equals)."""
+    for strip in range(0, len(bounds), STRIP):
+        if _reached(bounds[strip : strip + STRIP], upper[-1]):
+            for j in range(strip, min(strip + STRIP, len(bounds))):
                 if bounds[j] > upper[-1] and (own < 0 or groups[j] != own):
                     _insert(index, upper, j, bounds[j])
 
 
 @_exact
-def _survivors(
-    bounds: Any, strips: Any, least: float, task: Any, x: Any, i: int, y: Any, index: Any, upper: Any
-) -> Any:
-    """Images whose every bound reaches ``least``, and the last bound; how many passed the first and the last."""
+def _survivors(bounds: Any, least: float, task: Any, x: Any, i: int, y: Any, index: Any, upper: Any) -> Any:
+    """Images whose every bound reaches ``least``, and the last bound; how many, or -1 for too many."""
     own, slacks = x.groups[i], task.slacks
     step = x.tail.shape[1] // (len(slacks) - 1)
+    lowest = np.float32(least - slacks[0])
     first = last = 0
-    for strip in range(len(strips)):
-        if strips[strip] < least - slacks[0]:
-            continue
-        for j in range(strip * STRIP, min((strip + 1) * STRIP, len(bounds))):
-            if bounds[j] < least - slacks[0] or (own >= 0 and y.groups[j] == own):
+    for strip in range(0, len(bounds), STRIP):
+        reached = _reached(bounds[strip : strip + STRIP], lowest)
+        first += reached
+        if first > task.limits[0]:
+            return -1
+        for j in range(strip, min(strip + STRIP, len(bounds)) if reached else strip):
+            if bounds[j] < lowest or (own >= 0 and y.groups[j] == own):
                 continue
-            first += 1
-            if first > task.limits[0]:
-                return first, last
-            inner, passed, bound = bounds[j] - x.rho[i, 0] * y.rho[j, 0], True, bounds[j]
+            inner, bound = bounds[j] - x.rho[i, 0] * y.rho[j, 0], bounds[j]
             for level in range(1, len(slacks)):
+                if bound < least - slacks[level - 1]:
+                    break
                 part = slice((level - 1) * step, level * step)
                 inner += _product(x.tail[i, part], y.tail[j, part])
                 bound = inner + x.rho[i, level] * y.rho[j, level]
-                if bound < least - slacks[level]:
-                    passed = False
-                    break
-            if passed:
+            if bound >= least - slacks[-1]:
                 if last == task.limits[1]:
-                    return first, last + 1
+                    return -1
                 index[last], upper[last] = j, bound
                 last += 1
-    return first, last
+    return last
 
 
 @_exact
 def search(bounds: Any, start: int, first: int, stop: int, task: Any, x: Any, y: Any, answer: Any) -> None:
     """Solve queries first..stop of a block; row 0 of ``bounds`` is query ``start``."""
-    m = bounds.shape[1]
-    strips = np.empty((m + STRIP - 1) // STRIP, np.float32)
     index, upper = np.empty(task.limits[1], np.int64), np.empty(task.limits[1], np.float32)
     seeds, seeds_upper = np.empty(task.k, np.int64), np.empty(task.k, np.float32)
     for i in range(first, stop):
-        row, best_index, best_r, floor = bounds[i - start], answer.index[i], answer.r[i], task.floor[i]
+        row, best_index, best_r, least = bounds[i - start], answer.index[i], answer.r[i], task.floor[i]
         if x.variance[i] == 0:
-            _first(x.groups[i], y.groups, floor, best_index, best_r)
+            _first(x.groups[i], y.groups, least, best_index, best_r)
             answer.solved[i] = True
             continue
-        for strip in range(len(strips)):
-            strips[strip] = _largest(row[strip * STRIP : min((strip + 1) * STRIP, m)])
-        seeds[:], seeds_upper[:] = NOBODY, -np.inf
-        _seeds(row, strips, x.groups[i], y.groups, seeds, seeds_upper)
-        for s in range(task.k):
-            if seeds[s] != NOBODY and seeds_upper[s] >= floor - task.slacks[0]:
-                _insert(best_index, best_r, seeds[s], _r(task, x, i, y, seeds[s]))
-                answer.survivors[i, 2] += 1
-        least = max(floor, best_r[-1])
-        n_first, n_last = _survivors(row, strips, least, task, x, i, y, index, upper)
-        answer.survivors[i, 0], answer.survivors[i, 1] = n_first, n_last
-        if n_first > task.limits[0] or n_last > task.limits[1]:
-            continue
-        for done in range(n_last):
+        seeds[:], seeds_upper[:] = NOBODY, np.float32(least - task.slacks[0])
+        _seeds(row, x.groups[i], y.groups, seeds, seeds_upper)
+        for seed in seeds[seeds != NOBODY]:
+            _insert(best_index, best_r, seed, _r(task, x, i, y, seed))
+            row[seed] = -np.inf  # done with
+        least = max(least, best_r[-1])
+        n = _survivors(row, least, task, x, i, y, index, upper)
+        for done in range(n):
             # The largest bound first, for its image is most likely to raise what the others must reach.
-            best = done
-            for later in range(done + 1, n_last):
-                if upper[later] > upper[best]:
-                    best = later
+            best = done + np.argmax(upper[done:n])
             index[done], index[best] = index[best], index[done]
             upper[done], upper[best] = upper[best], upper[done]
             # Strictly below: a candidate that may tie is still looked at, for the lowest index wins.
             if upper[done] < least - task.slacks[-1]:
                 break
-            known = False
-            for s in range(task.k):
-                known = known or index[done] == seeds[s]
-            if not known:
-                _insert(best_index, best_r, index[done], _r(task, x, i, y, index[done]))
-                least = max(least, best_r[-1])
-                answer.survivors[i, 2] += 1
-        answer.solved[i] = True
+            _insert(best_index, best_r, index[done], _r(task, x, i, y, index[done]))
+            least = max(least, best_r[-1])
+        answer.solved[i] = n >= 0
