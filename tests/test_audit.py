@@ -102,8 +102,9 @@ def test_an_audit_that_finds_no_planted_copies_is_no_evidence() -> None:
     assert result.outcome == "insufficient evidence" and "power test was not made" in result.reasons[0]
     assert verdict(blind, Policy(required_power=())).outcome == "pass"
     # All of 28 found is a lower bound of 0.05^(1/28) = 0.899, all of 29 one of 0.902.
-    assert verdict([*blind, power("exact", "", 28, 28)], Policy(required_power=("exact",))).outcome == "insufficient evidence"
-    assert verdict([*blind, power("exact", "", 29, 29)], Policy(required_power=("exact",))).outcome == "pass"
+    exact = Policy(required_power=("exact",))
+    assert verdict([*blind, power("exact", "", 28, 28)], exact).outcome == "insufficient evidence"
+    assert verdict([*blind, power("exact", "", 29, 29)], exact).outcome == "pass"
     weak = verdict(scores(), Policy(required_power=("exact", "noise sd 40")))
     assert weak.reasons == (
         "Of planted copies (noise sd 40) the audit found 50% (95% interval 37% to 63%); the policy asks for a lower "

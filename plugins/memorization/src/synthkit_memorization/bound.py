@@ -29,11 +29,11 @@ from synthkit_memorization.pixels import Block, Float32, Float64, Int8
 from synthkit_memorization.rules import Key, Measure, Moments, View
 
 #: Low frequencies kept along each side of the box.
-FREQUENCIES = 48
+FREQUENCIES = 40
 #: Lengths of the prefixes of the principal axes.
-LEVELS = (256, 512, 768)
-#: Training images (evenly spaced) that the principal axes are found from.
-AXES_SAMPLE = 1024
+LEVELS = (256, 512, 768, 1024)
+#: Training images (evenly spaced) that the principal axes are found from: a quarter of them, within these limits.
+AXES_SAMPLE = 1024, 2048
 #: Images embedded at a time, and transformed at a time (what fits a cache).
 EMBEDDED, TRANSFORMED = 256, 8
 
@@ -86,7 +86,8 @@ class Directions:
         height, width = shard.box.shape
         self._rows = cosines(height, min(height, FREQUENCIES))
         self._columns = cosines(width, min(width, FREQUENCIES))
-        sample = shard.take(np.unique(np.linspace(0, len(shard) - 1, AXES_SAMPLE).astype(np.int64)))
+        n_sample = np.clip(len(shard) // 4, *AXES_SAMPLE)
+        sample = shard.take(np.unique(np.linspace(0, len(shard) - 1, n_sample).astype(np.int64)))
         parts = [
             self._coefficients(sample.take(slice(i, i + EMBEDDED)), views) for i in range(0, len(sample), EMBEDDED)
         ]

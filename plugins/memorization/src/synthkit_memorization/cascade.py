@@ -7,7 +7,6 @@ below the k-th best r found. A query with too many survivors is left to the dens
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,21 +16,16 @@ from numpy.typing import NDArray
 from synthkit_memorization.bound import LEVELS, Directions, Embedding, slack
 from synthkit_memorization.kernels import Answer, Side, Task, search
 from synthkit_memorization.matches import NOBODY, Matches
-from synthkit_memorization.pixels import Block, Float64, Int64
+from synthkit_memorization.pixels import Block, Float64, Int64, n_cores
 from synthkit_memorization.rules import Key, View
 
 #: Queries of one matrix product of the first bound, and of one call of the kernel.
 QUERIES, CALL = 256, 8
-#: A pair costs the exact step this many times what it costs a dense product, and the longer bounds this many times;
-#: a query with more survivors than the share these allow is left to the dense way.
-EXACT_COST, LONG_COST = 8, 4
+#: Survivors of the first and of the last bound, as shares of the training images, beyond which a query is left to the
+#: dense way: more longer bounds, or exact steps, cost more than that.
+MOST_SURVIVORS = {"pearson": (1 / 4, 1 / 8), "brain": (1.0, 1 / 3)}
 #: Survivors that are never too many.
 FEW = 64
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Cascade:
@@ -74,7 +68,7 @@ class Cascade:
             k,
             np.ascontiguousarray(floor),
             np.array([slack(prefix) for prefix in LEVELS]),
-            np.array([max(FEW, m // LONG_COST), max(FEW, m // EXACT_COST)]),
+            np.array([max(FEW, int(share * m)) for share in MOST_SURVIVORS[view.measure]]),
         )
         x, y = _side(block, view, embedding, groups), self._sides[key]
         answer = Answer(np.full((n, k), NOBODY), np.full((n, k), -np.inf), np.zeros(n, np.bool_))

@@ -219,14 +219,11 @@ def search(bounds: Any, start: int, first: int, stop: int, task: Any, x: Any, y:
             row[seed] = -np.inf  # done with
         least = max(least, best_r[-1])
         n = _survivors(row, least, task, x, i, y, index, upper)
-        for done in range(n):
-            # The largest bound first, for its image is most likely to raise what the others must reach.
-            best = done + np.argmax(upper[done:n])
-            index[done], index[best] = index[best], index[done]
-            upper[done], upper[best] = upper[best], upper[done]
+        # The largest bound first, for its image is most likely to raise what the others must reach.
+        for candidate in np.argsort(-upper[: max(n, 0)]):
             # Strictly below: a candidate that may tie is still looked at, for the lowest index wins.
-            if upper[done] < least - task.slacks[-1]:
+            if upper[candidate] < least - task.slacks[-1]:
                 break
-            _insert(best_index, best_r, index[done], _r(task, x, i, y, index[done]))
+            _insert(best_index, best_r, index[candidate], _r(task, x, i, y, index[candidate]))
             least = max(least, best_r[-1])
         answer.solved[i] = n >= 0

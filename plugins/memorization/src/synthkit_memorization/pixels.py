@@ -7,7 +7,9 @@ itself as -1 inside and 0 outside (so that ``pixels & mask`` is the plane before
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,8 +21,9 @@ from numpy.typing import NDArray
 SHIFT = 128
 CHUNK = 1024
 
-#: Images read from a dataset at a time.
+#: Images read from a dataset at a time, and summed at a time (what fits a cache).
 READ_BATCH = 256
+WRITTEN = 8
 
 Int8 = NDArray[np.int8]
 Int64 = NDArray[np.int64]
@@ -30,6 +33,11 @@ Rows = slice | NDArray[np.integer[Any]]
 
 Plane = tuple[str, int]
 MASK: Plane = ("mask", 0)
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Images(Protocol):
@@ -160,30 +168,49 @@ def _empty_block(start: int, n: int, n_contrasts: int, box: Box, with_brain: boo
 
 def _write_images(block: Block, at: int, images: NDArray[np.uint8], box: Box, background: int) -> None:
     """Write images ``(n, contrast, y, x)`` at row ``at`` of a block; ``box`` is its crop of them."""
+
+    def write(first: int) -> None:
+        _write_some(block, at + first, images[first : first + WRITTEN], box, background)
+
+    with ThreadPoolExecutor(n_cores()) as pool:
+        list(pool.map(write, range(0, len(images), WRITTEN)))
+
+
+def _write_some(block: Block, at: int, images: NDArray[np.uint8], box: Box, background: int) -> None:
     n, n_contrasts = images.shape[:2]
     rows = slice(at, at + n)
-    flat = box.crop(images).reshape(n, n_contrasts, -1).transpose(1, 0, 2)
+    cropped = box.crop(images).reshape(n, n_contrasts, -1).transpose(1, 0, 2)
     # Flipping the highest bit is subtracting 128 when the byte is then read as signed.
-    np.bitwise_xor(flat, np.uint8(SHIFT), out=block.pixels.view(np.uint8)[:, rows, : flat.shape[2]])
-    block.box_sums[:, rows] = flat.sum(axis=2, dtype=np.int64)
+    np.bitwise_xor(cropped, np.uint8(SHIFT), out=block.pixels.view(np.uint8)[:, rows, : cropped.shape[2]])
+    exact = _exact(images)
+    block.sums[:, rows], block.squares[:, rows], block.box_sums[:, rows] = (
+        _sum(exact).T,
+        _sum_of_squares(exact).T,
+        _sum(box.crop(exact)).T,
+    )
     brain = block.brain
     if brain is not None:
         inside = -(images > background).any(axis=1).view(np.int8)
         brain.counts[rows] = -inside.sum(axis=(1, 2), dtype=np.int64)
-        brain.mask[rows, : flat.shape[2]] = box.crop(inside).reshape(n, -1)
-    for i in range(n):
-        for contrast in range(n_contrasts):
-            image = images[i, contrast].ravel()
-            block.sums[contrast, at + i], block.squares[contrast, at + i] = _sums(image)
-            if brain is not None:
-                centred = (image ^ np.uint8(SHIFT)).view(np.int8) & inside[i].ravel()
-                brain.sums[contrast, at + i], brain.squares[contrast, at + i] = _sums(centred)
+        brain.mask[rows, : cropped.shape[2]] = box.crop(inside).reshape(n, -1)
+        exact = _exact((images ^ np.uint8(SHIFT)).view(np.int8) & inside[:, None])
+        brain.sums[:, rows], brain.squares[:, rows] = _sum(exact).T, _sum_of_squares(exact).T
 
 
-def _sums(values: NDArray[Any]) -> tuple[int, int]:
-    """Sum and sum of squares of bytes; exact, for float64 holds integers up to 2^53."""
-    exact = values.astype(np.float64)
-    return int(exact.sum()), int(exact @ exact)
+def _exact(images: NDArray[Any]) -> NDArray[Any]:
+    """Bytes as floating point: 256 squares, each below 2^16, add up exactly in float32, and any number in float64."""
+    return images.astype(np.float32 if images.shape[-1] <= 256 else np.float64)
+
+
+def _sum(exact: NDArray[Any]) -> Float64:
+    """Over the last two axes."""
+    total: Float64 = exact.sum(axis=-1).sum(axis=-1, dtype=np.float64)
+    return total
+
+
+def _sum_of_squares(exact: NDArray[Any]) -> Float64:
+    total: Float64 = np.einsum("...x,...x->...", exact, exact).sum(axis=-1, dtype=np.float64)
+    return total
 
 
 def make_block(images: NDArray[np.uint8], box: Box, start: int, background: int | None = None) -> Block:
