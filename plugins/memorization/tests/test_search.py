@@ -7,17 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-from synthkit_memorization.bound import LEVELS, Directions, cosines, slack
-from synthkit_memorization.cascade import Cascade
-from synthkit_memorization.matches import nothing
-from synthkit_memorization.pixels import make_block, shards
-from synthkit_memorization.rules import RULES, View
-from synthkit_memorization.search import Groups, Matches, ShardSearch, best_matches, every_view
 
-from synthkit.contract import Sample
+for needed in ("numba", "torch"):
+    pytest.importorskip(needed, reason=f"{needed} is not installed")
+
+from hypothesis import assume, given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+from synthkit_memorization.bound import LEVELS, Directions, cosines, slack  # noqa: E402
+from synthkit_memorization.cascade import Cascade  # noqa: E402
+from synthkit_memorization.matches import nothing  # noqa: E402
+from synthkit_memorization.pixels import make_block, shards  # noqa: E402
+from synthkit_memorization.rules import RULES, View  # noqa: E402
+from synthkit_memorization.search import Groups, Matches, ShardSearch, best_matches, every_view  # noqa: E402
+
+from synthkit.contract import Sample  # noqa: E402
 
 WAYS = ["dense", "cascade", "torch"]
 
