@@ -619,3 +619,17 @@ def test_audit_page_for_release_is_refused_where_a_reason_names_a_subject(study:
 def test_audit_page_needs_one_audit(study: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not one finished memorization audit"):
         write_audit_page(study / "sg2", tmp_path / "audit.html")
+
+
+def test_distributions_are_drawn_in_the_order_of_their_excess(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "evaluate", ["label-realism"], {"scores": [], "outputs": {}})
+    header = "property,region,contrast,unit,side,n,q000,q050,q100"
+    rows = ["area,WT,,pixels,real,9,0,10,20", "area,WT,,pixels,synthetic,8,0,30,40", "ratio,ET/WT,,,real,9,0,0.5,1"]
+    (run.outputs / "distributions.csv").write_text("\n".join([header, *rows]) + "\n")
+    (run.outputs / "label_realism.csv").write_text("property,region,contrast,excess\narea,WT,,0.1\nratio,ET/WT,,0.4\n")
+    _, html, page = report(tmp_path / "run")
+    assert page.text.index("ratio ET/WT") < page.text.index("area WT (pixels), excess 0.10")
+    # The median of the synthetic images, 30 of 0 to 40, at three quarters of the width and half the height.
+    assert 'class="curve-synthetic" points="0.00,100.00 75.00,50.00 100.00,0.00"' in html
+    (run.outputs / "distributions.csv").write_text(f"{header}\narea,WT,,pixels,real,many,0,10,20\n")
+    assert any("distributions of run cannot be shown" in note for note in report(tmp_path / "run")[0]["notes"])

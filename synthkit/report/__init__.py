@@ -13,6 +13,7 @@ from typing import Any
 
 from synthkit.report import audit_section, pictures, segmentation, sources
 from synthkit.report.audit_page import write_audit_page
+from synthkit.report.distributions import distributions
 from synthkit.report.gather import DAMAGE, DatasetRecord, Material, gather, phantoms_among, sentence, training_of
 from synthkit.report.pages import check_replaceable, render, write_page
 from synthkit.report.wording import count, interval, words
@@ -71,6 +72,7 @@ def _page(material: Material, title: str) -> dict[str, Any]:
         audit["gallery"] and audit["gallery"]["n_pictured"] for audit in audits
     )
     others = [r for r in material.of_verb("evaluate") if not segmentation.is_overlap(r)]
+    drawn = {record.name: found for record in others if (found := distributions(record, notes))}
     contents = [("runs", "What was run", material.runs), ("samples", "Samples", grids)]
     contents += [("segmentation", "Segmentation", scored), ("scores", "Other scores", others)]
     contents += [("audit", "Memorization audit", audits), ("notes", "What could not be shown", notes)]
@@ -88,6 +90,7 @@ def _page(material: Material, title: str) -> dict[str, Any]:
         "legend": _legend(material),
         "segmentation": scored,
         "others": others,
+        "distributions": drawn,
         "audits": audits,
         "notes": notes,
         "provenance": sources.section(material),
