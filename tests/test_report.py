@@ -633,3 +633,11 @@ def test_distributions_are_drawn_in_the_order_of_their_excess(tmp_path: Path) ->
     assert 'class="curve-synthetic" points="0.00,100.00 75.00,50.00 100.00,0.00"' in html
     (run.outputs / "distributions.csv").write_text(f"{header}\narea,WT,,pixels,real,many,0,10,20\n")
     assert any("distributions of run cannot be shown" in note for note in report(tmp_path / "run")[0]["notes"])
+
+
+def test_scores_of_different_feature_networks_are_kept_apart(tmp_path: Path) -> None:
+    for name in ("lite0@1", "inception@2"):
+        scores = [{"name": "fd", "value": 3.0, "of": {"contrast": "t1", "features": name}}]
+        make_run(tmp_path / "runs" / name[:4], "evaluate", ["fid"], {"scores": scores, "outputs": {}})
+    assert "different feature networks, inception@2 and lite0@1" in report(tmp_path / "runs")[2].text
+    assert "different feature networks" not in report(tmp_path / "runs" / "lite")[2].text

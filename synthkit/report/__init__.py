@@ -91,6 +91,7 @@ def _page(material: Material, title: str) -> dict[str, Any]:
         "segmentation": scored,
         "others": others,
         "distributions": drawn,
+        "networks": sorted({s["of"]["features"] for record in others for s in record.scores if "features" in s["of"]}),
         "audits": audits,
         "notes": notes,
         "provenance": sources.section(material),
