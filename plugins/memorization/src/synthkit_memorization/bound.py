@@ -27,15 +27,16 @@ import numpy as np
 
 from synthkit_memorization.pixels import Block, Float32, Float64, Int8
 from synthkit_memorization.rules import Key, Measure, Moments, View
+from synthkit_memorization.threads import for_each, one_thread
 
 #: Low frequencies kept along each side of the box.
 FREQUENCIES = 40
 #: Lengths of the prefixes of the principal axes.
 LEVELS = (256, 512, 768, 1024)
 #: Training images (evenly spaced) that the principal axes are found from: a quarter of them, within these limits.
-AXES_SAMPLE = 1024, 2048
+AXES_SAMPLE = 1024, 1536
 #: Images embedded at a time, and transformed at a time (what fits a cache).
-EMBEDDED, TRANSFORMED = 256, 8
+EMBEDDED, TRANSFORMED = 128, 8
 
 
 def slack(prefix: int) -> float:
@@ -88,18 +89,29 @@ class Directions:
         self._columns = cosines(width, min(width, FREQUENCIES))
         n_sample = np.clip(len(shard) // 4, *AXES_SAMPLE)
         sample = shard.take(np.unique(np.linspace(0, len(shard) - 1, n_sample).astype(np.int64)))
-        parts = [
-            self._coefficients(sample.take(slice(i, i + EMBEDDED)), views) for i in range(0, len(sample), EMBEDDED)
-        ]
-        self._axes = {key: _principal_axes(np.concatenate([part[key] for part in parts])) for key in views}
+        parts = for_each(lambda part: self._coefficients(sample.take(part), views), len(sample), EMBEDDED)
+        self._points = {key: np.concatenate([part[key] for part in parts]) for key in views}
+        self._axes: dict[Key, Float64] = {}
+
+    def held(self, key: Key) -> float:
+        """Mean share of |u|^2 that the low frequencies hold: without them no bound prunes."""
+        return float(np.einsum("nd,nd->n", self._points[key], self._points[key]).mean())
+
+    def _find_axes(self, views: Iterable[Key]) -> None:
+        with one_thread():
+            for key in set(views) - set(self._axes):
+                self._axes[key] = _principal_axes(self._points[key])
 
     def embed(self, block: Block, views: Iterable[Key]) -> dict[Key, Embedding]:
         """All images of a block by these views; constant images are 0."""
         result = {key: Embedding.empty(len(block)) for key in views}
-        for first in range(0, len(block), EMBEDDED):
-            part = slice(first, first + EMBEDDED)
+        self._find_axes(result)
+
+        def embed(part: slice) -> None:
             for key, coefficients in self._coefficients(block.take(part), result).items():
                 result[key].write(part, coefficients @ self._axes[key])
+
+        for_each(embed, len(block), EMBEDDED)
         return result
 
     def _coefficients(self, block: Block, views: Iterable[Key]) -> dict[Key, Float64]:

@@ -8,7 +8,6 @@ below the k-th best r found. A query with too many survivors is left to the dens
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,12 @@ from numpy.typing import NDArray
 from synthkit_memorization.bound import LEVELS, Directions, Embedding, slack
 from synthkit_memorization.kernels import Answer, Side, Task, search
 from synthkit_memorization.matches import NOBODY, Matches
-from synthkit_memorization.pixels import Block, Float64, Int64, n_cores
+from synthkit_memorization.pixels import Block, Float64, Int64
 from synthkit_memorization.rules import Key, View
+from synthkit_memorization.threads import for_each
 
-#: Queries of one matrix product of the first bound, and of one call of the kernel.
-QUERIES, CALL = 256, 8
+#: Queries of one matrix product of the first bound.
+QUERIES = 128
 #: Survivors of the first and of the last bound, as shares of the training images, beyond which a query is left to the
 #: dense way: more longer bounds, or exact steps, cost more than that.
 MOST_SURVIVORS = {"pearson": (1 / 4, 1 / 8), "brain": (1.0, 1 / 3)}
@@ -47,18 +47,10 @@ class Cascade:
         """By each view with a floor (a value a query): the k best that reach it, as positions in the shard, and which
         queries are solved; the rows of the others mean nothing."""
         embeddings = self._directions.embed(block, floors)
-        with ThreadPoolExecutor(n_cores()) as pool:
-            return {key: self._one(pool, block, key, embeddings[key], floors[key], k, groups) for key in floors}
+        return {key: self._one(block, key, embeddings[key], floors[key], k, groups) for key in floors}
 
     def _one(
-        self,
-        pool: ThreadPoolExecutor,
-        block: Block,
-        key: Key,
-        embedding: Embedding,
-        floor: Float64,
-        k: int,
-        groups: Int64 | None,
+        self, block: Block, key: Key, embedding: Embedding, floor: Float64, k: int, groups: Int64 | None
     ) -> tuple[Matches, NDArray[np.bool_]]:
         n, m, view = len(block), len(self._shard), self.views[key]
         task = Task(
@@ -72,14 +64,12 @@ class Cascade:
         )
         x, y = _side(block, view, embedding, groups), self._sides[key]
         answer = Answer(np.full((n, k), NOBODY), np.full((n, k), -np.inf), np.zeros(n, np.bool_))
-        for start in range(0, n, QUERIES):
-            stop = min(start + QUERIES, n)
-            bounds = embedding.short[start:stop] @ self._embeddings[key].short.T
+        theirs = self._embeddings[key].short
 
-            def solve(first: int, bounds: NDArray[np.float32] = bounds, start: int = start, stop: int = stop) -> None:
-                search(bounds, start, first, min(first + CALL, stop), task, x, y, answer)
+        def solve(part: slice) -> None:
+            search(embedding.short[part] @ theirs.T, part.start, part.stop, task, x, y, answer)
 
-            list(pool.map(solve, range(start, stop, CALL)))
+        for_each(solve, n, QUERIES)
         return Matches(answer.index, answer.r), answer.solved
 
 

@@ -17,9 +17,10 @@ from synthkit.errors import PluginError
 from synthkit_memorization.matches import Matches, best_of
 from synthkit_memorization.pixels import CHUNK, Block, Float64, Int64, Plane
 from synthkit_memorization.rules import ROUNDING, Key, Moments, View, inverse_norm, normalised
+from synthkit_memorization.threads import for_each
 
 #: Training images of one matrix multiplication.
-TRAIN_TILE = 2048
+TRAIN_TILE = 1024
 
 #: Some pairs that may be among the best: queries, training images (positions in the shard), numerators of r.
 Pairs = tuple[Int64, Int64, NDArray[Any]]
@@ -63,13 +64,16 @@ class Dense:
     ) -> dict[Key, Matches]:
         x = {key: self._views[key].moments(block) for key in floors}
         columns = {key: moments.mapped(lambda array: array[..., None]) for key, moments in x.items()}
-        pairs: dict[Key, list[Pairs]] = {key: [] for key in floors}
-        least = dict(floors)
-        for first in range(0, len(self._shard), TRAIN_TILE):
-            tile = slice(first, min(first + TRAIN_TILE, len(self._shard)))
-            product = cache(lambda p, q, tile=tile: inner_products(block, p, self._shard, q, tile))
+        least = {key: np.maximum(floor, -1.0) for key, floor in floors.items()}
+
+        def compare(tile: slice) -> dict[Key, Pairs]:
+            @cache
+            def product(p: Plane, q: Plane) -> Int64:
+                return inner_products(block, p, self._shard, q, tile)
+
+            found: dict[Key, Pairs] = {}
             for key in floors:
-                y = self._moments[key].mapped(lambda array, tile=tile: array[..., tile])
+                y = self._moments[key].mapped(lambda array: array[..., tile])
                 numerator = self._views[key].numerator(product, columns[key], y)
                 r = numerator * inverse_norm(x[key].variance)[:, None]
                 r *= inverse_norm(y.variance)
@@ -77,12 +81,16 @@ class Dense:
                     r[excluded[:, tile]] = -np.inf
                 m = r.shape[1]
                 if k <= m:
-                    # What is not among the k best of a tile is not among the k best of all.
+                    # What is not among the k best of a tile is not among the k best of all. (If two threads do this at
+                    # once, one result is lost, which leaves more pairs to decide and no fewer.)
                     kth = r.max(axis=1) if k == 1 else np.partition(r, m - k, axis=1)[:, m - k]
                     least[key] = np.maximum(least[key], kth)
-                rows, found = np.nonzero(r >= np.maximum(least[key], -1.0)[:, None] - ROUNDING)
-                pairs[key].append((rows, found + first, numerator[rows, found]))
-        return {key: decided(pairs[key], x[key], self._moments[key], k) for key in floors}
+                rows, images = np.nonzero(r >= least[key][:, None] - ROUNDING)
+                found[key] = rows, images + tile.start, numerator[rows, images]
+            return found
+
+        tiles = for_each(compare, len(self._shard), TRAIN_TILE)
+        return {key: decided([found[key] for found in tiles], x[key], self._moments[key], k) for key in floors}
 
 
 def decided(pairs: Sequence[Pairs], x: Moments, y: Moments, k: int) -> Matches:
@@ -97,8 +105,8 @@ def inner_products(queries: Block, p: Plane, train: Block, q: Plane, tile: slice
     total = np.zeros((len(queries), tile.stop - tile.start))
     piece = np.empty(total.shape, np.float32)
     for first in range(0, queries.pixels.shape[2], CHUNK):
-        columns = slice(first, first + CHUNK)
-        x, y = queries.plane(p, slice(None), columns), train.plane(q, tile, columns)
+        pixels = slice(first, first + CHUNK)
+        x, y = queries.plane(p, slice(None), pixels), train.plane(q, tile, pixels)
         np.matmul(x.astype(np.float32), y.astype(np.float32).T, out=piece)
         total += piece
     return total.astype(np.int64)

@@ -202,11 +202,11 @@ def _survivors(bounds: Any, least: float, task: Any, x: Any, i: int, y: Any, ind
 
 
 @_exact
-def search(bounds: Any, start: int, first: int, stop: int, task: Any, x: Any, y: Any, answer: Any) -> None:
-    """Solve queries first..stop of a block; row 0 of ``bounds`` is query ``start``."""
+def search(bounds: Any, start: int, stop: int, task: Any, x: Any, y: Any, answer: Any) -> None:
+    """Solve queries start..stop of a block, whose first bounds are the rows of ``bounds`` (they are overwritten)."""
     index, upper = np.empty(task.limits[1], np.int64), np.empty(task.limits[1], np.float32)
     seeds, seeds_upper = np.empty(task.k, np.int64), np.empty(task.k, np.float32)
-    for i in range(first, stop):
+    for i in range(start, stop):
         row, best_index, best_r, least = bounds[i - start], answer.index[i], answer.r[i], task.floor[i]
         if x.variance[i] == 0:
             _first(x.groups[i], y.groups, least, best_index, best_r)

@@ -7,14 +7,14 @@ itself as -1 inside and 0 outside (so that ``pixels & mask`` is the plane before
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from synthkit_memorization.threads import for_each
 
 #: A product of two values of int8 is at most 2**14, so a sum of 2**10 products, in any order and with or without fused
 #: operations, stays within the 2**24 that float32 represents exactly.
@@ -29,15 +29,10 @@ Int8 = NDArray[np.int8]
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Rows = slice | NDArray[np.integer[Any]]
+Rows = slice | NDArray[np.integer[Any]] | NDArray[np.bool_]
 
 Plane = tuple[str, int]
 MASK: Plane = ("mask", 0)
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Images(Protocol):
@@ -169,11 +164,12 @@ def _empty_block(start: int, n: int, n_contrasts: int, box: Box, with_brain: boo
 def _write_images(block: Block, at: int, images: NDArray[np.uint8], box: Box, background: int) -> None:
     """Write images ``(n, contrast, y, x)`` at row ``at`` of a block; ``box`` is its crop of them."""
 
-    def write(first: int) -> None:
-        _write_some(block, at + first, images[first : first + WRITTEN], box, background)
+    def write(part: slice) -> None:
+        for first in range(part.start, part.stop, WRITTEN):
+            some = slice(first, min(first + WRITTEN, part.stop))
+            _write_some(block, at + first, images[some], box, background)
 
-    with ThreadPoolExecutor(n_cores()) as pool:
-        list(pool.map(write, range(0, len(images), WRITTEN)))
+    for_each(write, len(images), READ_BATCH)
 
 
 def _write_some(block: Block, at: int, images: NDArray[np.uint8], box: Box, background: int) -> None:
@@ -183,14 +179,12 @@ def _write_some(block: Block, at: int, images: NDArray[np.uint8], box: Box, back
     # Flipping the highest bit is subtracting 128 when the byte is then read as signed.
     np.bitwise_xor(cropped, np.uint8(SHIFT), out=block.pixels.view(np.uint8)[:, rows, : cropped.shape[2]])
     exact = _exact(images)
-    block.sums[:, rows], block.squares[:, rows], block.box_sums[:, rows] = (
-        _sum(exact).T,
-        _sum_of_squares(exact).T,
-        _sum(box.crop(exact)).T,
-    )
+    block.sums[:, rows], block.squares[:, rows] = _sum(exact).T, _sum_of_squares(exact).T
+    whole = cropped.shape[2] == images[0, 0].size
+    block.box_sums[:, rows] = block.sums[:, rows] if whole else _sum(box.crop(exact)).T
     brain = block.brain
     if brain is not None:
-        inside = -(images > background).any(axis=1).view(np.int8)
+        inside: Int8 = np.negative((images > background).any(axis=1).view(np.int8))
         brain.counts[rows] = -inside.sum(axis=(1, 2), dtype=np.int64)
         brain.mask[rows, : cropped.shape[2]] = box.crop(inside).reshape(n, -1)
         exact = _exact((images ^ np.uint8(SHIFT)).view(np.int8) & inside[:, None])
@@ -264,9 +258,12 @@ def _assemble(start: int, box: Box, parts: list[tuple[Box, NDArray[np.uint8]]], 
     while parts:
         found, images = parts.pop(0)
         # All that lies outside the box is zero, so the sums of the canvas are those of the whole images.
-        canvas = np.zeros((*images.shape[:2], *box.shape), np.uint8)
-        top, left = found.top - box.top, found.left - box.left
-        canvas[..., top : top + found.shape[0], left : left + found.shape[1]] = images
+        if found == box:
+            canvas = images
+        else:
+            canvas = np.zeros((*images.shape[:2], *box.shape), np.uint8)
+            top, left = found.top - box.top, found.left - box.left
+            canvas[..., top : top + found.shape[0], left : left + found.shape[1]] = images
         _write_images(block, at, canvas, Box(0, box.shape[0], 0, box.shape[1]), background or 0)
         at += len(images)
     return block

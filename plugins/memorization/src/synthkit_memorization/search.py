@@ -11,7 +11,7 @@ The winner is that of a brute force in float64 and r agrees with it to 1e-14. Ti
 index.
 
 Memory: the training images are held as one byte a pixel of the box that contains their non-zero pixels (and one more
-for the brain), at most ``memory_mb`` at a time (more images: more passes over the queries), plus about 4 KB an image,
+for the brain), at most ``memory_mb`` at a time (more images: more passes over the queries), plus about 5 KB an image,
 view and measure for the cascade, plus about 1 GB of workspace. Queries are read in blocks and never held.
 """
 
@@ -54,6 +54,9 @@ MINIMUM_FOR_CASCADE, MINIMUM_PRODUCTS = 512, 4 * 10**11
 #: Queries and training images, evenly spaced, on which the cascade is tried; it must prune this share of the queries.
 PROBE_QUERIES, PROBE_TRAIN = 64, 2048
 PROBE_SHARE = 0.5
+
+#: It is not even tried where low frequencies hold less than this share of the training images: on white noise.
+MINIMUM_HELD = 0.5
 
 Method = Literal["auto", "dense", "cascade", "torch"]
 
@@ -178,18 +181,21 @@ class ShardSearch:
     ) -> None:
         """Index the shard; with ``queries``, only the views where a trial shows that most of them are pruned."""
         from synthkit_memorization.bound import Directions
-        from synthkit_memorization.cascade import Cascade
 
         for measure in {key[1] for key in self.views}:
             views = {key: view for key, view in self.views.items() if key[1] == measure}
             directions = Directions(self.shard, views)
             if queries is not None:
+                views = {key: view for key, view in views.items() if directions.held(key) >= MINIMUM_HELD}
+            if queries is not None and views:
                 rule = next(rule for rule in rules if measure_of(rule) == measure)
                 rows = _evenly(len(queries), PROBE_QUERIES)
                 images = next(transformed(_read(queries, rows), rule, shift_px))
                 block = make_block(images, self.shard.box, 0, background if measure == "brain" else None)
                 views = self._that_pay(directions, block, rows, views, {key: best[key[0], rule] for key in views})
             if views:
+                from synthkit_memorization.cascade import Cascade
+
                 groups = None if self.exclude is None else self.exclude.train[self.shard.start : self.shard.stop]
                 self.cascades[measure] = Cascade(directions, self.shard, views, groups)
 
