@@ -108,7 +108,7 @@ _SCORES = (
     _count("n_identical", "images equal to a training image up to brightness and contrast (joint r = 1)", "lower"),
     _count(
         "n_holdout_copies",
-        "images that would be copies of held-out ones; any says that the generator has seen these",
+        "images that would count as copies, were the held-out ones training images; the generator has seen these",
         "lower",
     ),
     _count(

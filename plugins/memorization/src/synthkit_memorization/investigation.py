@@ -127,16 +127,18 @@ class Audit:
     @property
     def copies(self) -> Any:
         """Boolean ``(image,)``: flagged, and the joint image correlates with a training image by copy_r."""
-        if self.flagged is None:
-            return None
-        return self.flagged.any(axis=1) & (self.found.r[:, self.whole] >= self.params.copy_r).any(axis=1)
+        return None if self.thresholds is None else self._copies(self.found.r, self.thresholds)
 
     @property
     def n_holdout_copies(self) -> int | None:
-        """Synthetic images that would be copies of held-out ones; None without these."""
-        if self.control is None:
+        """Synthetic images that would be copies, were the held-out images training images; None without these."""
+        if self.control is None or self.thresholds is None:
             return None
-        return int((self.control.r[:, self.whole] >= self.params.copy_r).any(axis=1).sum())
+        return int(self._copies(self.control.r, self.thresholds).sum())
+
+    def _copies(self, r: Float64, thresholds: Float64) -> Any:
+        """Flagged, and the whole image correlates with its match by copy_r: boolean ``(image,)``."""
+        return (r > thresholds).any(axis=1) & (r[:, self.whole] >= self.params.copy_r).any(axis=1)
 
     @property
     def copied(self) -> Int64:
