@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -301,31 +299,13 @@ def test_intervals_resample_subjects() -> None:
 # --------------------------------------------------------------------------------------------------- real subjects
 
 
-def _real_data() -> Path:
-    beside = Path(__file__).resolve().parents[4] / "shared" / "data"
-    root = Path(os.environ.get("SYNTHKIT_TEST_DATA", beside)) / "brats-mini"
-    if not root.is_dir():
-        pytest.skip("real subjects not found, set SYNTHKIT_TEST_DATA")
-    return root
+def of_subject(images: Any, subject: str) -> InMemory:
+    return InMemory(images, [subject] * len(images), f"{subject}_")
 
 
-def real_slices(subject: str) -> InMemory:
-    """Slices of a real subject by the rule of the study: scaled to the maximum, 15 % of the pixels with T1 > 50."""
-    nibabel = pytest.importorskip("nibabel")
-    folder = _real_data() / subject
-    volumes = []
-    for contrast in ("t1", "t1ce", "t2", "flair"):
-        volume = nibabel.load(folder / f"{subject}_{contrast}.nii.gz").get_fdata(dtype=np.float32)
-        volumes.append(np.clip(volume / volume.max() * 255, 0, 255).astype(np.uint8))
-    stack = np.pad(np.stack(volumes), ((0, 0), (8, 8), (8, 8), (0, 0))).transpose(3, 0, 2, 1)
-    kept = np.flatnonzero((stack[:, 0] > 50).mean(axis=(1, 2)) > 0.15)
-    data = InMemory(stack[kept], [subject] * len(kept), f"{subject}_")
-    return data
-
-
-def test_warped_and_noisy_copies_of_a_real_subject_are_found() -> None:
+def test_warped_and_noisy_copies_of_a_real_subject_are_found(real_slices: Any) -> None:
     ndimage = pytest.importorskip("scipy.ndimage")
-    train, holdout = real_slices("TCGA-DU-7294"), real_slices("TCGA-FG-6692")
+    train, holdout = (of_subject(real_slices(name), name) for name in ("TCGA-DU-7294", "TCGA-FG-6692"))
     rng = np.random.default_rng(0)
     warp = [ndimage.gaussian_filter(rng.normal(size=(256, 256)), 24) for _ in range(2)]
     field = np.stack([1.5 * part / np.abs(part).max() for part in warp]) + np.mgrid[:256, :256]

@@ -165,6 +165,25 @@ def test_ties_go_to_the_lowest_index_and_constants_have_r_zero(way: str) -> None
         assert matches.index[6:].tolist() == [[0, 1, 2, 3]] * 2 and (matches.r[6:] == 0).all()
 
 
+@pytest.fixture(scope="module")
+def real_answers(real_slices: Any) -> Any:
+    """Some slices of two real subjects; the slices of two others and every second one of these; r of all pairs."""
+    parts = [real_slices(name)[:, [1, 3]] for name in ("TCGA-DU-7294", "TCGA-FG-6692", "BRATS_009", "BRATS_119")]
+    queries = np.concatenate([part[::8] for part in parts[:2]])
+    train = np.concatenate([*parts[2:], *(part[::2] for part in parts[:2])])
+    views = every_view(("t1", "t1ce"))
+    return queries, train, {(v, rule): brute_force(queries, train, views[v], rule) for v in views for rule in RULES}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_equals_the_brute_force_on_real_slices(way: str, real_answers: Any) -> None:
+    queries, train, r = real_answers
+    found = search(queries, train, way, rules=RULES, k=3)
+    for key, matches in found.items():
+        check(matches, r[key])
+    assert (found["joint", "pearson"].r[:, 0] == 1.0).all()
+
+
 def test_brain_does_not_see_head_and_background() -> None:
     """Two brains without a common texture in the same head: alike by all pixels, unlike inside."""
     rng = np.random.default_rng(2)

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthkit_memorization.pixels import Block, Float32, Float64, Int8
 from synthkit_memorization.rules import Key, Measure, Moments, View
@@ -35,8 +36,10 @@ FREQUENCIES = 40
 LEVELS = (256, 512, 768, 1024)
 #: Training images (evenly spaced) that the principal axes are found from: a quarter of them, within these limits.
 AXES_SAMPLE = 1024, 1536
+#: Smallest second moment of an axis, as a share of the largest; below it is rounding.
+SMALLEST = 1e-9
 #: Images embedded at a time, and transformed at a time (what fits a cache).
-EMBEDDED, TRANSFORMED = 128, 8
+EMBEDDED, TRANSFORMED = 128, 4
 
 
 def slack(prefix: int) -> float:
@@ -50,6 +53,27 @@ def cosines(n: int, count: int) -> Float64:
     rows: Float64 = np.sqrt(2.0 / n) * np.cos(np.pi * frequency * (2 * position + 1) / (2 * n))
     rows[0] = np.sqrt(1.0 / n)
     return rows
+
+
+def whole_cosines(n: int, count: int) -> tuple[Float64, Float64]:
+    """The same rows times a power of two and rounded, and what makes them orthonormal: ``(count, n), (count, count)``.
+
+    For ``rows, triangle`` the rows of ``triangle.T @ rows`` are orthonormal, the first of them constant. By Cauchy and
+    Schwarz every partial sum of products of a row with n integers up to 255 is at most 255 |row| sqrt(n) < 2^24, so
+    float32 has them all exactly, at twice the speed of float64.
+    """
+    scale = 2.0 ** np.floor(np.log2(2**15 / np.sqrt(n)))
+    rows = np.rint(scale * cosines(n, count))
+    rows[0] = 1
+    return rows, np.linalg.inv(np.linalg.qr(rows.T)[1])
+
+
+def low_frequencies(n_rows: int, n_columns: int) -> NDArray[np.bool_]:
+    """Which of the frequencies ``(y, x)`` are kept: those within an ellipse, but the constant."""
+    y, x = np.arange(n_rows)[:, None] / n_rows, np.arange(n_columns) / n_columns
+    kept: NDArray[np.bool_] = y**2 + x**2 < 1
+    kept[0, 0] = False
+    return kept
 
 
 @dataclass(frozen=True)
@@ -86,7 +110,8 @@ class Directions:
         self._measure: Measure = next(iter(views.values())).measure
         height, width = shard.box.shape
         self._rows = cosines(height, min(height, FREQUENCIES))
-        self._columns = cosines(width, min(width, FREQUENCIES))
+        self._columns, self._triangle = whole_cosines(width, min(width, FREQUENCIES))
+        self._kept = low_frequencies(len(self._rows), len(self._columns))
         n_sample = np.clip(len(shard) // 4, *AXES_SAMPLE)
         sample = shard.take(np.unique(np.linspace(0, len(shard) - 1, n_sample).astype(np.int64)))
         parts = for_each(lambda part: self._coefficients(sample.take(part), views), len(sample), EMBEDDED)
@@ -156,21 +181,24 @@ class Directions:
         return columns
 
     def _cosine_transform(self, pixels: Float64 | Int8) -> Float64:
-        """Low-frequency coefficients ``(image, frequency)``, that of the constant left out."""
-        n_rows, n_columns = len(self._rows), len(self._columns)
+        """Low-frequency coefficients ``(image, frequency)``."""
         height, width = self._rows.shape[1], self._columns.shape[1]
-        result = np.empty((len(pixels), n_rows, n_columns))
+        columns = self._columns.T.astype(np.float64 if pixels.dtype == np.float64 else np.float32)
+        result = np.empty((len(pixels), np.count_nonzero(self._kept)))
         for first in range(0, len(pixels), TRANSFORMED):
-            some = pixels[first : first + TRANSFORMED].astype(np.float64)
-            along_x = (some.reshape(-1, width) @ self._columns.T).reshape(len(some), height, n_columns)
-            np.matmul(self._rows, along_x, out=result[first : first + TRANSFORMED])
-        return result.reshape(len(pixels), -1)[:, 1:]
+            some = pixels[first : first + TRANSFORMED].astype(columns.dtype)
+            along_x = (some.reshape(-1, width) @ columns).reshape(len(some), height, -1).astype(np.float64)
+            result[first : first + TRANSFORMED] = (self._rows @ along_x @ self._triangle)[:, self._kept]
+        return result
 
 
 def _principal_axes(points: Float64) -> Float64:
     """Orthonormal columns ``(direction, LEVELS[-1])``, those of largest second moment first; then columns of zeros."""
-    _, vectors = np.linalg.eigh(points @ points.T)
-    spanning = points.T @ vectors[:, ::-1][:, : LEVELS[-1]]
-    # QR keeps the nesting of the prefixes and is orthonormal whatever the rank.
-    axes: Float64 = np.linalg.qr(spanning)[0]
+    values, vectors = np.linalg.eigh(points @ points.T)
+    first = slice(None, -LEVELS[-1] - 1, -1)
+    values, vectors = values[first], vectors[:, first]
+    held = values > SMALLEST * values[0]
+    axes = (points.T @ vectors[:, held]) / np.sqrt(values[held])
+    # Orthogonal but for rounding, which tells in the smallest; this keeps the nesting of the prefixes.
+    axes = axes @ np.linalg.inv(np.linalg.cholesky(axes.T @ axes)).T
     return np.pad(axes, ((0, 0), (0, LEVELS[-1] - axes.shape[1])))

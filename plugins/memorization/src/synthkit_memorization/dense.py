@@ -1,13 +1,14 @@
 """All pairs by matrix multiplication on the CPU, exact.
 
-Inner products are taken in float32, in pieces of CHUNK pixels, short enough that every partial sum is an exactly
-represented integer, and the pieces are added in float64, where they are exact too.
+Inner products are taken in float32, in pieces of pixels short enough that every partial sum is an exactly represented
+integer, and the pieces are added in float64, where they are exact too. A piece is one chunk of CHUNK pixels, or several
+where the images at hand are weak enough: no partial sum exceeds |x| |y| over the piece (Cauchy and Schwarz).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,12 +16,16 @@ from numpy.typing import NDArray
 
 from synthkit.errors import PluginError
 from synthkit_memorization.matches import Matches, best_of
-from synthkit_memorization.pixels import CHUNK, Block, Float64, Int64, Plane
+from synthkit_memorization.pixels import CHUNK, WRITTEN, Block, Float64, Int64, Plane
 from synthkit_memorization.rules import ROUNDING, Key, Moments, View, inverse_norm, normalised
 from synthkit_memorization.threads import for_each
 
-#: Training images of one matrix multiplication.
-TRAIN_TILE = 1024
+#: Training images of one matrix multiplication, and chunks of its longest piece.
+TRAIN_TILE, CHUNKS = 2048, 4
+#: Queries from which on it pays to look for longer pieces.
+QUERIES_FOR_PIECES = 256
+#: Integers up to this are exact in float32.
+LARGEST = 2.0**24
 
 #: Some pairs that may be among the best: queries, training images (positions in the shard), numerators of r.
 Pairs = tuple[Int64, Int64, NDArray[Any]]
@@ -58,6 +63,7 @@ class Dense:
         self._shard = shard
         self._moments = {name: view.moments(shard) for name, view in views.items()}
         self._views = views
+        self._energies = cache(partial(energies, shard))
 
     def search(
         self, block: Block, floors: Mapping[Key, Float64], k: int, excluded: NDArray[np.bool_] | None
@@ -66,10 +72,16 @@ class Dense:
         columns = {key: moments.mapped(lambda array: array[..., None]) for key, moments in x.items()}
         least = {key: np.maximum(floor, -1.0) for key, floor in floors.items()}
 
+        @cache
+        def pieces(p: Plane, q: Plane) -> list[slice]:
+            if len(block) < QUERIES_FOR_PIECES:
+                return _pieces(np.full(block.pixels.shape[2] // CHUNK, LARGEST))
+            return _pieces(np.sqrt(energies(block, p) * self._energies(q)))
+
         def compare(tile: slice) -> dict[Key, Pairs]:
             @cache
             def product(p: Plane, q: Plane) -> Int64:
-                return inner_products(block, p, self._shard, q, tile)
+                return inner_products(block, p, self._shard, q, tile, pieces(p, q))
 
             found: dict[Key, Pairs] = {}
             for key in floors:
@@ -89,7 +101,7 @@ class Dense:
                 found[key] = rows, images + tile.start, numerator[rows, images]
             return found
 
-        tiles = for_each(compare, len(self._shard), TRAIN_TILE)
+        tiles = for_each(compare, len(self._shard), TRAIN_TILE, parts_a_core=1)
         return {key: decided([found[key] for found in tiles], x[key], self._moments[key], k) for key in floors}
 
 
@@ -100,13 +112,33 @@ def decided(pairs: Sequence[Pairs], x: Moments, y: Moments, k: int) -> Matches:
     return best_of(rows, columns, r, len(x.variance), k)
 
 
-def inner_products(queries: Block, p: Plane, train: Block, q: Plane, tile: slice) -> Int64:
+def inner_products(queries: Block, p: Plane, train: Block, q: Plane, tile: slice, pieces: Sequence[slice]) -> Int64:
     """Inner products of a plane of all queries with one of a tile of training images, int64, exact."""
     total = np.zeros((len(queries), tile.stop - tile.start))
     piece = np.empty(total.shape, np.float32)
-    for first in range(0, queries.pixels.shape[2], CHUNK):
-        pixels = slice(first, first + CHUNK)
+    for pixels in pieces:
         x, y = queries.plane(p, slice(None), pixels), train.plane(q, tile, pixels)
         np.matmul(x.astype(np.float32), y.astype(np.float32).T, out=piece)
         total += piece
     return total.astype(np.int64)
+
+
+def energies(block: Block, plane: Plane) -> Float64:
+    """The largest sum of squares that an image has in each chunk of pixels, ``(chunk,)``."""
+    largest = np.zeros(block.pixels.shape[2] // CHUNK)
+    for first in range(0, len(block), WRITTEN):
+        pixels = block.plane(plane, slice(first, first + WRITTEN), slice(None)).astype(np.float32)
+        chunks = pixels.reshape(len(pixels), -1, CHUNK)
+        np.maximum(largest, np.einsum("ncp,ncp->nc", chunks, chunks).max(axis=0), out=largest)
+    return largest
+
+
+def _pieces(bounds: Float64) -> list[slice]:
+    """Runs of at most CHUNKS consecutive chunks whose bounds, of any partial sum, add up to no more than LARGEST."""
+    result, first, total = [], 0, 0.0
+    for chunk, bound in enumerate(bounds):
+        if chunk > first and (total + bound > LARGEST or chunk - first == CHUNKS):
+            result.append(slice(first * CHUNK, chunk * CHUNK))
+            first, total = chunk, 0.0
+        total += bound
+    return [*result, slice(first * CHUNK, len(bounds) * CHUNK)]

@@ -19,6 +19,8 @@ from synthkit_memorization.matches import NOBODY
 STRIP = 256
 #: Pixels whose products are summed in 32 bits.
 PIECE = 2**16
+#: Images whose inner products with a query are taken at a time (``_piece`` names them one by one).
+TOGETHER = 4
 
 
 class Side(NamedTuple):
@@ -63,20 +65,29 @@ _brain_covariance = _exact(rules.brain_covariance)
 
 
 @_exact
-def _piece(x: Any, y: Any) -> Any:
-    """Sum of products of at most PIECE values of int8; the casts keep 32-bit lanes, which these sums fit."""
-    total = np.int32(0)
+def _piece(x: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Sums of products of at most PIECE values of int8 with four rows; the casts keep 32-bit lanes, which they fit.
+
+    Four at a time, for one alone waits for its memory.
+    """
+    p, q, r, s = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
     for i in range(x.shape[0]):
-        total = np.int32(total + np.int32(x[i]) * np.int32(y[i]))
-    return total
+        value = np.int32(x[i])
+        p, q = np.int32(p + value * np.int32(a[i])), np.int32(q + value * np.int32(b[i]))
+        r, s = np.int32(r + value * np.int32(c[i])), np.int32(s + value * np.int32(d[i]))
+    return p, q, r, s
 
 
 @_exact
-def _dot(x: Any, y: Any) -> Any:
-    total = 0
+def _dots(x: Any, y: Any, images: Any, total: Any) -> None:
+    """Add the inner products of one row with those of TOGETHER images to ``total``, int64."""
     for first in range(0, x.shape[0], PIECE):
-        total += _piece(x[first : first + PIECE], y[first : first + PIECE])
-    return total
+        part = slice(first, first + PIECE)
+        p, q, r, s = _piece(x[part], y[images[0], part], y[images[1], part], y[images[2], part], y[images[3], part])
+        total[0] += p
+        total[1] += q
+        total[2] += r
+        total[3] += s
 
 
 @_exact
@@ -101,23 +112,31 @@ def _brain_sums(x: Any, x_mask: Any, y: Any, y_mask: Any) -> Any:
 
 
 @_exact
-def _r(task: Any, x: Any, i: int, y: Any, j: int) -> Any:
-    """r of one pair, to the last bit that of ``rules.View.r``."""
-    numerator = 0.0
+def _pairs(task: Any, x: Any, i: int, y: Any, images: Any, r: Any) -> None:
+    """r of query i with TOGETHER images, to the last bit that of ``rules.View.r``; the last may be repeated."""
+    r[:] = 0.0
     if task.brain:
-        for c in range(len(task.contrasts)):
-            contrast = task.contrasts[c]
-            dots, x_sum, y_sum, both = _brain_sums(x.pixels[contrast, i], x.mask[i], y.pixels[contrast, j], y.mask[j])
-            numerator += _brain_covariance(
-                dots, x_sum, y_sum, both, x.nearest[c, i], y.nearest[c, j], x.rest[c, i], y.rest[c, j]
-            )
+        for n in range(TOGETHER):
+            if n and images[n] == images[n - 1]:
+                r[n] = r[n - 1]
+                continue
+            for c in range(len(task.contrasts)):
+                contrast, j = task.contrasts[c], images[n]
+                dots, x_sum, y_sum, both = _brain_sums(
+                    x.pixels[contrast, i], x.mask[i], y.pixels[contrast, j], y.mask[j]
+                )
+                r[n] += _brain_covariance(
+                    dots, x_sum, y_sum, both, x.nearest[c, i], y.nearest[c, j], x.rest[c, i], y.rest[c, j]
+                )
     else:
-        dots = 0
+        total = np.zeros(TOGETHER, np.int64)
         for contrast in task.contrasts:
-            dots += _dot(x.pixels[contrast, i], y.pixels[contrast, j])
-        numerator += _covariance(task.n_pixels, dots, x.offsets[i], x.sums[i], y.sums[j])
-    scale = np.sqrt(x.variance[i] * y.variance[j])
-    return min(1.0, max(-1.0, numerator / scale)) if scale > 0 else 0.0
+            _dots(x.pixels[contrast, i], y.pixels[contrast], images, total)
+        for n in range(TOGETHER):
+            r[n] = _covariance(task.n_pixels, total[n], x.offsets[i], x.sums[i], y.sums[images[n]])
+    for n in range(TOGETHER):
+        scale = np.sqrt(x.variance[i] * y.variance[images[n]])
+        r[n] = min(1.0, max(-1.0, r[n] / scale)) if scale > 0 else 0.0
 
 
 @_exact
@@ -202,6 +221,19 @@ def _survivors(bounds: Any, least: float, task: Any, x: Any, i: int, y: Any, ind
 
 
 @_exact
+def _decide(candidates: Any, task: Any, x: Any, i: int, y: Any, index: Any, r: Any) -> None:
+    """Put images into their places among the k best of query i by their exact r."""
+    together, values = np.empty(TOGETHER, np.int64), np.empty(TOGETHER)
+    for first in range(0, len(candidates), TOGETHER):
+        some = candidates[first : first + TOGETHER]
+        together[:] = some[-1]
+        together[: len(some)] = some
+        _pairs(task, x, i, y, together, values)
+        for n in range(len(some)):
+            _insert(index, r, some[n], values[n])
+
+
+@_exact
 def search(bounds: Any, start: int, stop: int, task: Any, x: Any, y: Any, answer: Any) -> None:
     """Solve queries start..stop of a block, whose first bounds are the rows of ``bounds`` (they are overwritten)."""
     index, upper = np.empty(task.limits[1], np.int64), np.empty(task.limits[1], np.float32)
@@ -214,16 +246,17 @@ def search(bounds: Any, start: int, stop: int, task: Any, x: Any, y: Any, answer
             continue
         seeds[:], seeds_upper[:] = NOBODY, np.float32(least - task.slacks[0])
         _seeds(row, x.groups[i], y.groups, seeds, seeds_upper)
-        for seed in seeds[seeds != NOBODY]:
-            _insert(best_index, best_r, seed, _r(task, x, i, y, seed))
-            row[seed] = -np.inf  # done with
+        found = seeds[seeds != NOBODY]
+        _decide(found, task, x, i, y, best_index, best_r)
+        row[found] = -np.inf  # done with
         least = max(least, best_r[-1])
         n = _survivors(row, least, task, x, i, y, index, upper)
         # The largest bound first, for its image is most likely to raise what the others must reach.
-        for candidate in np.argsort(-upper[: max(n, 0)]):
+        order = np.argsort(-upper[: max(n, 0)])
+        for first in range(0, len(order), TOGETHER):
             # Strictly below: a candidate that may tie is still looked at, for the lowest index wins.
-            if upper[candidate] < least - task.slacks[-1]:
+            if upper[order[first]] < least - task.slacks[-1]:
                 break
-            _insert(best_index, best_r, index[candidate], _r(task, x, i, y, index[candidate]))
+            _decide(index[order[first : first + TOGETHER]], task, x, i, y, best_index, best_r)
             least = max(least, best_r[-1])
         answer.solved[i] = n >= 0

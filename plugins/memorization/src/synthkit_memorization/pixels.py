@@ -23,7 +23,7 @@ CHUNK = 1024
 
 #: Images read from a dataset at a time, and summed at a time (what fits a cache).
 READ_BATCH = 256
-WRITTEN = 8
+WRITTEN = 2
 
 Int8 = NDArray[np.int8]
 Int64 = NDArray[np.int64]
@@ -197,8 +197,8 @@ def _exact(images: NDArray[Any]) -> NDArray[Any]:
 
 
 def _sum(exact: NDArray[Any]) -> Float64:
-    """Over the last two axes."""
-    total: Float64 = exact.sum(axis=-1).sum(axis=-1, dtype=np.float64)
+    """Over the last two axes, the last by a product with ones, which is faster than to add."""
+    total: Float64 = (exact @ np.ones(exact.shape[-1], exact.dtype)).sum(axis=-1, dtype=np.float64)
     return total
 
 

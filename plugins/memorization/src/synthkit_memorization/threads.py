@@ -23,9 +23,12 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def for_each(function: Callable[[slice], Result], n: int, step: int) -> list[Result]:
-    """Call ``function`` with consecutive slices of ``range(n)``, at most ``step`` long, in as many threads as cores."""
-    step = max(16, min(step, n // (4 * n_cores())))
+def for_each(function: Callable[[slice], Result], n: int, step: int, parts_a_core: int = 4) -> list[Result]:
+    """Call ``function`` with consecutive slices of ``range(n)``, at most ``step`` long, in as many threads as cores.
+
+    Few ``parts_a_core`` for work that is the same in all, more for work that differs.
+    """
+    step = max(16, min(step, -(-n // (parts_a_core * n_cores()))))
     with one_thread(), ThreadPoolExecutor(n_cores()) as pool:
         return list(pool.map(function, (slice(first, min(first + step, n)) for first in range(0, n, step))))
 
