@@ -23,6 +23,7 @@ then. A pass says what it does not prove.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -306,14 +307,30 @@ class _Found:
     def _powerful(self, score: Mapping[str, Any]) -> bool:
         return score.get("low") is not None and float(score["low"]) >= self.policy.min_power
 
-    def planted(self, *, found: bool) -> list[Mapping[str, Any]]:
-        """Scores of the planted copies that the audit finds reliably, or of the others; each once."""
-        each = [score for name, score in self.power.items() if name == planted_name(score)]
-        return [score for score in each if self._powerful(score) == found]
+    def planted(self) -> list[tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]]:
+        """Of each kind of planted copies, mildest first, those found reliably up to the first that are not; the rest.
+
+        A change that is found where a milder one is not shows no power that one could rely on.
+        """
+        kinds: dict[str, list[Mapping[str, Any]]] = {}
+        for name, score in self.power.items():
+            if name == planted_name(score):
+                kinds.setdefault(str(score["of"]["planted"]), []).append(score)
+        result = []
+        for scores in kinds.values():
+            reliable = list(itertools.takewhile(self._powerful, scores))
+            result.append((reliable, scores[len(reliable) :]))
+        return result
 
     def power_sentences(self) -> list[str]:
         """What planted copies the audit finds reliably, in at most one sentence."""
-        named = [f"{planted_name(score)} {score['value']:.0%}" for score in self.planted(found=True)]
+        named = []
+        for reliable, _ in self.planted():
+            if reliable:
+                up_to = "up to " if len(reliable) > 1 else ""
+                share = min(float(score["value"]) for score in reliable)
+                kind, strength = reliable[-1]["of"]["planted"], reliable[-1]["of"].get("strength", "")
+                named.append(f"{kind} {up_to}{strength} ({share:.0%})".replace("  ", " "))
         bound = f"each at least {self.policy.min_power:.0%} by its interval"
         return [f"The audit finds planted copies ({bound}): {', '.join(named)}."] if named else []
 
@@ -352,11 +369,12 @@ class _Found:
                 "and copies of a part of an image (a tumour, say), can stay below the threshold; how much a copy may "
                 "be changed and still be found was not measured."
             )
-        parts = ["That nothing was memorized in another form.", *self.power_sentences()]
-        weak = [f"{planted_name(score)} {with_interval(score)}" for score in self.planted(found=False)]
+        parts = ["That nothing was memorized in another form."]
+        weak = [f"{planted_name(rest[0])} {with_interval(rest[0])}" for _, rest in self.planted() if rest]
         if weak:
-            parts.append(f"It finds too few of these to speak of their absence: {'; '.join(weak)}.")
-        return " ".join([*parts, "Copies changed in ways that are not named here were not tried."])
+            named = "; ".join(weak)
+            parts.append(f"Of these planted copies, and stronger changes, the audit finds too few: {named}.")
+        return " ".join([*parts, "Copies changed in other ways than those planted were not tried."])
 
 
 def with_interval(score: Mapping[str, Any]) -> str:

@@ -121,9 +121,11 @@ def test_membership_is_judged_where_the_policy_limits_it() -> None:
 
 
 def test_what_planted_copies_were_found_and_missed_is_said() -> None:
-    line = verdict(scores()).not_proven[1]
-    assert "exact 100%, noise sd 5 100%, blur sigma 1 px 100%," in line
-    assert "too few of these to speak of their absence: noise sd 40 50% (95% interval 37% to 63%)" in line
+    result = verdict([*scores(), power("blur", "sigma 2 px", 59), power("flip", "twice", 20), power("flip", "thrice", 60)])
+    assert "): exact (100%), noise sd 5 (100%), blur up to sigma 2 px (98%), intensity gamma" in result.reasons[-1]
+    line = result.not_proven[1]
+    # What is found beyond a change that is not does not count.
+    assert "too few: noise sd 40 50% (95% interval 37% to 63%); flip twice 33% (95% interval 22% to 47%)." in line
     blind = verdict([score for score in scores() if score["name"] != "power"])
     assert "mirrored" in blind.not_proven[1] and "not measured" in blind.not_proven[1]
 
