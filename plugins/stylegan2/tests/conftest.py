@@ -1,93 +1,18 @@
-"""A dataset in memory, of discs: a dim disc (the head) with a bright, labelled disc (the tumour) somewhere inside."""
+"""One thread for all tests."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
-import numpy as np
 import pytest
-from scipy import ndimage
-
-from synthkit.contract import Sample
-
-
-class MemorySamples:
-    """Arrays as :class:`synthkit.contract.Samples`."""
-
-    def __init__(
-        self, images: np.ndarray, labels: np.ndarray, contrasts: tuple[str, ...], label_values: tuple[int, ...]
-    ) -> None:
-        self.images, self.labels = images, labels
-        self.contrasts, self.label_values = contrasts, label_values
-        self.digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-        self.reads = 0
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.images.shape[2], self.images.shape[3]
-
-    @property
-    def samples(self) -> Sequence[Sample]:
-        return [Sample(str(row), "train", f"subject{row}", 0, None, "") for row in range(len(self))]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        self.reads += 1
-        rows = np.asarray(indices)
-        return self.images[rows], self.labels[rows]
-
-    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(self), batch_size):
-            yield self.read(range(start, min(start + batch_size, len(self))))
-
-
-def make_discs(
-    n: int = 64, size: int = 32, contrasts: tuple[str, ...] = ("t1", "flair"), label_values: tuple[int, ...] = (0, 4)
-) -> MemorySamples:
-    """``n`` discs, with soft edges and some noise as MR has.
-
-    The first contrast is brightest in the inner disc, the further ones ever less so.
-    """
-    random = np.random.default_rng(0)
-    y, x = np.mgrid[:size, :size] - (size - 1) / 2
-    images = np.zeros((n, len(contrasts), size, size), dtype=np.uint8)
-    labels = np.zeros((n, size, size), dtype=np.uint8)
-    for row in range(n):
-        angle, radius = random.uniform(0, 2 * np.pi), random.uniform(0.1, 0.2) * size
-        inner = np.hypot(y - np.sin(angle) * size / 6, x - np.cos(angle) * size / 6) < radius / 1.2
-        for number in range(len(contrasts)):
-            images[row, number][np.hypot(y, x) < 0.42 * size] = 90
-            images[row, number][inner] = 230 - 40 * number
-        labels[row][inner] = label_values[-1]
-    soft = ndimage.gaussian_filter(images.astype(float), (0, 0, 0.7, 0.7))
-    noisy = np.where(soft > 5, soft + random.normal(0, 6, soft.shape), 0)
-    return MemorySamples(np.clip(np.rint(noisy), 0, 255).astype(np.uint8), labels, contrasts, label_values)
-
-
-@pytest.fixture
-def discs() -> Callable[..., MemorySamples]:
-    """Makes datasets of discs."""
-    return make_discs
-
-
-@pytest.fixture(scope="module")
-def discs_module() -> Callable[..., MemorySamples]:
-    """The same, for fixtures that live as long as a module."""
-    return make_discs
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small gain nothing from threads, and lose much to their waiting on a busy machine."""
+def _one_thread() -> Iterator[None]:
     try:
-        import torch
-    except ImportError:
+        from synthkit_generative.testing import one_thread
+    except ImportError:  # without torch the tests skip themselves
         yield
         return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield

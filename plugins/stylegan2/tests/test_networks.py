@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import torch.nn.functional as F
-from scipy.signal import upfirdn
+from synthkit_generative.resampling import upsample
 from synthkit_stylegan2 import networks
 from synthkit_stylegan2.networks import Architecture, Discriminator, Generator
 
@@ -27,58 +24,6 @@ def test_parameter_counts_are_those_of_the_published_networks(
     with torch.device("meta"):
         assert sum(p.numel() for p in Generator(architecture).parameters()) == generator
         assert sum(p.numel() for p in Discriminator(architecture).parameters()) == discriminator
-
-
-def _scipy(image: np.ndarray, up: int, down: int, before: int, after: int, gain: float) -> np.ndarray:
-    """Zero insertion, zero padding, filter [1, 3, 3, 1] / 8 along both axes, decimation."""
-    taps = np.array([1.0, 3.0, 3.0, 1.0]) / 8
-    for axis in (0, 1):
-        length = image.shape[axis] * up
-        filtered = upfirdn(taps * math.sqrt(gain), image, up=up, down=1, axis=axis)
-        # The full convolution starts 3 samples before the valid part of an image padded by ``before``.
-        filtered = np.pad(filtered, [(3, 3 + up) if a == axis else (0, 0) for a in (0, 1)])
-        start = 6 - before
-        filtered = np.take(filtered, range(start, start + length + before + after - 3), axis=axis)
-        image = np.take(filtered, range(0, filtered.shape[axis], down), axis=axis)
-    return image
-
-
-@pytest.mark.parametrize(
-    ("resample", "up", "down", "before", "after", "gain"),
-    [
-        (networks.upsample, 2, 1, 2, 1, 4.0),
-        (networks.downsample, 1, 2, 1, 1, 1.0),
-        (lambda x: networks.smooth(x, 1), 1, 1, 1, 1, 1.0),
-        (lambda x: networks.smooth(x, 2), 1, 1, 2, 2, 1.0),
-    ],
-    ids=["upsample", "downsample", "smooth1", "smooth2"],
-)
-def test_resampling_is_upfirdn(resample, up: int, down: int, before: int, after: int, gain: float) -> None:
-    x = torch.randn(2, 3, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    result = resample(x).numpy()
-    for n in range(2):
-        for c in range(3):
-            expected = _scipy(x[n, c].numpy(), up, down, before, after, gain)
-            np.testing.assert_allclose(result[n, c], expected, atol=1e-12)
-
-
-def test_resampling_keeps_a_constant_image_inside() -> None:
-    x = torch.ones(1, 1, 8, 8)
-    torch.testing.assert_close(networks.upsample(x)[..., 2:-2, 2:-2], torch.ones(1, 1, 12, 12))
-    torch.testing.assert_close(networks.downsample(x)[..., 1:-1, 1:-1], torch.ones(1, 1, 2, 2))
-
-
-@pytest.mark.parametrize(
-    "resample", [networks.upsample, networks.downsample, lambda x: networks.smooth(x, 2)], ids=["up", "down", "smooth"]
-)
-def test_resampling_has_first_and_second_derivatives(resample) -> None:
-    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
-
-    def squared(x):
-        return resample(x).square()
-
-    assert torch.autograd.gradcheck(squared, x)
-    assert torch.autograd.gradgradcheck(squared, x)
 
 
 @pytest.mark.parametrize("demodulate", [True, False])
@@ -103,26 +48,9 @@ def test_upsampling_convolution_is_upsampling_then_convolution_inside() -> None:
     weight = torch.randn(5, 4, 3, 3, dtype=torch.float64, generator=random)
     style = torch.randn(2, 4, dtype=torch.float64, generator=random)
     result = networks.modulated_conv(x, weight, style, up=True)
-    expected = networks.modulated_conv(networks.upsample(x), weight, style)
+    expected = networks.modulated_conv(upsample(x), weight, style)
     assert result.shape == expected.shape == (2, 5, 16, 16)
     torch.testing.assert_close(result[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], rtol=1e-10, atol=1e-10)
-
-
-def test_minibatch_deviation_by_hand() -> None:
-    # One group of two: values 0 and 2 at each pixel, so the deviation is 1 everywhere.
-    x = torch.stack([torch.zeros(3, 4, 4), torch.full((3, 4, 4), 2.0)])
-    result = networks.minibatch_deviation(x)
-    assert result.shape == (2, 4, 4, 4)
-    torch.testing.assert_close(result[:, :3], x)
-    torch.testing.assert_close(result[:, 3], torch.ones(2, 4, 4))
-
-
-def test_minibatch_deviation_groups_do_not_mix() -> None:
-    # Eight samples make two groups of four: the even and the odd rows. Only the odd ones vary.
-    x = torch.zeros(8, 1, 4, 4)
-    x[1::2] = torch.tensor([-1.0, 1.0, -1.0, 1.0])[:, None, None, None]
-    deviation = networks.minibatch_deviation(x)[:, 1, 0, 0]
-    torch.testing.assert_close(deviation, torch.tensor([0.0, 1.0] * 4), atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [32, 64, 128, 256])

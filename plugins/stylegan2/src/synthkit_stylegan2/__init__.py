@@ -11,10 +11,11 @@ import synthkit
 class Params:
     """Parameters of training and of generation. Defaults are those of the study at 256x256 where it fixes them."""
 
-    kimg: float = synthkit.param(
-        5000.0, "length of training: real images shown, in thousands (the study: 25000)", minimum=0, unit="kimg"
-    )
+    kimg: float = synthkit.param(25000.0, "length of training: real images shown, in thousands", minimum=0, unit="kimg")
     batch_size: int = synthkit.param(32, "images a training step", minimum=1)
+    accumulate: int = synthkit.param(
+        1, "parts that a batch is taken in, for less memory; the result is the same within rounding", minimum=1
+    )
     learning_rate: float = synthkit.param(0.0025, "Adam learning rate of both networks", minimum=0)
     gamma: float = synthkit.param(
         8.0, "weight of the R1 penalty; smaller images want less (0.05 to 0.5 at 64)", minimum=0
@@ -38,6 +39,9 @@ class Params:
     checkpoint_kimg: float = synthkit.param(
         20.0, "training can be resumed from a state saved this often", minimum=0.001, unit="kimg"
     )
+    snapshot_kimg: float = synthkit.param(
+        200.0, "a grid of samples is kept in the run's outputs this often; 0 for none", minimum=0, unit="kimg"
+    )
     precision: str = synthkit.param(
         "auto",
         "arithmetic of the four finest resolutions in training; auto: bfloat16 on a GPU that has it",
@@ -58,7 +62,7 @@ class Params:
 
 DECLARATION = synthkit.GeneratorDeclaration(
     name="stylegan2",
-    summary="StyleGAN2: images and labels drawn jointly, any number of contrasts, 32 to 256 pixels",
+    summary="StyleGAN2: images and labels drawn jointly, any number of contrasts, 32 to 512 pixels",
     module="synthkit_stylegan2.model",
     distribution="synthkit-stylegan2",
     params=Params,
@@ -84,7 +88,8 @@ DECLARATION = synthkit.GeneratorDeclaration(
     reproducible="tolerance",
     dockerfile="Dockerfile",
     minimum_size=32,
-    maximum_size=256,
+    maximum_size=512,
+    imports=("network-snapshot-*.pkl of NVlabs' PyTorch code",),
 )
 
 

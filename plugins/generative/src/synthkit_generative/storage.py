@@ -1,94 +1,18 @@
-"""What surrounds the method: a stream of real images, and files that are either whole or absent."""
+"""Files of a checkpoint: safetensors and JSON, either whole or absent, so that a killed training can resume."""
 
 from __future__ import annotations
 
 import json
 import os
-import queue
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from synthkit.contract import Samples
 from synthkit.errors import DataError, NotWritableError
-from synthkit.labels import to_grey
-
-_AHEAD = 4  # batches read in advance: enough to hide a slow disk, little memory
-
-
-class RealImages:
-    """Batches of real images for steps ``first..last-1``, read ahead by one thread.
-
-    Each batch is ``uint8 (n, contrast + 1, y, x)``, the last channel being the labels as grey levels. The images of a
-    step follow from ``(seed, step)`` alone: epochs are permutations, laid end to end.
-    """
-
-    def __init__(self, data: Samples, batch_size: int, seed: int, first: int, last: int) -> None:
-        self._data = data
-        self._batch_size = batch_size
-        self._seed = seed
-        self._steps = range(first, last)
-        self._queue: queue.Queue[NDArray[np.uint8] | BaseException] = queue.Queue(maxsize=_AHEAD)
-        self._stop = threading.Event()
-        self._epoch = -1
-        self._order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-        self._thread = threading.Thread(target=self._read_ahead, name="real-images", daemon=True)
-
-    def __enter__(self) -> RealImages:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        for _ in self._steps:
-            item = self._queue.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def indices(self, step: int) -> NDArray[np.int64]:
-        """Rows of the dataset that step ``step`` sees."""
-        positions = np.arange(step * self._batch_size, (step + 1) * self._batch_size, dtype=np.int64)
-        return np.array([self._row(int(position)) for position in positions], dtype=np.int64)
-
-    def _row(self, position: int) -> int:
-        epoch, offset = divmod(position, len(self._data))
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng([self._seed, epoch]).permutation(len(self._data))
-        return int(self._order[offset])
-
-    def _read_ahead(self) -> None:
-        try:
-            for step in self._steps:
-                images, labels = self._data.read(self.indices(step))
-                grey = to_grey(labels, self._data.label_values)
-                if not self._put(np.concatenate([images, grey[:, None]], axis=1)):
-                    return
-        except BaseException as error:  # handed to the training loop, which raises it
-            self._put(error)
-
-    def _put(self, item: NDArray[np.uint8] | BaseException) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
 
 
 def partial_path(path: Path) -> Path:

@@ -1,0 +1,47 @@
+"""Where the arithmetic happens, how precisely, and what to do when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from synthkit.errors import OutOfMemoryError
+
+
+def find_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """The type of ``"float32"``, ``"bfloat16"`` or ``"auto"``, which is bfloat16 on a GPU that has it."""
+    if wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
+        return torch.bfloat16
+    return torch.float32
+
+
+@contextmanager
+def whole_float32(wanted: bool = True) -> Iterator[None]:
+    """Convolutions in float32 as it is, not in the 10-bit TF32 that cuDNN otherwise takes for it; off unless wanted."""
+    if not wanted:
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before, cudnn.allow_tf32 = cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
+
+
+@contextmanager
+def memory_errors(name: str, remedy: str) -> Iterator[None]:
+    """Turn torch's out-of-memory errors, of GPU and CPU, into synthkit's. ``remedy`` says what to lower."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)):
+            raise
+        raise OutOfMemoryError(f"{name} ran out of memory.", str(error).splitlines()[0], remedy) from error

@@ -1,0 +1,90 @@
+"""Samples from seeds, one after another, with the labels decoded and what was unclear in them counted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import synthkit
+from synthkit.errors import DataError
+from synthkit.labels import from_grey
+from synthkit_generative.decoding import blacken, thin_rims, unclear
+from synthkit_generative.devices import memory_errors, whole_float32
+from synthkit_generative.storage import load_json, load_tensors
+
+
+def draw(
+    seeds: Iterable[int],
+    sampler: Callable[[Sequence[int]], Tensor],
+    *,
+    batch_size: int,
+    label_values: Sequence[int],
+    background_zero: bool,
+    device: torch.device,
+    name: str,
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order.
+
+    ``sampler`` gives float images ``(n, contrast + 1, y, x)`` in [-1, 1] for ``n`` seeds, each from its own seed alone.
+    The arithmetic is float32 in batches of one size (the last is filled up): a sample is the same whatever it is drawn
+    with. On a CPU a batch is one sample, which costs little and makes the bytes independent of ``batch_size`` too.
+    ``background_zero`` sets the surroundings of the head to 0; ``name`` is the method's, for messages.
+    """
+    size = batch_size if device.type == "cuda" else 1
+    waiting = iter(seeds)
+    drawn = tissue = off_level = rim = 0
+    with memory_errors(name, "Lower generate_batch_size, then run the same command again."):
+        while batch := list(itertools.islice(waiting, size)):
+            with torch.inference_mode(), whole_float32():
+                grey_levels = to_grey_levels(sampler(batch + batch[-1:] * (size - len(batch))))
+            for sample in grey_levels[: len(batch)]:
+                image, grey = sample[:-1].copy(), sample[-1]
+                labels, _ = from_grey(grey, label_values)
+                if background_zero:
+                    blacken(image, labels)
+                tissue += int(np.count_nonzero(labels))
+                off_level += int(np.count_nonzero(unclear(grey, labels, label_values)))
+                rim += int(np.count_nonzero(thin_rims(labels)))
+                drawn += 1
+                yield image, labels
+    if tissue:
+        synthkit.message(
+            f"{drawn} samples with {tissue} labelled pixels. {off_level} pixels ({100 * off_level / tissue:.0f} for "
+            "every 100 labelled ones) lay between the grey levels of two labels and were decoded to the nearer; "
+            f"{rim} ({100 * rim / tissue:.0f}) are a rim one pixel thin between a lower and a higher label, as a "
+            "blurred edge leaves it."
+        )
+
+
+def to_grey_levels(images: Tensor) -> NDArray[np.uint8]:
+    """Float images in [-1, 1] as grey levels 0..255."""
+    grey: NDArray[np.uint8] = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().contiguous().numpy()
+    return grey
+
+
+def load(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """``config.json`` and the tensors (on the CPU) of a checkpoint; DataError if it is none."""
+    config = load_json(Path(checkpoint) / "config.json")
+    tensors, _ = load_tensors(Path(checkpoint) / "generator.safetensors")
+    return config, tensors
+
+
+@contextmanager
+def fitting(name: str) -> Iterator[None]:
+    """Around the building of a network from a checkpoint: what does not fit becomes a DataError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"The checkpoint does not fit this version of {name}.",
+            f"{type(error).__name__}: {error}",
+            "Generate with the version that trained it, or train again.",
+        ) from error

@@ -1,0 +1,276 @@
+"""Checkpoints of other projects, read without running anything that is stored in them.
+
+A pickle is a program: it names functions and calls them. NVlabs' snapshots even carry the source text of their classes,
+to be executed when they are loaded. Here every name that a snapshot needs stands for something inert that keeps what it
+is given, and any other name is refused. Tensors are read by torch with ``weights_only``.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from synthkit.errors import DataError
+from synthkit_generative.storage import save_json, save_tensors
+from synthkit_generative.training import CONFIG, GENERATOR
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of a snapshot: the name of its class, the arguments it was made with, its parameters and buffers."""
+
+    class_name: str
+    settings: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def chosen(self, defaults: Mapping[str, Any], fixed: Mapping[str, Any], ignored: Collection[str]) -> dict[str, Any]:
+        """Its settings of the names in ``defaults``.
+
+        ``fixed`` are those that must have one value because no other is implemented here, ``ignored`` those that do
+        not change the network's images; DataError for anything else.
+        """
+        for name, value in self.settings.items():
+            if name in defaults or name in ignored or (name in fixed and value == fixed[name]):
+                continue
+            raise DataError(
+                "The network was made in a way that cannot be imported.",
+                f"Its setting {name} is {value!r}.",
+                "Import a network of the official configurations, without classes.",
+            )
+        return {name: self.settings.get(name, default) for name, default in defaults.items()}
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name of a file written by ``torch.save(network.state_dict(), path)``; DataError if it is none."""
+    with _reading(path):
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+            raise ValueError("it does not hold tensors by name")
+        return {str(name): tensor for name, tensor in found.items()}
+
+
+def read_snapshot(path: Path) -> dict[str, Network]:
+    """Networks by name (``G_ema`` and others) of a snapshot of NVlabs' StyleGAN2-ADA or StyleGAN3 for PyTorch.
+
+    Raises
+    ------
+    DataError : another format, a truncated file, or one that names something no snapshot needs.
+    """
+    with _reading(path), path.open("rb") as file:
+        found = _Reader(file).load()
+        if not isinstance(found, dict):
+            raise ValueError("it holds no networks by name")
+        networks = {str(name): _network(item) for name, item in found.items() if isinstance(item, _Persistent)}
+        if not networks:
+            raise ValueError("it holds no network")
+        return networks
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read.", f"{error.strerror}.", "Check the path.") from error
+    except Exception as error:  # whatever a damaged or hostile file leads to
+        first_line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(
+            f"{path.name} is no checkpoint that can be imported.",
+            f"{first_line}.",
+            "Check that it is complete and of the official PyTorch code.",
+        ) from error
+
+
+def read_generator(path: Path) -> Network:
+    """The averaged generator of a snapshot, which images are drawn with."""
+    networks = read_snapshot(path)
+    if "G_ema" not in networks:
+        raise DataError(
+            f"{path.name} holds no averaged generator.",
+            f"It holds {', '.join(networks)}; the generator of a snapshot is named G_ema.",
+            "Give a network-snapshot-*.pkl of the official code.",
+        )
+    return networks["G_ema"]
+
+
+@contextmanager
+def translating(name: str) -> Iterator[None]:
+    """Around the building of our network from a foreign one: what does not fit becomes a DataError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"The file does not hold a generator of {name}.",
+            " ".join(str(error).split())[:300] + ".",
+            "Name the plugin of the method that it was trained with.",
+        ) from error
+
+
+def save_imported(
+    checkpoint: Path,
+    architecture: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    contrasts: Sequence[str],
+    label_values: Sequence[int],
+) -> None:
+    """Write a checkpoint as a finished training leaves it, for ``drawing.load``."""
+    facts = {"step": 0, "batch_size": 0, "imported": True}
+    save_tensors(checkpoint / GENERATOR, dict(tensors), facts)
+    config = {"format": 1, "contrasts": list(contrasts), "label_values": list(label_values)}
+    save_json(checkpoint / CONFIG, {**config, "architecture": dict(architecture), "imported": True, "finished": True})
+
+
+def check_channels(found: int, contrasts: Sequence[str]) -> None:
+    """DataError unless a network of ``found`` image channels draws these contrasts and the labels."""
+    if found != len(contrasts) + 1:
+        raise DataError(
+            f"The network draws {found} channels, and {len(contrasts)} contrasts and the labels were named.",
+            f"Named were {', '.join(contrasts)}.",
+            "Name every contrast, in the order of the network's channels, the labels being the last channel.",
+        )
+
+
+# ------------------------------------------------------------------------------------------------- inert objects
+
+
+class _Inert(dict[Any, Any]):
+    """Takes whatever a pickle gives it, and does nothing with it. Items set are kept."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Leaf:
+    """A tensor, or its storage, that a pickle can hold but not change."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it changes a tensor after making it")
+
+
+class _Persistent:
+    """An object that would be made by executing its stored source text; here its class's name and its attributes."""
+
+    __slots__ = ("attributes", "class_name")
+
+    def __init__(self, class_name: str, attributes: dict[str, Any]) -> None:
+        self.class_name = class_name
+        self.attributes = attributes
+
+    def __setstate__(self, state: Any) -> None:
+        if state is not None:
+            raise pickle.UnpicklingError("it changes an object after making it")
+
+
+def _persistent(meta: Any, *_: Any) -> _Persistent:
+    if not isinstance(meta, dict) or not isinstance(meta.get("state"), dict) or meta.get("type") != "class":
+        raise pickle.UnpicklingError("a persistent object has no state")
+    return _Persistent(str(meta.get("class_name")), meta["state"])
+
+
+def _storage(content: Any) -> _Leaf:
+    """Values of one or several tensors, a file of torch within the file."""
+    storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if not isinstance(storage, torch.storage.TypedStorage):
+        raise pickle.UnpicklingError("a tensor has no values")
+    return _Leaf(storage)
+
+
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Leaf:
+    if not isinstance(storage, _Leaf) or not isinstance(storage.content, torch.storage.TypedStorage):
+        raise pickle.UnpicklingError("a tensor has no values")
+    values = torch.tensor([], dtype=storage.content.dtype).set_(storage.content._untyped_storage)
+    if math.prod(size) > values.numel():
+        raise pickle.UnpicklingError("a tensor has fewer values than its shape says")
+    # Within the storage or an error: torch's own rebuilding would make the storage larger.
+    return _Leaf(values.as_strided(size, stride, offset).clone())
+
+
+def _parameter(tensor: Any, *_: Any) -> _Leaf:
+    if not isinstance(tensor, _Leaf) or not isinstance(tensor.content, Tensor):
+        raise pickle.UnpicklingError("a parameter is no tensor")
+    return tensor
+
+
+class _Function:
+    """A function that a pickle can call but not change."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it changes a function")
+
+
+#: All names that a snapshot needs. Numpy's numbers are among the arguments of layers; nothing here reads them.
+_CALLED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
+    ("torch.storage", "_load_from_bytes"): _storage,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+}
+_INERT = {
+    ("collections", "OrderedDict"),
+    ("builtins", "set"),
+    ("dnnlib.util", "EasyDict"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+}
+
+
+class _Reader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _CALLED:
+            return _Function(_CALLED[module, name])
+        if (module, name) in _INERT:
+            return type(name, (_Inert,), {})  # a class of its own: what changes it changes nothing else
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint needs; nothing was executed")
+
+
+# ------------------------------------------------------------------------------------------------------ networks
+
+
+def _network(item: _Persistent) -> Network:
+    settings = item.attributes.get("_init_kwargs")
+    if not isinstance(settings, dict):
+        raise ValueError(f"the arguments of {item.class_name} are missing")
+    return Network(item.class_name, dict(settings), dict(_tensors(item, "")))
+
+
+def _tensors(item: _Persistent, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    for kind in ("_parameters", "_buffers"):
+        for name, leaf in _children(item, kind):
+            if isinstance(leaf, _Leaf) and isinstance(leaf.content, Tensor):
+                yield f"{prefix}{name}", leaf.content
+    for name, child in _children(item, "_modules"):
+        if isinstance(child, _Persistent):
+            yield from _tensors(child, f"{prefix}{name}.")
+
+
+def _children(item: _Persistent, kind: str) -> list[tuple[str, Any]]:
+    found = item.attributes.get(kind)
+    return [(str(name), child) for name, child in found.items()] if isinstance(found, dict) else []

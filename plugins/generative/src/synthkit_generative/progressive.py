@@ -1,0 +1,172 @@
+"""Progressive growing: the schedule, real images on their way from one resolution to the next, and the discriminator.
+
+Sources: [1] Karras, Laine, Aila 2019, arXiv 1812.04948 (binomial filter); [4] Karras et al. 2018, arXiv 1710.10196
+(growing, equalised learning rate, minibatch standard deviation).
+
+A network in growth has a *level*, the index of its finest resolution among 4, 8, 16, ..., and *alpha*, how much of it
+is faded in: below 1 its output is mixed with that of the level before ([4] figure 2).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synthkit.errors import UsageError
+from synthkit_generative.discriminator import Pyramid, minibatch_deviation
+from synthkit_generative.layers import Conv, Linear, activate
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When which level is trained ([4] section 2 and appendix A.1).
+
+    The first level is trained on ``stable_kimg`` thousand images; each further one is faded in over ``fade_kimg`` and
+    then trained on ``stable_kimg`` more, the last one to the end.
+    """
+
+    first: int
+    last: int
+    fade_kimg: float
+    stable_kimg: float
+
+    def at(self, images: int) -> tuple[int, float]:
+        """Level and alpha of the step that begins after ``images`` images."""
+        stable, phase = self.stable_kimg * 1000, (self.fade_kimg + self.stable_kimg) * 1000
+        if images < stable or self.first == self.last:
+            return self.first, 1.0
+        further = (images - stable) / phase if phase > 0 else math.inf
+        if further >= self.last - self.first:
+            return self.last, 1.0
+        level, within = self.first + 1 + int(further), (further % 1) * phase
+        return level, min(1.0, within / (self.fade_kimg * 1000)) if self.fade_kimg > 0 else 1.0
+
+    @property
+    def kimg(self) -> float:
+        """Images, in thousands, until the last level is wholly faded in."""
+        n = self.last - self.first
+        return n * (self.stable_kimg + self.fade_kimg)
+
+    def require(self, kimg: float) -> None:
+        """UsageError unless a training of ``kimg`` gets beyond :attr:`kimg`."""
+        if kimg < self.kimg:
+            raise UsageError(
+                f"A training of {kimg:g} kimg ends before the finest resolution is faded in.",
+                f"With fade_kimg={self.fade_kimg:g} and stable_kimg={self.stable_kimg:g} it takes {self.kimg:g} kimg.",
+                "Give a larger kimg, or smaller fade_kimg and stable_kimg.",
+            )
+
+
+def coarser(images: Tensor, side: int, alpha: float) -> Tensor:
+    """Real images ``(n, channels, y, x)`` as a network of this side sees them ([4] appendix A.1).
+
+    Downscaled by averaging; while the level is faded in, mixed with themselves at half the side.
+    """
+    images = F.avg_pool2d(images, images.shape[-1] // side) if images.shape[-1] > side else images
+    if alpha < 1:
+        images = larger(F.avg_pool2d(images, 2), side).lerp(images, alpha)
+    return images
+
+
+def larger(images: Tensor, side: int) -> Tensor:
+    """Images repeated to ``side`` pixels (nearest neighbour)."""
+    return images if images.shape[-1] == side else F.interpolate(images, size=(side, side), mode="nearest")
+
+
+class _Binomial(torch.autograd.Function):
+    """The separable filter [1, 2, 1] / 4 with zeros outside; it is its own adjoint, so each derivative is one more."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        taps = torch.tensor([1.0, 2.0, 1.0], dtype=x.dtype, device=x.device) / 4
+        return F.conv2d(x, torch.outer(taps, taps).expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return binomial(gradients[0])
+
+
+def binomial(x: Tensor) -> Tensor:
+    """Low-pass filter of ``(n, features, y, x)`` ([1] appendix C)."""
+    result: Tensor = _Binomial.apply(x)
+    return result
+
+
+def _boxed(weight: Tensor) -> Tensor:
+    """Kernels ``(out, in, 3, 3)`` convolved with a box of 2 x 2 ones: ``(out, in, 4, 4)``."""
+    padded = F.pad(weight, (1, 1, 1, 1))
+    columns = padded[..., 1:] + padded[..., :-1]
+    return columns[..., 1:, :] + columns[..., :-1, :]
+
+
+def enlarging_conv(conv: Conv, x: Tensor, gain: float = 1.0) -> Tensor:
+    """The 3x3 convolution, without bias, of ``x`` repeated to twice the side.
+
+    As one transposed convolution: repeated pixels share their products, four a pixel instead of nine.
+    """
+    kernel = _boxed((conv.weight * (conv.gain * gain)).flip(2, 3)).transpose(0, 1)
+    return F.conv_transpose2d(x, kernel.to(x.dtype), stride=2, padding=1)
+
+
+def halving_conv(conv: Conv, x: Tensor, gain: float = 1.0) -> Tensor:
+    """The 3x3 convolution of ``x``, averaged over 2 x 2 pixels, as one convolution of stride 2."""
+    kernel = _boxed(conv.weight * (conv.gain * gain / 4))
+    bias = None if conv.bias is None else (conv.bias * gain).to(x.dtype)
+    return F.conv2d(x, kernel.to(x.dtype), bias, stride=2, padding=1)
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions and half the resolution ([4] table 2); with ``smooth`` low-pass filtered ([1] appendix C)."""
+
+    def __init__(self, inputs: int, outputs: int, smooth: bool) -> None:
+        super().__init__()
+        self.conv0 = Conv(inputs, inputs, 3)
+        self.conv1 = Conv(inputs, outputs, 3)
+        self.smooth = smooth
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = activate(self.conv0(x, padding=1, gain=math.sqrt(2)))
+        if self.smooth:
+            return activate(halving_conv(self.conv1, binomial(x), gain=math.sqrt(2)))
+        return F.avg_pool2d(activate(self.conv1(x, padding=1, gain=math.sqrt(2))), 2)
+
+
+class GrowingDiscriminator(nn.Module):
+    """Scores ``(n,)`` of images ``(n, channels, side, side)`` of any level; high means real ([4] table 2)."""
+
+    def __init__(self, pyramid: Pyramid, *, smooth: bool) -> None:
+        super().__init__()
+        self.pyramid = pyramid
+        sides = pyramid.resolutions
+        self.from_image = nn.ModuleList(Conv(pyramid.channels, pyramid.features(side), 1) for side in sides)
+        self.blocks = nn.ModuleList(
+            DiscriminatorBlock(pyramid.features(side), pyramid.features(side // 2), smooth) for side in sides[1:]
+        )
+        features = pyramid.features(4)
+        self.conv = Conv(features + 1, features, 3)
+        self.dense = Linear(features * 16, features)
+        self.score = Linear(features, 1)
+
+    def forward(self, image: Tensor, level: int, alpha: float, precision: torch.dtype = torch.float32) -> Tensor:
+        """``precision`` is that of the four finest resolutions of the whole network."""
+        root = math.sqrt(2)
+        image = image.contiguous(memory_format=torch.channels_last)
+        x = activate(self.from_image[level](image.to(self._precision(level, precision)), gain=root))
+        for number in range(level, 0, -1):
+            x = self.blocks[number - 1](x.to(self._precision(number, precision)))
+            if number == level and alpha < 1:
+                before = F.avg_pool2d(image, 2).to(x.dtype)
+                x = activate(self.from_image[level - 1](before, gain=root)).lerp(x, alpha)
+        x = minibatch_deviation(x.float().contiguous())
+        x = activate(self.conv(x, padding=1, gain=root))
+        x = activate(self.dense(x.flatten(1)) * root)
+        scores: Tensor = self.score(x)[:, 0]
+        return scores
+
+    def _precision(self, level: int, wanted: torch.dtype) -> torch.dtype:
+        return wanted if self.pyramid.resolutions[level] * 8 >= self.pyramid.size else torch.float32

@@ -1,0 +1,144 @@
+"""Low-pass filters of StyleGAN3, and the non-linearity between two of them.
+
+Source: Karras et al. 2021, arXiv 2106.12423, section 3.1 and appendix C; Kaiser's windows as in scipy.signal.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.signal import firwin, kaiser_atten, kaiser_beta
+from scipy.special import j1
+from torch import Tensor, nn
+
+from synthkit_stylegan3.schedule import Maps
+
+#: Taps of a filter for each sample of the lower rate (appendix C).
+TAPS = 6
+#: The non-linearity acts at this multiple of the higher of the two rates (section 3.2).
+OVERSAMPLING = 2
+#: Rows of a filter's matrix that are multiplied at once: few enough to leave most zeros out, enough for one product.
+BLOCK = 64
+
+Floats = NDArray[np.float64]
+
+
+def lowpass(taps: int, cutoff: float, width: float, rate: float) -> Floats:
+    """Kaiser-windowed ideal low-pass ``(taps,)`` with sum 1 (appendix C). ``width`` is that of the transition band."""
+    return np.asarray(firwin(taps, cutoff, width=width, fs=rate), dtype=np.float64)
+
+
+def radial_lowpass(taps: int, cutoff: float, width: float, rate: float) -> Floats:
+    """Its radially symmetric form ``(taps, taps)``, a windowed jinc (appendix C)."""
+    position = (np.arange(taps) - (taps - 1) / 2) / rate
+    radius = np.hypot(position[:, None], position)
+    ideal = j1(2 * np.pi * cutoff * radius) / radius  # taps are even: no radius is 0
+    window = np.kaiser(taps, kaiser_beta(kaiser_atten(taps, width / (rate / 2))))
+    kernel: Floats = ideal * np.outer(window, window)
+    kernel /= kernel.sum()
+    return kernel
+
+
+def resampling_matrix(taps: Floats, n: int, shift: int, factor: int, length: int) -> Floats:
+    """Matrix ``(length, n)`` that upsamples by ``factor``: zeros between samples, ``shift`` before them, filter."""
+    matrix = np.zeros((length, n))
+    for column in range(n):
+        # Output i holds the samples at i ... i + taps - 1 of what is padded with zeros.
+        position = shift + column * factor
+        for tap, value in enumerate(taps[::-1]):
+            if 0 <= position - tap < length:
+                matrix[position - tap, column] = value
+    return matrix
+
+
+#: Rows of a band ``start, stop``, and the columns ``first, last`` outside which they are zero.
+Blocks = list[tuple[int, int, int, int]]
+
+
+def find_blocks(matrix: Floats) -> Blocks:
+    """The rows of a band matrix in blocks, with the columns that each needs."""
+    blocks = []
+    for start in range(0, len(matrix), BLOCK):
+        columns = np.flatnonzero(matrix[start : start + BLOCK].any(axis=0))
+        blocks.append((start, min(start + BLOCK, len(matrix)), int(columns[0]), int(columns[-1]) + 1))
+    return blocks
+
+
+class _Banded(torch.autograd.Function):
+    """``M X M^T`` of each map X for a band matrix M. Its derivative is the same with the transposed matrix.
+
+    Saying so spares the generic rule, which would fill and add a whole map for each block.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: Tensor, blocks: Blocks, transposed: Blocks) -> Tensor:
+        ctx.how = (matrix, blocks, transposed)
+        x = torch.cat([x[..., c0:c1] @ matrix[r0:r1, c0:c1].T for r0, r1, c0, c1 in blocks], dim=-1)
+        return torch.cat([matrix[r0:r1, c0:c1] @ x[..., c0:c1, :] for r0, r1, c0, c1 in blocks], dim=-2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        matrix, blocks, transposed = ctx.how
+        return _banded(gradients[0], matrix.T, transposed, blocks), None, None, None
+
+
+def _banded(x: Tensor, matrix: Tensor, blocks: Blocks, transposed: Blocks) -> Tensor:
+    result: Tensor = _Banded.apply(x, matrix, blocks, transposed)  # type: ignore[no-untyped-call]
+    return result
+
+
+class FilteredActivation(nn.Module):
+    """Leaky ReLU that creates no frequencies its output cannot hold (section 3.1).
+
+    Upsampled to a higher rate, through the non-linearity, low-pass filtered, sampled down. A separable filter with its
+    padding and its change of rate is one band matrix along each axis, so that it runs as products of matrices.
+
+    Parameters
+    ----------
+    before, after : the feature maps that come in and go out. ``side`` is that of the input in samples, which the
+        convolution has changed; input and output have their centres in one point.
+    radial : whether the filter after the non-linearity is radially symmetric.
+    """
+
+    up: Tensor
+    down: Tensor
+
+    def __init__(self, before: Maps, after: Maps, side: int, *, radial: bool) -> None:
+        super().__init__()
+        rate = OVERSAMPLING * max(before.rate, after.rate)
+        up, self.stride = rate // before.rate, rate // after.rate
+        up_taps, down_taps = TAPS * up, TAPS * self.stride
+        # Samples of the higher rate that the output is filtered from.
+        length = (after.side - 1) * self.stride + down_taps
+        # The centre of the input, (side - 1) / 2 samples from its first, comes to lie on that of the output.
+        shift = (length - 1 + up_taps - 1 - (side - 1) * up) // 2
+        design = lowpass(up_taps, before.cutoff, 2 * before.half_width, rate) * up
+        rise = resampling_matrix(design, side, shift, up, length)
+        self._keep("up", rise)
+        self.up_blocks = find_blocks(rise), find_blocks(rise.T)
+        if radial:
+            self._keep("down", radial_lowpass(down_taps, after.cutoff, 2 * after.half_width, rate))
+        else:
+            design = lowpass(down_taps, after.cutoff, 2 * after.half_width, rate)
+            rows = [np.pad(design, (i * self.stride, length - down_taps - i * self.stride)) for i in range(after.side)]
+            fall = np.stack(rows)
+            self._keep("down", fall)
+            self.down_blocks = find_blocks(fall), find_blocks(fall.T)
+        self.radial = radial
+
+    def _keep(self, name: str, values: Floats) -> None:
+        # Not in the checkpoint: they follow from the architecture.
+        self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x (n, features, side, side)``; the gain of sqrt(2) that keeps the variance is the caller's."""
+        up, down = self.up.to(x.dtype), self.down.to(x.dtype)
+        x = F.leaky_relu(_banded(x, up, *self.up_blocks), 0.2)
+        if not self.radial:
+            return _banded(x, down, *self.down_blocks)
+        kernel = down.expand(x.shape[1], 1, -1, -1)
+        return F.conv2d(x, kernel, stride=self.stride, groups=x.shape[1])
