@@ -1,10 +1,9 @@
-"""The network, its input and its loss, against values worked out by hand."""
+"""The network and its loss, against values worked out by hand."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -16,10 +15,6 @@ from synthkit_unet.network import (  # noqa: E402
     _make_network,
     build_network,
     deep_supervision_weights,
-    dice_loss,
-    normalise,
-    outputs_of,
-    pad_to_stride,
     training_loss,
     usable_depth,
 )
@@ -39,8 +34,10 @@ def test_network_of_the_study_has_its_widths_and_outputs() -> None:
     assert architecture.widths == [64, 128, 256, 512, 1024, 2048]
     assert architecture.stride == 32
     small = Architecture(contrasts=2, classes=3, depth=6, filters=2)
-    outputs = outputs_of(build_network(small, CPU), torch.zeros(1, 2, 128, 128))
+    network = build_network(small, CPU)
+    outputs = network.train()(torch.zeros(1, 2, 128, 128))
     assert [tuple(output.shape) for output in outputs] == [(1, 3, s, s) for s in (128, 64, 32, 16)]
+    assert network.eval()(torch.zeros(1, 2, 128, 128)).shape == (1, 3, 128, 128)
 
 
 def test_filters_stop_at_2048() -> None:
@@ -61,7 +58,7 @@ def test_network_on_a_cpu_computes_what_instance_norm_would() -> None:
                 parameter.add_(torch.linspace(-0.5, 0.5, len(parameter)))
             plain_parameters[name].copy_(parameter)
     x = torch.randn(2, 2, 32, 32, generator=torch.Generator().manual_seed(0))
-    for one, other in zip(outputs_of(ours, x), outputs_of(plain, x), strict=True):
+    for one, other in zip(ours.train()(x), plain.train()(x), strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
@@ -80,57 +77,6 @@ def test_weights_belong_to_the_seed_and_leave_the_global_generator_alone() -> No
 )
 def test_depth_leaves_four_pixels(depth: int, size: tuple[int, int], expected: int) -> None:
     assert usable_depth(depth, size) == expected
-
-
-def test_padding_to_the_stride_and_to_four_pixels_below() -> None:
-    assert pad_to_stride(torch.zeros(1, 2, 30, 33), 8).shape == (1, 2, 32, 40)
-    assert pad_to_stride(torch.zeros(3, 5, 16), 8).shape == (3, 32, 32)
-    assert pad_to_stride(torch.ones(1, 32, 32), 8).sum() == 32 * 32
-
-
-def test_normalise_known_answer() -> None:
-    image = torch.tensor([[[[0, 10], [20, 30]], [[4, 100], [100, 200]]]], dtype=torch.uint8)
-    # Pixel (0, 0) is background: 0 and 4 are not above 4. Channel 1: mean 20, deviation sqrt(200 / 3).
-    # Channel 2: mean 400 / 3, deviation sqrt((2 * (100/3)**2 + (200/3)**2) / 3) = sqrt(20000 / 9).
-    a, b = 10 / math.sqrt(200 / 3), 1 / math.sqrt(20000 / 9)
-    expected = torch.tensor([[[[0, -a], [0, a]], [[0, -100 / 3 * b], [-100 / 3 * b, 200 / 3 * b]]]])
-    torch.testing.assert_close(normalise(image), expected)
-
-
-def test_normalise_ignores_a_background_that_is_not_quite_zero() -> None:
-    rng = np.random.default_rng(0)
-    clean = np.zeros((1, 2, 16, 16), np.uint8)
-    clean[:, :, 4:12, 4:12] = rng.integers(50, 200, (1, 2, 8, 8))
-    noisy = clean + (clean == 0) * rng.integers(0, 5, clean.shape).astype(np.uint8)
-    assert (noisy != clean).any()
-    torch.testing.assert_close(normalise(torch.from_numpy(noisy)), normalise(torch.from_numpy(clean)))
-
-
-@pytest.mark.parametrize("value", [0, 3, 120])
-def test_normalise_constant_image_is_zero(value: int) -> None:
-    assert (normalise(torch.full((2, 3, 8, 8), value, dtype=torch.uint8)) == 0).all()
-
-
-def test_normalise_does_not_depend_on_the_batch() -> None:
-    images = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (7, 4, 20, 20)).astype(np.uint8))
-    together = normalise(images)
-    for i in range(7):
-        assert torch.equal(normalise(images[i : i + 1])[0], together[i])
-
-
-def test_dice_loss_by_hand() -> None:
-    # Two pixels, classes 1 and 2 of 3, probabilities (1/4, 1/2, 1/4) at both.
-    logits = torch.log(torch.tensor([1.0, 2.0, 1.0]))[None, :, None, None].expand(1, 3, 1, 2)
-    classes = torch.tensor([[[1, 2]]], dtype=torch.uint8)
-    # Class 1: 2 * 0.5 / (1 + 1) = 0.5. Class 2: 2 * 0.25 / (0.5 + 1) = 1/3.
-    assert float(dice_loss(logits, classes)) == pytest.approx(1 - (0.5 + 1 / 3) / 2, abs=1e-4)
-
-
-def test_dice_loss_of_a_perfect_answer_is_zero_and_of_a_wrong_one_is_one() -> None:
-    classes = torch.tensor([[[0, 1], [2, 1]]])
-    right = torch.nn.functional.one_hot(classes, 3).permute(0, 3, 1, 2) * 100.0
-    assert float(dice_loss(right, classes)) == pytest.approx(0, abs=1e-5)
-    assert float(dice_loss(right, (classes + 1) % 3)) == pytest.approx(1, abs=1e-5)
 
 
 def test_training_loss_weighs_each_resolution_against_its_labels() -> None:

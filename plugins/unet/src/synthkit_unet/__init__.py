@@ -14,7 +14,7 @@ class UnetParams:
     samples: int = synthkit.param(
         500_000, "budget: training images shown, with repeats; the study shows 3.2e7", minimum=1, unit="samples"
     )
-    batch_size: int = synthkit.param(48, "images of one training step", minimum=1, unit="samples")
+    batch_size: int = synthkit.param(48, "images of one training step, over all GPUs", minimum=1, unit="samples")
     learning_rate: float = synthkit.param(0.01, "learning rate at the start; decays to 0", minimum=1e-8, maximum=10)
     depth: int = synthkit.param(
         6, "resolution levels; fewer are used where the smallest map would have under 4 pixels", minimum=3, maximum=8
@@ -62,6 +62,8 @@ DECLARATION = synthkit.SegmenterDeclaration(
         ),
     ),
     gpu="optional",
+    probabilities=True,
+    optional_roles=("validation",),
     reproducible="tolerance",
 )
 

@@ -7,6 +7,7 @@ and how strong, where the study does not say: nnU-Net (Isensee et al. 2021, supp
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,61 +45,81 @@ class Ranges:
         return cls(0.0, 0.0, 0.0, (0.0, 0.0), 1.0, (1.0, 1.0))
 
 
-# Shares of the images that each transform changes (nnU-Net); a chosen image has half its channels blurred or coarsened.
-_P_ROTATION, _P_SCALE, _P_NOISE, _P_BLUR, _P_RESOLUTION, _P_GAMMA, _P_INVERTED_GAMMA = (
-    0.2,
-    0.2,
-    0.1,
-    0.2,
-    0.25,
-    0.3,
-    0.1,
-)
+# Shares of the images that each transform changes (nnU-Net): rotation, scale, noise, blur, low resolution, gamma of
+# the inverted image, gamma. A chosen image has half its channels blurred or coarsened.
+_PROBABILITIES = np.array([0.2, 0.2, 0.1, 0.2, 0.25, 0.1, 0.3])
 _P_CHANNEL = 0.5
 
 
+@dataclass(frozen=True)
+class _Draw:
+    """What happens to one image. Arrays have an entry a channel."""
+
+    angle_rad: float
+    scale: float
+    noise: float
+    noise_seed: int
+    blur_px: np.ndarray
+    share: float
+    coarse: np.ndarray
+    inverted_gamma: np.ndarray
+    gamma: np.ndarray
+
+
+def _draw(rng: np.random.Generator, channels: int, ranges: Ranges) -> _Draw:
+    turned, scaled, noisy, blurred, coarse, inverted, bent = rng.random(7) < _PROBABILITIES
+    angle, scale = rng.uniform(-1, 1, 2)
+    exponents = [_draw_exponents(rng, ranges.gamma, channels) for _ in range(2)]
+    return _Draw(
+        angle_rad=math.radians(ranges.rotation_deg) * angle * turned,
+        scale=1 + ranges.scale * scale * scaled,
+        noise=rng.uniform(0, ranges.noise) * noisy,
+        noise_seed=int(rng.integers(2**63 - 1)),
+        blur_px=rng.uniform(*ranges.blur_px, channels) * (rng.random(channels) < _P_CHANNEL) * blurred,
+        share=rng.uniform(ranges.resolution, 1),
+        coarse=(rng.random(channels) < _P_CHANNEL) & coarse,
+        inverted_gamma=exponents[0] if inverted else np.ones(channels),
+        gamma=exponents[1] if bent else np.ones(channels),
+    )
+
+
 def augment(
-    images: Tensor, classes: Tensor, rng: np.random.Generator, ranges: Ranges | None = None
+    images: Tensor, classes: Tensor, rngs: Sequence[np.random.Generator], ranges: Ranges | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Randomly transformed copies; all chance comes from ``rng``.
+    """Randomly transformed copies. What happens to an image comes from its own generator, whatever its neighbours.
 
     Parameters
     ----------
     images : float32 (n, contrast, y, x), normalised, background 0.
     classes : uint8 (n, y, x), class indices; resampled by nearest neighbour, so no new value can appear.
+    rngs : one generator an image.
     """
-    ranges = ranges or Ranges()
-    n, channels = images.shape[:2]
     images, classes = images.clone(), classes.clone()
+    draws = [_draw(rng, images.shape[1], ranges or Ranges()) for rng in rngs]
 
-    angle = rng.uniform(-1, 1, n) * math.radians(ranges.rotation_deg) * (rng.random(n) < _P_ROTATION)
-    scale = 1 + rng.uniform(-1, 1, n) * ranges.scale * (rng.random(n) < _P_SCALE)
+    angle, scale = np.array([d.angle_rad for d in draws]), np.array([d.scale for d in draws])
     if len(chosen := np.flatnonzero((angle != 0) | (scale != 1))):
         rows = _index(chosen, images)
         images[rows], classes[rows] = rotate_and_scale(images[rows], classes[rows], angle[chosen], scale[chosen])
 
-    sigma = rng.uniform(0, ranges.noise, n)
-    noise_seed = int(rng.integers(2**63 - 1))
-    if len(chosen := np.flatnonzero(rng.random(n) < _P_NOISE)):
+    for i, draw in enumerate(draws):
+        if draw.noise:
+            generator = torch.Generator(images.device).manual_seed(draw.noise_seed)
+            images[i] += draw.noise * torch.randn(images[i].shape, generator=generator, device=images.device)
+
+    blur_px = np.stack([d.blur_px for d in draws])
+    if len(chosen := np.flatnonzero(blur_px.any(1))):
         rows = _index(chosen, images)
-        generator = torch.Generator(images.device).manual_seed(noise_seed)
-        noise = torch.randn(images[rows].shape, generator=generator, device=images.device)
-        images[rows] += noise * _like(sigma[chosen], images)[:, None, None, None]
+        images[rows] = blur(images[rows], _like(blur_px[chosen], images))
 
-    sigma_px = rng.uniform(*ranges.blur_px, (n, channels)) * (rng.random((n, channels)) < _P_CHANNEL)
-    if len(chosen := np.flatnonzero(rng.random(n) < _P_BLUR)):
-        rows = _index(chosen, images)
-        images[rows] = blur(images[rows], _like(sigma_px[chosen], images))
+    for i, draw in enumerate(draws):
+        if draw.coarse.any():
+            which = _index(np.flatnonzero(draw.coarse), images)
+            images[i, which] = lower_resolution(images[i, which][None], draw.share)[0]
 
-    share = rng.uniform(ranges.resolution, 1, n)
-    affected = rng.random((n, channels)) < _P_CHANNEL
-    for i in np.flatnonzero((rng.random(n) < _P_RESOLUTION) & affected.any(1)):
-        which = _index(np.flatnonzero(affected[i]), images)
-        images[i, which] = lower_resolution(images[i, which][None], float(share[i]))[0]
-
-    for probability, sign in ((_P_INVERTED_GAMMA, -1.0), (_P_GAMMA, 1.0)):
-        exponent = _draw_exponents(rng, ranges.gamma, (n, channels))
-        if len(chosen := np.flatnonzero(rng.random(n) < probability)):
+    for sign, exponents in ((-1.0, [d.inverted_gamma for d in draws]), (1.0, [d.gamma for d in draws])):
+        exponent = np.stack(exponents)
+        if len(chosen := np.flatnonzero((exponent != 1).any(1))):
             rows = _index(chosen, images)
             images[rows] = sign * change_gamma(sign * images[rows], _like(exponent[chosen], images))
     return images, classes
@@ -158,10 +179,10 @@ def change_gamma(images: Tensor, exponent: Tensor) -> Tensor:
     return (changed - new_mean) / new_deviation.clamp(min=1e-7) * deviation + mean
 
 
-def _draw_exponents(rng: np.random.Generator, bounds: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:
+def _draw_exponents(rng: np.random.Generator, bounds: tuple[float, float], n: int) -> np.ndarray:
     """Half of them below 1, half above, as nnU-Net draws them."""
     low, high = bounds
-    return np.where(rng.random(shape) < 0.5, rng.uniform(low, 1, shape), rng.uniform(1, high, shape))
+    return np.where(rng.random(n) < 0.5, rng.uniform(low, 1, n), rng.uniform(1, high, n))
 
 
 def _index(rows: np.ndarray, like: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from synthkit_unet import augmentation  # noqa: E402
-from synthkit_unet.augmentation import Ranges, augment, blur, change_gamma, lower_resolution, rotate_and_scale  # noqa: E402
+from synthkit_segmentation import augmentation  # noqa: E402
+from synthkit_segmentation.augmentation import Ranges, augment, blur, change_gamma, lower_resolution, rotate_and_scale  # noqa: E402
 
 
 def picture(n: int = 24, size: tuple[int, int] = (20, 16), seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,9 +19,13 @@ def picture(n: int = 24, size: tuple[int, int] = (20, 16), seed: int = 0) -> tup
     return images, torch.randint(0, 4, (n, *size), generator=generator).to(torch.uint8)
 
 
+def streams(n: int, seed: int = 0) -> list[np.random.Generator]:
+    return [np.random.default_rng([seed, i]) for i in range(n)]
+
+
 def test_zero_strength_is_identity() -> None:
     images, classes = picture()
-    new_images, new_classes = augment(images, classes, np.random.default_rng(0), Ranges.zero())
+    new_images, new_classes = augment(images, classes, streams(len(images)), Ranges.zero())
     torch.testing.assert_close(new_images, images, atol=1e-5, rtol=0)
     assert torch.equal(new_classes, classes)
 
@@ -29,7 +33,7 @@ def test_zero_strength_is_identity() -> None:
 def test_full_strength_changes_most_images_but_not_its_input() -> None:
     images, classes = picture(400, (64, 64))
     before = images.clone()
-    new_images, new_classes = augment(images, classes, np.random.default_rng(0))
+    new_images, new_classes = augment(images, classes, streams(len(images)))
     assert torch.equal(images, before)
     # Labels are left alone where there is neither rotation (0.8) nor scale (0.8). Images are where there is also no
     # noise (0.9), no blur of either channel (1 - 0.2 * 0.75), no low resolution (1 - 0.25 * 0.75) and no gamma (0.9
@@ -44,18 +48,19 @@ def test_full_strength_changes_most_images_but_not_its_input() -> None:
 def test_labels_stay_in_the_set(seed: int, height: int, width: int) -> None:
     images, _ = picture(8, (height, width), seed)
     classes = torch.tensor([0, 3], dtype=torch.uint8)[torch.randint(0, 2, (8, height, width))]
-    new_images, new_classes = augment(images, classes, np.random.default_rng(seed))
+    new_images, new_classes = augment(images, classes, streams(8, seed))
     assert new_images.shape == images.shape
     assert set(new_classes.unique().tolist()) <= {0, 3}
     assert new_classes.dtype == torch.uint8
 
 
-def test_same_stream_gives_the_same_images() -> None:
-    images, classes = picture()
-    first = augment(images, classes, np.random.default_rng([1, 2]))
-    second = augment(images, classes, np.random.default_rng([1, 2]))
-    assert torch.equal(first[0], second[0])
-    assert torch.equal(first[1], second[1])
+def test_an_image_depends_on_its_own_stream_alone() -> None:
+    images, classes = picture(40)
+    together = augment(images, classes, streams(40))
+    some = augment(images[5:30:5], classes[5:30:5], streams(40)[5:30:5])
+    for whole, part in zip(together, some, strict=True):
+        torch.testing.assert_close(part, whole[5:30:5])
+    assert not torch.equal(together[0], augment(images, classes, streams(40, 1))[0])
 
 
 def test_rotation_by_90_degrees_is_exact() -> None:
@@ -113,7 +118,7 @@ def test_gamma_keeps_mean_and_deviation_and_order() -> None:
 
 
 def test_exponents_are_within_bounds_on_both_sides_of_one() -> None:
-    exponents = augmentation._draw_exponents(np.random.default_rng(0), (0.7, 1.5), (500, 2))
+    exponents = augmentation._draw_exponents(np.random.default_rng(0), (0.7, 1.5), 1000)
     assert 0.7 <= exponents.min() < 0.8
     assert 1.4 < exponents.max() <= 1.5
     assert 0.4 < (exponents < 1).mean() < 0.6

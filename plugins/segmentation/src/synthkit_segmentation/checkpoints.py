@@ -1,0 +1,157 @@
+"""A checkpoint of a segmenter on disk: files are replaced whole, and an unfinished training goes on exactly.
+
+``config.json``
+    task, contrasts, label values, parameters and the digests of the data.
+``model.safetensors``
+    weights of the best validation Dice.
+``last.safetensors``
+    while training: weights, the optimiser's state and counters to go on from; afterwards the last weights.
+``history.json``
+    loss and validation Dice at every checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from synthkit.errors import DataError, PluginError
+
+CONFIG, BEST, LAST, HISTORY = "config.json", "model.safetensors", "last.safetensors", "history.json"
+
+
+@dataclass
+class Progress:
+    """Where a training stands; kept with the weights."""
+
+    step: int = 0
+    best_dice: float | None = None
+    best_samples: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    finished: bool = False
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Atomically: the file is there whole, or as it was."""
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def begin(checkpoint: Path, config: dict[str, Any]) -> None:
+    """Write the configuration; PluginError if the folder holds the training of another one."""
+    if (checkpoint / CONFIG).exists() and read_config(checkpoint) != config:
+        raise PluginError(
+            f"{checkpoint} holds the training of another job.",
+            "Its data or parameters differ from those given now.",
+            "Train into an empty folder, or give the parameters of the first call.",
+        )
+    _write(checkpoint / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def read_config(checkpoint: Path) -> dict[str, Any]:
+    """The configuration that a training began with; DataError where there is none."""
+    try:
+        config: dict[str, Any] = json.loads((checkpoint / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{checkpoint} is no checkpoint of a segmenter.", f"{CONFIG}: {error}.", "Train the segmenter first."
+        ) from error
+    return config
+
+
+def save(
+    checkpoint: Path,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    state: Progress,
+    shown: int,
+    *,
+    finished: bool,
+) -> None:
+    """Best weights first: were the second file lost, resuming would come by here again."""
+    dice = state.history[-1]["val_dice"]
+    weights = {name: _stored(tensor) for name, tensor in weights_of(network).items()}
+    if state.best_dice is None or (dice is not None and dice >= state.best_dice):
+        state.best_dice, state.best_samples = dice, shown
+        _write(checkpoint / BEST, to_safetensors(weights, {"samples": str(shown)}))
+    state.finished = finished
+    tensors = weights
+    if not finished:
+        tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
+        for name, parameter in network.named_parameters():
+            for key, value in optimiser.state[parameter].items():
+                tensors[f"optimiser.{key}.{name}"] = _stored(value)
+    _write(checkpoint / LAST, to_safetensors(tensors, {"progress": json.dumps(dataclasses.asdict(state))}))
+    summary = {"best_samples": state.best_samples, "best_val_dice": state.best_dice, "validations": state.history}
+    _write(checkpoint / HISTORY, (json.dumps(summary, indent=2) + "\n").encode())
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers (statistics of batch norm) by name, each once; ``state_dict`` repeats shared ones."""
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous()
+
+
+def resume(checkpoint: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Progress:
+    """Where the training in ``checkpoint`` stands, weights and optimiser set to it; the start where there is none."""
+    if not (checkpoint / LAST).exists():
+        return Progress()
+    with _opened(checkpoint / LAST) as file:
+        state = Progress(**json.loads(file.metadata()["progress"]))
+        if state.finished:
+            return state
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    with torch.no_grad():
+        for name, tensor in weights_of(network).items():
+            tensor.copy_(tensors[f"model.{name}"])
+    numbered = (parameter for group in optimiser.param_groups for parameter in group["params"])
+    kept: dict[str, dict[str, Tensor]] = {}
+    for stored, tensor in tensors.items():
+        kind, _, rest = stored.partition(".")
+        if kind == "optimiser":
+            key, _, name = rest.partition(".")
+            kept.setdefault(name, {})[key] = tensor
+    optimiser.load_state_dict(
+        {
+            "state": {i: kept[names[parameter]] for i, parameter in enumerate(numbered) if names[parameter] in kept},
+            "param_groups": optimiser.state_dict()["param_groups"],
+        }
+    )
+    return state
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Weights by name; DataError if the file is damaged or of another network."""
+    with _opened(path) as file, torch.no_grad():
+        for name, tensor in weights_of(network).items():
+            tensor.copy_(file.get_tensor(name))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"The checkpoint {path} cannot be read.", f"{error}.", "Train the segmenter again, or copy the file again."
+        ) from error

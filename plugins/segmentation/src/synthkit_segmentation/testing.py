@@ -1,0 +1,117 @@
+"""What tests of segmenters need: a task that is learnt in seconds, and one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from synthkit.contract import Sample
+from synthkit_segmentation.losses import dice_and_cross_entropy
+from synthkit_segmentation.recipe import Recipe, Task
+
+
+@dataclass(frozen=True)
+class ToyParams:
+    """The parameters that every segmenter has, for a training of a second."""
+
+    samples: int = 48
+    batch_size: int = 4
+    learning_rate: float = 0.01
+    augment: bool = True
+    contrasts: tuple[str, ...] = ()
+    validation_fraction: float = 0.2
+    validation_samples: int = 2000
+    checkpoint_every: int = 16
+    seed: int = 3
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """These networks are so small that a second thread costs more than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Toy:
+    """Discs (label 1) in rings (label 4) of any place and radius; satisfies :class:`synthkit.contract.Samples`."""
+
+    contrasts = ("t1", "t1ce", "t2")
+    label_values = (0, 1, 4)
+
+    def __init__(self, n: int, size: tuple[int, int] = (32, 32), *, n_subjects: int = 0, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.size = size
+        y, x = np.mgrid[: size[0], : size[1]]
+        self.labels = np.zeros((n, *size), np.uint8)
+        images = rng.normal(60, 12, (n, 3, *size))
+        for i in range(n):
+            radius = rng.uniform(3, 5)
+            distance = np.hypot(y - rng.uniform(8, size[0] - 8), x - rng.uniform(8, size[1] - 8))
+            self.labels[i][distance < radius + 3] = 4
+            self.labels[i][distance < radius] = 1
+            images[i, 0][self.labels[i] == 1] += 90
+            images[i, 1][self.labels[i] == 4] += 70
+        self.images = images.clip(5, 255).astype(np.uint8)
+        split = "train" if n_subjects else "synthetic"
+        self.samples: Sequence[Sample] = [
+            Sample(f"{i}", split, f"s{i % n_subjects}" if n_subjects else None, i, i, "") for i in range(n)
+        ]
+        self.digest = f"toy-{n}-{size}-{n_subjects}-{seed}"
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, indices: Any) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.asarray(indices, dtype=np.int64)
+        return self.images[rows], self.labels[rows]
+
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(self), batch_size):
+            yield self.images[start : start + batch_size], self.labels[start : start + batch_size]
+
+
+class ToyNetwork(nn.Module):
+    """Three convolutions."""
+
+    def __init__(self, task: Task, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(task.contrasts, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 8, 5, padding=2), nn.ReLU()
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Conv2d(8, task.classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor | list[Tensor]:
+        logits: Tensor = self.head(self.dropout(self.layers(images)))
+        return [logits] if self.training else logits
+
+
+def toy_recipe(task: Task, params: ToyParams, dropout: float = 0.0) -> Recipe:
+    """A network of a few hundred weights, trained by Adam."""
+    return Recipe(
+        name="toy",
+        stride=4,
+        smallest=8,
+        build=lambda device, seed: _build(task, dropout, device, seed),
+        loss=lambda outputs, classes: dice_and_cross_entropy(outputs[0], classes),
+        optimiser=lambda network: torch.optim.AdamW(network.parameters(), lr=params.learning_rate),
+        learning_rate=lambda done, total: params.learning_rate * (1 - done / total),
+        clip_norm=12.0,
+        remedy="Lower batch_size.",
+    )
+
+
+def _build(task: Task, dropout: float, device: torch.device, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return ToyNetwork(task, dropout).to(device)

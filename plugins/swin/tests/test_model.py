@@ -1,0 +1,69 @@
+"""The transformer learns the toy, resumes exactly and begins with pretrained weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("transformers", reason="transformers is not installed")
+safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+
+from synthkit_segmentation import training  # noqa: E402
+from synthkit_segmentation.testing import Toy  # noqa: E402
+from synthkit_swin import SwinParams, model  # noqa: E402
+
+TINY = SwinParams(
+    backbone="nano", head_channels=16, samples=32, batch_size=4, checkpoint_every=16, learning_rate=1e-3, warmup_steps=2
+)
+
+
+def dice(found: np.ndarray, wanted: np.ndarray, label: int) -> float:
+    return 2 * ((found == label) & (wanted == label)).sum() / ((found == label).sum() + (wanted == label).sum())
+
+
+def test_learns_disc_and_ring_and_segments_any_size(tmp_path: Path) -> None:
+    params = dataclasses.replace(TINY, samples=960, batch_size=8, checkpoint_every=960, drop_path=0.1)
+    model.train(Toy(300), tmp_path, params)
+    for size in ((32, 32), (50, 37)):
+        fresh = Toy(20, size, seed=1)
+        found = np.stack(list(model.segment(tmp_path, iter(fresh.images), SwinParams())))
+        assert found.shape == fresh.labels.shape
+        assert dice(found, fresh.labels, 1) > 0.6
+        assert dice(found, fresh.labels, 4) > 0.6
+
+
+def test_resumed_training_equals_uninterrupted_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Toy(20, n_subjects=5)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    model.train(data, whole, TINY)
+    real_step = training._step
+
+    def failing_step(*arguments: object) -> object:
+        if arguments[-1][0] == 24:  # type: ignore[index]
+            raise KeyboardInterrupt
+        return real_step(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_step", failing_step)
+        with pytest.raises(KeyboardInterrupt):
+            model.train(data, broken, TINY)
+    model.train(data, broken, TINY)
+    for name in ("model.safetensors", "last.safetensors"):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_training_begins_with_pretrained_weights(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    model.train(Toy(12), tmp_path / "first", TINY)
+    still = dataclasses.replace(TINY, learning_rate=1e-8, samples=4, seed=1)
+    model.train(Toy(12), tmp_path / "second", still, pretrained=tmp_path / "first" / "model.safetensors")
+    before, after = (safetensors.load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    name = "backbone.swin.encoder.layers.0.blocks.0.mlp.fc1.weight"
+    torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0)
