@@ -24,7 +24,7 @@ from statistics import median
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
-from synthkit_overlap.surfaces import hd95
+from synthkit_overlap.surfaces import hausdorff
 
 Mask = NDArray[np.bool_]
 Tool = Callable[[Mask, Mask, Sequence[float]], float]
@@ -99,10 +99,10 @@ def main() -> int:
     others = peers()
     all_met = True
     for name, (reference, prediction) in cases(arguments.data).items():
-        result = hd95(reference, prediction, SPACING_MM)
+        result = hausdorff(reference, prediction, SPACING_MM)
         values = {tool: run(reference, prediction, SPACING_MM) for tool, run in others.items()}
         seconds: dict[str, list[float]] = {tool: [] for tool in ("synthkit", *others)}
-        tools: dict[str, Callable[..., object]] = {"synthkit": hd95, **others}
+        tools: dict[str, Callable[..., object]] = {"synthkit": hausdorff, **others}
         for _ in range(arguments.trials):
             for tool, run in tools.items():
                 start = time.perf_counter()

@@ -12,9 +12,10 @@ pytest.importorskip("scipy", reason="scipy is not installed")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from hypothesis.extra import numpy as npst  # noqa: E402
-from synthkit_overlap import Params, metrics, synthkit_declare  # noqa: E402
-from synthkit_overlap.metrics import bootstrap_interval, compare, diagonal_mm, dice, score  # noqa: E402
-from synthkit_overlap.surfaces import bounding_box, hd95, surface_dice, surface_distances  # noqa: E402
+from synthkit_overlap import Params, comparison, metrics, synthkit_declare  # noqa: E402
+from synthkit_overlap.comparison import compare, diagonal_mm, dice  # noqa: E402
+from synthkit_overlap.metrics import bootstrap_interval, score  # noqa: E402
+from synthkit_overlap.surfaces import bounding_box, hausdorff, surface_dice, surface_distances  # noqa: E402
 
 from synthkit import MetricDeclaration, Row, Score  # noqa: E402
 from synthkit.errors import DataError  # noqa: E402
@@ -84,7 +85,7 @@ def labels(**voxels: int) -> np.ndarray:
 def test_identical_masks() -> None:
     mask = cube((12, 12, 12), (3, 4, 5), 4)
     assert dice(mask, mask) == 1.0
-    result = hd95(mask, mask, MM)
+    result = hausdorff(mask, mask, MM)
     assert (result.pooled_mm, result.directed_mm) == (0.0, 0.0)
 
 
@@ -123,7 +124,7 @@ def test_far_cubes_need_the_tree() -> None:
     """Two flat plates 9 voxels apart along y at 2 mm: every voxel has distance 18 mm."""
     a, b = np.zeros((2, 8, 20, 8), dtype=bool)
     a[:, 3, :] = b[:, 12, :] = True
-    result = hd95(a, b, (1.0, 2.0, 1.0))
+    result = hausdorff(a, b, (1.0, 2.0, 1.0))
     assert (result.pooled_mm, result.directed_mm) == (18.0, 18.0)
 
 
@@ -131,7 +132,7 @@ def test_single_voxels_with_anisotropic_spacing() -> None:
     a, b = single((9, 9, 9), (1, 1, 1)), single((9, 9, 9), (4, 5, 3))
     expected = np.sqrt((3 * 1.0) ** 2 + (4 * 0.5) ** 2 + (2 * 3.0) ** 2)  # 7 mm
     assert expected == 7.0
-    assert hd95(a, b, (1.0, 0.5, 3.0)).pooled_mm == pytest.approx(7.0)
+    assert hausdorff(a, b, (1.0, 0.5, 3.0)).pooled_mm == pytest.approx(7.0)
 
 
 def test_nearest_is_by_millimetres_not_voxels() -> None:
@@ -150,7 +151,7 @@ def test_the_two_conventions_differ_and_are_not_mixed_up() -> None:
     """
     a = single((20, 3, 3), (1, 1, 1))
     b = a | single((20, 3, 3), (11, 1, 1))
-    result = hd95(a, b, MM)
+    result = hausdorff(a, b, MM)
     assert result.pooled_mm == pytest.approx(9.0)
     assert result.directed_mm == pytest.approx(9.5)
 
@@ -176,13 +177,13 @@ def test_empty_and_unfit_masks_are_refused() -> None:
     assert dice(full, empty) == dice(empty, full) == 0.0
     for a, b in ((full, empty), (empty, full), (empty, empty)):
         with pytest.raises(ValueError, match="empty"):
-            hd95(a, b, MM)
+            hausdorff(a, b, MM)
     with pytest.raises(ValueError, match="alike"):
-        hd95(full, full[:2], MM)
+        hausdorff(full, full[:2], MM)
     with pytest.raises(ValueError, match="shape"):
         dice(full, full[:2])
     with pytest.raises(ValueError, match="positive"):
-        hd95(full, full, (1.0, 0.0, 1.0))
+        hausdorff(full, full, (1.0, 0.0, 1.0))
 
 
 # ---------------------------------------------------------------------------------------------- properties
@@ -211,7 +212,7 @@ def test_equals_brute_force(masks: tuple[np.ndarray, np.ndarray], spacing_mm: tu
     expected = brute_force(a, b, spacing_mm)
     for ours, theirs in zip(surface_distances(a, b, spacing_mm), expected, strict=True):
         np.testing.assert_allclose(np.sort(ours), np.sort(theirs), rtol=0, atol=1e-9)
-    result = hd95(a, b, spacing_mm)
+    result = hausdorff(a, b, spacing_mm)
     assert result.pooled_mm == pytest.approx(np.percentile(np.hstack(expected), 95), abs=1e-9)
     assert result.directed_mm == pytest.approx(max(np.percentile(d, 95) for d in expected), abs=1e-9)
 
@@ -220,7 +221,7 @@ def test_equals_brute_force(masks: tuple[np.ndarray, np.ndarray], spacing_mm: tu
 @given(mask_pairs(), SPACINGS)
 def test_symmetric_and_bounded(masks: tuple[np.ndarray, np.ndarray], spacing_mm: tuple[float, float, float]) -> None:
     a, b = masks
-    forth, back = hd95(a, b, spacing_mm), hd95(b, a, spacing_mm)
+    forth, back = hausdorff(a, b, spacing_mm), hausdorff(b, a, spacing_mm)
     assert forth.pooled_mm == pytest.approx(back.pooled_mm, abs=1e-12)
     assert forth.directed_mm == pytest.approx(back.directed_mm, abs=1e-12)
     assert dice(a, b) == dice(b, a)
@@ -269,7 +270,8 @@ def test_declarations_cover_what_is_scored() -> None:
         assert isinstance(declaration, MetricDeclaration)
         assert declaration.module == metrics.__name__
         volumes = InMemory({"a": labels(NCR=2, ED=3, ET=4)})
-        seen = {item.name for item in run(volumes, volumes, name) if isinstance(item, Score)}
+        items = [*run(volumes, volumes, name), *run(volumes, volumes, name, hausdorff_percentile=100)]
+        seen = {item.name for item in items if isinstance(item, Score)}
         assert seen == {definition.name for definition in declaration.scores}
 
 
@@ -310,6 +312,20 @@ def test_excluding_says_so() -> None:
     assert "EXCLUDED" in mean.note
     assert scores_of(items, "n_missed", region="ET").value == 1
     assert scores_of(items, "dice_mean", region="ET").value == 0.5
+
+
+def test_maximum_instead_of_the_percentile_and_labels_alone() -> None:
+    reference = InMemory({"a": labels(ET=4), "b": labels(ET=4), "c": labels(ET=1)}, (1.0, 1.0, 5.0))
+    prediction = InMemory({"a": labels(ET=2), "b": labels(ET=4), "c": labels()}, (1.0, 1.0, 5.0))
+    rules = {"hausdorff_percentile": 100, "hausdorff_one_empty": "exclude", "nested_regions": False}
+    items = run(reference, prediction, **rules)
+    assert scores_of(items, "hausdorff", subject="a", region="ET").value == 10.0  # the farthest of {0, 0, 5, 10}
+    mean = scores_of(items, "hausdorff_mean", region="ET")
+    assert (mean.value, mean.n) == (5.0, 2)
+    assert "maximum" in mean.note and "EXCLUDED" in mean.note
+    scores = [item for item in items if isinstance(item, Score)]
+    assert {item.of["region"] for item in scores if "region" in item.of} == {"NCR", "ED", "ET", "mean"}
+    assert not [item.name for item in scores if item.name.startswith("hd95")]
 
 
 def test_both_empty_as_perfect() -> None:
@@ -353,6 +369,7 @@ def test_rows() -> None:
         "dice": pytest.approx(2 / 3),
         "hd95_pooled_mm": pytest.approx(8.75),
         "hd95_directed_mm": pytest.approx(9.25),
+        "hausdorff_mm": 10.0,
         "surface_dice": pytest.approx(4 / 6),
         "reference_voxels": 4,
         "prediction_voxels": 2,
@@ -365,7 +382,7 @@ def test_rows() -> None:
 
 
 def test_dice_alone_measures_no_distance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "surface_distances", lambda *_: pytest.fail("no distance was asked for"))
+    monkeypatch.setattr(comparison, "surface_distances", lambda *_: pytest.fail("no distance was asked for"))
     volumes = InMemory({"a": labels(ET=4)})
     rows = [item for item in run(volumes, volumes, "dice") if isinstance(item, Row)]
     assert all(row.values["hd95_pooled_mm"] is None for row in rows)

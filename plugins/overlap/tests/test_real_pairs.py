@@ -12,7 +12,7 @@ np = pytest.importorskip("numpy")
 nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed")
 ndimage = pytest.importorskip("scipy.ndimage", reason="scipy is not installed")
 
-from synthkit_overlap.surfaces import hd95, surface_dice, surface_distances  # noqa: E402
+from synthkit_overlap.surfaces import hausdorff, surface_dice, surface_distances  # noqa: E402
 
 from synthkit.labels import REGIONS  # noqa: E402
 
@@ -60,7 +60,7 @@ def by_distance_transform(
 def test_equals_distance_transform(subject: str, spacing_mm: tuple[float, float, float]) -> None:
     n = 0
     for name, reference, prediction in pairs(subject):
-        result = hd95(reference, prediction, spacing_mm)
+        result = hausdorff(reference, prediction, spacing_mm)
         expected = by_distance_transform(reference, prediction, spacing_mm)
         assert (result.pooled_mm, result.directed_mm) == pytest.approx(expected, abs=1e-9), name
         n += 1
@@ -72,7 +72,7 @@ def test_whole_tumour_of_expert_and_algorithm() -> None:
     subject = "Brats18_CBICA_AAB_1"
     expert = load(DATA / "brats-mini-raters" / subject / f"{subject}_wt.nii.gz") > 0
     algorithm = load(DATA / "brats-mini" / subject / f"{subject}_seg.nii.gz") > 0
-    result = hd95(expert, algorithm, (1.0, 1.0, 1.0))
+    result = hausdorff(expert, algorithm, (1.0, 1.0, 1.0))
     assert result.pooled_mm == pytest.approx(np.sqrt(10), abs=1e-9)
     assert result.directed_mm == pytest.approx(np.sqrt(29), abs=1e-9)
 
@@ -85,7 +85,7 @@ def test_equals_medpy() -> None:
         box = tuple(slice(low, high + 1) for low, high in zip(used.min(axis=0), used.max(axis=0), strict=True))
         for spacing_mm in SPACINGS_MM:
             expected = medpy.hd95(prediction[box], reference[box], voxelspacing=spacing_mm)
-            assert hd95(reference, prediction, spacing_mm).pooled_mm == pytest.approx(expected, abs=1e-6), name
+            assert hausdorff(reference, prediction, spacing_mm).pooled_mm == pytest.approx(expected, abs=1e-6), name
 
 
 def test_equals_monai() -> None:
@@ -100,7 +100,7 @@ def test_equals_monai() -> None:
     for name, reference, prediction in list(pairs("TCGA-FG-6692"))[:5]:
         ours, theirs = (torch.from_numpy(np.ascontiguousarray(mask)) for mask in (reference, prediction))
         for spacing_mm in SPACINGS_MM:
-            directed_mm = hd95(reference, prediction, spacing_mm).directed_mm
+            directed_mm = hausdorff(reference, prediction, spacing_mm).directed_mm
             _, distances, _ = monai_utils.get_edge_surface_distance(theirs, ours, spacing=spacing_mm, symmetric=True)
             exact = max(np.percentile(item.numpy().astype(np.float64), 95) for item in distances)
             assert directed_mm == pytest.approx(exact, rel=1e-6), name

@@ -21,10 +21,16 @@ class Params:
     )
     hausdorff_one_empty: str = param(
         "penalty",
-        "HD95 of a missed or false region: the diagonal of the volume in mm, or left out of the mean (which then "
-        "improves with every region missed)",
+        "Hausdorff distance of a missed or false region: the diagonal of the volume in mm, or left out of the mean "
+        "(which then improves with every region missed)",
         choices=("penalty", "exclude"),
     )
+    hausdorff_percentile: int = param(
+        95,
+        "95: HD95; 100: the maximum, which one stray voxel decides, as in the study",
+        choices=(95, 100),
+    )
+    nested_regions: bool = param(True, "score the nested regions TC and WT of BraTS besides the labels")
     surface_tolerance_mm: float = param(
         1.0, "surface Dice: distance within which two borders agree", minimum=0, maximum=1000, unit="mm"
     )
@@ -99,6 +105,24 @@ _HAUSDORFF = MetricDeclaration(
         ),
         ScoreDefinition(
             name="hd95_std", summary="standard deviation of HD95 over subjects", better="neither", unit="mm"
+        ),
+        ScoreDefinition(
+            name="hausdorff",
+            summary="maximum Hausdorff distance of one region of one subject (hausdorff_percentile=100)",
+            better="lower",
+            unit="mm",
+        ),
+        ScoreDefinition(
+            name="hausdorff_mean",
+            summary="mean maximum Hausdorff distance over subjects, 95 % bootstrap interval",
+            better="lower",
+            unit="mm",
+        ),
+        ScoreDefinition(
+            name="hausdorff_std",
+            summary="standard deviation of the maximum Hausdorff distance over subjects",
+            better="neither",
+            unit="mm",
         ),
         *_COUNTS,
     ),

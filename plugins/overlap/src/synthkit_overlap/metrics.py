@@ -2,10 +2,10 @@
 
 What is decided here, and written into the notes of the scores:
 
-* Regions are those of :data:`synthkit.labels.REGIONS`; ``mean`` is the mean of NCR, ED and ET, as in the study
-  (Akbar et al., Sci Data 11:259, 2024), which does not average the nested regions TC and WT.
+* Regions are those of :data:`synthkit.labels.REGIONS`, without TC and WT unless ``nested_regions``; ``mean`` is the
+  mean of NCR, ED and ET, as in the study (Akbar et al., Sci Data 11:259, 2024), which does not average nested ones.
 * A region in the reference that was not predicted is *missed*, one predicted without a reference is *false*:
-  Dice and surface Dice 0, and HD95 is the diagonal of the volume in mm, more than any distance inside it. So a
+  Dice and surface Dice 0, and the distance is the diagonal of the volume in mm, more than any inside it. So a
   missed tumour never improves a mean. (Left out, as NaN usually is, it would.)
 * A region in neither is not counted, unless ``both_empty="perfect"`` says so.
 * Intervals are 95 % percentile bootstrap over subjects, the independent unit.
@@ -14,7 +14,6 @@ What is decided here, and written into the notes of the scores:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,9 +22,8 @@ import synthkit
 from synthkit import Row, Score
 from synthkit.contract import Volumes
 from synthkit.errors import DataError
-from synthkit.labels import BRATS_LABELS, REGIONS, canonical
 from synthkit_overlap import Params
-from synthkit_overlap.surfaces import HD95, bounding_box, surface_dice, surface_distances
+from synthkit_overlap.comparison import RegionResult, compare, regions_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,33 +38,16 @@ _HAUSDORFF_NOTES = {
     "pooled": "HD95 pooled over both directions (MedPy, BraTS)",
     "directed-max": "larger of the two directed 95th percentiles (MONAI, surface-distance)",
 }
+_MAXIMUM_NOTE = "Hausdorff distance: the maximum, which one stray voxel decides"
+
+_DISTANCES = ("hd95", "hausdorff")
 
 
-_SCORE_OF = {"dice": "dice", "hausdorff": "hd95", "surface-dice": "surface_dice"}
-
-# ---------------------------------------------------------------------------------------- functions of arrays
-
-
-def dice(reference_mask: NDArray[np.bool_], prediction_mask: NDArray[np.bool_]) -> float | None:
-    """Dice coefficient ``2 |A & B| / (|A| + |B|)`` of two bool arrays of one shape (Dice 1945).
-
-    In 0..1; None where both are empty; 0 where only one is.
-
-    Raises
-    ------
-    ValueError : the shapes differ.
-    """
-    if reference_mask.shape != prediction_mask.shape:
-        raise ValueError(f"the masks differ in shape: {reference_mask.shape} and {prediction_mask.shape}")
-    total = int(np.count_nonzero(reference_mask)) + int(np.count_nonzero(prediction_mask))
-    if total == 0:
-        return None
-    return 2 * int(np.count_nonzero(reference_mask & prediction_mask)) / total
-
-
-def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
-    """Diagonal in mm of a volume of ``shape`` voxels: 373.1 for the BraTS grid of 240 x 240 x 155 at 1 mm."""
-    return float(np.linalg.norm(np.asarray(shape) * np.asarray(spacing_mm)))
+def score_names(metrics: Sequence[str], params: Params) -> list[str]:
+    """Names of the scores of the metrics asked for."""
+    distance = "hausdorff" if params.hausdorff_percentile == 100 else "hd95"
+    names = {"dice": "dice", "hausdorff": distance, "surface-dice": "surface_dice"}
+    return [names[metric] for metric in metrics]
 
 
 def bootstrap_interval(values: NDArray[np.float64], *, resamples: int, seed: int) -> tuple[float | None, float | None]:
@@ -92,112 +73,6 @@ def bootstrap_interval(values: NDArray[np.float64], *, resamples: int, seed: int
     return float(low), float(high)
 
 
-# ------------------------------------------------------------------------------------------------ one subject
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegionResult:
-    """One region of one subject. ``case`` is "both", "missed", "false" or "empty"; distances in mm.
-
-    Dice and distances are after the conventions: None where the region does not count.
-    """
-
-    case: str
-    dice: float | None
-    hd95_pooled_mm: float | None
-    hd95_directed_mm: float | None
-    surface_dice: float | None
-    reference_voxels: int
-    prediction_voxels: int
-
-
-def compare(
-    reference: NDArray[np.uint8],
-    prediction: NDArray[np.uint8],
-    spacing_mm: Sequence[float],
-    params: Params,
-    *,
-    distances: bool = True,
-) -> dict[str, RegionResult]:
-    """Every region of two label volumes.
-
-    Parameters
-    ----------
-    reference, prediction : labels ``(x, y, z)`` of one shape; BraTS values.
-    spacing_mm : voxel spacing along each axis.
-    distances : whether HD95 and surface Dice are wanted; they cost far more than Dice.
-
-    Raises
-    ------
-    ValueError : the shapes differ, or a value is not a BraTS label.
-    """
-    if reference.shape != prediction.shape:
-        raise ValueError(f"the shapes differ: reference {reference.shape}, prediction {prediction.shape}")
-    penalty_mm = diagonal_mm(reference.shape, spacing_mm)
-    # Labels outside the joint box are background in both: no region can see the difference.
-    boxes = [box for box in (bounding_box(reference), bounding_box(prediction)) if box is not None]
-    crop = tuple(
-        slice(min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes)) if boxes else slice(0, 0)
-        for axis in range(3)
-    )
-    reference, prediction = canonical(reference[crop]), canonical(prediction[crop])
-    for role, labels in (("reference", reference), ("prediction", prediction)):
-        unknown = set(np.unique(labels).tolist()) - set(BRATS_LABELS.values())
-        if unknown:
-            raise ValueError(f"the {role} has label values that BraTS does not: {sorted(unknown)}")
-    results = {}
-    for region, label_values in REGIONS.items():
-        table = np.zeros(256, dtype=bool)
-        table[list(label_values)] = True
-        results[region] = _compare_region(
-            table[reference], table[prediction], spacing_mm, penalty_mm, params, distances=distances
-        )
-    return results
-
-
-def _compare_region(
-    reference: NDArray[np.bool_],
-    prediction: NDArray[np.bool_],
-    spacing_mm: Sequence[float],
-    penalty_mm: float,
-    params: Params,
-    *,
-    distances: bool,
-) -> RegionResult:
-    n_reference, n_prediction = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
-    overlap = dice(reference, prediction)
-    pooled_mm: float | None = None
-    directed_mm: float | None = None
-    near: float | None = None
-    if n_reference and n_prediction:
-        case = "both"
-        if distances:
-            both_ways = surface_distances(reference, prediction, spacing_mm)
-            surface = HD95.of(*both_ways)
-            pooled_mm, directed_mm = surface.pooled_mm, surface.directed_mm
-            near = surface_dice(*both_ways, params.surface_tolerance_mm)
-    elif n_reference or n_prediction:
-        case = "missed" if n_reference else "false"
-        near = 0.0 if distances else None
-        if distances and params.hausdorff_one_empty == "penalty":
-            pooled_mm = directed_mm = penalty_mm
-    else:
-        case = "empty"
-        if params.both_empty == "perfect":
-            overlap = 1.0
-            pooled_mm = directed_mm = 0.0 if distances else None
-            near = 1.0 if distances else None
-    return RegionResult(
-        case=case,
-        dice=overlap,
-        hd95_pooled_mm=pooled_mm,
-        hd95_directed_mm=directed_mm,
-        surface_dice=near,
-        reference_voxels=n_reference,
-        prediction_voxels=n_prediction,
-    )
-
-
 # -------------------------------------------------------------------------------------------------- the metric
 
 
@@ -209,7 +84,7 @@ def score(*, metrics: Sequence[str], params: Params, reference: Volumes, predict
     synthkit.errors.DataError : no subject in common; a subject whose shapes, spacing or labels do not fit.
     """
     subjects, unpaired = _pair(reference, prediction)
-    names = [_SCORE_OF[metric] for metric in metrics]
+    names = score_names(metrics, params)
     distances = names != ["dice"]
     results: list[dict[str, RegionResult]] = []
     for step, subject in enumerate(subjects, start=1):
@@ -223,7 +98,7 @@ def score(*, metrics: Sequence[str], params: Params, reference: Volumes, predict
         synthkit.progress(step, len(subjects), unit="subject")
     for name in names:
         yield from _means(name, results, params)
-    yield from _counts(results)
+    yield from _counts(results, params)
     yield Score(name="n_unpaired", value=len(unpaired), n=len(subjects), note="; ".join(unpaired))
 
 
@@ -294,6 +169,7 @@ def _row(subject: str, region: str, result: RegionResult, voxel_ml: float) -> Ro
             "dice": result.dice,
             "hd95_pooled_mm": result.hd95_pooled_mm,
             "hd95_directed_mm": result.hd95_directed_mm,
+            "hausdorff_mm": result.maximum_mm,
             "surface_dice": result.surface_dice,
             "reference_voxels": result.reference_voxels,
             "prediction_voxels": result.prediction_voxels,
@@ -305,8 +181,10 @@ def _row(subject: str, region: str, result: RegionResult, voxel_ml: float) -> Ro
 
 def _value(name: str, result: RegionResult, params: Params) -> float | None:
     """The number that counts, by the rule asked for."""
-    if name != "hd95":
+    if name not in _DISTANCES:
         return result.dice if name == "dice" else result.surface_dice
+    if name == "hausdorff":
+        return result.maximum_mm
     return result.hd95_pooled_mm if params.hausdorff_rule == "pooled" else result.hd95_directed_mm
 
 
@@ -318,7 +196,7 @@ def _subject_score(name: str, subject: str, region: str, result: RegionResult, p
         note = "both empty: " + ("not counted" if value is None else "counted as perfect")
     else:
         what = "missed: the prediction is empty" if result.case == "missed" else "false: the reference is empty"
-        if name != "hd95":
+        if name not in _DISTANCES:
             note = f"{what}, Dice 0"
         else:
             note = f"{what}, " + ("not counted" if value is None else "penalty, the diagonal of the volume")
@@ -331,9 +209,10 @@ def _subject_score(name: str, subject: str, region: str, result: RegionResult, p
 def _means(name: str, results: Sequence[Mapping[str, RegionResult]], params: Params) -> Iterator[Score]:
     """Mean with interval, and standard deviation, of each region and of the study's mean of labels."""
     columns = {
-        region: np.array([_number(_value(name, result[region], params)) for result in results]) for region in REGIONS
+        region: np.array([_number(_value(name, result[region], params)) for result in results])
+        for region in regions_of(params)
     }
-    for region in REGIONS:
+    for region in columns:
         cases = [result[region].case for result in results]
         yield from _summary(name, region, columns[region][:, None], _convention(name, cases, params), params)
     cases = [result[region].case for result in results for region in MEAN_LABELS]
@@ -350,12 +229,12 @@ def _number(value: float | None) -> float:
 
 def _convention(name: str, cases: Sequence[str], params: Params) -> str:
     """The conventions that a mean rests on, and how many regions each of them touched."""
-    parts = [_HAUSDORFF_NOTES[params.hausdorff_rule]] if name == "hd95" else []
+    parts = {"hd95": [_HAUSDORFF_NOTES[params.hausdorff_rule]], "hausdorff": [_MAXIMUM_NOTE]}.get(name, [])
     if name == "surface_dice":
         parts.append(f"border voxels within {params.surface_tolerance_mm:g} mm, each counting the same (MONAI)")
     one_empty = sum(case in ("missed", "false") for case in cases)
     both_empty = sum(case == "empty" for case in cases)
-    if one_empty and name != "hd95":
+    if one_empty and name not in _DISTANCES:
         parts.append(f"{one_empty} missed or false counted as 0")
     elif one_empty and params.hausdorff_one_empty == "penalty":
         parts.append(f"{one_empty} missed or false counted as the diagonal of the volume")
@@ -387,9 +266,9 @@ def _summary(name: str, region: str, values: NDArray[np.float64], note: str, par
     yield Score(name=f"{name}_std", value=std, of=of, n=n, note="" if n > 1 else "undefined for one subject")
 
 
-def _counts(results: Sequence[Mapping[str, RegionResult]]) -> Iterator[Score]:
+def _counts(results: Sequence[Mapping[str, RegionResult]], params: Params) -> Iterator[Score]:
     """How many subjects missed each region, predicted it falsely, or have it in neither."""
-    for region in REGIONS:
+    for region in regions_of(params):
         cases = [result[region].case for result in results]
         for case in ("missed", "false", "empty"):
             yield Score(name=f"n_{case}", value=cases.count(case), of={"region": region}, n=len(cases))

@@ -1,4 +1,4 @@
-"""HD95 and surface Dice of two masks: border voxels, their distances to the other border, what is made of them.
+"""Hausdorff distances and surface Dice of two masks: border voxels, their distances, what is made of them.
 
 Pure functions of arrays. The distances are exact Euclidean distances between voxel centres, found in three
 steps, each of which leaves fewer voxels to the next:
@@ -31,28 +31,31 @@ _REACH = 2
 
 
 @dataclass(frozen=True, slots=True)
-class HD95:
-    """The 95th percentile Hausdorff distance in mm, by both conventions in use.
+class Hausdorff:
+    """Hausdorff distances in mm: the 95th percentile by both conventions in use, and the maximum.
 
     Attributes
     ----------
     pooled_mm : 95th percentile of the distances of both directions together (MedPy, BraTS).
     directed_mm : the larger of the 95th percentiles of the two directions (MONAI, surface-distance).
+    maximum_mm : the largest distance of either direction.
     """
 
     pooled_mm: float
     directed_mm: float
+    maximum_mm: float
 
     @staticmethod
-    def of(to_prediction: Floats, to_reference: Floats) -> HD95:
+    def of(to_prediction: Floats, to_reference: Floats) -> Hausdorff:
         """From the distances of :func:`surface_distances`."""
         pooled = np.percentile(np.concatenate((to_prediction, to_reference)), 95)
         directed = max(np.percentile(to_prediction, 95), np.percentile(to_reference, 95))
-        return HD95(pooled_mm=float(pooled), directed_mm=float(directed))
+        maximum = max(to_prediction.max(), to_reference.max())
+        return Hausdorff(pooled_mm=float(pooled), directed_mm=float(directed), maximum_mm=float(maximum))
 
 
-def hd95(reference_mask: Mask, prediction_mask: Mask, spacing_mm: Sequence[float]) -> HD95:
-    """95th percentile Hausdorff distance between two masks, in mm.
+def hausdorff(reference_mask: Mask, prediction_mask: Mask, spacing_mm: Sequence[float]) -> Hausdorff:
+    """Hausdorff distances between two masks, in mm.
 
     The percentile is NumPy's default (linear between order statistics), over all border voxels with the zeros
     of the shared ones. A border voxel belongs to the mask and has a face neighbour that does not; what lies
@@ -65,10 +68,10 @@ def hd95(reference_mask: Mask, prediction_mask: Mask, spacing_mm: Sequence[float
 
     Raises
     ------
-    ValueError : a mask is empty (the distance to nothing is undefined; :mod:`synthkit_overlap.metrics` decides
+    ValueError : a mask is empty (the distance to nothing is undefined; :mod:`synthkit_overlap.comparison` decides
         what to do about it), or shapes or spacing do not fit.
     """
-    return HD95.of(*surface_distances(reference_mask, prediction_mask, spacing_mm))
+    return Hausdorff.of(*surface_distances(reference_mask, prediction_mask, spacing_mm))
 
 
 def surface_dice(to_prediction: Floats, to_reference: Floats, tolerance_mm: float) -> float:
@@ -89,7 +92,7 @@ def surface_distances(
     Returns
     -------
     reference to prediction ``(n_reference,)``, prediction to reference ``(n_prediction,)``; in no particular
-    order. Arguments and errors as for :func:`hd95`.
+    order. Arguments and errors as for :func:`hausdorff`.
     """
     pair = _borders(reference_mask, prediction_mask, spacing_mm)
     return _distances(pair.reference, pair.prediction, pair), _distances(pair.prediction, pair.reference, pair)
