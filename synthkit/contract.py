@@ -31,8 +31,9 @@ Kind = Literal["generator", "segmenter", "metric"]
 #: What a role of a metric refers to. Slices come as :class:`Samples`, volumes as :class:`Volumes`.
 SLICE_ROLES = frozenset({"real", "synthetic", "train", "holdout"})
 VOLUME_ROLES = frozenset({"reference", "prediction"})
-#: Files that a metric may be given besides its datasets, as a :class:`pathlib.Path`: weights of a feature network.
-FILE_ROLES = frozenset({"features"})
+#: Files that a method may be given besides its datasets, as a :class:`pathlib.Path`: weights of a feature network, or
+#: weights that a training begins with.
+FILE_ROLES = frozenset({"features", "pretrained"})
 
 # ---------------------------------------------------------------------------------------------- parameters
 
@@ -128,19 +129,31 @@ class GeneratorDeclaration(Declaration):
     """A generator learns the joint distribution of image and labels, then draws from it.
 
     ``minimum_size`` and ``maximum_size`` bound the side of its square images in pixels; sizes are powers of two.
+    ``imports`` names the files of other projects that its module's ``import_checkpoint`` can read; empty for none.
     """
 
     kind: ClassVar[Kind] = "generator"
     minimum_size: int = 32
     maximum_size: int = 256
+    imports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmenterDeclaration(Declaration):
-    """A segmenter learns labels from images. ``size_multiple``: its image sides are multiples of this (pixels)."""
+    """A segmenter learns labels from images.
+
+    Attributes
+    ----------
+    size_multiple : its image sides are multiples of this (pixels).
+    optional_roles : what its ``train`` takes besides the data, by keyword and only where it is given: "validation"
+        (:class:`Samples`, to validate on instead of a part of the data), "pretrained" (a path).
+    probabilities : its module has ``segment_with_probabilities``.
+    """
 
     kind: ClassVar[Kind] = "segmenter"
     size_multiple: int = 1
+    optional_roles: tuple[str, ...] = ()
+    probabilities: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,15 +322,45 @@ class GeneratorModule(Protocol):
         ...
 
 
+class ImportingModule(GeneratorModule, Protocol):
+    """The method of a generator that declares ``imports``."""
+
+    def import_checkpoint(
+        self, file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]
+    ) -> int:
+        """Bring ``file``, of another project, into the existing folder ``checkpoint``; returns the images' side.
+
+        The file is a stranger's: it is read without executing anything stored in it, and DataError says what is wrong
+        with it. ``contrasts`` are in the order of its image channels, the labels being the last channel.
+        """
+        ...
+
+
 class SegmenterModule(Protocol):
     """The method of a segmenter."""
 
     def train(self, data: Samples, checkpoint: Path, params: Any) -> None:
-        """As for a generator. ``data`` may be several datasets joined; contrasts and size are the same in all."""
+        """As for a generator. ``data`` may be several datasets joined; contrasts and size are the same in all.
+
+        One that declares ``optional_roles`` takes each as a keyword argument, None by default.
+        """
         ...
 
     def segment(self, checkpoint: Path, images: Iterable[UInt8Array], params: Any) -> Iterator[UInt8Array]:
         """Labels ``(y, x)`` for each image ``(contrast, y, x)``, in order and as many as there are images."""
+        ...
+
+
+class ProbabilisticModule(SegmenterModule, Protocol):
+    """The method of a segmenter that declares ``probabilities``."""
+
+    def segment_with_probabilities(
+        self, checkpoint: Path, images: Iterable[UInt8Array], params: Any
+    ) -> Iterator[tuple[UInt8Array, UInt8Array]]:
+        """As ``segment``, with probabilities ``(label, y, x)`` beside the labels, 255 for 1.
+
+        In the order of the label values, background first.
+        """
         ...
 
 

@@ -105,6 +105,18 @@ def was_trained_on(subject: str, training_datasets: Iterable[Mapping[str, Any]])
     return False
 
 
+def has_unknown_origin(training_datasets: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether there are synthetic images among these training datasets of which nobody knows whom they were made from.
+
+    Those are imported ones, and those of an imported generator.
+    """
+    for entry in training_datasets:
+        behind = entry.get("training_datasets", ())
+        if has_unknown_origin(behind) or (entry.get("kind") == "synthetic" and not behind):
+            return True
+    return False
+
+
 def _keys_of(entry: Mapping[str, Any]) -> Sequence[str]:
     """Its own keys; an entry without any list is refused, since "nobody" would be the dangerous reading of it."""
     keys = entry.get("subject_keys")

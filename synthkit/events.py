@@ -19,9 +19,13 @@ _MAX_EVENTS_PER_SECOND = 10.0
 
 
 class EventLog:
-    """Appends events to one file. Safe to lose: it informs, and no result depends on it."""
+    """Appends events to one file. Safe to lose: it informs, and no result depends on it.
 
-    def __init__(self, file: IO[str]) -> None:
+    ``outputs`` is the folder that the run writes in, if there is one.
+    """
+
+    def __init__(self, file: IO[str], outputs: Path | None = None) -> None:
+        self.outputs = outputs
         self._file = file
         self._last = -1.0
 
@@ -46,9 +50,9 @@ _current: ContextVar[EventLog | None] = ContextVar("synthkit_event_log", default
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[EventLog]:
-    """Send all events of the block to ``path`` (JSON lines, appended)."""
+    """Send all events of the block to ``path`` (JSON lines, appended), which lies in the run's folder."""
     with path.open("a", encoding="utf-8") as file:
-        log = EventLog(file)
+        log = EventLog(file, path.parent / "outputs")
         token = _current.set(log)
         try:
             yield log
@@ -72,3 +76,9 @@ def message(text: str, *, level: str = "info") -> None:
     log = _current.get()
     if log is not None:
         log.message(text, level)
+
+
+def outputs() -> Path | None:
+    """The run's ``outputs`` folder, for what informs beside the result (snapshots, statistics); None outside a run."""
+    log = _current.get()
+    return None if log is None or log.outputs is None or not log.outputs.is_dir() else log.outputs

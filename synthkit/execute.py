@@ -52,6 +52,7 @@ from synthkit.runs import (
     EVENTS,
     Job,
     Run,
+    datasets_behind,
     file_digest,
     folder_digest,
     read_checkpoint_metadata,
@@ -167,7 +168,10 @@ def _train(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
     from synthkit.dataset import Joined
 
     declaration = declarations[0]
-    datasets = {role: _dataset(run, job, role) for role in job.inputs}
+    datasets = {role: _dataset(run, job, role) for role, item in job.inputs.items() if item.kind == "dataset"}
+    validation = {role: datasets.pop(role) for role in ("validation",) if role in datasets}
+    optional: dict[str, Any] = {role: dataset.training_part() for role, dataset in validation.items()}
+    optional |= {role: _file(run, job, role) for role, item in job.inputs.items() if item.kind == "file"}
     parts = [dataset.training_part() for dataset in datasets.values()]
     data: Samples = parts[0] if len(parts) == 1 else Joined(parts)
     if not len(data):
@@ -185,7 +189,7 @@ def _train(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
     params = make_params(declaration, job.params)
     module = load_module(declaration)
     run.checkpoint.mkdir(parents=True, exist_ok=True)
-    _call(declaration, module.train, data, run.checkpoint, params)
+    _call(declaration, module.train, data, run.checkpoint, params, **optional)
     if not any(run.checkpoint.iterdir()):
         raise PluginError(
             f"{declaration.name} trained but left no checkpoint.", fix=f"Report it to {declaration.distribution}."
@@ -201,8 +205,44 @@ def _train(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
             "contrasts": list(data.contrasts),
             "labels": first.labels,
             "size": list(data.size),
-            "protocol": _common_protocol(datasets),
+            "protocol": _common_protocol(datasets | validation),
             "training_datasets": [dataset.training_entry() for dataset in datasets.values()],
+            **({"validation_datasets": [v.training_entry() for v in validation.values()]} if validation else {}),
+        },
+    )
+    return {"outputs": {"checkpoint": {"kind": "checkpoint", "digest": folder_digest(run.checkpoint)}}}
+
+
+def _import_checkpoint(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
+    declaration = declarations[0]
+    if not isinstance(declaration, GeneratorDeclaration):
+        raise UsageError(f"{declaration.name} is no generator.")
+    file = _file(run, job, "file")
+    contrasts, labels = job.options["contrasts"], job.options["labels"]
+    module = load_module(declaration)
+    run.checkpoint.mkdir(parents=True, exist_ok=True)
+    side = _call(
+        declaration,
+        module.import_checkpoint,
+        file,
+        run.checkpoint,
+        contrasts=tuple(contrasts),
+        label_values=tuple(sorted(labels.values())),
+    )
+    _check_generator_size(declaration, (side, side))
+    write_json(
+        run.checkpoint / CHECKPOINT_METADATA,
+        {
+            "plugin": declaration.name,
+            "kind": declaration.kind,
+            "distribution": declaration.distribution,
+            "params": {},
+            "contrasts": list(contrasts),
+            "labels": labels,
+            "size": [side, side],
+            "protocol": {},
+            "training_datasets": [],
+            "imported": {"file": job.options["name"], "digest": job.inputs["file"].digest},
         },
     )
     return {"outputs": {"checkpoint": {"kind": "checkpoint", "digest": folder_digest(run.checkpoint)}}}
@@ -232,6 +272,7 @@ def _generate(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict
             "generator": declaration.name,
             "checkpoint_digest": job.inputs["checkpoint"].digest,
             "training_datasets": metadata["training_datasets"],
+            **({"imported": metadata["imported"]} if "imported" in metadata else {}),
         },
         resume=True,
     )
@@ -291,6 +332,7 @@ def _generate(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict
 
 def _segment(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
     from synthkit.dataset import was_trained_on
+    from synthkit.probabilities import ProbabilityKeeper
     from synthkit.slices import slices_for_segmentation, to_native
     from synthkit.subjects import bad_subjects_error, load_subject, scan_subjects, write_labels
 
@@ -311,6 +353,7 @@ def _segment(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[
         )
     module = load_module(declaration)
     run.predictions.mkdir(parents=True, exist_ok=True)
+    keeper = ProbabilityKeeper(run.probabilities, metadata, protocol) if job.options.get("keep_probabilities") else None
     todo = [name for name in wanted if not (run.predictions / f"{name}.nii.gz").is_file()]
     # What has been sliced and not yet segmented; a segmenter reads ahead by a batch, so this stays short.
     waiting: deque[tuple[str, Any, Any]] = deque()
@@ -336,12 +379,15 @@ def _segment(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[
             )
             collected = collected[len(indices) :]
             native = to_native(label_slices, indices, volumes.shape, protocol)
+            if keeper is not None:  # before the labels, which say that a subject is finished
+                keeper.write(name, volumes, indices)
             write_labels(run.predictions / f"{name}.nii.gz", native, like=volumes)
             done += 1
             events.progress(done, len(wanted), unit="subject")
 
-    for label_map in _yielded(declaration, _call(declaration, module.segment, checkpoint, images(), params)):
-        label_map = np.asarray(label_map)
+    method = module.segment if keeper is None else module.segment_with_probabilities
+    for answer in _yielded(declaration, _call(declaration, method, checkpoint, images(), params)):
+        label_map = np.asarray(answer if keeper is None else keeper.take(answer, declaration))
         if label_map.shape != tuple(metadata["size"]) or label_map.dtype != np.uint8:
             raise PluginError(
                 f"{declaration.name} gave labels that do not fit.",
@@ -364,16 +410,19 @@ def _segment(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[
             f"{done} of {len(wanted)} subjects are complete.",
             f"Report it to the authors of {declaration.distribution}.",
         )
-    seen = [name for name in sorted(wanted) if was_trained_on(name, metadata["training_datasets"])]
+    seen = [name for name in sorted(wanted) if was_trained_on(name, datasets_behind(metadata))]
     write_json(
         run.predictions / "predictions.json",
         {"segmenter": declaration.name, "checkpoint_digest": job.inputs["checkpoint"].digest, "seen_in_training": seen},
     )
-    return {
-        "outputs": {
-            "predictions": {"kind": "labels", "digest": folder_digest(run.predictions), "n_subjects": len(wanted)}
+    outputs = {"predictions": {"kind": "labels", "digest": folder_digest(run.predictions), "n_subjects": len(wanted)}}
+    if keeper is not None:
+        outputs["probabilities"] = {
+            "kind": "probabilities",
+            "digest": folder_digest(run.probabilities),
+            "n_subjects": len(wanted),
         }
-    }
+    return {"outputs": outputs}
 
 
 def _score(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
@@ -402,6 +451,11 @@ def _score(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
     datasets |= {role: found[0] if len(found) == 1 else Joined(found) for role, found in parts.items()}
     if "reference" in datasets and "prediction" in datasets:
         check_same_grids(datasets["reference"], datasets["prediction"])
+    if protocol := job.options.get("protocol"):
+        from synthkit.stacks import SliceRule, Stacks
+
+        rule = SliceRule(run.input("reference"))
+        datasets |= {role: Stacks(datasets[role], rule) for role in ("reference", "prediction")}
     module = load_module(first)
     known = {score.name for d in metrics for score in d.scores}
     scores: list[dict[str, Any]] = []
@@ -420,6 +474,10 @@ def _score(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
                     f"Report it to the authors of {first.distribution}.",
                 )
     result: dict[str, Any] = {"scores": scores, "outputs": tables.described()}
+    if protocol:
+        from synthkit.stacks import evaluation_protocol
+
+        result["protocol"] = {"name": protocol, "policy": list(evaluation_protocol(protocol).policy)}
     if job.verb == "audit-memorization":
         from synthkit.audit import Policy, verdict
 
@@ -431,6 +489,7 @@ def _score(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
 
 _VERBS: dict[str, Callable[[Run, Job, tuple[Declaration, ...]], dict[str, Any]]] = {
     "train": _train,
+    "import-checkpoint": _import_checkpoint,
     "generate": _generate,
     "segment": _segment,
     "evaluate": _score,

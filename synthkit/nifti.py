@@ -90,6 +90,11 @@ def read_volume(path: Path | str) -> Volume:
     return Volume(data, affine, (x, y, z), header)
 
 
+def write_probabilities(path: Path | str, probabilities: UInt8Array, like: Any) -> None:
+    """As :func:`write_labels`, for probabilities of which 255 is 1; readers scale them to 0..1."""
+    _write(Path(path), probabilities, like, slope=1 / 255)
+
+
 def write_labels(path: Path | str, labels: UInt8Array, like: Any) -> None:
     """Write labels as uint8 NIfTI in the grid of another volume, atomically.
 
@@ -104,15 +109,18 @@ def write_labels(path: Path | str, labels: UInt8Array, like: Any) -> None:
     ------
     DataError : the shape or type does not fit.
     """
+    _write(Path(path), labels, like)
+
+
+def _write(path: Path, voxels: UInt8Array, like: Any, slope: float | None = None) -> None:
     import nibabel as nib
 
-    path = Path(path)
     header = like.header.copy()
     expected = tuple(int(n) for n in header.get_data_shape()[:3])
-    if labels.dtype != np.uint8 or labels.shape != expected:
+    if voxels.dtype != np.uint8 or voxels.shape != expected:
         raise DataError(
             f"Labels for {path.name} do not fit.",
-            f"They are {labels.dtype} {labels.shape}, the grid to write them in is uint8 {expected}.",
+            f"They are {voxels.dtype} {voxels.shape}, the grid to write them in is uint8 {expected}.",
             "Check the plugin that made them.",
         )
     header.set_data_dtype(np.uint8)
@@ -120,7 +128,12 @@ def write_labels(path: Path | str, labels: UInt8Array, like: Any) -> None:
     header["cal_min"] = header["cal_max"] = 0
     header.extensions.clear()  # they describe the image that lent its grid
     kind = nib.Nifti2Image if header["sizeof_hdr"] == 540 else nib.Nifti1Image
-    stored: bytes = kind(labels, None, header).to_bytes()  # type: ignore[no-untyped-call]
+    stored: bytes = kind(voxels, None, header).to_bytes()  # type: ignore[no-untyped-call]
+    if slope is not None:
+        # scl_slope by hand: nibabel writes that of its own scaling, and would scale the voxels back.
+        code, at = ("d", 176) if kind is nib.Nifti2Image else ("f", 112)
+        packed = struct.pack(header.endianness + code, slope)
+        stored = stored[:at] + packed + stored[at + len(packed) :]
     # No name and no time in the gzip header: equal labels give equal files.
     write_atomically(path, gzip.compress(stored, 6, mtime=0) if path.name.lower().endswith(".gz") else stored)
 

@@ -202,7 +202,9 @@ def load_module(declaration: Declaration) -> ModuleType:
             f"{type(error).__name__}: {error}.",
             f"Report it to the authors of {declaration.distribution}.",
         ) from error
-    for function in _FUNCTIONS[declaration.kind]:
+    optional = {"imports": "import_checkpoint", "probabilities": "segment_with_probabilities"}
+    declared = [function for field, function in optional.items() if getattr(declaration, field, None)]
+    for function in (*_FUNCTIONS[declaration.kind], *declared):
         if not callable(getattr(module, function, None)):
             raise PluginError(
                 f"{declaration.name} is no {declaration.kind}.",

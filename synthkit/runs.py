@@ -28,7 +28,7 @@ from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import DataError, UsageError
 from synthkit.files import discard, read_untrusted, write_atomically
 
-Verb = Literal["train", "generate", "segment", "evaluate", "audit-memorization"]
+Verb = Literal["train", "import-checkpoint", "generate", "segment", "evaluate", "audit-memorization"]
 
 JOB, RESULT, EVENTS, LOG = "job.json", "result.json", "events.jsonl", "log.txt"
 _LOCK = ".lock"
@@ -69,8 +69,8 @@ class Resources:
 class Job:
     """What a run is to do, as ``job.json`` holds it.
 
-    ``plugins`` are the nouns (several only for metrics of one package); ``options`` belong to the verb: seeds of
-    ``generate``, subjects of ``segment``, the policy of ``audit-memorization``.
+    ``plugins`` are the nouns (several only for metrics of one package); ``options`` belong to the verb: contrasts of
+    ``import-checkpoint``, seeds of ``generate``, subjects of ``segment``, the policy of ``audit-memorization``.
     """
 
     verb: Verb
@@ -134,6 +134,10 @@ class Run:
     @property
     def predictions(self) -> Path:
         return self.outputs / "predictions"
+
+    @property
+    def probabilities(self) -> Path:
+        return self.outputs / "probabilities"
 
     def input(self, role: str) -> Path:
         return self.path / "inputs" / role
@@ -331,6 +335,11 @@ def read_checkpoint_metadata(checkpoint: Path) -> dict[str, Any]:
             f"The checkpoint {checkpoint} cannot be read.", "Its description is no object.", "Train it again."
         )
     return metadata
+
+
+def datasets_behind(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Entries of the datasets that a model has learned from: trained on, or validated on, which chose its weights."""
+    return [*metadata["training_datasets"], *metadata.get("validation_datasets", ())]
 
 
 def find_predictions(path: Path) -> Path:

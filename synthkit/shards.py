@@ -85,6 +85,10 @@ class ShardedArray:
         self._lock = threading.Lock()
         self._shards: OrderedDict[int, tuple[int, np.ndarray[Any, np.dtype[np.uint64]]]] = OrderedDict()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is open stays in its process.
+        return ShardedArray, (self.path, self.n_samples, self.shape)
+
     def read(self, indices: Sequence[int]) -> UInt8Array:
         """Samples ``(n, *shape)`` in the order asked for; raises :class:`DataError` for a damaged shard."""
         result = np.empty((len(indices), *self.shape), dtype=np.uint8)

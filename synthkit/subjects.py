@@ -20,7 +20,7 @@ import numpy as np
 
 from synthkit.errors import DataError
 from synthkit.labels import canonical
-from synthkit.nifti import Volume, VolumeError, read_volume, write_labels
+from synthkit.nifti import Volume, VolumeError, read_volume, write_labels, write_probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +40,7 @@ __all__ = [
     "read_volume",
     "scan_subjects",
     "write_labels",
+    "write_probabilities",
 ]
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")

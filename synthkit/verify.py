@@ -26,6 +26,8 @@ GREY_TOLERANCE = 1
 SCORE_TOLERANCE = 1e-6
 #: Share of label pixels that may change where an image sits on a decision boundary.
 LABEL_TOLERANCE = 1e-3
+#: Largest difference of a probability.
+PROBABILITY_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ def _compare(name: str, first: Any, second: Any, run: Run, again: Run, declarati
         return _compare_datasets(name, run.dataset, again.dataset)
     if first["kind"] == "labels":
         return _compare_labels(name, run.predictions, again.predictions)
+    if first["kind"] == "probabilities":
+        return _compare_probabilities(name, run.probabilities, again.probabilities)
     if first["kind"] == "table":
         return _compare_tables(name, run.outputs / f"{name}.csv", again.outputs / f"{name}.csv")
     return Difference(name, "digest", False, f"{first['digest'][:19]}, then {second['digest'][:19]}")
@@ -161,6 +165,19 @@ def _compare_labels(name: str, first: Path, second: Path) -> Difference:
     return Difference(
         name, "labels", worst <= LABEL_TOLERANCE, f"at most {worst:.2e} of a subject's label voxels differ"
     )
+
+
+def _compare_probabilities(name: str, first: Path, second: Path) -> Difference:
+    import numpy as np
+
+    from synthkit.nifti import read_volume
+
+    files = sorted(path.name for path in first.iterdir())
+    if files != sorted(path.name for path in second.iterdir()):
+        return Difference(name, "probabilities", False, "the files are others")
+    moved = max(float(np.abs(read_volume(first / f).data - read_volume(second / f).data).max()) for f in files)
+    same = moved <= PROBABILITY_TOLERANCE
+    return Difference(name, "probabilities", same, f"the largest difference is {moved:.3f}")
 
 
 def _compare_tables(name: str, first: Path, second: Path) -> Difference:

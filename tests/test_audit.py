@@ -121,7 +121,9 @@ def test_membership_is_judged_where_the_policy_limits_it() -> None:
 
 
 def test_what_planted_copies_were_found_and_missed_is_said() -> None:
-    result = verdict([*scores(), power("blur", "sigma 2 px", 59), power("flip", "twice", 20), power("flip", "thrice", 60)])
+    result = verdict(
+        [*scores(), power("blur", "sigma 2 px", 59), power("flip", "twice", 20), power("flip", "thrice", 60)]
+    )
     assert "): exact (100%), noise sd 5 (100%), blur up to sigma 2 px (98%), intensity gamma" in result.reasons[-1]
     line = result.not_proven[1]
     # What is found beyond a change that is not does not count.

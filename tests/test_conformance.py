@@ -38,6 +38,18 @@ def test_right_toys_pass_every_check(check: Callable[[], None]) -> None:
     check()
 
 
+@parametrize_with_checks(replace(SEGMENTER, name="toy-probabilistic-segmenter", probabilities=True))
+def test_right_probabilities_pass_every_check(check: Callable[[], None]) -> None:
+    check()
+
+
+def test_a_segmenter_takes_the_roles_that_it_declares() -> None:
+    plugin = PluginUnderTest(replace(SEGMENTER, optional_roles=("validation",)))
+    results = {r.name: r for r in (perform(item, plugin) for item in checks_for(plugin.declaration))}
+    assert results["module_has_its_functions"].status == "failed"
+    assert "validation" in results["module_has_its_functions"].reason
+
+
 @pytest.mark.parametrize("wrong", [w for w in WRONG if w.check not in JOBS], ids=lambda w: f"{w.check}: {w.what}")
 def test_wrong_toy_fails_its_check_and_no_other(wrong: Wrong, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)  # some write where they stand
@@ -126,7 +138,7 @@ def test_quick_parameters_come_from_the_package_and_from_the_call(tmp_path: Path
     package.mkdir()
     (package / "__init__.py").write_text("CONFORMANCE_PARAMS = {'passes': 2, 'seed': 5}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    declaration = replace(GENERATOR, module="quick_plugin.model")
+    declaration = replace(GENERATOR, module="quick_plugin.model", imports=())
     params = PluginUnderTest(declaration, params={"seed": 6}).params
     assert (params.passes, params.seed) == (2, 6)
     assert PluginUnderTest(GENERATOR).params == GENERATOR.params(passes=2)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -24,7 +25,7 @@ from synthkit.errors import ExitCode
 from synthkit.execute import execute
 from synthkit.labels import BRATS_LABELS
 from synthkit.plugins import Registry
-from synthkit.runs import Input, Job, Resources, Run, Verb, create_run, file_digest, folder_digest
+from synthkit.runs import Input, Job, Resources, Run, Verb, create_run, datasets_behind, file_digest, folder_digest
 from synthkit.subjects import LabelFolder
 from synthkit.testing import data
 from synthkit.testing.toys import GENERATOR, SEGMENTER, SLICE_METRIC, VOLUME_METRIC, generator, segmenter, volume_metric
@@ -134,6 +135,36 @@ def test_several_datasets_are_joined(tmp_path: Path) -> None:
     assert execute(run.path, REGISTRY)["status"] == "succeeded"
     described = json.loads((run.checkpoint / "synthkit.json").read_text())
     assert [d["n_samples"] for d in described["training_datasets"]] == [24, 16]
+
+
+def test_a_training_is_given_what_it_declares_to_take(tmp_path: Path, method: Callable[..., Registry]) -> None:
+    given: dict[str, Any] = {}
+
+    def spy(samples: Any, checkpoint: Path, params: Any, **optional: Any) -> None:
+        given.update(optional, data=samples)
+        segmenter.train(samples, checkpoint, params)
+
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"weights")
+    synthetic = data.synthetic_dataset(4, 32)
+    inputs = {
+        "data": Input("dataset", synthetic.path, digest=synthetic.digest),
+        "validation": real(),
+        "pretrained": Input("file", weights, digest=file_digest(weights)),
+    }
+    run = create_run(tmp_path / "run", job("train", "toy-segmenter", inputs))
+    assert execute(run.path, method(SEGMENTER, train=spy))["status"] == "succeeded"
+    assert {row.split for row in given["data"].samples} == {"synthetic"}
+    assert {row.split for row in given["validation"].samples} == {"train"}  # its holdout stays unseen
+    assert given["pretrained"].read_bytes() == b"weights"
+    described = json.loads((run.checkpoint / "synthkit.json").read_text())
+    assert [entry["kind"] for entry in described["training_datasets"]] == ["synthetic"]
+    assert [entry["kind"] for entry in described["validation_datasets"]] == ["real"]
+    seen = given["validation"].samples[0].subject
+    assert was_trained_on(seen, datasets_behind(described))
+    weights.write_bytes(b"others")
+    execute(run.path, method(SEGMENTER, train=spy))
+    failed(run, ExitCode.INVALID_DATA, "given as pretrained has changed")
 
 
 def test_nothing_to_train_on(tmp_path: Path) -> None:
@@ -265,9 +296,11 @@ def test_seeds_are_checked(tmp_path: Path, trained: Callable[[str], Input]) -> N
 # ------------------------------------------------------------------------------------------------------ segment
 
 
-def segment(path: Path, subjects: Path, names: list[str], checkpoint: Input, registry: Registry = REGISTRY) -> Run:
+def segment(
+    path: Path, subjects: Path, names: list[str], checkpoint: Input, registry: Registry = REGISTRY, **options: Any
+) -> Run:
     inputs = {"checkpoint": checkpoint, "subjects": Input("subjects", subjects)}
-    run = create_run(path, job("segment", "toy-segmenter", inputs, options={"subjects": names}), resume=True)
+    run = create_run(path, job("segment", "toy-segmenter", inputs, options={"subjects": names, **options}), resume=True)
     execute(run.path, registry)
     return run
 
@@ -293,6 +326,43 @@ def test_segment_writes_labels_on_the_subjects_own_grid(
     described = json.loads((run.predictions / "predictions.json").read_text())
     assert described["seen_in_training"] == ["s0"]
     assert result["outputs"]["predictions"]["digest"] == folder_digest(run.predictions)
+
+
+def half_sure(checkpoint: Path, images: Any, params: Any) -> Iterator[tuple[Any, Any]]:
+    """Labels of the toy; the label that is chosen has 200 of 255, background the rest."""
+    for label_map in segmenter.segment(checkpoint, images, params):
+        probabilities = np.zeros((4, *label_map.shape), np.uint8)
+        for number, value in enumerate((0, 1, 2, 4)):
+            probabilities[number][label_map == value] = 200
+        probabilities[0] = 255 - probabilities[1:].sum(0)
+        yield label_map, probabilities
+
+
+def test_probabilities_are_kept_in_the_subjects_grid(
+    tmp_path: Path, subjects: Path, trained: Callable[[str], Input], method: Callable[..., Registry]
+) -> None:
+    registry = method(SEGMENTER, segment_with_probabilities=half_sure)
+    plain = segment(tmp_path / "plain", subjects, ["s0"], trained("toy-segmenter"))
+    run = segment(tmp_path / "run", subjects, ["s0"], trained("toy-segmenter"), registry, keep_probabilities=True)
+    result = run.result()
+    assert result is not None and result["status"] == "succeeded", result
+    assert folder_digest(run.predictions) == folder_digest(plain.predictions)
+    assert result["outputs"]["probabilities"]["digest"] == folder_digest(run.probabilities)
+    labels = nib.load(run.predictions / "s0.nii.gz")
+    assert {path.name for path in run.probabilities.iterdir()} == {"s0_NCR.nii.gz", "s0_ED.nii.gz", "s0_ET.nii.gz"}
+    for name, value in (("NCR", 1), ("ED", 2), ("ET", 4)):
+        image = nib.load(run.probabilities / f"s0_{name}.nii.gz")
+        np.testing.assert_array_equal(image.affine, labels.affine)
+        np.testing.assert_allclose(image.get_fdata(), (labels.get_fdata() == value) * 200 / 255, atol=1e-6)
+    assert (labels.get_fdata() > 0).any()
+
+
+def test_probabilities_that_do_not_fit_are_the_plugins_fault(
+    tmp_path: Path, subjects: Path, trained: Callable[[str], Input], method: Callable[..., Registry]
+) -> None:
+    registry = method(SEGMENTER, segment_with_probabilities=segmenter.segment)
+    run = segment(tmp_path / "run", subjects, ["s0"], trained("toy-segmenter"), registry, keep_probabilities=True)
+    failed(run, ExitCode.PLUGIN, "probabilities that do not fit")
 
 
 def test_segment_that_dies_half_way_goes_on(

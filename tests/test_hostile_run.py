@@ -281,7 +281,7 @@ def train(data, checkpoint, params):
 def generate(checkpoint, seeds, params):
     return iter(())
 """
-    declaration = replace(GENERATOR, module="synthkit_for_tests")
+    declaration = replace(GENERATOR, module="synthkit_for_tests", imports=())
     install_plugins(declaration, code=code)
     dataset = data.real_dataset(1, 32)
     job = Job("train", (declaration.name,), inputs={"data": Input("dataset", dataset.path, digest=dataset.digest)})

@@ -87,7 +87,7 @@ def start(
     tmp_path: Path, install_plugins: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Run, dict[str, Any], list[dict[str, Any]]]]:
     """Runs a training that does ``what`` on the local backend; returns run, result and events."""
-    declaration = replace(GENERATOR, module="synthkit_for_tests")
+    declaration = replace(GENERATOR, module="synthkit_for_tests", imports=())
     install_plugins(declaration, code=METHODS)
     monkeypatch.setattr(local, "_GRACE_SECONDS", 1.0)
 

@@ -104,13 +104,13 @@ def make_trained(path: Path, plugin: str, datasets: Sequence[Dataset]) -> Run:
     return run
 
 
-def make_evaluated(root: Path, trained: Run, dice: Mapping[str, float]) -> Run:
+def make_evaluated(root: Path, trained: Run, dice: Mapping[str, float], **options: Any) -> Run:
     """Segment and evaluate; every region has the same Dice."""
     name = trained.path.name
     digest = f"sha256:checkpoint-of-{name}"
     checkpoint = Input("checkpoint", source=trained.checkpoint, digest=digest)
     subjects = Input("subjects", source=root)
-    options = {"subjects": list(dice)}
+    options = {"subjects": list(dice), **options}
     segmented = make_run(
         root / f"seg-{name}",
         "segment",
@@ -299,6 +299,20 @@ def test_failed_runs_are_shown_with_their_error(study: Path) -> None:
     _, _, page = report(study)
     assert "✕ failed" in page.text and "The batch was too large. Lower it. Exit code 7" in page.text
     assert "1 of 10 runs did not succeed: oom." in page.text
+
+
+def test_scores_by_another_protocol_are_not_mixed_with_those_of_whole_volumes(tmp_path: Path) -> None:
+    real = make_dataset(tmp_path / "real", ["A"])
+    dice = {"B": 0.8, "C": 0.6, "D": 0.7}
+    runs = tmp_path / "runs"
+    make_evaluated(runs, make_trained(runs / "by-study", "unet", [real]), dice, protocol="akbar2024")
+    _, _, page = report(runs)
+    assert "scored on the slices that akbar2024 keeps, by its rules." in page.text
+    make_evaluated(runs, make_trained(runs / "whole", "unet", [real]), dict.fromkeys(dice, 0.5))
+    _, _, page = report(runs)
+    assert "whole volumes (runs by another protocol, not shown: 1)." in page.text
+    assert "Mean Dice, trained on real 0.500" in page.text
+    assert "0.700" not in page.text
 
 
 def test_arms_are_named_by_training_data_with_their_ratio(study: Path) -> None:

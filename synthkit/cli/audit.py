@@ -101,6 +101,11 @@ def audit_memorization(
     lineage = synthetic_set.lineage.get("training_datasets", [])
     if lineage:
         _check_training_sets(synthetic, lineage, train_sets, accept_other_training_set, console)
+    elif imported := synthetic_set.lineage.get("imported"):
+        console.note(
+            f"Their generator was imported ({imported['file']}), its training data are unknown: the audit shows only "
+            "what they copy from REAL."
+        )
     else:
         console.note("The synthetic images are of unknown origin: the audit shows only what they copy from REAL.")
     if holdout is not None:

@@ -92,6 +92,8 @@ def show_plugin(name: Annotated[str, typer.Argument(metavar="NAME")], json: comm
         f"{declaration.kind} of {declaration.distribution} {registry.versions.get(name, '')}, {declaration.licence}"
     )
     console.print(f"GPU {declaration.gpu}, reproducible: {declaration.reproducible}, contract {declaration.contract}")
+    if described.get("imports"):
+        console.print(f"Imports (`synthkit import-checkpoint {declaration.name}`): {'; '.join(described['imports'])}")
     rows = [(p["name"], p["type"], _default(p["default"]), _bounds(p), p.get("help", "")) for p in described["params"]]
     console.table("Parameters (-p NAME=VALUE)", ("name", "type", "default", "allowed", "meaning"), rows)
     if isinstance(declaration, MetricDeclaration):

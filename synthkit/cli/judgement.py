@@ -35,6 +35,15 @@ def evaluate(
         Path | None, typer.Option("--synthetic", metavar="DATASET", help="Synthetic samples.", show_default=False)
     ] = None,
     features: common.FeaturesFile = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            metavar="NAME",
+            help="akbar2024: predictions are scored as in the study, on its slices and by its rules.",
+            show_default=False,
+        ),
+    ] = None,
     include_training_subjects: Annotated[
         bool, typer.Option("--include-training-subjects", help="Score subjects that the segmenter was trained on, too.")
     ] = False,
@@ -102,10 +111,13 @@ def evaluate(
         if "prediction" in inputs:
             scored, unpaired = _subjects_to_score(inputs, include_training_subjects, console)
             job_options |= {"subjects": scored, "references_without_prediction": unpaired}
+        fixed = _fixed_by(protocol, first, given, console) if protocol is not None else {}
+        if protocol is not None:
+            job_options["protocol"] = protocol
         job = Job(
             verb="evaluate",
             plugins=tuple(d.name for d in members),
-            params=params_to_dict(make_params(first, given)),
+            params=params_to_dict(make_params(first, {**given, **fixed})),
             inputs=inputs,
             options=job_options,
         )
@@ -150,6 +162,25 @@ def verify(
             else "Compare the versions in the two result.json files (--keep DIR keeps the second).",
         )
     console.print("The run came out the same.")
+
+
+def _fixed_by(protocol: str, declaration: MetricDeclaration, given: dict[str, Any], console: Console) -> dict[str, Any]:
+    """Parameters that an evaluation protocol sets; its rules are printed."""
+    import dataclasses
+
+    from synthkit.stacks import evaluation_protocol
+
+    chosen = evaluation_protocol(protocol)
+    if not {"reference", "prediction"} <= set(declaration.roles):
+        raise UsageError(
+            f"--protocol {protocol} is about segmentations.", f"{declaration.name} scores none.", "Leave it out."
+        )
+    if both := sorted(set(chosen.params) & set(given)):
+        raise UsageError(f"--protocol {protocol} sets {both[0]}.", fix=f"Leave -p {both[0]} out, or the protocol.")
+    for rule in chosen.policy:
+        console.note(rule)
+    own = {item.name for item in dataclasses.fields(declaration.params)}
+    return {name: value for name, value in chosen.params.items() if name in own}
 
 
 def _subjects_to_score(
@@ -204,10 +235,10 @@ def _subjects_to_score(
 def _without_trained_on(subjects: list[str], predictions: Path) -> list[str]:
     """Those of ``subjects`` that the segmenter was not trained on, as far as the run of the predictions tells."""
     from synthkit.dataset import was_trained_on
-    from synthkit.runs import Run, read_checkpoint_metadata
+    from synthkit.runs import Run, datasets_behind, read_checkpoint_metadata
 
     try:
-        lineage = read_checkpoint_metadata(Run(predictions.parent.parent).input("checkpoint"))["training_datasets"]
+        lineage = datasets_behind(read_checkpoint_metadata(Run(predictions.parent.parent).input("checkpoint")))
     except (DataError, KeyError):  # no run of `segment`, or moved away from its checkpoint
         return subjects
     return [subject for subject in subjects if not was_trained_on(subject, lineage)]

@@ -1,4 +1,4 @@
-"""``train``, ``generate``, ``segment``: commands that make runs of generators and segmenters."""
+"""``train``, ``import-checkpoint``, ``generate``, ``segment``: commands that make runs of generators and segmenters."""
 
 from __future__ import annotations
 
@@ -19,6 +19,19 @@ def train(
         list[Path], typer.Argument(metavar="DATASET...", help="One or more datasets; their holdout is never used.")
     ],
     out: common.Out,
+    validate_on: Annotated[
+        Path | None,
+        typer.Option(
+            "--validate-on",
+            metavar="DATASET",
+            help="Real samples; a segmenter validates on a part of their subjects instead of on a part of its data.",
+            show_default=False,
+        ),
+    ] = None,
+    pretrained: Annotated[
+        Path | None,
+        typer.Option("--pretrained", metavar="FILE", help="Weights to begin with.", show_default=False),
+    ] = None,
     param: common.Params = None,
     params: common.ParamsFile = None,
     backend: common.BackendName = None,
@@ -50,6 +63,21 @@ def train(
         n_train += len(dataset.training_part())
         if declaration.kind == "generator" and dataset.kind == "synthetic":
             console.warning(f"{path} is synthetic: a generator trained on generated images drifts.")
+    takes = getattr(declaration, "optional_roles", ())
+    for role, option, given in (
+        ("validation", "--validate-on", validate_on),
+        ("pretrained", "--pretrained", pretrained),
+    ):
+        if given is not None and role not in takes:
+            raise UsageError(f"{plugin} takes no {option}.", fix="Leave it out.")
+    if validate_on is not None:
+        dataset, inputs["validation"] = common.dataset_input(validate_on)
+        if dataset.kind != "real":
+            raise UsageError(
+                f"{validate_on} is synthetic.", fix="Validate on real samples, or leave --validate-on out."
+            )
+    if pretrained is not None:
+        inputs["pretrained"] = common.file_input(pretrained)
     job = Job(verb="train", plugins=(declaration.name,), params=params_to_dict(chosen), inputs=inputs)
     options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
     console.note(f"Training {declaration.name} on {counted(n_train, 'sample')}.")
@@ -61,6 +89,74 @@ def train(
     else:
         follow = f"synthkit segment {run.path} SUBJECTS -o predictions"
     console.ending(follow, declaration.citations)
+
+
+def import_checkpoint(
+    plugin: Annotated[str, typer.Argument(metavar="NAME", help="The generator that the file is of.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that another project's training left.")],
+    out: common.Out,
+    contrasts: Annotated[
+        str,
+        typer.Option("--contrasts", metavar="LIST", help="Image channels, in the network's order.", show_default=False),
+    ],
+    labels: Annotated[
+        str, typer.Option("--labels", metavar="LIST", help="Label values in the last channel, background 0 first.")
+    ] = "0,1,2,4",
+    backend: common.BackendName = None,
+    memory: common.Memory = None,
+    timeout: common.Timeout = None,
+    resume: common.Resume = False,
+    overwrite: common.Overwrite = False,
+    dry_run: common.DryRun = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Bring in a generator that was trained elsewhere.
+
+    Code in the file is never executed. The file does not tell the order of its channels, nor what it was trained on.
+    """
+    from synthkit.plugins import discover
+    from synthkit.runs import Job
+
+    console = common.console_for(json, quiet)
+    declaration = discover().get(plugin, "generator")
+    if not getattr(declaration, "imports", ()):
+        raise UsageError(f"{plugin} imports no files of other projects.", fix="Train it with `synthkit train`.")
+    job = Job(
+        verb="import-checkpoint",
+        plugins=(declaration.name,),
+        inputs={"file": common.file_input(file)},
+        options={"contrasts": _names(contrasts), "labels": _label_values(labels), "name": file.name},
+    )
+    options = common.RunOptions(backend, "none", memory, timeout, resume, overwrite, dry_run)
+    run, result = common.run_job(out, job, [declaration], options, console, f"import {file.name}")
+    console.document({"run": str(run.path), "result": result})
+    console.print(f"Imported {file.name}: {run.path}")
+    console.note("What it was trained on is not known: an audit shows only what it copies from the data given to it.")
+    console.ending(f"synthkit generate {run.path} --seeds 0-999 -o data/synthetic", declaration.citations)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) != len(names):
+        raise UsageError(f"--contrasts {text} is no list of contrasts.", fix="Name each once: t1,t2,flair,t1ce.")
+    return names
+
+
+def _label_values(text: str) -> dict[str, int]:
+    """Label values by name, those of BraTS where they have one."""
+    from synthkit.labels import BRATS_LABELS
+
+    try:
+        values = [int(value) for value in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or values[0] != 0 or values != sorted(set(values)) or values[-1] > 254:
+        raise UsageError(
+            f"--labels {text} is no list of label values.", fix="Give them in ascending order from 0: 0,1,2,4."
+        )
+    known = {value: name for name, value in BRATS_LABELS.items()}
+    return {known.get(value, f"label{value}"): value for value in values}
 
 
 def generate(
@@ -119,6 +215,10 @@ def segment(
         bool,
         typer.Option("--include-training-subjects", help="Also those that the model was trained on, directly or not."),
     ] = False,
+    keep_probabilities: Annotated[
+        bool,
+        typer.Option("--keep-probabilities", help="Also write each label's probability, in outputs/probabilities."),
+    ] = False,
     param: common.Params = None,
     params: common.ParamsFile = None,
     backend: common.BackendName = None,
@@ -137,16 +237,18 @@ def segment(
     through synthetic images, are left out.
     """
     from synthkit.console import counted
-    from synthkit.dataset import was_trained_on
+    from synthkit.dataset import has_unknown_origin, was_trained_on
     from synthkit.parameters import parse_assignments
     from synthkit.plugins import discover
-    from synthkit.runs import Job
+    from synthkit.runs import Job, datasets_behind
     from synthkit.slices import SliceProtocol
     from synthkit.subjects import bad_subjects_error, scan_subjects
 
     console = common.console_for(json, quiet)
     metadata, item = common.checkpoint_input(model)
     declaration = discover().get(metadata["plugin"], "segmenter")
+    if keep_probabilities and not getattr(declaration, "probabilities", False):
+        raise UsageError(f"{declaration.name} gives no probabilities.", fix="Leave --keep-probabilities out.")
     resolved = common.resolved_params(declaration, metadata, parse_assignments(param or (), params))
     protocol = SliceProtocol.from_dict(metadata["protocol"])
     folder = common.folder_input("subjects", subjects)
@@ -156,13 +258,18 @@ def segment(
     if missing := sorted(set(wanted) - set(everybody)):
         raise UsageError(f"No subject {', '.join(missing)} in {subjects}.", fix="Check the names.")
     # The patient counts: a second scan of somebody who was trained on is no new patient.
-    seen = [name for name in wanted if was_trained_on(name, metadata["training_datasets"])]
+    seen = [name for name in wanted if was_trained_on(name, datasets_behind(metadata))]
     if seen and not include_training_subjects:
         n_asked = len(wanted)
         wanted = [name for name in wanted if name not in set(seen)]
         console.note(
             f"{len(seen)} of {n_asked} subjects are left out: the model has learned from these patients "
             "(--include-training-subjects segments them too)."
+        )
+    if has_unknown_origin(datasets_behind(metadata)):
+        console.warning(
+            "The model has learned from synthetic images whose own training data are not known: subjects "
+            "behind them cannot be left out."
         )
     if unusable := [subject for subject in bad if subject.id in set(wanted)]:
         raise bad_subjects_error(unusable, len(wanted), fix="Repair or remove them, or name the others by --only.")
@@ -179,7 +286,7 @@ def segment(
         plugins=(declaration.name,),
         params=resolved,
         inputs={"checkpoint": item, "subjects": folder},
-        options={"subjects": wanted},
+        options={"subjects": wanted, **({"keep_probabilities": True} if keep_probabilities else {})},
     )
     options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
     run, result = common.run_job(out, job, [declaration], options, console, f"segment {len(wanted)}")
@@ -191,4 +298,4 @@ def segment(
     )
 
 
-COMMANDS = {"train": train, "generate": generate, "segment": segment}
+COMMANDS = {"train": train, "import-checkpoint": import_checkpoint, "generate": generate, "segment": segment}

@@ -132,7 +132,8 @@ def _trainings(path: Path) -> list[tuple[Path, Training]]:
 
 def _test_subjects(reference: Path, trainings: list[Training], console: Console) -> list[str]:
     """Subjects with labels that none of the trainings has learned from, be it through synthetic images."""
-    from synthkit.dataset import was_trained_on
+    from synthkit.dataset import has_unknown_origin, was_trained_on
+    from synthkit.runs import datasets_behind
     from synthkit.slices import SliceProtocol
     from synthkit.subjects import bad_subjects_error, scan_subjects
 
@@ -140,7 +141,7 @@ def _test_subjects(reference: Path, trainings: list[Training], console: Console)
     good, bad = scan_subjects(reference, contrasts=protocol.contrasts, need_labels=True)
     if bad:
         raise bad_subjects_error(bad, len(good) + len(bad), fix="Repair or remove them.")
-    lineage = [entry for training in trainings for entry in training.metadata["training_datasets"]]
+    lineage = [entry for training in trainings for entry in datasets_behind(training.metadata)]
     unseen = sorted(subject.id for subject in good if not was_trained_on(subject.id, lineage))
     if not unseen:
         raise DataError(
@@ -151,6 +152,11 @@ def _test_subjects(reference: Path, trainings: list[Training], console: Console)
     if len(unseen) < len(good):
         console.note(
             f"{len(good) - len(unseen)} of {len(good)} subjects are left out: a training has learned from them."
+        )
+    if has_unknown_origin(lineage):
+        console.warning(
+            "A training has learned from synthetic images whose own training data are not known: subjects "
+            "behind them cannot be left out."
         )
     return unseen
 

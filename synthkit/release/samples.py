@@ -74,13 +74,14 @@ def _row(sample: Sample, name: str, public: bool) -> dict[str, Any]:
 
 
 def public_lineage(lineage: Mapping[str, Any]) -> dict[str, Any]:
-    """A lineage that names nobody: ``generator``, ``checkpoint_digest`` and ``trained_on``, see :func:`trained_on`.
+    """A lineage that names nobody: ``generator``, ``checkpoint_digest``, of an imported one
+    ``imported``, and ``trained_on``, see :func:`trained_on`.
 
     It is empty for data of unknown origin. Commands that ask for training subjects take it for that, too.
     """
     if not lineage:
         return {}
-    kept = {key: lineage[key] for key in ("generator", "checkpoint_digest") if key in lineage}
+    kept = {key: lineage[key] for key in ("generator", "checkpoint_digest", "imported") if key in lineage}
     return {**kept, "trained_on": trained_on(lineage.get("training_datasets", []))}
 
 

@@ -61,16 +61,26 @@ def is_overlap(record: RunRecord) -> bool:
 
 def section(material: Material) -> dict[str, Any] | None:
     """Tables and dot plots of all evaluate runs that scored regions; None without any."""
-    arms = _arms([r for r in material.of_verb("evaluate") if is_overlap(r)], material)
+    records = [record for record in material.of_verb("evaluate") if is_overlap(record)]
+    # Scores by different protocols are of different voxels: whole volumes are shown if there are any.
+    protocol = min((_protocol(record) for record in records), default="")
+    arms = _arms([record for record in records if _protocol(record) == protocol], material)
     if not arms:
         return None
     return {
+        "protocol": protocol,
+        "left_out": len(records) - len(arms),
         "arms": arms,
         "tables": [table for name in ("dice", "hd95") if (table := _table(name, arms))],
         "plots": [plot for name in ("dice", "hd95") if (plot := _plot(name, arms))],
         "notes": _notes(arms),
         "regions": REGION_NAMES,
     }
+
+
+def _protocol(record: RunRecord) -> str:
+    """Name of the evaluation protocol; empty for whole volumes."""
+    return str(record.job.options.get("protocol") or "") if record.job else ""
 
 
 def _arms(records: Sequence[RunRecord], material: Material) -> list[Arm]:

@@ -142,6 +142,8 @@ def module_has_its_functions(plugin: PluginUnderTest) -> None:
         if plugin.declaration.kind == "metric":
             takes_roles = inspect.Parameter.VAR_KEYWORD in kinds
             arguments = arguments if takes_roles else [*arguments, *getattr(plugin.declaration, "roles", ())]
+        elif plugin.declaration.kind == "segmenter" and name == "train":
+            arguments = [*arguments, *getattr(plugin.declaration, "optional_roles", ())]
         try:
             found.bind(**dict.fromkeys(arguments))
         except TypeError as error:

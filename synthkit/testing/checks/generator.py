@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import os
+import pickle
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from synthkit.errors import DataError
 from synthkit.testing.bench import (
     SEEDS,
     PluginUnderTest,
@@ -74,3 +81,50 @@ def samples_come_as_they_are_made(plugin: PluginUnderTest) -> None:
     next(made)
     if hasattr(made, "close"):
         made.close()
+
+
+@check("generator")
+def foreign_files_are_not_executed(plugin: PluginUnderTest) -> None:
+    """Importing a file of another project runs nothing that is stored in it; what is wrong with it is a DataError."""
+    if not getattr(plugin.declaration, "imports", ()):
+        return  # it reads no files of strangers
+    folder, module = plugin.folder(), plugin.module
+    made = folder / "made"
+    for number, (what, content) in enumerate(_foreign_files(made)):
+        file, checkpoint = folder / f"foreign{number}", folder / f"checkpoint{number}"
+        checkpoint.mkdir()
+        file.write_bytes(content)
+        try:
+            module.import_checkpoint(file, checkpoint, contrasts=("t1", "t2"), label_values=(0, 4))
+            reason = "took it for a checkpoint"
+        except DataError:
+            reason = ""
+        except Exception as error:
+            reason = f"raised {type(error).__name__}, which is no DataError"
+        require(not made.exists(), f"{what}: it executed code that is stored in the file")
+        require(not reason, f"{what}: it {reason}")
+
+
+class _MakesFolder:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def _foreign_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Files that make ``folder`` where they are executed: a pickle, and one as torch packs it; then damaged ones."""
+    hostile = pickle.dumps({"G_ema": _MakesFolder(folder)}, protocol=2)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("archive/data.pkl", hostile)
+        archive.writestr("archive/version", b"3\n")
+        archive.writestr("archive/byteorder", b"little")
+    yield "a hostile pickle", hostile
+    yield "a hostile file of torch", packed.getvalue()
+    yield "a truncated pickle", hostile[:20]
+    yield "an empty file", b""
+    yield "a text", b"weights"

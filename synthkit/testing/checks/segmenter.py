@@ -61,6 +61,26 @@ def no_images_are_no_error(plugin: PluginUnderTest) -> None:
 
 
 @check("segmenter")
+def probabilities_belong_to_the_labels(plugin: PluginUnderTest) -> None:
+    """Labels with probabilities are those without; these are uint8 (label, y, x), sum to 255; the label has most."""
+    if not getattr(plugin.declaration, "probabilities", False):
+        return  # it gives none
+    values = np.array(plugin.dataset().label_values)
+    made = list(plugin.module.segment_with_probabilities(plugin.trained(), iter(plugin.images()), plugin.params))
+    require(all(isinstance(pair, tuple) and len(pair) == 2 for pair in made), "it gives no pairs")
+    require_same(plugin.outputs(), [(np.asarray(labels),) for labels, _ in made], "with probabilities")
+    for labels, given in made:
+        probabilities = np.asarray(given)
+        form = (len(values), plugin.size, plugin.size)
+        require(probabilities.dtype == np.uint8 and probabilities.shape == form, f"probabilities are not uint8 {form}")
+        # Each is rounded by half a step at most.
+        off = np.abs(probabilities.sum(axis=0, dtype=np.int64) - 255).max()
+        require(off <= len(values) / 2, f"the probabilities of a pixel sum to 255 but for {off}")
+        chosen = np.take_along_axis(probabilities, np.searchsorted(values, labels)[None], axis=0)[0]
+        require((chosen == probabilities.max(axis=0)).all(), "a label is not the most probable one")
+
+
+@check("segmenter")
 def labels_come_as_they_are_made(plugin: PluginUnderTest) -> None:
     """The first labels come before all images are read, so that a thousand subjects need no more memory than one."""
     images = plugin.images()

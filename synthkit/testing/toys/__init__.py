@@ -35,6 +35,7 @@ GENERATOR = synthkit.GeneratorDeclaration(
     citations=(_CITATION,),
     gpu="none",
     reproducible="bitwise",
+    imports=("its own model.json",),
 )
 
 SEGMENTER = synthkit.SegmenterDeclaration(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthkit.testing.toys.statistics import learn, load, means
+from synthkit.errors import DataError
+from synthkit.testing.toys.statistics import STATE, learn, load, means
 
 if TYPE_CHECKING:
     from synthkit.contract import Samples, UInt8Array
@@ -22,6 +24,18 @@ def generate(checkpoint: Path, seeds: Iterable[int], params: Any) -> Iterator[tu
     state = load(checkpoint)
     for seed in seeds:
         yield draw(state, np.random.default_rng(seed))
+
+
+def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+    try:
+        state = json.loads(file.read_bytes())
+        side, n_contrasts = int(state["size"][0]), len(state["sums"][0])
+    except (ValueError, TypeError, LookupError) as error:
+        raise DataError(f"{file.name} holds no means.", f"{error}.", "Give the model.json of a training.") from error
+    if n_contrasts != len(contrasts) or len(state["sums"]) != len(label_values):
+        raise DataError(f"{file.name} has {n_contrasts} contrasts and {len(state['sums'])} labels.")
+    (checkpoint / STATE).write_text(json.dumps({**state, "label_values": list(label_values)}), encoding="utf-8")
+    return side
 
 
 def draw(state: dict[str, Any], rng: np.random.Generator) -> tuple[UInt8Array, UInt8Array]:

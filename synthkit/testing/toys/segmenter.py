@@ -24,6 +24,17 @@ def segment(checkpoint: Path, images: Iterable[UInt8Array], params: Any) -> Iter
         yield nearest(state, image)
 
 
+def segment_with_probabilities(
+    checkpoint: Path, images: Iterable[UInt8Array], params: Any
+) -> Iterator[tuple[UInt8Array, UInt8Array]]:
+    """All or nothing: a nearest mean says nothing of how near the others are."""
+    state = load(checkpoint)
+    values = np.array(state["label_values"], np.uint8)
+    for image in images:
+        labels = nearest(state, image)
+        yield labels, (labels == values[:, None, None]).astype(np.uint8) * np.uint8(255)
+
+
 def nearest(state: dict[str, Any], image: UInt8Array) -> UInt8Array:
     """Labels ``(y, x)`` of one image; black pixels are background."""
     # (label, y, x): squared distance to the mean grey levels of each label.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,23 @@ def _all_images_first(checkpoint: Path, images: Iterable[Any], params: Any) -> I
     yield from segmenter.segment(checkpoint, list(images), params)
 
 
+def _background_last(checkpoint: Path, images: Iterable[Any], params: Any) -> Iterator[Any]:
+    for labels, probabilities in segmenter.segment_with_probabilities(checkpoint, images, params):
+        yield labels, np.roll(probabilities, -1, axis=0)
+
+
+_PROBABILISTIC = replace(SEGMENTER, probabilities=True)
+
 WRONG: tuple[Wrong, ...] = (
     method("labels_belong_to_their_image", "depends on the image before", SEGMENTER, segment=_by_neighbours),
     method("label_maps_have_the_right_form", "gives an unknown label", SEGMENTER, segment=_unknown_labels),
     method("black_image_is_no_error", "divides by zero", SEGMENTER, segment=_divide_by_the_mean),
     method("no_images_are_no_error", "wants a first image", SEGMENTER, segment=_look_at_the_first),
+    method(
+        "probabilities_belong_to_the_labels",
+        "gives background last",
+        _PROBABILISTIC,
+        segment_with_probabilities=_background_last,
+    ),
     method("labels_come_as_they_are_made", "reads all images first", SEGMENTER, segment=_all_images_first),
 )

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from synthkit.testing.toys.generator import draw, train
+from synthkit.testing.toys.generator import draw, import_checkpoint, train
 from synthkit.testing.toys.statistics import load
 
-__all__ = ["generate", "train"]
+__all__ = ["generate", "import_checkpoint", "train"]
 
 
 def generate(checkpoint: Path, seeds: Iterable[int], params: Any) -> Iterator[Any]:

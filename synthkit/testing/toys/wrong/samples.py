@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from synthkit.errors import DataError
 from synthkit.testing.toys import GENERATOR, generator
 from synthkit.testing.toys.statistics import load
 from synthkit.testing.toys.wrong.wrong import Wrong, method
@@ -56,6 +59,19 @@ def _all_seeds_first(checkpoint: Path, seeds: Iterable[int], params: Any) -> Ite
     yield from generator.generate(checkpoint, list(seeds), params)
 
 
+def _unpickles(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+    try:
+        side: int = pickle.loads(file.read_bytes())["size"][0]
+    except Exception as error:
+        raise DataError("It is no pickle of a network.") from error
+    return side
+
+
+def _lets_errors_through(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+    side: int = json.loads(file.read_bytes())["size"][0]
+    return side
+
+
 WRONG: tuple[Wrong, ...] = (
     method("samples_have_the_right_form", "makes an unknown label", GENERATOR, generate=_unknown_labels),
     method("sample_belongs_to_its_seed", "depends on the place in the list", GENERATOR, generate=_by_place),
@@ -63,4 +79,6 @@ WRONG: tuple[Wrong, ...] = (
     method("seeds_make_different_samples", "ignores the seed", GENERATOR, generate=_always_the_same),
     method("seeds_make_different_samples", "ignores the high half of the seed", GENERATOR, generate=_low_half_only),
     method("samples_come_as_they_are_made", "reads all seeds first", GENERATOR, generate=_all_seeds_first),
+    method("foreign_files_are_not_executed", "executes an import", GENERATOR, import_checkpoint=_unpickles),
+    method("foreign_files_are_not_executed", "fails on an import", GENERATOR, import_checkpoint=_lets_errors_through),
 )

@@ -1,5 +1,5 @@
 """The method of a package that is heavy to import: itself right."""
 
-from synthkit.testing.toys.generator import generate, train
+from synthkit.testing.toys.generator import generate, import_checkpoint, train
 
-__all__ = ["generate", "train"]
+__all__ = ["generate", "import_checkpoint", "train"]

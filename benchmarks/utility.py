@@ -1,0 +1,134 @@
+"""Synthetic over real Dice where the answer is known: on a phantom, with copies and with noise as controls.
+
+    python benchmarks/utility.py FOLDER [--seeds 3] [--jobs 2] [--samples 12000]
+
+U-Nets of one budget are trained on five kinds of images: *real* (24 phantom subjects, 64 x 64), *synthetic* (1,500
+drawn by the generator of the demo, which was trained on those), *both*, *copies* (the real slices, given out as
+synthetic) and *noise* (white noise with the labels of real slices, shuffled), each with several seeds. All segment
+phantom subjects that nothing was trained on. Copies should have a ratio of 1 to real within its interval, noise one
+near 0, synthetic one between them, and both together no less than real alone. Everything is done by the commands that
+a user types; run again with the same FOLDER, it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthkit.dataset import Dataset, DatasetWriter
+from synthkit.demo import CHECKPOINT
+
+N_TRAIN, N_HOLDOUT, N_REFERENCE = 24, 6, 24
+UNET = ("-p", "filters=8", "-p", "depth=4", "-p", "batch_size=4", "-p", "learning_rate=0.02")
+
+
+def synthkit(*arguments: str | Path) -> None:
+    """Run a command, in one thread; its output is shown if it fails."""
+    environment = {**os.environ, "SYNTHKIT_BACKEND": "local", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "synthkit", *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"$ synthkit {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}")
+
+
+def linked(folder: Path, subjects: Path, numbers: range) -> Path:
+    """A folder of some of the subjects."""
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
+        name = f"Phantom_{number:04d}"
+        if not (folder / name).exists():
+            (folder / name).symlink_to((subjects / name).resolve())
+    return folder
+
+
+def altered(path: Path, real: Path, noise: bool) -> Path:
+    """The training slices of a dataset given out as synthetic; with ``noise``, white noise with shuffled labels."""
+    data = Dataset(real).training_part()
+    order = np.arange(len(data))
+    rng = np.random.default_rng(0)
+    with DatasetWriter(
+        path,
+        contrasts=data.contrasts,
+        labels=dict(zip(("background", "NCR", "ED", "ET"), data.label_values, strict=True)),
+        size=data.size,
+        kind="synthetic",
+        resume=path.exists(),
+    ) as writer:
+        for first in range(writer.n_samples, len(data), 256):
+            rows = order[first : first + 256]
+            images, labels = data.read(rows)
+            if noise:
+                images, labels = rng.integers(0, 256, images.shape, np.uint8), labels[rng.permutation(len(rows))]
+            writer.append(images, labels, [{"id": f"s{row:06d}", "split": "synthetic"} for row in rows])
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each in one thread")
+    parser.add_argument("--samples", type=int, default=12000, help="images shown in each training")
+    options = parser.parse_args()
+    folder: Path = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+
+    subjects, real, synthetic = folder / "subjects", folder / "real", folder / "synthetic"
+    last = N_TRAIN + N_HOLDOUT
+    if not subjects.exists():
+        synthkit("phantom", "-o", subjects, "-n", str(last + N_REFERENCE), "--seed", "0")
+    trained = linked(folder / "trained", subjects, range(1, last + 1))
+    reference = linked(folder / "reference", subjects, range(last + 1, last + N_REFERENCE + 1))
+    if not real.exists():
+        synthkit("prepare", trained, "-o", real, "--size", "64", "--holdout", str(N_HOLDOUT))
+    if not synthetic.exists():
+        synthkit("generate", CHECKPOINT, "--seeds", "0-1499", "-o", synthetic)
+    copies = altered(folder / "copies", real, noise=False)
+    noise = altered(folder / "noise", real, noise=True)
+    data = {
+        "real": [real],
+        "synthetic": [synthetic],
+        "both": [real, synthetic],
+        "copies": [copies],
+        "noise": [noise],
+    }
+
+    def train(arm: str, seed: int) -> None:
+        out = folder / "runs" / arm / f"seed-{seed}"
+        if not (out / "result.json").exists():
+            budget = ("-p", f"samples={options.samples}", "-p", f"seed={seed}")
+            synthkit("train", "unet", *data[arm], "-o", out, "--resume", *UNET, *budget)
+            print(f"trained {arm}, seed {seed}", flush=True)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(train, *zip(*[(arm, seed) for seed in range(options.seeds) for arm in data], strict=True)))
+
+    print(f"{N_REFERENCE} phantom subjects, {options.seeds} trainings an arm, {options.samples:,} images each")
+    for arm in ("synthetic", "copies", "noise"):
+        out = folder / f"utility-{arm}"
+        if not (out / "utility.json").exists():
+            both = ("--both", folder / "runs" / "both") if arm == "synthetic" else ()
+            trainings = ("--real", folder / "runs" / "real", "--synthetic", folder / "runs" / arm, *both)
+            synthkit("utility", "--reference", reference, *trainings, "-o", out, "--resume")
+        for item in json.loads((out / "utility.json").read_text())["comparisons"]:
+            print(line("real and synthetic" if item["arm"] == "both" else arm, item))
+
+
+def line(arm: str, item: dict[str, Any]) -> str:
+    """One comparison: means, ratio with its interval."""
+    ratio = "-" if item["ratio"] is None else f"{item['ratio']:.3f}"
+    if item.get("ratio_low") is not None:
+        ratio += f" ({item['ratio_low']:.3f} to {item['ratio_high']:.3f})"
+    return f"{arm:20}{item['region']:5}{item['score']:12}{item['real']:9.3f}{item['synthetic']:9.3f}  {ratio}"
+
+
+if __name__ == "__main__":
+    main()
