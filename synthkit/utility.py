@@ -139,8 +139,13 @@ class Training:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """By the name that allows a difference: segmenter, contrasts, size, protocol, each parameter but the seed."""
+        """By the name that allows a difference: segmenter, contrasts, size, protocol, each parameter but the seed.
+
+        A budget in passes over the data is as large as the data: then their number is a setting too.
+        """
         params = {key: value for key, value in self.metadata["params"].items() if key != "seed"}
+        if params.get("epochs"):
+            params["n_samples"] = sum(entry["n_samples"] for entry in self.metadata["training_datasets"])
         contrasts = params.pop("contrasts", None) or list(self.metadata["contrasts"])
         return {
             "segmenter": self.metadata["plugin"],

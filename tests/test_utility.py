@@ -135,3 +135,15 @@ def test_a_missed_region_counts_and_a_false_one_stays_apart(tmp_path: Path) -> N
         table = {(row["subject"], row["region"]): row for row in csv.DictReader(file)}
     assert _values(table, "ET", "dice") == {"a": 0.8, "b": 0.0}
     assert _values(table, "mean", "dice") == {"a": pytest.approx(0.9), "b": 0.0, "c": 0.5}
+
+
+def test_passes_over_more_data_are_another_budget() -> None:
+    small, large = ([{"n_samples": n}, {"n_samples": 10}] for n in (90, 190))
+    by_images = [training(name, training_datasets=data) for name, data in (("a", small), ("b", large))]
+    assert check_comparable(by_images) == []
+    passes = [
+        training(t.name, params={"epochs": 5}, training_datasets=t.metadata["training_datasets"]) for t in by_images
+    ]
+    with pytest.raises(UsageError, match="cannot be compared") as error:
+        check_comparable(passes)
+    assert "n_samples is 100 in a and 200 in b" in str(error.value)

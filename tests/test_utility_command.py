@@ -1,0 +1,124 @@
+"""``synthkit utility`` from subjects to ratio, with a segmenter that learns in no time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy", reason="scipy is not installed")
+
+from synthkit.dataset import Dataset, DatasetWriter
+from synthkit.labels import BRATS_LABELS
+from synthkit.testing.toys import SEGMENTER
+
+SUBJECTS, HOLDOUT = [f"S{number:02}" for number in range(8)], [f"S{number:02}" for number in range(2, 8)]
+
+
+def synthkit(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "synthkit", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "SYNTHKIT_BACKEND": "local"},
+        timeout=120,
+    )
+
+
+def succeeded(*arguments: object) -> dict[str, Any]:
+    done = synthkit(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def given_out_as_synthetic(path: Path, real: Path, change: Callable[[Any], Any]) -> Path:
+    """The training part of a dataset, its labels changed, as a synthetic dataset of unknown origin."""
+    data = Dataset(real).training_part()
+    with DatasetWriter(path, contrasts=data.contrasts, labels=BRATS_LABELS, size=data.size, kind="synthetic") as writer:
+        images, labels = data.read(range(len(data)))
+        writer.append(images, change(labels), [{"id": f"s{i}", "split": "synthetic"} for i in range(len(data))])
+    return path
+
+
+def volumes(number: int) -> dict[str, Any]:
+    """A box of brain with a box of tumour, each label with grey levels of its own; place and size vary."""
+    shape = (160, 160, 4)
+    seg = np.zeros(shape, np.uint8)
+    x, y = 40 + 4 * (number % 5), 48 + 4 * (number % 3)
+    seg[x : x + 56, y : y + 48], seg[x + 16 : x + 40, y + 8 : y + 32] = 2, 4
+    seg[x + 24 : x + 32, y + 16 : y + 24] = 1
+    brain = np.zeros(shape, np.int16)
+    brain[8:-8, 8:-8] = 1
+    # Rows: contrasts; columns: brain, labels 1, 2, (3,) 4.
+    grey = np.array([[120, 80, 200, 0, 150], [90, 60, 120, 0, 250], [80, 250, 180, 0, 120], [70, 100, 250, 0, 160]])
+    images = (grey[:, seg] * brain).astype(np.int16)
+    return dict(zip(("t1", "t1ce", "t2", "flair", "seg"), (*images, seg), strict=True))
+
+
+@pytest.fixture
+def runs(tmp_path: Path, make_subject: Any, install_plugins: Any) -> Path:
+    """Trainings on real slices, on copies of them, and on slices whose tumours are labelled wrongly."""
+    install_plugins(SEGMENTER)
+    for number, name in enumerate(SUBJECTS):
+        make_subject(tmp_path / "subjects", name, **volumes(number))
+    real = tmp_path / "real"
+    succeeded("prepare", tmp_path / "subjects", "-o", real, "--size", "32", "--holdout", ",".join(HOLDOUT))
+    swap = np.array([0, 2, 1, 3, 0], np.uint8)
+    copies = given_out_as_synthetic(tmp_path / "copies", real, lambda labels: labels)
+    wrong = given_out_as_synthetic(tmp_path / "wrong", real, lambda labels: swap[labels])
+    for name, data in (("real-0", real), ("real-1", real), ("copies", copies), ("wrong", wrong)):
+        succeeded("train", "toy-segmenter", data, "-o", tmp_path / "runs" / name)
+    return tmp_path / "runs"
+
+
+def test_copies_are_worth_what_they_copy_and_wrong_labels_nothing(runs: Path, tmp_path: Path) -> None:
+    arguments = ("utility", "--reference", tmp_path / "subjects", "--real", runs / "real-0", "--real", runs / "real-1")
+    copies = succeeded(*arguments, "--synthetic", runs / "copies", "-o", tmp_path / "u1")
+    assert copies["subjects"] == HOLDOUT  # what was trained on is left out
+    dice = {row["region"]: row for row in copies["comparisons"] if row["score"] == "Dice"}
+    for row in dice.values():
+        assert [row["ratio"], row["ratio_low"], row["ratio_high"]] == pytest.approx([1, 1, 1], abs=1e-9)
+    assert dice["WT"]["real"] > 0.5 and dice["WT"]["n_patients"] == 6 and dice["WT"]["n_real"] == 2
+    assert json.loads((tmp_path / "u1" / "utility.json").read_text())["sentences"] == copies["sentences"]
+
+    wrong = succeeded(*arguments, "--synthetic", runs / "wrong", "-o", tmp_path / "u2")
+    dice = {row["region"]: row for row in wrong["comparisons"] if row["score"] == "Dice"}
+    # Necrosis is called oedema: next to nothing is left of it, but the whole tumour stays what it is.
+    assert dice["NCR"]["ratio"] < 0.05 and dice["NCR"]["n_missed"] == 0
+    assert dice["WT"]["ratio"] == pytest.approx(1, abs=1e-9)
+
+
+def test_arms_of_other_settings_or_no_unseen_subjects_are_refused(runs: Path, tmp_path: Path) -> None:
+    data = tmp_path / "real"
+    succeeded("train", "toy-segmenter", data, "-o", runs / "longer", "-p", "passes=7")
+    arguments = ("utility", "--real", runs / "real-0", "-o", tmp_path / "u")
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    (seen / "S00").symlink_to(tmp_path / "subjects" / "S00")
+    for reference, arm, code, text in (
+        (tmp_path / "subjects", "longer", 2, "passes"),
+        (seen, "copies", 3, "no subject to compare on"),
+        (tmp_path / "subjects", "nothing", 3, "There is no folder"),
+    ):
+        done = synthkit(*arguments, "--reference", reference, "--synthetic", runs / arm)
+        assert done.returncode == code and text in done.stderr, done.stderr
+        assert not (tmp_path / "u").exists()
+
+
+def test_resume_repeats_no_finished_run(runs: Path, tmp_path: Path) -> None:
+    arguments = ("utility", "--reference", tmp_path / "subjects", "--real", runs / "real-0", "-o", tmp_path / "u")
+    first = succeeded(*arguments, "--synthetic", runs / "copies")
+    results = sorted((tmp_path / "u").glob("*/*/result.json"))
+    before = [path.stat().st_mtime_ns for path in results]
+    assert len(before) == 4
+    again = succeeded(*arguments, "--synthetic", runs / "copies", "--resume")
+    assert [path.stat().st_mtime_ns for path in results] == before
+    assert again["comparisons"] == first["comparisons"]
