@@ -182,17 +182,21 @@ class LineView(ProgressView):
     def __init__(self, title: str, console: Console) -> None:
         super().__init__(title, console)
         self._start = self._last = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when the first step was seen, and which: not 1 after a resume
         self._ended: int | None = None
 
     def step(self, step: int, total: int | None, unit: str = "step", values: dict[str, float] | None = None) -> None:
         now = time.monotonic()
         done = total is not None and step >= total
+        self._first = self._first or (now, step)
         if (now - self._last < _SECONDS_BETWEEN_LINES and not done) or (done and self._ended == total):
             return
         self._ended = total if done else None
         self._last = now
         spent = now - self._start
-        left = f", {_duration(spent / step * (total - step))} left" if total and step and not done else ""
+        since, first = self._first
+        known = total and step > first and not done
+        left = f", {_duration((now - since) / (step - first) * (total - step))} left" if known and total else ""
         self.console.note(f"{self.title}: {_count(step, total, unit)} in {_duration(spent)}{left}{_values(values)}")
 
     def say(self, text: str, level: str) -> None:

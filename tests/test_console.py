@@ -112,10 +112,20 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "train: 5/10 steps in 20s, 20s left, loss 0.25",
+        "train: 5/10 steps in 20s, 25s left, loss 0.25",
         "train: 10/10 steps in 40s",
     ]
     assert "\r" not in captured.err and "\x1b" not in captured.err
+
+
+def test_the_time_left_of_a_resumed_run_goes_by_what_it_did_itself(
+    capsys: pytest.CaptureFixture[str], clock: list[float]
+) -> None:
+    with Console().progress("train") as view:
+        view.step(900, 1000, "step")
+        clock[0] += 30
+        view.step(910, 1000, "step")
+    assert capsys.readouterr().err == "train: 910/1,000 steps in 30s, 4m30s left\n"
 
 
 def test_progress_without_a_total_has_no_time_left(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:

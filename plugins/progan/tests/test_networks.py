@@ -71,9 +71,7 @@ def test_the_generator_grows() -> None:
     coarse, fine, half = (generator(z, *at) for at in ((2, 1.0), (3, 1.0), (3, 0.5)))
     torch.testing.assert_close(generator(z, 3, 0.0), larger(coarse, 32))
     torch.testing.assert_close(half, (larger(coarse, 32) + fine) / 2)
-    torch.testing.assert_close(
-        generator(z * 5, 3, 1.0), fine, rtol=1e-3, atol=1e-3
-    )  # only the direction of a latent counts
+    torch.testing.assert_close(generator(z * 5, 3, 1.0), fine, rtol=1e-3, atol=1e-3)
 
 
 def test_reduced_precision_is_close() -> None:

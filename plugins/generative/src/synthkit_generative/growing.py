@@ -17,11 +17,16 @@ from synthkit_generative.streams import stream
 from synthkit_generative.weights import follow, gather, half_life_share, scatter
 
 
+def _adam(network: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """Adam as in appendix A.1 of the paper."""
+    return torch.optim.Adam(network.parameters(), lr=rate, betas=(0.0, 0.99), eps=1e-8, fused=True)
+
+
 class GrowingTraining(ABC):
     """Both networks, their optimisers, the averaged generator, and the level that they have grown to.
 
-    ``params`` has batch_size, seed, fade_kimg, stable_kimg and ema_kimg. ``first`` is the index of the resolution that
-    training begins with.
+    ``params`` has batch_size, seed, learning_rate, fade_kimg, stable_kimg and ema_kimg. ``first`` is the index of the
+    resolution that training begins with.
     """
 
     def __init__(
@@ -33,12 +38,13 @@ class GrowingTraining(ABC):
         *,
         generator: nn.Module,
         discriminator: GrowingDiscriminator,
-        optimisers: dict[str, torch.optim.Optimizer],
         first: int,
     ) -> None:
         self.pyramid, self.params, self.device, self.precision = pyramid, params, device, precision
-        self.generator, self.discriminator, self.optimisers = generator, discriminator, optimisers
-        self.averaged = copy.deepcopy(generator).requires_grad_(False)
+        self.averaged: nn.Module = copy.deepcopy(generator).requires_grad_(False)
+        self.generator, self.discriminator = generator, discriminator
+        roles = ("generator", "discriminator")
+        self.optimisers = {role: _adam(self._modules[role], params.learning_rate) for role in roles}
         self.schedule = Schedule(first, len(pyramid.resolutions) - 1, params.fade_kimg, params.stable_kimg)
         self.step = 0
 

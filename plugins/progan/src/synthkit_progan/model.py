@@ -43,6 +43,7 @@ class Training(GrowingTraining):
     """The step of Progressive GAN: WGAN-GP with a penalty on drifting scores ([4] appendix A.1)."""
 
     generator: Generator
+    averaged: Generator
 
     def __init__(
         self, architecture: Architecture, params: Params, device: torch.device, precision: torch.dtype
@@ -51,11 +52,6 @@ class Training(GrowingTraining):
         with own_seed(params.seed):
             generator = Generator(architecture).to(device)
             discriminator = GrowingDiscriminator(architecture, smooth=False).to(device)
-        adam = {"lr": params.learning_rate, "betas": (0.0, 0.99), "eps": 1e-8, "fused": True}
-        optimisers: dict[str, torch.optim.Optimizer] = {
-            "generator": torch.optim.Adam(generator.parameters(), **adam),
-            "discriminator": torch.optim.Adam(discriminator.parameters(), **adam),
-        }
         super().__init__(
             architecture,
             params,
@@ -63,7 +59,6 @@ class Training(GrowingTraining):
             precision,
             generator=generator,
             discriminator=discriminator,
-            optimisers=optimisers,
             first=FIRST_LEVEL,
         )
 

@@ -44,6 +44,7 @@ class Training(GrowingTraining):
     """The step of StyleGAN: non-saturating logistic loss with R1 on real images ([1] appendix C)."""
 
     generator: Generator
+    averaged: Generator
 
     def __init__(
         self, architecture: Architecture, params: Params, device: torch.device, precision: torch.dtype
@@ -52,11 +53,6 @@ class Training(GrowingTraining):
         with own_seed(params.seed):
             generator = Generator(architecture).to(device)
             discriminator = GrowingDiscriminator(architecture, smooth=True).to(device)
-        adam = {"lr": params.learning_rate, "betas": (0.0, 0.99), "eps": 1e-8, "fused": True}
-        optimisers: dict[str, torch.optim.Optimizer] = {
-            "generator": torch.optim.Adam(generator.parameters(), **adam),
-            "discriminator": torch.optim.Adam(discriminator.parameters(), **adam),
-        }
         super().__init__(
             architecture,
             params,
@@ -64,7 +60,6 @@ class Training(GrowingTraining):
             precision,
             generator=generator,
             discriminator=discriminator,
-            optimisers=optimisers,
             first=FIRST_LEVEL,
         )
 
