@@ -13,6 +13,7 @@ from synthkit_memorization import DECLARATION, Params
 from synthkit_memorization.metrics import score
 from synthkit_memorization.null import Null
 from synthkit_memorization.scores import IDENTICAL
+from synthkit_memorization.search import best_matches
 
 from synthkit import Row, Score
 from synthkit.audit import Policy, verdict
@@ -294,6 +295,20 @@ def test_intervals_resample_subjects() -> None:
     assert median_low <= ordered[3] and median_high >= ordered[6]
     again = null.intervals(0.001, 500, 0)
     assert again is not None and (again[0] == intervals[0]).all()
+
+
+def test_the_held_out_match_of_a_pair_is_by_the_rule_of_the_pair() -> None:
+    rng = np.random.default_rng(36)
+    train, holdout, fresh = (subjects(rng, names(p, 6)) for p in "abc")
+    _, rows = run(train, fresh, holdout, rules=("brain", "pearson", "flip"))
+    pairs = [row.values for row in rows if row.table == "pairs"]
+    assert {"brain", "flip"} <= {pair["rule"] for pair in pairs}
+    for pair in pairs:
+        query = fresh.images[[sample.id for sample in fresh.samples].index(pair["synthetic_id"])]
+        found = best_matches(InMemory(query[None], [None], "q"), holdout, rules=(pair["rule"],))
+        match = found[pair["contrast"], pair["rule"]]
+        assert pair["r_holdout"] == match.r[0, 0]
+        assert pair["holdout_id"] == holdout.samples[int(match.index[0, 0])].id
 
 
 # --------------------------------------------------------------------------------------------------- real subjects

@@ -65,14 +65,13 @@ def worst_pairs(audit: Audit) -> list[tuple[int, int]]:
 
 
 def _pairs(audit: Audit, flagged: Any, quantile: Float64 | None) -> Iterator[Row]:
-    """The worst pairs, each with the best held-out match of its synthetic image in the same view, in place."""
+    """The worst pairs, each with the best held-out match of its synthetic image in the same view by the same rule."""
     for i, c in worst_pairs(audit):
         view, rule = audit.columns[c]
         holdout_id = r_holdout = None
         if audit.control is not None and audit.holdout is not None:
-            in_place = audit.columns.index((view, "pearson"))
-            holdout_id = audit.holdout.samples[int(audit.control.index[i, in_place])].id
-            r_holdout = float(audit.control.r[i, in_place])
+            holdout_id = audit.holdout.samples[int(audit.control.index[i, c])].id
+            r_holdout = float(audit.control.r[i, c])
         yield Row(
             table="pairs",
             values={
