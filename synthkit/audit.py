@@ -236,8 +236,8 @@ class _Found:
         if identical is not None and identical > self.policy.max_copies:
             lines.append(f"{_images(identical)} identical to a training image, up to brightness and contrast.")
         if copies is not None and copies > self.policy.max_copies:
-            memorized = self.count("n_memorized_subjects")
-            whose = f" They come from {memorized} training subject{'s' * (memorized != 1)}." if memorized else ""
+            copied = self.count("n_copied_subjects")
+            whose = f" They come from {copied} training subject{'s' * (copied != 1)}." if copied else ""
             lines.append(f"{_images(copies)} a copy of a training image (tolerated: {self.policy.max_copies}).{whose}")
         sentence, too_many = self.flagged_share()
         if too_many:

@@ -22,7 +22,7 @@ def scores(**changes: Any) -> list[dict[str, Any]]:
         "n_flagged": 1,
         "n_copies": 0,
         "n_identical": 0,
-        "n_memorized_subjects": 1,
+        "n_copied_subjects": 1,
         "n_null_subjects": 50,
         "n_holdout": 4000,
         "explained_flag_rate": 0.002,

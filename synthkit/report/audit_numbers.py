@@ -28,6 +28,7 @@ GROUPS: dict[str, tuple[Line, ...]] = {
         Line("flagged_rate", "share of flagged images", "explained_flag_rate"),
         Line("n_copies", "copies of training images"),
         Line("n_identical", "identical up to brightness and contrast"),
+        Line("n_copied_subjects", "training subjects that copies match"),
         Line("n_memorized_subjects", "training subjects that flagged images match"),
         Line("n_feature_flagged", "flagged by features of a network; in no other number"),
         Line("feature_flagged_rate", "share of them"),

@@ -126,6 +126,7 @@ def test_planted_noisy_copies_of_three_subjects_are_exactly_found() -> None:
     joint = [r.values for r in rows if r.table == "matches" and r.values["contrast"] == "joint"][:5]
     assert [(row["train_id"], row["train_slice"]) for row in joint] == [(f"a0-{i}", i) for i in copied]
     assert value(scores, "n_copies") == 5 and value(scores, "n_identical") == 0
+    assert value(scores, "n_copied_subjects") == 3
     counts = {row.values["train_subject"]: row.values["n_copies"] for row in rows if row.table == "subjects"}
     assert {subject: n for subject, n in counts.items() if n} == {"a0": 2, "a5": 2, "a11": 1}
     pairs = [row.values for row in rows if row.table == "pairs"]
@@ -427,7 +428,14 @@ def test_only_flagged_finds_the_same_flags_and_leaves_the_rest_out() -> None:
     fewer, short = run(train, fresh, holdout, rules=rules, only_flagged=True)
     flagged = [r.values for r in rows if r.table == "matches" and r.values["flagged"]]
     assert flagged and flagged == [r.values for r in short if r.table == "matches"]
-    for name in ("n_flagged", "n_copies", "n_identical", "n_memorized_subjects", "explained_flag_rate"):
+    for name in (
+        "n_flagged",
+        "n_copies",
+        "n_copied_subjects",
+        "n_identical",
+        "n_memorized_subjects",
+        "explained_flag_rate",
+    ):
         assert value(scores, name) == value(fewer, name)
     assert value(fewer, "closer_to_train") is None and value(fewer, "best_r_median", contrast="t1") is None
     assert {item.name for item in fewer} == {item.name for item in scores} - {"best_r_quantile"}

@@ -105,6 +105,7 @@ _SCORES = (
         "flagged images whose joint image, in place, mirrored or shifted, correlates with a training image by copy_r",
         "lower",
     ),
+    _count("n_copied_subjects", "training subjects that copies match (scans of one patient count as one)", "lower"),
     _count("n_identical", "images equal to a training image up to brightness and contrast (joint r = 1)", "lower"),
     _count(
         "n_holdout_copies",

@@ -101,6 +101,8 @@ def _flags(audit: Audit) -> Iterator[Score]:
     yield from _flag_scores({}, None if audit.flagged is None else audit.flagged.any(axis=1), n)
     copies = None if audit.copies is None else int(audit.copies.sum())
     yield Score(name="n_copies", value=copies, n=n, note=missing)
+    copied = None if audit.copies is None else _count(audit.train_patient[audit.copied[audit.copies]])
+    yield Score(name="n_copied_subjects", value=copied, n=_count(audit.train_patient), note=missing)
     yield Score(name="n_identical", value=int((audit.found.r[:, audit.primary] >= IDENTICAL).sum()), n=n)
     note = "" if audit.control is not None else NO_HOLDOUT
     yield Score(name="n_holdout_copies", value=audit.n_holdout_copies, n=n, note=note)
