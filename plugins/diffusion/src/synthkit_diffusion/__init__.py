@@ -1,0 +1,108 @@
+"""Diffusion: declaration only. The method is in :mod:`synthkit_diffusion.model`, which imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import synthkit
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters of training and of generation. Defaults of training are those of the study at 256x256."""
+
+    kimg: float = synthkit.param(10000.0, "length of training: real images shown, in thousands", minimum=0, unit="kimg")
+    batch_size: int = synthkit.param(32, "images a training step", minimum=1)
+    accumulate: int = synthkit.param(
+        1, "parts that a batch is taken in, for less memory; the result is the same within rounding", minimum=1
+    )
+    learning_rate: float = synthkit.param(1e-4, "Adam learning rate", minimum=0)
+    width: int = synthkit.param(64, "feature maps at the finest resolution; a multiple of 4", minimum=4)
+    res_blocks: int = synthkit.param(3, "residual blocks a resolution", minimum=1)
+    diffusion_steps: int = synthkit.param(4000, "steps T of the diffusion that is learned", minimum=2)
+    schedule: str = synthkit.param(
+        "linear", "how noise grows over the steps: linear, as the study; cosine", choices=("linear", "cosine")
+    )
+    learn_sigma: bool = synthkit.param(
+        False, "learn the variance of each step too; for ancestral sampling in few steps"
+    )
+    ema: float = synthkit.param(
+        0.9999, "share that the averaged weights keep in a step; less in the first steps", minimum=0, maximum=1
+    )
+    checkpoint_kimg: float = synthkit.param(
+        20.0, "training can be resumed from a state saved this often", minimum=0.001, unit="kimg"
+    )
+    snapshot_kimg: float = synthkit.param(
+        200.0, "a grid of samples is kept in the run's outputs this often; 0 for none", minimum=0, unit="kimg"
+    )
+    precision: str = synthkit.param(
+        "auto",
+        "arithmetic of the network in training; auto: bfloat16 on a GPU that has it",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    seed: int = synthkit.param(0, "seed of training: weights, order of images, noise", minimum=0)
+    sampler: str = synthkit.param(
+        "dpm++",
+        "generate: dpm++ (DPM-Solver++, second order) and ddim follow the flow in few steps; ancestral draws noise in "
+        "every step, as the study",
+        choices=("dpm++", "ddim", "ancestral"),
+    )
+    sampler_steps: int = synthkit.param(
+        25, "generate: evaluations of the network a sample; 0 for all of diffusion_steps, as the study", minimum=0
+    )
+    background_zero: bool = synthkit.param(
+        True, "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images"
+    )
+    generate_batch_size: int = synthkit.param(16, "generate: images a batch on a GPU", minimum=1)
+
+
+DECLARATION = synthkit.GeneratorDeclaration(
+    name="diffusion",
+    summary="guided-diffusion UNet: images and labels drawn jointly, any number of contrasts, 32 to 512 pixels",
+    module="synthkit_diffusion.model",
+    distribution="synthkit-diffusion",
+    params=Params,
+    licence="Apache-2.0",
+    citations=(
+        synthkit.Citation(
+            text="Nichol, Dhariwal, Improved Denoising Diffusion Probabilistic Models, ICML 2021",
+            url="https://arxiv.org/abs/2102.09672",
+        ),
+        synthkit.Citation(
+            text="Dhariwal, Nichol, Diffusion Models Beat GANs on Image Synthesis, NeurIPS 2021",
+            url="https://arxiv.org/abs/2105.05233",
+        ),
+        synthkit.Citation(
+            text="Lu et al., DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models, 2022",
+            url="https://arxiv.org/abs/2211.01095",
+        ),
+        synthkit.Citation(
+            text="Song, Meng, Ermon, Denoising Diffusion Implicit Models, ICLR 2021",
+            url="https://arxiv.org/abs/2010.02502",
+        ),
+    ),
+    gpu="optional",
+    reproducible="tolerance",
+    dockerfile="Dockerfile",
+    minimum_size=32,
+    maximum_size=512,
+    imports=("state dict (.pt) of guided-diffusion",),
+)
+
+
+#: A few training steps of a tiny network, for the conformance checks.
+CONFORMANCE_PARAMS = {
+    "kimg": 0.032,
+    "batch_size": 4,
+    "width": 4,
+    "res_blocks": 1,
+    "diffusion_steps": 50,
+    "sampler_steps": 3,
+    "checkpoint_kimg": 0.008,
+}
+
+
+@synthkit.hookimpl
+def synthkit_declare() -> list[synthkit.GeneratorDeclaration]:
+    """The one generator of this distribution."""
+    return [DECLARATION]

@@ -1,0 +1,195 @@
+"""The UNet of guided diffusion, written from the papers: what it makes of an image and of how noisy it is.
+
+Sources: [1] Nichol, Dhariwal 2021, arXiv 2102.09672 (the UNet: appendix A; variances: section 3.1); [2] Dhariwal,
+Nichol 2021, arXiv 2105.05233 (widths by size, adaptive group normalisation: section 3); [3] Ho et al. 2020, arXiv
+2006.11239 (time embedding: appendix B). Modules are numbered as in the published weights, so these load as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GROUPS = 32  # of group normalisation, where the feature maps allow it
+HEADS = 4  # of attention
+ATTENTION_SIDES = (16, 8)  # resolutions with attention, in pixels
+
+#: Multiples of the width at each resolution, the finest first ([2] table 4 and the published configurations).
+MULTIPLES: dict[int, tuple[float, ...]] = {
+    512: (0.5, 1, 1, 2, 2, 4, 4),
+    256: (1, 1, 2, 2, 4, 4),
+    128: (1, 1, 2, 3, 4),
+    64: (1, 2, 3, 4),
+    32: (1, 2, 2, 2),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Shape of the network. ``channels`` counts the label channel; ``size`` is in pixels."""
+
+    size: int
+    channels: int
+    width: int = 64
+    res_blocks: int = 3
+    learn_sigma: bool = False
+
+    @property
+    def levels(self) -> list[tuple[int, bool]]:
+        """Feature maps of each resolution, the finest first, and whether it has attention."""
+        return [
+            (int(multiple * self.width), self.size >> level in ATTENTION_SIDES)
+            for level, multiple in enumerate(MULTIPLES[self.size])
+        ]
+
+
+def time_embedding(t: Tensor, length: int) -> Tensor:
+    """Cosines and sines of the step ``t (n,)`` at frequencies from 1 to 1/10,000: ``(n, length)`` ([3] appendix B)."""
+    half = length // 2
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+    phases = t[:, None].float() * frequencies
+    return torch.cat([phases.cos(), phases.sin()], dim=1)
+
+
+class Norm(nn.GroupNorm):
+    """Group normalisation in float32, whatever the precision around it."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__(math.gcd(GROUPS, maps), maps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float()).to(x.dtype)
+
+
+def zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Conv1d | nn.Conv2d:
+    """The layer with weights 0: a residual branch that begins as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+class ResBlock(nn.Module):
+    """Two convolutions beside a skip; the time scales and shifts the second's input ([2] section 3, AdaGN)."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
+        super().__init__()
+        self.in_layers = nn.Sequential(Norm(inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * outputs))
+        last = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.out_layers = nn.Sequential(Norm(outputs), nn.SiLU(), nn.Identity(), last)  # the third: no dropout
+        self.skip_connection = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.in_layers(x)
+        scale, shift = self.emb_layers(embedding)[:, :, None, None].to(h.dtype).chunk(2, dim=1)
+        norm, *rest = self.out_layers
+        h = norm(h) * (1 + scale) + shift
+        for layer in rest:
+            h = layer(h)
+        return self.skip_connection(x) + h
+
+
+class Attention(nn.Module):
+    """Every pixel attends to every other, in HEADS heads ([1] appendix A)."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__()
+        self.norm = Norm(maps)
+        self.qkv = nn.Conv1d(maps, 3 * maps, 1)
+        self.proj_out = zeroed(nn.Conv1d(maps, maps, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, maps, height, width = x.shape
+        flat = x.reshape(n, maps, -1)
+        heads = self.qkv(self.norm(flat)).view(n, HEADS, 3 * maps // HEADS, -1).transpose(2, 3)
+        q, k, v = heads.chunk(3, dim=3)
+        h = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(n, maps, -1)
+        return (flat + self.proj_out(h)).view(n, maps, height, width)
+
+
+class Downsample(nn.Module):
+    """To half the resolution, by a convolution."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(maps, maps, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class Upsample(nn.Module):
+    """To twice the resolution: pixels repeated, then a convolution."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(maps, maps, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+def apply(layers: Iterable[nn.Module], x: Tensor, embedding: Tensor) -> Tensor:
+    """One layer after the other; residual blocks are told the time."""
+    for layer in layers:
+        x = layer(x, embedding) if isinstance(layer, ResBlock) else layer(x)
+    return x
+
+
+class UNet(nn.Module):
+    """Estimates the noise in images; with ``learn_sigma`` the variance of the step back as well."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        width, embedding = architecture.width, 4 * architecture.width
+        levels = architecture.levels
+        self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        maps = levels[0][0]
+        down = [nn.ModuleList([nn.Conv2d(architecture.channels, maps, 3, padding=1)])]
+        kept = [maps]
+        for number, (wanted, attends) in enumerate(levels):
+            for _ in range(architecture.res_blocks):
+                down.append(nn.ModuleList([ResBlock(maps, wanted, embedding)] + [Attention(wanted)] * attends))
+                maps = wanted
+                kept.append(maps)
+            if number < len(levels) - 1:
+                down.append(nn.ModuleList([Downsample(maps)]))
+                kept.append(maps)
+        self.input_blocks = nn.ModuleList(down)
+        middle = [ResBlock(maps, maps, embedding), Attention(maps), ResBlock(maps, maps, embedding)]
+        self.middle_block = nn.ModuleList(middle)
+        up = []
+        for number, (wanted, attends) in reversed(list(enumerate(levels))):
+            for block in range(architecture.res_blocks + 1):
+                layers: list[nn.Module] = [ResBlock(maps + kept.pop(), wanted, embedding)]
+                maps = wanted
+                if attends:
+                    layers.append(Attention(maps))
+                if number and block == architecture.res_blocks:
+                    layers.append(Upsample(maps))
+                up.append(nn.ModuleList(layers))
+        self.output_blocks = nn.ModuleList(up)
+        outputs = architecture.channels * (2 if architecture.learn_sigma else 1)
+        self.out = nn.Sequential(Norm(maps), nn.SiLU(), zeroed(nn.Conv2d(maps, outputs, 3, padding=1)))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Noise ``(n, channels, size, size)`` in images of that shape at steps ``t (n,)``; float32.
+
+        With ``learn_sigma`` twice the channels, the second half placing the variance between its bounds ([1] eq. 15).
+        """
+        embedding = self.time_embed(time_embedding(t, self.architecture.width))
+        kept = []
+        for block in self.input_blocks:
+            x = apply(block, x, embedding)
+            kept.append(x)
+        x = apply(self.middle_block, x, embedding)
+        for block in self.output_blocks:
+            x = apply(block, torch.cat([x, kept.pop()], dim=1), embedding)
+        noise: Tensor = self.out(x).float()
+        return noise

@@ -1,0 +1,43 @@
+"""Weights of the official guided-diffusion code: what network they belong to. Their names are those of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from synthkit_diffusion.networks import MULTIPLES, Architecture
+
+
+def architecture_of(tensors: Mapping[str, Tensor]) -> Architecture:
+    """The architecture of a state dict, from its shapes. ValueError if no size has one like it.
+
+    Four heads, adaptive normalisation and the multiples of each size are those of the official defaults.
+    """
+    first, last = tensors["input_blocks.0.0.weight"], tensors["out.2.weight"]
+    width = tensors["time_embed.0.weight"].shape[1]
+    channels = first.shape[1]
+    n_blocks = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("input_blocks."))
+    n_down = sum(name.startswith("input_blocks.") and name.endswith("op.weight") for name in tensors)
+    for size, multiples in MULTIPLES.items():
+        res_blocks, rest = divmod(n_blocks - 1 - n_down, len(multiples))
+        if n_down != len(multiples) - 1 or rest or res_blocks < 1:
+            continue
+        found = Architecture(size, channels, width, res_blocks, last.shape[0] == 2 * channels)
+        if _attends(tensors) == _expected(found):
+            return found
+    raise ValueError("no size has a network of these blocks with attention at these resolutions")
+
+
+def _attends(tensors: Mapping[str, Tensor]) -> set[int]:
+    """Numbers of the blocks with attention on the way down."""
+    return {int(name.split(".")[1]) for name in tensors if name.startswith("input_blocks.") and "qkv.weight" in name}
+
+
+def _expected(architecture: Architecture) -> set[int]:
+    blocks, number = set(), 1
+    for _, attends in architecture.levels:
+        own = range(number, number + architecture.res_blocks)
+        blocks |= set(own) if attends else set()
+        number += architecture.res_blocks + 1
+    return blocks

@@ -1,0 +1,193 @@
+"""Noising and its reversal: schedules, what is learned, and the ways back from noise to an image.
+
+With ab_t the share of the image's variance that is left after step t (t = 0, ..., T - 1; ab_-1 = 1), a noised image is
+
+    x_t = sqrt(ab_t) x_0 + sqrt(1 - ab_t) e,    e standard normal.                                            (1)
+
+Sources: [1] Nichol, Dhariwal 2021, arXiv 2102.09672; [3] Ho et al. 2020, arXiv 2006.11239; [4] Song et al. 2021, arXiv
+2010.02502 (DDIM); [5] Lu et al. 2022, arXiv 2211.01095 (DPM-Solver++).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+#: Of noisy images ``x (n, channels, y, x)`` at steps ``t (n,)``: the noise, or noise and variance.
+Network = Callable[[Tensor, Tensor], Tensor]
+#: Standard normal numbers of a shape, a row from the stream of each sample.
+Normal = Callable[..., Tensor]
+
+
+def shares_left(schedule: str, n_steps: int) -> NDArray[np.float64]:
+    """ab_t for t = 0, ..., T - 1. "linear": [3] section 4, stretched to T steps as [1] does; "cosine": [1] eq. 17."""
+    if schedule == "linear":
+        betas = np.linspace(0.1 / n_steps, 20 / n_steps, n_steps)
+    else:
+        ends = np.cos((np.linspace(0, 1, n_steps + 1) + 0.008) / 1.008 * np.pi / 2) ** 2
+        betas = 1 - ends[1:] / ends[:-1]
+    left: NDArray[np.float64] = np.cumprod(1 - np.minimum(betas, 0.999))
+    return left
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A sequence of steps t (ascending) out of all T, and the shares left at each; from one to the next is a step.
+
+    Any subsequence is a diffusion of its own ([1] eq. 19), whose betas follow from the shares left.
+    """
+
+    t: NDArray[np.int64]
+    left: NDArray[np.float64]
+
+    @staticmethod
+    def of(left: NDArray[np.float64], count: int = 0) -> Steps:
+        """``count`` steps evenly spaced over all, both ends included (one: the last); all of them for 0."""
+        n = len(left)
+        t = np.arange(n) if count <= 0 or count >= n else np.unique(np.rint(np.linspace(n - 1, 0, count))).astype(int)
+        return Steps(t, left[t])
+
+    @staticmethod
+    def by_noise(left: NDArray[np.float64], count: int = 0) -> Steps:
+        """At most ``count`` steps evenly spaced in the logarithm of signal over noise ([5] section 5).
+
+        For ways that follow the flow: evenly spaced in t, they skip the last steps, which decide on fine detail.
+        """
+        if count <= 0 or count >= len(left):
+            return Steps.of(left)
+        logs = log_ratios(left)
+        t = np.unique(np.searchsorted(-logs, -np.linspace(logs[-1], logs[0], count)).clip(0, len(left) - 1))
+        return Steps(t, left[t])
+
+    @property
+    def left_before(self) -> NDArray[np.float64]:
+        return np.concatenate([[1.0], self.left[:-1]])
+
+    @property
+    def betas(self) -> NDArray[np.float64]:
+        return 1 - self.left / self.left_before
+
+    @property
+    def posterior_variances(self) -> NDArray[np.float64]:
+        """Of q(x_{t-1} | x_t, x_0), [3] eq. 7; 0 in the first step."""
+        variances: NDArray[np.float64] = self.betas * (1 - self.left_before) / (1 - self.left)
+        return variances
+
+
+def log_ratios(left: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log(sqrt(ab) / sqrt(1 - ab)), which falls with t."""
+    result: NDArray[np.float64] = 0.5 * np.log(left / (1 - left))
+    return result
+
+
+def noised(images: Tensor, noise: Tensor, left: Tensor) -> Tensor:
+    """Equation (1); ``left`` is ab_t of each image, ``(n,)``."""
+    left = left[:, None, None, None]
+    return left.sqrt() * images + (1 - left).sqrt() * noise
+
+
+def posterior_mean(image: Tensor, x: Tensor, left: Any, left_before: Any) -> Tensor:
+    """Mean of q(x_{t-1} | x_t, x_0) for the estimate ``image`` of x_0 ([3] eq. 7); shares left: numbers or tensors."""
+    kept = left / left_before
+    mean: Tensor = (left_before**0.5 * (1 - kept) * image + kept**0.5 * (1 - left_before) * x) / (1 - left)
+    return mean
+
+
+# ------------------------------------------------------------------------------------------------------- learning
+
+
+def learned_log_variance(placed: Tensor, beta: Tensor, posterior: Tensor) -> Tensor:
+    """Between the variance of the posterior and beta, in logarithms; ``placed`` in [-1, 1] says where ([1] eq. 15)."""
+    share = (placed + 1) / 2
+    return share * beta.log() + (1 - share) * posterior.log()
+
+
+def kl_of_normals(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:
+    """KL(first || second) of independent normals, in nats, element by element."""
+    return 0.5 * (
+        other_log_variance
+        - log_variance
+        + (log_variance - other_log_variance).exp()
+        + (mean - other_mean).square() * (-other_log_variance).exp()
+        - 1
+    )
+
+
+def grey_level_nats(images: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """-log p of the grey levels (256 in [-1, 1]) under a normal, in nats, element by element ([3] eq. 13)."""
+    scale = (-0.5 * log_variance).exp()
+    upper = torch.where(images > 0.999, torch.inf, (images - mean + 1 / 255) * scale)
+    lower = torch.where(images < -0.999, -torch.inf, (images - mean - 1 / 255) * scale)
+    mass = torch.special.ndtr(upper) - torch.special.ndtr(lower)
+    return -mass.clamp(min=1e-12).log()
+
+
+# --------------------------------------------------------------------------------------------------------- drawing
+
+
+def estimate(network: Network, x: Tensor, t: int, left: float) -> tuple[Tensor, Tensor]:
+    """x_0 by equation (1) from the estimated noise, kept in [-1, 1]; and what else the network says."""
+    found = network(x, torch.full((len(x),), t, device=x.device))
+    noise, rest = found[:, : x.shape[1]], found[:, x.shape[1] :]
+    return ((x - math.sqrt(1 - left) * noise) / math.sqrt(left)).clamp(-1, 1), rest
+
+
+def ancestral(network: Network, steps: Steps, normal: Normal, shape: tuple[int, ...], learned: bool) -> Tensor:
+    """Back step by step, with new noise in each ([3] algorithm 2)."""
+    x = normal(*shape)
+    betas, posterior = steps.betas, steps.posterior_variances
+    for i in reversed(range(len(steps.t))):
+        left, before = float(steps.left[i]), float(steps.left_before[i])
+        image, rest = estimate(network, x, int(steps.t[i]), left)
+        x = posterior_mean(image, x, left, before)
+        if i:
+            if learned:
+                bounds = torch.tensor([betas[i], posterior[i]], device=x.device, dtype=torch.float32)
+                deviation = (0.5 * learned_log_variance(rest, *bounds)).exp()
+            else:
+                deviation = torch.tensor(math.sqrt(betas[i]), device=x.device)
+            x = x + deviation * normal(*shape)
+    return x
+
+
+def ddim(network: Network, steps: Steps, normal: Normal, shape: tuple[int, ...]) -> Tensor:
+    """The deterministic way back, first order ([4] eq. 12 with sigma 0)."""
+    x = normal(*shape)
+    for i in reversed(range(len(steps.t))):
+        left, before = float(steps.left[i]), float(steps.left_before[i])
+        image, _ = estimate(network, x, int(steps.t[i]), left)
+        noise = (x - math.sqrt(left) * image) / math.sqrt(1 - left)
+        x = math.sqrt(before) * image + math.sqrt(1 - before) * noise
+    return x
+
+
+def dpm_solver(network: Network, steps: Steps, normal: Normal, shape: tuple[int, ...]) -> Tensor:
+    """DPM-Solver++(2M): the same way, second order by the estimate of the step before ([5] algorithm 2).
+
+    With a_t = sqrt(ab_t), s_t = sqrt(1 - ab_t) and the logarithm l_t = log(a_t / s_t), from t to u:
+    x_u = s_u / s_t x_t - a_u (exp(l_t - l_u) - 1) D, where D extrapolates the estimates of x_0 to the middle. The last
+    step ends in x_0 itself, where l is infinite.
+    """
+    x = normal(*shape)
+    logs = log_ratios(steps.left)
+    previous: Tensor | None = None
+    for i in reversed(range(len(steps.t))):
+        left, before = float(steps.left[i]), float(steps.left_before[i])
+        image, _ = estimate(network, x, int(steps.t[i]), left)
+        if i == 0:
+            return image
+        h = logs[i - 1] - logs[i]
+        direction = image
+        if previous is not None:
+            ratio = float((logs[i] - logs[i + 1]) / h)
+            direction = image + (image - previous) / (2 * ratio)
+        x = math.sqrt((1 - before) / (1 - left)) * x - math.sqrt(before) * math.expm1(-h) * direction
+        previous = image
+    return x

@@ -1,0 +1,133 @@
+"""Noising and the ways back, against closed forms: of normal data the best estimate of the noise is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from synthkit_diffusion import process  # noqa: E402
+
+T = 1000
+MEAN, DEVIATION = 0.2, 0.1
+
+
+def best_network(left: np.ndarray, mean: float = MEAN, deviation: float = DEVIATION) -> Any:
+    """E[noise | x_t] for x_0 normal: with variance v of x_t, sqrt(1 - ab) (x_t - sqrt(ab) mean) / v."""
+
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        share = torch.from_numpy(left)[t][:, None, None, None]
+        variance = share * deviation**2 + 1 - share
+        return ((1 - share).sqrt() * (x - share.sqrt() * mean) / variance).to(x.dtype)
+
+    return network
+
+
+def normal(seed: int, n: int = 400) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    return lambda *shape: torch.randn((n, *shape), generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_schedules_end_in_noise_and_begin_with_the_image(schedule: str) -> None:
+    for n in (50, 1000, 4000):
+        left = process.shares_left(schedule, n)
+        assert left.shape == (n,) and (np.diff(left) < 0).all()
+        assert left[-1] < 1e-3 and left[0] > 0.99 if n > 50 else left[0] > 0.9
+
+
+def test_linear_schedule_is_that_of_ho_at_a_thousand_steps() -> None:
+    left = process.shares_left("linear", 1000)
+    np.testing.assert_allclose(left, np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)), rtol=1e-12)
+
+
+def test_cosine_schedule_by_its_formula() -> None:
+    left = process.shares_left("cosine", 100)
+    f = np.cos((np.array([0, 40]) / 100 + 0.008) / 1.008 * np.pi / 2) ** 2
+    assert left[39] == pytest.approx(f[1] / f[0], rel=1e-9)
+
+
+def test_the_posterior_is_that_of_bayes() -> None:
+    """x_0 given, x_{t-1} is normal; x_t is that times sqrt(kept) plus noise: combine precisions."""
+    steps = process.Steps.of(process.shares_left("linear", T), 50)
+    i, image, x = 30, 0.3, -0.7
+    left, before = steps.left[i], steps.left_before[i]
+    kept = left / before
+    precision = 1 / (1 - before) + kept / (1 - kept)
+    mean = (before**0.5 * image / (1 - before) + kept**0.5 * x / (1 - kept)) / precision
+    found = process.posterior_mean(torch.tensor(image), torch.tensor(x), left, before)
+    assert float(found) == pytest.approx(mean, rel=1e-5)
+    assert steps.posterior_variances[i] == pytest.approx(1 / precision, rel=1e-9)
+
+
+def test_fewer_steps_have_the_same_shares_left() -> None:
+    left = process.shares_left("linear", T)
+    steps = process.Steps.of(left, 25)
+    assert len(steps.t) == 25 and steps.t[0] == 0 and steps.t[-1] == T - 1
+    np.testing.assert_allclose(np.cumprod(1 - steps.betas), left[steps.t], rtol=1e-12)
+    by_noise = process.Steps.by_noise(left, 25)
+    widest = max(-np.diff(process.log_ratios(by_noise.left)))
+    # Whole steps cannot be finer than those of all T at the ends.
+    assert (
+        by_noise.t[0] == 0
+        and by_noise.t[-1] == T - 1
+        and widest < 0.7 < 1.5 < max(-np.diff(process.log_ratios(steps.left)))
+    )
+    assert process.Steps.of(left, 1).t.tolist() == [T - 1]
+    assert process.Steps.of(left).t.tolist() == process.Steps.of(left, 5 * T).t.tolist() == list(range(T))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "count", "tolerance"),
+    [("dpm++", 25, 0.02), ("ddim", 200, 0.02), ("ancestral", 0, 0.03)],
+)
+def test_normal_data_come_back(sampler: str, count: int, tolerance: float) -> None:
+    left = process.shares_left("linear", T)
+    network = best_network(left)
+    if sampler == "ancestral":
+        found = process.ancestral(network, process.Steps.of(left, count), normal(0), (1, 8, 8), learned=False)
+    else:
+        way = {"dpm++": process.dpm_solver, "ddim": process.ddim}[sampler]
+        found = way(network, process.Steps.by_noise(left, count), normal(0), (1, 8, 8))
+    assert float(found.mean()) == pytest.approx(MEAN, abs=0.005)
+    assert float(found.std()) == pytest.approx(DEVIATION, rel=tolerance)
+
+
+def test_the_deterministic_ways_are_the_flow_and_the_second_order_is_nearer() -> None:
+    """Of normal data the flow keeps the place within the distribution: x_0 = mean + deviation * z of x_T."""
+    left = process.shares_left("linear", T)
+    x = normal(3)(1, 4, 4)
+    exact = MEAN + DEVIATION * (x - left[-1] ** 0.5 * MEAN) / (left[-1] * DEVIATION**2 + 1 - left[-1]) ** 0.5
+    errors = {}
+    for name, way in (("ddim", process.ddim), ("dpm++", process.dpm_solver)):
+        for count in (10, 20, 40):
+            found = way(best_network(left), process.Steps.by_noise(left, count), normal(3), (1, 4, 4))
+            errors[name, count] = float((found - exact).abs().max())
+    assert errors["ddim", 10] > errors["ddim", 20] > errors["ddim", 40]
+    assert errors["dpm++", 20] < errors["ddim", 20] / 2 and errors["dpm++", 40] < errors["ddim", 40] / 2
+
+
+def test_the_variance_lies_between_its_bounds() -> None:
+    beta, posterior = torch.tensor(0.02), torch.tensor(0.015)
+    ends = [float(process.learned_log_variance(torch.tensor(place), beta, posterior).exp()) for place in (1.0, -1.0)]
+    assert ends == pytest.approx([0.02, 0.015], rel=1e-5)
+
+
+def test_kl_is_that_of_torch() -> None:
+    rng = torch.Generator().manual_seed(0)
+    a, log_a, b, log_b = torch.randn(4, 50, generator=rng, dtype=torch.float64)
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Normal(a, (0.5 * log_a).exp()), torch.distributions.Normal(b, (0.5 * log_b).exp())
+    )
+    torch.testing.assert_close(process.kl_of_normals(a, log_a, b, log_b), expected)
+
+
+def test_grey_levels_have_a_whole_probability() -> None:
+    levels = torch.arange(256, dtype=torch.float64) / 127.5 - 1
+    for mean, deviation in ((0.1, 0.3), (-1.0, 0.05), (0.98, 0.5)):
+        log_variance = torch.full_like(levels, 2 * np.log(deviation))
+        nats = process.grey_level_nats(levels, torch.full_like(levels, mean), log_variance)
+        assert float((-nats).exp().sum()) == pytest.approx(1, abs=1e-6)
