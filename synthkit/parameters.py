@@ -24,33 +24,33 @@ def make_params(declaration: Declaration, given: Mapping[str, Any]) -> Any:
     Values may be of the field's type or strings of the command line. Raises :class:`UsageError` for an unknown
     name, a wrong type or a value out of bounds.
     """
-    fields = {item.name: item for item in dataclasses.fields(declaration.params)}
-    hints = typing.get_type_hints(declaration.params)
+    return make(declaration.params, given, declaration.name, f"`synthkit plugins show {declaration.name}`")
+
+
+def make(kind: type, given: Mapping[str, Any], owner: str, reference: str) -> Any:
+    """An object of the parameter class ``kind``; ``owner`` and ``reference`` are for what an error says."""
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
     values: dict[str, Any] = {}
     for name, value in given.items():
         if name not in fields:
             close = difflib.get_close_matches(name, fields, n=1)
             raise UsageError(
-                f"{declaration.name} has no parameter {name!r}.",
+                f"{owner} has no parameter {name!r}.",
                 f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(fields) or 'none'}.",
-                f"See `synthkit plugins show {declaration.name}`.",
+                f"See {reference}.",
             )
         try:
             values[name] = _convert(value, hints[name])
         except (ValueError, TypeError) as error:
-            raise UsageError(
-                f"{name}={value!r} does not suit {declaration.name}.",
-                f"{error}.",
-                f"See `synthkit plugins show {declaration.name}`.",
-            ) from error
-        _check_bounds(declaration.name, name, values[name], fields[name].metadata)
+            raise UsageError(f"{name}={value!r} does not suit {owner}.", f"{error}.", f"See {reference}.") from error
+        if problem := _out_of_bounds(values[name], fields[name].metadata):
+            raise UsageError(f"{name}={values[name]} does not suit {owner}.", f"It {problem}.", f"See {reference}.")
     try:
-        return declaration.params(**values)
+        return kind(**values)
     except (ValueError, TypeError) as error:  # what the class itself checks in __post_init__
         raise UsageError(
-            f"The parameters of {declaration.name} do not fit together.",
-            f"{error}.",
-            f"See `synthkit plugins show {declaration.name}`.",
+            f"The parameters of {owner} do not fit together.", f"{error}.", f"See {reference}."
         ) from error
 
 
@@ -127,21 +127,18 @@ def _to_int(value: Any) -> int:
     return int(number)
 
 
-def _check_bounds(plugin: str, name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+def _out_of_bounds(value: Any, metadata: Mapping[str, Any]) -> str:
+    """What is wrong with a value, as "must be ..."; empty if nothing."""
     low, high, choices = metadata.get("minimum"), metadata.get("maximum"), metadata.get("choices")
-    problem = ""
     for item in value if isinstance(value, tuple) else (value,):
         if item is None:
             continue
         if isinstance(item, float) and not math.isfinite(item):
-            problem = "must be a finite number"
-        elif low is not None and item < low:
-            problem = f"must be at least {low}"
-        elif high is not None and item > high:
-            problem = f"must be at most {high}"
-        elif choices is not None and item not in choices:
-            problem = f"must be one of {', '.join(map(str, choices))}"
-    if problem:
-        raise UsageError(
-            f"{name}={value} does not suit {plugin}.", f"It {problem}.", f"See `synthkit plugins show {plugin}`."
-        )
+            return "must be a finite number"
+        if low is not None and item < low:
+            return f"must be at least {low}"
+        if high is not None and item > high:
+            return f"must be at most {high}"
+        if choices is not None and item not in choices:
+            return f"must be one of {', '.join(map(str, choices))}"
+    return ""

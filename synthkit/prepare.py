@@ -24,7 +24,7 @@ from synthkit.errors import DataError, UsageError
 from synthkit.labels import BRATS_LABELS
 from synthkit.provenance import versions
 from synthkit.slices import SliceProtocol, Slices, check_fits, kept_slices, negative_voxels, slice_volume
-from synthkit.splits import Holdout, Split, parse_holdout, split_subjects
+from synthkit.splits import Holdout, Split, parse_holdout, split_subjects, with_fewer_to_train_on
 from synthkit.subjects import (
     BadSubject,
     Subject,
@@ -127,6 +127,7 @@ def prepare(
     protocol: SliceProtocol | None = None,
     holdout: Holdout | str = "0",
     seed: int = 0,
+    training_patients: int | None = None,
     skip_bad: bool = False,
     workers: int | None = None,
     resume: bool = False,
@@ -142,6 +143,7 @@ def prepare(
     out : folder to write; absent or empty, unless ``resume`` or ``overwrite`` (which replaces a dataset, nothing else).
     protocol : how volumes become slices; the study's by default.
     holdout, seed : see :func:`synthkit.splits.split_subjects`; only usable subjects are split.
+    training_patients : keep only so many patients to train on, drawn by ``seed``; the holdout stays whole.
     skip_bad : go on without bad subjects. By default one of them stops everything, before anything is written.
     workers : subjects in work at the same time; by default one a core, at most 8. Each takes up to 0.2 GB.
     dry_run : check every subject and return the summary, write nothing.
@@ -159,7 +161,9 @@ def prepare(
     found, bad = scan_subjects(source, protocol.contrasts)
     n_workers = workers or min(8, os.cpu_count() or 1)
     # A holdout that cannot be is said before minutes of reading; bad subjects may still leave the split below.
-    split_subjects([*(s.id for s in found), *(b.id for b in bad)], holdout, seed)
+    possible = split_subjects([*(s.id for s in found), *(b.id for b in bad)], holdout, seed)
+    if training_patients is not None:
+        with_fewer_to_train_on(possible, training_patients, seed)
 
     checked: list[_Checked] = []
     for n, result in enumerate(_in_order(lambda s: _check(s, protocol), found, n_workers), start=1):
@@ -172,6 +176,9 @@ def prepare(
     if bad and not (skip_bad and checked):
         raise bad_subjects_error(bad, len(checked) + len(bad))
     split = split_subjects([c.subject.id for c in checked], holdout, seed)
+    if training_patients is not None:
+        split = with_fewer_to_train_on(split, training_patients, seed)
+        checked = [c for c in checked if c.subject.id in split]
     summary = PreparedSummary(
         path=target,
         protocol=protocol,

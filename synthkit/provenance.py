@@ -61,6 +61,15 @@ def gpu_visible() -> bool:
     return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
 
 
+def gpu_indices() -> tuple[str, ...]:
+    """Indices of this machine's NVIDIA devices, those of CUDA_VISIBLE_DEVICES if that is set."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return tuple(name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1"))
+    found = sorted(int(path.name.removeprefix("nvidia")) for path in Path("/dev").glob("nvidia[0-9]*"))
+    return tuple(map(str, found)) or (("0",) if Path("/dev/dxg").exists() else ())
+
+
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123

@@ -18,6 +18,9 @@ def termination_as_interrupt() -> Iterator[None]:
 
     before: dict[int, Callable[..., Any] | int | None] = {}
     if threading.current_thread() is threading.main_thread():
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # As a background command of a script: a child would inherit it, and could not be interrupted by us.
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
         for ending in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(ending) is signal.SIG_DFL:
                 before[ending] = signal.signal(ending, interrupt)

@@ -150,6 +150,30 @@ def split_subjects(ids: Iterable[str], holdout: Holdout | str, seed: int = 0) ->
     return {subject: "holdout" if subject in held else "train" for subject in subjects}
 
 
+def with_fewer_to_train_on(split: Mapping[str, Split], n_patients: int, seed: int = 0) -> dict[str, Split]:
+    """The same split with only ``n_patients`` training patients; the holdout stays whole.
+
+    Patients are drawn in the order of a hash of seed and patient: a smaller number draws a part of a larger one's.
+
+    Raises
+    ------
+    UsageError : there are not so many, or fewer than one is asked for.
+    """
+    train = [subject for subject, part in split.items() if part == "train"]
+    n_there = len({patient_of(subject) for subject in train})
+    if not 1 <= n_patients <= n_there:
+        raise UsageError(
+            f"{n_patients} training patients cannot be kept.",
+            f"There are {n_there} of them after the holdout.",
+            f"Give 1 to {n_there}.",
+        )
+    # Another order than the holdout's, whose first patients are gone.
+    patients = {patient_of(subject) for subject in train}
+    order = sorted(patients, key=lambda name: hashlib.sha256(f"{seed}\0train\0{name}".encode()).digest())
+    kept = set(order[:n_patients])
+    return {s: part for s, part in split.items() if part == "holdout" or patient_of(s) in kept}
+
+
 def _named(subjects: Sequence[str], wanted: Sequence[str]) -> set[str]:
     unknown = [name for name in wanted if name not in set(subjects)]
     if unknown:

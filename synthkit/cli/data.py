@@ -41,6 +41,12 @@ def prepare(
         typer.Option("--brain-fraction", metavar="SHARE", help="A slice is kept with more than this share of brain."),
     ] = 0.15,
     seed: Annotated[int, typer.Option("--seed", help="For a holdout given as a number or fraction.")] = 0,
+    training_patients: Annotated[
+        int | None,
+        typer.Option(
+            "--training-patients", metavar="N", help="Keep only so many patients to train on.", show_default=False
+        ),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without subjects that cannot be used.")] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", help="Default: one a core.", show_default=False)
@@ -73,6 +79,7 @@ def prepare(
             protocol=protocol,
             holdout=holdout,
             seed=seed,
+            training_patients=training_patients,
             skip_bad=skip_bad,
             workers=workers,
             resume=resume,

@@ -1,0 +1,304 @@
+"""``study``: the whole comparison in one file and one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synthkit.cli import common
+from synthkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from synthkit.console import Console
+    from synthkit.study.config import Study
+    from synthkit.study.plan import Kind, Plan
+    from synthkit.study.progress import StepState
+
+study = typer.Typer(
+    help="The whole comparison: generators, segmenters, arms and seeds, in one file and one command.",
+    no_args_is_help=True,
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
+
+#: What a kind of step is called on the terminal, in the order of the work.
+_KINDS: tuple[tuple[Kind, str], ...] = (
+    ("phantom", "phantom subjects"),
+    ("prepare", "datasets of real slices"),
+    ("train generator", "generators trained"),
+    ("generate", "sets of samples drawn"),
+    ("looks", "sets compared with real images"),
+    ("audit", "sets audited for copies"),
+    ("train segmenter", "segmenters trained"),
+    ("segment", "sets of predictions"),
+    ("evaluate", "sets scored"),
+)
+
+
+@study.command("init")
+def init(
+    folder: Folder,
+    preset: Annotated[
+        str, typer.Option("--preset", metavar="NAME", help="demo (a phantom, minutes on a CPU) or akbar2024.")
+    ] = "demo",
+    subjects: Annotated[
+        Path | None,
+        typer.Option("--subjects", metavar="DIR", help="Your subjects, for akbar2024.", show_default=False),
+    ] = None,
+    json: common.Json = False,
+) -> None:
+    """Write a study.toml to begin with."""
+    from synthkit.study.presets import write_preset
+
+    console = common.console_for(json)
+    file = write_preset(preset, folder, subjects)
+    console.document({"study": str(folder), "file": str(file)})
+    console.print(f"Wrote {file}: edit it as you like.")
+    console.ending(f"synthkit study plan {folder}")
+
+
+@study.command("plan")
+def plan(folder: Folder, json: common.Json = False) -> None:
+    """What would be run: how many runs, GPU-hours, disk. Runs nothing."""
+    from synthkit.study.plan import make_plan
+    from synthkit.study.progress import states_of
+
+    console = common.console_for(json)
+    wanted = _load(folder, console)
+    planned = make_plan(wanted)
+    states = states_of(wanted.folder, planned)
+    console.document(
+        {"study": wanted.name, "steps": [step.to_dict() for step in planned.steps], **_totals(planned, states)}
+    )
+    _show_plan(wanted, planned, states, console)
+    console.ending(f"synthkit study run {folder}")
+
+
+@study.command("run", context_settings={"allow_extra_args": True})
+def run(
+    context: typer.Context,
+    folder: Folder,
+    executor: Annotated[
+        str, typer.Option("--executor", metavar="NAME", help="local, slurm, or another executor of Snakemake.")
+    ] = "local",
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="DIR", help="Snakemake profile of your cluster.", show_default=False),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option("--cores", min=1, metavar="N", help="Cores of this machine. Default: all.", show_default=False),
+    ] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", min=0, metavar="N", help="GPUs of this machine. Default: all.", show_default=False),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, metavar="N", help="Most jobs of a cluster at a time.", show_default=False),
+    ] = None,
+    dry_run: common.DryRun = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Do what is left of a study, then write its report.
+
+    Run it again after an interruption, a failure or a change of study.toml: what is done stays, what depends on a
+    change is done again, unfinished trainings go on. Arguments after -- go to Snakemake.
+    """
+    from synthkit.errors import DataError
+    from synthkit.study.plan import make_plan
+    from synthkit.study.progress import states_of
+    from synthkit.study.report import write_report
+    from synthkit.study.workflow import run_workflow
+
+    console = common.console_for(json, quiet)
+    wanted = _load(folder, console)
+    planned = make_plan(wanted)
+    if dry_run:
+        _show_plan(wanted, planned, states_of(wanted.folder, planned), console)
+        raise typer.Exit
+    extra = [*(["--profile", profile] if profile else []), *context.args]
+    with console.progress(f"study {wanted.name}") as view:
+
+        def tick() -> None:
+            states = states_of(wanted.folder, planned)
+            running = [item.step.name for item in states if item.state == "running"]
+            n_done = sum(item.state == "done" for item in states)
+            view.step(n_done, len(states), f"step done; now {', '.join(running[:3])}" if running else "step done")
+
+        code = run_workflow(wanted, executor=executor, cores=cores, gpus=gpus, jobs=jobs, extra=extra, on_tick=tick)
+    states = states_of(wanted.folder, planned)
+    report = write_report(wanted.folder, wanted)
+    failed = [item for item in states if item.state == "failed"]
+    left = [item for item in states if item.state != "done"]
+    if failed:
+        raise _steps_failed(failed, left, wanted)
+    if left or code:
+        raise DataError(
+            f"{len(left)} of {len(states)} steps were not done.",
+            "Snakemake gave up before they began." if left else "Snakemake ended with an error.",
+            f"Its log says why: {wanted.folder / '.study' / 'snakemake.txt'}",
+            details=_last_lines(wanted.folder / ".study" / "snakemake.txt"),
+        )
+    console.document({"study": wanted.name, "report": str(report), **_totals(planned, states)})
+    console.print(f"All {len(states)} steps are done. Open {report}")
+    console.ending(f"synthkit verify {folder} --sample 3")
+
+
+@study.command("status")
+def status(folder: Folder, json: common.Json = False) -> None:
+    """What is done, running, failed."""
+    from synthkit.study.plan import make_plan
+    from synthkit.study.progress import STATES, states_of
+
+    console = common.console_for(json)
+    wanted = _load(folder, console)
+    planned = make_plan(wanted)
+    states = states_of(wanted.folder, planned)
+    console.document({"study": wanted.name, **_totals(planned, states), "steps": [_described(item) for item in states]})
+    shown = [state for state in STATES if any(item.state == state for item in states)]
+    rows = []
+    for kind, words in _KINDS:
+        own = [item for item in states if item.step.kind == kind]
+        if own:
+            rows.append((words, len(own), *(sum(item.state == state for item in own) or "" for state in shown)))
+    console.table(f"study {wanted.name}", ("", "all", *shown), rows)
+    for item in states:
+        if item.state == "running":
+            console.print(f"running: {item.step.name} on {item.host}")
+    for item in states:
+        if item.state == "failed":
+            console.print(f"failed with {item.exit_code}: {item.step.name}")
+            console.print(f"  {item.error}")
+            console.print(f"  log: {_log(wanted, item)}")
+    if any(item.state in ("failed", "interrupted", "changed", "waiting") for item in states):
+        console.ending(f"synthkit study run {folder}")
+
+
+@study.command("report")
+def report(folder: Folder, json: common.Json = False) -> None:
+    """Write report.html, tables and figures from the runs that are there."""
+    from synthkit.study.report import write_report
+
+    console = common.console_for(json)
+    wanted = _load(folder, console)
+    written = write_report(wanted.folder, wanted)
+    console.document({"report": str(written)})
+    console.print(f"Wrote {written}")
+
+
+@study.command("export")
+def export(
+    folder: Folder,
+    out: common.Out,
+    json: common.Json = False,
+) -> None:
+    """Describe a study as an RO-Crate: what was run, by which versions, from what, with which result.
+
+    No image, label volume or checkpoint goes into it.
+    """
+    from synthkit.study.crate import write_crate
+
+    console = common.console_for(json)
+    wanted = _load(folder, console)
+    written = write_crate(wanted.folder, out)
+    console.document({"crate": str(written)})
+    console.print(f"Wrote {written}")
+
+
+# ------------------------------------------------------------------------------------------------------------ helpers
+
+
+def _load(folder: Path, console: Console) -> Study:
+    from synthkit.study.config import Study
+    from synthkit.study.plan import check_sizes
+
+    wanted = Study.load(folder)
+    if problems := check_sizes(wanted):
+        raise UsageError(f"The study's images have {wanted.data.size} pixels.", f"{problems[0]}.", "Change the size.")
+    if wanted.data.subjects and not (wanted.folder / wanted.data.subjects).is_dir():
+        console.warning(f"There is no folder {wanted.folder / wanted.data.subjects} of subjects yet.")
+    return wanted
+
+
+def _totals(planned: Plan, states: list[StepState]) -> dict[str, Any]:
+    """Numbers of steps by kind and by state, and what all is estimated to take."""
+    from synthkit.study.progress import STATES
+
+    hours = [step.gpu_hours for step in planned.steps]
+    return {
+        "n_steps": len(planned.steps),
+        "kinds": {kind: len(steps) for kind, steps in planned.of_kind().items()},
+        "states": {state: sum(item.state == state for item in states) for state in STATES},
+        "gpu_hours": None if None in hours else sum(hour or 0 for hour in hours),
+        "disk_bytes": sum(step.disk_bytes or 0 for step in planned.steps),
+    }
+
+
+def _show_plan(wanted: Study, planned: Plan, states: list[StepState], console: Console) -> None:
+    kinds = planned.of_kind()
+    done = {item.step.name for item in states if item.state == "done"}
+    rows = []
+    for kind, words in _KINDS:
+        steps = kinds.get(kind, [])
+        if steps:
+            hours = [step.gpu_hours for step in steps]
+            known = "?" if None in hours else f"{sum(hour or 0 for hour in hours):,.1f}"
+            rows.append((words, len(steps), sum(step.name in done for step in steps), known))
+    console.table(f"study {wanted.name}", ("", "runs", "done", "GPU-hours"), rows)
+    n_arms, n_ways = len(wanted.arms), len(wanted.augmentation)
+    for segmenter in wanted.segmenters.values():
+        n_seeds = len(segmenter.seeds)
+        console.print(
+            f"{segmenter.name}: {n_arms} arms x {n_ways} ways of augmentation x {n_seeds} seeds = "
+            f"{n_arms * n_ways * n_seeds} trainings"
+        )
+    totals = _totals(planned, states)
+    unknown = sum(step.gpu_hours is None for step in planned.steps)
+    if unknown == 0:
+        console.print(f"{totals['n_steps']:,} runs, about {totals['gpu_hours']:,.0f} GPU-hours")
+    else:
+        console.print(f"{totals['n_steps']:,} runs; GPU-hours unknown for {unknown} (gpu_hours in study.toml)")
+    console.print(f"samples of the generators: about {totals['disk_bytes'] / 1e9:,.2f} GB; checkpoints not counted")
+
+
+def _described(item: StepState) -> dict[str, Any]:
+    return {
+        "name": item.step.name, "kind": item.step.kind, "state": item.state, "out": str(item.step.out),
+        "seconds": item.seconds, "exit_code": item.exit_code, "host": item.host, "error": item.error,
+    }  # fmt: skip
+
+
+def _log(wanted: Study, item: StepState) -> Path:
+    from synthkit.study.step import log_of
+
+    return wanted.folder / log_of(item.step.name)
+
+
+def _steps_failed(failed: list[StepState], left: list[StepState], wanted: Study) -> Exception:
+    """One error for all steps that failed, with the exit code of the first."""
+    from synthkit.errors import ExitCode, PluginError
+
+    error = PluginError(
+        f"{len(failed)} step{'s' * (len(failed) > 1)} of the study failed, {len(left) - len(failed)} could not begin.",
+        f"{failed[0].step.name}: {failed[0].error}",
+        f"Read {_log(wanted, failed[0])}, then run the same command again: what is done stays.",
+        details=[f"{item.step.name}: exit code {item.exit_code}" for item in failed[:10]],
+    )
+    if failed[0].exit_code in list(ExitCode):
+        error.exit_code = ExitCode(failed[0].exit_code)
+    return error
+
+
+def _last_lines(log: Path) -> list[str]:
+    try:
+        return [f"| {line}" for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]]
+    except OSError:
+        return []
+
+
+COMMANDS: dict[str, Any] = {}
+GROUPS = {"study": study}

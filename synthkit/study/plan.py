@@ -1,0 +1,227 @@
+"""The steps of a study: each is an ordinary command that makes one run folder, and says after which others it comes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from synthkit.contract import GeneratorDeclaration
+from synthkit.plugins import discover
+from synthkit.study import layout
+from synthkit.study.config import Generator, Segmenter, Study
+
+Kind = Literal[
+    "phantom", "prepare", "train generator", "generate", "looks", "audit", "train segmenter", "segment", "evaluate"
+]
+
+#: Kinds that compute on a GPU where the study has any.
+_ON_GPU = frozenset({"train generator", "generate", "looks", "audit", "train segmenter", "segment"})
+#: Kinds whose commands make run folders, in containers; the others are synthkit's own work.
+_IN_CONTAINER = _ON_GPU | {"evaluate"}
+
+#: Compressed size of a slice over its bytes, measured on BraTS-like slices of 64 to 256 pixels.
+_COMPRESSED = 0.2
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes
+    ----------
+    name : unique in the study, and a file name: ``train-unet-real-augmented-seed-0``.
+    out : what the command writes, relative to the folder of the study.
+    command : arguments of ``synthkit``, without those that say how to go on (``--resume``) or where (``--gpus``).
+    after : names of the steps whose products it reads.
+    gpus : how many it wants.
+    gpu_hours, disk_bytes : what it is estimated to take; None where nobody knows.
+    """
+
+    name: str
+    kind: Kind
+    out: Path
+    command: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    gpus: int = 0
+    in_container: bool = False
+    gpu_hours: float | None = 0.0
+    disk_bytes: float | None = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "out": str(self.out), "command": list(self.command), "after": list(self.after)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Step:
+        return cls(
+            **{**data, "out": Path(data["out"]), "command": tuple(data["command"]), "after": tuple(data["after"])}
+        )
+
+
+@dataclass
+class Plan:
+    """All steps, each after those that it needs."""
+
+    steps: list[Step] = field(default_factory=list)
+
+    def add(self, step: Step) -> str:
+        self.steps.append(step)
+        return step.name
+
+    def of_kind(self) -> dict[Kind, list[Step]]:
+        found: dict[Kind, list[Step]] = defaultdict(list)
+        for step in self.steps:
+            found[step.kind].append(step)
+        return dict(found)
+
+    def depending_on(self, names: Sequence[str]) -> set[str]:
+        """Names of the steps that would run again after these had changed, these among them."""
+        found = set(names)
+        for step in self.steps:
+            if found.intersection(step.after):
+                found.add(step.name)
+        return found
+
+
+def make_plan(study: Study) -> Plan:
+    """The steps of ``study``, in an order in which they could run one after another."""
+    return _Planner(study).plan()
+
+
+class _Planner:
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.result = Plan()
+        self.registry = discover()
+        self.samples: dict[str, str] = {}  # generator -> the step that draws its samples
+        data = study.data
+        self.subjects = str(layout.PHANTOM) if data.phantom else data.subjects
+        self.real = Path(data.dataset) if data.dataset else layout.real_dataset()
+
+    def plan(self) -> Plan:
+        study, add = self.study, self.result.add
+        first: tuple[str, ...] = ()
+        if study.data.phantom:
+            command = ("phantom", "-o", str(layout.PHANTOM), "-n", str(study.data.phantom), "--seed", "0")
+            first = (add(Step("phantom", "phantom", layout.PHANTOM, command)),)
+        self.first = first
+        self.prepared = first
+        if not study.data.dataset:
+            self.prepared = (*first, add(self._prepare(None)))
+        sizes = sorted({n for generator in study.generators.values() for n in generator.training_patients})
+        fewer = {n: add(self._prepare(n)) for n in sizes}
+        for generator in study.generators.values():
+            self.samples[generator.name] = self._generator(generator, None, self.prepared, self.real)
+            for n in generator.training_patients:
+                self._generator(generator, n, (*first, fewer[n]), layout.real_dataset(n))
+        for segmenter in study.segmenters.values():
+            for arm in study.arms:
+                for augmentation in study.augmentation:
+                    for seed in segmenter.seeds:
+                        self._segmenter(segmenter, arm, augmentation, seed)
+        return self.result
+
+    def _prepare(self, n: int | None) -> Step:
+        data, out = self.study.data, layout.real_dataset(n)
+        command: tuple[str, ...] = (
+            "prepare", self.subjects, "-o", str(out), "--size", str(data.size), "--holdout", data.holdout,
+            "--contrasts", ",".join(data.contrasts), "--intensity", data.intensity, "--seed", str(data.seed),
+        )  # fmt: skip
+        if n is not None:
+            command = (*command, "--training-patients", str(n))
+        return Step("prepare" if n is None else f"prepare-{n}", "prepare", out, command, self.first, disk_bytes=None)
+
+    def _generator(self, generator: Generator, n: int | None, after: tuple[str, ...], real: Path) -> str:
+        """Train, draw, look and audit; returns the name of the step that draws."""
+        name = generator.name if n is None else f"{generator.name}-{n}"
+        train = self._step(
+            f"train-{name}", "train generator", layout.generator_run(generator.name, "train", n),
+            ("train", generator.plugin, str(real), *_assignments(generator.params)),
+            after, gpu_hours=generator.gpu_hours, disk_bytes=None,
+        )  # fmt: skip
+        samples = layout.generator_run(generator.name, "samples", n)
+        seeds = f"0-{self.study.n_samples - 1}"
+        draw = self._step(
+            f"generate-{name}", "generate", samples,
+            ("generate", str(layout.generator_run(generator.name, "train", n)), "--seeds", seeds),
+            (train,), gpu_hours=generator.sampling_gpu_hours, disk_bytes=self._sample_bytes(),
+        )  # fmt: skip
+        if self.study.metrics.looks and n is None:
+            self._step(
+                f"looks-{name}", "looks", layout.generator_run(generator.name, "looks"),
+                ("evaluate", *self.study.metrics.looks, "--real", str(real), "--synthetic", str(samples)),
+                (*after, draw),
+            )  # fmt: skip
+        if self.study.audit.enabled:
+            policy = ("--policy", self.study.audit.policy) if self.study.audit.policy else ()
+            self._step(
+                f"audit-{name}", "audit", layout.generator_run(generator.name, "audit", n),
+                ("audit-memorization", str(real), str(samples), *policy), (*after, draw),
+            )  # fmt: skip
+        return draw
+
+    def _segmenter(self, segmenter: Segmenter, arm: str, augmentation: str, seed: int) -> None:
+        def run(what: str) -> Path:
+            return layout.segmenter_run(segmenter.name, arm, augmentation, seed, what)
+
+        name = f"{segmenter.name}-{arm}-{augmentation}-seed-{seed}"
+        data, after = [], self.prepared
+        if arm == layout.REAL or arm.startswith(f"{layout.REAL}+"):
+            data.append(str(self.real))
+        if generator := layout.generator_of(arm):
+            data.append(str(layout.generator_run(generator, "samples")))
+            after = (*after, self.samples[generator])
+        augment = ("-p", f"augment={str(augmentation == layout.AUGMENTED).lower()}", "-p", f"seed={seed}")
+        train = self._step(
+            f"train-{name}", "train segmenter", run("train"),
+            ("train", segmenter.plugin, *data, *_assignments(segmenter.params), *augment),
+            after, gpu_hours=segmenter.gpu_hours, disk_bytes=None,
+        )  # fmt: skip
+        segment = self._step(
+            f"segment-{name}", "segment", run("segment"), ("segment", str(run("train")), self.subjects),
+            (*self.first, train),
+        )  # fmt: skip
+        protocol = ("--protocol", self.study.metrics.protocol) if self.study.metrics.protocol else ()
+        scored = ("--reference", self.subjects, "--prediction", str(run("segment")), *protocol)
+        self._step(
+            f"evaluate-{name}", "evaluate", run("evaluate"), ("evaluate", *self.study.metrics.overlap, *scored),
+            (*self.first, segment),
+        )  # fmt: skip
+
+    def _step(
+        self, name: str, kind: Kind, out: Path, command: tuple[str, ...], after: tuple[str, ...], **cost: Any
+    ) -> str:
+        gpus = self.study.machine.gpus if kind.startswith("train") else min(1, self.study.machine.gpus)
+        if not self.study.machine.gpus:
+            cost["gpu_hours"] = 0.0
+        step = Step(
+            name=name, kind=kind, out=out, command=(*command, "-o", str(out)), after=tuple(dict.fromkeys(after)),
+            gpus=gpus if kind in _ON_GPU else 0, in_container=kind in _IN_CONTAINER, **cost,
+        )  # fmt: skip
+        return self.result.add(step)
+
+    def _sample_bytes(self) -> float:
+        channels = len(self.study.data.contrasts) + 1
+        return float(self.study.n_samples * channels * self.study.data.size**2 * _COMPRESSED)
+
+
+def _assignments(params: Mapping[str, Any]) -> Iterator[str]:
+    """Parameters as arguments of the command line."""
+    for name, value in params.items():
+        text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        yield from ("-p", f"{name}={text.lower() if isinstance(value, bool) else text}")
+
+
+def check_sizes(study: Study) -> list[str]:
+    """Generators that do not make images of the study's size; each as a sentence."""
+    found = []
+    for generator in study.generators.values():
+        declaration = discover().get(generator.plugin, "generator")
+        assert isinstance(declaration, GeneratorDeclaration)
+        if not declaration.minimum_size <= study.data.size <= declaration.maximum_size:
+            found.append(
+                f"{generator.name} makes images of {declaration.minimum_size} to {declaration.maximum_size} pixels"
+            )
+    return found
