@@ -15,8 +15,10 @@ volume, so missing never pays. Regions found where the reference has none are co
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthkit.errors import UsageError
@@ -210,3 +212,91 @@ def sentence(region: str, score: str, found: Comparison) -> str:
 
 def _trainings(n: int) -> str:
     return f"{n} training{'s' * (n != 1)}"
+
+
+# ---------------------------------------------------------------------------------------- from tables of scores to arms
+
+#: The table ``overlap`` of a run of ``evaluate``: rows by subject and region, as text.
+OverlapTable = Mapping[tuple[str, str], Mapping[str, str]]
+
+#: Columns of that table, what the score is called, and the least mean that supports a ratio.
+SCORES = (("dice", "Dice", LOWEST_SCORE), ("hd95_pooled_mm", "HD95 (mm)", 0.1))
+_MEAN_OF = ("NCR", "ED", "ET")
+
+
+@dataclass(frozen=True)
+class ArmComparison:
+    """A region's score in two arms; ``n_missed`` and ``n_false`` of the second (Dice only), means over trainings."""
+
+    region: str
+    score: str
+    comparison: Comparison
+    n_missed: float | None = None
+    n_false: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flat: every interval as two numbers."""
+        data = {"region": self.region, "score": self.score, **asdict(self.comparison)}
+        for name in ("ratio", "difference"):
+            low, high = data.pop(f"{name}_interval") or (None, None)
+            data |= {f"{name}_low": low, f"{name}_high": high}
+        counts = {"n_missed": self.n_missed, "n_false": self.n_false}
+        return {**data, **{name: value for name, value in counts.items() if value is not None}}
+
+
+def read_overlap(run: Path) -> OverlapTable:
+    """The table ``overlap`` of a run of ``evaluate``."""
+    with (run / "outputs" / "overlap.csv").open(newline="", encoding="utf-8") as file:
+        return {(row["subject"], row["region"]): row for row in csv.DictReader(file)}
+
+
+def regions_of(table: OverlapTable) -> list[str]:
+    """Regions in the order of the table, and "mean": of those of NCR, ED and ET that a reference has."""
+    return [*dict.fromkeys(region for _, region in table), "mean"]
+
+
+def values_of(table: OverlapTable, region: str, column: str) -> dict[str, float]:
+    """Score of each subject whose reference has the region."""
+    found: dict[str, list[float]] = {}
+    for (subject, name), row in table.items():
+        wanted = name in _MEAN_OF if region == "mean" else name == region
+        if wanted and int(row["reference_voxels"]) and row.get(column):
+            found.setdefault(subject, []).append(float(row[column]))
+    return {subject: sum(values) / len(values) for subject, values in found.items()}
+
+
+def count_cases(tables: Sequence[OverlapTable], region: str, case: str) -> float:
+    """Mean over trainings of the number of subjects whose region was "missed", or is "false"."""
+    names = _MEAN_OF if region == "mean" else (region,)
+    return sum(row["case"] == case for table in tables for (_, name), row in table.items() if name in names) / len(
+        tables
+    )
+
+
+def compared_arms(
+    real: Sequence[OverlapTable], other: Sequence[OverlapTable], *, resamples: int = 10_000, seed: int = 0
+) -> list[ArmComparison]:
+    """Every region and score of two arms, a table a training, all of the same subjects.
+
+    Raises :class:`UsageError` where a table lacks a subject of the others.
+    """
+    import numpy as np
+
+    from synthkit.splits import patient_of
+
+    subjects = {frozenset(subject for subject, _ in table) for table in (*real, *other)}
+    if len(subjects) > 1:
+        raise UsageError("The trainings were scored on different subjects.", fix="Score all on the same.")
+    found = []
+    for region in regions_of(real[0]):
+        for column, score, lowest in SCORES:
+            arms = [[values_of(table, region, column) for table in tables] for tables in (real, other)]
+            names = sorted(arms[0][0])
+            if not names:
+                continue
+            one, two = (np.array([[values[name] for name in names] for values in arm]) for arm in arms)
+            patients = [patient_of(name) for name in names]
+            result = compare(one, two, patients, resamples=resamples, seed=seed, lowest=lowest)
+            counts = {f"n_{case}": count_cases(other, region, case) for case in ("missed", "false")}
+            found.append(ArmComparison(region, score, result, **(counts if score == "Dice" else {})))
+    return found

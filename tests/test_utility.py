@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthkit.cli.utility import _values
 from synthkit.errors import UsageError
-from synthkit.utility import Training, check_comparable, compare, sentence
+from synthkit.utility import Training, check_comparable, compare, sentence, values_of
 
 
 def names(n: int) -> list[str]:
@@ -133,8 +132,8 @@ def test_a_missed_region_counts_and_a_false_one_stays_apart(tmp_path: Path) -> N
         writer.writerows(rows)
     with (tmp_path / "overlap.csv").open(newline="") as file:
         table = {(row["subject"], row["region"]): row for row in csv.DictReader(file)}
-    assert _values(table, "ET", "dice") == {"a": 0.8, "b": 0.0}
-    assert _values(table, "mean", "dice") == {"a": pytest.approx(0.9), "b": 0.0, "c": 0.5}
+    assert values_of(table, "ET", "dice") == {"a": 0.8, "b": 0.0}
+    assert values_of(table, "mean", "dice") == {"a": pytest.approx(0.9), "b": 0.0, "c": 0.5}
 
 
 def test_passes_over_more_data_are_another_budget() -> None:

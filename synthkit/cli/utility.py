@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,12 +13,7 @@ from synthkit.errors import DataError, UsageError
 if TYPE_CHECKING:
     from synthkit.console import Console
     from synthkit.runs import Job
-    from synthkit.utility import Comparison, Training
-
-#: Score of a region of a subject in the table ``overlap``: its column, what it is called, and the least mean that
-#: supports a ratio.
-_SCORES = (("dice", "Dice", 0.1), ("hd95_pooled_mm", "HD95 (mm)", 0.1))
-_MEAN_OF = ("NCR", "ED", "ET")
+    from synthkit.utility import OverlapTable, Training
 
 
 def utility(
@@ -65,7 +58,7 @@ def utility(
     has an interval over patients and trainings, so give several trainings an arm, with different seeds.
     """
     from synthkit.runs import write_json
-    from synthkit.utility import FEW_PATIENTS, FEW_TRAININGS, check_comparable, compare, sentence
+    from synthkit.utility import FEW_PATIENTS, FEW_TRAININGS, check_comparable, compared_arms, sentence
 
     console = common.console_for(json, quiet)
     arms = {
@@ -78,7 +71,7 @@ def utility(
         console.warning(f"The trainings differ, as allowed: {text}")
     subjects = _test_subjects(reference, [training for _, training in everything], console)
     options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite)
-    tables: dict[str, list[dict[tuple[str, str], dict[str, str]]]] = {}
+    tables: dict[str, list[OverlapTable]] = {}
     for name, trainings in arms.items():
         for number, (path, training) in enumerate(trainings, start=1):
             console.note(f"{name} {number} of {len(trainings)}: {training.name}")
@@ -91,16 +84,10 @@ def utility(
     rows: list[dict[str, Any]] = []
     sentences: list[str] = []
     for other in (name for name in arms if name != "real"):
-        for region in _regions(tables["real"][0]):
-            for column, score, lowest in _SCORES:
-                found = _compared(tables["real"], tables[other], region, column, lowest, resamples, seed, compare)
-                if found is None:
-                    continue
-                rows.append({"arm": other, "region": region, "score": score, **_flat(found)})
-                if score == "Dice":
-                    rows[-1] |= _missed_and_false(tables[other], region)
-                    if other == "synthetic":
-                        sentences.append(sentence(region, score, found))
+        for item in compared_arms(tables["real"], tables[other], resamples=resamples, seed=seed):
+            rows.append({"arm": other, **item.to_dict()})
+            if item.score == "Dice" and other == "synthetic":
+                sentences.append(sentence(item.region, item.score, item.comparison))
     if not rows:
         raise DataError("No region can be compared.", "No reference has a tumour.", "Give other subjects.")
     if max(row["n_patients"] for row in rows) < FEW_PATIENTS:
@@ -169,11 +156,12 @@ def _scored(
     subjects: list[str],
     options: common.RunOptions,
     console: Console,
-) -> dict[tuple[str, str], dict[str, str]]:
-    """Segment and score the subjects with one training, in two runs; rows of the table ``overlap``."""
+) -> OverlapTable:
+    """Segment and score the subjects with one training, in two runs."""
     from synthkit.parameters import make_params, params_to_dict
     from synthkit.plugins import discover
     from synthkit.runs import Job
+    from synthkit.utility import read_overlap
 
     registry = discover()
     segmenter = registry.get(training.metadata["plugin"], "segmenter")
@@ -198,8 +186,7 @@ def _scored(
         options={"subjects": subjects, "references_without_prediction": []},
     )
     scored = _finished(folder / "evaluate", evaluate, metrics, options, console)
-    with (scored / "outputs" / "overlap.csv").open(newline="", encoding="utf-8") as file:
-        return {(row["subject"], row["region"]): row for row in csv.DictReader(file)}
+    return read_overlap(scored)
 
 
 def _finished(folder: Path, job: Job, declarations: Any, options: common.RunOptions, console: Console) -> Path:
@@ -215,58 +202,6 @@ def _finished(folder: Path, job: Job, declarations: Any, options: common.RunOpti
             return folder
     common.run_job(folder, job, declarations, options, console, f"{job.verb} {folder.parent.name}")
     return folder
-
-
-# ------------------------------------------------------------------------------------------------ the numbers
-
-
-def _regions(table: dict[tuple[str, str], dict[str, str]]) -> list[str]:
-    return [*dict.fromkeys(region for _, region in table), "mean"]
-
-
-def _values(table: dict[tuple[str, str], dict[str, str]], region: str, column: str) -> dict[str, float]:
-    """Score of each subject whose reference has the region; ``mean`` is over those of NCR, ED and ET that it has."""
-    found: dict[str, list[float]] = {}
-    for (subject, name), row in table.items():
-        wanted = name in _MEAN_OF if region == "mean" else name == region
-        if wanted and int(row["reference_voxels"]) and row[column]:
-            found.setdefault(subject, []).append(float(row[column]))
-    return {subject: sum(values) / len(values) for subject, values in found.items()}
-
-
-def _compared(
-    real: Any, other: Any, region: str, column: str, lowest: float, resamples: int, seed: int, compare: Any
-) -> Comparison | None:
-    import numpy as np
-
-    from synthkit.splits import patient_of
-
-    arms = [[_values(table, region, column) for table in tables] for tables in (real, other)]
-    subjects = sorted(arms[0][0])
-    if not subjects:
-        return None
-    matrices = [np.array([[values[subject] for subject in subjects] for values in arm]) for arm in arms]
-    patients = [patient_of(subject) for subject in subjects]
-    found: Comparison = compare(*matrices, patients, resamples=resamples, seed=seed, lowest=lowest)
-    return found
-
-
-def _missed_and_false(tables: Any, region: str) -> dict[str, Any]:
-    """Mean over trainings of the numbers of missed and false regions."""
-    names = _MEAN_OF if region == "mean" else (region,)
-    return {
-        f"n_{case}": sum(row["case"] == case for table in tables for (_, name), row in table.items() if name in names)
-        / len(tables)
-        for case in ("missed", "false")
-    }
-
-
-def _flat(found: Comparison) -> dict[str, Any]:
-    data = asdict(found)
-    for name in ("ratio", "difference"):
-        low, high = data.pop(f"{name}_interval") or (None, None)
-        data |= {f"{name}_low": low, f"{name}_high": high}
-    return data
 
 
 def _print(rows: list[dict[str, Any]], console: Console) -> None:

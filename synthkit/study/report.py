@@ -1,0 +1,310 @@
+"""The report of a study: one self-contained page, its tables as CSV and LaTeX, its figures as SVG.
+
+Only synthetic images are shown, and slices of phantoms: the page holds no picture of a patient.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from synthkit.errors import SynthkitError
+from synthkit.files import write_atomically
+from synthkit.report.pages import check_replaceable, render, write_page
+from synthkit.report.wording import count, words
+from synthkit.study import layout
+from synthkit.study.config import Study
+from synthkit.study.figures import Mark, colour, forest, scatter
+from synthkit.study.results import Cell, GeneratorNumbers, StudyResults, gather
+from synthkit.study.tables import (
+    audit_table,
+    cost_table,
+    looks_table,
+    mean_and_sd,
+    ratio_of,
+    utility_table,
+    write_tables,
+)
+
+#: Samples of each generator in the grid; of their tumours the more of the same seeds.
+N_SAMPLES = 4
+#: Fewer generators than this say nothing about a correlation.
+FEW_GENERATORS = 5
+_MAIN = "mean"
+
+
+def write_report(folder: Path, study: Study) -> Path:
+    """Write ``report.html``, ``tables/`` and ``figures/`` of the study in ``folder``; returns the page's path.
+
+    Runs that are missing or have failed are counted at the top. Raises :class:`UsageError` where ``report.html`` is
+    something else, :class:`NotWritableError` where nothing can be written.
+    """
+    out = folder / layout.REPORT
+    check_replaceable(out)
+    results = gather(folder, study)
+    figures = _figures(study, results)
+    tables = [utility_table(results), looks_table(results), audit_table(results), cost_table(results)]
+    write_tables(folder, tables)
+    (folder / layout.FIGURES).mkdir(exist_ok=True)
+    for figure in figures:
+        write_atomically(folder / layout.FIGURES / f"{figure['name']}.svg", str(figure["svg"]).encode())
+    page = _page(folder, study, results, figures)
+    page["tables"] = {table.name: table for table in tables}
+    write_page(out, render("study.html.j2", page))
+    return out
+
+
+def _page(folder: Path, study: Study, results: StudyResults, figures: list[dict[str, Any]]) -> dict[str, Any]:
+    grids = _grids(folder, study, results)
+    contents = [
+        ("table", "Synthetic against real", results.cells),
+        ("looks", "Does fidelity predict usefulness?", any(g.looks for g in results.generators)),
+        ("memorization", "Copies of training images", any(g.audit for g in results.generators)),
+        ("samples", "Samples", grids),
+        ("cost", "What it took", results.costs),
+        ("provenance", "Provenance", True),
+        ("cite", "What to cite", results.citations),
+    ]
+    return {
+        "title": f"Study {study.name}",
+        "phantom": "all" if study.data.phantom else "no",
+        "notes": study.notes,
+        "contents": [{"id": name, "title": title} for name, title, there in contents if there],
+        "summary": _summary(study, results),
+        "incomplete": _incomplete(study, results),
+        "groups": _groups(results),
+        "results": results,
+        "study": study,
+        "figures": {part: [f for f in figures if f["part"] == part] for part in ("table", "looks", "memorization")},
+        "correlations": _correlations(results),
+        "few": FEW_GENERATORS,
+        "grids": grids,
+        "legend": _legend(grids),
+        "toml": (folder / layout.STUDY_FILE).read_text(encoding="utf-8"),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- in words
+
+
+def _summary(study: Study, results: StudyResults) -> list[str]:
+    """What was compared, and what came out."""
+    data = study.data
+    subjects = "phantom subjects" if data.phantom else "patients"
+    said = [
+        f"{count(len(study.generators), 'generator')} ({words(list(study.generators))}) learned from "
+        + (f"{results.n_training_patients:,} {subjects}" if results.n_training_patients else subjects)
+        + f" at {data.size} x {data.size} pixels and drew {count(study.n_samples, 'sample')} each."
+    ]
+    if study.segmenters and results.n_holdout_patients:
+        said.append(
+            f"{count(len(study.segmenters), 'segmenter')} ({words(list(study.segmenters))}) trained on real, synthetic "
+            f"or both were tested on {results.n_holdout_patients:,} {subjects} that nothing was trained on."
+        )
+    best = _best(results)
+    if best is not None:
+        ratio, interval = ratio_of(best)
+        with_interval = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+        said.append(
+            f"Of the arms without real images, the best reached {ratio:.2f} of the Dice of real images{with_interval}: "
+            f"{best.segmenter} on samples of {best.arm}, {_way(best.augmentation)}."
+        )
+    audited = [g for g in results.generators if g.audit is not None]
+    failed = [g.name for g in audited if g.audit is not None and g.audit.outcome == "fail"]
+    passed = [g.name for g in audited if g.audit is not None and g.audit.outcome == "pass"]
+    if audited:
+        said.append(
+            "The memorization audit "
+            + (f"fails for {words(failed)}" if failed else "fails for none")
+            + (f" and passes for {words(passed)}" if passed else " and passes for none")
+            + (
+                f"; for {words([g.name for g in audited if g.name not in (*failed, *passed)])} it cannot tell."
+                if len(failed) + len(passed) < len(audited)
+                else "."
+            )
+        )
+    return said
+
+
+def _best(results: StudyResults) -> Cell | None:
+    synthetic = [
+        cell for cell in results.cells
+        if cell.region == _MAIN and not cell.arm.startswith(layout.REAL) and ratio_of(cell)[0] is not None
+    ]  # fmt: skip
+    return max(synthetic, key=lambda cell: ratio_of(cell)[0] or 0.0, default=None)
+
+
+def _incomplete(study: Study, results: StudyResults) -> list[str]:
+    said = []
+    if results.missing:
+        n_arms = len(study.segmenters) * len(study.augmentation) * len(study.arms)
+        said.append(f"{results.missing} of {n_arms} arms have no finished training.")
+    partial = {(c.segmenter, c.augmentation, c.arm) for c in results.cells if c.n_done < c.n_planned}
+    if partial:
+        said.append(f"{count(len(partial), 'arm')} {'lacks' if len(partial) == 1 else 'lack'} some trainings.")
+    without = [g.name for g in results.generators if g.audit is None]
+    if study.audit.enabled and without:
+        said.append(f"{words(without)} {'is' if len(without) == 1 else 'are'} not audited.")
+    if results.failed:
+        said.append(f"{count(len(results.failed), 'run')} failed: {words(results.failed[:5])}.")
+    return said
+
+
+def _way(augmentation: str) -> str:
+    return "with augmentation" if augmentation == layout.AUGMENTED else "without augmentation"
+
+
+# ---------------------------------------------------------------------------------------------------- table and figures
+
+
+def _groups(results: StudyResults) -> list[dict[str, Any]]:
+    """The table for reading: a group a segmenter and augmentation, a row an arm, a column a region."""
+    groups = []
+    for segmenter, augmentation in dict.fromkeys((c.segmenter, c.augmentation) for c in results.cells):
+        own = [c for c in results.cells if (c.segmenter, c.augmentation) == (segmenter, augmentation)]
+        regions = list(dict.fromkeys(c.region for c in own))
+        rows = []
+        for arm in dict.fromkeys(c.arm for c in own):
+            cells = {c.region: c for c in own if c.arm == arm}
+            ratio, interval = ratio_of(cells[_MAIN]) if _MAIN in cells else (None, None)
+            kind = "real" if arm == layout.REAL else "both" if arm.startswith(f"{layout.REAL}+") else "synthetic"
+            any_cell = next(iter(cells.values()))
+            rows.append(
+                {
+                    "arm": {"label": arm, "css": kind},
+                    "dice": [mean_and_sd(cells[r].dice, cells[r].dice_sd) if r in cells else "–" for r in regions],
+                    "ratio": ratio,
+                    "low": interval[0] if interval else None,
+                    "high": interval[1] if interval else None,
+                    "hd95": cells[_MAIN].hd95_mm if _MAIN in cells else None,
+                    "missed": cells[_MAIN].n_missed if _MAIN in cells else None,
+                    "false": cells[_MAIN].n_false if _MAIN in cells else None,
+                    "n": _trainings(any_cell),
+                }
+            )  # fmt: skip
+        groups.append({"segmenter": segmenter, "way": _way(augmentation), "regions": regions, "rows": rows})
+    return groups
+
+
+def _trainings(cell: Cell) -> str:
+    return f"{cell.n_done}" + ("" if cell.n_done == cell.n_planned else f" of {cell.n_planned}")
+
+
+def _figures(study: Study, results: StudyResults) -> list[dict[str, Any]]:
+    figures = []
+    names = list(study.generators)
+    marks = []
+    for cell in results.cells:
+        ratio, interval = ratio_of(cell)
+        if cell.region == _MAIN and ratio is not None:
+            low, high = interval or (None, None)
+            shade = colour(names.index(layout.generator_of(cell.arm) or names[0]))
+            group = f"{cell.segmenter}, {_way(cell.augmentation)}"
+            marks.append(Mark(cell.arm, ratio, low, high, colour=shade, group=group))
+    if marks:
+        svg = forest(
+            marks, title="Dice in relation to real images", axis="mean Dice / mean Dice on real", reference=1.0
+        )
+        figures.append({"part": "table", "name": "ratio", "svg": Markup(svg)})
+    figures += _scatters(results, names)
+    points = [
+        Mark(g.name, *_share(audit.scores["flagged_rate"]), x=float(n), colour=colour(i), group=g.name)
+        for i, g in enumerate(results.generators)
+        for n, audit in _by_size(g, results)
+        if audit.scores.get("flagged_rate", (None,))[0] is not None
+    ]
+    if len({point.x for point in points}) > 1:
+        svg = scatter(
+            points, title="Memorization against the number of training patients", x_axis="training patients",
+            y_axis="flagged images (%)", joined=True,
+        )  # fmt: skip
+        figures.append({"part": "memorization", "name": "memorization", "svg": Markup(svg)})
+    return figures
+
+
+def _by_size(generator: GeneratorNumbers, results: StudyResults) -> list[tuple[int, Any]]:
+    every = dict(generator.sizes)
+    if generator.audit is not None and results.n_training_patients:
+        every[results.n_training_patients] = generator.audit
+    return sorted(every.items())
+
+
+def _share(rate: tuple[float | None, float | None, float | None]) -> tuple[float, float | None, float | None]:
+    value, low, high = (None if number is None else 100 * number for number in rate)
+    return value or 0.0, low, high
+
+
+def _pairs(results: StudyResults) -> dict[tuple[str, str, str], list[tuple[str, float, float]]]:
+    """(score, segmenter, augmentation) -> (generator, its score, mean Dice of the arm of its samples alone)."""
+    found: dict[tuple[str, str, str], list[tuple[str, float, float]]] = {}
+    score = _main_look(results)
+    if score is None:
+        return {}
+    looks = {g.name: g.looks[score][0] for g in results.generators if score in g.looks}
+    for cell in results.cells:
+        if cell.region == _MAIN and cell.arm in looks:
+            found.setdefault((score, cell.segmenter, cell.augmentation), []).append(
+                (cell.arm, looks[cell.arm], cell.dice)
+            )
+    return found
+
+
+def _main_look(results: StudyResults) -> str | None:
+    """The distance that the scatter shows: FID where there is one, else the next best known."""
+    there = {name for g in results.generators for name in g.looks}
+    return next((name for name in ("fid", "fd", "kid", "kd", "precision", "excess") if name in there), None)
+
+
+def _scatters(results: StudyResults, names: list[str]) -> list[dict[str, Any]]:
+    figures = []
+    for (score, segmenter, augmentation), pairs in _pairs(results).items():
+        marks = [Mark(name, dice, x=value, colour=colour(names.index(name))) for name, value, dice in pairs]
+        title = f"{score} of the samples and Dice of {segmenter} trained on them"
+        y_axis = f"mean Dice of {segmenter}, {_way(augmentation)}"
+        svg = scatter(marks, title=title, x_axis=f"{score} (mean over contrasts)", y_axis=y_axis)
+        figures.append({"part": "looks", "name": f"looks-{segmenter}-{augmentation}", "svg": Markup(svg)})
+    return figures
+
+
+def _correlations(results: StudyResults) -> list[dict[str, Any]]:
+    """Spearman's rank correlation of the score with Dice, over generators."""
+    from scipy.stats import spearmanr
+
+    found = []
+    for (score, segmenter, augmentation), pairs in _pairs(results).items():
+        varied = len({p[1] for p in pairs}) > 1 and len({p[2] for p in pairs}) > 1
+        rho = float(spearmanr([p[1] for p in pairs], [p[2] for p in pairs]).statistic) if varied else None
+        found.append({"score": score, "segmenter": segmenter, "way": _way(augmentation), "rho": rho, "n": len(pairs)})
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------------- images
+
+
+def _grids(folder: Path, study: Study, results: StudyResults) -> list[dict[str, Any]]:
+    """The first samples of every generator that show tumour; of phantoms the real slices too."""
+    from synthkit.dataset import Dataset
+    from synthkit.report import pictures
+
+    sources = [(g.name, folder / g.samples / "outputs" / "dataset") for g in results.generators if g.samples]
+    if study.data.phantom:
+        sources.insert(0, ("phantom", folder / layout.real_dataset()))
+    grids = []
+    for name, path in sources:
+        try:
+            data = Dataset(path)
+            rows = [i for i, sample in enumerate(data.samples) if sample.split != "holdout"]
+            chosen, examined, with_tumour = pictures.representative(data, rows, N_SAMPLES)
+            samples = [pictures.sample_row(data, row) for row in chosen]
+        except (SynthkitError, OSError, ValueError):
+            continue
+        if samples:
+            grids.append({"name": name, "samples": samples, "examined": examined, "with_tumour": with_tumour})
+    return grids
+
+
+def _legend(grids: list[dict[str, Any]]) -> list[dict[str, str]]:
+    shown = {path["name"]: path["class"] for grid in grids for sample in grid["samples"] for path in sample["paths"]}
+    return [{"name": name, "class": css} for name, css in shown.items()]

@@ -1,0 +1,305 @@
+"""The numbers of a study, from the run folders that are finished; what is missing is counted, never guessed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synthkit.contract import Citation
+from synthkit.errors import SynthkitError
+from synthkit.plugins import discover
+from synthkit.runs import RESULT, Run, find_runs
+from synthkit.study import layout
+from synthkit.study.config import Study
+from synthkit.utility import (
+    ArmComparison,
+    OverlapTable,
+    compared_arms,
+    count_cases,
+    read_overlap,
+    regions_of,
+    values_of,
+)
+
+#: Scores of the audit that the report shows, with what they are called.
+AUDIT_SCORES = ("flagged_rate", "explained_flag_rate", "n_flagged", "n_copies", "n_copied_subjects")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One region of one arm of one segmenter, over its trainings.
+
+    Attributes
+    ----------
+    dice, dice_sd : mean over trainings of the mean over subjects; standard deviation between trainings (n - 1), None
+        for a single one.
+    comparison : with the real arm of the same segmenter and augmentation; None for that arm itself and where one of
+        both is missing.
+    n_missed, n_false : means over trainings.
+    n_done, n_planned : trainings that are scored, and that the study asks for.
+    """
+
+    segmenter: str
+    augmentation: str
+    arm: str
+    region: str
+    dice: float
+    dice_sd: float | None
+    hd95_mm: float | None
+    surface_dice: float | None
+    n_missed: float
+    n_false: float
+    n_done: int
+    n_planned: int
+    comparison: ArmComparison | None = None
+
+
+@dataclass(frozen=True)
+class AuditNumbers:
+    """What an audit found; rates as ``(value, low, high)``."""
+
+    outcome: str
+    reasons: tuple[str, ...]
+    scores: dict[str, tuple[float | None, float | None, float | None]]
+
+
+@dataclass(frozen=True)
+class GeneratorNumbers:
+    """What is known of one generator; ``sizes`` are the audits with fewer training patients, by their number.
+
+    ``looks`` are the mean scores over contrasts (those of the whole dataset), by name, and whether more is better.
+    """
+
+    name: str
+    plugin: str
+    samples: Path | None
+    looks: dict[str, tuple[float, str]]
+    audit: AuditNumbers | None
+    audit_run: Path | None
+    sizes: dict[int, AuditNumbers]
+    training_seconds: float | None
+    seconds_a_sample: float | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Hours of one kind of run; ``gpu_hours`` counts those whose run had a GPU, times how many."""
+
+    what: str
+    n_runs: int
+    hours: float
+    gpu_hours: float
+
+
+@dataclass
+class StudyResults:
+    """All numbers. ``missing`` counts the cells of the table without any training; ``failed`` names failed runs."""
+
+    n_training_patients: int | None = None
+    n_holdout_patients: int | None = None
+    n_real_samples: int | None = None
+    cells: list[Cell] = field(default_factory=list)
+    generators: list[GeneratorNumbers] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    missing: int = 0
+    n_runs: int = 0
+    versions: dict[str, list[str]] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+    citations: list[Citation] = field(default_factory=list)
+
+
+def gather(folder: Path, study: Study) -> StudyResults:
+    """Read every finished run of ``study`` in ``folder``."""
+    results = StudyResults()
+    _count_real(folder, study, results)
+    for generator in study.generators:
+        results.generators.append(_generator(folder, study, generator))
+    for segmenter in study.segmenters:
+        for augmentation in study.augmentation:
+            _segmenter(folder, study, segmenter, augmentation, results)
+    _costs_and_provenance(folder, study, results)
+    return results
+
+
+def _count_real(folder: Path, study: Study, results: StudyResults) -> None:
+    from synthkit.dataset import Dataset
+    from synthkit.splits import patient_of
+
+    path = folder / (Path(study.data.dataset) if study.data.dataset else layout.real_dataset())
+    try:
+        data = Dataset(path)
+    except SynthkitError:
+        return
+    train, holdout = ({patient_of(s) for s in data.select(part).subjects} for part in ("train", "holdout"))
+    results.n_training_patients, results.n_holdout_patients = len(train), len(holdout)
+    results.n_real_samples = len(data.select("train"))
+
+
+# ----------------------------------------------------------------------------------------------------------- segmenters
+
+
+def _segmenter(folder: Path, study: Study, name: str, augmentation: str, results: StudyResults) -> None:
+    seeds = study.segmenters[name].seeds
+    tables: dict[str, list[OverlapTable]] = {}
+    for arm in study.arms:
+        found = []
+        for seed in seeds:
+            run = folder / layout.segmenter_run(name, arm, augmentation, seed, "evaluate")
+            if _succeeded(run) is not None:
+                found.append(read_overlap(run))
+        if found:
+            tables[arm] = found
+        else:
+            results.missing += 1
+    real = tables.get(layout.REAL)
+    for arm, own in tables.items():
+        compared: dict[str, ArmComparison] = {}
+        if real is not None and arm != layout.REAL:
+            compared = {item.region: item for item in compared_arms(real, own) if item.score == "Dice"}
+        for region in regions_of(own[0]):
+            dice = [_mean(values_of(table, region, "dice")) for table in own]
+            if None in dice:
+                continue
+            values = [value for value in dice if value is not None]
+            results.cells.append(
+                Cell(
+                    segmenter=name, augmentation=augmentation, arm=arm, region=region,
+                    dice=statistics.fmean(values), dice_sd=statistics.stdev(values) if len(values) > 1 else None,
+                    hd95_mm=_mean_over(own, region, "hd95_pooled_mm"),
+                    surface_dice=_mean_over(own, region, "surface_dice"),
+                    n_missed=count_cases(own, region, "missed"), n_false=count_cases(own, region, "false"),
+                    n_done=len(own), n_planned=len(seeds), comparison=compared.get(region),
+                )
+            )  # fmt: skip
+
+
+def _mean(values: dict[str, float]) -> float | None:
+    return statistics.fmean(values.values()) if values else None
+
+
+def _mean_over(tables: Sequence[OverlapTable], region: str, column: str) -> float | None:
+    means = [mean for table in tables if (mean := _mean(values_of(table, region, column))) is not None]
+    return statistics.fmean(means) if means else None
+
+
+# ----------------------------------------------------------------------------------------------------------- generators
+
+
+def _generator(folder: Path, study: Study, name: str) -> GeneratorNumbers:
+    train = _succeeded(folder / layout.generator_run(name, "train"))
+    drawn = folder / layout.generator_run(name, "samples")
+    samples = _succeeded(drawn)
+    audit_run = folder / layout.generator_run(name, "audit")
+    sizes = {}
+    for n in study.generators[name].training_patients:
+        audit = _audit(folder / layout.generator_run(name, "audit", n))
+        if audit is not None:
+            sizes[n] = audit
+    audit = _audit(audit_run)
+    return GeneratorNumbers(
+        name=name,
+        plugin=study.generators[name].plugin,
+        samples=drawn if samples else None,
+        looks=_looks(folder / layout.generator_run(name, "looks")),
+        audit=audit,
+        audit_run=audit_run if audit else None,
+        sizes=sizes,
+        training_seconds=None if train is None else float(train["seconds"]),
+        seconds_a_sample=None if samples is None else float(samples["seconds"]) / study.n_samples,
+    )
+
+
+def _looks(folder: Path) -> dict[str, tuple[float, str]]:
+    """Mean over contrasts of each score of a whole dataset, and the direction that its metric declares."""
+    if not folder.exists():
+        return {}
+    registry = discover()
+    found: dict[str, tuple[float, str]] = {}
+    for run in find_runs([folder]):
+        result = _succeeded(run.path)
+        if result is None:
+            continue
+        better: dict[str, str] = {}
+        for plugin in run.job().plugins:
+            declaration = registry.declarations.get(plugin)
+            better |= {score.name: score.better for score in getattr(declaration, "scores", ())}
+        values: dict[str, list[float]] = {}
+        for score in result.get("scores", ()):
+            if set(score["of"]) <= {"contrast", "features"} and score["value"] is not None:
+                values.setdefault(score["name"], []).append(score["value"])
+        for name, own in values.items():
+            if better.get(name, "neither") != "neither":
+                found[name] = (statistics.fmean(own), better[name])
+    return found
+
+
+def _audit(run: Path) -> AuditNumbers | None:
+    result = _succeeded(run)
+    if result is None or "verdict" not in result:
+        return None
+    scores = {
+        score["name"]: (score["value"], score.get("low"), score.get("high"))
+        for score in result["scores"]
+        if not score["of"] and score["name"] in AUDIT_SCORES
+    }
+    return AuditNumbers(result["verdict"]["outcome"], tuple(result["verdict"]["reasons"]), scores)
+
+
+# ------------------------------------------------------------------------------------------------- cost and provenance
+
+_COSTS = {
+    ("train", "generator"): "training generators",
+    ("generate", "generator"): "drawing samples",
+    ("evaluate", "metric"): "scores",
+    ("audit-memorization", "metric"): "audits",
+    ("train", "segmenter"): "training segmenters",
+    ("segment", "segmenter"): "segmenting",
+}
+
+
+def _costs_and_provenance(folder: Path, study: Study, results: StudyResults) -> None:
+    registry = discover()
+    parts = [folder / name for name in ("generators", "segmenters") if (folder / name).is_dir()]
+    spent: dict[str, list[tuple[float, float]]] = {what: [] for what in _COSTS.values()}
+    citations: dict[str, Citation] = {}
+    for run in find_runs(parts):
+        job = run.job()
+        declarations = [registry.declarations[name] for name in job.plugins if name in registry.declarations]
+        for declaration in declarations:
+            for citation in declaration.citations:
+                citations.setdefault(citation.text, citation)
+        result = run.result()
+        if result is None:
+            continue
+        results.n_runs += 1
+        if result.get("status") != "succeeded":
+            results.failed.append(run.path.relative_to(folder).as_posix())
+            continue
+        hours = float(result["seconds"]) / 3600
+        gpus = len(result.get("machine", {}).get("gpus", ()))
+        if declarations:
+            spent[_COSTS[job.verb, declarations[0].kind]].append((hours, hours * gpus))
+        for package, version in result.get("versions", {}).items():
+            known = results.versions.setdefault(package, [])
+            if version not in known:
+                known.append(version)
+        if image := result.get("container"):
+            results.images[job.plugins[0]] = str(image.get("image_id", ""))
+    results.costs = [
+        Cost(what, len(own), sum(hours for hours, _ in own), sum(gpu for _, gpu in own))
+        for what, own in spent.items()
+        if own
+    ]
+    results.citations = list(citations.values())
+
+
+def _succeeded(run: Path) -> dict[str, Any] | None:
+    """The result of a run that succeeded."""
+    if not (run / RESULT).is_file():
+        return None
+    result = Run(run).result()
+    return result if result is not None and result.get("status") == "succeeded" else None

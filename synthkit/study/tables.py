@@ -1,0 +1,164 @@
+"""Tables of a study as CSV and LaTeX (booktabs)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthkit.files import write_atomically
+from synthkit.study import layout
+from synthkit.study.results import AUDIT_SCORES, Cell, StudyResults
+
+_ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text, ready for print; ``raw`` holds the same rows with full precision for CSV."""
+
+    name: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    raw_columns: tuple[str, ...]
+    raw: tuple[tuple[object, ...], ...]
+
+
+def utility_table(results: StudyResults) -> Table:
+    """The study's table: a row a segmenter, augmentation, arm and region."""
+    rows, raw = [], []
+    for cell in results.cells:
+        ratio, interval = ratio_of(cell)
+        low, high = interval or (None, None)
+        where = (cell.segmenter, cell.augmentation, cell.arm, cell.region)
+        rows.append(
+            (
+                *where, mean_and_sd(cell.dice, cell.dice_sd), _number(ratio), _interval(low, high),
+                _number(cell.hd95_mm, 1), _number(cell.surface_dice), f"{cell.n_missed:.1f}", f"{cell.n_false:.1f}",
+                f"{cell.n_done} of {cell.n_planned}",
+            )
+        )  # fmt: skip
+        raw.append(
+            (
+                *where, cell.dice, cell.dice_sd, ratio, low, high, cell.hd95_mm, cell.surface_dice, cell.n_missed,
+                cell.n_false, cell.n_done, cell.n_planned,
+            )
+        )  # fmt: skip
+    head = ("segmenter", "augmentation", "trained on", "region")
+    return Table(
+        "utility",
+        "Segmenters on held-out real subjects, by what they were trained on: Dice (mean and standard deviation over "
+        "trainings), its ratio to training on real images with a 95 % interval, HD95, surface Dice, missed and false "
+        "regions (means over trainings).",
+        (*head, "Dice", "ratio", "95 % interval", "HD95 (mm)", "surface Dice", "missed", "false", "trainings"),
+        tuple(rows),
+        ("segmenter", "augmentation", "arm", "region", "dice", "dice_sd", "ratio", "ratio_low", "ratio_high",
+         "hd95_mm", "surface_dice", "n_missed", "n_false", "n_trainings", "n_trainings_planned"),
+        tuple(raw),
+    )  # fmt: skip
+
+
+def looks_table(results: StudyResults) -> Table:
+    """A row a generator: the scores of its samples beside real images."""
+    names = list(dict.fromkeys(name for generator in results.generators for name in generator.looks))
+    rows, raw = [], []
+    for generator in results.generators:
+        values = [generator.looks.get(name, (None, ""))[0] for name in names]
+        rows.append((generator.name, *(_number(value) for value in values)))
+        raw.append((generator.name, *values))
+    return Table(
+        "fidelity",
+        "Samples of each generator beside real images; means over contrasts.",
+        ("generator", *(name.replace("_", " ") for name in names)), tuple(rows), ("generator", *names), tuple(raw),
+    )  # fmt: skip
+
+
+def audit_table(results: StudyResults) -> Table:
+    """A row a generator and number of training patients: what its audit found."""
+    rows, raw = [], []
+    for generator in results.generators:
+        every = {**generator.sizes}
+        if generator.audit is not None:
+            every[results.n_training_patients or 0] = generator.audit
+        for n, audit in sorted(every.items()):
+            flagged, low, high = audit.scores.get("flagged_rate", (None, None, None))
+            counts = [audit.scores.get(name, (None,))[0] for name in AUDIT_SCORES[1:]]
+            explained, *rest = counts
+            share = [None if v is None else 100 * v for v in (flagged, low, high, explained)]
+            rows.append(
+                (
+                    generator.name, str(n) if n else "-", audit.outcome, _number(share[0], 1),
+                    _interval(share[1], share[2], 1), _number(share[3], 1), *(_number(v, 0) for v in rest),
+                )
+            )  # fmt: skip
+            raw.append((generator.name, n or None, audit.outcome, flagged, low, high, explained, *rest))
+    return Table(
+        "memorization",
+        "Audit of each generator's samples: share that is nearer to training images than held-out patients explain.",
+        ("generator", "training patients", "verdict", "flagged (%)", "95 % interval", "explained (%)", "images flagged",
+         "copies", "subjects copied"),
+        tuple(rows),
+        ("generator", "n_training_patients", "verdict", "flagged_rate", "flagged_low", "flagged_high",
+         "explained_flag_rate", "n_flagged", "n_copies", "n_copied_subjects"),
+        tuple(raw),
+    )  # fmt: skip
+
+
+def cost_table(results: StudyResults) -> Table:
+    """A row a kind of run: how many, hours, GPU-hours."""
+    rows = [(c.what, f"{c.n_runs:,}", f"{c.hours:,.2f}", f"{c.gpu_hours:,.2f}") for c in results.costs]
+    raw = [(c.what, c.n_runs, c.hours, c.gpu_hours) for c in results.costs]
+    columns = ("", "runs", "hours", "GPU-hours")
+    return Table("cost", "Time that the runs took.", columns, tuple(rows), ("what", "n_runs", "hours", "gpu_hours"),
+                 tuple(raw))  # fmt: skip
+
+
+def write_tables(folder: Path, tables: Sequence[Table]) -> None:
+    """``tables/NAME.csv`` and ``tables/NAME.tex`` below ``folder``."""
+    (folder / layout.TABLES).mkdir(parents=True, exist_ok=True)
+    for table in tables:
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table.raw_columns)
+        writer.writerows(("" if value is None else value for value in row) for row in table.raw)
+        write_atomically(folder / layout.TABLES / f"{table.name}.csv", file.getvalue().encode())
+        write_atomically(folder / layout.TABLES / f"{table.name}.tex", latex(table).encode())
+
+
+def latex(table: Table) -> str:
+    """The table for a paper; needs the package booktabs."""
+    lines = [" & ".join(text.translate(_ESCAPES) for text in row) + r" \\" for row in (table.columns, *table.rows)]
+    return "\n".join(
+        [
+            r"\begin{table}", r"\centering", rf"\caption{{{table.caption.translate(_ESCAPES)}}}",
+            rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}", r"\toprule", lines[0], r"\midrule", *lines[1:],
+            r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
+        ]
+    )  # fmt: skip
+
+
+def ratio_of(cell: Cell) -> tuple[float | None, tuple[float, float] | None]:
+    """Ratio of the mean Dice to that of the real arm, with its interval."""
+    if cell.comparison is None:
+        return None, None
+    return cell.comparison.comparison.ratio, cell.comparison.comparison.ratio_interval
+
+
+def mean_and_sd(mean: float, sd: float | None) -> str:
+    return f"{mean:.3f}" + (f" ± {sd:.3f}" if sd is not None else "")
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _interval(low: float | None, high: float | None, digits: int = 3) -> str:
+    return "" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
