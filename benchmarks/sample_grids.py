@@ -1,10 +1,13 @@
-"""Sample grids of every generator, trained for minutes on a CPU at 64 x 64: what each makes of little.
+"""Sample grids of every generator, trained for minutes on a CPU: what each makes of little.
 
-    python benchmarks/sample_grids.py FOLDER [--subjects DIR] [--only NAME ...] [--jobs 2]
+    python benchmarks/sample_grids.py FOLDER [--subjects DIR] [--size 64] [--only NAME ...] [--jobs 2]
 
 Trains each generator by its file in benchmarks/generators/ on the subjects of DIR (all are trained on) or, without
-DIR, on the phantom of the demo (24 of its 30 subjects), each in one thread, draws 64 samples and puts the first eight
-in one picture a generator, FOLDER/NAME.png: a row a sample, its contrasts and the labels over the first contrast.
+DIR, on the phantom of the demo (24 of its 30 subjects), each in one thread, draws samples of seeds 0 to 255 and puts
+the first eight in one picture a generator, FOLDER/NAME.png: a row a sample, its contrasts and the labels over the first
+contrast. Of the phantom, FOLDER/real.png shows real slices in the same layout; of subjects it does not, so that no
+patient is in a picture. The stylegan2 of the phantom at 64 pixels is the one that comes with the demo.
+
 Everything is done by the commands that a user types; run again with the same FOLDER, it goes on.
 """
 
@@ -15,18 +18,21 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from synthkit.dataset import Dataset
+from synthkit.demo import CHECKPOINT, SIZE
 
 PARAMETERS = Path(__file__).parent / "generators"
 NAMES = sorted(file.stem for file in PARAMETERS.glob("*.toml"))
-N_ROWS, SCALE = 8, 2
-COLOURS = {1: (228, 26, 28), 2: (77, 175, 74), 4: (255, 214, 0)}
+N_ROWS, SIDE, HEADER = 8, 128, 14  # samples in a picture; pixels of a slice there and of the line above
+COLOURS = {1: (220, 50, 47), 2: (60, 180, 75), 4: (255, 225, 25)}
 
 
 def synthkit(*arguments: str | Path) -> None:
@@ -38,23 +44,46 @@ def synthkit(*arguments: str | Path) -> None:
         sys.exit(f"$ synthkit {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}")
 
 
-def grid(data: Dataset, rows: list[int]) -> Image.Image:
-    """A row a sample: its contrasts, then the first of them with the labels in colour."""
-    images, labels = data.read(rows)
-    lines = []
-    for image, label in zip(images, labels, strict=True):
-        overlay = np.repeat(image[0][..., None], 3, axis=2)
-        for value, colour in COLOURS.items():
-            overlay[label == value] = colour
-        lines.append(np.hstack([*(np.repeat(channel[..., None], 3, axis=2) for channel in image), overlay]))
-    picture = Image.fromarray(np.vstack(lines))
-    return picture.resize((picture.width * SCALE, picture.height * SCALE), Image.Resampling.NEAREST)
+def grid(images: NDArray[np.uint8], labels: NDArray[np.uint8], contrasts: Sequence[str]) -> Image.Image:
+    """A row a sample of ``images (n, contrast, y, x)``: its contrasts, then the first with ``labels (n, y, x)``."""
+    overlay = np.repeat(images[:, 0, ..., None], 3, axis=-1)
+    for value, colour in COLOURS.items():
+        overlay[labels == value] = colour
+    grey = np.repeat(images[..., None], 3, axis=-1)
+    pixels = np.concatenate([*np.moveaxis(grey, 1, 0), overlay], axis=2)  # (n, y, columns * x, 3)
+    slices = Image.fromarray(np.concatenate(list(pixels), axis=0))
+    scale = SIDE // images.shape[-1]
+    slices = slices.resize((slices.width * scale, slices.height * scale), Image.Resampling.NEAREST)
+    picture = Image.new("RGB", (slices.width, slices.height + HEADER))
+    picture.paste(slices, (0, HEADER))
+    for column, name in enumerate([*contrasts, "labels"]):
+        ImageDraw.Draw(picture).text((column * SIDE + 2, 1), name, fill=(255, 255, 255))
+    return picture
+
+
+def save_grid(data: Dataset, rows: Sequence[int], file: Path) -> None:
+    grid(*data.read(list(rows)), data.contrasts).save(file, optimize=True)
+
+
+def make(name: str, folder: Path, demo: bool) -> None:
+    """Train a generator, draw its samples and their picture, whatever of it is not there yet."""
+    run, samples = folder / name / "train", folder / name / "samples"
+    if not demo and not (run / "result.json").exists():
+        synthkit("train", name, folder / "real", "-o", run, "--params", PARAMETERS / f"{name}.toml", "--resume")
+    if not (samples / "result.json").exists():
+        synthkit("generate", CHECKPOINT if demo else run, "--seeds", "0-255", "-o", samples, "--resume")
+    save_grid(Dataset(samples), range(N_ROWS), folder / f"{name}.png")
+    if not demo:
+        result = json.loads((run / "result.json").read_text())
+        job = json.loads((run / "job.json").read_text())
+        print(f"{name}: {job['params']['kimg']:g} kimg in {result['seconds'] / 60:.1f} minutes", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--subjects", type=Path, help="train on these instead of the phantom")
+    parser.add_argument("--size", type=int, choices=(32, 64), default=SIZE, help="side of a slice in pixels")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     options = parser.parse_args()
@@ -64,24 +93,14 @@ def main() -> None:
     if not subjects.exists():
         synthkit("phantom", "-o", subjects, "-n", "30", "--seed", "0")
     if not real.exists():
-        synthkit("prepare", subjects, "-o", real, "--size", "64", "--holdout", "0" if options.subjects else "6")
+        holdout = "0" if options.subjects else "6"
+        synthkit("prepare", subjects, "-o", real, "--size", str(options.size), "--holdout", holdout)
     if not options.subjects:
         data = Dataset(real)
-        grid(data, list(np.linspace(0, len(data) - 1, N_ROWS).astype(int))).save(folder / "real.png", optimize=True)
-
-    def make(name: str) -> None:
-        run, samples = folder / name / "train", folder / name / "samples"
-        if not (run / "result.json").exists():
-            synthkit("train", name, real, "-o", run, "--params", PARAMETERS / f"{name}.toml", "--resume")
-        if not (samples / "result.json").exists():
-            synthkit("generate", run, "--seeds", "0-63", "-o", samples, "--resume")
-        grid(Dataset(samples), list(range(N_ROWS))).save(folder / f"{name}.png", optimize=True)
-        result = json.loads((run / "result.json").read_text())
-        job = json.loads((run / "job.json").read_text())
-        print(f"{name}: {job['params']['kimg']:g} kimg in {result['seconds'] / 60:.1f} minutes", flush=True)
-
+        save_grid(data, [int(row) for row in np.linspace(0, len(data) - 1, N_ROWS)], folder / "real.png")
+    has_demo = not options.subjects and options.size == SIZE
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(make, options.only))
+        list(pool.map(lambda name: make(name, folder, has_demo and name == "stylegan2"), options.only))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,20 @@ def memorization_scores() -> str:
     return table(("score", "better", "meaning"), ((f"`{s.name}`", s.better, s.summary) for s in _memorization().scores))
 
 
+def generator_params(name: str) -> str:
+    declaration = next(d for d in own_declarations() if d.name == name)
+    rows = [(f"`{p['name']}`", p["default"], p["help"]) for p in describe_params(declaration.params)]
+    return table(("parameter", "default", "meaning"), rows)
+
+
+GENERATORS = ("progan", "stylegan1", "stylegan2", "stylegan3", "diffusion")
+
 #: file -> blocks in it.
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"plugins": plugins},
     "docs/plugins.md": {"hooks": hooks, "checks": checks},
     "docs/runs.md": {"exit codes": exit_codes},
+    "docs/generators.md": {f"parameters of {name}": partial(generator_params, name) for name in GENERATORS},
     "docs/audit.md": {"policy": policy, "parameters": memorization_params, "scores": memorization_scores},
 }
 

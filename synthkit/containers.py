@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -156,7 +156,21 @@ def find_image(name: str, client: Any | None = None) -> Image:
             "It has not been built or pulled on this engine.",
             "Build it: synthkit containers build NAME.",
         ) from error
-    labels = found["Config"].get("Labels") or {}
+    return labelled_image(
+        name,
+        found["Config"].get("Labels") or {},
+        id=found["Id"],
+        bytes=int(found["Size"]),
+        created=str(found["Created"]),
+        repo_digests=tuple(found.get("RepoDigests") or ()),
+    )
+
+
+def labelled_image(name: str, labels: Mapping[str, str], **described: Any) -> Image:
+    """What the labels of an image say, completed by ``described``, the attributes that no label has.
+
+    Raises :class:`BackendUnavailableError` if they are not those of an image of synthkit's.
+    """
     if CONTRACT_LABEL not in labels:
         raise BackendUnavailableError(
             f"{name} is no image of synthkit's.",
@@ -165,16 +179,13 @@ def find_image(name: str, client: Any | None = None) -> Image:
         )
     return Image(
         name=name,
-        id=found["Id"],
-        bytes=int(found["Size"]),
-        created=str(found["Created"]),
         contract=int(labels[CONTRACT_LABEL]),
         version=labels.get(VERSION_LABEL, ""),
         distribution=labels.get(DISTRIBUTION_LABEL, ""),
         base=labels.get(BASE_LABEL, ""),
         declarations=tuple(json.loads(labels.get(DECLARATIONS_LABEL) or "[]")),
-        repo_digests=tuple(found.get("RepoDigests") or ()),
         outdated=_outdated(labels),
+        **described,
     )
 
 
@@ -185,6 +196,12 @@ def image_of(declaration: Declaration, client: Any | None = None) -> Image:
     except BackendUnavailableError as error:
         fix = f"Build it: synthkit containers build {declaration.name}."
         raise BackendUnavailableError(error.what, error.why, fix) from error
+    check_image(image, declaration)
+    return image
+
+
+def check_image(image: Image, declaration: Declaration) -> None:
+    """:class:`BackendUnavailableError` if the image cannot run ``declaration``: too new, or without it."""
     if image.contract > CONTRACT_VERSION:
         raise BackendUnavailableError(
             f"The container image {image.name} is newer than this synthkit.",
@@ -197,10 +214,20 @@ def image_of(declaration: Declaration, client: Any | None = None) -> Image:
             "It was built from another state of the plugin.",
             f"Build it again: synthkit containers build {declaration.name}.",
         )
-    return image
 
 
-def _outdated(labels: dict[str, str]) -> tuple[str, ...]:
+def outdated_warning(image: Image, declaration: Declaration) -> str | None:
+    """What to say of an image that was built from other code than is installed here; None if it was not."""
+    if not image.outdated:
+        return None
+    names = [image.base] if image.base and CORE in image.outdated else []
+    return (
+        f"The container image {image.name} was built from other code of {', '.join(image.outdated)} than is "
+        f"installed here. Build it again: synthkit containers build {' '.join([*names, declaration.name])}."
+    )
+
+
+def _outdated(labels: Mapping[str, str]) -> tuple[str, ...]:
     marks = {CORE: labels.get(CORE_CODE_LABEL), labels.get(DISTRIBUTION_LABEL, CORE): labels.get(CODE_LABEL)}
     outdated = []
     for name, digest in marks.items():

@@ -33,7 +33,7 @@ def examine(*, clean: bool = False) -> list[Finding]:
     """Look at engine, GPU, disk, Python packages, plugins and container images. Never raises for what it finds."""
     findings = [*_python(), _disk(Path.cwd()), _gpu()]
     findings += _engine_and_images(clean)
-    return findings
+    return [*findings, _apptainer()]
 
 
 def _python() -> list[Finding]:
@@ -82,6 +82,19 @@ def _gpu() -> Finding:
         "no NVIDIA device",
         "Everything runs on the CPU, slowly; install the NVIDIA driver if there is a GPU.",
     )
+
+
+def _apptainer() -> Finding:
+    from synthkit import sif
+    from synthkit.backends.apptainer import program, version
+
+    if program() is None:
+        return Finding("Apptainer", "missing", "not on PATH", "Needed for --backend apptainer only.")
+    there = sorted(path.name for path in sif.folder().glob("*.sif"))
+    if not there:
+        remedy = "Make images for it: synthkit containers export --help."
+        return Finding("Apptainer", "missing", f"{version()}, no images in {sif.folder()}", remedy)
+    return Finding("Apptainer", "ok", f"{version()}, {', '.join(there)}")
 
 
 def _engine_and_images(clean: bool) -> list[Finding]:

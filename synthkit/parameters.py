@@ -49,9 +49,7 @@ def make(kind: type, given: Mapping[str, Any], owner: str, reference: str) -> An
     try:
         return kind(**values)
     except (ValueError, TypeError) as error:  # what the class itself checks in __post_init__
-        raise UsageError(
-            f"The parameters of {owner} do not fit together.", f"{error}.", f"See {reference}."
-        ) from error
+        raise UsageError(f"The parameters of {owner} do not fit together.", f"{error}.", f"See {reference}.") from error
 
 
 def parse_assignments(assignments: Iterable[str], file: Path | None = None) -> dict[str, Any]:

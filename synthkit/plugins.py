@@ -171,7 +171,7 @@ def _problem_of(declaration: Any) -> str:
         defaults = declaration.params()
         make_params(declaration, {f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults)})
     except Exception as error:
-        return f"the defaults of its params are not valid: {error}"
+        return f"the defaults of its params are not valid: {error}".rstrip(".")
     if isinstance(declaration, GeneratorDeclaration):
         low, high = declaration.minimum_size, declaration.maximum_size
         if not 0 < low <= high:

@@ -82,6 +82,7 @@ class Job:
     command: tuple[str, ...] = ()
     created: str = ""
     synthkit: str = ""
+    lock: str = ""
     contract: int = CONTRACT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,6 +110,7 @@ class Job:
             command=tuple(data.get("command", ())),
             created=data.get("created", ""),
             synthkit=data.get("synthkit", ""),
+            lock=data.get("lock", ""),
             contract=int(data["contract"]),
         )
 

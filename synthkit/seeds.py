@@ -1,4 +1,4 @@
-"""Lists of seeds as they are written on the command line: ``0-99,200``."""
+"""Lists of seeds as they are written on the command line, ``0-99,200``, and their shards, ``3/8``."""
 
 from __future__ import annotations
 
@@ -41,3 +41,28 @@ def iterate_seeds(ranges: Iterable[range]) -> Iterator[int]:
 def count_seeds(ranges: Iterable[range]) -> int:
     """How many seeds."""
     return sum(len(part) for part in ranges)
+
+
+def take_shard(ranges: Iterable[range], text: str) -> tuple[range, ...]:
+    """The seeds of a shard, ``"3/8"`` for the third of eight: consecutive, in order, shards as equal as can be.
+
+    All shards together are all seeds, each once. Raises :class:`UsageError` for nonsense and for an empty shard.
+    """
+    ranges = tuple(ranges)
+    number, _, n = text.partition("/")
+    if not (number.isdecimal() and n.isdecimal() and 1 <= int(number) <= int(n)):
+        raise UsageError(f"--shard {text} is no shard.", "It is a number of a total.", "Write it like 3/8, 1/8 first.")
+    total = count_seeds(ranges)
+    first, last = (total * k // int(n) for k in (int(number) - 1, int(number)))
+    if first == last:
+        raise UsageError(f"--shard {text} of {total} seeds is empty.", fix="Make fewer shards.")
+    taken = []
+    for part in ranges:
+        taken.append(part[max(first, 0) : max(last, 0)])
+        first, last = first - len(part), last - len(part)
+    return tuple(part for part in taken if part)
+
+
+def format_seeds(ranges: Iterable[range]) -> str:
+    """Ranges as :func:`parse_seeds` reads them."""
+    return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in ranges)

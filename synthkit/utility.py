@@ -258,11 +258,16 @@ def regions_of(table: OverlapTable) -> list[str]:
 def values_of(table: OverlapTable, region: str, column: str) -> dict[str, float]:
     """Score of each subject whose reference has the region."""
     found: dict[str, list[float]] = {}
-    for (subject, name), row in table.items():
-        wanted = name in _MEAN_OF if region == "mean" else name == region
-        if wanted and int(row["reference_voxels"]) and row.get(column):
+    for (subject, _), row in _counted(table, region).items():
+        if row.get(column):
             found.setdefault(subject, []).append(float(row[column]))
     return {subject: sum(values) / len(values) for subject, values in found.items()}
+
+
+def _counted(table: OverlapTable, region: str) -> OverlapTable:
+    """Rows of the region, or of the labels behind "mean", where the reference has it."""
+    names = _MEAN_OF if region == "mean" else (region,)
+    return {key: row for key, row in table.items() if key[1] in names and int(row["reference_voxels"])}
 
 
 def count_cases(tables: Sequence[OverlapTable], region: str, case: str) -> float:
@@ -278,7 +283,9 @@ def compared_arms(
 ) -> list[ArmComparison]:
     """Every region and score of two arms, a table a training, all of the same subjects.
 
-    Raises :class:`UsageError` where a table lacks a subject of the others.
+    A distance that a training lacks for a subject (``hausdorff_one_empty="exclude"``) is not compared.
+
+    Raises :class:`UsageError` where a table lacks a subject of the others, or where references differ.
     """
     import numpy as np
 
@@ -289,11 +296,19 @@ def compared_arms(
         raise UsageError("The trainings were scored on different subjects.", fix="Score all on the same.")
     found = []
     for region in regions_of(real[0]):
+        counted = [_counted(table, region) for table in (*real, *other)]
+        if any(rows.keys() != counted[0].keys() for rows in counted):
+            raise UsageError(
+                "The trainings were scored on different references.",
+                f"{region} is there for some subjects in one and not in another.",
+                "Score all on the same.",
+            )
+        names = sorted({subject for subject, _ in counted[0]})
         for column, score, lowest in SCORES:
-            arms = [[values_of(table, region, column) for table in tables] for tables in (real, other)]
-            names = sorted(arms[0][0])
-            if not names:
+            # Where distances of missed regions are left out, a mean of the others would reward missing.
+            if not names or not all(row.get(column) for rows in counted for row in rows.values()):
                 continue
+            arms = [[values_of(table, region, column) for table in tables] for tables in (real, other)]
             one, two = (np.array([[values[name] for name in names] for values in arm]) for arm in arms)
             patients = [patient_of(name) for name in names]
             result = compare(one, two, patients, resamples=resamples, seed=seed, lowest=lowest)

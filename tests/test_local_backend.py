@@ -315,7 +315,7 @@ def test_backends_are_chosen_by_name_or_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SYNTHKIT_BACKEND", "inline")
     assert backends.choose(None, GENERATOR, job).name == "inline"
     assert backends.choose("local", GENERATOR, job).name == "local"
-    with pytest.raises(UsageError, match=r"no backend 'dokcer'.*docker, local, inline"):
+    with pytest.raises(UsageError, match=r"no backend 'dokcer'.*docker, apptainer, local, inline"):
         backends.choose("dokcer", GENERATOR, job)
 
 

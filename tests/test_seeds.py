@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthkit.errors import UsageError
-from synthkit.seeds import count_seeds, iterate_seeds, parse_seeds
+from synthkit.seeds import count_seeds, format_seeds, iterate_seeds, parse_seeds, take_shard
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,34 @@ def test_parsing_equals_writing_out(parts: list[tuple[int, int]]) -> None:
             parse_seeds(text)
     else:
         assert list(iterate_seeds(parse_seeds(text))) == written_out
+
+
+def test_shards_are_consecutive() -> None:
+    shards = [format_seeds(take_shard(parse_seeds("0-5,20,9-12"), f"{number}/4")) for number in (1, 2, 3, 4)]
+    assert shards == ["0-1", "2-4", "5,20,9", "10-12"]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5), gaps=st.lists(st.integers(1, 9), min_size=5, max_size=5),
+    n=st.integers(1, 12),
+)  # fmt: skip
+def test_shards_are_disjoint_and_everything(sizes: list[int], gaps: list[int], n: int) -> None:
+    ranges, start = [], 0
+    for size, gap in zip(sizes, gaps, strict=False):
+        ranges.insert(0, range(start, start + size))
+        start += size + gap
+    whole = list(iterate_seeds(ranges))
+    if n > len(whole):
+        with pytest.raises(UsageError, match="is empty"):
+            [take_shard(ranges, f"{number}/{n}") for number in range(1, n + 1)]
+        return
+    shards = [list(iterate_seeds(take_shard(ranges, f"{number}/{n}"))) for number in range(1, n + 1)]
+    assert [seed for shard in shards for seed in shard] == whole
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert parse_seeds(format_seeds(ranges)) == tuple(ranges)
+
+
+@pytest.mark.parametrize("text", ["", "3", "0/8", "9/8", "3/8/2", "a/8", "-1/8", "1/0"])
+def test_a_shard_is_a_number_of_a_total(text: str) -> None:
+    with pytest.raises(UsageError, match="is no shard"):
+        take_shard([range(20)], text)

@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthkit.errors import UsageError
-from synthkit.utility import Training, check_comparable, compare, sentence, values_of
+from synthkit.utility import (
+    OverlapTable,
+    Training,
+    check_comparable,
+    compare,
+    compared_arms,
+    count_cases,
+    read_overlap,
+    regions_of,
+    sentence,
+    values_of,
+)
 
 
 def names(n: int) -> list[str]:
@@ -146,3 +157,71 @@ def test_passes_over_more_data_are_another_budget() -> None:
     with pytest.raises(UsageError, match="cannot be compared") as error:
         check_comparable(passes)
     assert "n_samples is 100 in a and 200 in b" in str(error.value)
+
+
+def table(**scores: tuple[str, float, float]) -> OverlapTable:
+    """Rows by ``subject_REGION``: case, Dice, HD95; a region that is empty or false has no voxel in the reference."""
+    rows = {}
+    for name, (case, dice, hd95) in scores.items():
+        subject, region = name.split("_")
+        values = {"dice": f"{dice}", "hd95_pooled_mm": f"{hd95}"} if case != "empty" else {}
+        rows[subject, region] = {"case": case, "reference_voxels": str(9 * (case in ("both", "missed"))), **values}
+    return rows
+
+
+REAL = table(a_ET=("both", 0.8, 2.0), b_ET=("both", 0.4, 4.0), a_WT=("both", 0.9, 1.0), b_WT=("both", 0.9, 1.0))
+HALF = table(a_ET=("both", 0.4, 4.0), b_ET=("both", 0.2, 8.0), a_WT=("both", 0.9, 1.0), b_WT=("missed", 0.0, 90.0))
+
+
+def test_two_arms_from_their_tables() -> None:
+    found = {(item.region, item.score): item for item in compared_arms([REAL, REAL], [HALF], resamples=200)}
+    assert list(found) == [(region, score) for region in ("ET", "WT", "mean") for score in ("Dice", "HD95 (mm)")]
+    assert [found["ET", score].comparison.ratio for score in ("Dice", "HD95 (mm)")] == pytest.approx([0.5, 2.0])
+    assert found["ET", "Dice"].comparison.ratio_interval == pytest.approx((0.5, 0.5))
+    # WT is no part of the mean, which here is ET alone.
+    assert found["mean", "Dice"].comparison.ratio == pytest.approx(0.5) and found["mean", "Dice"].n_missed == 0
+    assert found["WT", "Dice"].comparison.ratio == pytest.approx(0.5) and found["WT", "Dice"].n_missed == 1
+    flat = found["ET", "Dice"].to_dict()
+    assert (flat["ratio_low"], flat["ratio_high"], flat["n_real"]) == (pytest.approx(0.5), pytest.approx(0.5), 2)
+    assert "n_missed" in flat and "n_missed" not in found["ET", "HD95 (mm)"].to_dict()
+
+
+def test_the_same_arm_twice_has_a_ratio_of_one() -> None:
+    for item in compared_arms([REAL], [REAL], resamples=200):
+        assert item.comparison.ratio == pytest.approx(1) and item.comparison.ratio_interval == pytest.approx((1, 1))
+
+
+def test_cases_are_counted_a_training_and_the_mean_counts_each_label() -> None:
+    other = table(a_ET=("missed", 0, 90), b_ET=("false", 0, 90), a_NCR=("missed", 0, 90), b_NCR=("empty", 0, 0))
+    assert count_cases([REAL, other], "ET", "missed") == 0.5 and count_cases([other], "ET", "false") == 1
+    assert count_cases([other], "mean", "missed") == 2 and regions_of(other) == ["ET", "NCR", "mean"]
+
+
+def test_arms_scored_on_other_subjects_or_references_are_refused() -> None:
+    fewer = {key: row for key, row in REAL.items() if key[0] == "a"}
+    with pytest.raises(UsageError, match="different subjects"):
+        compared_arms([REAL], [fewer])
+    without = table(a_ET=("both", 0.8, 2.0), b_ET=("empty", 0, 0), a_WT=("both", 0.9, 1.0), b_WT=("both", 0.9, 1.0))
+    for arms in (([REAL], [without]), ([without], [REAL]), ([REAL, without], [REAL])):
+        with pytest.raises(UsageError, match="different references"):
+            compared_arms(*arms)
+
+
+def test_distances_without_those_of_missed_regions_are_not_compared() -> None:
+    real = {**REAL, **table(a_NCR=("both", 0.5, 3.0), b_NCR=("both", 0.5, 3.0))}
+    other = {**HALF, **table(a_NCR=("both", 0.5, 3.0), b_NCR=("missed", 0.0, 90.0))}
+    excluded = {key: {**row, "hd95_pooled_mm": ""} if row["case"] == "missed" else row for key, row in other.items()}
+    for arms in (([real], [excluded]), ([excluded], [real]), ([real, excluded], [real])):
+        found = [(item.region, item.score) for item in compared_arms(*arms, resamples=200)]
+        # ET was found by all; the mean of b would leave out what was missed.
+        assert [region for region, score in found if score == "HD95 (mm)"] == ["ET"]
+        assert [region for region, score in found if score == "Dice"] == ["ET", "WT", "NCR", "mean"]
+
+
+def test_the_table_of_a_run_is_read_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir()
+    text = "subject,region,case,dice,reference_voxels\na,ET,both,0.5,7\na,WT,empty,,0\n"
+    (tmp_path / "outputs" / "overlap.csv").write_text(text)
+    found = read_overlap(tmp_path)
+    assert list(found) == [("a", "ET"), ("a", "WT")] and values_of(found, "ET", "dice") == {"a": 0.5}
+    assert values_of(found, "WT", "dice") == {}

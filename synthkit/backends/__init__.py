@@ -1,7 +1,8 @@
 """Where a run executes. A backend makes the run folder appear somewhere and starts ``synthkit-run`` on it there.
 
 ``inline`` is this process (tests, debugging), ``local`` a fresh process with this Python, ``docker`` a hardened
-container. They share what happens around: following events, the time limit, the interrupt, the final result.
+container, ``apptainer`` a container without an engine. They share what happens around: following events, the time
+limit, the interrupt, the final result.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from synthkit.runs import EVENTS, LOG, RESULT, Job, Run
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 
-NAMES = ("docker", "local", "inline")
+NAMES = ("docker", "apptainer", "local", "inline")
 
 
 class Backend(Protocol):
@@ -55,7 +56,7 @@ class Backend(Protocol):
 def choose(name: str | None, declaration: Declaration, job: Job) -> Backend:
     """The backend asked for by ``--backend`` or ``SYNTHKIT_BACKEND``, else docker if it can run this job.
 
-    Without a choice and without docker, both ways out are named: nothing falls back to running code unisolated.
+    Without a choice and without docker, the ways out are named: nothing falls back to running code unisolated.
     """
     asked = name or os.environ.get("SYNTHKIT_BACKEND") or None
     if asked is not None:
@@ -69,7 +70,8 @@ def choose(name: str | None, declaration: Declaration, job: Job) -> Backend:
         raise BackendUnavailableError(
             error.what,
             error.why,
-            f"{error.fix} Or run without isolation, in this Python: --backend local (or SYNTHKIT_BACKEND=local).",
+            f"{error.fix} On a cluster with Apptainer: --backend apptainer. Or run without isolation, in this Python: "
+            "--backend local (or SYNTHKIT_BACKEND=local).",
         ) from error
     return backend
 
@@ -80,6 +82,10 @@ def get(name: str) -> Backend:
         from synthkit.backends.docker import DockerBackend
 
         return DockerBackend()
+    if name == "apptainer":
+        from synthkit.backends.apptainer import ApptainerBackend
+
+        return ApptainerBackend()
     if name == "local":
         from synthkit.backends.local import LocalBackend
 

@@ -49,7 +49,6 @@ from synthkit.errors import (
 from synthkit.files import create_exclusively
 from synthkit.runs import LOG, Job, Resources, Run
 from synthkit.signals import termination_as_interrupt
-from synthkit.wheels import CORE
 
 __all__ = ["DockerBackend", "engine_info", "remove_leftovers"]
 
@@ -84,12 +83,9 @@ class DockerBackend:
         settings = self._settings(run, declaration, job, image)
         prepare_attempt(run)
         follower = EventFollower(run, on_event)
-        if image.outdated:
-            names = [image.base] if image.base and CORE in image.outdated else []
-            follower.warnings.append(
-                f"The container image {image.name} was built from other code of {', '.join(image.outdated)} than is "
-                f"installed here. Build it again: synthkit containers build {' '.join([*names, declaration.name])}."
-            )
+        outdated = containers.outdated_warning(image, declaration)
+        if outdated is not None:
+            follower.warnings.append(outdated)
         watched = _Watched(self._client, run, settings, follower, job.resources)
         with termination_as_interrupt():
             error = watched.execute()

@@ -24,7 +24,7 @@ FOLDER = "/job"
 # Left to the machine when no limit is asked for: a run that wants all memory dies alone.
 _DEFAULT_MEMORY_SHARE = 0.9
 _SHM_BYTES = 8 << 30  # the default of 64 MB kills the workers of a data loader
-_PIDS = 4096  # processes and threads: enough for some data loaders' workers on a machine with many cores
+PIDS = 4096  # processes and threads: enough for some data loaders' workers on a machine with many cores
 # exec: torch and Triton load from there what they compile. It counts against the memory limit.
 _TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777", f"{FOLDER}/inputs": "ro,nosuid,nodev,noexec,size=64k"}
 
@@ -48,6 +48,11 @@ _ENVIRONMENT = {
 
 def wants_gpu(declaration: Declaration, job: Job) -> bool:
     return job.resources.gpus != "none" and declaration.gpu != "none"
+
+
+def memory_limit(job: Job, described: Engine) -> int:
+    """Bytes: what the job asks for, else most of the machine's memory; 0 if that is not known."""
+    return job.resources.memory_bytes or int(described.memory_bytes * _DEFAULT_MEMORY_SHARE)
 
 
 def user_of(described: Engine) -> str:
@@ -74,7 +79,7 @@ def host_options(run: Run, job: Job, described: Engine, declaration: Declaration
     """Arguments of ``create_host_config``: isolation, limits, mounts."""
     from docker.types import LogConfig
 
-    memory = job.resources.memory_bytes or int(described.memory_bytes * _DEFAULT_MEMORY_SHARE)
+    memory = memory_limit(job, described)
     options: dict[str, Any] = {
         "network_mode": "none",
         "read_only": True,
@@ -84,10 +89,10 @@ def host_options(run: Run, job: Job, described: Engine, declaration: Declaration
         "log_config": LogConfig(type="none"),  # log.txt is the log: what a run prints goes to no collector of logs
         "mem_limit": memory,
         "memswap_limit": memory,
-        "pids_limit": _PIDS,
+        "pids_limit": PIDS,
         "shm_size": min(_SHM_BYTES, memory),
         "tmpfs": _TMPFS,
-        "mounts": _mounts(run, job),
+        "mounts": mounts(run, job),
     }
     if "memory" not in described.limits:
         options.update(mem_limit=None, memswap_limit=None)
@@ -103,11 +108,15 @@ def host_options(run: Run, job: Job, described: Engine, declaration: Declaration
     return options
 
 
-def _mounts(run: Run, job: Job) -> list[dict[str, Any]]:
+def mounts(run: Run, job: Job) -> list[dict[str, Any]]:
+    """The files that a container sees, in the engine's form: ``Source``, ``Target``, ``ReadOnly``.
+
+    Raises :class:`DataError` for an input that is not there or that has links out of itself.
+    """
     from docker.types import Mount
 
     folder = run.path.resolve()
-    mounts = [
+    found = [
         Mount(FOLDER, str(folder), type="bind"),
         Mount(f"{FOLDER}/{JOB}", str(folder / JOB), type="bind", read_only=True),
     ]
@@ -119,8 +128,8 @@ def _mounts(run: Run, job: Job) -> list[dict[str, Any]]:
                 f"The input {role} of the run is not there.", f"{source} does not exist.", "Make the run again."
             )
         _check_links(role, str(source))
-        mounts.append(Mount(f"{FOLDER}/inputs/{role}", str(source), type="bind", read_only=True))
-    return mounts
+        found.append(Mount(f"{FOLDER}/inputs/{role}", str(source), type="bind", read_only=True))
+    return found
 
 
 def _check_links(role: str, root: str) -> None:
@@ -185,7 +194,7 @@ def describe_isolation(inspected: Mapping[str, Any], described: Engine) -> dict[
 
 def docker_command(run: Run, declaration: Declaration, job: Job, described: Engine | None) -> str:
     """The ``docker run`` line that does the same. Without an engine its machine is taken to be this one."""
-    described = described or _this_machine()
+    described = described or this_machine()
     words = [
         "docker",
         "run",
@@ -199,11 +208,11 @@ def docker_command(run: Run, declaration: Declaration, job: Job, described: Engi
         "--cap-drop",
         "ALL",
     ]
-    memory = job.resources.memory_bytes or int(described.memory_bytes * _DEFAULT_MEMORY_SHARE)
+    memory = memory_limit(job, described)
     words += ["--security-opt", "no-new-privileges", "--user", user_of(described)]
     if memory:
         words += ["--memory", f"{memory}", "--memory-swap", f"{memory}"]
-    words += ["--pids-limit", f"{_PIDS}", "--shm-size", f"{min(_SHM_BYTES, memory or _SHM_BYTES)}"]
+    words += ["--pids-limit", f"{PIDS}", "--shm-size", f"{min(_SHM_BYTES, memory or _SHM_BYTES)}"]
     if job.resources.cpus:
         words += ["--cpus", f"{job.resources.cpus:g}"]
     if wants_gpu(declaration, job):
@@ -222,7 +231,8 @@ def docker_command(run: Run, declaration: Declaration, job: Job, described: Engi
     return shlex.join([*words, "--workdir", "/tmp", containers.image_name(declaration), FOLDER])
 
 
-def _this_machine() -> Engine:
+def this_machine() -> Engine:
+    """This machine in the form of an engine, as far as it is known without one."""
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     return Engine(
         name="Docker",

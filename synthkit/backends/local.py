@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
@@ -62,65 +64,16 @@ class LocalBackend:
                 "A plain process has no memory limit of its own.",
                 "Use --backend docker, or leave --memory out.",
             )
-        if job.resources.gpus != "none" and declaration.gpu != "none" and not gpu_visible():
-            raise GpuUnavailableError(
-                f"--gpus {job.resources.gpus} cannot be given.",
-                "This machine shows no NVIDIA device.",
-                "Install the NVIDIA driver, or run on the CPU with --gpus none. `synthkit doctor` tells more.",
-            )
-
-        granted = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if granted is not None and job.resources.gpus.isdecimal() and declaration.gpu != "none":
-            n_granted = len([device for device in granted.split(",") if device])
-            if n_granted < int(job.resources.gpus):
-                raise GpuUnavailableError(
-                    f"--gpus {job.resources.gpus} cannot be given.",
-                    f"CUDA_VISIBLE_DEVICES={granted} grants {n_granted}.",
-                    "Ask the scheduler for more, or ask for fewer here.",
-                )
+        check_gpus(declaration, job)
 
     def run(self, run: Run, declaration: Declaration, on_event: OnEvent) -> dict[str, Any]:
         job = run.job()
         prepare_attempt(run)
         follower = EventFollower(run, on_event)
-        error: SynthkitError | None = None
-        deadline = time.monotonic() + job.resources.timeout_seconds if job.resources.timeout_seconds else None
-        with create_exclusively(run.path / LOG) as log, termination_as_interrupt():
-            # A session of its own, so that Ctrl-C reaches this process only, which then ends the run with grace.
-            process = subprocess.Popen(
-                [sys.executable, "-m", "synthkit.execute", str(run.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=_environment(job),
-                start_new_session=True,
-            )
-            try:
-                while process.poll() is None:
-                    follower.poll()
-                    if deadline is not None and time.monotonic() > deadline:
-                        error = RunTimeoutError(
-                            f"The run took longer than {job.resources.timeout_seconds:g} s.",
-                            "It was stopped at its time limit.",
-                            "Raise --timeout and go on with --resume.",
-                        )
-                        _stop(process)
-                        break
-                    time.sleep(_POLL_SECONDS)
-            except KeyboardInterrupt:
-                error = InterruptedRunError(
-                    "Interrupted.", "The run was stopped; what it had finished is kept.", "Go on with --resume."
-                )
-                try:
-                    _stop(process)
-                except KeyboardInterrupt:
-                    _kill(process)
-            finally:
-                if process.poll() is None:
-                    _kill(process)
-        follower.drain()
+        command = [sys.executable, "-m", "synthkit.execute", str(run.path)]
+        code, error = supervise(run, command, _environment(job), follower, job.resources.timeout_seconds)
         if error is None and result_left_by(run) is None:
-            error = _died(process.returncode, run)
+            error = died(code, run)
         return finish(run, self.name, dict(NOT_ISOLATED), follower.warnings, error=error)
 
     def command(self, run: Run, declaration: Declaration, job: Job) -> str:
@@ -153,18 +106,97 @@ class InlineBackend:
         return shlex.join(["synthkit-run", str(run.path)])
 
 
+def supervise(
+    run: Run,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    follower: EventFollower,
+    timeout_seconds: float | None,
+) -> tuple[int, SynthkitError | None]:
+    """Run ``command`` to its end: its log, its events, its time limit, the user's interrupt; nothing of it stays.
+
+    Returns its exit status (negative: the signal that ended it) and what the host knows of its end: time limit or
+    interrupt, else None.
+    """
+    error: SynthkitError | None = None
+    deadline = time.monotonic() + timeout_seconds if timeout_seconds else math.inf
+    with create_exclusively(run.path / LOG) as log, termination_as_interrupt():
+        # A session of its own, so that Ctrl-C reaches this process only, which then ends the run with grace.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None:
+                follower.poll()
+                if time.monotonic() > deadline:
+                    error = RunTimeoutError(
+                        f"The run took longer than {timeout_seconds:g} s.",
+                        "It was stopped at its time limit.",
+                        "Raise --timeout and go on with --resume.",
+                    )
+                    _stop(process)
+                    break
+                time.sleep(_POLL_SECONDS)
+        except KeyboardInterrupt:
+            error = InterruptedRunError(
+                "Interrupted.", "The run was stopped; what it had finished is kept.", "Go on with --resume."
+            )
+            try:
+                _stop(process)
+            except KeyboardInterrupt:
+                _kill(process)
+        finally:
+            if process.poll() is None:
+                _kill(process)
+    follower.drain()
+    return process.returncode, error
+
+
+def visible_devices(gpus: str) -> str | None:
+    """``CUDA_VISIBLE_DEVICES`` for ``--gpus``; None where it is left as it is.
+
+    A scheduler's choice is narrowed, never widened to devices that it gave to others.
+    """
+    granted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpus == "none":
+        return ""
+    if gpus.startswith("device="):
+        return gpus.removeprefix("device=")
+    if gpus.isdecimal():
+        devices = [str(i) for i in range(int(gpus))] if granted is None else granted.split(",")
+        return ",".join(devices[: int(gpus)])
+    return granted
+
+
+def check_gpus(declaration: Declaration, job: Job) -> None:
+    """:class:`GpuUnavailableError` if this machine, or what its scheduler granted, has not the GPUs asked for."""
+    if job.resources.gpus != "none" and declaration.gpu != "none" and not gpu_visible():
+        raise GpuUnavailableError(
+            f"--gpus {job.resources.gpus} cannot be given.",
+            "This machine shows no NVIDIA device.",
+            "Install the NVIDIA driver, or run on the CPU with --gpus none. `synthkit doctor` tells more.",
+        )
+    granted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if granted is not None and job.resources.gpus.isdecimal() and declaration.gpu != "none":
+        n_granted = len([device for device in granted.split(",") if device])
+        if n_granted < int(job.resources.gpus):
+            raise GpuUnavailableError(
+                f"--gpus {job.resources.gpus} cannot be given.",
+                f"CUDA_VISIBLE_DEVICES={granted} grants {n_granted}.",
+                "Ask the scheduler for more, or ask for fewer here.",
+            )
+
+
 def _environment(job: Job) -> dict[str, str]:
     environment = dict(os.environ)
-    gpus = job.resources.gpus
-    if gpus == "none":
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    elif gpus.startswith("device="):
-        environment["CUDA_VISIBLE_DEVICES"] = gpus.removeprefix("device=")
-    elif gpus.isdecimal():
-        # A scheduler's choice is narrowed, never widened to devices that it gave to others.
-        granted = environment.get("CUDA_VISIBLE_DEVICES")
-        devices = [str(i) for i in range(int(gpus))] if granted is None else granted.split(",")
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices[: int(gpus)])
+    devices = visible_devices(job.resources.gpus)
+    if devices is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = devices
     environment["PYTHONUNBUFFERED"] = "1"
     # Threads that spin while they wait make torch 15 times slower on a machine that has other work to do.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -194,7 +226,8 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals, *, whole_g
         pass
 
 
-def _died(code: int | None, run: Run) -> SynthkitError:
+def died(code: int, run: Run) -> SynthkitError:
+    """What the end of a process that left no result means."""
     tail = log_tail(run)
     if code == -signal.SIGKILL:
         return OutOfMemoryError(
@@ -203,7 +236,7 @@ def _died(code: int | None, run: Run) -> SynthkitError:
             "Lower the batch size, close other programs, or use a machine with more memory.",
             tail,
         )
-    why = f"Signal {-code}." if code is not None and code < 0 else f"Exit status {code}."
+    why = f"Signal {-code}." if code < 0 else f"Exit status {code}."
     return ContainerFailedError(
         "The run's process ended without a result.", why, f"The log may tell: {run.path / LOG}.", tail
     )

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from synthkit.cli import audit, data, house, judgement, models, release, utility
+from synthkit.cli import audit, data, house, judgement, models, release, studies, study, utility
 from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, SynthkitError, UsageError
 from synthkit.signals import termination_as_interrupt
 
@@ -23,6 +23,8 @@ _MODULES: tuple[tuple[Any, str], ...] = (
     (utility, "Judgement"),
     (audit, "Judgement"),
     (release, "Judgement"),
+    (study, "Studies"),
+    (studies, "Studies"),
     (house, "House"),
 )
 _PANELS = tuple(dict.fromkeys(panel for _, panel in _MODULES))
@@ -155,8 +157,8 @@ app = typer.Typer(
     help="Synthetic labelled MR images: train generators, measure how useful they are, audit what they copy.",
     epilog=(
         "Exit codes: 0 ok, 1 bug, 2 usage, 3 invalid data, 4 plugin, 5 backend unavailable, 6 container failed, "
-        "7 out of memory, 8 timeout, 9 GPU unavailable, 10 gate failed (audit, release, verify), 11 not writable, "
-        "130 interrupted."
+        "7 out of memory, 8 timeout, 9 GPU unavailable, 10 gate failed (audit, release, verify, lock), "
+        "11 not writable, 130 interrupted."
     ),
 )
 

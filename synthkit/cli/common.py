@@ -46,7 +46,10 @@ FeaturesFile = Annotated[
 BackendName = Annotated[
     str | None,
     typer.Option(
-        "--backend", metavar="NAME", help="docker, local or inline.  [env: SYNTHKIT_BACKEND]", show_default=False
+        "--backend",
+        metavar="NAME",
+        help="docker, apptainer, local or inline.  [env: SYNTHKIT_BACKEND]",
+        show_default=False,
     ),
 ]
 Gpus = Annotated[
@@ -178,7 +181,8 @@ def run_job(
     With ``--dry-run`` prints the resolved job and the equivalent command instead, and ends the command.
     """
     from synthkit import backends
-    from synthkit.runs import Run, create_run, locked
+    from synthkit.lock import check_lock, find_lock
+    from synthkit.runs import Run, create_run, file_digest, locked
 
     declaration = declarations[0]
     job.resources = resources_for(options, declaration, console)
@@ -192,6 +196,9 @@ def run_job(
         console.print(command)
         raise typer.Exit
     backend = backends.choose(options.backend, declaration, job)
+    if lock := find_lock():
+        check_lock(lock, declarations, backend.name)
+        job.lock = file_digest(lock)
     with locked(out):
         run = create_run(out, job, resume=options.resume, overwrite=options.overwrite)
         with console.progress(title) as view:

@@ -10,8 +10,10 @@ import typer
 from synthkit.cli import common
 from synthkit.errors import ExitCode, PluginError
 
-plugins = typer.Typer(help="List, show and check plugins.", invoke_without_command=True, rich_markup_mode=None)
-containers = typer.Typer(help="Build, list, inspect container images.", no_args_is_help=True, rich_markup_mode=None)
+plugins = typer.Typer(help="List, show, check and begin plugins.", invoke_without_command=True, rich_markup_mode=None)
+containers = typer.Typer(
+    help="Build, list, inspect, export container images.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 def demo(
@@ -54,7 +56,7 @@ def list_plugins(
     context: typer.Context,
     json: common.Json = False,
 ) -> None:
-    """List, show and check plugins."""
+    """List, show, check and begin plugins."""
     if context.invoked_subcommand is not None:
         return
     from synthkit.plugins import discover
@@ -134,6 +136,27 @@ def check_plugin(
     console.print(f"{name} passes {n_passed} checks{skipped}.")
 
 
+@plugins.command("new")
+def new_plugin(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="generator, segmenter or metric.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is to be called on the command line.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder to write. Default: synthkit-NAME.", show_default=False),
+    ] = None,
+    json: common.Json = False,
+) -> None:
+    """Write a package with a small working plugin, to begin your own with."""
+    from synthkit.scaffold import write_plugin
+
+    console = common.console_for(json)
+    folder = write_plugin(kind, name, out)
+    console.document({"plugin": name, "kind": kind, "folder": str(folder)})
+    console.print(f"Next: pip install -e '{folder}[runtime,test]'")
+    console.print(f"      synthkit plugins check {name}")
+    console.print(f"      put your method in {folder}/src; {folder}/README.md says what is where")
+
+
 @containers.command("build")
 def build_containers(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Plugins or their packages, base or base-cpu.")],
@@ -205,6 +228,26 @@ def inspect_container(
     described = images.inspect(images.find_target(name))
     console.document(described)
     console.print(json_module.dumps(described, indent=1))
+
+
+@containers.command("export")
+def export_containers(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Plugins or their packages.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the archives.", show_default=False)],
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Write container images to archives, for a cluster with Apptainer."""
+    from synthkit import sif
+
+    console = common.console_for(json, quiet)
+    written = sif.export(names, out)
+    console.document({"exported": written})
+    for item in written:
+        console.print(f"Wrote {item['archive']}")
+    console.note("On the cluster:")
+    for item in written:
+        console.note(item["build"])
 
 
 def doctor(

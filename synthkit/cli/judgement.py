@@ -1,4 +1,4 @@
-"""``evaluate`` and ``verify``: numbers, and whether they come out again."""
+"""``evaluate``: numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from synthkit.cli import common
-from synthkit.errors import DataError, GateFailedError, UsageError
+from synthkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from synthkit.console import Console
@@ -130,40 +130,6 @@ def evaluate(
     console.ending(f"synthkit report {out} -o report.html", common.citations_of(declarations))
 
 
-def verify(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
-    keep: Annotated[
-        Path | None, typer.Option("--keep", metavar="DIR", help="Keep the repeated run here.", show_default=False)
-    ] = None,
-    backend: Annotated[
-        str | None, typer.Option("--backend", metavar="NAME", help="Default: the one it ran with.", show_default=False)
-    ] = None,
-    json: common.Json = False,
-    quiet: common.Quiet = False,
-) -> None:
-    """Run a run again and compare.
-
-    Digests are compared where the method promises them, else pixels and scores. Exits with 10 on a difference.
-    """
-    from synthkit.verify import verify_run
-
-    console = common.console_for(json, quiet)
-    with console.progress("verify") as view:
-        comparison = verify_run(run, keep=keep, backend=backend, on_event=view.event)
-    rows = [(d.what, d.kind, "same" if d.same else "DIFFERENT", d.detail) for d in comparison.differences]
-    console.table(f"{run} again, with {comparison.backend}", ("output", "compared by", "outcome", "detail"), rows)
-    console.document(comparison.to_dict())
-    if not comparison.same:
-        raise GateFailedError(
-            f"The run {run} did not come out the same.",
-            "; ".join(f"{d.what}: {d.detail}" for d in comparison.differences if not d.same) + ".",
-            f"The code of {', '.join(comparison.changed_code)} has changed since; make the run again."
-            if comparison.changed_code
-            else "Compare the versions in the two result.json files (--keep DIR keeps the second).",
-        )
-    console.print("The run came out the same.")
-
-
 def _fixed_by(protocol: str, declaration: MetricDeclaration, given: dict[str, Any], console: Console) -> dict[str, Any]:
     """Parameters that an evaluation protocol sets; its rules are printed."""
     import dataclasses
@@ -244,4 +210,4 @@ def _without_trained_on(subjects: list[str], predictions: Path) -> list[str]:
     return [subject for subject in subjects if not was_trained_on(subject, lineage)]
 
 
-COMMANDS = {"evaluate": evaluate, "verify": verify}
+COMMANDS = {"evaluate": evaluate}

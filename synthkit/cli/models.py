@@ -165,6 +165,12 @@ def generate(
         str, typer.Option("--seeds", metavar="LIST", help="Seeds, one sample each: 0-999,2000.", show_default=False)
     ],
     out: common.Out,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard", metavar="I/N", help="Only part I of N of the seeds, for jobs side by side.", show_default=False
+        ),
+    ] = None,
     param: common.Params = None,
     params: common.ParamsFile = None,
     backend: common.BackendName = None,
@@ -182,10 +188,14 @@ def generate(
     from synthkit.parameters import parse_assignments
     from synthkit.plugins import discover
     from synthkit.runs import Job
-    from synthkit.seeds import count_seeds, parse_seeds
+    from synthkit.seeds import count_seeds, format_seeds, parse_seeds, take_shard
 
     console = common.console_for(json, quiet)
-    n_samples = count_seeds(parse_seeds(seeds))
+    ranges = parse_seeds(seeds)
+    if shard is not None:
+        ranges = take_shard(ranges, shard)
+        seeds = format_seeds(ranges)
+    n_samples = count_seeds(ranges)
     metadata, item = common.checkpoint_input(model)
     declaration = discover().get(metadata["plugin"], "generator")
     given = parse_assignments(param or (), params)

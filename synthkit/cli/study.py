@@ -194,6 +194,12 @@ def report(folder: Folder, json: common.Json = False) -> None:
 def export(
     folder: Folder,
     out: common.Out,
+    subject_names: Annotated[
+        bool, typer.Option("--subject-names", help="Keep the names of subjects; by default they are numbered.")
+    ] = False,
+    licence: Annotated[
+        str, typer.Option("--licence", metavar="URL", help="Licence of the description.", show_default=False)
+    ] = "",
     json: common.Json = False,
 ) -> None:
     """Describe a study as an RO-Crate: what was run, by which versions, from what, with which result.
@@ -204,7 +210,7 @@ def export(
 
     console = common.console_for(json)
     wanted = _load(folder, console)
-    written = write_crate(wanted.folder, out)
+    written = write_crate(wanted.folder, out, subject_names=subject_names, licence=licence)
     console.document({"crate": str(written)})
     console.print(f"Wrote {written}")
 

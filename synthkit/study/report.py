@@ -22,7 +22,6 @@ from synthkit.study.tables import (
     audit_table,
     cost_table,
     looks_table,
-    mean_and_sd,
     ratio_of,
     utility_table,
     write_tables,
@@ -131,7 +130,7 @@ def _summary(study: Study, results: StudyResults) -> list[str]:
 def _best(results: StudyResults) -> Cell | None:
     synthetic = [
         cell for cell in results.cells
-        if cell.region == _MAIN and not cell.arm.startswith(layout.REAL) and ratio_of(cell)[0] is not None
+        if cell.region == _MAIN and cell.arm == layout.generator_of(cell.arm) and ratio_of(cell)[0] is not None
     ]  # fmt: skip
     return max(synthetic, key=lambda cell: ratio_of(cell)[0] or 0.0, default=None)
 
@@ -149,6 +148,16 @@ def _incomplete(study: Study, results: StudyResults) -> list[str]:
         said.append(f"{words(without)} {'is' if len(without) == 1 else 'are'} not audited.")
     if results.failed:
         said.append(f"{count(len(results.failed), 'run')} failed: {words(results.failed[:5])}.")
+    if results.unfinished:
+        n = len(results.unfinished)
+        said.append(f"{count(n, 'run')} {'has' if n == 1 else 'have'} not ended: {words(results.unfinished[:5])}.")
+    said += results.problems
+    without = [g.name for g in results.generators if study.metrics.looks and not g.looks]
+    if without:
+        said.append(f"The samples of {words(without)} are not compared with real images.")
+    lacking = [g.name for g in results.generators if len(g.sizes) < len(study.generators[g.name].training_patients)]
+    if study.audit.enabled and lacking:
+        said.append(f"Audits with fewer training patients are lacking for {words(lacking)}.")
     return said
 
 
@@ -174,7 +183,7 @@ def _groups(results: StudyResults) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "arm": {"label": arm, "css": kind},
-                    "dice": [mean_and_sd(cells[r].dice, cells[r].dice_sd) if r in cells else "–" for r in regions],
+                    "dice": [(cells[r].dice, cells[r].dice_sd) if r in cells else (None, None) for r in regions],
                     "ratio": ratio,
                     "low": interval[0] if interval else None,
                     "high": interval[1] if interval else None,
@@ -288,7 +297,7 @@ def _grids(folder: Path, study: Study, results: StudyResults) -> list[dict[str, 
     from synthkit.dataset import Dataset
     from synthkit.report import pictures
 
-    sources = [(g.name, folder / g.samples / "outputs" / "dataset") for g in results.generators if g.samples]
+    sources = [(g.name, g.samples / "outputs" / "dataset") for g in results.generators if g.samples]
     if study.data.phantom:
         sources.insert(0, ("phantom", folder / layout.real_dataset()))
     grids = []

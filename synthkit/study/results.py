@@ -70,7 +70,8 @@ class AuditNumbers:
 class GeneratorNumbers:
     """What is known of one generator; ``sizes`` are the audits with fewer training patients, by their number.
 
-    ``looks`` are the mean scores over contrasts (those of the whole dataset), by name, and whether more is better.
+    ``samples`` and ``audit_run`` are run folders. ``looks``: by name, the mean over contrasts of a score of the whole
+    dataset, and whether "lower" or "higher" is better.
     """
 
     name: str
@@ -96,7 +97,11 @@ class Cost:
 
 @dataclass
 class StudyResults:
-    """All numbers. ``missing`` counts the cells of the table without any training; ``failed`` names failed runs."""
+    """All numbers.
+
+    ``missing`` counts the cells of the table without any training; ``failed`` names runs that failed, ``unfinished``
+    those without a result; ``problems`` are sentences about what could not be read.
+    """
 
     n_training_patients: int | None = None
     n_holdout_patients: int | None = None
@@ -105,6 +110,8 @@ class StudyResults:
     generators: list[GeneratorNumbers] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     missing: int = 0
     n_runs: int = 0
     versions: dict[str, list[str]] = field(default_factory=dict)
@@ -149,8 +156,12 @@ def _segmenter(folder: Path, study: Study, name: str, augmentation: str, results
         found = []
         for seed in seeds:
             run = folder / layout.segmenter_run(name, arm, augmentation, seed, "evaluate")
-            if _succeeded(run) is not None:
+            if _succeeded(run) is None:
+                continue
+            try:
                 found.append(read_overlap(run))
+            except (OSError, KeyError, ValueError) as error:
+                results.problems.append(f"The scores of {run.relative_to(folder)} cannot be read: {error}.")
         if found:
             tables[arm] = found
         else:
@@ -159,7 +170,12 @@ def _segmenter(folder: Path, study: Study, name: str, augmentation: str, results
     for arm, own in tables.items():
         compared: dict[str, ArmComparison] = {}
         if real is not None and arm != layout.REAL:
-            compared = {item.region: item for item in compared_arms(real, own) if item.score == "Dice"}
+            try:
+                compared = {item.region: item for item in compared_arms(real, own) if item.score == "Dice"}
+            except SynthkitError as error:
+                results.problems.append(
+                    f"{name} on {arm} ({augmentation}) has no ratio: {error.what} {error.why}".strip()
+                )
         for region in regions_of(own[0]):
             dice = [_mean(values_of(table, region, "dice")) for table in own]
             if None in dice:
@@ -182,6 +198,9 @@ def _mean(values: dict[str, float]) -> float | None:
 
 
 def _mean_over(tables: Sequence[OverlapTable], region: str, column: str) -> float | None:
+    """Mean over trainings; None where some leave subjects out, as a protocol does with distances of missed regions."""
+    if any(values_of(table, region, column).keys() != values_of(table, region, "dice").keys() for table in tables):
+        return None
     means = [mean for table in tables if (mean := _mean(values_of(table, region, column))) is not None]
     return statistics.fmean(means) if means else None
 
@@ -214,7 +233,10 @@ def _generator(folder: Path, study: Study, name: str) -> GeneratorNumbers:
 
 
 def _looks(folder: Path) -> dict[str, tuple[float, str]]:
-    """Mean over contrasts of each score of a whole dataset, and the direction that its metric declares."""
+    """Mean over contrasts of each score of a whole dataset, and the direction that its metric declares.
+
+    Scores of all contrasts jointly are no further contrast. Those of several feature networks stay apart, by its name.
+    """
     if not folder.exists():
         return {}
     registry = discover()
@@ -227,13 +249,15 @@ def _looks(folder: Path) -> dict[str, tuple[float, str]]:
         for plugin in run.job().plugins:
             declaration = registry.declarations.get(plugin)
             better |= {score.name: score.better for score in getattr(declaration, "scores", ())}
-        values: dict[str, list[float]] = {}
+        values: dict[tuple[str, str], list[float]] = {}
         for score in result.get("scores", ()):
-            if set(score["of"]) <= {"contrast", "features"} and score["value"] is not None:
-                values.setdefault(score["name"], []).append(score["value"])
-        for name, own in values.items():
+            of = score["of"]
+            if set(of) <= {"contrast", "features"} and of.get("contrast") != "joint" and score["value"] is not None:
+                values.setdefault((score["name"], of.get("features", "")), []).append(score["value"])
+        for (name, network), own in values.items():
             if better.get(name, "neither") != "neither":
-                found[name] = (statistics.fmean(own), better[name])
+                several = sum(other == name for other, _ in values) > 1
+                found[f"{name}[{network}]" if several else name] = (statistics.fmean(own), better[name])
     return found
 
 
@@ -258,6 +282,7 @@ _COSTS = {
     ("audit-memorization", "metric"): "audits",
     ("train", "segmenter"): "training segmenters",
     ("segment", "segmenter"): "segmenting",
+    ("import-checkpoint", "generator"): "importing generators",
 }
 
 
@@ -266,29 +291,40 @@ def _costs_and_provenance(folder: Path, study: Study, results: StudyResults) -> 
     parts = [folder / name for name in ("generators", "segmenters") if (folder / name).is_dir()]
     spent: dict[str, list[tuple[float, float]]] = {what: [] for what in _COSTS.values()}
     citations: dict[str, Citation] = {}
+    images: dict[str, list[str]] = {}
     for run in find_runs(parts):
         job = run.job()
         declarations = [registry.declarations[name] for name in job.plugins if name in registry.declarations]
         for declaration in declarations:
             for citation in declaration.citations:
                 citations.setdefault(citation.text, citation)
-        result = run.result()
+        where = run.path.relative_to(folder).as_posix()
+        try:
+            result = run.result()
+        except SynthkitError as error:
+            results.problems.append(f"The result of {where} is damaged: {error.why}")
+            continue
         if result is None:
+            results.unfinished.append(where)
             continue
         results.n_runs += 1
-        if result.get("status") != "succeeded":
-            results.failed.append(run.path.relative_to(folder).as_posix())
-            continue
-        hours = float(result["seconds"]) / 3600
+        # What a failed run took was spent too.
+        hours = float(result.get("seconds") or 0) / 3600
         gpus = len(result.get("machine", {}).get("gpus", ()))
-        if declarations:
-            spent[_COSTS[job.verb, declarations[0].kind]].append((hours, hours * gpus))
+        if declarations and (what := _COSTS.get((job.verb, declarations[0].kind))):
+            spent[what].append((hours, hours * gpus))
+        if result.get("status") != "succeeded":
+            results.failed.append(where)
+            continue
         for package, version in result.get("versions", {}).items():
             known = results.versions.setdefault(package, [])
             if version not in known:
                 known.append(version)
         if image := result.get("container"):
-            results.images[job.plugins[0]] = str(image.get("image_id", ""))
+            digests = images.setdefault(job.plugins[0], [])
+            if (digest := str(image.get("image_id", ""))) not in digests:
+                digests.append(digest)
+    results.images = {name: ", ".join(digests) for name, digests in images.items()}
     results.costs = [
         Cost(what, len(own), sum(hours for hours, _ in own), sum(gpu for _, gpu in own))
         for what, own in spent.items()
@@ -301,5 +337,8 @@ def _succeeded(run: Path) -> dict[str, Any] | None:
     """The result of a run that succeeded."""
     if not (run / RESULT).is_file():
         return None
-    result = Run(run).result()
+    try:
+        result = Run(run).result()
+    except SynthkitError:
+        return None
     return result if result is not None and result.get("status") == "succeeded" else None

@@ -69,7 +69,7 @@ def execute(name: str) -> int:
         known: dict[str, Any] = {
             "command": list(step.command),
             "inputs": inputs,
-            "host": socket.gethostname(),
+            "host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
             "started": time.time(),
         }
         write_json(record_of(name), {**known, "status": "running"})

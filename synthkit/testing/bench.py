@@ -9,10 +9,10 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import numpy as np
 
@@ -75,6 +75,7 @@ class PluginUnderTest:
         self.registry = registry
         self._given = dict(params or {})
         self._module = module
+        self._module_is_unusable = False
         self._trained: dict[int, Path] = {}
         self._outputs: list[tuple[UInt8Array, ...]] | None = None
         self.progress_calls: list[tuple[int, int | None]] = []
@@ -99,7 +100,12 @@ class PluginUnderTest:
 
     @property
     def module(self) -> Any:
-        """The method. Raises :class:`CheckSkippedError` if something that it needs is not installed here."""
+        """The method. Raises :class:`CheckSkippedError` if something that it needs is not installed here.
+
+        One that cannot be used for another reason fails the check that asks for it first; the others are skipped.
+        """
+        if self._module_is_unusable:
+            raise CheckSkippedError("the method cannot be used")
         if self._module is None:
             try:
                 self._module = load_module(self.declaration)
@@ -107,7 +113,8 @@ class PluginUnderTest:
                 missing = error.__cause__
                 if isinstance(missing, ModuleNotFoundError) and not _inside(missing.name, self.package):
                     raise CheckSkippedError(f"{missing.name} is not installed") from error
-                raise
+                self._module_is_unusable = True
+                raise CheckFailedError(f"{error.what} {error.why}".rstrip(".")) from error
         return self._module
 
     @property
@@ -168,11 +175,12 @@ class PluginUnderTest:
         return self.segment(checkpoint, self.images(n_contrasts))
 
     def generate(self, checkpoint: Path, seeds: tuple[int, ...]) -> list[tuple[UInt8Array, ...]]:
-        made = self.module.generate(checkpoint, list(seeds), self.params)
-        return [(np.asarray(image), np.asarray(labels)) for image, labels in made]
+        made = require_iterable(self.module.generate(checkpoint, list(seeds), self.params), "generate")
+        return [_pair_of_arrays(item) for item in made]
 
     def segment(self, checkpoint: Path, images: list[UInt8Array]) -> list[tuple[UInt8Array, ...]]:
-        return [(np.asarray(labels),) for labels in self.module.segment(checkpoint, iter(images), self.params)]
+        made = require_iterable(self.module.segment(checkpoint, iter(images), self.params), "segment")
+        return [(np.asarray(labels),) for labels in made]
 
     def outputs(self) -> list[tuple[UInt8Array, ...]]:
         """``apply`` on the shared checkpoint, once."""
@@ -186,6 +194,19 @@ def _inside(module: str | None, package: str) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------- comparisons
+
+
+def require_iterable(made: Any, function: str) -> Iterable[Any]:
+    """What a function of a method gives, which has to be something to iterate over."""
+    require(isinstance(made, Iterable), f"{function} gives a {type(made).__name__} and yields nothing")
+    return cast(Iterable[Any], made)
+
+
+def _pair_of_arrays(item: Any) -> tuple[UInt8Array, UInt8Array]:
+    is_pair = isinstance(item, (tuple, list)) and len(item) == 2
+    require(is_pair, f"generate gives a {type(item).__name__} for a seed, not a pair of image and labels")
+    image, labels = item
+    return np.asarray(image), np.asarray(labels)
 
 
 def require_form(made: list[tuple[UInt8Array, ...]], n: int, n_contrasts: int, size: int) -> None:

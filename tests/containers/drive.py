@@ -1,6 +1,6 @@
-"""Runs a run folder with the docker backend in a process of its own, so that a test can send it signals.
+"""Runs a run folder with a backend (docker if none is named) in a process of its own, for a test to send it signals.
 
-Prints a line at each event. Exits with the run's exit code. Usage: python drive.py FOLDER
+Prints a line at each event. Exits with the run's exit code. Usage: python drive.py FOLDER [BACKEND]
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from synthkit.backends.docker import DockerBackend
+from synthkit import backends
 from synthkit.plugins import discover
 from synthkit.runs import Run
 
-result = DockerBackend().run(
-    Run(Path(sys.argv[1])), discover().get("probe"), lambda event: print(event["event"], flush=True)
-)
+backend = backends.get(sys.argv[2] if len(sys.argv) > 2 else "docker")
+result = backend.run(Run(Path(sys.argv[1])), discover().get("probe"), lambda event: print(event["event"], flush=True))
 sys.exit(result["exit_code"])

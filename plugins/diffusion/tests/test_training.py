@@ -69,6 +69,27 @@ def test_parts_of_a_batch_add_up(learn_sigma: bool) -> None:
     torch.testing.assert_close(ends[0][1], ends[1][1], rtol=1e-2, atol=1e-5)
 
 
+def test_a_step_at_512_pixels() -> None:
+    training = model.Training(Architecture(512, 5, width=8, res_blocks=1), SMALL, torch.device("cpu"), torch.float32)
+    testing.assert_takes_a_step_at(512, training)
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    params = dataclasses.replace(SMALL, learn_sigma=True, kimg=0.012)
+    testing.assert_processes_agree(model.train, tmp_path, params)
+
+
+def test_an_error_of_one_process_ends_the_training(tmp_path: Path) -> None:
+    data = testing.SpoiltSamples(testing.make_discs(12), 3, DataError("A shard is corrupt."))
+    with testing.on_processes(2), pytest.raises(DataError, match="shard"):
+        model.train(data, tmp_path, SMALL)
+
+
+def test_shares_are_equal(tmp_path: Path) -> None:
+    with testing.on_processes(2), pytest.raises(UsageError, match=r"2 GPUs cannot share a batch of 5.*multiple of 8"):
+        model.train(testing.make_discs(12), tmp_path, dataclasses.replace(SMALL, batch_size=5))
+
+
 def test_the_first_losses_are_those_of_a_network_that_finds_no_noise() -> None:
     """E |noise|^2 = 1; and with the variance half-way between its bounds, which are nearly one, next to no bits."""
     training = _training(dataclasses.replace(SMALL, learn_sigma=True, diffusion_steps=1000))

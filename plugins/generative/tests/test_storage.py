@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthkit_generative import storage
+from synthkit_generative.batches import parts
 from synthkit_generative.data import RealImages, square_side
 from synthkit_generative.testing import make_discs
-from synthkit_generative.weights import parts
 
 from synthkit.errors import DataError, NotWritableError, UsageError
 

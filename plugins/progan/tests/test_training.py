@@ -11,7 +11,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from safetensors.torch import load_file
-from synthkit_generative.testing import killed_after, make_discs, stacked
+from synthkit_generative.testing import (
+    assert_like_discs,
+    assert_processes_agree,
+    assert_takes_a_step_at,
+    killed_after,
+    make_discs,
+    stacked,
+)
 from synthkit_progan import Params, model
 from synthkit_progan.networks import Architecture
 
@@ -36,6 +43,19 @@ def _training(params: Params = SMALL) -> model.Training:
 
 def _gradients(network: torch.nn.Module) -> list[torch.Tensor]:
     return [p.grad.clone() for p in network.parameters() if p.grad is not None]
+
+
+def test_a_step_at_512_pixels() -> None:
+    training = model.Training(Architecture(512, 5, 512, 8), SMALL, CPU, torch.float32)
+    training.step = 10**6  # grown
+    assert_takes_a_step_at(512, training)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    assert_processes_agree(
+        model.train, tmp_path, dataclasses.replace(SMALL, ema_kimg=0.0, kimg=0.056, fade_kimg=0.008, stable_kimg=0.008)
+    )
 
 
 def test_slope_penalty_of_a_linear_discriminator() -> None:
@@ -142,3 +162,19 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
         model.train(make_discs(8), tmp_path, dataclasses.replace(SMALL, kimg=0.04))
     with pytest.raises(UsageError, match="multiple of 12"):
         model.train(make_discs(8), tmp_path, dataclasses.replace(SMALL, accumulate=3))
+
+
+@pytest.mark.slow
+def test_labels_follow_the_bright_disc(tmp_path: Path) -> None:
+    params = Params(
+        kimg=12,
+        fade_kimg=0.75,
+        stable_kimg=0.75,
+        batch_size=16,
+        channel_base=512,
+        channel_max=32,
+        ema_kimg=1,
+        learning_rate=0.002,
+    )
+    model.train(make_discs(512), tmp_path, params)
+    assert_like_discs(*stacked(model.generate(tmp_path, range(64), params)), overlap=0.8)

@@ -12,12 +12,19 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from safetensors.torch import load_file
-from synthkit_generative.testing import killed_after, make_discs
+from synthkit_generative.testing import (
+    SpoiltSamples,
+    assert_processes_agree,
+    assert_takes_a_step_at,
+    killed_after,
+    make_discs,
+    on_processes,
+)
 from synthkit_stylegan2 import Params, model
 from synthkit_stylegan2.augmentation import augment, draw_changes
 from synthkit_stylegan2.networks import Architecture
 
-from synthkit.errors import UsageError
+from synthkit.errors import PluginError, UsageError
 
 SMALL = Params(
     kimg=0.16,
@@ -81,6 +88,32 @@ def test_a_batch_in_parts_gives_the_same_step() -> None:
         torch.testing.assert_close(seen[0][1][name], seen[1][1][name], rtol=2e-2, atol=1e-6, msg=name)
 
 
+def test_a_step_at_512_pixels() -> None:
+    """The first, which has R1 and path length."""
+    assert_takes_a_step_at(512, model.Training(Architecture(512, 5, 512, 8, 2), SMALL, CPU, torch.float32))
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    """R1, path length and augmentation included; each process has a whole group of minibatch standard deviation."""
+    assert_processes_agree(model.train, tmp_path, dataclasses.replace(SMALL, kimg=0.04, augment=True))
+
+
+@pytest.mark.slow
+def test_a_training_resumes_when_one_of_its_processes_was_killed(tmp_path: Path) -> None:
+    params, data = dataclasses.replace(SMALL, checkpoint_kimg=0.008), make_discs(20)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    with on_processes(2):
+        model.train(data, whole, params)
+        with pytest.raises(PluginError, match=r"exit code is -9.*--resume"):
+            model.train(SpoiltSamples(data, 14), broken, params)
+        assert (broken / "state.safetensors").exists()
+        model.train(data, broken, params)
+    expected, resumed = (load_file(folder / "generator.safetensors") for folder in (whole, broken))
+    assert [name for name in expected if not torch.equal(expected[name], resumed[name])] == []
+
+
 def test_parts_that_would_cut_groups_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="batch_size a multiple of 12"):
         model.train(make_discs(8), tmp_path, dataclasses.replace(SMALL, accumulate=3))
@@ -107,7 +140,7 @@ def test_augmentation_treats_labels_and_contrasts_alike() -> None:
     random = torch.Generator().manual_seed(0)
     base = torch.rand(64, 1, 16, 16, generator=random)
     images = torch.cat([base, base, base], dim=1) * 2 - 1
-    result = augment(images, *draw_changes(images, 1.0, random))
+    result = augment(images, *draw_changes(images.shape, 1.0, random))
     for image in result:
         for contrast in image[:2]:
             # Geometry is shared, so a contrast is the label channel times one factor about black.
@@ -115,4 +148,4 @@ def test_augmentation_treats_labels_and_contrasts_alike() -> None:
             factor = (contrast[inside] + 1) / (image[2][inside] + 1)
             assert float(factor.std()) < 1e-4
     assert not torch.equal(result[:, 2], images[:, 2])
-    torch.testing.assert_close(augment(images, *draw_changes(images, 0.0, random)), images)
+    torch.testing.assert_close(augment(images, *draw_changes(images.shape, 0.0, random)), images)

@@ -33,6 +33,19 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return folder, params
 
 
+@pytest.mark.parametrize("config", ["t", "r"])
+def test_a_step_at_512_pixels(config: str) -> None:
+    params = dataclasses.replace(SMALL, config=config, channel_base=512, channel_max=4)
+    architecture = model.make_architecture(512, 5, params)
+    training = model.Training(architecture, params, torch.device("cpu"), torch.float32)
+    testing.assert_takes_a_step_at(512, training)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    testing.assert_processes_agree(model.train, tmp_path, dataclasses.replace(SMALL, kimg=0.016, batch_size=8))
+
+
 def test_a_resumed_training_ends_with_the_same_weights(trained: tuple[Path, Params], tmp_path: Path) -> None:
     whole, params = trained
     with testing.killed_after(20):

@@ -10,12 +10,15 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 from synthkit.contract import MetricDeclaration
+from synthkit.hookspecs import ENTRY_POINT_GROUP
 from synthkit.parameters import make_params, params_to_dict
 from synthkit.plugins import problem_of
 from synthkit.testing.bench import PluginUnderTest, require
 from synthkit.testing.checks.registry import check
+from synthkit.wheels import normalised
 
 _ARGUMENTS = {
     "generator": {"train": ["data", "checkpoint", "params"], "generate": ["checkpoint", "seeds", "params"]},
@@ -45,12 +48,24 @@ def declaration_is_valid(plugin: PluginUnderTest) -> None:
     problem = problem_of(plugin.declaration)
     require(not problem, problem)
     json.dumps(plugin.declaration.to_dict(), allow_nan=False)
+    owners = _installed_by(plugin.package)
+    require(
+        not owners or normalised(plugin.declaration.distribution) in map(normalised, owners),
+        f"it declares the distribution {plugin.declaration.distribution}, and comes with {', '.join(sorted(owners))}",
+    )
     require("\n" not in plugin.declaration.summary.strip(), "its summary is longer than a line")
     require(plugin.declaration.gpu in ("required", "optional", "none"), f"gpu is {plugin.declaration.gpu!r}")
     require(
         plugin.declaration.reproducible in ("bitwise", "tolerance"),
         f"reproducible is {plugin.declaration.reproducible!r}",
     )
+
+
+def _installed_by(package: str) -> set[str]:
+    """Distributions that bring this package as a plugin; none for a declaration that is not installed."""
+    top = package.partition(".")[0]
+    entries = entry_points(group=ENTRY_POINT_GROUP)
+    return {entry.dist.name for entry in entries if entry.dist is not None and entry.module.partition(".")[0] == top}
 
 
 @check("generator", "segmenter", "metric", stage="declaration")

@@ -18,6 +18,7 @@ from synthkit.testing.bench import (
     disturb_random_states,
     random_states,
     require,
+    require_iterable,
     stray,
     watched_writes,
 )
@@ -54,7 +55,8 @@ def _degenerate(role: str, n: int) -> Any:
 
 
 def _score(plugin: PluginUnderTest, datasets: Mapping[str, Any]) -> Answers:
-    return list(plugin.module.score(metrics=[plugin.declaration.name], params=plugin.params, **datasets))
+    made = plugin.module.score(metrics=[plugin.declaration.name], params=plugin.params, **datasets)
+    return list(require_iterable(made, "score"))
 
 
 def _usual(plugin: PluginUnderTest, *, optional: bool = True) -> Answers:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from synthkit_generative import parallel
+from synthkit_generative.batches import parts
 from synthkit_generative.data import square_side
 from synthkit_generative.devices import find_device
 from synthkit_generative.drawing import draw, fitting, load
 from synthkit_generative.foreign import check_channels, read_state_dict, save_imported, translating
 from synthkit_generative.streams import SeedStreams, own_seed, stream
 from synthkit_generative.training import Method, fit
-from synthkit_generative.weights import follow, gather, parts, scatter
+from synthkit_generative.weights import follow, gather, scatter
 from torch import Tensor
 
 from synthkit.contract import Samples
@@ -58,21 +61,23 @@ class Training:
     def advance(self, real: Tensor) -> dict[str, Tensor]:
         """One step on ``real``, images in [-1, 1]: every image at a random step of its own ([3] algorithm 1)."""
         random, count = stream(self.device, self.params.seed, 1, self.step), self.params.accumulate
-        t = torch.randint(self.params.diffusion_steps, (len(real),), device=self.device, generator=random)
-        noise = torch.randn(real.shape, device=self.device, generator=random)
+        n = len(real) * parallel.n_processes()
+        t = parallel.share(torch.randint(self.params.diffusion_steps, (n,), device=self.device, generator=random))
+        noise = parallel.share(torch.randn((n, *real.shape[1:]), device=self.device, generator=random))
         optimiser = self.optimisers["network"]
         optimiser.zero_grad(set_to_none=True)
         found: list[Tensor] = []
         for images, noises, times in zip(*(parts(each, count, groups=1) for each in (real, noise, t)), strict=True):
             losses = self.losses(images, noises, times)
-            (losses.sum() / count).backward()
-            found.append(losses.detach() / count)
-        optimiser.step()
+            losses = losses / (count * parallel.n_processes())
+            losses.sum().backward()
+            found.append(losses.detach())
+        parallel.step(optimiser)
         self.step += 1
         # Long memory from the first step on would keep the untrained weights for 10,000 steps.
         follow(self.averaged, self.network, min(self.params.ema, (1 + self.step) / (10 + self.step)))
         names = ("loss_noise", "loss_variance")[: len(found[0])]
-        return dict(zip(names, torch.stack(found).sum(dim=0), strict=True))
+        return dict(zip(names, parallel.total(found), strict=True))
 
     def losses(self, images: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """L_simple ([3] equation 14) and, with ``learn_sigma``, L_vlb by its weight ([1] eq. 16): (1,) or (2,)."""
@@ -142,7 +147,7 @@ def train(data: Samples, checkpoint: Path, params: Params) -> None:
         divergence="Train again with a lower learning_rate or precision=float32.",
         generating=("sampler", "sampler_steps"),
     )
-    fit(method, data, checkpoint, params, lambda device, precision: Training(architecture, params, device, precision))
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params))
 
 
 def generate(

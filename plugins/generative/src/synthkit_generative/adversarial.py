@@ -2,7 +2,7 @@
 
 Sources: Goodfellow et al. 2014, arXiv 1406.2661 (the loss); Mescheder et al. 2018, arXiv 1801.04406 (R1). Each step
 takes its batch in parts, whose gradients it adds: an iterable that makes its parts as they are taken needs the memory
-of one.
+of one. With several processes the parts are those of this one's share, and ``count`` is their number.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synthkit_generative import parallel
 from synthkit_generative.losses import r1_penalty
 
 #: Scores ``(n,)`` of images ``(n, channels, y, x)``; high means real.
@@ -27,6 +28,7 @@ def tell_apart(
     Returns the loss and the mean sign of the scores of real images (1 where all are told to be real).
     """
     optimiser.zero_grad(set_to_none=True)
+    count *= parallel.n_processes()
     losses, signs = [], []
     for real, fake in zip(reals, fakes, strict=True):
         # One after the other: the memory of two graphs is not needed.
@@ -37,8 +39,8 @@ def tell_apart(
         torch.autograd.backward(loss_real)
         losses.append((loss_fake + loss_real).detach())
         signs.append(scores.detach().sign().mean() / count)
-    optimiser.step()
-    return torch.stack(losses).sum(), torch.stack(signs).sum()
+    parallel.step(optimiser)
+    return parallel.total(losses), parallel.total(signs)
 
 
 def penalise_slope(
@@ -46,10 +48,11 @@ def penalise_slope(
 ) -> None:
     """One step of the discriminator on ``weight`` times the mean R1 penalty of real images."""
     optimiser.zero_grad(set_to_none=True)
+    count *= parallel.n_processes()
     for real in reals:
         shown = real.detach().requires_grad_(True)
         torch.autograd.backward(r1_penalty(judge(shown), shown).mean() * (weight / count))
-    optimiser.step()
+    parallel.step(optimiser)
 
 
 def convince(
@@ -58,11 +61,12 @@ def convince(
     """One step of the generator, whose gradients ``fakes`` carry; returns the loss."""
     optimiser.zero_grad(set_to_none=True)
     discriminator.requires_grad_(False)
+    count *= parallel.n_processes()
     losses = []
     for fake in fakes:
         loss = F.softplus(-judge(fake)).mean() / count
         torch.autograd.backward(loss)
         losses.append(loss.detach())
     discriminator.requires_grad_(True)
-    optimiser.step()
-    return torch.stack(losses).sum()
+    parallel.step(optimiser)
+    return parallel.total(losses)

@@ -15,6 +15,7 @@ from torch import Tensor
 from synthkit.contract import Samples
 from synthkit.errors import DataError
 from synthkit.labels import to_grey
+from synthkit_generative import parallel
 
 _AHEAD = 4  # batches read in advance: enough to hide a slow disk, little memory
 
@@ -43,10 +44,12 @@ class RealImages:
     """Batches of real images for steps ``first..last-1``, read ahead by one thread.
 
     Each batch is ``uint8 (n, contrast + 1, y, x)``, the last channel being the labels as grey levels. The images of a
-    step follow from ``(seed, step)`` alone: epochs are permutations, laid end to end.
+    step follow from ``(seed, step)`` alone: epochs are permutations, laid end to end. With several processes each reads
+    its share.
     """
 
     def __init__(self, data: Samples, batch_size: int, seed: int, first: int, last: int) -> None:
+        self._share = parallel.rows(batch_size, parallel.n_processes(), parallel.rank())
         self._data = data
         self._batch_size = batch_size
         self._seed = seed
@@ -75,8 +78,8 @@ class RealImages:
             yield item
 
     def indices(self, step: int) -> NDArray[np.int64]:
-        """Rows of the dataset that step ``step`` sees."""
-        positions = np.arange(step * self._batch_size, (step + 1) * self._batch_size, dtype=np.int64)
+        """Rows of the dataset that this process sees in step ``step``."""
+        positions = step * self._batch_size + self._share
         return np.array([self._row(int(position)) for position in positions], dtype=np.int64)
 
     def _row(self, position: int) -> int:

@@ -10,9 +10,14 @@ import torch
 from synthkit.errors import OutOfMemoryError
 
 
-def find_device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def find_device(rank: int = 0) -> torch.device:
+    """The GPU of the process with this rank, the CPU where there is none."""
+    return torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def count_processes() -> int:
+    """One process a GPU that the run may use; one on a CPU."""
+    return max(1, torch.cuda.device_count())
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:

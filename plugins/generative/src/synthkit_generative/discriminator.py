@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from synthkit_generative.batches import group_size
 from synthkit_generative.layers import Conv, Linear, activate
 from synthkit_generative.resampling import downsample, smooth
-from synthkit_generative.weights import group_size
 
 
 @dataclass(frozen=True)

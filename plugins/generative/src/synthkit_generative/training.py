@@ -2,7 +2,8 @@
 
 A method brings a :class:`Training`, whose state is all that its next step depends on; random numbers and real images
 follow from the seed and the number of the step. So the weights after a kill and a resumption are those of an
-uninterrupted training (to the byte on the same CPU; a GPU may add in another order).
+uninterrupted training (to the byte on the same CPU; a GPU may add in another order). On several GPUs each has a process
+with a share of every batch (:mod:`~synthkit_generative.parallel`); that of rank 0 saves and reports.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from torch import Tensor
 import synthkit
 from synthkit.contract import Samples
 from synthkit.errors import DataError, PluginError
+from synthkit_generative import devices, parallel
 from synthkit_generative.data import RealImages, to_float
-from synthkit_generative.devices import choose_precision, find_device, memory_errors, whole_float32
+from synthkit_generative.devices import memory_errors
 from synthkit_generative.records import Records
 from synthkit_generative.storage import load_json, load_tensors, partial_path, save_json, save_tensors
 
@@ -43,7 +45,10 @@ class Training(Protocol):
     step: int
 
     def advance(self, real: Tensor) -> dict[str, Tensor]:
-        """One step on a batch of real images; returns scalars worth watching, the losses among them, by name."""
+        """One step on a batch of real images, or on this process's share of it.
+
+        Returns scalars worth watching, the losses among them, by name: those of the whole batch.
+        """
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -95,7 +100,7 @@ def fit(
     Until the end it also holds ``state.safetensors``, from which the same call resumes. The state goes at the end
     because what judges images in it has seen the real ones, and a checkpoint is made to be shared. Of ``params`` the
     loop reads kimg, batch_size, checkpoint_kimg, snapshot_kimg, precision and seed. ``make`` builds the training for a
-    device and the precision asked for.
+    device and the precision asked for; where there are several GPUs it and ``data`` are pickled.
     """
     checkpoint = Path(checkpoint)
     steps = math.ceil(params.kimg * 1000 / params.batch_size)
@@ -109,12 +114,35 @@ def fit(
     if _is_finished(checkpoint, config, steps):
         synthkit.message("This training is already finished.")
         return
-    device = find_device()
-    precision = choose_precision(params.precision, device)
-    with memory_errors(method.name, method.memory), whole_float32(precision is torch.float32):
-        loop = _Loop(method, checkpoint, config, params, make(device, precision), steps)
+    plan = _Plan(method, data, checkpoint, config, params, make, steps)
+    n = devices.count_processes()
+    parallel.rows(params.batch_size, n, 0)  # refused here rather than by each process
+    with memory_errors(method.name, method.memory):
+        parallel.launch(_train, plan, n)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A training as its processes are given it."""
+
+    method: Method
+    data: Samples
+    checkpoint: Path
+    config: dict[str, Any]
+    params: Any
+    make: Callable[[torch.device, torch.dtype], Training]
+    steps: int
+
+
+def _train(plan: _Plan, rank: int) -> None:
+    """The work of one process."""
+    device = devices.find_device(rank)
+    precision = devices.choose_precision(plan.params.precision, device)
+    with devices.whole_float32(precision is torch.float32):
+        training = plan.make(device, precision)
+        loop = _Loop(plan.method, plan.checkpoint, plan.config, plan.params, training, plan.steps)
         loop.resume()
-        loop.run(data, device)
+        loop.run(plan.data, device)
 
 
 @dataclass
@@ -147,6 +175,7 @@ class _Loop:
         every, snapshot = self._interval(params.checkpoint_kimg), self._interval(params.snapshot_kimg)
         # Reading a loss waits for the GPU, so there it is done now and then only.
         report = 1 if device.type == "cpu" else 8
+        first = parallel.rank() == 0
         records = Records(data.contrasts, data.label_values, self.shown, total)
         started, before = time.monotonic(), self.shown  # of the last save: a network that grows becomes slower
         with RealImages(data, params.batch_size, params.seed, training.step, self.steps) as batches:
@@ -161,14 +190,15 @@ class _Loop:
                     pace = (time.monotonic() - started) / (self.shown - before)
                     numbers |= {"seconds_per_kimg": pace * 1000, "hours_left": pace * (total - self.shown) / 3600}
                     synthkit.progress(self.shown, total, unit="image", **numbers)
-                if saving and not at_end:
+                if saving and not at_end and first:
                     self._save(finished=False)
                 if saving or at_end:
                     records.statistics(self.shown)
                     started, before = time.monotonic(), self.shown
                 if snapshot > 0 and (training.step % snapshot == 0 or at_end):
                     records.snapshot(self.shown, training.sample)
-        self._save(finished=True)
+        if first:
+            self._save(finished=True)
 
     def _interval(self, kimg: float) -> int:
         """Steps between two events; 0 for never."""

@@ -10,12 +10,15 @@ An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, th
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from synthkit_generative import parallel
+from synthkit_generative.batches import parts
 from synthkit_generative.data import square_side
 from synthkit_generative.devices import find_device
 from synthkit_generative.drawing import draw, fitting, load
@@ -23,7 +26,6 @@ from synthkit_generative.growing import GrowingTraining
 from synthkit_generative.progressive import GrowingDiscriminator, Schedule, larger
 from synthkit_generative.streams import SeedStreams, own_seed
 from synthkit_generative.training import Method, fit
-from synthkit_generative.weights import parts
 from torch import Tensor
 
 from synthkit.contract import Samples
@@ -64,47 +66,50 @@ class Training(GrowingTraining):
 
     def learn(self, real: Tensor, level: int, alpha: float, random: torch.Generator) -> dict[str, Tensor]:
         """The discriminator first, then the generator, each on new latents ([4] appendix A.1: n_critic = 1)."""
-        n = len(real)
+        n = len(real) * parallel.n_processes()
         z = torch.randn(2, n, self.architecture.latent, device=self.device, generator=random)
         mix = torch.rand(n, 1, 1, 1, device=self.device, generator=random)
-        loss_d, slope = self._teach(real, z[0], mix, level, alpha)
-        return {"loss_g": self._convince(z[1], level, alpha), "loss_d": loss_d, "slope_penalty": slope}
+        loss_d, slope = self._teach(real, parallel.share(z[0]), parallel.share(mix), level, alpha)
+        loss_g = self._convince(parallel.share(z[1]), level, alpha)
+        return {"loss_g": loss_g, "loss_d": loss_d, "slope_penalty": slope}
 
     def _teach(self, real: Tensor, z: Tensor, mix: Tensor, level: int, alpha: float) -> tuple[Tensor, Tensor]:
         """One step of the discriminator; returns its Wasserstein loss and the mean slope penalty without its weight."""
         params, optimiser = self.params, self.optimisers["discriminator"]
+        count = params.accumulate * parallel.n_processes()
         optimiser.zero_grad(set_to_none=True)
         losses, slopes = [], []
         for images, latents, t in zip(*(parts(tensor, params.accumulate) for tensor in (real, z, mix)), strict=True):
             with torch.no_grad():
                 fake = self.generator(latents, level, alpha, self.precision)
             of_fake = self.discriminator(fake, level, alpha, self.precision)
-            (of_fake.mean() / params.accumulate).backward()
+            (of_fake.mean() / count).backward()
             of_real = self.discriminator(images, level, alpha, self.precision)
-            ((params.drift_penalty * of_real.square() - of_real).mean() / params.accumulate).backward()
+            ((params.drift_penalty * of_real.square() - of_real).mean() / count).backward()
             # In float32 whatever the rest: the norm of a gradient in bfloat16 is off by more than what is asked of it.
             between = images.lerp(fake, t).requires_grad_(True)
-            slope = slope_penalty(self.discriminator(between, level, alpha), between).mean() / params.accumulate
+            slope = slope_penalty(self.discriminator(between, level, alpha), between).mean() / count
             (params.gradient_penalty * slope).backward()
-            losses.append((of_fake - of_real).detach().mean() / params.accumulate)
+            losses.append((of_fake - of_real).detach().mean() / count)
             slopes.append(slope.detach())
-        optimiser.step()
-        return torch.stack(losses).sum(), torch.stack(slopes).sum()
+        parallel.step(optimiser)
+        return parallel.total(losses), parallel.total(slopes)
 
     def _convince(self, z: Tensor, level: int, alpha: float) -> Tensor:
         """One step of the generator; returns its loss."""
         optimiser = self.optimisers["generator"]
+        count = self.params.accumulate * parallel.n_processes()
         optimiser.zero_grad(set_to_none=True)
         self.discriminator.requires_grad_(False)
         losses = []
         for latents in parts(z, self.params.accumulate):
             fake = self.generator(latents, level, alpha, self.precision)
-            loss = -self.discriminator(fake, level, alpha, self.precision).mean() / self.params.accumulate
+            loss = -self.discriminator(fake, level, alpha, self.precision).mean() / count
             loss.backward()
             losses.append(loss.detach())
         self.discriminator.requires_grad_(True)
-        optimiser.step()
-        return torch.stack(losses).sum()
+        parallel.step(optimiser)
+        return parallel.total(losses)
 
     def draw(self, seeds: Sequence[int], level: int, alpha: float) -> Tensor:
         """Images of these seeds by the averaged generator."""
@@ -124,7 +129,7 @@ def train(data: Samples, checkpoint: Path, params: Params) -> None:
         memory="Raise accumulate, or lower batch_size (and channel_base if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate, a larger batch_size or precision=float32.",
     )
-    fit(method, data, checkpoint, params, lambda device, precision: Training(architecture, params, device, precision))
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params))
 
 
 def generate(

@@ -10,6 +10,7 @@ An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, th
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +18,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from synthkit_generative import parallel
 from synthkit_generative.adversarial import convince
+from synthkit_generative.batches import parts
 from synthkit_generative.data import square_side
 from synthkit_generative.devices import find_device
 from synthkit_generative.drawing import draw, fitting, load
@@ -26,7 +29,6 @@ from synthkit_generative.losses import r1_penalty
 from synthkit_generative.progressive import GrowingDiscriminator, Schedule, larger
 from synthkit_generative.streams import SeedStreams, own_seed, stream
 from synthkit_generative.training import Method, fit
-from synthkit_generative.weights import parts
 from torch import Tensor
 
 from synthkit.contract import Samples
@@ -66,9 +68,10 @@ class Training(GrowingTraining):
     def learn(self, real: Tensor, level: int, alpha: float, random: torch.Generator) -> dict[str, Tensor]:
         """The discriminator first, then the generator, each on new latents."""
         count = self.params.accumulate
-        fakes = (self._generate(part, level, alpha) for part in self._inputs(len(real), level, random))
+        n = len(real) * parallel.n_processes()
+        fakes = (self._generate(part, level, alpha) for part in self._inputs(n, level, random))
         loss_d, penalty = self._teach(parts(real, count), fakes, level, alpha)
-        fakes = (self._generate(part, level, alpha) for part in self._inputs(len(real), level, random))
+        fakes = (self._generate(part, level, alpha) for part in self._inputs(n, level, random))
         loss_g = convince(
             lambda images: self.discriminator(images, level, alpha, self.precision),
             self.discriminator,
@@ -81,25 +84,29 @@ class Training(GrowingTraining):
     def _teach(self, reals: list[Tensor], fakes: Iterator[Tensor], level: int, alpha: float) -> tuple[Tensor, Tensor]:
         """One step of the discriminator; returns its loss and the mean R1 penalty, without its weight."""
         optimiser, precision = self.optimisers["discriminator"], self.precision
+        count = len(reals) * parallel.n_processes()
         optimiser.zero_grad(set_to_none=True)
         losses, penalties = [], []
         for real in reals:
             with torch.no_grad():
                 fake = next(fakes)
-            loss_fake = F.softplus(self.discriminator(fake, level, alpha, precision)).mean() / len(reals)
+            loss_fake = F.softplus(self.discriminator(fake, level, alpha, precision)).mean() / count
             loss_fake.backward()
             shown = real.detach().requires_grad_(True)
             scores = self.discriminator(shown, level, alpha, precision)
-            loss_real = F.softplus(-scores).mean() / len(reals)
-            penalty = r1_penalty(scores, shown).mean() / len(reals)
+            loss_real = F.softplus(-scores).mean() / count
+            penalty = r1_penalty(scores, shown).mean() / count
             (loss_real + self.params.gamma / 2 * penalty).backward()
             losses.append((loss_fake + loss_real).detach())
             penalties.append(penalty.detach())
-        optimiser.step()
-        return torch.stack(losses).sum(), torch.stack(penalties).sum()
+        parallel.step(optimiser)
+        return parallel.total(losses), parallel.total(penalties)
 
     def _inputs(self, n: int, level: int, random: torch.Generator) -> list[Inputs]:
-        """New inputs of a batch, in parts. Latents are mixed from a random layer of this level on ([1] section 3.1)."""
+        """New inputs of a batch of ``n``: this process's share, in parts.
+
+        Latents are mixed from a random layer of this level on ([1] section 3.1).
+        """
         styles = 2 * (level + 1)
         z = torch.randn(n, 2, self.architecture.latent, device=self.device, generator=random)
         mixed = torch.rand(n, device=self.device, generator=random) < self.params.style_mixing
@@ -108,7 +115,7 @@ class Training(GrowingTraining):
             torch.randn(n, 1, side, side, device=self.device, generator=random)
             for side in self.architecture.noise_sizes[:styles]
         ]
-        drawn = (parts(tensor, self.params.accumulate) for tensor in (z, mixed, start, *noise))
+        drawn = (parts(parallel.share(tensor), self.params.accumulate) for tensor in (z, mixed, start, *noise))
         return list(zip(*drawn, strict=True))
 
     def _generate(self, inputs: Inputs, level: int, alpha: float) -> Tensor:
@@ -150,7 +157,7 @@ def train(data: Samples, checkpoint: Path, params: Params) -> None:
         divergence="Train again with a lower learning_rate, a higher gamma or precision=float32.",
         generating=("truncation_psi", "truncation_side"),
     )
-    fit(method, data, checkpoint, params, lambda device, precision: Training(architecture, params, device, precision))
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params))
 
 
 def generate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,14 +12,14 @@ from torch import Tensor
 Changes = tuple[Tensor, Tensor, Tensor]
 
 
-def draw_changes(images: Tensor, probability: float, random: torch.Generator) -> Changes:
-    """What happens to each of ``images (n, contrast + 1, y, x)``, every kind with ``probability``.
+def draw_changes(shape: Sequence[int], probability: float, random: torch.Generator) -> Changes:
+    """What happens to each image of a batch of shape ``(n, contrast + 1, y, x)``, every kind with ``probability``.
 
     Mirroring left to right and a shift by whole pixels (up to an eighth of the side, black outside) act on all channels
     alike; a change of contrast scales each contrast about black and leaves the label channel alone.
     """
-    n, channels, _, width = images.shape
-    device = images.device
+    n, channels, _, width = shape
+    device = random.device
     use = torch.rand(n, 3, device=device, generator=random) < probability
     mirror = use[:, 0] & (torch.rand(n, device=device, generator=random) < 0.5)
     reach = width // 8

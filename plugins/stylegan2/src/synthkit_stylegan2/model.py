@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,14 +19,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from synthkit_generative import parallel
 from synthkit_generative.adversarial import convince, penalise_slope, tell_apart
+from synthkit_generative.batches import parts
 from synthkit_generative.data import square_side
 from synthkit_generative.devices import find_device
 from synthkit_generative.drawing import draw, fitting, load
 from synthkit_generative.foreign import check_channels, read_generator, save_imported, translating
 from synthkit_generative.streams import SeedStreams, own_seed, stream
 from synthkit_generative.training import Method, fit
-from synthkit_generative.weights import follow, gather, half_life_share, parts, scatter
+from synthkit_generative.weights import follow, gather, half_life_share, scatter
 from torch import Tensor, nn
 
 from synthkit.contract import Samples
@@ -89,7 +92,7 @@ class Training:
 
     def advance(self, real: Tensor) -> dict[str, Tensor]:
         """One step on ``real``, images in [-1, 1]; returns the losses of generator and discriminator."""
-        params, step, n = self.params, self.step, len(real)
+        params, step, n = self.params, self.step, len(real) * parallel.n_processes()
         random = stream(self.device, params.seed, 1, step)
         reals = parts(real, params.accumulate)
         inputs = list(zip(*(parts(drawn, params.accumulate) for drawn in self._inputs(n, random)), strict=True))
@@ -112,7 +115,7 @@ class Training:
         shown = self._shown(fakes, real, random)
         loss_g = convince(judge, self.discriminator, self.optimisers["generator"], shown, count)
         if params.path_length_weight > 0 and step % PATH_INTERVAL == 0:
-            self._regularise_generator(max(1, n // 2), random)
+            self._regularise_generator(max(1, len(real) // 2) * parallel.n_processes(), random)
         self.step += 1
         share = half_life_share(params.batch_size, self.step * params.batch_size, params.ema_kimg, EMA_RAMP)
         follow(self.averaged, self.generator, share)
@@ -120,7 +123,10 @@ class Training:
         return {"loss_g": loss_g, "loss_d": loss_d}
 
     def _inputs(self, n: int, random: torch.Generator) -> Inputs:
-        """New inputs. Without noise its learned strengths stay at 0, and generation is free of it too."""
+        """New inputs of ``n`` images: this process's share.
+
+        Without noise its learned strengths stay at 0, and generation is free of it too.
+        """
         z = torch.randn(2, n, self.architecture.latent, device=self.device, generator=random).transpose(0, 1)
         mixed = torch.rand(n, device=self.device, generator=random) < self.params.style_mixing
         start = torch.randint(1, self.architecture.styles, (n,), device=self.device, generator=random)
@@ -129,7 +135,7 @@ class Training:
             noise = [torch.randn(shape, device=self.device, generator=random) for shape in shapes]
         else:
             noise = [torch.zeros(shape, device=self.device) for shape in shapes]
-        return (z, mixed, start, *noise)
+        return tuple(parallel.share(drawn) for drawn in (z, mixed, start, *noise))
 
     def _styles(self, z: Tensor, mixed: Tensor, start: Tensor) -> Tensor:
         """Styles ``(n, styles, latent)`` of latents, some of them mixed of two from a random layer on ([1] 3.1)."""
@@ -153,8 +159,9 @@ class Training:
         """What the discriminator is shown of the parts of a batch: augmented as drawn for the whole at once."""
         if not self.params.augment:
             return iter(images)
-        drawn = draw_changes(batch, float(self.augment_probability), random)
-        changes = zip(*(parts(tensor, self.params.accumulate) for tensor in drawn), strict=True)
+        whole = (len(batch) * parallel.n_processes(), *batch.shape[1:])
+        drawn = draw_changes(whole, float(self.augment_probability), random)
+        changes = zip(*(parts(parallel.share(tensor), self.params.accumulate) for tensor in drawn), strict=True)
         return (augment(part, *change) for part, change in zip(images, changes, strict=True))
 
     def _judge(self, images: Tensor) -> Tensor:
@@ -165,17 +172,19 @@ class Training:
         """Path length ([2] eq. 4). The mean includes the lengths of the whole batch, so parts are measured first."""
         optimiser = self.optimisers["generator"]
         optimiser.zero_grad(set_to_none=True)
+        inputs = self._inputs(n, random)
         shape = (n, self.architecture.channels, self.architecture.size, self.architecture.size)
-        drawn = (*self._inputs(n, random), torch.randn(shape, device=self.device, generator=random))
+        directions = torch.randn(shape, device=self.device, generator=random)
+        drawn = (*inputs, parallel.share(directions))
         pieces = list(zip(*(tensor.chunk(self.params.accumulate) for tensor in drawn), strict=True))
         whole = self._lengths(pieces[0]) if len(pieces) == 1 else None
         seen = [self._lengths(piece).detach() for piece in pieces] if whole is None else [whole.detach()]
-        self.path_mean.lerp_(torch.cat(seen).mean(), 1 - PATH_DECAY)
+        self.path_mean.lerp_(parallel.mean(torch.cat(seen).mean()), 1 - PATH_DECAY)
         for piece in pieces:
             lengths = self._lengths(piece) if whole is None else whole
             penalty = (lengths - self.path_mean).square().sum() / n
             (penalty * (self.params.path_length_weight * PATH_INTERVAL)).backward()
-        optimiser.step()
+        parallel.step(optimiser)
 
     def _lengths(self, piece: tuple[Tensor, ...]) -> Tensor:
         z, mixed, start, *noise, directions = piece
@@ -235,7 +244,7 @@ def train(data: Samples, checkpoint: Path, params: Params) -> None:
         divergence="Train again with a lower learning_rate, a higher gamma or precision=float32.",
         generating=("truncation_psi",),
     )
-    fit(method, data, checkpoint, params, lambda device, precision: Training(architecture, params, device, precision))
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params))
 
 
 def generate(

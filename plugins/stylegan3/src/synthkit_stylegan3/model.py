@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from synthkit_generative import parallel
 from synthkit_generative.adversarial import convince, penalise_slope, tell_apart
+from synthkit_generative.batches import parts
 from synthkit_generative.data import square_side
 from synthkit_generative.devices import find_device
 from synthkit_generative.discriminator import Discriminator, Pyramid
@@ -24,7 +27,7 @@ from synthkit_generative.drawing import draw, fitting, load
 from synthkit_generative.foreign import check_channels, read_generator, save_imported, translating
 from synthkit_generative.streams import SeedStreams, own_seed, stream
 from synthkit_generative.training import Method, fit
-from synthkit_generative.weights import follow, gather, half_life_share, parts, scatter
+from synthkit_generative.weights import follow, gather, half_life_share, scatter
 from torch import Tensor
 
 from synthkit.contract import Samples
@@ -95,7 +98,8 @@ class Training:
         """One step on ``real``, images in [-1, 1]; returns the losses of generator and discriminator."""
         count, sigma = self.params.accumulate, self.sigma
         random = stream(self.device, self.params.seed, 1, self.step)
-        z = torch.randn(len(real), self.architecture.latent, device=self.device, generator=random)
+        n = len(real) * parallel.n_processes()
+        z = parallel.share(torch.randn(n, self.architecture.latent, device=self.device, generator=random))
         reals, latents = parts(blur(real, sigma), count), parts(z, count)
 
         def judge(images: Tensor) -> Tensor:
@@ -121,7 +125,7 @@ class Training:
         self.step += 1
         batch_size, shown = self.params.batch_size, self.step * self.params.batch_size
         self.generator.follow_magnitudes(
-            torch.stack(observed).mean(dim=0), half_life_share(batch_size, shown, MAGNITUDE_KIMG)
+            parallel.mean(torch.stack(observed).mean(dim=0)), half_life_share(batch_size, shown, MAGNITUDE_KIMG)
         )
         follow(self.averaged, self.generator, half_life_share(batch_size, shown, self.params.ema_kimg, EMA_RAMP))
         return {"loss_g": loss_g, "loss_d": loss_d, "sign_real": sign}
@@ -190,7 +194,7 @@ def train(data: Samples, checkpoint: Path, params: Params) -> None:
         divergence="Train again with a lower learning_rate, a higher gamma or precision=float32.",
         generating=("truncation_psi",),
     )
-    fit(method, data, checkpoint, params, lambda device, precision: Training(architecture, params, device, precision))
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params))
 
 
 def generate(

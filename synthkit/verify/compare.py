@@ -1,4 +1,4 @@
-"""Run a run again from its ``job.json`` and compare what comes out.
+"""How the outputs of a run compare with those of its repetition.
 
 Digests are compared first. Where they differ and the declaration promises no bitwise equality, samples may differ by
 one grey level (another thread count or processor rounds differently) and scores by one part in a million.
@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import csv
 import math
-import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from synthkit import backends
-from synthkit.backends import OnEvent
 from synthkit.contract import Declaration
-from synthkit.errors import DataError, GateFailedError, error_from_dict
-from synthkit.plugins import discover
-from synthkit.runs import Run, create_run, file_digest, folder_digest
+from synthkit.errors import DataError
+from synthkit.runs import Run, file_digest, folder_digest
 
 #: Largest difference of a grey level that counts as the same image, in grey levels.
 GREY_TOLERANCE = 1
@@ -32,7 +28,11 @@ PROBABILITY_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Difference:
-    """How one output compares. ``kind`` is what was compared: "digest", "pixels", "scores", "table"."""
+    """How one output compares.
+
+    ``kind`` is what was compared: "files" (those on disk with the digest that the run recorded), "digest", "pixels",
+    "labels", "probabilities", "table", "scores" or "verdict".
+    """
 
     what: str
     kind: str
@@ -46,6 +46,7 @@ class Comparison:
 
     run: str
     backend: str
+    image: str = ""
     differences: list[Difference] = field(default_factory=list)
     changed_code: list[str] = field(default_factory=list)
 
@@ -57,60 +58,61 @@ class Comparison:
         return {**asdict(self), "same": self.same}
 
 
-def verify_run(path: Path, *, keep: Path | None, backend: str | None, on_event: OnEvent) -> Comparison:
-    """Repeat the run at ``path`` (into ``keep``, or a temporary folder) and compare.
-
-    Raises :class:`DataError` for a run that did not succeed or whose inputs are gone, :class:`GateFailedError` for
-    inputs that have changed.
-    """
-    run = Run(path)
-    job, result = run.job(), run.result()
-    if result is None or result.get("status") != "succeeded":
-        raise DataError(
-            f"{path} has no successful result.", "There is nothing to compare with.", "Finish it with --resume."
-        )
-    for role, item in job.inputs.items():
-        source = run.input(role)
-        if not source.exists():
-            raise DataError(f"The input {role} of {path} is gone.", f"{source} leads nowhere.", "Put it back.")
-        item.source = source.resolve()
-        now = _digest(item.kind, item.source)
-        if item.digest and now != item.digest:
-            raise GateFailedError(
-                f"The input {role} of {path} has changed.",
-                f"It was {item.digest[:23]}, it is {now[:23]}.",
-                "Restore it.",
-            )
-    declaration = discover().get(job.plugins[0])
-    chosen = backends.choose(backend or result.get("backend"), declaration, job)
-    comparison = Comparison(str(path), chosen.name)
-    with tempfile.TemporaryDirectory(prefix="synthkit-verify-") as temporary:
-        again = create_run(keep or Path(temporary) / "run", job)
-        second = chosen.run(again, declaration, on_event)
-        if second["status"] != "succeeded":
-            raise error_from_dict(second["error"])
-        old_code, new_code = result.get("code") or {}, second.get("code") or {}
-        comparison.changed_code = sorted(name for name in old_code if old_code[name] != new_code.get(name))
-        for name in sorted({*result.get("outputs", {}), *second.get("outputs", {})}):
-            first_output, second_output = result["outputs"].get(name), second["outputs"].get(name)
-            comparison.differences.append(_compare(name, first_output, second_output, run, again, declaration))
-        if "scores" in result:
-            comparison.differences.append(_compare_scores(result["scores"], second.get("scores", [])))
-        if "verdict" in result:
-            first, other = result["verdict"]["outcome"], second["verdict"]["outcome"]
-            comparison.differences.append(
-                Difference("verdict", "verdict", first == other, first if first == other else f"{first}, then {other}")
-            )
-    return comparison
+def changed_files(run: Run, result: dict[str, Any]) -> list[Difference]:
+    """Outputs on disk that are not those that the run wrote: every file is read and its digest reckoned again."""
+    found = []
+    for name, output in sorted(result.get("outputs", {}).items()):
+        try:
+            now = _digest_on_disk(run, name, output["kind"])
+        except (DataError, OSError) as error:
+            found.append(Difference(name, "files", False, f"it cannot be read: {error}"))
+            continue
+        if now != output["digest"]:
+            detail = f"it was {output['digest'][:19]} when the run ended, it is {now[:19]}"
+            found.append(Difference(name, "files", False, detail))
+    return found
 
 
-def _digest(kind: str, source: Path) -> str:
-    from synthkit.dataset import Dataset
-
+def _digest_on_disk(run: Run, name: str, kind: str) -> str:
+    if kind == "table":
+        return file_digest(run.outputs / f"{name}.csv")
     if kind == "dataset":
-        return Dataset(source).digest
-    reckon = {"checkpoint": folder_digest, "file": file_digest}.get(kind)
-    return reckon(source) if reckon else ""
+        return dataset_digest(run.dataset)
+    folder = run.outputs / name
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.")
+    return folder_digest(folder)
+
+
+def dataset_digest(path: Path) -> str:
+    """``sha256:...`` of a dataset as :attr:`Dataset.digest` has it, reckoned from the pixels instead of looked up."""
+    from synthkit.dataset import Dataset, content_digest, sample_digest
+
+    dataset = Dataset(path)
+    pixels = (
+        sample_digest(image, label_map)
+        for images, labels in dataset.batches(32)
+        for image, label_map in zip(images, labels, strict=True)
+    )
+    rows = [replace(row, digest=digest) for row, digest in zip(dataset.samples, pixels, strict=True)]
+    return content_digest(dataset.contrasts, dataset.label_values, dataset.size, rows)
+
+
+def compare_outputs(
+    run: Run, result: dict[str, Any], again: Run, second: dict[str, Any], declaration: Declaration
+) -> list[Difference]:
+    """Every output, the scores and the verdict of a run beside those of its repetition ``again``."""
+    first_outputs, second_outputs = result.get("outputs", {}), second.get("outputs", {})
+    found = [
+        _compare(name, first_outputs.get(name), second_outputs.get(name), run, again, declaration)
+        for name in sorted({*first_outputs, *second_outputs})
+    ]
+    if "scores" in result:
+        found.append(_compare_scores(result["scores"], second.get("scores", [])))
+    if "verdict" in result:
+        one, two = result["verdict"]["outcome"], second["verdict"]["outcome"]
+        found.append(Difference("verdict", "verdict", one == two, one if one == two else f"{one}, then {two}"))
+    return found
 
 
 def _compare(name: str, first: Any, second: Any, run: Run, again: Run, declaration: Declaration) -> Difference:

@@ -1,0 +1,49 @@
+"""Work in several processes: done together, ended by the first error, and errors that survive the journey."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from synthkit.errors import DataError, PluginError
+from synthkit.processes import _portable, launch
+
+
+class Deadly:
+    """Ends the process that it is sent to."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (3,)
+
+
+class TwoWordsError(Exception):
+    """Can be pickled, but not be read again."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+def test_processes_work_and_come_back(capfd: pytest.CaptureFixture[str]) -> None:
+    launch(print, "plan", 3)
+    lines = sorted(capfd.readouterr().out.splitlines())
+    assert [line.split()[:3] for line in lines] == [["plan", str(rank), "3"] for rank in range(3)]
+    assert len({line.split()[3] for line in lines}) == 1  # where they would meet
+
+
+def test_an_error_comes_back() -> None:
+    with pytest.raises(TypeError, match="divmod expected 2 arguments, got 4"):
+        launch(divmod, 1, 2)
+
+
+def test_a_process_that_ends_without_a_word_is_an_error() -> None:
+    with pytest.raises(PluginError, match=r"exit code is 3; .*--resume"):
+        launch(print, Deadly(), 2)
+
+
+def test_errors_travel_whole_or_as_words() -> None:
+    known = _portable(DataError("A shard is corrupt.", "Its length is wrong.", "Copy it again."))
+    assert isinstance(known, DataError) and known.fix == "Copy it again."
+    odd = _portable(TwoWordsError("no", "reason"))
+    assert type(odd) is RuntimeError and str(odd) == "TwoWordsError: no reason"
