@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import tomllib
@@ -128,13 +129,17 @@ class Generator:
 
 @dataclass(frozen=True)
 class Segmenter:
-    """``[segmenters.NAME]``: a segmenter with its parameters."""
+    """``[segmenters.NAME]``: a segmenter with its parameters.
+
+    ``settings`` are those of "augment" and "seed" that its plugin has as parameters; the study gives them.
+    """
 
     name: str
     plugin: str
     params: Mapping[str, Any]
     gpu_hours: float | None = None
     seeds: tuple[int, ...] = (0,)
+    settings: tuple[str, ...] = ("augment", "seed")
 
 
 @dataclass(frozen=True)
@@ -266,14 +271,21 @@ class _Reader:
         declaration, params = self._plugin("segmenter", name, rest)
         cost: _SegmenterCost = make(_SegmenterCost, rest, f"[segmenters.{name}]", _REFERENCE)
         seeds = tuple(range(cost.seeds or arms.seeds))
-        # The study sets these itself, so the plugin has to know them.
-        for parameter, key in (("augment", "augmentation"), ("seed", "seeds")):
+        has = {item.name for item in dataclasses.fields(declaration.params)}
+        varied = {"augment": ("augmentation", len(arms.augmentation) > 1), "seed": ("seeds", len(seeds) > 1)}
+        for parameter, (key, several) in varied.items():
             if parameter in params:
                 raise UsageError(
                     f"[segmenters.{name}] sets {parameter}.", f"The study does, by {key} in [arms].", "Leave it out."
                 )
-            make_params(declaration, {**params, parameter: "1"})
-        return Segmenter(name, declaration.name, params, cost.gpu_hours, seeds)
+            if several and parameter not in has:
+                raise UsageError(
+                    f"{declaration.name} has no parameter {parameter}.",
+                    f"The study asks for several trainings by {key}, which would all be the same.",
+                    f"Give one value as {key}, or leave {name} out.",
+                )
+        settings = tuple(parameter for parameter in varied if parameter in has)
+        return Segmenter(name, declaration.name, params, cost.gpu_hours, seeds, settings)
 
     def _refuse_unknown(self, table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
         for name in table:

@@ -173,10 +173,11 @@ class _Planner:
         if generator := layout.generator_of(arm):
             data.append(str(layout.generator_run(generator, "samples")))
             after = (*after, self.samples[generator])
-        augment = ("-p", f"augment={str(augmentation == layout.AUGMENTED).lower()}", "-p", f"seed={seed}")
+        values = {"augment": str(augmentation == layout.AUGMENTED).lower(), "seed": str(seed)}
+        own = {key: values[key] for key in segmenter.settings}
         train = self._step(
             f"train-{name}", "train segmenter", run("train"),
-            ("train", segmenter.plugin, *data, *_assignments(segmenter.params), *augment),
+            ("train", segmenter.plugin, *data, *_assignments({**segmenter.params, **own})),
             after, gpu_hours=segmenter.gpu_hours, disk_bytes=None,
         )  # fmt: skip
         segment = self._step(

@@ -3,8 +3,7 @@
     python -m synthkit.study.step NAME        (in the folder of the study)
 
 A run that is unfinished is resumed; one that another command made, or with other inputs, is made anew. A note of what
-came out (``.study/done/NAME.json``) is the step's product for Snakemake: it holds digests alone, so a step that is
-done again with the same result makes nothing that follows it run again.
+came out (``.study/done/NAME.json``) is the step's product for Snakemake.
 """
 
 from __future__ import annotations

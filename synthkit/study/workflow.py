@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from synthkit.errors import BackendUnavailableError
+from synthkit.errors import BackendUnavailableError, UsageError
 from synthkit.provenance import gpu_indices
-from synthkit.runs import locked, write_json
+from synthkit.runs import write_json
 from synthkit.signals import termination_as_interrupt
 from synthkit.study import layout
 from synthkit.study.config import Study
@@ -23,6 +26,7 @@ from synthkit.study.step import PLAN
 
 SNAKEFILE = Path(__file__).parent / "Snakefile"
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_OF_GRACE = 60.0
 
 
 def run_workflow(
@@ -52,10 +56,9 @@ def run_workflow(
     devices = gpu_indices()[:gpus] if local else ()
     if local and len(devices) < study.machine.gpus:
         study = replace(study, machine=replace(study.machine, gpus=len(devices)))
-    write_plan(study, make_plan(study), devices)
     command = [
-        sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", ".",
-        "--executor", executor,
+        sys.executable, "-m", "synthkit.study.scheduler", str(os.getpid()),
+        "--snakefile", str(SNAKEFILE), "--directory", ".", "--executor", executor,
         # A step's notes of its own say what it was made by; only these make it run again.
         "--rerun-triggers", "params", "input", "mtime",
         "--rerun-incomplete", "--keep-going", "--nolock", "--retries", str(study.machine.retries),
@@ -67,8 +70,9 @@ def run_workflow(
         command += ["--jobs", str(jobs or 100), "--latency-wait", "60"]
     if executor == "slurm":
         command += _slurm_options(study)
-    with locked(study.folder / layout.STATE):
-        return _follow([*command, *extra], study.folder, on_tick)
+    with _alone(study.folder) as lock:
+        write_plan(study, make_plan(study), devices)
+        return _follow([*command, *extra], study.folder, on_tick, lock)
 
 
 def write_plan(study: Study, plan: Plan, devices: Sequence[str] = ()) -> Path:
@@ -106,6 +110,30 @@ def _slurm_options(study: Study) -> list[str]:
     return options if accounting else [*options, "--slurm-status-command", "squeue", "--slurm-no-account"]
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[int]:
+    """No other command schedules this study: a lock, for which the end of one that was killed is waited for."""
+    path = folder / layout.STATE / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _SECONDS_OF_GRACE
+    with path.open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise UsageError(
+                        f"Another `study run` is at work in {folder}.",
+                        "Two at once would do the same steps.",
+                        "Wait for it, or interrupt it.",
+                    ) from error
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+            except OSError:  # a file system without locks
+                break
+        yield file.fileno()
+
+
 def _check_installed(executor: str) -> None:
     if find_spec("snakemake") is None:
         raise BackendUnavailableError(
@@ -120,13 +148,13 @@ def _check_installed(executor: str) -> None:
         )
 
 
-def _follow(command: Sequence[str], folder: Path, on_tick: Callable[[], None]) -> int:
+def _follow(command: Sequence[str], folder: Path, on_tick: Callable[[], None], lock: int) -> int:
     """Run Snakemake to its end. An interrupt is passed on once; it then waits for the steps to end with grace."""
-    (folder / layout.STATE).mkdir(exist_ok=True)
     with (folder / layout.STATE / "snakemake.txt").open("a", encoding="utf-8") as log, termination_as_interrupt():
         process = subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
-        )
+            command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+            pass_fds=(lock,),  # held as long as Snakemake is at work, whatever becomes of this process
+        )  # fmt: skip
         try:
             while True:
                 try:

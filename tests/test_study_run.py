@@ -1,0 +1,171 @@
+"""A study is run: by the real Snakemake, with toys for plugins that take no time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthkit.study import step as steps
+from synthkit.study.config import Study
+from synthkit.study.plan import make_plan
+from synthkit.study.progress import states_of
+
+pytest.importorskip("snakemake")
+
+STUDY = """
+[data]
+subjects = "subjects"
+size = 32
+holdout = "1"
+[samples]
+n = 6
+[arms]
+both = false
+seeds = 1
+[metrics]
+looks = []
+overlap = ["dice"]
+[audit]
+enabled = false
+[run]
+backend = "local"
+gpus = 0
+retries = 0
+[generators.one]
+plugin = "toy-generator"
+params = { passes = 2 }
+[generators.two]
+plugin = "toy-generator"
+[segmenters.toy-segmenter]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_subject: Callable[..., Path], install_plugins: Callable[..., Any]) -> Path:
+    from synthkit.testing.toys import GENERATOR, SEGMENTER
+
+    install_plugins(GENERATOR, SEGMENTER)
+    study = tmp_path / "study"
+    for number in (1, 2, 3):
+        # Large enough to be kept by the rule of prepare.
+        make_subject(study / "subjects", f"BraTS20_Training_00{number}", shape=(140, 140, 2 + number))
+    (study / "study.toml").write_text(STUDY)
+    return study
+
+
+def synthkit(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "synthkit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
+
+
+def states(folder: Path) -> dict[str, str]:
+    return {item.step.name: item.state for item in states_of(folder, make_plan(Study.load(folder)))}
+
+
+def started(folder: Path) -> dict[str, float]:
+    """When each step began last."""
+    return {
+        path.stem: json.loads(path.read_text())["started"] for path in (folder / ".study" / "records").glob("*.json")
+    }
+
+
+@pytest.mark.slow
+def test_run_again_and_change(folder: Path) -> None:
+    done = synthkit("study", "run", folder, "--cores", "2")
+    assert done.returncode == 0, done.stderr
+    assert set(states(folder).values()) == {"done"}
+    first = started(folder)
+    assert len(first) == len(make_plan(Study.load(folder)).steps) == 1 + 2 * 2 + 3 * 3
+    assert "toy-segmenter, with augmentation" in (folder / "report.html").read_text()
+
+    # What is done stays.
+    assert synthkit("study", "run", folder).returncode == 0
+    assert started(folder) == first
+
+    # A changed parameter: its training is another run, and what depends on it follows.
+    (folder / "study.toml").write_text(STUDY.replace("passes = 2", "passes = 3"))
+    plan = make_plan(Study.load(folder))
+    dependent = plan.depending_on(["train-one"])
+    assert {name for name, state in states(folder).items() if state == "changed"} == dependent
+    done = synthkit("study", "run", folder)
+    assert done.returncode == 0, done.stderr
+    again = started(folder)
+    ran = {name for name in again if again[name] != first[name]}
+    assert "train-one" in ran and ran <= dependent
+    assert set(states(folder).values()) == {"done"}
+    job = json.loads((folder / "generators" / "one" / "train" / "job.json").read_text())
+    assert job["params"]["passes"] == 3
+
+
+@pytest.mark.slow
+def test_a_failing_step_leaves_the_others_running(folder: Path) -> None:
+    # Too short for its resolutions: refused by the method, in its run.
+    (folder / "study.toml").write_text(
+        STUDY.replace("generators.one", "generators.progan").replace(
+            'plugin = "toy-generator"\nparams = { passes = 2 }', "params = { kimg = 0.001 }"
+        )
+    )
+    done = synthkit("study", "run", folder)
+    found = states(folder)
+    assert found["train-progan"] == "failed" and found["generate-progan"] == "waiting"
+    assert found["evaluate-toy-segmenter-two-augmented-seed-0"] == "done"
+    assert done.returncode == 2  # of the step: such a training ends before it has begun
+    assert "train-progan" in done.stderr and "progan.txt" in done.stderr
+    assert "Not complete" in (folder / "report.html").read_text()
+    said = synthkit("study", "status", folder)
+    assert "failed with 2: train-progan" in said.stdout and "faded in" in said.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_interrupted_and_run_again(folder: Path, ending: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "synthkit", "study", "run", str(folder), "--cores", "1"],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and states(folder).get("train-one") not in ("running", "done"):
+        time.sleep(0.05)
+    prepared = started(folder)["prepare"]
+    os.killpg(process.pid, ending)
+    process.communicate()
+    assert process.returncode == (130 if ending == signal.SIGINT else -signal.SIGKILL)
+    done = synthkit("study", "run", folder)
+    assert done.returncode == 0, done.stderr + (folder / ".study" / "snakemake.txt").read_text()[-2000:]
+    assert set(states(folder).values()) == {"done"}
+    assert started(folder)["prepare"] == prepared
+
+
+def test_a_gpu_is_never_given_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from contextlib import ExitStack
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(steps, "_PATIENCE_SECONDS", 0.01)
+    with ExitStack() as first, ExitStack() as second:
+        assert steps._free_devices(1, ["0", "1", "2"], first) == ["0"]
+        assert steps._free_devices(2, ["0", "1", "2"], second) == ["1", "2"]
+        taken = []
+
+        def release(seconds: float) -> None:
+            taken.append(seconds)
+            first.close()
+
+        monkeypatch.setattr(time, "sleep", release)
+        with ExitStack() as third:
+            assert steps._free_devices(1, ["0", "1", "2"], third) == ["0"]
+        assert taken == [0.01]
+
+
+def test_states_without_any_run(folder: Path) -> None:
+    assert set(states(folder).values()) == {"waiting"}
+    assert synthkit("study", "run", folder, "--executor", "nonesuch").returncode == 5
+    assert synthkit("study", "plan", folder, "--json").returncode == 0
