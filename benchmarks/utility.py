@@ -1,6 +1,6 @@
 """Synthetic over real Dice where the answer is known: on a phantom, with copies and with noise as controls.
 
-    python benchmarks/utility.py FOLDER [--seeds 3] [--jobs 2] [--samples 12000]
+    python benchmarks/utility.py FOLDER [--seeds 3] [--jobs 2] [--samples 12000] [--arms synthetic both ...]
 
 U-Nets of one budget are trained on five kinds of images: *real* (24 phantom subjects, 64 x 64), *synthetic* (1,500
 drawn by the generator of the demo, which was trained on those), *both*, *copies* (the real slices, given out as
@@ -27,6 +27,7 @@ from synthkit.dataset import Dataset, DatasetWriter
 from synthkit.demo import CHECKPOINT
 
 N_TRAIN, N_HOLDOUT, N_REFERENCE = 24, 6, 24
+ARMS = ("synthetic", "both", "copies", "noise")
 UNET = ("-p", "filters=8", "-p", "depth=4", "-p", "batch_size=4", "-p", "learning_rate=0.02")
 
 
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each in one thread")
     parser.add_argument("--samples", type=int, default=12000, help="images shown in each training")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="besides real")
     options = parser.parse_args()
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +102,7 @@ def main() -> None:
         "copies": [copies],
         "noise": [noise],
     }
+    data = {arm: data[arm] for arm in ("real", *options.arms)}
 
     def train(arm: str, seed: int) -> None:
         out = folder / "runs" / arm / f"seed-{seed}"
@@ -112,14 +115,13 @@ def main() -> None:
         list(pool.map(train, *zip(*[(arm, seed) for seed in range(options.seeds) for arm in data], strict=True)))
 
     print(f"{N_REFERENCE} phantom subjects, {options.seeds} trainings an arm, {options.samples:,} images each")
-    for arm in ("synthetic", "copies", "noise"):
+    for arm in options.arms:
         out = folder / f"utility-{arm}"
         if not (out / "utility.json").exists():
-            both = ("--both", folder / "runs" / "both") if arm == "synthetic" else ()
-            trainings = ("--real", folder / "runs" / "real", "--synthetic", folder / "runs" / arm, *both)
+            trainings = ("--real", folder / "runs" / "real", "--synthetic", folder / "runs" / arm)
             synthkit("utility", "--reference", reference, *trainings, "-o", out, "--resume")
         for item in json.loads((out / "utility.json").read_text())["comparisons"]:
-            print(line("real and synthetic" if item["arm"] == "both" else arm, item))
+            print(line("real and synthetic" if arm == "both" else arm, item))
 
 
 def line(arm: str, item: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from synthkit_diffusion.networks import MULTIPLES, Architecture, UNet, time_embedding  # noqa: E402
+from synthkit_diffusion.networks import MULTIPLES, Architecture, Norm, UNet, group_for, time_embedding  # noqa: E402
 from synthkit_diffusion.official import architecture_of  # noqa: E402
 
 
@@ -104,3 +104,14 @@ def test_other_networks_are_refused() -> None:
         architecture_of({name: tensor for name, tensor in tensors.items() if "qkv" not in name})
     with pytest.raises(KeyError):
         architecture_of({"weight": torch.zeros(3)})
+
+
+def test_narrow_networks_keep_the_mean_of_their_maps() -> None:
+    x = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    shifted = x + torch.arange(16.0)[:, None, None]  # each map brighter than the one before
+    published, ours = Norm(16, 1), Norm(16, group_for(16))
+    assert (published.num_groups, ours.num_groups) == (16, 4)
+    assert torch.allclose(published(x), published(shifted), atol=1e-5)  # brightness is lost
+    assert not torch.allclose(ours(x), ours(shifted), atol=0.5)
+    # As published where published weights can be of this shape.
+    assert [Norm(maps, group_for(64)).num_groups for maps in (64, 128, 192, 256)] == [32] * 4

@@ -32,7 +32,7 @@ from torch import Tensor
 from synthkit.contract import Samples
 from synthkit.errors import UsageError
 from synthkit_diffusion import Params, official, process
-from synthkit_diffusion.networks import Architecture, UNet
+from synthkit_diffusion.networks import Architecture, UNet, group_for
 
 SNAPSHOT_STEPS = 20  # of the sampler in the grids of a training
 VARIANCE_WEIGHT = 0.001  # [1] section 3.1: L_hybrid = L_simple + 0.001 L_vlb
@@ -139,6 +139,7 @@ def train(data: Samples, checkpoint: Path, params: Params) -> None:
         width=params.width,
         res_blocks=params.res_blocks,
         learn_sigma=params.learn_sigma,
+        group=group_for(params.width),
     )
     method = Method(
         name="Diffusion",

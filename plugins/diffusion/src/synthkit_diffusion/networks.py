@@ -31,13 +31,18 @@ MULTIPLES: dict[int, tuple[float, ...]] = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """Shape of the network. ``channels`` counts the label channel; ``size`` is in pixels."""
+    """Shape of the network. ``channels`` counts the label channel; ``size`` is in pixels.
+
+    ``group`` is the fewest feature maps that are normalised together: 1 as published. A group of one map loses that
+    map's mean, and with it the brightness of the image, so narrow networks of ours have more (:func:`group_for`).
+    """
 
     size: int
     channels: int
     width: int = 64
     res_blocks: int = 3
     learn_sigma: bool = False
+    group: int = 1
 
     @property
     def levels(self) -> list[tuple[int, bool]]:
@@ -46,6 +51,11 @@ class Architecture:
             (int(multiple * self.width), self.size >> level in ATTENTION_SIDES)
             for level, multiple in enumerate(MULTIPLES[self.size])
         ]
+
+
+def group_for(width: int) -> int:
+    """Fewest maps of a group in a network that we train: as published from width 64 on, four in narrower ones."""
+    return 1 if width >= 64 else 4
 
 
 def time_embedding(t: Tensor, length: int) -> Tensor:
@@ -57,10 +67,10 @@ def time_embedding(t: Tensor, length: int) -> Tensor:
 
 
 class Norm(nn.GroupNorm):
-    """Group normalisation in float32, whatever the precision around it."""
+    """Group normalisation in float32, whatever the precision around it; groups have ``group`` maps or more."""
 
-    def __init__(self, maps: int) -> None:
-        super().__init__(math.gcd(GROUPS, maps), maps)
+    def __init__(self, maps: int, group: int) -> None:
+        super().__init__(math.gcd(GROUPS, max(1, maps // group)), maps)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.float()).to(x.dtype)
@@ -76,12 +86,13 @@ def zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Conv1d | nn.Conv2d:
 class ResBlock(nn.Module):
     """Two convolutions beside a skip; the time scales and shifts the second's input ([2] section 3, AdaGN)."""
 
-    def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
+    def __init__(self, inputs: int, outputs: int, embedding: int, group: int) -> None:
         super().__init__()
-        self.in_layers = nn.Sequential(Norm(inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
+        self.in_layers = nn.Sequential(Norm(inputs, group), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * outputs))
         last = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
-        self.out_layers = nn.Sequential(Norm(outputs), nn.SiLU(), nn.Identity(), last)  # the third: no dropout
+        norm = Norm(outputs, group)
+        self.out_layers = nn.Sequential(norm, nn.SiLU(), nn.Identity(), last)  # the third: no dropout
         self.skip_connection = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -97,9 +108,9 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Every pixel attends to every other, in HEADS heads ([1] appendix A)."""
 
-    def __init__(self, maps: int) -> None:
+    def __init__(self, maps: int, group: int) -> None:
         super().__init__()
-        self.norm = Norm(maps)
+        self.norm = Norm(maps, group)
         self.qkv = nn.Conv1d(maps, 3 * maps, 1)
         self.proj_out = zeroed(nn.Conv1d(maps, maps, 1))
 
@@ -147,7 +158,7 @@ class UNet(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        width, embedding = architecture.width, 4 * architecture.width
+        width, embedding, group = architecture.width, 4 * architecture.width, architecture.group
         levels = architecture.levels
         self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         maps = levels[0][0]
@@ -155,28 +166,31 @@ class UNet(nn.Module):
         kept = [maps]
         for number, (wanted, attends) in enumerate(levels):
             for _ in range(architecture.res_blocks):
-                down.append(nn.ModuleList([ResBlock(maps, wanted, embedding)] + [Attention(wanted)] * attends))
+                down.append(
+                    nn.ModuleList([ResBlock(maps, wanted, embedding, group)] + [Attention(wanted, group)] * attends)
+                )
                 maps = wanted
                 kept.append(maps)
             if number < len(levels) - 1:
                 down.append(nn.ModuleList([Downsample(maps)]))
                 kept.append(maps)
         self.input_blocks = nn.ModuleList(down)
-        middle = [ResBlock(maps, maps, embedding), Attention(maps), ResBlock(maps, maps, embedding)]
+        middle: list[nn.Module] = [ResBlock(maps, maps, embedding, group), Attention(maps, group)]
+        middle.append(ResBlock(maps, maps, embedding, group))
         self.middle_block = nn.ModuleList(middle)
         up = []
         for number, (wanted, attends) in reversed(list(enumerate(levels))):
             for block in range(architecture.res_blocks + 1):
-                layers: list[nn.Module] = [ResBlock(maps + kept.pop(), wanted, embedding)]
+                layers: list[nn.Module] = [ResBlock(maps + kept.pop(), wanted, embedding, group)]
                 maps = wanted
                 if attends:
-                    layers.append(Attention(maps))
+                    layers.append(Attention(maps, group))
                 if number and block == architecture.res_blocks:
                     layers.append(Upsample(maps))
                 up.append(nn.ModuleList(layers))
         self.output_blocks = nn.ModuleList(up)
         outputs = architecture.channels * (2 if architecture.learn_sigma else 1)
-        self.out = nn.Sequential(Norm(maps), nn.SiLU(), zeroed(nn.Conv2d(maps, outputs, 3, padding=1)))
+        self.out = nn.Sequential(Norm(maps, group), nn.SiLU(), zeroed(nn.Conv2d(maps, outputs, 3, padding=1)))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Noise ``(n, channels, size, size)`` in images of that shape at steps ``t (n,)``; float32.
