@@ -169,7 +169,6 @@ def check_comparable(trainings: Sequence[Training], allowed: Sequence[str] = ())
     ------
     UsageError : a difference that is not allowed, or an allowed name that nothing has.
     """
-    first = trainings[0].settings
     names = list(dict.fromkeys(key for training in trainings for key in training.settings))
     if unknown := sorted(set(allowed) - set(names)):
         raise UsageError(
@@ -177,13 +176,7 @@ def check_comparable(trainings: Sequence[Training], allowed: Sequence[str] = ())
             f"The trainings have {', '.join(names)}.",
             "Correct --allow-different.",
         )
-    differences = []
-    for name in names:
-        for training in trainings[1:]:
-            mine, other = first.get(name), training.settings.get(name)
-            if mine != other:
-                differences.append((name, f"{name} is {mine} in {trainings[0].name} and {other} in {training.name}."))
-                break
+    differences = find_differences(trainings)
     if refused := [(name, text) for name, text in differences if name not in allowed]:
         raise UsageError(
             "The trainings cannot be compared.",
@@ -193,6 +186,20 @@ def check_comparable(trainings: Sequence[Training], allowed: Sequence[str] = ())
             + ".",
         )
     return [text for _, text in differences]
+
+
+def find_differences(trainings: Sequence[Training]) -> list[tuple[str, str]]:
+    """Settings in which trainings differ from the first: their name and a sentence, once each."""
+    names = dict.fromkeys(key for training in trainings for key in training.settings)
+    found = []
+    for name in names:
+        mine = trainings[0].settings.get(name)
+        for training in trainings[1:]:
+            other = training.settings.get(name)
+            if mine != other:
+                found.append((name, f"{name} is {mine} in {trainings[0].name} and {other} in {training.name}."))
+                break
+    return found
 
 
 def sentence(region: str, score: str, found: Comparison) -> str:

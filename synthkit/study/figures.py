@@ -36,7 +36,7 @@ class Mark:
 def forest(marks: Sequence[Mark], *, title: str, axis: str, reference: float) -> str:
     """A row a mark: its value and interval on one axis, with a line at ``reference``."""
     ends = [v for m in marks for v in (m.value, m.low, m.high) if v is not None]
-    ticks = nice_ticks(min([*ends, 0.0]), max([*ends, reference]))
+    ticks = nice_ticks(min([*ends, reference]), max([*ends, reference]))
     scale = _Scale(ticks[0], ticks[-1], _LEFT, _WIDTH - 20)
     parts, y, group = [], 14, ""
     for mark in marks:
@@ -59,15 +59,15 @@ def forest(marks: Sequence[Mark], *, title: str, axis: str, reference: float) ->
 
 def scatter(marks: Sequence[Mark], *, title: str, x_axis: str, y_axis: str, joined: bool = False) -> str:
     """Marks at ``(x, value)``, named beside them; with ``joined``, marks of one group make a curve."""
-    left, right, top, bottom = 64, _WIDTH - 130, 16, 270
+    left, right, top, bottom = 64, _WIDTH - 130, 30, 284
     xs, ys = [m.x for m in marks], [v for m in marks for v in (m.value, m.low, m.high) if v is not None]
-    x_ticks, y_ticks = nice_ticks(min(xs), max(xs)), nice_ticks(min([*ys, 0.0]), max(ys))
+    x_ticks, y_ticks = nice_ticks(min(xs), max(xs)), nice_ticks(min([*ys, 0.0] if joined else ys), max(ys))
     across, up = _Scale(x_ticks[0], x_ticks[-1], left, right), _Scale(y_ticks[0], y_ticks[-1], bottom, top)
     parts = [_line(left, up(t), right, up(t), _RULE, 1) for t in y_ticks]
     parts += [_text(left - 8, up(t) + 4, _short(t), anchor="end", fill=_SOFT) for t in y_ticks]
     parts += [_text(across(t), bottom + 18, _short(t), anchor="middle", fill=_SOFT) for t in x_ticks]
     parts += [_text((left + right) / 2, bottom + 38, x_axis, anchor="middle", fill=_SOFT)]
-    parts += [_text(left, 9, y_axis, fill=_SOFT)]
+    parts += [_text(8, 13, y_axis, fill=_SOFT)]
     if joined:
         for group in dict.fromkeys(m.group for m in marks):
             own = sorted((m for m in marks if m.group == group), key=lambda m: m.x)

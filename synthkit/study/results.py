@@ -11,14 +11,16 @@ from typing import Any
 from synthkit.contract import Citation
 from synthkit.errors import SynthkitError
 from synthkit.plugins import discover
-from synthkit.runs import RESULT, Run, find_runs
+from synthkit.runs import RESULT, Run, find_checkpoint, find_runs, read_checkpoint_metadata
 from synthkit.study import layout
 from synthkit.study.config import Study
 from synthkit.utility import (
     ArmComparison,
     OverlapTable,
+    Training,
     compared_arms,
     count_cases,
+    find_differences,
     read_overlap,
     regions_of,
     values_of,
@@ -100,12 +102,15 @@ class StudyResults:
     """All numbers.
 
     ``missing`` counts the cells of the table without any training; ``failed`` names runs that failed, ``unfinished``
-    those without a result; ``problems`` are sentences about what could not be read.
+    those without a result; ``problems`` are sentences about what could not be read. ``datasets``: digest by path.
+    ``unequal``: settings, other than data and seed, in which arms of one segmenter and augmentation differ.
     """
 
     n_training_patients: int | None = None
     n_holdout_patients: int | None = None
     n_real_samples: int | None = None
+    datasets: dict[str, str] = field(default_factory=dict)
+    unequal: list[str] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     generators: list[GeneratorNumbers] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
@@ -144,6 +149,7 @@ def _count_real(folder: Path, study: Study, results: StudyResults) -> None:
     train, holdout = ({patient_of(s) for s in data.select(part).subjects} for part in ("train", "holdout"))
     results.n_training_patients, results.n_holdout_patients = len(train), len(holdout)
     results.n_real_samples = len(data.select("train"))
+    results.datasets[path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name] = data.digest
 
 
 # ----------------------------------------------------------------------------------------------------------- segmenters
@@ -166,6 +172,7 @@ def _segmenter(folder: Path, study: Study, name: str, augmentation: str, results
             tables[arm] = found
         else:
             results.missing += 1
+    results.unequal += _unequal(folder, study, name, augmentation)
     real = tables.get(layout.REAL)
     for arm, own in tables.items():
         compared: dict[str, ArmComparison] = {}
@@ -191,6 +198,21 @@ def _segmenter(folder: Path, study: Study, name: str, augmentation: str, results
                     n_done=len(own), n_planned=len(seeds), comparison=compared.get(region),
                 )
             )  # fmt: skip
+
+
+def _unequal(folder: Path, study: Study, name: str, augmentation: str) -> list[str]:
+    """In what the finished trainings of all arms differ besides their data."""
+    found = []
+    for arm in study.arms:
+        for seed in study.segmenters[name].seeds:
+            run = folder / layout.segmenter_run(name, arm, augmentation, seed, "train")
+            if _succeeded(run) is not None:
+                try:
+                    metadata = read_checkpoint_metadata(find_checkpoint(run))
+                except SynthkitError:
+                    continue
+                found.append(Training(f"{name} on {arm}", metadata))
+    return [text for _, text in find_differences(found)] if found else []
 
 
 def _mean(values: dict[str, float]) -> float | None:
