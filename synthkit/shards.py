@@ -15,7 +15,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,14 +42,23 @@ _pool_lock = threading.Lock()
 
 
 def map_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
-    """``[function(item) for item in items]`` on all cores; zstd, sha256 and numpy release the GIL."""
+    """``[function(item) for item in items]`` on all cores; zstd, sha256 and numpy release the GIL.
+
+    Nothing is at work any more when it returns or raises, so a caller may clean up after an error.
+    """
     global _pool
     if len(items) < 4:
         return [function(item) for item in items]
     with _pool_lock:
         if _pool is None:
             _pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="synthkit-zstd")
-    return list(_pool.map(function, items, chunksize=max(1, len(items) // 64)))
+    futures = [_pool.submit(function, item) for item in items]
+    try:
+        return [future.result() for future in futures]
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
 
 
 def _drop_pool_after_fork() -> None:

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from synthkit.dataset import (
 )
 from synthkit.errors import DataError, UsageError
 from synthkit.labels import BRATS_LABELS
-from synthkit.shards import SAMPLES_PER_SHARD, shard_path
+from synthkit.shards import SAMPLES_PER_SHARD, map_threads, shard_path
 
 SIZE = (6, 4)
 CONTRASTS = ("t1", "flair")
@@ -629,3 +630,21 @@ def test_open_files_are_few_and_closed(tmp_path: Path, monkeypatch: pytest.Monke
     made.close()
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
     assert np.array_equal(made.read([19])[0], arrays(20)[0][19:])
+
+
+def test_threads_are_at_rest_after_an_error() -> None:
+    started, finished = [], []
+
+    def work(n: int) -> None:
+        started.append(n)
+        if n == 0:
+            raise OSError(28, "No space left on device")
+        time.sleep(0.05)
+        finished.append(n)
+
+    with pytest.raises(OSError, match="No space"):
+        map_threads(work, range(64))
+    at_rest = len(finished)
+    assert len(started) == at_rest + 1 < 64
+    time.sleep(0.2)
+    assert len(finished) == at_rest

@@ -64,6 +64,7 @@ def passed_tests(source: Path, site: Path) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_new_plugin_works_as_it_is(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("hatchling", reason="hatchling is not installed")
     if kind != "metric":
         pytest.importorskip("safetensors", reason="safetensors is not installed")
     source = write_plugin(kind, "new-one", tmp_path / "source")
@@ -247,6 +248,7 @@ def test_samples_of_a_wrong_form_are_called_by_their_name(generate: Any, reason:
 
 def test_package_that_was_renamed_in_one_place_only(tmp_path: Path) -> None:
     """No image could be built of a plugin whose distribution is called otherwise than it declares."""
+    pytest.importorskip("hatchling", reason="hatchling is not installed")
     source = write_plugin("metric", "new-one", tmp_path / "source")
     project = source / "pyproject.toml"
     project.write_text(project.read_text().replace('name = "synthkit-new-one"', 'name = "better-name"'))
