@@ -268,7 +268,9 @@ def _show_plan(wanted: Study, planned: Plan, states: list[StepState], console: C
         console.print(f"{totals['n_steps']:,} runs, about {totals['gpu_hours']:,.0f} GPU-hours")
     else:
         console.print(f"{totals['n_steps']:,} runs; GPU-hours unknown for {unknown} (gpu_hours in study.toml)")
-    console.print(f"samples of the generators: about {totals['disk_bytes'] / 1e9:,.2f} GB; checkpoints not counted")
+    uncounted = sum(step.disk_bytes is None and step.kind.startswith("train") for step in planned.steps)
+    without = f", not counting {uncounted} trainings (disk_gb in study.toml)" if uncounted else ""
+    console.print(f"samples and models: about {totals['disk_bytes'] / 1e9:,.2f} GB{without}")
 
 
 def _described(item: StepState) -> dict[str, Any]:

@@ -103,6 +103,7 @@ class Machine:
 @dataclass(frozen=True)
 class _GeneratorCost:
     gpu_hours: float | None = param(None, "GPU-hours of one training, for the plan", minimum=0)
+    disk_gb: float | None = param(None, "disk that one training takes, for the plan", minimum=0)
     sampling_gpu_hours: float | None = param(None, "GPU-hours of drawing the samples, for the plan", minimum=0)
     training_patients: tuple[int, ...] = param(
         (), "also trained and audited with so few patients, for memorization against the number of patients", minimum=1
@@ -112,6 +113,7 @@ class _GeneratorCost:
 @dataclass(frozen=True)
 class _SegmenterCost:
     gpu_hours: float | None = param(None, "GPU-hours of one training, for the plan", minimum=0)
+    disk_gb: float | None = param(None, "disk that one training takes, for the plan", minimum=0)
     seeds: int | None = param(None, "instead of the number in [arms]", minimum=1)
 
 
@@ -123,6 +125,7 @@ class Generator:
     plugin: str
     params: Mapping[str, Any]
     gpu_hours: float | None = None
+    disk_gb: float | None = None
     sampling_gpu_hours: float | None = None
     training_patients: tuple[int, ...] = ()
 
@@ -138,6 +141,7 @@ class Segmenter:
     plugin: str
     params: Mapping[str, Any]
     gpu_hours: float | None = None
+    disk_gb: float | None = None
     seeds: tuple[int, ...] = (0,)
     settings: tuple[str, ...] = ("augment", "seed")
 
@@ -285,7 +289,7 @@ class _Reader:
                     f"Give one value as {key}, or leave {name} out.",
                 )
         settings = tuple(parameter for parameter in varied if parameter in has)
-        return Segmenter(name, declaration.name, params, cost.gpu_hours, seeds, settings)
+        return Segmenter(name, declaration.name, params, cost.gpu_hours, cost.disk_gb, seeds, settings)
 
     def _refuse_unknown(self, table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
         for name in table:

@@ -139,7 +139,7 @@ class _Planner:
         train = self._step(
             f"train-{name}", "train generator", layout.generator_run(generator.name, "train", n),
             ("train", generator.plugin, str(real), *_assignments(generator.params)),
-            after, gpu_hours=generator.gpu_hours, disk_bytes=None,
+            after, gpu_hours=generator.gpu_hours, disk_bytes=_bytes(generator.disk_gb),
         )  # fmt: skip
         samples = layout.generator_run(generator.name, "samples", n)
         seeds = f"0-{self.study.n_samples - 1}"
@@ -178,7 +178,7 @@ class _Planner:
         train = self._step(
             f"train-{name}", "train segmenter", run("train"),
             ("train", segmenter.plugin, *data, *_assignments({**segmenter.params, **own})),
-            after, gpu_hours=segmenter.gpu_hours, disk_bytes=None,
+            after, gpu_hours=segmenter.gpu_hours, disk_bytes=_bytes(segmenter.disk_gb),
         )  # fmt: skip
         segment = self._step(
             f"segment-{name}", "segment", run("segment"), ("segment", str(run("train")), self.subjects),
@@ -206,6 +206,10 @@ class _Planner:
     def _sample_bytes(self) -> float:
         channels = len(self.study.data.contrasts) + 1
         return float(self.study.n_samples * channels * self.study.data.size**2 * _COMPRESSED)
+
+
+def _bytes(gigabytes: float | None) -> float | None:
+    return None if gigabytes is None else gigabytes * 1e9
 
 
 def _assignments(params: Mapping[str, Any]) -> Iterator[str]:
