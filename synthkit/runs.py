@@ -16,6 +16,7 @@ import datetime
 import fcntl
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,12 +58,27 @@ class Input:
 
 @dataclass
 class Resources:
-    """What a run may use. ``gpus`` in Docker's syntax: "none", "all", "2" (a count) or "device=0,1"."""
+    """What a run may use.
+
+    Attributes
+    ----------
+    gpus : in Docker's syntax: "none", "all", "2" (a count) or "device=0,1".
+    cpus : cores of a container, and on every backend but inline threads of the libraries inside (:attr:`threads`).
+        None for all: results on a CPU then depend on the machine, as sums over several threads round differently.
+    """
 
     gpus: str = "none"
     memory_bytes: int | None = None
     timeout_seconds: float | None = None
     cpus: float | None = None
+
+    @property
+    def threads(self) -> dict[str, str]:
+        """Variables of the environment that keep OpenMP, OpenBLAS and MKL to ``cpus``; none where it is not given."""
+        if not self.cpus:
+            return {}
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        return dict.fromkeys(names, str(max(1, math.ceil(self.cpus))))
 
 
 @dataclass

@@ -138,7 +138,7 @@ def test_environment_is_closed(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     assert variables["HOME"] == "/tmp" and variables["USER"] == variables["LOGNAME"] == "synthkit"
     assert variables["NVIDIA_VISIBLE_DEVICES"] == "void"
     gpu = isolation.environment(PROBE, dataclasses.replace(run.job(), resources=Resources(gpus="all", cpus=1.5)))
-    assert "NVIDIA_VISIBLE_DEVICES" not in gpu and gpu["OMP_NUM_THREADS"] == "2"
+    assert "NVIDIA_VISIBLE_DEVICES" not in gpu and gpu["OMP_NUM_THREADS"] == gpu["OPENBLAS_NUM_THREADS"] == "2"
 
 
 @pytest.mark.parametrize(

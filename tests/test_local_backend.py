@@ -279,6 +279,16 @@ def test_a_schedulers_gpus_are_narrowed_and_never_widened(
     assert environment["CUDA_VISIBLE_DEVICES"] == visible
 
 
+@pytest.mark.parametrize(("cpus", "threads"), [(3, "3"), (0.5, "1"), (None, "7")], ids=str)
+def test_cpus_are_threads_of_the_libraries(
+    cpus: float | None, threads: str, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    run, result, _ = start("environment", cpus=cpus)
+    assert result["status"] == "succeeded", result["error"]
+    assert json.loads((run.checkpoint / "environment.json").read_text())["OMP_NUM_THREADS"] == threads
+
+
 @pytest.mark.parametrize("granted", ["5", ""])
 def test_more_gpus_than_the_scheduler_granted_are_refused(granted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "gpu_visible", lambda: True)

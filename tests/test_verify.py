@@ -142,6 +142,17 @@ def test_a_memory_limit_of_a_container_does_not_keep_a_run_from_being_repeated_w
     assert verify_run(run.path, on_event=ignore).same
 
 
+@pytest.mark.parametrize(("asked", "recorded", "expected"), [(None, 3, 3), (2, 3, 2), (None, None, None)], ids=str)
+def test_a_run_is_repeated_with_the_number_of_threads_that_it_had(
+    lab: Lab, tmp_path: Path, asked: float | None, recorded: int | None, expected: float | None
+) -> None:
+    run = lab.train()
+    edit(run, "job.json", lambda job: job["resources"].update(cpus=asked))
+    edit(run, "result.json", lambda result: result["machine"].update(torch_threads=recorded))
+    assert verify_run(run.path, keep=tmp_path / "again", on_event=ignore).same
+    assert Run(tmp_path / "again").job().resources.cpus == expected
+
+
 # ----------------------------------------------------------------------------------------------------- many runs
 
 

@@ -64,9 +64,7 @@ def user_of(described: Engine) -> str:
 
 def environment(declaration: Declaration, job: Job) -> dict[str, str]:
     """The whole environment of a container, apart from what its image sets."""
-    variables = dict(_ENVIRONMENT)
-    if job.resources.cpus:
-        variables["OMP_NUM_THREADS"] = str(max(1, math.ceil(job.resources.cpus)))
+    variables = {**_ENVIRONMENT, **job.resources.threads}
     if wants_gpu(declaration, job):
         variables["NVIDIA_DRIVER_CAPABILITIES"] = "compute,utility"
     else:
@@ -102,7 +100,8 @@ def host_options(run: Run, job: Job, described: Engine, declaration: Declaration
         # The other way, relabelling, would change the user's own files.
         options["security_opt"] = [*options["security_opt"], "label=disable"]
     if job.resources.cpus:
-        options["nano_cpus"] = int(job.resources.cpus * 1e9)
+        # The engine refuses more than there are, where a run of a larger machine is repeated.
+        options["nano_cpus"] = int(min(job.resources.cpus, described.cpus or math.inf) * 1e9)
     if wants_gpu(declaration, job):
         options["device_requests"] = [gpu_request(job.resources, described.gpu)]
     return options
@@ -214,7 +213,7 @@ def docker_command(run: Run, declaration: Declaration, job: Job, described: Engi
         words += ["--memory", f"{memory}", "--memory-swap", f"{memory}"]
     words += ["--pids-limit", f"{PIDS}", "--shm-size", f"{min(_SHM_BYTES, memory or _SHM_BYTES)}"]
     if job.resources.cpus:
-        words += ["--cpus", f"{job.resources.cpus:g}"]
+        words += ["--cpus", f"{min(job.resources.cpus, described.cpus or math.inf):g}"]
     if wants_gpu(declaration, job):
         gpus = job.resources.gpus
         words += ["--gpus", f'"{gpus}"' if "," in gpus else gpus]

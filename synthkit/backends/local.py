@@ -193,7 +193,7 @@ def check_gpus(declaration: Declaration, job: Job) -> None:
 
 
 def _environment(job: Job) -> dict[str, str]:
-    environment = dict(os.environ)
+    environment = {**os.environ, **job.resources.threads}
     devices = visible_devices(job.resources.gpus)
     if devices is not None:
         environment["CUDA_VISIBLE_DEVICES"] = devices

@@ -59,6 +59,7 @@ def audit_memorization(
     params: common.ParamsFile = None,
     backend: common.BackendName = None,
     gpus: common.Gpus = None,
+    cpus: common.Cpus = None,
     memory: common.Memory = None,
     timeout: common.Timeout = None,
     resume: common.Resume = False,
@@ -125,7 +126,7 @@ def audit_memorization(
         inputs=inputs,
         options={"policy": asdict(rules), "lineage": "known" if lineage else "unknown"},
     )
-    options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
+    options = common.RunOptions(backend, gpus, cpus, memory, timeout, resume, overwrite, dry_run)
     title = f"audit {len(synthetic_set):,}"
     run, result = common.run_job(out, job, [declaration], options, console, title)
     verdict = result["verdict"]

@@ -61,6 +61,15 @@ Gpus = Annotated[
         show_default=False,
     ),
 ]
+Cpus = Annotated[
+    float | None,
+    typer.Option(
+        "--cpus",
+        metavar="N",
+        help="Cores of the container, and threads of its libraries. Default: all. Another number rounds differently.",
+        show_default=False,
+    ),
+]
 Memory = Annotated[
     str | None,
     typer.Option("--memory", metavar="SIZE", help="Memory limit of the container: 8g, 500m.", show_default=False),
@@ -76,6 +85,7 @@ class RunOptions:
 
     backend: str | None = None
     gpus: str | None = None
+    cpus: float | None = None
     memory: str | None = None
     timeout: float | None = None
     resume: bool = False
@@ -91,7 +101,7 @@ def console_for(json_output: bool, quiet: bool = False) -> Console:
 
 
 def resources_for(options: RunOptions, declaration: Declaration, console: Console) -> Resources:
-    """GPUs, memory and time limit; says so when a method that could use a GPU will run on the CPU."""
+    """GPUs, cores, memory and time limit; says so when a method that could use a GPU will run on the CPU."""
     from synthkit.errors import GpuUnavailableError
     from synthkit.provenance import gpu_visible
     from synthkit.runs import Resources
@@ -110,8 +120,10 @@ def resources_for(options: RunOptions, declaration: Declaration, console: Consol
         raise UsageError(f"--gpus {gpus} is not understood.", fix="Write all, none, a number, or device=0,1.")
     if options.timeout is not None and options.timeout <= 0:
         raise UsageError("--timeout must be positive.", fix="Give seconds, or leave it out.")
+    if options.cpus is not None and options.cpus <= 0:
+        raise UsageError("--cpus must be positive.", fix="Give a number of cores, or leave it out.")
     memory = parse_size(options.memory) if options.memory else None
-    return Resources(gpus=gpus, memory_bytes=memory, timeout_seconds=options.timeout)
+    return Resources(gpus=gpus, memory_bytes=memory, timeout_seconds=options.timeout, cpus=options.cpus)
 
 
 def parse_size(text: str) -> int:

@@ -51,6 +51,7 @@ def evaluate(
     params: common.ParamsFile = None,
     backend: common.BackendName = None,
     gpus: common.Gpus = None,
+    cpus: common.Cpus = None,
     memory: common.Memory = None,
     timeout: common.Timeout = None,
     resume: common.Resume = False,
@@ -87,7 +88,7 @@ def evaluate(
                 )
         packages.setdefault(declaration.module, []).append(declaration)
 
-    options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
+    options = common.RunOptions(backend, gpus, cpus, memory, timeout, resume, overwrite, dry_run)
     given = parse_assignments(param or (), params)
     documents = []
     for members in packages.values():

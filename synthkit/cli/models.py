@@ -36,6 +36,7 @@ def train(
     params: common.ParamsFile = None,
     backend: common.BackendName = None,
     gpus: common.Gpus = None,
+    cpus: common.Cpus = None,
     memory: common.Memory = None,
     timeout: common.Timeout = None,
     resume: common.Resume = False,
@@ -79,7 +80,7 @@ def train(
     if pretrained is not None:
         inputs["pretrained"] = common.file_input(pretrained)
     job = Job(verb="train", plugins=(declaration.name,), params=params_to_dict(chosen), inputs=inputs)
-    options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
+    options = common.RunOptions(backend, gpus, cpus, memory, timeout, resume, overwrite, dry_run)
     console.note(f"Training {declaration.name} on {counted(n_train, 'sample')}.")
     run, result = common.run_job(out, job, [declaration], options, console, f"train {declaration.name}")
     console.document({"run": str(run.path), "result": result})
@@ -103,6 +104,7 @@ def import_checkpoint(
         str, typer.Option("--labels", metavar="LIST", help="Label values in the last channel, background 0 first.")
     ] = "0,1,2,4",
     backend: common.BackendName = None,
+    cpus: common.Cpus = None,
     memory: common.Memory = None,
     timeout: common.Timeout = None,
     resume: common.Resume = False,
@@ -128,7 +130,7 @@ def import_checkpoint(
         inputs={"file": common.file_input(file)},
         options={"contrasts": _names(contrasts), "labels": _label_values(labels), "name": file.name},
     )
-    options = common.RunOptions(backend, "none", memory, timeout, resume, overwrite, dry_run)
+    options = common.RunOptions(backend, "none", cpus, memory, timeout, resume, overwrite, dry_run)
     run, result = common.run_job(out, job, [declaration], options, console, f"import {file.name}")
     console.document({"run": str(run.path), "result": result})
     console.print(f"Imported {file.name}: {run.path}")
@@ -175,6 +177,7 @@ def generate(
     params: common.ParamsFile = None,
     backend: common.BackendName = None,
     gpus: common.Gpus = None,
+    cpus: common.Cpus = None,
     memory: common.Memory = None,
     timeout: common.Timeout = None,
     resume: common.Resume = False,
@@ -206,7 +209,7 @@ def generate(
         inputs={"checkpoint": item},
         options={"seeds": seeds},
     )
-    options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
+    options = common.RunOptions(backend, gpus, cpus, memory, timeout, resume, overwrite, dry_run)
     run, result = common.run_job(out, job, [declaration], options, console, f"generate {n_samples:,}")
     console.document({"run": str(run.path), "result": result})
     console.print(f"Generated {counted(n_samples, 'sample')} in {result['seconds']:.0f} s: {run.path}")
@@ -233,6 +236,7 @@ def segment(
     params: common.ParamsFile = None,
     backend: common.BackendName = None,
     gpus: common.Gpus = None,
+    cpus: common.Cpus = None,
     memory: common.Memory = None,
     timeout: common.Timeout = None,
     resume: common.Resume = False,
@@ -298,7 +302,7 @@ def segment(
         inputs={"checkpoint": item, "subjects": folder},
         options={"subjects": wanted, **({"keep_probabilities": True} if keep_probabilities else {})},
     )
-    options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite, dry_run)
+    options = common.RunOptions(backend, gpus, cpus, memory, timeout, resume, overwrite, dry_run)
     run, result = common.run_job(out, job, [declaration], options, console, f"segment {len(wanted)}")
     console.document({"run": str(run.path), "result": result})
     console.print(f"Segmented {counted(len(wanted), 'subject')} in {result['seconds']:.0f} s: {run.predictions}")

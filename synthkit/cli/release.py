@@ -43,6 +43,7 @@ def release(
     ] = "",
     backend: common.BackendName = None,
     gpus: common.Gpus = None,
+    cpus: common.Cpus = None,
     memory: common.Memory = None,
     timeout: common.Timeout = None,
     dry_run: common.DryRun = False,
@@ -84,7 +85,7 @@ def release(
         return
     final = first
     if removal.n_removed:
-        options = common.RunOptions(backend or first.result.get("backend"), gpus, memory, timeout)
+        options = common.RunOptions(backend or first.result.get("backend"), gpus, cpus, memory, timeout)
         final = _audit_again(samples, first, removal, work, options, console)
     made = Release(samples, removal, final, first if removal.n_removed else None, about, _citations(samples, final))
     with console.progress("release") as view:

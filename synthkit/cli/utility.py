@@ -45,6 +45,7 @@ def utility(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
     backend: common.BackendName = None,
     gpus: common.Gpus = None,
+    cpus: common.Cpus = None,
     memory: common.Memory = None,
     timeout: common.Timeout = None,
     resume: common.Resume = False,
@@ -70,7 +71,7 @@ def utility(
     for text in check_comparable([training for _, training in everything], allow_different or ()):
         console.warning(f"The trainings differ, as allowed: {text}")
     subjects = _test_subjects(reference, [training for _, training in everything], console)
-    options = common.RunOptions(backend, gpus, memory, timeout, resume, overwrite)
+    options = common.RunOptions(backend, gpus, cpus, memory, timeout, resume, overwrite)
     tables: dict[str, list[OverlapTable]] = {}
     for name, trainings in arms.items():
         for number, (path, training) in enumerate(trainings, start=1):

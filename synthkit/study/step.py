@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from synthkit.errors import ExitCode
-from synthkit.runs import RESULT, file_digest, folder_digest, write_json
+from synthkit.runs import RESULT, Resources, file_digest, folder_digest, write_json
 from synthkit.signals import termination_as_interrupt
 from synthkit.study import layout
 from synthkit.study.plan import Step
@@ -100,18 +100,14 @@ def _run(step: Step, options: Sequence[str], machine: dict[str, Any], log: TextI
 
 
 def _call(command: Sequence[str], machine: dict[str, Any], log: TextIO, lock: int) -> int:
-    threads = str(machine["cpus"])
     with termination_as_interrupt():
         process = subprocess.Popen(
             [sys.executable, "-m", "synthkit", *command, "--quiet"],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            # Several runs share the machine: each keeps to its own cores.
-            env={
-                **os.environ,
-                **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads),
-            },
+            # Several steps share the machine: each keeps to its own cores.
+            env={**os.environ, **Resources(cpus=machine["cpus"]).threads},
             # The command outlives this process if that is killed, and holds the lock as long as it lives.
             pass_fds=(lock,),
             # Interrupts come by way of this process alone, once.
@@ -129,7 +125,8 @@ def _call(command: Sequence[str], machine: dict[str, Any], log: TextIO, lock: in
 def _limits(step: Step, machine: dict[str, Any]) -> list[str]:
     if not step.in_container:
         return []
-    options = ["--backend", machine["backend"]] if machine["backend"] else []
+    options = ["--cpus", str(machine["cpus"])]
+    options += ["--backend", machine["backend"]] if machine["backend"] else []
     if machine["memory_gb"]:
         options += ["--memory", f"{machine['memory_gb']}g"]
     if machine["hours"]:

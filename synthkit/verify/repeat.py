@@ -63,6 +63,8 @@ def verify_run(
     declaration = (registry or discover()).get(job.plugins[0])
     if how.backend_of(result) in ("local", "inline"):
         job.resources.memory_bytes = None  # they refuse a limit, which decides whether a run ends and not how
+    # As many threads as then, whatever this machine has: another number rounds differently.
+    job.resources.cpus = job.resources.cpus or (result.get("machine") or {}).get("torch_threads")
     chosen = _backend(how, result, declaration, job)
     image = how.image_of(result)
     comparison = Comparison(str(path), chosen.name, str(image["image_id"]) if image else "")
