@@ -87,6 +87,8 @@ def _convert(value: Any, hint: Any) -> Any:
                 return choice
         raise ValueError(f"must be one of {', '.join(map(str, arguments))}")
     if origin is tuple:
+        if not isinstance(value, (str, list, tuple)):
+            raise ValueError(f"must be a list, such as [{str(value).lower()}]")
         items = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else list(value)
         return tuple(_convert(item.strip() if isinstance(item, str) else item, arguments[0]) for item in items)
     if hint is bool:

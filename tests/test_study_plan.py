@@ -70,6 +70,15 @@ def test_defaults(tmp_path: Path) -> None:
         (("[run]", "[arms]\nreal = false\nsynthetic = false\nboth = false\n[run]"), "no arm is left"),
         (("[run]", "[arms]\naugmentation = [true, true]\n[run]"), "augmentation is"),
         (("[run]", "[run"), "cannot be read"),
+        (("[run]", "[run]\nbackend = 'dokcer'"), "must be one of"),
+        (("[run]", "[metrics]\nlooks = ['dice']\n[run]"), "dice cannot be one of looks"),
+        (("[run]", "[metrics]\noverlap = ['dice', 'kid']\n[run]"), "kid cannot be one of overlap"),
+        (("[run]", "[audit]\npolicy = 'nowhere.toml'\n[run]"), "nowhere.toml cannot be read"),
+        (("size = 32", "contrasts = ['t1', 't3']"), "t3"),
+        (("size = 32", "intensity = 'p200'"), "p200"),
+        (("size = 32", "holdout = '-1'"), "-1"),
+        (("phantom = 4", "subjects = '-s'"), "hyphen"),
+        (("[2, 1]", "2"), "must be a list, such as [2]"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, change: tuple[str, str], words: str) -> None:
@@ -77,6 +86,36 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, change: tuple[str, str]
     with pytest.raises(UsageError) as caught:
         study(tmp_path, SMALL.replace(*change))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("[2, 1]", "[2, 2]"),
+        ("[generators.stylegan2]", "[generators.sg3-r-2]\nplugin = 'stylegan2'"),
+        # unet, stylegan2-sg3-r and unet-stylegan2, sg3-r
+        (
+            "[segmenters.unet]",
+            "[generators.stylegan2-sg3-r]\nplugin = 'stylegan2'\n"
+            "[segmenters.unet]\n[segmenters.unet-stylegan2]\nplugin = 'unet'",
+        ),
+    ],
+)
+def test_steps_that_would_have_one_name(tmp_path: Path, change: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match="steps of the study would be called"):
+        make_plan(study(tmp_path, SMALL.replace(*change)))
+
+
+def test_a_number_or_a_fraction_to_hold_out(tmp_path: Path) -> None:
+    assert study(tmp_path / "a", SMALL.replace("size = 32", "holdout = 0.25")).data.holdout == "0.25"
+    assert study(tmp_path / "b", SMALL.replace("size = 32", "holdout = 1")).data.holdout == "1"
+
+
+def test_a_preset_takes_any_path(tmp_path: Path) -> None:
+    subjects = tmp_path / 'sub"j\u00e4\U0001f600 x'
+    subjects.mkdir()
+    write_preset("akbar2024", tmp_path / "study", subjects)
+    assert Study.load(tmp_path / "study").data.subjects == f"../{subjects.name}"
 
 
 def test_a_plugin_that_is_not_there_is_named_with_its_table(tmp_path: Path) -> None:

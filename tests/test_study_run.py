@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from synthkit.study import step as steps
 from synthkit.study.config import Study
 from synthkit.study.plan import make_plan
 from synthkit.study.progress import states_of
+from synthkit.study.workflow import lock_for, write_plan
 
 pytest.importorskip("snakemake")
 
@@ -91,6 +92,15 @@ def test_run_again_and_change(folder: Path) -> None:
     assert synthkit("study", "run", folder).returncode == 0
     assert started(folder) == first
 
+    # Nor is another Python a reason to do anything again.
+    python = folder.parent / "another place" / "bin" / "python"
+    python.parents[1].symlink_to(sys.prefix)
+    done = subprocess.run(
+        [python, "-m", "synthkit", "study", "run", folder], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert started(folder) == first
+
     # A changed parameter: its training is another run, and what depends on it follows.
     (folder / "study.toml").write_text(STUDY.replace("passes = 2", "passes = 3"))
     plan = make_plan(Study.load(folder))
@@ -143,6 +153,91 @@ def test_interrupted_and_run_again(folder: Path, ending: signal.Signals) -> None
     assert done.returncode == 0, done.stderr + (folder / ".study" / "snakemake.txt").read_text()[-2000:]
     assert set(states(folder).values()) == {"done"}
     assert started(folder)["prepare"] == prepared
+
+
+@pytest.fixture
+def called(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
+    """Commands that steps would call, which succeed and leave a file each. Steps run in ``folder``."""
+    found: list[list[str]] = []
+
+    def call(command: Sequence[str], *_: object) -> int:
+        found.append(list(command))
+        out = Path(command[command.index("-o") + 1])
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{'Phantom_' * (command[0] == 'phantom')}{len(found)}").touch()
+        return 0
+
+    monkeypatch.setattr(steps, "_call", call)
+    monkeypatch.chdir(folder)
+    return found
+
+
+def execute(folder: Path, name: str, text: str) -> int:
+    (folder / "study.toml").write_text(text)
+    study = Study.load(folder)
+    write_plan(study, make_plan(study))
+    return steps.execute(name)
+
+
+def test_what_another_command_made_gives_way(folder: Path, called: list[list[str]]) -> None:
+    out = folder / "generators" / "one" / "train"
+    for passes in (2, 2, 3):
+        assert execute(folder, "train-one", STUDY.replace("passes = 2", f"passes = {passes}")) == 0
+    assert [command[-1] for command in called] == ["local", "--resume", "local"]
+    assert {path.name for path in out.iterdir()} == {"3"}
+
+
+def test_a_folder_on_another_disk_stays_a_link(folder: Path, called: list[list[str]], tmp_path: Path) -> None:
+    out = folder / "generators" / "one" / "train"
+    out.parent.mkdir(parents=True)
+    (tmp_path / "disk").mkdir()
+    out.symlink_to(tmp_path / "disk")
+    for passes in (2, 3):
+        assert execute(folder, "train-one", STUDY.replace("passes = 2", f"passes = {passes}")) == 0
+    assert out.is_symlink() and [path.name for path in out.iterdir()] == ["2"]
+
+
+def test_a_phantom_is_gone_on_with_and_made_anew(folder: Path, called: list[list[str]]) -> None:
+    own = set((folder / "subjects").iterdir())
+    for n in (3, 3, 2):
+        assert execute(folder, "phantom", STUDY.replace('subjects = "subjects"', f"phantom = {n}")) == 0
+    # Its command has no --resume: it keeps what is there.
+    assert [command[3:5] for command in called] == [["-n", "3"], ["-n", "3"], ["-n", "2"]]
+    assert not any("--resume" in command for command in called)
+    assert set((folder / "subjects").iterdir()) == own | {folder / "subjects" / "Phantom_3"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "scheduler", "limited"),
+    [("local", False, False), ("docker", False, True), ("docker", True, True), ("apptainer", False, True),
+     ("apptainer", True, False), ("", False, True)],
+)  # fmt: skip
+def test_memory_is_limited_by_backends_that_can(
+    folder: Path, called: list[list[str]], backend: str, scheduler: bool, limited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SYNTHKIT_BACKEND", raising=False)
+    monkeypatch.setattr(steps, "in_scheduler", lambda: scheduler)
+    text = STUDY.replace('backend = "local"', f'backend = "{backend}"\nmemory_gb = 3.5')
+    assert execute(folder, "train-one", text) == 0
+    assert ("--memory" in called[0]) == limited
+    assert called[0][called[0].index("--cpus") + 1] == "1"
+
+
+def test_the_lock_of_either_folder_holds_the_steps(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SYNTHKIT_LOCK", raising=False)
+    monkeypatch.chdir(tmp_path)
+    study = Study.load(Path(folder.name))
+    assert lock_for(study) is None
+    (tmp_path / "synthkit.lock").touch()
+    assert lock_for(study) == tmp_path / "synthkit.lock"
+    (folder / "synthkit.lock").touch()
+    assert lock_for(study) == folder / "synthkit.lock"
+    monkeypatch.setenv("SYNTHKIT_LOCK", "other.lock")
+    assert lock_for(study) == tmp_path / "other.lock"
+    monkeypatch.setenv("SYNTHKIT_LOCK", "off")
+    assert lock_for(study) is None
 
 
 def test_a_gpu_is_never_given_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

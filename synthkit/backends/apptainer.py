@@ -71,7 +71,7 @@ class ApptainerBackend:
     def check(self, declaration: Declaration, job: Job) -> None:
         self._image(declaration)
         check_gpus(declaration, job)
-        if job.resources.memory_bytes is not None and _in_scheduler():
+        if job.resources.memory_bytes is not None and in_scheduler():
             raise UsageError(
                 "--memory cannot be enforced inside of a scheduler's job.",
                 "The job has a limit of its own, and Apptainer would leave it for another.",
@@ -113,7 +113,7 @@ class ApptainerBackend:
             source = item.source.resolve() if item.source is not None else run.input(role).resolve()
             binds.append(f"type=bind,source={source},destination={FOLDER}/inputs/{role},ro")
         options = [word for bind in binds for word in ("--mount", bind)]
-        words = self._start(declaration, job, Walls(network=True, limits=not _in_scheduler()), options)
+        words = self._start(declaration, job, Walls(network=True, limits=not in_scheduler()), options)
         image = sif.folder() / sif.file_name(containers.image_name(declaration), ".sif")
         return shlex.join([Path(words[0]).name, *words[1:], str(image), *_inside(declaration, job)])
 
@@ -199,7 +199,7 @@ def describe(found: str, job: Job, walls: Walls) -> dict[str, Any]:
         "swap": "none" if memory else "not limited",
         "pids_limit": PIDS if walls.limits else None,
         "cpus": job.resources.cpus if walls.limits else None,
-        "limits": "of the scheduler's job" if _in_scheduler() else "of the container" if walls.limits else "none",
+        "limits": "of the scheduler's job" if in_scheduler() else "of the container" if walls.limits else "none",
         "user": ":".join(status[kind].split()[1] for kind in ("Uid", "Gid")),
         "rootless": os.getuid() != 0,
         "seccomp": status.get("Seccomp", "0").strip() == "2",
@@ -223,12 +223,13 @@ def _program() -> str:
     return program() or _PROGRAMS[0]
 
 
-def _in_scheduler() -> bool:
+def in_scheduler() -> bool:
+    """Whether this process is part of a scheduler's job, which has limits of its own."""
     return any(os.environ.get(name) for name in _SCHEDULERS)
 
 
 def _candidates() -> list[Walls]:
-    limits = (False,) if _in_scheduler() else (True, False)
+    limits = (False,) if in_scheduler() else (True, False)
     return [Walls(network, limit) for network in (True, False) for limit in limits]
 
 

@@ -112,7 +112,7 @@ def run(
     from synthkit.study.plan import make_plan
     from synthkit.study.progress import states_of
     from synthkit.study.report import write_report
-    from synthkit.study.workflow import run_workflow
+    from synthkit.study.workflow import lock_for, run_workflow
 
     console = common.console_for(json, quiet)
     wanted = _load(folder, console)
@@ -120,6 +120,8 @@ def run(
     if dry_run:
         _show_plan(wanted, planned, states_of(wanted.folder, planned), console)
         raise typer.Exit
+    if lock := lock_for(wanted):
+        console.note(f"Every step is held to {lock}.")
     extra = [*(["--profile", profile] if profile else []), *context.args]
     with console.progress(f"study {wanted.name}") as view:
 

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synthkit.contract import Declaration, Kind, param
+from synthkit.audit import load_policy
+from synthkit.contract import SLICE_ROLES, VOLUME_ROLES, Declaration, Kind, MetricDeclaration, param
 from synthkit.errors import DataError, PluginError, UsageError
 from synthkit.parameters import make, make_params
 from synthkit.plugins import Registry, discover
+from synthkit.slices import SliceProtocol
+from synthkit.splits import parse_holdout
 from synthkit.study import layout
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z", re.IGNORECASE)
@@ -39,6 +42,11 @@ class Data:
             raise ValueError("either subjects or phantom has to be given")
         if self.dataset and self.phantom:
             raise ValueError("a phantom is always prepared by the study: leave dataset out")
+        if any(path.startswith("-") for path in (self.subjects, self.dataset)):
+            raise ValueError("a path that begins with a hyphen looks like an option: write it in full")
+        # What `prepare` would refuse is refused before anything has run.
+        parse_holdout(self.holdout)
+        SliceProtocol(contrasts=self.contrasts, size=self.size, intensity=self.intensity)
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,9 @@ class Audit:
 class Machine:
     """``[run]``: where and with what."""
 
-    backend: str = param("", "docker, apptainer or local; empty for the usual choice")
+    backend: str = param(
+        "", "docker, apptainer or local; empty for the usual choice", choices=("", "docker", "apptainer", "local")
+    )
     gpus: int = param(1, "GPUs of one training; 0 for none", minimum=0)
     cpus: int = param(1, "cores of one run", minimum=1)
     memory_gb: float = param(0.0, "memory of one run on a cluster, and its limit in a container; 0 for none", minimum=0)
@@ -204,6 +214,9 @@ class _Reader:
         self._refuse_unknown(self.tables, _TABLES, "study.toml")
         head = self._table("study")
         self._refuse_unknown(head, ("name", "notes"), "[study]")
+        data = self.tables.get("data")
+        if isinstance(data, dict) and type(data.get("holdout")) in (int, float):
+            data["holdout"] = str(data["holdout"])  # 0.2 means what "0.2" does
         arms: Arms = self._made(Arms, "arms")
         generators = {name: self._generator(name, table) for name, table in self._named("generators").items()}
         segmenters = {name: self._segmenter(name, table, arms) for name, table in self._named("segmenters").items()}
@@ -225,9 +238,22 @@ class _Reader:
             audit=self._made(Audit, "audit"),
             machine=self._made(Machine, "run"),
         )
-        for name in (*study.metrics.looks, *study.metrics.overlap):
-            self.registry.get(name, "metric")
+        self._check_metrics("looks", study.metrics.looks, SLICE_ROLES, "compare samples with real slices")
+        self._check_metrics("overlap", study.metrics.overlap, VOLUME_ROLES, "compare predictions with references")
+        if study.audit.enabled and study.audit.policy:
+            load_policy(folder / study.audit.policy)
         return study
+
+    def _check_metrics(self, key: str, names: tuple[str, ...], roles: frozenset[str], do: str) -> None:
+        for name in names:
+            declaration = self.registry.get(name, "metric")
+            assert isinstance(declaration, MetricDeclaration)
+            if not roles.issuperset(declaration.roles):
+                raise UsageError(
+                    f"{name} cannot be one of {key} in [metrics].",
+                    f"Those {do}; it has the roles {', '.join(declaration.roles)}.",
+                    "See `synthkit plugins list`.",
+                )
 
     def _table(self, name: str) -> dict[str, Any]:
         table = self.tables.get(name, {})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from synthkit.contract import GeneratorDeclaration
+from synthkit.errors import UsageError
 from synthkit.plugins import discover
 from synthkit.study import layout
 from synthkit.study.config import Generator, Segmenter, Study
@@ -86,8 +87,19 @@ class Plan:
 
 
 def make_plan(study: Study) -> Plan:
-    """The steps of ``study``, in an order in which they could run one after another."""
-    return _Planner(study).plan()
+    """The steps of ``study``, in an order in which they could run one after another.
+
+    Raises :class:`UsageError` where names of generators and segmenters, put together, name two steps the same.
+    """
+    plan = _Planner(study).plan()
+    for name, n in Counter(step.name for step in plan.steps).items():
+        if n > 1:
+            raise UsageError(
+                f"{n} steps of the study would be called {name}.",
+                "Names of generators, their numbers of patients and segmenters do not tell them apart.",
+                "Rename one of them in study.toml.",
+            )
+    return plan
 
 
 class _Planner:

@@ -45,7 +45,7 @@ def _state(folder: Path, step: Step, before: list[StepState]) -> StepState:
     record = _read(folder / record_of(step.name))
     seconds, code, host = record.get("seconds"), record.get("exit_code"), str(record.get("host", ""))
     if record.get("status") == "running":
-        # A step that was killed has left its note; on another host the lock tells nothing and the note is believed.
+        # A step that was killed has left its note.
         running = _is_locked(folder / lock_of(step.name))
         return StepState(step, "running" if running else "interrupted", host=host)
     same = record.get("command") == list(step.command)
@@ -67,10 +67,10 @@ def _is_locked(path: Path) -> bool:
     try:
         with path.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:  # held; or a file system without locks, where the note is believed
+        return True
     return False
 
 

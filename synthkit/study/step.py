@@ -21,7 +21,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from synthkit.backends.apptainer import in_scheduler
 from synthkit.errors import ExitCode
+from synthkit.files import discard
 from synthkit.runs import RESULT, Resources, file_digest, folder_digest, write_json
 from synthkit.signals import termination_as_interrupt
 from synthkit.study import layout
@@ -64,6 +66,10 @@ def execute(name: str) -> int:
     for path in (mark_of(name), record_of(name), log_of(name), lock_of(name)):
         path.parent.mkdir(parents=True, exist_ok=True)
     with _held(lock_of(name)) as lock, log_of(name).open("a", encoding="utf-8") as log:
+        if record_of(name).is_file():
+            made_by = json.loads(record_of(name).read_text(encoding="utf-8"))["command"]
+            if made_by != list(step.command):
+                _clear(step)
         inputs = {other: digest_of_mark(Path(), other) for other in step.after}
         known: dict[str, Any] = {
             "command": list(step.command),
@@ -85,9 +91,18 @@ def execute(name: str) -> int:
     return code
 
 
+def _clear(step: Step) -> None:
+    """Remove what another command has made; the folder itself may be a link to another disk."""
+    # The folder of the phantom has a common name, and may hold somebody's own subjects too.
+    for path in step.out.glob("Phantom_*" if step.kind == "phantom" else "*"):
+        discard(path)
+
+
 def _run(step: Step, options: Sequence[str], machine: dict[str, Any], log: TextIO, lock: int) -> int:
-    """Go on with the run that is there; make it anew if it is another one."""
-    ways = [["--resume"], ["--overwrite"]] if step.out.exists() and any(step.out.iterdir()) else [[]]
+    """Go on with the run that is there; make it anew if it was made of other inputs."""
+    there = step.out.exists() and any(step.out.iterdir())
+    # The phantom keeps the subjects that are there, unasked.
+    ways = [["--resume"], ["--overwrite"]] if there and step.kind != "phantom" else [[]]
     code = int(ExitCode.BUG)
     for way in ways:
         command = [*step.command, *options, *way]
@@ -127,11 +142,17 @@ def _limits(step: Step, machine: dict[str, Any]) -> list[str]:
         return []
     options = ["--cpus", str(machine["cpus"])]
     options += ["--backend", machine["backend"]] if machine["backend"] else []
-    if machine["memory_gb"]:
+    if machine["memory_gb"] and _limits_memory(machine["backend"]):
         options += ["--memory", f"{machine['memory_gb']}g"]
     if machine["hours"]:
         options += ["--timeout", str(machine["hours"] * 3600)]
     return options
+
+
+def _limits_memory(backend: str) -> bool:
+    """Whether the backend can; a scheduler limits its jobs itself."""
+    chosen = backend or os.environ.get("SYNTHKIT_BACKEND") or "docker"
+    return chosen == "docker" or (chosen == "apptainer" and not in_scheduler())
 
 
 # ------------------------------------------------------------------------------------------------------------- GPUs
@@ -177,6 +198,8 @@ def _try_lock(path: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
+        except OSError:  # a file system without locks: Snakemake's count of devices must do
+            pass
         yield True
 
 

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from synthkit.errors import BackendUnavailableError, UsageError
+from synthkit.lock import VARIABLE, find_lock
 from synthkit.provenance import gpu_indices
 from synthkit.runs import write_json
 from synthkit.signals import termination_as_interrupt
@@ -70,9 +71,17 @@ def run_workflow(
         command += ["--jobs", str(jobs or 100), "--latency-wait", "60"]
     if executor == "slurm":
         command += _slurm_options(study)
+    lock_file = lock_for(study)
+    environment = {**os.environ, **({VARIABLE: str(lock_file)} if lock_file else {})}
     with _alone(study.folder) as lock:
         write_plan(study, make_plan(study), devices)
-        return _follow([*command, *extra], study.folder, on_tick, lock)
+        return _follow([*command, *extra], study.folder, environment, on_tick, lock)
+
+
+def lock_for(study: Study) -> Path | None:
+    """``synthkit.lock`` of the study's folder, else that of the folder that the command was typed in; None for none."""
+    found = find_lock(study.folder) or find_lock()
+    return found.absolute() if found else None
 
 
 def write_plan(study: Study, plan: Plan, devices: Sequence[str] = ()) -> Path:
@@ -148,11 +157,14 @@ def _check_installed(executor: str) -> None:
         )
 
 
-def _follow(command: Sequence[str], folder: Path, on_tick: Callable[[], None], lock: int) -> int:
+def _follow(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], on_tick: Callable[[], None], lock: int
+) -> int:
     """Run Snakemake to its end. An interrupt is passed on once; it then waits for the steps to end with grace."""
     with (folder / layout.STATE / "snakemake.txt").open("a", encoding="utf-8") as log, termination_as_interrupt():
         process = subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            start_new_session=True,
             pass_fds=(lock,),  # held as long as Snakemake is at work, whatever becomes of this process
         )  # fmt: skip
         try:

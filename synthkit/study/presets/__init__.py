@@ -41,7 +41,7 @@ def write_preset(name: str, folder: Path, subjects: Path | None = None) -> Path:
         if not subjects.is_dir():
             raise UsageError(f"There is no folder {subjects}.", fix="Check --subjects.")
         where = os.path.relpath(subjects.resolve(), folder.resolve())
-        text = text.replace('"@SUBJECTS@"', json.dumps(where))
+        text = text.replace('"@SUBJECTS@"', json.dumps(where, ensure_ascii=False))
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text.encode())
     return file
