@@ -25,8 +25,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from synthkit.attempts import seconds_of_attempt
 from synthkit.contract import CONTRACT_VERSION
-from synthkit.errors import DataError, UsageError
+from synthkit.errors import DataError, NotWritableError, UsageError
 from synthkit.files import discard, read_untrusted, write_atomically
 
 Verb = Literal["train", "import-checkpoint", "generate", "segment", "evaluate", "audit-memorization"]
@@ -81,12 +82,26 @@ class Resources:
         return dict.fromkeys(names, str(max(1, math.ceil(self.cpus))))
 
 
+def count_gpus(asked: str) -> int | None:
+    """How many GPUs :attr:`Resources.gpus` asks for, None for all; :class:`UsageError` if it is none of its forms."""
+    if asked in ("none", "all"):
+        return 0 if asked == "none" else None
+    if asked.startswith("device="):
+        n = len([device for device in asked.removeprefix("device=").split(",") if device])
+    else:
+        n = int(asked) if asked.isdecimal() else 0
+    if not n:
+        raise UsageError(f"--gpus {asked} is not understood.", fix="Write all, none, a number, or device=0,1.")
+    return n
+
+
 @dataclass
 class Job:
     """What a run is to do, as ``job.json`` holds it.
 
     ``plugins`` are the nouns (several only for metrics of one package); ``options`` belong to the verb: contrasts of
     ``import-checkpoint``, seeds of ``generate``, subjects of ``segment``, the policy of ``audit-memorization``.
+    ``spent_seconds`` is what earlier attempts took, which this one goes on from.
     """
 
     verb: Verb
@@ -97,6 +112,7 @@ class Job:
     resources: Resources = field(default_factory=Resources)
     command: tuple[str, ...] = ()
     created: str = ""
+    spent_seconds: float = 0.0
     synthkit: str = ""
     lock: str = ""
     contract: int = CONTRACT_VERSION
@@ -125,6 +141,7 @@ class Job:
             resources=Resources(**data.get("resources", {})),
             command=tuple(data.get("command", ())),
             created=data.get("created", ""),
+            spent_seconds=float(data.get("spent_seconds", 0.0)),
             synthkit=data.get("synthkit", ""),
             lock=data.get("lock", ""),
             contract=int(data["contract"]),
@@ -178,6 +195,15 @@ class Run:
         """``result.json``, or None while there is none."""
         return self._read(RESULT) if os.path.lexists(self.path / RESULT) else None
 
+    def seconds_spent(self) -> float:
+        """Seconds that the attempts at this run took so far, all together; see :mod:`synthkit.attempts`."""
+        job = self.job()
+        try:
+            result = self.result()
+        except DataError:  # damaged: as if there were none
+            result = None
+        return job.spent_seconds + seconds_of_attempt(job.created, result, self.path / EVENTS)
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_json(self.path / RESULT, result)
 
@@ -202,6 +228,7 @@ def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = 
     replaced. Anything else that is not empty is refused with :class:`UsageError`.
     """
     run = Run(path)
+    job.spent_seconds = 0.0
     job.created = job.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     job.command = job.command or ("synthkit", *map(_without_folders, sys.argv[1:]))
     if not job.synthkit:
@@ -229,7 +256,9 @@ def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the run folder ``path``, made if need be, for one command; :class:`UsageError` if another one has it.
+    """Hold the run folder ``path``, made if need be, for one command.
+
+    :class:`NotWritableError` if another one has it: no mistake in the command, which may be given again later.
 
     Locks are per machine on some network file systems, and where there are none the block runs without.
     """
@@ -245,7 +274,7 @@ def locked(path: Path) -> Iterator[None]:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise UsageError(
+                raise NotWritableError(
                     f"Another command is at work in {path}.",
                     "Two at once would mix their outputs.",
                     "Wait for it, or choose another folder.",
@@ -301,7 +330,7 @@ def _clear_the_way(run: Run, job: Job, sources: Mapping[str, Path], *, resume: b
         if old != new:
             raise UsageError(
                 f"The run {run.path} cannot be resumed with this command.",
-                f"Its {what}: {old}; this command's: {new}.",
+                f"Its {what}: {_without_common(old, new)}; this command's: {_without_common(new, old)}.",
                 "Give the command it was begun with, or another folder.",
             )
     for role in sorted({*before.inputs, *job.inputs}):
@@ -312,7 +341,15 @@ def _clear_the_way(run: Run, job: Job, sources: Mapping[str, Path], *, resume: b
                 f"Its input {role} was another one.",
                 "Give the command it was begun with, or another folder.",
             )
+    job.spent_seconds = round(run.seconds_spent(), 3)
     discard(run.path / RESULT)
+
+
+def _without_common(value: Any, other: Any) -> Any:
+    """Of a table what the other one does not have."""
+    if not (isinstance(value, dict) and isinstance(other, dict)):
+        return value
+    return {key: item for key, item in value.items() if key not in other or other[key] != item}
 
 
 def _remove(run: Run) -> None:

@@ -225,6 +225,7 @@ def _trainings(n: int) -> str:
 
 #: The table ``overlap`` of a run of ``evaluate``: rows by subject and region, as text.
 OverlapTable = Mapping[tuple[str, str], Mapping[str, str]]
+OVERLAP_TABLE = "overlap.csv"
 
 #: Columns of that table, what the score is called, and the least mean that supports a ratio.
 SCORES = (("dice", "Dice", LOWEST_SCORE), ("hd95_pooled_mm", "HD95 (mm)", 0.1))
@@ -253,7 +254,7 @@ class ArmComparison:
 
 def read_overlap(run: Path) -> OverlapTable:
     """The table ``overlap`` of a run of ``evaluate``."""
-    with (run / "outputs" / "overlap.csv").open(newline="", encoding="utf-8") as file:
+    with (run / "outputs" / OVERLAP_TABLE).open(newline="", encoding="utf-8") as file:
         return {(row["subject"], row["region"]): row for row in csv.DictReader(file)}
 
 

@@ -326,7 +326,7 @@ def test_a_run_folder_in_use_is_refused(dataset: Path, tmp_path: Path) -> None:
 
     with locked(tmp_path / "run"):
         done = synthkit("audit-memorization", dataset, dataset, "-o", tmp_path / "run")
-    assert done.returncode == 2
+    assert done.returncode == 11
     assert "Another command is at work" in done.stderr
     assert not (tmp_path / "run" / "job.json").exists()
 

@@ -23,6 +23,8 @@ from synthkit.errors import (
     NotWritableError,
 )
 from synthkit.runs import Input, Job, Resources, Run, create_run
+from synthkit.study.plan import Step
+from synthkit.study.step import _gpus
 
 INFO: dict[str, Any] = {
     "MemTotal": 16 << 30,
@@ -157,6 +159,61 @@ def test_gpu_request(gpus: str, way: str, expected: dict[str, Any]) -> None:
     assert {key: value for key, value in request.items() if value} == expected
 
 
+@pytest.mark.parametrize(
+    ("asked", "variables", "expected"),
+    [
+        # Devices confined to the job (ConstrainDevices): it counts from 0, the engine counts those of the machine.
+        ("1", {"CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_GPUS": "3"}, "device=3"),
+        ("all", {"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_JOB_GPUS": "2,5"}, "device=2,5"),
+        ("1", {"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_JOB_GPUS": "2,5"}, "device=2"),
+        ("device=1", {"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_JOB_GPUS": "2,5"}, "device=5"),
+        ("1", {"CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_GPUS": "2,5", "SLURM_STEP_GPUS": "5"}, "device=5"),
+        # Not confined: the same numbers everywhere.
+        ("1", {"CUDA_VISIBLE_DEVICES": "3", "SLURM_JOB_GPUS": "3"}, "device=3"),
+        ("1", {"CUDA_VISIBLE_DEVICES": "3"}, "device=3"),
+        # Names are the same everywhere.
+        ("2", {"CUDA_VISIBLE_DEVICES": "GPU-1f,GPU-2a", "SLURM_JOB_GPUS": "2,5"}, "device=GPU-1f,GPU-2a"),
+        # No GPUs, and a cluster that does not say which.
+        ("none", {"CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_GPUS": "3"}, "none"),
+        ("2", {}, "2"),
+        ("all", {}, "all"),
+    ],
+)
+def test_an_engine_is_asked_for_the_devices_of_the_slurm_job(
+    asked: str, variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert isolation.engine_gpus(asked) == asked
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert isolation.engine_gpus(asked) == expected
+
+
+def test_devices_of_the_slurm_job_reach_the_request_and_the_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_STEP_GPUS", raising=False)
+    for name, value in {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "0,1", "SLURM_JOB_GPUS": "2,5"}.items():
+        monkeypatch.setenv(name, value)
+    assert isolation.gpu_request(Resources(gpus="all"), "nvidia")["DeviceIDs"] == ["2", "5"]
+    job = dataclasses.replace(run.job(), resources=Resources(gpus="1"))
+    words = shlex.split(DockerBackend().command(run, PROBE, job))
+    assert words[words.index("--gpus") + 1] == "device=2"
+    with pytest.raises(GpuUnavailableError, match="grants 2"):
+        DockerBackend().check(PROBE, dataclasses.replace(job, resources=Resources(gpus="3")))
+
+
+def test_steps_of_a_study_in_a_slurm_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    step = Step("train-a", "train generator", Path("a"), ("train", "a"), gpus=1, in_container=True)
+    with _gpus(step, {"local_gpus": []}) as options:
+        assert options == ["--gpus", "1"], "a job of its own: no numbers of this machine on record"
+    with _gpus(step, {"local_gpus": ["3", "5"]}) as one, _gpus(step, {"local_gpus": ["3", "5"]}) as other:
+        assert (one, other) == (["--gpus", "device=3"], ["--gpus", "device=5"]), "one job for all: each has its own"
+
+
 def test_gpu_only_for_those_who_use_it(run: Run) -> None:
     assert _options(run, gpus="all")["device_requests"]
     job = dataclasses.replace(run.job(), resources=Resources(gpus="all"))
@@ -244,3 +301,26 @@ def test_leftovers_of_others_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     engine.remove_leftovers(client=Client())
     assert removed == ["dead"]
     assert mine[engine.UID_LABEL] == str(os.getuid())
+
+
+def test_a_container_that_outlived_a_killed_command_is_removed_before_the_next_attempt(run: Run) -> None:
+    mine, other = engine.labels(run.path.resolve()), engine.labels(Path("/another/run"))
+    dead = {engine.PID_LABEL: "1", engine.START_LABEL: "before the machine began"}
+    containers = [
+        {"Id": "live", "Names": ["/a"], "State": "running", "Labels": mine},
+        {"Id": "left", "Names": ["/b"], "State": "running", "Labels": {**mine, **dead}},
+        {"Id": "of another run", "Names": ["/c"], "State": "running", "Labels": {**other, **dead}},
+    ]
+    removed: list[str] = []
+
+    class Client:
+        def containers(self, all: bool, filters: dict[str, list[str]]) -> list[dict[str, Any]]:
+            return containers
+
+        def remove_container(self, identifier: str, **options: Any) -> None:
+            removed.append(identifier)
+
+    backend = DockerBackend()
+    backend._client = Client()
+    assert backend._remove_earlier(run) == ["b"]
+    assert removed == ["left"]

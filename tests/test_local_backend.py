@@ -52,7 +52,7 @@ def train(data, checkpoint, params):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         synthkit.progress(1, 1000)
         time.sleep(120)
-    elif what == "worker":
+    elif what in ("worker", "worker and killed"):
         if os.fork() == 0:
             (checkpoint / "worker").write_text(str(os.getpid()))
             time.sleep(120)
@@ -61,6 +61,8 @@ def train(data, checkpoint, params):
             time.sleep(0.01)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         synthkit.progress(1, 1000)
+        if what == "worker and killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(120)
     elif what == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -192,9 +194,43 @@ def test_time_limit_of_a_run_that_ignores_signals_or_has_workers(
 
 
 def test_killed_run_is_taken_for_out_of_memory(start: Callable[..., Any]) -> None:
-    _, result, _ = start("killed")
+    run, result, _ = start("killed")
     assert (result["status"], result["exit_code"]) == ("failed", ExitCode.OUT_OF_MEMORY)
     assert "Signal 9" in result["error"]["why"]
+    assert result["started"] == run.job().created and result["seconds"] > 0
+    assert run.seconds_spent() == result["seconds"]
+
+
+def test_workers_go_with_a_run_that_is_killed(start: Callable[..., Any]) -> None:
+    run, result, _ = start("worker and killed")
+    assert result["exit_code"] == ExitCode.OUT_OF_MEMORY
+    assert ended(run.checkpoint / "worker")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux does it")
+def test_a_run_and_its_workers_end_with_a_command_that_is_killed(
+    tmp_path: Path, install_plugins: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_plugins(replace(GENERATOR, module="synthkit_for_tests", imports=()), code=METHODS)
+    monkeypatch.setenv("WHAT_TO_DO", "worker")
+    dataset = data.real_dataset(1, 32)
+    inputs = {"data": Input("dataset", dataset.path, digest=dataset.digest)}
+    run = create_run(tmp_path / "run", Job("train", (GENERATOR.name,), inputs=inputs))
+    command = f"""
+import os, signal
+from pathlib import Path
+from synthkit import backends
+from synthkit.plugins import discover
+from synthkit.runs import Run
+
+def kill(event):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+backends.get("local").run(Run(Path({str(run.path)!r})), discover().get({GENERATOR.name!r}), kill)
+"""
+    assert subprocess.run([sys.executable, "-c", command], timeout=60, check=False).returncode == -signal.SIGKILL
+    assert ended(run.checkpoint / "pid")
+    assert ended(run.checkpoint / "worker")
 
 
 def test_crash_shows_the_end_of_the_log(start: Callable[..., Any]) -> None:

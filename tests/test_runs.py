@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import fcntl
 import json
@@ -14,12 +15,13 @@ from hypothesis import strategies as st
 
 from synthkit import runs as runs_module
 from synthkit.contract import CONTRACT_VERSION
-from synthkit.errors import DataError, UsageError
+from synthkit.errors import DataError, NotWritableError, UsageError
 from synthkit.runs import (
     Input,
     Job,
     Resources,
     Run,
+    count_gpus,
     create_run,
     file_digest,
     find_checkpoint,
@@ -365,10 +367,10 @@ def test_two_commands_in_one_folder_do_not_mix(tmp_path: Path, source: Path) -> 
     path = tmp_path / "runs" / "a"
     with locked(path):
         create_run(path, make_job(source))
-        with pytest.raises(UsageError, match="Another command is at work"), locked(path):
+        with pytest.raises(NotWritableError, match="Another command is at work"), locked(path):
             pytest.fail("both hold it")
         create_run(path, make_job(source), overwrite=True)
-        with pytest.raises(UsageError, match="Another command is at work"), locked(path):
+        with pytest.raises(NotWritableError, match="Another command is at work"), locked(path):
             pytest.fail("both hold it")
     assert sorted(p.name for p in path.iterdir()) == ["inputs", "job.json", "outputs"]
     with locked(path), locked(tmp_path / "other"):
@@ -388,7 +390,7 @@ def test_a_lock_that_its_owner_removed_is_no_lock(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(fcntl, "flock", flock)
     with locked(tmp_path):
         assert calls == 2
-        with pytest.raises(UsageError), locked(tmp_path):
+        with pytest.raises(NotWritableError), locked(tmp_path):
             pytest.fail("both hold it")
 
 
@@ -404,6 +406,84 @@ def test_where_there_are_no_locks_the_run_runs(tmp_path: Path, monkeypatch: pyte
 
 def test_a_refused_lock_leaves_the_owners(tmp_path: Path) -> None:
     with locked(tmp_path):
-        with pytest.raises(UsageError), locked(tmp_path):
+        with pytest.raises(NotWritableError), locked(tmp_path):
             pass
         assert (tmp_path / ".lock").exists()
+
+
+# --------------------------------------------------------------------------------------------------- what it took
+
+
+def at(seconds: float) -> str:
+    """That long ago, as jobs say when they were made."""
+    then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)
+    return then.isoformat()
+
+
+def note_events(run: Run, *after_seconds: float) -> None:
+    """Events so long after the job was made."""
+    made = datetime.datetime.fromisoformat(run.job().created).timestamp()
+    lines = [json.dumps({"time": made + seconds, "event": "progress", "step": 1}) for seconds in after_seconds]
+    (run.path / "events.jsonl").write_text("\n".join([*lines, '{"time": 9']))
+
+
+def test_all_attempts_count_those_that_were_killed_up_to_their_last_event(tmp_path: Path, source: Path) -> None:
+    path = tmp_path / "a"
+    run = create_run(path, make_job(source, created=at(9000)))
+    assert run.seconds_spent() == 0
+    run.write_result({"status": "failed", "seconds": 100})
+    assert run.seconds_spent() == 100
+    create_run(path, make_job(source, created=at(6000)), resume=True)
+    note_events(run, 1, 50)
+    assert run.seconds_spent() == pytest.approx(150)
+    create_run(path, make_job(source, created=at(3000)), resume=True)
+    note_events(run, 2)
+    run.write_result({"status": "succeeded", "seconds": 7.5})
+    assert run.seconds_spent() == pytest.approx(157.5)
+    assert run.job().spent_seconds == pytest.approx(150)
+    create_run(path, make_job(source), overwrite=True)
+    assert run.seconds_spent() == 0
+
+
+@pytest.mark.parametrize("created", ["", "yesterday"])
+def test_a_run_that_does_not_say_when_it_began_took_what_its_result_says(
+    created: str, tmp_path: Path, source: Path
+) -> None:
+    run = create_run(tmp_path / "a", make_job(source))
+    write_json(run.path / "job.json", {**run.job().to_dict(), "created": created})
+    (run.path / "events.jsonl").write_text('{"time": 5}\n')
+    assert run.seconds_spent() == 0
+    run.write_result({"seconds": 3})
+    assert run.seconds_spent() == 3
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", '{"time": "then"}', '{"time": NaN}', '{"time": 1e300}', "[" * 10_000])
+def test_events_of_a_method_claim_no_more_than_the_time_that_has_passed(
+    text: str, tmp_path: Path, source: Path
+) -> None:
+    run = create_run(tmp_path / "a", make_job(source, created=at(60)))
+    (run.path / "events.jsonl").write_text(text)
+    (run.path / "result.json").write_text('{"seconds": "many"}')
+    assert 0 <= run.seconds_spent() < 120
+
+
+def test_a_damaged_result_does_not_keep_a_run_from_being_resumed(tmp_path: Path, source: Path) -> None:
+    run = create_run(tmp_path / "a", make_job(source, created=at(60)))
+    note_events(run, 30)
+    (run.path / "result.json").write_text("{")
+    create_run(run.path, make_job(source), resume=True)
+    assert run.job().spent_seconds == pytest.approx(30)
+    assert run.result() is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "n"), [("none", 0), ("all", None), ("3", 3), ("device=3", 1), ("device=GPU-1f,GPU-2a", 2)]
+)
+def test_gpus_are_counted(gpus: str, n: int | None) -> None:
+    assert count_gpus(gpus) == n
+
+
+@pytest.mark.parametrize("gpus", ["0", "-1", "device=", "some", ""])
+def test_what_is_no_number_of_gpus(gpus: str) -> None:
+    with pytest.raises(UsageError, match="is not understood"):
+        count_gpus(gpus)

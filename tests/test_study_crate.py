@@ -144,6 +144,73 @@ def test_nothing_of_a_patient_is_in_it(study: Path, tmp_path: Path) -> None:
     assert json.loads(files["s/segment/job.json"])["options"]["subjects"] == [row[0] for row in numbers]
 
 
+def test_folders_out_of_the_study_are_cut(study: Path, tmp_path: Path) -> None:
+    text = (study / "study.toml").read_text()
+    (study / "study.toml").write_text(
+        f'{text}subjects = "/srv/hospital x/neurology/brats"\ndataset = "../../ward/real"  # was /srv/older/real\n'
+        f'[audit]\npolicy = "{Path.home()}/hospital/policy.toml"\nnotes = "1 / 2 and/or https://example.org/a/b"\n'
+    )
+    (study / "report.html").write_text(f"<title>t</title><pre>{(study / 'study.toml').read_text()}</pre>")
+    failed = Run(study / "s/failed")
+    error = {
+        "what": f"/srv/hospital/a.nii is not {failed.path.resolve()}/b.",
+        "why": "",
+        "fix": "",
+        "type": "DataError",
+    }
+    failed.write_result({"status": "failed", "exit_code": 7, "error": error})
+    out = tmp_path / "crate"
+    write_crate(study, out)
+    assert not [path for path in out.rglob("*.*") if "hospital" in path.read_text() or "/srv" in path.read_text()]
+    shown = (out / "study.toml").read_text()
+    assert (
+        'subjects = "brats"' in shown and 'dataset = "real"  # was real' in shown and 'policy = "policy.toml"' in shown
+    )
+    assert "1 / 2 and/or https://example.org/a/b" in shown
+    page = (out / "report.html").read_text()
+    assert page == f"<title>t</title><pre>{shown}</pre>"
+    assert json.loads((out / "s/failed/result.json").read_text())["error"]["what"] == "a.nii is not ./s/failed/b."
+
+
+@pytest.mark.parametrize("home", ["/", ""])
+def test_a_machine_without_homes(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.setenv("HOME", home)
+    write_crate(study, tmp_path / "crate", subject_names=True)
+    assert (tmp_path / "crate/tables/dice.csv").is_file()
+    assert (tmp_path / "crate/report.html").read_text().startswith(f"<p>{PATIENTS[0]}_085</p><img")
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("/data/study/runs/a", "./runs/a"),
+        ("No memory for /data/study.", "No memory for .."),
+        ("/data/study-2/runs/a", "a"),
+        ("/data/study.old/a", "a"),
+        ("--reference=/data/study/a", "--reference=./a"),
+        ("/mnt/data/study", "study"),
+        ("runs/data/study", "runs/data/study"),
+        ("(../../other/place)", "(place)"),
+        ("<a href='x'>/</a> 12px/1.2 docs.org//a", "<a href='x'>/</a> 12px/1.2 docs.org//a"),
+    ],
+)
+def test_folders_are_whole_names(text: str, cut: str) -> None:
+    assert Censor({}, {"/data/study": ".", "/": "~"}).text(text) == cut
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("CC0-1.0", "https://spdx.org/licenses/CC0-1.0"),
+        ("https://creativecommons.org/licenses/by/4.0/", "https://creativecommons.org/licenses/by/4.0/"),
+        ("", "#licence"),
+    ],
+)
+def test_licence_by_name_or_address(study: Path, tmp_path: Path, given: str, address: str) -> None:
+    graph = graph_of(write_crate(study, tmp_path / "crate", licence=given))
+    assert graph["./"]["license"] == {"@id": address} and graph[address]["@type"] == "CreativeWork"
+
+
 def test_names_are_kept_where_they_are_public(study: Path, tmp_path: Path) -> None:
     write_crate(study, tmp_path / "crate", subject_names=True)
     table = (tmp_path / "crate/s/evaluate/outputs/overlap.csv").read_text()

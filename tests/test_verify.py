@@ -153,6 +153,36 @@ def test_a_run_is_repeated_with_the_number_of_threads_that_it_had(
     assert Run(tmp_path / "again").job().resources.cpus == expected
 
 
+@pytest.mark.parametrize(
+    ("recorded", "now", "expected"),
+    [
+        ("device=3", None, "1"),
+        ("device=GPU-1f,GPU-2a", None, "2"),
+        ("all", None, "all"),
+        ("none", None, "none"),
+        ("2", None, "2"),
+        ("device=3", "none", "none"),
+        ("2", "device=1", "device=1"),
+    ],
+)
+def test_devices_of_the_machine_then_are_a_number_of_those_of_this_one(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: str, now: str | None, expected: str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    run = lab.train()
+    edit(run, "job.json", lambda job: job["resources"].update(gpus=recorded))
+    assert verify_run(run.path, keep=tmp_path / "again", how=How(gpus=now), on_event=ignore).same
+    assert Run(tmp_path / "again").job().resources.gpus == expected
+
+
+def test_a_repetition_is_a_run_of_its_own(lab: Lab, tmp_path: Path) -> None:
+    run = lab.train()
+    edit(run, "job.json", lambda job: job.update(created="2020-01-01T00:00:00+00:00", spent_seconds=3600.0))
+    assert verify_run(run.path, keep=tmp_path / "again", on_event=ignore).same
+    again = Run(tmp_path / "again")
+    assert again.seconds_spent() < 600 and again.job().created > run.job().created
+
+
 # ----------------------------------------------------------------------------------------------------- many runs
 
 
@@ -337,4 +367,5 @@ def test_the_command_on_a_study(lab: Lab, tmp_path: Path) -> None:
     assert {run["run"]: run["outcome"] for run in document["runs"]}["g/looks"] == "different"
     assert "Not the same: g/looks." in message
     assert command(lab.folder, "--input", "real")[0] == 2
+    assert command(lab.folder, "--gpus", "some")[0] == 2
     assert command(lab.folder, "--keep", lab.folder / "kept")[0] == 2

@@ -11,8 +11,10 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
+from synthkit.attempts import seconds_since
 from synthkit.contract import CONTRACT_VERSION, Declaration
 from synthkit.errors import (
     BackendUnavailableError,
@@ -241,9 +243,14 @@ def finish(
     """Complete ``result.json``: the one that the run left, or one that says why there is none.
 
     ``error`` is what the host knows better than the run (time limit, out of memory, a killed container) and wins
-    over whatever the run wrote.
+    over whatever the run wrote. A run that left no result took the time since its job was made.
     """
-    result = result_left_by(run) or {"contract": CONTRACT_VERSION, "status": "failed"}
+    result = result_left_by(run)
+    if result is None:
+        result = {"contract": CONTRACT_VERSION, "status": "failed"}
+        with suppress(DataError):  # the method may have spoilt its job
+            created = run.job().created
+            result.update(started=created, seconds=round(seconds_since(created), 3))
     if error is not None:
         result.update(status="failed", exit_code=int(error.exit_code), error=error.to_dict())
     result.update(backend=backend, isolation=isolation, warnings=warnings)

@@ -7,6 +7,7 @@ a ``/tmp`` in memory; nothing else of this machine, and none of its environment.
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -34,6 +35,7 @@ from synthkit.backends.isolation import (
     user_of,
     wants_gpu,
 )
+from synthkit.backends.local import check_granted
 from synthkit.contract import Declaration
 from synthkit.engine import Engine, engine_info, remove_leftovers
 from synthkit.errors import (
@@ -72,6 +74,8 @@ class DockerBackend:
         self._images: dict[str, containers.Image] = {}
 
     def check(self, declaration: Declaration, job: Job) -> None:
+        if "SLURM_JOB_ID" in os.environ:
+            check_granted(declaration, job)
         image = self._image(declaration)
         if wants_gpu(declaration, job) and not self._described().gpu:
             # Docker's oldest way needs no entry in the list of runtimes, so the only proof is to ask for one.
@@ -81,8 +85,14 @@ class DockerBackend:
         job = run.job()
         image = self._image(declaration)
         settings = self._settings(run, declaration, job, image)
+        left = self._remove_earlier(run)
         prepare_attempt(run)
         follower = EventFollower(run, on_event)
+        if left:
+            follower.warnings.append(
+                f"The container {', '.join(left)} of an earlier attempt, whose command was killed, was still there. It "
+                "has been removed."
+            )
         outdated = containers.outdated_warning(image, declaration)
         if outdated is not None:
             follower.warnings.append(outdated)
@@ -130,6 +140,22 @@ class DockerBackend:
             "use_config_proxy": False,  # the client would hand on this machine's proxies
             "stdin_open": False,
         }
+
+    def _remove_earlier(self, run: Run) -> list[str]:
+        """Remove containers that outlived a killed command in this folder: two would mix their outputs."""
+        from docker.errors import DockerException, NotFound
+        from requests.exceptions import RequestException
+
+        removed = []
+        try:
+            for found in engine.find_leftovers(self._client):
+                if found["run"] == str(run.path.resolve()):
+                    removed.append(found["name"])
+                    with suppress(NotFound):  # it ended meanwhile, or doctor was quicker
+                        self._client.remove_container(found["id"], force=True, v=True)
+        except (DockerException, RequestException, OSError) as error:
+            raise engine.unavailable(error) from error
+        return removed
 
     def _probe_gpu(self, image: containers.Image, resources: Resources) -> None:
         from docker.errors import APIError

@@ -1,6 +1,6 @@
 """The walls around a container: what is asked of the engine, and what it says is in force.
 
-Everything here is a pure function of the job and of what the engine says of itself. All of these hold together: no
+What is asked for follows from the job, this machine and what the engine says of itself. All of these hold together: no
 network, read-only root, no capabilities, no new privileges, the caller's uid, an init process, a memory limit that swap
 does not soften, a limit on processes, and of the machine's files only the run folder and its inputs, these read-only.
 """
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthkit import containers
+from synthkit.backends.local import visible_devices
 from synthkit.contract import Declaration
 from synthkit.engine import Engine
 from synthkit.errors import DataError
@@ -146,11 +147,28 @@ def _check_links(role: str, root: str) -> None:
                 )
 
 
+def engine_gpus(gpus: str) -> str:
+    """``--gpus`` as an engine is to be asked: in a job of Slurm's, by the numbers of the job's devices on the machine.
+
+    ``CUDA_VISIBLE_DEVICES`` counts within the job where the cluster confines it to its devices (ConstrainDevices). An
+    engine is no part of the job and counts all of them, so that two jobs would both get the first.
+    """
+    granted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpus == "none" or granted is None or "SLURM_JOB_ID" not in os.environ:
+        return gpus
+    inside = granted.split(",")
+    outside = (os.environ.get("SLURM_STEP_GPUS") or os.environ.get("SLURM_JOB_GPUS") or granted).split(",")
+    # Names (GPU-..., MIG-...) are the same everywhere; a list of another length tells nothing of this one.
+    numbers = {a: b for a, b in zip(inside, outside, strict=False) if a.isdecimal() and len(inside) == len(outside)}
+    chosen = (visible_devices(gpus) or "").split(",")
+    return f"device={','.join(numbers.get(device, device) for device in chosen)}"
+
+
 def gpu_request(resources: Resources, way: str) -> Any:
     """The engine's form of ``--gpus``. ``way`` is :attr:`Engine.gpu`."""
     from docker.types import DeviceRequest
 
-    asked = resources.gpus
+    asked = engine_gpus(resources.gpus)
     devices = asked.removeprefix("device=").split(",") if asked.startswith("device=") else []
     if way == "cdi":
         names = devices or (["all"] if asked == "all" else [str(i) for i in range(int(asked))])
@@ -215,7 +233,7 @@ def docker_command(run: Run, declaration: Declaration, job: Job, described: Engi
     if job.resources.cpus:
         words += ["--cpus", f"{min(job.resources.cpus, described.cpus or math.inf):g}"]
     if wants_gpu(declaration, job):
-        gpus = job.resources.gpus
+        gpus = engine_gpus(job.resources.gpus)
         words += ["--gpus", f'"{gpus}"' if "," in gpus else gpus]
     for path, options in _TMPFS.items():
         words += ["--tmpfs", f"{path}:{options}"]

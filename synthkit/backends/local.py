@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import math
 import os
@@ -10,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 from synthkit.backends import (
@@ -115,12 +116,13 @@ def supervise(
 ) -> tuple[int, SynthkitError | None]:
     """Run ``command`` to its end: its log, its events, its time limit, the user's interrupt; nothing of it stays.
 
+    Not even when this process is killed (on Linux): the run ends with it, and the next command has the folder alone.
     Returns its exit status (negative: the signal that ended it) and what the host knows of its end: time limit or
     interrupt, else None.
     """
     error: SynthkitError | None = None
     deadline = time.monotonic() + timeout_seconds if timeout_seconds else math.inf
-    with create_exclusively(run.path / LOG) as log, termination_as_interrupt():
+    with create_exclusively(run.path / LOG) as log, _lifeline() as lifeline, termination_as_interrupt():
         # A session of its own, so that Ctrl-C reaches this process only, which then ends the run with grace.
         process = subprocess.Popen(
             command,
@@ -128,9 +130,11 @@ def supervise(
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,
+            pass_fds=(lifeline,),
             start_new_session=True,
         )
         try:
+            _end_with_this_process(process, lifeline)
             while process.poll() is None:
                 follower.poll()
                 if time.monotonic() > deadline:
@@ -151,10 +155,32 @@ def supervise(
             except KeyboardInterrupt:
                 _kill(process)
         finally:
-            if process.poll() is None:
-                _kill(process)
+            _kill(process)  # workers outlive a run that has died
     follower.drain()
     return process.returncode, error
+
+
+@contextmanager
+def _lifeline() -> Iterator[int]:
+    """The reading end of a pipe of which this process alone has the writing end, so that both close with it."""
+    reading, writing = os.pipe()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def _end_with_this_process(process: subprocess.Popen[bytes], lifeline: int) -> None:
+    """Have the kernel kill the run and its workers as soon as the pipe's writing end is closed.
+
+    What fcntl(2) calls signal-driven I/O. It needs nothing of the run but the inherited descriptor, whatever code it is
+    in; a "parent death signal" would reach neither its workers nor what Apptainer starts with other rights.
+    """
+    if sys.platform == "linux":
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -process.pid)
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
 
 
 def visible_devices(gpus: str) -> str | None:
@@ -181,6 +207,11 @@ def check_gpus(declaration: Declaration, job: Job) -> None:
             "This machine shows no NVIDIA device.",
             "Install the NVIDIA driver, or run on the CPU with --gpus none. `synthkit doctor` tells more.",
         )
+    check_granted(declaration, job)
+
+
+def check_granted(declaration: Declaration, job: Job) -> None:
+    """:class:`GpuUnavailableError` if a scheduler has granted fewer GPUs than are asked for."""
     granted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if granted is not None and job.resources.gpus.isdecimal() and declaration.gpu != "none":
         n_granted = len([device for device in granted.split(",") if device])

@@ -104,7 +104,7 @@ def resources_for(options: RunOptions, declaration: Declaration, console: Consol
     """GPUs, cores, memory and time limit; says so when a method that could use a GPU will run on the CPU."""
     from synthkit.errors import GpuUnavailableError
     from synthkit.provenance import gpu_visible
-    from synthkit.runs import Resources
+    from synthkit.runs import Resources, count_gpus
 
     gpus = options.gpus
     if gpus is None:
@@ -116,8 +116,7 @@ def resources_for(options: RunOptions, declaration: Declaration, console: Consol
             )
         if not has_gpu and declaration.gpu == "optional":
             console.note("No GPU here: running on the CPU (--gpus all insists on one).")
-    elif not (gpus in ("all", "none") or (gpus.isdecimal() and int(gpus) > 0) or gpus.startswith("device=")):
-        raise UsageError(f"--gpus {gpus} is not understood.", fix="Write all, none, a number, or device=0,1.")
+    count_gpus(gpus)  # refuses what is none of its forms
     if options.timeout is not None and options.timeout <= 0:
         raise UsageError("--timeout must be positive.", fix="Give seconds, or leave it out.")
     if options.cpus is not None and options.cpus <= 0:

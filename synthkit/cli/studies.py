@@ -39,6 +39,10 @@ def verify(
     backend: Annotated[
         str | None, typer.Option("--backend", metavar="NAME", help="Default: the one it ran with.", show_default=False)
     ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option("--gpus", metavar="GPUS", help="Default: as many as it ran with.", show_default=False),
+    ] = None,
     current_image: Annotated[
         bool, typer.Option("--current-image", help="Not the container image that it ran in, but the one of today.")
     ] = False,
@@ -57,11 +61,13 @@ def verify(
     Digests are compared where the method promises them, else pixels and scores. A container run is repeated in the
     image that it ran in. Exits with 10 on a difference.
     """
-    from synthkit.runs import JOB
+    from synthkit.runs import JOB, count_gpus
     from synthkit.verify import How
 
     console = common.console_for(json, quiet)
-    how = How(backend, current_image, _moved_inputs(input or ()))
+    if gpus is not None:
+        count_gpus(gpus)
+    how = How(backend, current_image, _moved_inputs(input or ()), gpus)
     if (run / JOB).is_file() and not dry_run:
         _verify_one(run, keep, how, console)
     else:

@@ -200,7 +200,13 @@ def export(
         bool, typer.Option("--subject-names", help="Keep the names of subjects; by default they are numbered.")
     ] = False,
     licence: Annotated[
-        str, typer.Option("--licence", metavar="URL", help="Licence of the description.", show_default=False)
+        str,
+        typer.Option(
+            "--licence",
+            metavar="LICENCE",
+            help="Licence of the description: its SPDX identifier, such as CC-BY-4.0, or a URL.",
+            show_default=False,
+        ),
     ] = "",
     json: common.Json = False,
 ) -> None:

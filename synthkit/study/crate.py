@@ -51,7 +51,7 @@ def write_crate(
     subject_names : keep the names of subjects, which otherwise become ``subject-001`` and so on in all files.
     payloads_at : address (``https://...``) of ``folder`` for those who may see the data; datasets, checkpoints and
         predictions are then referred to there. They are never copied.
-    licence : SPDX identifier of the licence of the crate.
+    licence : of the crate: its SPDX identifier or its URL.
 
     Raises :class:`UsageError` if ``out`` is not empty or lies in ``folder``, :class:`DataError` if there is no run.
     """
@@ -241,7 +241,7 @@ class _Graph:
         return {
             "description": f"{declaration.kind}: {declaration.summary}",
             **({"url": citations[0]["@id"]} if citations else {}),
-            **({"license": _licence(declaration.licence)} if declaration.licence else {}),
+            **({"license": own if " " in own else _licence(own)} if (own := declaration.licence) else {}),
             **({"citation": _one_or_many(citations)} if citations else {}),
         }
 
@@ -282,7 +282,7 @@ class _Graph:
             "description": f"{len(self._actions)} runs of synthkit: jobs, results, scores and tables. No image, label "
             f"volume, checkpoint or picture is part of it. {names}Digests tell which ones were used.",
             "datePublished": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "license": {"@id": f"https://spdx.org/licenses/{licence}" if licence else "#licence"},
+            "license": _licence(licence) if licence else {"@id": "#licence"},
             "conformsTo": {"@id": _PROFILE},
             "hasPart": _references(self._files),
             "mentions": _references(self._actions),
@@ -317,8 +317,11 @@ def _references(identities: Iterable[str]) -> list[Entity]:
     return [{"@id": identity} for identity in identities]
 
 
-def _licence(spdx: str) -> Any:
-    return {"@id": f"https://spdx.org/licenses/{spdx}"} if " " not in spdx else spdx
+def _licence(name: str) -> Entity:
+    """A reference to a licence that is given by its URL, its SPDX identifier or in words."""
+    if "://" in name:
+        return {"@id": name}
+    return {"@id": f"#licence/{urllib.parse.quote(name)}" if " " in name else f"https://spdx.org/licenses/{name}"}
 
 
 def _times(job: Job, result: dict[str, Any]) -> Entity:

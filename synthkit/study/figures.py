@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import escape
 
+#: Colours of the page, which has others in the dark; with what they are on white.
 _INK, _SOFT, _RULE = "var(--ink,#1c222b)", "var(--soft,#58616d)", "var(--rule,#dcdcd5)"
 #: Okabe and Ito 2008, Color Universal Design; in the order in which generators are named.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -18,6 +20,11 @@ _WIDTH, _ROW, _LEFT = 640, 24, 170
 def colour(position: int) -> str:
     """Colour of the generator at this position."""
     return _COLOURS[position % len(_COLOURS)]
+
+
+def standalone(svg: str) -> str:
+    """A figure for a file: no colours of the page, which most programs other than browsers cannot read."""
+    return re.sub(r"var\(--\w+,(#[0-9a-f]{6})\)", r"\1", svg)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The report of a study: one self-contained page, its tables as CSV and LaTeX, its figures as SVG.
 
-Only synthetic images are shown, and slices of phantoms: the page holds no picture of a patient.
+Only samples that an audit has passed are shown, and slices of phantoms (:mod:`synthkit.study.gallery`).
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from typing import Any
 
 from markupsafe import Markup
 
-from synthkit.errors import SynthkitError
 from synthkit.files import write_atomically
 from synthkit.report.pages import check_replaceable, render, write_page
 from synthkit.report.wording import count, words
 from synthkit.study import layout
+from synthkit.study.cautions import cautions, interval_over
 from synthkit.study.config import Study
-from synthkit.study.figures import Mark, colour, forest, scatter
+from synthkit.study.figures import Mark, colour, forest, scatter, standalone
+from synthkit.study.gallery import grids, legend
+from synthkit.study.progress import State
 from synthkit.study.results import Cell, GeneratorNumbers, StudyResults, gather
 from synthkit.study.tables import (
     audit_table,
@@ -27,18 +29,27 @@ from synthkit.study.tables import (
     write_tables,
 )
 
-#: Samples of each generator in the grid; of their tumours the more of the same seeds.
-N_SAMPLES = 4
 #: Fewer generators than this say nothing about a correlation.
 FEW_GENERATORS = 5
 _MAIN = "mean"
+#: What is said of steps that are not done; of one, of several.
+_LEFT: dict[State, tuple[str, str]] = {
+    "failed": ("failed", "failed"),
+    "interrupted": ("was interrupted", "were interrupted"),
+    "running": ("is running", "are running"),
+    "changed": ("is out of date and left out", "are out of date and left out"),
+    "waiting": ("has not run", "have not run"),
+}
+_NAMED = 5
+#: Of the files in ``figures/``, those that a report makes.
+_FIGURE_NAMES = ("ratio.svg", "memorization.svg", "looks-*.svg")
 
 
 def write_report(folder: Path, study: Study) -> Path:
     """Write ``report.html``, ``tables/`` and ``figures/`` of the study in ``folder``; returns the page's path.
 
-    Runs that are missing or have failed are counted at the top. Raises :class:`UsageError` where ``report.html`` is
-    something else, :class:`NotWritableError` where nothing can be written.
+    Steps that are not done are counted at the top, and what they have left is not read. Raises :class:`UsageError`
+    where ``report.html`` is something else, :class:`NotWritableError` where nothing can be written.
     """
     out = folder / layout.REPORT
     check_replaceable(out)
@@ -46,22 +57,31 @@ def write_report(folder: Path, study: Study) -> Path:
     figures = _figures(study, results)
     tables = [utility_table(results), looks_table(results), audit_table(results), cost_table(results)]
     write_tables(folder, tables)
-    (folder / layout.FIGURES).mkdir(exist_ok=True)
-    for figure in figures:
-        write_atomically(folder / layout.FIGURES / f"{figure['name']}.svg", str(figure["svg"]).encode())
+    _write_figures(folder / layout.FIGURES, figures)
     page = _page(folder, study, results, figures)
     page["tables"] = {table.name: table for table in tables}
     write_page(out, render("study.html.j2", page))
     return out
 
 
+def _write_figures(folder: Path, figures: list[dict[str, Any]]) -> None:
+    """Write them in place of those of an earlier report."""
+    folder.mkdir(exist_ok=True)
+    kept = {f"{figure['name']}.svg" for figure in figures}
+    for path in (path for pattern in _FIGURE_NAMES for path in folder.glob(pattern)):
+        if path.name not in kept:
+            path.unlink()
+    for figure in figures:
+        write_atomically(folder / f"{figure['name']}.svg", standalone(str(figure["svg"])).encode())
+
+
 def _page(folder: Path, study: Study, results: StudyResults, figures: list[dict[str, Any]]) -> dict[str, Any]:
-    grids = _grids(folder, study, results)
+    shown = grids(folder, study, results)
     contents = [
         ("table", "Synthetic against real", results.cells),
         ("looks", "Does fidelity predict usefulness?", any(g.looks for g in results.generators)),
         ("memorization", "Copies of training images", any(g.audit for g in results.generators)),
-        ("samples", "Samples", grids),
+        ("samples", "Samples", shown),
         ("cost", "What it took", results.costs),
         ("provenance", "Provenance", True),
         ("cite", "What to cite", results.citations),
@@ -79,8 +99,8 @@ def _page(folder: Path, study: Study, results: StudyResults, figures: list[dict[
         "figures": {part: [f for f in figures if f["part"] == part] for part in ("table", "looks", "memorization")},
         "correlations": _correlations(results),
         "few": FEW_GENERATORS,
-        "grids": grids,
-        "legend": _legend(grids),
+        "grids": shown,
+        "legend": legend(shown),
         "toml": (folder / layout.STUDY_FILE).read_text(encoding="utf-8"),
     }
 
@@ -102,14 +122,7 @@ def _summary(study: Study, results: StudyResults) -> list[str]:
             f"{count(len(study.segmenters), 'segmenter')} ({words(list(study.segmenters))}) trained on real, synthetic "
             f"or both were tested on {results.n_holdout_patients:,} {subjects} that nothing was trained on."
         )
-    best = _best(results)
-    if best is not None:
-        ratio, interval = ratio_of(best)
-        with_interval = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
-        said.append(
-            f"Of the arms without real images, the best reached {ratio:.2f} of the Dice of real images{with_interval}: "
-            f"{best.segmenter} on samples of {best.arm}, {_way(best.augmentation)}."
-        )
+    said += _best(results)
     audited = [g for g in results.generators if g.audit is not None]
     failed = [g.name for g in audited if g.audit is not None and g.audit.outcome == "fail"]
     passed = [g.name for g in audited if g.audit is not None and g.audit.outcome == "pass"]
@@ -127,12 +140,25 @@ def _summary(study: Study, results: StudyResults) -> list[str]:
     return said
 
 
-def _best(results: StudyResults) -> Cell | None:
+def _best(results: StudyResults) -> list[str]:
+    """The arm without real images that came nearest to them, and what its interval leaves open."""
     synthetic = [
         cell for cell in results.cells
         if cell.region == _MAIN and cell.arm == layout.generator_of(cell.arm) and ratio_of(cell)[0] is not None
     ]  # fmt: skip
-    return max(synthetic, key=lambda cell: ratio_of(cell)[0] or 0.0, default=None)
+    if not synthetic:
+        return []
+    best = max(synthetic, key=lambda cell: ratio_of(cell)[0] or 0.0)
+    ratio, interval = ratio_of(best)
+    with_interval = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+    said = [
+        f"Of the arms without real images, the best reached {ratio:.2f} of the Dice of real images{with_interval}: "
+        f"{best.segmenter} on samples of {best.arm}, {_way(best.augmentation)}."
+    ]
+    if len(synthetic) > 1:
+        optimistic = "its ratio and interval are" if interval else "its ratio is"
+        said.append(f"It was chosen afterwards, of {len(synthetic)} such arms: {optimistic} optimistic.")
+    return said + cautions([best])
 
 
 def _incomplete(study: Study, results: StudyResults) -> list[str]:
@@ -146,11 +172,13 @@ def _incomplete(study: Study, results: StudyResults) -> list[str]:
     without = [g.name for g in results.generators if g.audit is None]
     if study.audit.enabled and without:
         said.append(f"{words(without)} {'is' if len(without) == 1 else 'are'} not audited.")
-    if results.failed:
-        said.append(f"{count(len(results.failed), 'run')} failed: {words(results.failed[:5])}.")
-    if results.unfinished:
-        n = len(results.unfinished)
-        said.append(f"{count(n, 'run')} {'has' if n == 1 else 'have'} not ended: {words(results.unfinished[:5])}.")
+    for state, (of_one, of_several) in _LEFT.items():
+        if names := results.left.get(state):
+            more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+            said.append(
+                f"{count(len(names), 'step')} {of_one if len(names) == 1 else of_several}: "
+                f"{words([*names[:_NAMED], *more])}."
+            )
     said += results.problems
     without = [g.name for g in results.generators if study.metrics.looks and not g.looks]
     if without:
@@ -193,7 +221,14 @@ def _groups(results: StudyResults) -> list[dict[str, Any]]:
                     "n": _trainings(any_cell),
                 }
             )  # fmt: skip
-        groups.append({"segmenter": segmenter, "way": _way(augmentation), "regions": regions, "rows": rows})
+        over = {interval_over(c) for c in own} - {""} or {""}
+        groups.append(
+            {
+                "segmenter": segmenter, "way": _way(augmentation), "regions": regions, "rows": rows,
+                "over": over.pop() if len(over) == 1 else "patients, and trainings where an arm has several",
+                "cautions": cautions(own),
+            }
+        )  # fmt: skip
     return groups
 
 
@@ -287,33 +322,3 @@ def _correlations(results: StudyResults) -> list[dict[str, Any]]:
         rho = float(spearmanr([p[1] for p in pairs], [p[2] for p in pairs]).statistic) if varied else None
         found.append({"score": score, "segmenter": segmenter, "way": _way(augmentation), "rho": rho, "n": len(pairs)})
     return found
-
-
-# --------------------------------------------------------------------------------------------------------------- images
-
-
-def _grids(folder: Path, study: Study, results: StudyResults) -> list[dict[str, Any]]:
-    """The first samples of every generator that show tumour; of phantoms the real slices too."""
-    from synthkit.dataset import Dataset
-    from synthkit.report import pictures
-
-    sources = [(g.name, g.samples / "outputs" / "dataset") for g in results.generators if g.samples]
-    if study.data.phantom:
-        sources.insert(0, ("phantom", folder / layout.real_dataset()))
-    grids = []
-    for name, path in sources:
-        try:
-            data = Dataset(path)
-            rows = [i for i, sample in enumerate(data.samples) if sample.split != "holdout"]
-            chosen, examined, with_tumour = pictures.representative(data, rows, N_SAMPLES)
-            samples = [pictures.sample_row(data, row) for row in chosen]
-        except (SynthkitError, OSError, ValueError):
-            continue
-        if samples:
-            grids.append({"name": name, "samples": samples, "examined": examined, "with_tumour": with_tumour})
-    return grids
-
-
-def _legend(grids: list[dict[str, Any]]) -> list[dict[str, str]]:
-    shown = {path["name"]: path["class"] for grid in grids for sample in grid["samples"] for path in sample["paths"]}
-    return [{"name": name, "class": css} for name, css in shown.items()]

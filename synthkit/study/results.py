@@ -1,4 +1,4 @@
-"""The numbers of a study, from the run folders that are finished; what is missing is counted, never guessed."""
+"""The numbers of a study, from the steps of its plan that are done; what is missing is counted, never guessed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synthkit.contract import Citation
+from synthkit.contract import Citation, Declaration
 from synthkit.errors import SynthkitError
+from synthkit.labels import BRATS_LABELS
 from synthkit.plugins import discover
-from synthkit.runs import RESULT, Run, find_checkpoint, find_runs, read_checkpoint_metadata
+from synthkit.runs import Job, Run, count_gpus, find_checkpoint, find_runs, read_checkpoint_metadata
 from synthkit.study import layout
 from synthkit.study.config import Study
+from synthkit.study.finished import Finished, succeeded
+from synthkit.study.plan import make_plan
+from synthkit.study.progress import State, StepState, states_of
 from synthkit.utility import (
+    OVERLAP_TABLE,
     ArmComparison,
     OverlapTable,
     Training,
@@ -72,7 +77,7 @@ class AuditNumbers:
 class GeneratorNumbers:
     """What is known of one generator; ``sizes`` are the audits with fewer training patients, by their number.
 
-    ``samples`` and ``audit_run`` are run folders. ``looks``: by name, the mean over contrasts of a score of the whole
+    ``samples``: run folder, relative to the study. ``looks``: by name, the mean over contrasts of a score of the whole
     dataset, and whether "lower" or "higher" is better.
     """
 
@@ -81,7 +86,6 @@ class GeneratorNumbers:
     samples: Path | None
     looks: dict[str, tuple[float, str]]
     audit: AuditNumbers | None
-    audit_run: Path | None
     sizes: dict[int, AuditNumbers]
     training_seconds: float | None
     seconds_a_sample: float | None
@@ -101,9 +105,10 @@ class Cost:
 class StudyResults:
     """All numbers.
 
-    ``missing`` counts the cells of the table without any training; ``failed`` names runs that failed, ``unfinished``
-    those without a result; ``problems`` are sentences about what could not be read. ``datasets``: digest by path.
-    ``unequal``: settings, other than data and seed, in which arms of one segmenter and augmentation differ.
+    ``missing`` counts the cells of the table without any training; ``left`` names the steps that are not done, by their
+    state; ``problems`` are sentences about what could not be read. ``datasets``: digest by path. ``unequal``: settings,
+    other than data and seed, in which arms of one segmenter and augmentation differ. ``protocol``: ``name`` and
+    ``policy``, in sentences, of what predictions were scored by; empty for whole volumes.
     """
 
     n_training_patients: int | None = None
@@ -114,9 +119,9 @@ class StudyResults:
     cells: list[Cell] = field(default_factory=list)
     generators: list[GeneratorNumbers] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    unfinished: list[str] = field(default_factory=list)
+    left: dict[State, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    protocol: dict[str, Any] = field(default_factory=dict)
     missing: int = 0
     n_runs: int = 0
     versions: dict[str, list[str]] = field(default_factory=dict)
@@ -125,23 +130,31 @@ class StudyResults:
 
 
 def gather(folder: Path, study: Study) -> StudyResults:
-    """Read every finished run of ``study`` in ``folder``."""
+    """Read what every step of ``study`` that is done has left in ``folder``."""
     results = StudyResults()
-    _count_real(folder, study, results)
+    states = states_of(folder, make_plan(study))
+    for item in states:
+        if item.state != "done":
+            results.left.setdefault(item.state, []).append(item.step.name)
+    done = Finished.of(folder, states)
+    _count_real(done, study, results)
     for generator in study.generators:
-        results.generators.append(_generator(folder, study, generator))
+        results.generators.append(_generator(done, study, generator))
     for segmenter in study.segmenters:
         for augmentation in study.augmentation:
-            _segmenter(folder, study, segmenter, augmentation, results)
-    _costs_and_provenance(folder, study, results)
+            _segmenter(done, study, segmenter, augmentation, results)
+    _costs_and_provenance(folder, states, results)
     return results
 
 
-def _count_real(folder: Path, study: Study, results: StudyResults) -> None:
+def _count_real(done: Finished, study: Study, results: StudyResults) -> None:
     from synthkit.dataset import Dataset
     from synthkit.splits import patient_of
 
-    path = folder / (Path(study.data.dataset) if study.data.dataset else layout.real_dataset())
+    folder, out = done.folder, Path(study.data.dataset or layout.real_dataset())
+    if not study.data.dataset and out not in done.outs:
+        return
+    path = folder / out
     try:
         data = Dataset(path)
     except SynthkitError:
@@ -155,24 +168,26 @@ def _count_real(folder: Path, study: Study, results: StudyResults) -> None:
 # ----------------------------------------------------------------------------------------------------------- segmenters
 
 
-def _segmenter(folder: Path, study: Study, name: str, augmentation: str, results: StudyResults) -> None:
+def _segmenter(done: Finished, study: Study, name: str, augmentation: str, results: StudyResults) -> None:
     seeds = study.segmenters[name].seeds
     tables: dict[str, list[OverlapTable]] = {}
     for arm in study.arms:
         found = []
         for seed in seeds:
-            run = folder / layout.segmenter_run(name, arm, augmentation, seed, "evaluate")
-            if _succeeded(run) is None:
+            out = layout.segmenter_run(name, arm, augmentation, seed, "evaluate")
+            run = done.scores(out, OVERLAP_TABLE)
+            if run is None:
                 continue
+            results.protocol = (succeeded(run) or {}).get("protocol", {})
             try:
                 found.append(read_overlap(run))
             except (OSError, KeyError, ValueError) as error:
-                results.problems.append(f"The scores of {run.relative_to(folder)} cannot be read: {error}.")
+                results.problems.append(f"The scores of {out} cannot be read: {error}.")
         if found:
             tables[arm] = found
         else:
             results.missing += 1
-    results.unequal += _unequal(folder, study, name, augmentation)
+    results.unequal += _unequal(done, study, name, augmentation)
     real = tables.get(layout.REAL)
     for arm, own in tables.items():
         compared: dict[str, ArmComparison] = {}
@@ -200,15 +215,15 @@ def _segmenter(folder: Path, study: Study, name: str, augmentation: str, results
             )  # fmt: skip
 
 
-def _unequal(folder: Path, study: Study, name: str, augmentation: str) -> list[str]:
+def _unequal(done: Finished, study: Study, name: str, augmentation: str) -> list[str]:
     """In what the finished trainings of all arms differ besides their data."""
     found = []
     for arm in study.arms:
         for seed in study.segmenters[name].seeds:
-            run = folder / layout.segmenter_run(name, arm, augmentation, seed, "train")
-            if _succeeded(run) is not None:
+            run = layout.segmenter_run(name, arm, augmentation, seed, "train")
+            if done.result(run) is not None:
                 try:
-                    metadata = read_checkpoint_metadata(find_checkpoint(run))
+                    metadata = read_checkpoint_metadata(find_checkpoint(done.folder / run))
                 except SynthkitError:
                     continue
                 found.append(Training(f"{name} on {arm}", metadata))
@@ -220,9 +235,15 @@ def _mean(values: dict[str, float]) -> float | None:
 
 
 def _mean_over(tables: Sequence[OverlapTable], region: str, column: str) -> float | None:
-    """Mean over trainings; None where some leave subjects out, as a protocol does with distances of missed regions."""
-    if any(values_of(table, region, column).keys() != values_of(table, region, "dice").keys() for table in tables):
-        return None
+    """Mean over trainings; None where a row has Dice and not this: a mean of the others would reward missing regions.
+
+    A protocol leaves distances of missed regions out. Within a subject too: "mean" is of several regions.
+    """
+    parts = BRATS_LABELS if region == "mean" else (region,)
+    for table in tables:
+        for part in parts:
+            if values_of(table, part, column).keys() != values_of(table, part, "dice").keys():
+                return None
     means = [mean for table in tables if (mean := _mean(values_of(table, region, column))) is not None]
     return statistics.fmean(means) if means else None
 
@@ -230,41 +251,39 @@ def _mean_over(tables: Sequence[OverlapTable], region: str, column: str) -> floa
 # ----------------------------------------------------------------------------------------------------------- generators
 
 
-def _generator(folder: Path, study: Study, name: str) -> GeneratorNumbers:
-    train = _succeeded(folder / layout.generator_run(name, "train"))
-    drawn = folder / layout.generator_run(name, "samples")
-    samples = _succeeded(drawn)
-    audit_run = folder / layout.generator_run(name, "audit")
+def _generator(done: Finished, study: Study, name: str) -> GeneratorNumbers:
+    trained = layout.generator_run(name, "train")
+    drawn = layout.generator_run(name, "samples")
+    samples = done.result(drawn)
     sizes = {}
     for n in study.generators[name].training_patients:
-        audit = _audit(folder / layout.generator_run(name, "audit", n))
+        audit = _audit(done.result(layout.generator_run(name, "audit", n)))
         if audit is not None:
             sizes[n] = audit
-    audit = _audit(audit_run)
+    audit = _audit(done.result(layout.generator_run(name, "audit")))
     return GeneratorNumbers(
         name=name,
         plugin=study.generators[name].plugin,
         samples=drawn if samples else None,
-        looks=_looks(folder / layout.generator_run(name, "looks")),
+        looks=_looks(done, layout.generator_run(name, "looks")),
         audit=audit,
-        audit_run=audit_run if audit else None,
         sizes=sizes,
-        training_seconds=None if train is None else float(train["seconds"]),
-        seconds_a_sample=None if samples is None else float(samples["seconds"]) / study.n_samples,
+        training_seconds=Run(done.folder / trained).seconds_spent() if done.result(trained) else None,
+        seconds_a_sample=Run(done.folder / drawn).seconds_spent() / study.n_samples if samples else None,
     )
 
 
-def _looks(folder: Path) -> dict[str, tuple[float, str]]:
+def _looks(done: Finished, out: Path) -> dict[str, tuple[float, str]]:
     """Mean over contrasts of each score of a whole dataset, and the direction that its metric declares.
 
     Scores of all contrasts jointly are no further contrast. Those of several feature networks stay apart, by its name.
     """
-    if not folder.exists():
+    if out not in done.outs:
         return {}
     registry = discover()
     found: dict[str, tuple[float, str]] = {}
-    for run in find_runs([folder]):
-        result = _succeeded(run.path)
+    for run in find_runs([done.folder / out]):
+        result = succeeded(run.path)
         if result is None:
             continue
         better: dict[str, str] = {}
@@ -283,8 +302,7 @@ def _looks(folder: Path) -> dict[str, tuple[float, str]]:
     return found
 
 
-def _audit(run: Path) -> AuditNumbers | None:
-    result = _succeeded(run)
+def _audit(result: dict[str, Any] | None) -> AuditNumbers | None:
     if result is None or "verdict" not in result:
         return None
     scores = {
@@ -308,9 +326,10 @@ _COSTS = {
 }
 
 
-def _costs_and_provenance(folder: Path, study: Study, results: StudyResults) -> None:
+def _costs_and_provenance(folder: Path, states: Sequence[StepState], results: StudyResults) -> None:
     registry = discover()
-    parts = [folder / name for name in ("generators", "segmenters") if (folder / name).is_dir()]
+    tried = [item.step for item in states if item.state not in ("changed", "waiting")]
+    parts = [folder / step.out for step in tried if step.in_container and (folder / step.out).is_dir()]
     spent: dict[str, list[tuple[float, float]]] = {what: [] for what in _COSTS.values()}
     citations: dict[str, Citation] = {}
     images: dict[str, list[str]] = {}
@@ -326,17 +345,14 @@ def _costs_and_provenance(folder: Path, study: Study, results: StudyResults) -> 
         except SynthkitError as error:
             results.problems.append(f"The result of {where} is damaged: {error.why}")
             continue
+        # What a run took that failed, or was killed before it could say so, was spent too.
+        hours = run.seconds_spent() / 3600
+        if declarations and (what := _COSTS.get((job.verb, declarations[0].kind))):
+            spent[what].append((hours, hours * _n_gpus(job, result, declarations[0])))
         if result is None:
-            results.unfinished.append(where)
             continue
         results.n_runs += 1
-        # What a failed run took was spent too.
-        hours = float(result.get("seconds") or 0) / 3600
-        gpus = len(result.get("machine", {}).get("gpus", ()))
-        if declarations and (what := _COSTS.get((job.verb, declarations[0].kind))):
-            spent[what].append((hours, hours * gpus))
         if result.get("status") != "succeeded":
-            results.failed.append(where)
             continue
         for package, version in result.get("versions", {}).items():
             known = results.versions.setdefault(package, [])
@@ -355,12 +371,9 @@ def _costs_and_provenance(folder: Path, study: Study, results: StudyResults) -> 
     results.citations = list(citations.values())
 
 
-def _succeeded(run: Path) -> dict[str, Any] | None:
-    """The result of a run that succeeded."""
-    if not (run / RESULT).is_file():
-        return None
-    try:
-        result = Run(run).result()
-    except SynthkitError:
-        return None
-    return result if result is not None and result.get("status") == "succeeded" else None
+def _n_gpus(job: Job, result: dict[str, Any] | None, declaration: Declaration) -> int:
+    """GPUs that the run had; of one that was killed before it could say so, those that were asked for."""
+    machine = (result or {}).get("machine")
+    if machine is not None:
+        return len(machine.get("gpus", ()))
+    return 0 if declaration.gpu == "none" else count_gpus(job.resources.gpus) or 0

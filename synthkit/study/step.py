@@ -160,14 +160,13 @@ def _limits_memory(backend: str) -> bool:
 
 @contextlib.contextmanager
 def _gpus(step: Step, machine: dict[str, Any]) -> Iterator[list[str]]:
-    """``--gpus`` for this step: what the cluster has given it, or devices of this machine that no other step holds."""
+    """``--gpus`` for this step: how many of a cluster's job, or devices of this machine that no other step holds."""
     if not step.in_container:
         yield []
     elif not step.gpus:
         yield ["--gpus", "none"]
-    elif given := os.environ.get("CUDA_VISIBLE_DEVICES") if "SLURM_JOB_ID" in os.environ else None:
-        yield ["--gpus", f"device={given}"]
     elif not machine["local_gpus"]:
+        # In a cluster's job every backend keeps to the devices that the job was given.
         yield ["--gpus", str(step.gpus)]
     else:
         with contextlib.ExitStack() as stack:

@@ -9,21 +9,31 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from markupsafe import escape
+
 from synthkit.errors import DataError
 from synthkit.runs import Run
+from synthkit.study import layout
 
+#: A path from the root, from home or upwards; after a letter, ``<`` or ``:`` it would be a fraction, a tag, a URL.
+_PATH = re.compile(r"(?<![\w.:/<~\\-])(?:/(?=[\w.@+-]+/)|(?:~|\.\.)/)(?:[\w.@+-]+/)*[\w.@+-]*")
 _PICTURE = re.compile(r"data:image/(?!svg)[a-z0-9.+-]+;base64,[A-Za-z0-9+/=\s]+")
 _EMPTY_PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 
 
 @dataclass(frozen=True)
 class Censor:
-    """Rewrites texts. ``names`` are the subjects' names, ``folders`` what stands for folders of this machine."""
+    """Rewrites texts: subjects get other names (``names``), and paths out of the study their last name.
+
+    ``folders``: what stands for folders that are known; a path with a space is found no other way.
+    """
 
     names: Mapping[str, str]
     folders: Mapping[str, str]
@@ -33,18 +43,19 @@ class Censor:
         """For the runs of a folder; subjects become ``subject-001`` and so on, in the order of their names."""
         found = set() if keep_names else {name for run in runs for name in subjects_of(run)}
         names = {name: f"subject-{number:03d}" for number, name in enumerate(sorted(found), start=1)}
-        return cls(names, {str(folder.resolve()): ".", str(Path.home()): "~"})
+        return cls(names, {**_paths_of_the_study(folder), str(folder.resolve()): ".", str(Path.home()): "~"})
 
     def clean(self, path: Path) -> bytes | None:
         """The content of a file as it may be given away; None if that cannot be said."""
         text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
+        if path.suffix in (".json", ".lock"):
             return (json.dumps(self.value(json.loads(text)), indent=1, allow_nan=False) + "\n").encode()
         if path.suffix == ".csv":
             return self._table(text).encode()
+        text = _PICTURE.sub(_EMPTY_PICTURE, text)
         if any(not re.search("[A-Za-z]", name) and self._pattern([name]).search(text) for name in self.names):
             return None  # a name of digits alone is not to be told from a number
-        return _PICTURE.sub(_EMPTY_PICTURE, self.text(text)).encode()
+        return self.text(text).encode()
 
     def value(self, value: Any) -> Any:
         """A JSON value with its strings rewritten."""
@@ -57,9 +68,10 @@ class Censor:
         return value
 
     def text(self, text: str) -> str:
-        """A text with the names replaced, where they stand as words."""
-        for folder, stand_in in self.folders.items():
-            text = text.replace(folder, stand_in)
+        """A text with folders cut, and with the names replaced where they stand as words."""
+        if self._folder is not None:
+            text = self._folder.sub(lambda match: self.folders[match[0]], text)
+        text = _PATH.sub(lambda match: Path(match[0]).name, text)
         if not self.names:
             return text
         return self._pattern(self.names).sub(lambda match: self.names[match[0]], text)
@@ -75,10 +87,35 @@ class Censor:
             )
         return out.getvalue()
 
+    @cached_property
+    def _folder(self) -> re.Pattern[str] | None:
+        """Whole folders, not the beginning of another's name; the root of all is none."""
+        found = sorted((folder for folder in self.folders if Path(folder).name), key=len, reverse=True)
+        alternatives = "|".join(map(re.escape, found))
+        return re.compile(rf"(?<![\w.~-])(?:{alternatives})(?![\w-]|\.\w)") if found else None
+
     def _pattern(self, names: Iterable[str]) -> re.Pattern[str]:
         # The longest first: a name may begin with another.
         alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
         return re.compile(rf"(?<![A-Za-z0-9])(?:{alternatives})(?![A-Za-z0-9])")
+
+
+def _paths_of_the_study(folder: Path) -> dict[str, str]:
+    """Last names of the paths in ``study.toml`` that lead out of the study; as written there and as in a page."""
+    try:
+        settings = tomllib.loads((folder / layout.STUDY_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    paths = [text for text in _strings(settings) if text.startswith(("/", "../", "~/"))]
+    return {form: Path(path).name for path in paths for form in (path, str(escape(path)))}
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
 
 
 def subjects_of(run: Run) -> set[str]:

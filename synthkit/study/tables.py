@@ -10,6 +10,7 @@ from pathlib import Path
 
 from synthkit.files import write_atomically
 from synthkit.study import layout
+from synthkit.study.cautions import cautions, interval_over
 from synthkit.study.results import AUDIT_SCORES, Cell, StudyResults
 
 _ESCAPES = str.maketrans(
@@ -48,20 +49,28 @@ def utility_table(results: StudyResults) -> Table:
         )  # fmt: skip
         raw.append(
             (
-                *where, cell.dice, cell.dice_sd, ratio, low, high, cell.hd95_mm, cell.surface_dice, cell.n_missed,
-                cell.n_false, cell.n_done, cell.n_planned,
+                *where, cell.dice, cell.dice_sd, ratio, low, high, interval_over(cell),
+                None if cell.comparison is None else cell.comparison.comparison.n_patients, cell.hd95_mm,
+                cell.surface_dice, cell.n_missed, cell.n_false, cell.n_done, cell.n_planned,
             )
         )  # fmt: skip
     head = ("segmenter", "augmentation", "trained on", "region")
+    protocol = [f"Scored by the protocol {results.protocol['name']} alone."] if results.protocol else []
     return Table(
         "utility",
-        "Segmenters on held-out real subjects, by what they were trained on: Dice (mean and standard deviation over "
-        "trainings), its ratio to training on real images with a 95 % interval, HD95, surface Dice, missed and false "
-        "regions (means over trainings).",
+        " ".join(
+            [
+                "Segmenters on held-out real subjects, by what they were trained on: Dice (mean and standard deviation "
+                "over trainings), its ratio to training on real images with a 95 % interval, HD95, surface Dice, "
+                "missed and false regions (means over trainings).",
+                *protocol, *cautions(results.cells),
+            ]
+        ),
         (*head, "Dice", "ratio", "95 % interval", "HD95 (mm)", "surface Dice", "missed", "false", "trainings"),
         tuple(rows),
         ("segmenter", "augmentation", "arm", "region", "dice", "dice_sd", "ratio", "ratio_low", "ratio_high",
-         "hd95_mm", "surface_dice", "n_missed", "n_false", "n_trainings", "n_trainings_planned"),
+         "interval_over", "n_patients", "hd95_mm", "surface_dice", "n_missed", "n_false", "n_trainings",
+         "n_trainings_planned"),
         tuple(raw),
     )  # fmt: skip
 

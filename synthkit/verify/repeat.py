@@ -13,7 +13,7 @@ from synthkit.backends import Backend, OnEvent
 from synthkit.contract import Declaration
 from synthkit.errors import DataError, GateFailedError, error_from_dict
 from synthkit.plugins import Registry, discover
-from synthkit.runs import Job, Run, create_run, file_digest, folder_digest
+from synthkit.runs import Job, Run, count_gpus, create_run, file_digest, folder_digest
 from synthkit.verify.compare import Comparison, changed_files, compare_outputs
 
 
@@ -26,14 +26,21 @@ class How:
     backend : its name; None for the one that the run ran with.
     current_image : in a container, the image that the plugin has now instead of the one that the run ran in.
     inputs : role -> where this input lies now, for links that a move has broken.
+    gpus : as of a run, "none", "all", "2" or "device=0,1"; None for as many as it had, whichever these were.
     """
 
     backend: str | None = None
     current_image: bool = False
     inputs: Mapping[str, Path] = field(default_factory=dict)
+    gpus: str | None = None
 
     def backend_of(self, result: Mapping[str, Any]) -> str | None:
         return self.backend or result.get("backend")
+
+    def gpus_of(self, job: Job) -> str:
+        """The request for GPUs. Numbers of devices are those of the machine then, so that their count is kept alone."""
+        asked = job.resources.gpus
+        return self.gpus or (str(count_gpus(asked)) if asked.startswith("device=") else asked)
 
     def image_of(self, result: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """The container that the repetition has to run in; None where the run recorded none, or it is not asked for."""
@@ -65,6 +72,8 @@ def verify_run(
         job.resources.memory_bytes = None  # they refuse a limit, which decides whether a run ends and not how
     # As many threads as then, whatever this machine has: another number rounds differently.
     job.resources.cpus = job.resources.cpus or (result.get("machine") or {}).get("torch_threads")
+    job.resources.gpus = how.gpus_of(job)
+    job.created = ""
     chosen = _backend(how, result, declaration, job)
     image = how.image_of(result)
     comparison = Comparison(str(path), chosen.name, str(image["image_id"]) if image else "")
