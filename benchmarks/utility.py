@@ -1,13 +1,16 @@
 """Synthetic over real Dice where the answer is known: on a phantom, with copies and with noise as controls.
 
     python benchmarks/utility.py FOLDER [--seeds 3] [--jobs 2] [--samples 12000] [--arms synthetic both ...]
+                                 [--patients 4]
 
 U-Nets of one budget are trained on five kinds of images: *real* (24 phantom subjects, 64 x 64), *synthetic* (1,500
 drawn by the generator of the demo, which was trained on those), *both*, *copies* (the real slices, given out as
 synthetic) and *noise* (white noise with the labels of real slices, shuffled), each with several seeds. All segment
 phantom subjects that nothing was trained on. Copies should have a ratio of 1 to real within its interval, noise one
-near 0, synthetic one between them, and both together no less than real alone. Everything is done by the commands that
-a user types; run again with the same FOLDER, it goes on.
+near 0, synthetic one between them, and both together no less than real alone. With ``--patients`` the real arm, and
+the real part of *both*, *copies* and *noise*, has so few of the 24, while the generator stays the same: what a site
+with few patients gains from samples of a larger one. Everything is done by the commands that a user types; run again
+with the same FOLDER, it goes on.
 """
 
 from __future__ import annotations
@@ -78,6 +81,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each in one thread")
     parser.add_argument("--samples", type=int, default=12000, help="images shown in each training")
+    parser.add_argument("--patients", type=int, default=N_TRAIN, help="real ones to train segmenters on")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="besides real")
     options = parser.parse_args()
     folder: Path = options.folder
@@ -90,9 +94,10 @@ def main() -> None:
     trained = linked(folder / "trained", subjects, range(1, last + 1))
     reference = linked(folder / "reference", subjects, range(last + 1, last + N_REFERENCE + 1))
     if not real.exists():
-        synthkit("prepare", trained, "-o", real, "--size", "64", "--holdout", str(N_HOLDOUT))
+        few = () if options.patients == N_TRAIN else ("--training-patients", str(options.patients))
+        synthkit("prepare", trained, "-o", real, "--size", "64", "--holdout", str(N_HOLDOUT), *few)
     if not synthetic.exists():
-        synthkit("generate", CHECKPOINT, "--seeds", "0-1499", "-o", synthetic)
+        synthkit("generate", CHECKPOINT, "--seeds", "0-1499", "-p", "settle_labels=true", "-o", synthetic)
     copies = altered(folder / "copies", real, noise=False)
     noise = altered(folder / "noise", real, noise=True)
     data = {
@@ -114,7 +119,8 @@ def main() -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(train, *zip(*[(arm, seed) for seed in range(options.seeds) for arm in data], strict=True)))
 
-    print(f"{N_REFERENCE} phantom subjects, {options.seeds} trainings an arm, {options.samples:,} images each")
+    budget = f"{options.seeds} trainings an arm, {options.samples:,} images each"
+    print(f"{N_REFERENCE} phantom subjects, {options.patients} to train on, {budget}")
     for arm in options.arms:
         out = folder / f"utility-{arm}"
         if not (out / "utility.json").exists():

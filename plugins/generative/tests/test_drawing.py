@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from synthkit_generative.decoding import blacken, thin_rims, unclear
+from synthkit_generative.decoding import blacken, settled, thin_rims, unclear
 from synthkit_generative.drawing import draw
 from synthkit_generative.records import COLOURS, grid
 from synthkit_generative.streams import SeedStreams, own_seed, stream
@@ -26,13 +26,16 @@ def noise(seeds: Sequence[int]) -> Tensor:
     return SeedStreams(seeds, CPU).normal(3, 8, 8).clamp(-1, 1)
 
 
-def drawn(seeds, sampler=noise, batch_size: int = 4, device=CPU, background_zero: bool = False):
+def drawn(
+    seeds, sampler=noise, batch_size: int = 4, device=CPU, background_zero: bool = False, settle_labels: bool = False
+):
     return draw(
         seeds,
         sampler,
         batch_size=batch_size,
         label_values=(0, 1, 2, 4),
         background_zero=background_zero,
+        settle_labels=settle_labels,
         device=device,
         name="Toy",
     )
@@ -103,6 +106,21 @@ def test_the_message_counts_unclear_pixels_and_thin_rims(monkeypatch: pytest.Mon
     ((_, labels),) = drawn([0], blurred)
     assert labels[4].tolist() == [0, 1, 2, 4, 4, 0, 0, 0]
     assert "4 labelled pixels. 1 pixels (25 for" in messages[0] and "; 2 (50) are a rim" in messages[0]
+    assert "nearest clear pixel" not in messages[0]
+    # 102 and 180 are as near to the background above as to the tumour between them.
+    ((_, labels),) = drawn([0], blurred, settle_labels=True)
+    assert labels[4, [0, 1, 3, 5]].tolist() == [0, 0, 4, 0] and {*labels[4, [2, 4]]} <= {0, 4}
+    assert "1 pixels (25 for" in messages[1] and "nearest clear pixel" in messages[1]
+
+
+def test_unclear_pixels_take_the_label_of_the_nearest_clear_one() -> None:
+    labels = np.array([[0, 1, 1, 2, 2, 4, 4, 1, 0]], dtype=np.uint8)
+    clear = np.array([[1, 0, 0, 0, 1, 1, 1, 0, 1]], dtype=bool)
+    found = settled(labels, clear)[0].tolist()
+    assert found[:2] == [0, 0] and found[3:7] == [2, 2, 4, 4] and found[8] == 0
+    assert found[2] in (0, 2) and found[7] in (0, 4)  # as near to either
+    np.testing.assert_array_equal(settled(labels, np.ones_like(clear)), labels)
+    np.testing.assert_array_equal(settled(labels, np.zeros_like(clear)), labels)
 
 
 def test_thin_rims_are_one_pixel_between_lower_and_higher() -> None:

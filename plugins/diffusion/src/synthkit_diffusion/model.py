@@ -171,6 +171,7 @@ def generate(
         batch_size=params.generate_batch_size,
         label_values=label_values,
         background_zero=params.background_zero,
+        settle_labels=params.settle_labels,
         device=device,
         name="Diffusion",
     )

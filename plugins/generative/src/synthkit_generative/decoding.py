@@ -31,6 +31,18 @@ def unclear(grey: NDArray[np.uint8], labels: NDArray[np.uint8], label_values: Se
     return np.abs(grey - to_grey(labels, label_values).astype(np.int16)) > gap / 4
 
 
+def settled(labels: NDArray[np.uint8], clear: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Labels ``(y, x)`` where every pixel that is not ``clear`` has the label of the nearest one that is.
+
+    Without a clear pixel they stay as they are.
+    """
+    if not clear.any():
+        return labels
+    nearest = ndimage.distance_transform_edt(~clear, return_distances=False, return_indices=True)
+    found: NDArray[np.uint8] = labels[tuple(nearest)]
+    return found
+
+
 def thin_rims(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Labelled pixels of ``(y, x)`` that, along y or x, stand alone between a lower and a higher label.
 

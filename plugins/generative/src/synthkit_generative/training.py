@@ -33,7 +33,8 @@ from synthkit_generative.storage import load_json, load_tensors, partial_path, s
 STATE, GENERATOR, CONFIG = "state.safetensors", "generator.safetensors", "config.json"
 
 #: Parameters that may differ between a training and its resumption: they do not touch what has been learnt so far.
-_FREE = ("kimg", "accumulate", "checkpoint_kimg", "snapshot_kimg", "background_zero", "generate_batch_size")
+_DRAWING = ("background_zero", "settle_labels", "generate_batch_size")
+_FREE = ("kimg", "accumulate", "checkpoint_kimg", "snapshot_kimg", *_DRAWING)
 
 
 class Training(Protocol):

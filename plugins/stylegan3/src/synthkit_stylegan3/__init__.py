@@ -64,6 +64,11 @@ class Params:
     background_zero: bool = synthkit.param(
         True, "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images"
     )
+    settle_labels: bool = synthkit.param(
+        False,
+        "generate: unclear pixels, between the grey levels of two labels or in rims one pixel thin, take the label of "
+        "the nearest clear one",
+    )
     generate_batch_size: int = synthkit.param(16, "generate: images a batch on a GPU", minimum=1)
 
 
