@@ -8,16 +8,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from synthkit_generative.decoding import blacken, settled, thin_rims, unclear
+from synthkit_generative.decoding import blacken, decode, encode, read_order, settled, thin_rims, unclear
 from synthkit_generative.drawing import draw
 from synthkit_generative.records import COLOURS, grid
 from synthkit_generative.streams import SeedStreams, own_seed, stream
 from torch import Tensor
 
 import synthkit
+from synthkit.errors import UsageError
 
 CPU = torch.device("cpu")
 
@@ -27,13 +30,19 @@ def noise(seeds: Sequence[int]) -> Tensor:
 
 
 def drawn(
-    seeds, sampler=noise, batch_size: int = 4, device=CPU, background_zero: bool = False, settle_labels: bool = False
+    seeds,
+    sampler=noise,
+    batch_size: int = 4,
+    device=CPU,
+    background_zero: bool = False,
+    settle_labels: bool = False,
+    label_order=(0, 1, 2, 4),
 ):
     return draw(
         seeds,
         sampler,
         batch_size=batch_size,
-        label_values=(0, 1, 2, 4),
+        label_order=label_order,
         background_zero=background_zero,
         settle_labels=settle_labels,
         device=device,
@@ -113,6 +122,47 @@ def test_the_message_counts_unclear_pixels_and_thin_rims(monkeypatch: pytest.Mon
     assert "1 pixels (25 for" in messages[1] and "nearest clear pixel" in messages[1]
 
 
+@given(order=st.permutations((1, 2, 4)))
+def test_labels_in_any_order_are_decoded_as_they_were_encoded(order: list[int]) -> None:
+    order = [0, *order]
+    labels = np.array([[0, 1, 2], [4, 2, 0]], dtype=np.uint8)
+    grey = encode(labels, order)
+    np.testing.assert_array_equal(decode(grey, order), labels)
+    assert encode(np.array(order, dtype=np.uint8), order).tolist() == [0, 51, 102, 204]
+    assert encode(np.array([3, 9], dtype=np.uint8), order).tolist() == [0, 0]
+    assert not unclear(grey, grey, order).any()
+
+
+def test_in_the_order_of_a_tumour_a_blurred_edge_leaves_the_label_that_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From outside in: oedema, enhancing tumour, necrosis. The edge of necrosis passes through both, as in a tumour."""
+    messages = []
+    monkeypatch.setattr(synthkit, "message", messages.append)
+    grey = np.zeros((8, 8), dtype=np.uint8)
+    grey[4, 1:6] = [51, 102, 204, 204, 0]
+
+    def blurred(seeds: Sequence[int]) -> Tensor:
+        image = torch.from_numpy(np.stack([grey] * 3)).float()[None] / 127.5 - 1
+        return image.expand(len(seeds), -1, -1, -1)
+
+    ((_, labels),) = drawn([0], blurred, label_order=(0, 2, 4, 1))
+    assert labels[4].tolist() == [0, 2, 4, 1, 1, 0, 0, 0]
+    assert "4 labelled pixels. 0 pixels" in messages[0] and "; 2 (50) are a rim" in messages[0]
+
+
+@pytest.mark.parametrize("text", ["0,1,2", "0,1,2,4,4", "1,0,2,4", "0,1,2,3", "0;1;2;4", "0,1,2,x", ","])
+def test_an_order_of_other_labels_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="each has to be in it once, and 0 first") as caught:
+        read_order(text, (0, 1, 2, 4))
+    assert text in str(caught.value)
+
+
+def test_without_an_order_it_is_that_of_the_values() -> None:
+    assert read_order("", (0, 4, 2, 1)) == (0, 1, 2, 4)
+    assert read_order(" 0, 2,4 ,1", (0, 1, 2, 4)) == (0, 2, 4, 1)
+
+
 def test_unclear_pixels_take_the_label_of_the_nearest_clear_one() -> None:
     labels = np.array([[0, 1, 1, 2, 2, 4, 4, 1, 0]], dtype=np.uint8)
     clear = np.array([[1, 0, 0, 0, 1, 1, 1, 0, 1]], dtype=bool)
@@ -145,7 +195,7 @@ def test_unclear_is_beyond_a_quarter_of_the_smallest_gap() -> None:
     """Levels 0 51 102 204 are 51 apart at least: 12 off is clear, 13 is not."""
     grey = np.array([[0, 12, 13, 51, 64, 102, 191, 192, 255]], dtype=np.uint8)
     labels = np.array([[0, 0, 0, 1, 1, 2, 4, 4, 4]], dtype=np.uint8)
-    assert unclear(grey, labels, (0, 1, 2, 4))[0].tolist() == [
+    assert unclear(grey, encode(labels, (0, 1, 2, 4)), (0, 1, 2, 4))[0].tolist() == [
         False,
         False,
         True,

@@ -37,6 +37,7 @@ class Params:
     snapshot_kimg: float = 0.08
     precision: str = "float32"
     seed: int = 0
+    label_order: str = ""
     learning_rate: float = 0.01
     truncation_psi: float = 1.0
 
@@ -119,7 +120,13 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "resumes"), [({"seed": 1}, False), ({"learning_rate": 0.001}, False), ({"truncation_psi": 0.5}, True)]
+    ("change", "resumes"),
+    [
+        ({"seed": 1}, False),
+        ({"learning_rate": 0.001}, False),
+        ({"label_order": "0,4"}, False),
+        ({"truncation_psi": 0.5}, True),
+    ],
 )
 def test_only_the_same_job_resumes(tmp_path: Path, change: dict, resumes: bool) -> None:
     params = Params(checkpoint_kimg=0.008)
@@ -131,6 +138,22 @@ def test_only_the_same_job_resumes(tmp_path: Path, change: dict, resumes: bool) 
     else:
         with pytest.raises(DataError, match="another training"):
             train(make_discs(8), tmp_path, changed)
+
+
+def test_labels_are_learnt_in_the_order_asked_for(tmp_path: Path) -> None:
+    data, seen = make_discs(8, label_values=(0, 1, 2, 4)), []
+
+    class Watching(Toy):
+        def advance(self, real: Tensor) -> dict[str, Tensor]:
+            seen.append(real[:, -1].amax().item())
+            return super().advance(real)
+
+    for name, order, level in (("study", "", 204), ("nested", "0,2,4,1", 102)):
+        (tmp_path / name).mkdir()
+        train(data, tmp_path / name, Params(kimg=0.008, label_order=order), Watching)
+        assert seen.pop() == pytest.approx(level / 127.5 - 1)
+        found = json.loads((tmp_path / name / "config.json").read_text())["label_values"]
+        assert found == [int(item) for item in (order or "0,1,2,4").split(",")]
 
 
 def test_other_data_does_not_resume(tmp_path: Path) -> None:

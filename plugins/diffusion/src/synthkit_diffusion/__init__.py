@@ -29,6 +29,11 @@ class Params:
     ema: float = synthkit.param(
         0.9999, "share that the averaged weights keep in a step; less in the first steps", minimum=0, maximum=1
     )
+    label_order: str = synthkit.param(
+        "",
+        "labels from the lowest grey level to the highest, as 0,2,4,1, where neighbours in a tumour are neighbours; "
+        "empty: by value, as the study",
+    )
     checkpoint_kimg: float = synthkit.param(
         20.0, "training can be resumed from a state saved this often", minimum=0.001, unit="kimg"
     )

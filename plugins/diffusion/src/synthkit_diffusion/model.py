@@ -163,13 +163,13 @@ def generate(
         with own_seed(0):  # for weights that are replaced at once
             network = UNet(Architecture(**described))
         network.load_state_dict(tensors)
-        label_values = [int(value) for value in config["label_values"]]
+        label_order = [int(value) for value in config["label_values"]]
     network.requires_grad_(False).eval().to(device)
     yield from draw(
         seeds,
         lambda batch: sample(network, left, batch, params.sampler, params.sampler_steps),
         batch_size=params.generate_batch_size,
-        label_values=label_values,
+        label_order=label_order,
         background_zero=params.background_zero,
         settle_labels=params.settle_labels,
         device=device,

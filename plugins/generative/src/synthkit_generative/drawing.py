@@ -15,8 +15,7 @@ from torch import Tensor
 
 import synthkit
 from synthkit.errors import DataError
-from synthkit.labels import from_grey
-from synthkit_generative.decoding import blacken, settled, thin_rims, unclear
+from synthkit_generative.decoding import blacken, decode, encode, settled, thin_rims, unclear
 from synthkit_generative.devices import memory_errors, whole_float32
 from synthkit_generative.storage import load_json, load_tensors
 
@@ -26,7 +25,7 @@ def draw(
     sampler: Callable[[Sequence[int]], Tensor],
     *,
     batch_size: int,
-    label_values: Sequence[int],
+    label_order: Sequence[int],
     background_zero: bool,
     settle_labels: bool,
     device: torch.device,
@@ -37,6 +36,7 @@ def draw(
     ``sampler`` gives float images ``(n, contrast + 1, y, x)`` in [-1, 1] for ``n`` seeds, each from its own seed alone.
     The arithmetic is float32 in batches of one size (the last is filled up): a sample is the same whatever it is drawn
     with. On a CPU a batch is one sample, which costs little and makes the bytes independent of ``batch_size`` too.
+    ``label_order`` has the labels from the lowest grey level to the highest, as in the training.
     ``background_zero`` sets the surroundings of the head to 0. ``settle_labels`` gives pixels between the grey levels
     of two labels, and those in thin rims, the label of the nearest other pixel. ``name`` is the method's, for messages.
     """
@@ -49,8 +49,9 @@ def draw(
                 grey_levels = to_grey_levels(sampler(batch + batch[-1:] * (size - len(batch))))
             for sample in grey_levels[: len(batch)]:
                 image, grey = sample[:-1].copy(), sample[-1]
-                labels, _ = from_grey(grey, label_values)
-                between, thin = unclear(grey, labels, label_values), thin_rims(labels)
+                labels = decode(grey, label_order)
+                levels = encode(labels, label_order)
+                between, thin = unclear(grey, levels, label_order), thin_rims(levels)
                 tissue += int(np.count_nonzero(labels))
                 off_level += int(np.count_nonzero(between))
                 rim += int(np.count_nonzero(thin))

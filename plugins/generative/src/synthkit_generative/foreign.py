@@ -127,7 +127,7 @@ def save_imported(
     """Write a checkpoint as a finished training leaves it, for ``drawing.load``."""
     facts = {"step": 0, "batch_size": 0, "imported": True}
     save_tensors(checkpoint / GENERATOR, dict(tensors), facts)
-    config = {"format": 1, "contrasts": list(contrasts), "label_values": list(label_values)}
+    config = {"format": 1, "contrasts": list(contrasts), "label_values": sorted(label_values)}
     save_json(checkpoint / CONFIG, {**config, "architecture": dict(architecture), "imported": True, "finished": True})
 
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from synthkit import events
-from synthkit.labels import from_grey
+from synthkit_generative.decoding import decode
 from synthkit_generative.devices import whole_float32
 from synthkit_generative.drawing import to_grey_levels
 
@@ -33,8 +33,8 @@ _HEADER = 14  # pixels for the names of the columns
 class Records:
     """Statistics and snapshots of one training, from ``shown`` images on."""
 
-    def __init__(self, contrasts: Sequence[str], label_values: Sequence[int], shown: int, total: int) -> None:
-        self._contrasts, self._label_values, self._total = contrasts, label_values, total
+    def __init__(self, contrasts: Sequence[str], label_order: Sequence[int], shown: int, total: int) -> None:
+        self._contrasts, self._label_order, self._total = contrasts, label_order, total
         self._folder = events.outputs()
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
@@ -81,16 +81,16 @@ class Records:
             grey = to_grey_levels(sample(SNAPSHOT_SEEDS))
         folder = self._folder / "snapshots"
         folder.mkdir(exist_ok=True)
-        Image.fromarray(grid(grey, self._contrasts, self._label_values)).save(folder / f"{shown / 1000:010.3f}.png")
+        Image.fromarray(grid(grey, self._contrasts, self._label_order)).save(folder / f"{shown / 1000:010.3f}.png")
 
 
-def grid(grey: NDArray[np.uint8], contrasts: Sequence[str], label_values: Sequence[int]) -> NDArray[np.uint8]:
+def grid(grey: NDArray[np.uint8], contrasts: Sequence[str], label_order: Sequence[int]) -> NDArray[np.uint8]:
     """Samples ``(n, contrast + 1, y, x)``, labels last, as one RGB picture ``(y, x, 3)``, names above the columns."""
     n, channels, height, width = grey.shape
     cells = np.repeat(grey[..., None], 3, axis=-1)
     cells[:, -1] = cells[:, 0]
-    labels, _ = from_grey(grey[:, -1], label_values)
-    for number, value in enumerate(sorted(v for v in label_values if v)):
+    labels = decode(grey[:, -1], label_order)
+    for number, value in enumerate(sorted(v for v in label_order if v)):
         cells[:, -1][labels == value] = COLOURS[number % len(COLOURS)]
     body = cells.transpose(0, 2, 1, 3, 4).reshape(n * height, channels * width, 3)
     picture = Image.fromarray(np.concatenate([np.zeros((_HEADER, channels * width, 3), np.uint8), body]))

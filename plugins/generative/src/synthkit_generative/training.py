@@ -26,6 +26,7 @@ from synthkit.contract import Samples
 from synthkit.errors import DataError, PluginError
 from synthkit_generative import devices, parallel
 from synthkit_generative.data import RealImages, to_float
+from synthkit_generative.decoding import read_order
 from synthkit_generative.devices import memory_errors
 from synthkit_generative.records import Records
 from synthkit_generative.storage import load_json, load_tensors, partial_path, save_json, save_tensors
@@ -100,15 +101,15 @@ def fit(
 
     Until the end it also holds ``state.safetensors``, from which the same call resumes. The state goes at the end
     because what judges images in it has seen the real ones, and a checkpoint is made to be shared. Of ``params`` the
-    loop reads kimg, batch_size, checkpoint_kimg, snapshot_kimg, precision and seed. ``make`` builds the training for a
-    device and the precision asked for; where there are several GPUs it and ``data`` are pickled.
+    loop reads kimg, batch_size, checkpoint_kimg, snapshot_kimg, precision, label_order and seed. ``make`` builds the
+    training for a device and the precision asked for; where there are several GPUs it and ``data`` are pickled.
     """
     checkpoint = Path(checkpoint)
     steps = math.ceil(params.kimg * 1000 / params.batch_size)
     config: dict[str, Any] = {
         "format": 1,
         "contrasts": list(data.contrasts),
-        "label_values": list(data.label_values),
+        "label_values": list(read_order(params.label_order, data.label_values)),  # from the lowest grey level on
         "architecture": method.architecture,
         "job": _job(method, data, params),
     }
@@ -174,12 +175,13 @@ class _Loop:
         params, training = self.params, self.training
         total = self.steps * params.batch_size
         every, snapshot = self._interval(params.checkpoint_kimg), self._interval(params.snapshot_kimg)
+        order = self.config["label_values"]
         # Reading a loss waits for the GPU, so there it is done now and then only.
         report = 1 if device.type == "cpu" else 8
         first = parallel.rank() == 0
-        records = Records(data.contrasts, data.label_values, self.shown, total)
+        records = Records(data.contrasts, order, self.shown, total)
         started, before = time.monotonic(), self.shown  # of the last save: a network that grows becomes slower
-        with RealImages(data, params.batch_size, params.seed, training.step, self.steps) as batches:
+        with RealImages(data, order, params.batch_size, params.seed, training.step, self.steps) as batches:
             for batch in batches:
                 values = training.advance(to_float(batch, device))
                 records.watch(values)

@@ -30,6 +30,11 @@ class Params:
     )
     channel_max: int = synthkit.param(512, "most feature maps of a layer, and the size of the latent z", minimum=4)
     ema_kimg: float = synthkit.param(10.0, "half-life of the averaged generator", minimum=0, unit="kimg")
+    label_order: str = synthkit.param(
+        "",
+        "labels from the lowest grey level to the highest, as 0,2,4,1, where neighbours in a tumour are neighbours; "
+        "empty: by value, as the study",
+    )
     checkpoint_kimg: float = synthkit.param(
         20.0, "training can be resumed from a state saved this often", minimum=0.001, unit="kimg"
     )

@@ -143,13 +143,13 @@ def generate(
             generator = Generator(Architecture(**config["architecture"]))
         level, alpha = tensors.pop("growth").tolist()
         generator.load_state_dict(tensors, assign=True)
-        label_values = [int(value) for value in config["label_values"]]
+        label_order = [int(value) for value in config["label_values"]]
     generator = generator.to(device).requires_grad_(False).eval()
     yield from draw(
         seeds,
         lambda batch: larger(sample(generator, batch, int(level), alpha), generator.architecture.size),
         batch_size=params.generate_batch_size,
-        label_values=label_values,
+        label_order=label_order,
         background_zero=params.background_zero,
         settle_labels=params.settle_labels,
         device=device,

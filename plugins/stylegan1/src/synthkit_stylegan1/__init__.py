@@ -37,6 +37,11 @@ class Params:
     mapping_layers: int = synthkit.param(8, "layers of the mapping network", minimum=1)
     style_mixing: float = synthkit.param(0.9, "probability of mixing two latents in training", minimum=0, maximum=1)
     ema_kimg: float = synthkit.param(10.0, "half-life of the averaged generator", minimum=0, unit="kimg")
+    label_order: str = synthkit.param(
+        "",
+        "labels from the lowest grey level to the highest, as 0,2,4,1, where neighbours in a tumour are neighbours; "
+        "empty: by value, as the study",
+    )
     checkpoint_kimg: float = synthkit.param(
         20.0, "training can be resumed from a state saved this often", minimum=0.001, unit="kimg"
     )

@@ -43,6 +43,11 @@ class Params:
     ema_kimg: float = synthkit.param(
         10.0, "half-life of the averaged generator, at most 5 % of the images so far", minimum=0, unit="kimg"
     )
+    label_order: str = synthkit.param(
+        "",
+        "labels from the lowest grey level to the highest, as 0,2,4,1, where neighbours in a tumour are neighbours; "
+        "empty: by value, as the study",
+    )
     checkpoint_kimg: float = synthkit.param(
         20.0, "training can be resumed from a state saved this often", minimum=0.001, unit="kimg"
     )

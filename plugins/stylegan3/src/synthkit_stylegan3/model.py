@@ -202,12 +202,12 @@ def generate(
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order."""
     device = find_device()
-    generator, w_mean, label_values = _load(Path(checkpoint), device)
+    generator, w_mean, label_order = _load(Path(checkpoint), device)
     yield from draw(
         seeds,
         lambda batch: sample(generator, w_mean, batch, params.truncation_psi),
         batch_size=params.generate_batch_size,
-        label_values=label_values,
+        label_order=label_order,
         background_zero=params.background_zero,
         settle_labels=params.settle_labels,
         device=device,
@@ -238,12 +238,12 @@ def sample(generator: Generator, w_mean: Tensor, seeds: Sequence[int], psi: floa
 
 
 def _load(checkpoint: Path, device: torch.device) -> tuple[Generator, Tensor, list[int]]:
-    """The generator of a checkpoint, its mean w, and the label values it draws."""
+    """The generator of a checkpoint, its mean w, and the labels it draws, from the lowest grey level on."""
     config, tensors = load(checkpoint)
     with fitting("StyleGAN3"):
         with own_seed(0):  # for weights that are replaced at once
             generator = Generator(Architecture(**config["architecture"]))
         w_mean = tensors.pop("w_mean").to(device)
         generator.load_state_dict(tensors)
-        label_values = [int(value) for value in config["label_values"]]
-    return generator.to(device).requires_grad_(False).eval(), w_mean, label_values
+        label_order = [int(value) for value in config["label_values"]]
+    return generator.to(device).requires_grad_(False).eval(), w_mean, label_order
