@@ -1,16 +1,18 @@
 """Synthetic over real Dice where the answer is known: on a phantom, with copies and with noise as controls.
 
     python benchmarks/utility.py FOLDER [--seeds 3] [--jobs 2] [--samples 12000] [--arms synthetic both ...]
-                                 [--patients 4]
+                                 [--size 64] [--patients 4]
 
-U-Nets of one budget are trained on five kinds of images: *real* (24 phantom subjects, 64 x 64), *synthetic* (1,500
-drawn by the generator of the demo, which was trained on those), *both*, *copies* (the real slices, given out as
-synthetic) and *noise* (white noise with the labels of real slices, shuffled), each with several seeds. All segment
-phantom subjects that nothing was trained on. Copies should have a ratio of 1 to real within its interval, noise one
-near 0, synthetic one between them, and both together no less than real alone. With ``--patients`` the real arm, and
-the real part of *both*, *copies* and *noise*, has so few of the 24, while the generator stays the same: what a site
-with few patients gains from samples of a larger one. Everything is done by the commands that a user types; run again
-with the same FOLDER, it goes on.
+U-Nets of one budget are trained on five kinds of images: *real* (24 phantom subjects), *synthetic* (drawn by a
+generator that was trained on those), *both*, *copies* (the real slices, given out as synthetic) and *noise* (white
+noise with the labels of real slices, shuffled), each with several seeds. All segment phantom subjects that nothing was
+trained on. Copies should have a ratio of 1 to real within its interval, noise one near 0, synthetic one between them,
+and both together no less than real alone. With ``--patients`` the real arm, and the real part of *both*, *copies* and
+*noise*, has so few of the 24, while the generator stays the same: what a site with few patients gains from samples of a
+larger one.
+
+At 64 x 64 pixels the generator is that of the demo, at 32 x 32 it is trained first, by benchmarks/generators/
+stylegan2.toml. Everything is done by the commands that a user types; run again with the same FOLDER, it goes on.
 """
 
 from __future__ import annotations
@@ -27,11 +29,16 @@ from typing import Any
 import numpy as np
 
 from synthkit.dataset import Dataset, DatasetWriter
-from synthkit.demo import CHECKPOINT
+from synthkit.demo import CHECKPOINT, SIZE
 
 N_TRAIN, N_HOLDOUT, N_REFERENCE = 24, 6, 24
 ARMS = ("synthetic", "both", "copies", "noise")
-UNET = ("-p", "filters=8", "-p", "depth=4", "-p", "batch_size=4", "-p", "learning_rate=0.02")
+GENERATOR = Path(__file__).parent / "generators" / "stylegan2.toml"
+N_SYNTHETIC = 1500
+UNETS = {
+    32: ("-p", "filters=12", "-p", "depth=3", "-p", "batch_size=8", "-p", "learning_rate=0.03"),
+    64: ("-p", "filters=8", "-p", "depth=4", "-p", "batch_size=4", "-p", "learning_rate=0.02"),
+}
 
 
 def synthkit(*arguments: str | Path) -> None:
@@ -51,6 +58,14 @@ def linked(folder: Path, subjects: Path, numbers: range) -> Path:
         if not (folder / name).exists():
             (folder / name).symlink_to((subjects / name).resolve())
     return folder
+
+
+def prepared(path: Path, subjects: Path, size: int, patients: int) -> Path:
+    """A dataset of 30 subjects, of which ``patients`` are to train on."""
+    if not path.exists():
+        few = () if patients == N_TRAIN else ("--training-patients", str(patients))
+        synthkit("prepare", subjects, "-o", path, "--size", str(size), "--holdout", str(N_HOLDOUT), *few)
+    return path
 
 
 def altered(path: Path, real: Path, noise: bool) -> Path:
@@ -81,6 +96,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each in one thread")
     parser.add_argument("--samples", type=int, default=12000, help="images shown in each training")
+    parser.add_argument("--size", type=int, choices=tuple(UNETS), default=SIZE, help="side of a slice in pixels")
     parser.add_argument("--patients", type=int, default=N_TRAIN, help="real ones to train segmenters on")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="besides real")
     options = parser.parse_args()
@@ -93,11 +109,13 @@ def main() -> None:
         synthkit("phantom", "-o", subjects, "-n", str(last + N_REFERENCE), "--seed", "0")
     trained = linked(folder / "trained", subjects, range(1, last + 1))
     reference = linked(folder / "reference", subjects, range(last + 1, last + N_REFERENCE + 1))
-    if not real.exists():
-        few = () if options.patients == N_TRAIN else ("--training-patients", str(options.patients))
-        synthkit("prepare", trained, "-o", real, "--size", "64", "--holdout", str(N_HOLDOUT), *few)
-    if not synthetic.exists():
-        synthkit("generate", CHECKPOINT, "--seeds", "0-1499", "-p", "settle_labels=true", "-o", synthetic)
+    prepared(real, trained, options.size, options.patients)
+    if not (synthetic / "result.json").exists():
+        generator = CHECKPOINT if options.size == SIZE else folder / "generator"
+        if generator != CHECKPOINT and not (generator / "result.json").exists():
+            everyone = prepared(folder / "everyone", trained, options.size, N_TRAIN)
+            synthkit("train", "stylegan2", everyone, "-o", generator, "--params", GENERATOR, "--resume")
+        synthkit("generate", generator, "--seeds", f"0-{N_SYNTHETIC - 1}", "-o", synthetic, "--resume")
     copies = altered(folder / "copies", real, noise=False)
     noise = altered(folder / "noise", real, noise=True)
     data = {
@@ -113,14 +131,14 @@ def main() -> None:
         out = folder / "runs" / arm / f"seed-{seed}"
         if not (out / "result.json").exists():
             budget = ("-p", f"samples={options.samples}", "-p", f"seed={seed}")
-            synthkit("train", "unet", *data[arm], "-o", out, "--resume", *UNET, *budget)
+            synthkit("train", "unet", *data[arm], "-o", out, "--resume", *UNETS[options.size], *budget)
             print(f"trained {arm}, seed {seed}", flush=True)
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(train, *zip(*[(arm, seed) for seed in range(options.seeds) for arm in data], strict=True)))
 
     budget = f"{options.seeds} trainings an arm, {options.samples:,} images each"
-    print(f"{N_REFERENCE} phantom subjects, {options.patients} to train on, {budget}")
+    print(f"{N_REFERENCE} phantom subjects, {options.patients} to train on, {options.size} pixels, {budget}")
     for arm in options.arms:
         out = folder / f"utility-{arm}"
         if not (out / "utility.json").exists():

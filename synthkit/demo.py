@@ -54,9 +54,7 @@ def run_demo(out: Path, console: Console, *, overwrite: bool = False) -> dict[st
     subjects, real = demo.path("subjects"), demo.path("data/real")
     demo.step("prepare", subjects, "-o", real, "--size", str(SIZE), "--holdout", str(N_HOLDOUT))
     synthetic = demo.path("data/synthetic")
-    seeds = ("--seeds", f"0-{N_SYNTHETIC - 1}")
-    # A small generator leaves blurred edges, which would become thin rims of necrosis.
-    demo.step("generate", str(CHECKPOINT), *seeds, "-p", "settle_labels=true", "-o", synthetic)
+    demo.step("generate", str(CHECKPOINT), "--seeds", f"0-{N_SYNTHETIC - 1}", "-o", synthetic)
     scores = {}
     for arm, data in (("real", real), ("synthetic", synthetic)):
         run, predictions = demo.path(f"runs/unet-{arm}"), demo.path(f"runs/segment-{arm}")
