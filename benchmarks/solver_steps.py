@@ -54,7 +54,7 @@ def channels(data: View) -> Tensor:
     return torch.from_numpy(grey).float() / 127.5 - 1
 
 
-def exact(centres: Tensor, left: NDArray[np.float64]) -> process.Network:
+def exact(centres: Tensor, left: NDArray[np.float64]) -> process.Denoiser:
     """E[e | x_t] where x_0 is normal around one of ``centres (n, channels, y, x)``, each as likely."""
     flat = centres.flatten(1)
     squares = flat.square().sum(dim=1)
@@ -67,21 +67,21 @@ def exact(centres: Tensor, left: NDArray[np.float64]) -> process.Network:
         centre = (weights @ flat).view_as(x)
         return (x - root * centre) * ((1 - share) ** 0.5 / variance)
 
-    return noise
+    return process.Denoiser(noise)
 
 
 def drawn(
-    network: process.Network, left: NDArray[np.float64], shape: tuple[int, ...], way: str, count: int, n: int
+    denoiser: process.Denoiser, left: NDArray[np.float64], shape: tuple[int, ...], way: str, count: int, n: int
 ) -> Tensor:
     """Samples of seeds 0 to ``n`` - 1."""
     batches = []
     for first in range(0, n, BATCH):
         normal = SeedStreams(range(first, min(first + BATCH, n)), torch.device("cpu")).normal
         if way == "ancestral":
-            batches.append(process.ancestral(network, process.Steps.of(left, count), normal, shape, False))
+            batches.append(process.ancestral(denoiser, process.Steps.of(left, count), normal, shape, False))
         else:
             solver = process.ddim if way == "ddim" else process.dpm_solver
-            batches.append(solver(network, process.Steps.by_noise(left, count), normal, shape))
+            batches.append(solver(denoiser, process.Steps.by_noise(left, count), normal, shape))
     return torch.cat(batches)
 
 
@@ -93,7 +93,7 @@ def relative_noise(samples: Tensor, centres: Tensor) -> float:
 
 
 def table(
-    network: process.Network,
+    denoiser: process.Denoiser,
     left: NDArray[np.float64],
     shape: tuple[int, ...],
     n: int,
@@ -101,12 +101,12 @@ def table(
     measure: tuple[str, Callable[[Tensor], float]],
 ) -> None:
     """A line a solver and number of steps, with the mean grey level and a measure of its own name."""
-    reference = drawn(network, left, shape, "dpm++", fine, n)
+    reference = drawn(denoiser, left, shape, "dpm++", fine, n)
     name, score = measure
     print(f"{'solver':10}{'steps':>6}{'s/sample':>10}{'rms':>8}{'mean':>8}{name:>9}")
     for way, count in (*WAYS, ("dpm++", fine)):
         start = time.process_time()
-        samples = drawn(network, left, shape, way, count, n)
+        samples = drawn(denoiser, left, shape, way, count, n)
         seconds = (time.process_time() - start) / n
         difference = 127.5 * float((samples - reference).square().mean().sqrt())
         rms = f"{difference:8.2f}" if way != "ancestral" else f"{'-':>8}"
@@ -155,6 +155,7 @@ def main() -> None:
         config, tensors = load(options.run / "outputs" / "checkpoint")
         described = dict(config["architecture"])
         schedule, n_steps = described.pop("schedule"), int(described.pop("diffusion_steps"))
+        prediction = process.read_prediction(described.pop("prediction", "noise"))
         network = UNet(Architecture(**described))
         network.load_state_dict(tensors)
         network.eval()
@@ -164,7 +165,8 @@ def main() -> None:
             f"trained network after {config['images_shown']} images, {schedule} schedule, {n_steps} steps, {n} samples"
         )
         print(f"256 training slices: mean {mean_grey(some):.1f}, kd {distance(some):.4f}")
-        table(network, process.shares_left(schedule, n_steps), shape, n, 100, ("kd", distance))
+        denoiser = process.Denoiser(network, prediction)
+        table(denoiser, process.shares_left(schedule, n_steps), shape, n, 100, ("kd", distance))
 
 
 if __name__ == "__main__":

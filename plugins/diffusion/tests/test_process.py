@@ -15,15 +15,21 @@ T = 1000
 MEAN, DEVIATION = 0.2, 0.1
 
 
-def best_network(left: np.ndarray, mean: float = MEAN, deviation: float = DEVIATION) -> Any:
-    """E[noise | x_t] for x_0 normal: with variance v of x_t, sqrt(1 - ab) (x_t - sqrt(ab) mean) / v."""
+def best_denoiser(
+    left: np.ndarray, prediction: process.Prediction = "noise", mean: float = MEAN, deviation: float = DEVIATION
+) -> process.Denoiser:
+    """E[noise | x_t] for x_0 normal: with variance v of x_t, sqrt(1 - ab) (x_t - sqrt(ab) mean) / v.
+
+    And E[velocity | x_t] = sqrt(ab) E[noise | x_t] - sqrt(1 - ab) E[x_0 | x_t].
+    """
 
     def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         share = torch.from_numpy(left)[t][:, None, None, None]
-        variance = share * deviation**2 + 1 - share
-        return ((1 - share).sqrt() * (x - share.sqrt() * mean) / variance).to(x.dtype)
+        centred = (x - share.sqrt() * mean) / (share * deviation**2 + 1 - share)
+        noise, image = (1 - share).sqrt() * centred, mean + share.sqrt() * deviation**2 * centred
+        return (noise if prediction == "noise" else share.sqrt() * noise - (1 - share).sqrt() * image).to(x.dtype)
 
-    return network
+    return process.Denoiser(network, prediction)
 
 
 def normal(seed: int, n: int = 400) -> Any:
@@ -80,18 +86,19 @@ def test_fewer_steps_have_the_same_shares_left() -> None:
     assert process.Steps.of(left).t.tolist() == process.Steps.of(left, 5 * T).t.tolist() == list(range(T))
 
 
+@pytest.mark.parametrize("prediction", ["noise", "velocity"])
 @pytest.mark.parametrize(
     ("sampler", "count", "tolerance"),
     [("dpm++", 25, 0.02), ("ddim", 200, 0.02), ("ancestral", 0, 0.03)],
 )
-def test_normal_data_come_back(sampler: str, count: int, tolerance: float) -> None:
+def test_normal_data_come_back(sampler: str, count: int, tolerance: float, prediction: process.Prediction) -> None:
     left = process.shares_left("linear", T)
-    network = best_network(left)
+    denoiser = best_denoiser(left, prediction)
     if sampler == "ancestral":
-        found = process.ancestral(network, process.Steps.of(left, count), normal(0), (1, 8, 8), learned=False)
+        found = process.ancestral(denoiser, process.Steps.of(left, count), normal(0), (1, 8, 8), learned=False)
     else:
         way = {"dpm++": process.dpm_solver, "ddim": process.ddim}[sampler]
-        found = way(network, process.Steps.by_noise(left, count), normal(0), (1, 8, 8))
+        found = way(denoiser, process.Steps.by_noise(left, count), normal(0), (1, 8, 8))
     assert float(found.mean()) == pytest.approx(MEAN, abs=0.005)
     assert float(found.std()) == pytest.approx(DEVIATION, rel=tolerance)
 
@@ -104,10 +111,36 @@ def test_the_deterministic_ways_are_the_flow_and_the_second_order_is_nearer() ->
     errors = {}
     for name, way in (("ddim", process.ddim), ("dpm++", process.dpm_solver)):
         for count in (10, 20, 40):
-            found = way(best_network(left), process.Steps.by_noise(left, count), normal(3), (1, 4, 4))
+            found = way(best_denoiser(left), process.Steps.by_noise(left, count), normal(3), (1, 4, 4))
             errors[name, count] = float((found - exact).abs().max())
     assert errors["ddim", 10] > errors["ddim", 20] > errors["ddim", 40]
     assert errors["dpm++", 20] < errors["ddim", 20] / 2 and errors["dpm++", 40] < errors["ddim", 40] / 2
+
+
+@pytest.mark.parametrize("prediction", ["noise", "velocity"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_network_that_hits_its_target_finds_the_image(schedule: str, prediction: process.Prediction) -> None:
+    left = torch.from_numpy(process.shares_left(schedule, T))[[0, 10, 500, 900, 990]]
+    images, noise = normal(1, 5)(2, 4, 4), normal(2, 5)(2, 4, 4)
+    found = process.target(prediction, images, noise, left)
+    x, share = process.noised(images, noise, left), left[:, None, None, None]
+    torch.testing.assert_close(process.image_of(prediction, found, x, share), images, rtol=1e-6, atol=1e-6)
+
+
+def test_errors_of_the_velocity_are_not_enlarged_where_there_is_little_signal() -> None:
+    """Why brightness is learned sooner: an error of the noise is 1 / signal-over-noise times that in the image."""
+    left, error = 1e-4, 0.01
+    images, noise = normal(1, 5)(2, 4, 4), normal(2, 5)(2, 4, 4)
+    x = process.noised(images, noise, torch.full((5,), left, dtype=torch.float64))
+    off = {
+        prediction: process.image_of(
+            prediction, process.target(prediction, images, noise, torch.tensor([left])) + error, x, left
+        )
+        - images
+        for prediction in ("noise", "velocity")
+    }
+    assert float(off["noise"].abs().mean()) == pytest.approx(error * (1 / left - 1) ** 0.5, rel=1e-3)
+    assert float(off["velocity"].abs().mean()) == pytest.approx(error * (1 - left) ** 0.5, rel=1e-3)
 
 
 def test_the_variance_lies_between_its_bounds() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -131,9 +132,24 @@ def test_samples_in_a_batch_are_those_drawn_alone() -> None:
     left = model.process.shares_left("linear", 100)
     for sampler in ("dpm++", "ancestral"):
         with torch.inference_mode():
-            both = model.sample(network, left, [3, 4], sampler, 5)
-            alone = torch.cat([model.sample(network, left, [seed], sampler, 5) for seed in (3, 4)])
+            both = model.sample(network, "noise", left, [3, 4], sampler, 5)
+            alone = torch.cat([model.sample(network, "noise", left, [seed], sampler, 5) for seed in (3, 4)])
         torch.testing.assert_close(both, alone, rtol=0, atol=1 / 255)
+
+
+def test_a_network_of_velocity_is_drawn_as_one(tmp_path: Path) -> None:
+    """What it predicts is kept in the checkpoint, whatever the parameters of generation say."""
+    params = dataclasses.replace(SMALL, prediction="velocity", learn_sigma=True, sampler_steps=3)
+    model.train(testing.make_discs(12), tmp_path, params)
+    images, _ = testing.stacked(model.generate(tmp_path, [1], dataclasses.replace(params, background_zero=False)))
+    other = dataclasses.replace(params, prediction="noise", background_zero=False)
+    np.testing.assert_array_equal(testing.stacked(model.generate(tmp_path, [1], other))[0], images)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architecture"]["prediction"] == "velocity"
+    config["architecture"]["prediction"] = "image"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match="predicts 'image'"):
+        next(iter(model.generate(tmp_path, [1], params)))
 
 
 def test_widths_that_attention_cannot_use_are_refused(tmp_path: Path) -> None:
@@ -163,7 +179,7 @@ def test_official_weights_are_imported_and_draw(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     with torch.inference_mode():
         left = model.process.shares_left("linear", 4000)
-        expected = model.sample(network, left, [5], "dpm++", 2)
+        expected = model.sample(network, "noise", left, [5], "dpm++", 2)
     image, _ = Dataset(tmp_path / "syn").read([0])
     grey = ((expected[0, :2] + 1) * 127.5).round().clamp(0, 255).numpy().astype(np.uint8)
     np.testing.assert_array_equal(image[0], grey)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import synthkit
 
@@ -22,6 +23,11 @@ class Params:
     diffusion_steps: int = synthkit.param(4000, "steps T of the diffusion that is learned", minimum=2)
     schedule: str = synthkit.param(
         "linear", "how noise grows over the steps: linear, as the study; cosine", choices=("linear", "cosine")
+    )
+    prediction: Literal["noise", "velocity"] = synthkit.param(
+        "noise",
+        "what the network learns to tell: the noise, as the study; velocity, which gets the brightness of images right "
+        "in far shorter trainings",
     )
     learn_sigma: bool = synthkit.param(
         False, "learn the variance of each step too; for ancestral sampling in few steps"

@@ -76,17 +76,19 @@ class Training:
         self.step += 1
         # Long memory from the first step on would keep the untrained weights for 10,000 steps.
         follow(self.averaged, self.network, min(self.params.ema, (1 + self.step) / (10 + self.step)))
-        names = ("loss_noise", "loss_variance")[: len(found[0])]
+        names = (f"loss_{self.params.prediction}", "loss_variance")[: len(found[0])]
         return dict(zip(names, parallel.total(found), strict=True))
 
     def losses(self, images: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """L_simple ([3] equation 14) and, with ``learn_sigma``, L_vlb by its weight ([1] eq. 16): (1,) or (2,)."""
         left = torch.from_numpy(self.left).to(self.device)
-        x = process.noised(images, noise, left[t].float())
+        share = left[t].float()
+        x = process.noised(images, noise, share)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
             found = self.network(x, t)
         channels = images.shape[1]
-        simple = (found[:, :channels].float() - noise).square().mean()
+        wanted = process.target(self.params.prediction, images, noise, share)
+        simple = (found[:, :channels].float() - wanted).square().mean()
         if not self.architecture.learn_sigma:
             return simple[None]
         return torch.stack([simple, self._variance_loss(images, x, t, found.float(), left)])
@@ -100,9 +102,8 @@ class Training:
             torch.from_numpy(array).to(self.device)[t][:, None, None, None].float()
             for array in (steps.left_before, steps.betas, posterior, self.left)
         )
-        noise, placed = found.detach()[:, : images.shape[1]], found[:, images.shape[1] :]
-        estimate = (x - (1 - share).sqrt() * noise) / share.sqrt()
-
+        predicted, placed = found.detach()[:, : images.shape[1]], found[:, images.shape[1] :]
+        estimate = process.image_of(self.params.prediction, predicted, x, share)
         true, found_mean = (process.posterior_mean(image, x, share, before) for image in (images, estimate))
         log_variance = process.learned_log_variance(placed, beta, spread)
         kl = process.kl_of_normals(true, spread.log(), found_mean, log_variance)
@@ -126,7 +127,7 @@ class Training:
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
         """Images of these seeds by the averaged network, in few steps."""
-        return sample(self.averaged, self.left, seeds, "dpm++", SNAPSHOT_STEPS)
+        return sample(self.averaged, self.params.prediction, self.left, seeds, "dpm++", SNAPSHOT_STEPS)
 
 
 def train(data: Samples, checkpoint: Path, params: Params) -> None:
@@ -143,7 +144,7 @@ def train(data: Samples, checkpoint: Path, params: Params) -> None:
     )
     method = Method(
         name="Diffusion",
-        architecture=_described(architecture, params.schedule, params.diffusion_steps),
+        architecture=_described(architecture, params),
         memory="Raise accumulate, or lower batch_size (and width if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate or precision=float32.",
         generating=("sampler", "sampler_steps"),
@@ -160,6 +161,7 @@ def generate(
     with fitting("Diffusion"):
         described = dict(config["architecture"])
         left = process.shares_left(described.pop("schedule"), int(described.pop("diffusion_steps")))
+        prediction = process.read_prediction(described.pop("prediction", "noise"))  # of older checkpoints: noise
         with own_seed(0):  # for weights that are replaced at once
             network = UNet(Architecture(**described))
         network.load_state_dict(tensors)
@@ -167,7 +169,7 @@ def generate(
     network.requires_grad_(False).eval().to(device)
     yield from draw(
         seeds,
-        lambda batch: sample(network, left, batch, params.sampler, params.sampler_steps),
+        lambda batch: sample(network, prediction, left, batch, params.sampler, params.sampler_steps),
         batch_size=params.generate_batch_size,
         label_order=label_order,
         background_zero=params.background_zero,
@@ -177,15 +179,22 @@ def generate(
     )
 
 
-def sample(network: UNet, left: NDArray[np.float64], seeds: Sequence[int], sampler: str, count: int) -> Tensor:
+def sample(
+    network: UNet,
+    prediction: process.Prediction,
+    left: NDArray[np.float64],
+    seeds: Sequence[int],
+    sampler: str,
+    count: int,
+) -> Tensor:
     """Images of these seeds; all noise of each comes from its seed alone."""
-    architecture = network.architecture
+    architecture, denoiser = network.architecture, process.Denoiser(network, prediction)
     normal = SeedStreams(seeds, next(network.parameters()).device).normal
     shape = (architecture.channels, architecture.size, architecture.size)
     if sampler == "ancestral":
-        return process.ancestral(network, process.Steps.of(left, count), normal, shape, architecture.learn_sigma)
+        return process.ancestral(denoiser, process.Steps.of(left, count), normal, shape, architecture.learn_sigma)
     way = process.ddim if sampler == "ddim" else process.dpm_solver
-    return way(network, process.Steps.by_noise(left, count), normal, shape)
+    return way(denoiser, process.Steps.by_noise(left, count), normal, shape)
 
 
 def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
@@ -201,10 +210,11 @@ def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str],
         with own_seed(0):
             network = UNet(architecture)
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    described = _described(architecture, Params().schedule, Params().diffusion_steps)
+    described = _described(architecture, Params())
     save_imported(checkpoint, described, network.state_dict(), contrasts, label_values)
     return architecture.size
 
 
-def _described(architecture: Architecture, schedule: str, diffusion_steps: int) -> dict[str, Any]:
-    return {**dataclasses.asdict(architecture), "schedule": schedule, "diffusion_steps": diffusion_steps}
+def _described(architecture: Architecture, params: Params) -> dict[str, Any]:
+    diffusion = {name: getattr(params, name) for name in ("schedule", "diffusion_steps", "prediction")}
+    return {**dataclasses.asdict(architecture), **diffusion}

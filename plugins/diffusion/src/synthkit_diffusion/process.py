@@ -5,7 +5,8 @@ With ab_t the share of the image's variance that is left after step t (t = 0, ..
     x_t = sqrt(ab_t) x_0 + sqrt(1 - ab_t) e,    e standard normal.                                            (1)
 
 Sources: [1] Nichol, Dhariwal 2021, arXiv 2102.09672; [3] Ho et al. 2020, arXiv 2006.11239; [4] Song et al. 2021, arXiv
-2010.02502 (DDIM); [5] Lu et al. 2022, arXiv 2211.01095 (DPM-Solver++).
+2010.02502 (DDIM); [5] Lu et al. 2022, arXiv 2211.01095 (DPM-Solver++); [6] Salimans, Ho 2022, arXiv 2202.00512
+(velocity).
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: Of noisy images ``x (n, channels, y, x)`` at steps ``t (n,)``: the noise, or noise and variance.
+#: Of noisy images ``x (n, channels, y, x)`` at steps ``t (n,)``: what it predicts, then perhaps the variance.
 Network = Callable[[Tensor, Tensor], Tensor]
+#: What a network predicts: the noise e, or the velocity sqrt(ab_t) e - sqrt(1 - ab_t) x_0 ([6] section 4).
+Prediction = Literal["noise", "velocity"]
 #: Standard normal numbers of a shape, a row from the stream of each sample.
 Normal = Callable[..., Tensor]
 
@@ -93,6 +96,31 @@ def noised(images: Tensor, noise: Tensor, left: Tensor) -> Tensor:
     return left.sqrt() * images + (1 - left).sqrt() * noise
 
 
+def read_prediction(name: str) -> Prediction:
+    """What a checkpoint says that its network predicts; ValueError for what is not known here."""
+    for prediction in get_args(Prediction):
+        if name == prediction:
+            return prediction  # type: ignore[no-any-return]
+    raise ValueError(f"its network predicts {name!r}, which is not known here")
+
+
+def target(prediction: Prediction, images: Tensor, noise: Tensor, left: Tensor) -> Tensor:
+    """What the network should predict of :func:`noised`; ``left`` is ab_t of each image, ``(n,)``."""
+    if prediction == "noise":
+        return noise
+    left = left[:, None, None, None]
+    return left.sqrt() * noise - (1 - left).sqrt() * images
+
+
+def image_of(prediction: Prediction, found: Tensor, x: Tensor, left: Any) -> Tensor:
+    """x_0 by equation (1) from x_t and what the network predicts; ``left``: number or tensor."""
+    if prediction == "noise":
+        image: Tensor = (x - (1 - left) ** 0.5 * found) / left**0.5
+    else:
+        image = left**0.5 * x - (1 - left) ** 0.5 * found
+    return image
+
+
 def posterior_mean(image: Tensor, x: Tensor, left: Any, left_before: Any) -> Tensor:
     """Mean of q(x_{t-1} | x_t, x_0) for the estimate ``image`` of x_0 ([3] eq. 7); shares left: numbers or tensors."""
     kept = left / left_before
@@ -132,20 +160,27 @@ def grey_level_nats(images: Tensor, mean: Tensor, log_variance: Tensor) -> Tenso
 # --------------------------------------------------------------------------------------------------------- drawing
 
 
-def estimate(network: Network, x: Tensor, t: int, left: float) -> tuple[Tensor, Tensor]:
-    """x_0 by equation (1) from the estimated noise, kept in [-1, 1]; and what else the network says."""
-    found = network(x, torch.full((len(x),), t, device=x.device))
-    noise, rest = found[:, : x.shape[1]], found[:, x.shape[1] :]
-    return ((x - math.sqrt(1 - left) * noise) / math.sqrt(left)).clamp(-1, 1), rest
+@dataclass(frozen=True)
+class Denoiser:
+    """A network that estimates images, by what it predicts."""
+
+    network: Network
+    prediction: Prediction = "noise"
+
+    def __call__(self, x: Tensor, t: int, left: float) -> tuple[Tensor, Tensor]:
+        """x_0, kept in [-1, 1], and what else the network says; ``left`` is ab_t."""
+        found = self.network(x, torch.full((len(x),), t, device=x.device))
+        predicted, rest = found[:, : x.shape[1]], found[:, x.shape[1] :]
+        return image_of(self.prediction, predicted, x, left).clamp(-1, 1), rest
 
 
-def ancestral(network: Network, steps: Steps, normal: Normal, shape: tuple[int, ...], learned: bool) -> Tensor:
+def ancestral(denoiser: Denoiser, steps: Steps, normal: Normal, shape: tuple[int, ...], learned: bool) -> Tensor:
     """Back step by step, with new noise in each ([3] algorithm 2)."""
     x = normal(*shape)
     betas, posterior = steps.betas, steps.posterior_variances
     for i in reversed(range(len(steps.t))):
         left, before = float(steps.left[i]), float(steps.left_before[i])
-        image, rest = estimate(network, x, int(steps.t[i]), left)
+        image, rest = denoiser(x, int(steps.t[i]), left)
         x = posterior_mean(image, x, left, before)
         if i:
             if learned:
@@ -157,18 +192,18 @@ def ancestral(network: Network, steps: Steps, normal: Normal, shape: tuple[int, 
     return x
 
 
-def ddim(network: Network, steps: Steps, normal: Normal, shape: tuple[int, ...]) -> Tensor:
+def ddim(denoiser: Denoiser, steps: Steps, normal: Normal, shape: tuple[int, ...]) -> Tensor:
     """The deterministic way back, first order ([4] eq. 12 with sigma 0)."""
     x = normal(*shape)
     for i in reversed(range(len(steps.t))):
         left, before = float(steps.left[i]), float(steps.left_before[i])
-        image, _ = estimate(network, x, int(steps.t[i]), left)
+        image, _ = denoiser(x, int(steps.t[i]), left)
         noise = (x - math.sqrt(left) * image) / math.sqrt(1 - left)
         x = math.sqrt(before) * image + math.sqrt(1 - before) * noise
     return x
 
 
-def dpm_solver(network: Network, steps: Steps, normal: Normal, shape: tuple[int, ...]) -> Tensor:
+def dpm_solver(denoiser: Denoiser, steps: Steps, normal: Normal, shape: tuple[int, ...]) -> Tensor:
     """DPM-Solver++(2M): the same way, second order by the estimate of the step before ([5] algorithm 2).
 
     With a_t = sqrt(ab_t), s_t = sqrt(1 - ab_t) and the logarithm l_t = log(a_t / s_t), from t to u:
@@ -180,7 +215,7 @@ def dpm_solver(network: Network, steps: Steps, normal: Normal, shape: tuple[int,
     previous: Tensor | None = None
     for i in reversed(range(len(steps.t))):
         left, before = float(steps.left[i]), float(steps.left_before[i])
-        image, _ = estimate(network, x, int(steps.t[i]), left)
+        image, _ = denoiser(x, int(steps.t[i]), left)
         if i == 0:
             return image
         h = logs[i - 1] - logs[i]
