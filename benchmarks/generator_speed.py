@@ -8,7 +8,8 @@ step takes minutes on a CPU; diffusion half, as its norms need 32 maps), five ch
 process of its own: images a second of processor time, peak resident memory, and seconds a drawn image (diffusion by 25
 steps of dpm++). Lazy regularisation is weighed in: of 16 steps one has R1 and four path length. ``--official`` is a
 checkout of NVlabs/stylegan3 or openai/guided-diffusion; its networks, with the operators that need no CUDA, then take
-the same steps without regularisation at equal settings, in turn with ours: the ratio is above 1 where ours are faster.
+the same steps without regularisation at equal settings, and draw a batch (diffusion: evaluate the network once), in
+turn with ours: the ratio is above 1 where ours are faster.
 
 ``count`` counts, at 256 x 256, the floating-point operations of training on an image and of drawing one, and the bytes
 that the automatic differentiation keeps at its peak for an image, on tensors without values (device "meta"). Hours on a
@@ -99,7 +100,7 @@ def measure_one(name: str, size: int, batch: int, narrower: int) -> dict[str, fl
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if name == "diffusion":
         model = importlib.import_module("synthkit_diffusion.model")
-        draw = functools.partial(model.sample, training.averaged, training.left, [0], "dpm++", 25)
+        draw = functools.partial(model.sample, training.averaged, "noise", training.left, [0], "dpm++", 25)
     else:
         draw = functools.partial(training.sample, [0])
     with torch.inference_mode():
@@ -120,12 +121,12 @@ def measure(
         )
     for folder, size in itertools.product(official, sizes):
         for name in ("stylegan2", "stylegan3") if (folder / "training").is_dir() else ("diffusion",):
-            ratios = in_process("beside", name, size, batch, narrower, folder, trials)
-            print(
-                f"{name:10} {size:5} a step of the official code takes {statistics.median(ratios):.2f} of our time "
-                f"({min(ratios):.2f}-{max(ratios):.2f}, {len(ratios)} trials)",
-                flush=True,
-            )
+            for what, ratios in in_process("beside", name, size, batch, narrower, folder, trials).items():
+                print(
+                    f"{name:10} {size:5} {what} of the official code takes {statistics.median(ratios):.2f} of our time "
+                    f"({min(ratios):.2f}-{max(ratios):.2f}, {len(ratios)} trials)",
+                    flush=True,
+                )
 
 
 def in_process(*arguments: object) -> Any:
@@ -139,8 +140,8 @@ def in_process(*arguments: object) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def beside(name: str, size: int, batch: int, narrower: int, folder: Path, trials: int) -> list[float]:
-    """Processor time of the official code over ours, a step without regularisation, in turn."""
+def beside(name: str, size: int, batch: int, narrower: int, folder: Path, trials: int) -> dict[str, list[float]]:
+    """Processor time of the official code over ours, in turn: of a step without regularisation, and of drawing."""
     import torch
 
     torch.set_num_threads(1)
@@ -149,18 +150,31 @@ def beside(name: str, size: int, batch: int, narrower: int, folder: Path, trials
     sys.modules["pkg_resources"] = types.SimpleNamespace(parse_version=packaging.version.parse)
     _, training = make(name, size, batch, "cpu", narrower)
     real = torch.rand(batch, CHANNELS, size, size) * 2 - 1
-    ours = functools.partial(step_of, training, real, 1)
-    theirs = official_diffusion(training, real) if name == "diffusion" else official_gan(name, training, real)
-    ours(), theirs()
-    ratios = []
-    for _ in range(trials):
-        ours_spent = seconds(ours)
-        ratios.append(seconds(theirs) / ours_spent)
+    our_step = functools.partial(step_of, training, real, 1)
+    if name == "diffusion":
+        our_draw: Callable[[], object] = functools.partial(training.averaged, real, torch.zeros(batch))
+        their_step, their_draw = official_diffusion(training, real)
+    else:
+        our_draw = functools.partial(training.sample, range(batch))
+        their_step, their_draw = official_gan(name, training, real)
+    ratios = {"a step": turns(our_step, their_step, trials)}
+    with torch.inference_mode():
+        ratios["drawing"] = turns(our_draw, their_draw, trials)
     return ratios
 
 
-def official_gan(name: str, training: Any, real: Any) -> Callable[[], None]:
-    """Generator and discriminator phases as the official loss takes them: each draws its own images."""
+def turns(ours: Callable[[], object], theirs: Callable[[], object], trials: int) -> list[float]:
+    """Processor time of ``theirs`` over that of ``ours``, of each trial."""
+    ours(), theirs()
+    ratios = []
+    for _ in range(trials):
+        spent = seconds(ours)
+        ratios.append(seconds(theirs) / spent)
+    return ratios
+
+
+def official_gan(name: str, training: Any, real: Any) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Generator and discriminator phases as the official loss takes them: each draws its own images. And drawing."""
     import torch
     import torch.nn.functional as F
 
@@ -195,10 +209,10 @@ def official_gan(name: str, training: Any, real: Any) -> Callable[[], None]:
         for adam in adams:
             adam.zero_grad(set_to_none=True)
 
-    return step
+    return step, lambda: generator(torch.randn(len(real), latent), None)
 
 
-def official_diffusion(training: Any, real: Any) -> Callable[[], None]:
+def official_diffusion(training: Any, real: Any) -> tuple[Callable[[], object], Callable[[], object]]:
     import torch
 
     unet = importlib.import_module("guided_diffusion.unet")
@@ -217,7 +231,7 @@ def official_diffusion(training: Any, real: Any) -> Callable[[], None]:
         adam.step()
         adam.zero_grad(set_to_none=True)
 
-    return step
+    return step, lambda: network(real, torch.zeros(len(real)))
 
 
 # -------------------------------------------------------------------------------------------------------- count

@@ -1,12 +1,14 @@
 """Sample grids of every generator, trained for minutes on a CPU: what each makes of little.
 
-    python benchmarks/sample_grids.py FOLDER [--subjects DIR] [--size 64] [--only NAME ...] [--jobs 2]
+    python benchmarks/sample_grids.py FOLDER [--subjects DIR] [--size 64] [--only NAME ...] [-p NAME=VALUE ...]
+                                      [--jobs 2]
 
-Trains each generator by its file in benchmarks/generators/ on the subjects of DIR (all are trained on) or, without
-DIR, on the phantom of the demo (24 of its 30 subjects), each in one thread, draws samples of seeds 0 to 255 and puts
-the first eight in one picture a generator, FOLDER/NAME.png: a row a sample, its contrasts and the labels over the first
-contrast. Of the phantom, FOLDER/real.png shows real slices in the same layout; of subjects it does not, so that no
-patient is in a picture. The stylegan2 of the phantom at 64 pixels is the one that comes with the demo.
+Trains each generator by its file in benchmarks/generators/, with -p other values than that, on the subjects of DIR (all
+are trained on) or, without DIR, on the phantom of the demo (24 of its 30 subjects), each in one thread, draws samples
+of seeds 0 to 255 and puts the first eight in one picture a generator, FOLDER/NAME.png: a row a sample, its contrasts
+and the labels over the first contrast. Of the phantom, FOLDER/real.png shows real slices in the same layout; of
+subjects it does not, so that no patient is in a picture. The stylegan2 of the phantom at 64 pixels is the one that
+comes with the demo.
 
 Everything is done by the commands that a user types; run again with the same FOLDER, it goes on.
 """
@@ -65,11 +67,15 @@ def save_grid(data: Dataset, rows: Sequence[int], file: Path) -> None:
     grid(*data.read(list(rows)), data.contrasts).save(file, optimize=True)
 
 
-def make(name: str, folder: Path, demo: bool) -> None:
-    """Train a generator, draw its samples and their picture, whatever of it is not there yet."""
+def make(name: str, folder: Path, changed: Sequence[str], demo: bool) -> None:
+    """Train a generator, draw its samples and their picture, whatever of it is not there yet.
+
+    ``changed`` are NAME=VALUE, parameters of the training that are not those of the generator's file.
+    """
     run, samples = folder / name / "train", folder / name / "samples"
     if not demo and not (run / "result.json").exists():
-        synthkit("train", name, folder / "real", "-o", run, "--params", PARAMETERS / f"{name}.toml", "--resume")
+        given = [word for change in changed for word in ("-p", change)]
+        synthkit("train", name, folder / "real", "-o", run, "--params", PARAMETERS / f"{name}.toml", *given, "--resume")
     if not (samples / "result.json").exists():
         synthkit("generate", CHECKPOINT if demo else run, "--seeds", "0-255", "-o", samples, "--resume")
     save_grid(Dataset(samples), range(N_ROWS), folder / f"{name}.png")
@@ -85,6 +91,7 @@ def main() -> None:
     parser.add_argument("--subjects", type=Path, help="train on these instead of the phantom")
     parser.add_argument("--size", type=int, choices=(32, 64), default=SIZE, help="side of a slice in pixels")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the training")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     options = parser.parse_args()
     folder: Path = options.folder
@@ -100,7 +107,7 @@ def main() -> None:
         save_grid(data, [int(row) for row in np.linspace(0, len(data) - 1, N_ROWS)], folder / "real.png")
     has_demo = not options.subjects and options.size == SIZE
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda name: make(name, folder, has_demo and name == "stylegan2"), options.only))
+        list(pool.map(lambda name: make(name, folder, options.p, has_demo and name == "stylegan2"), options.only))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Synthetic over real Dice where the answer is known: on a phantom, with copies and with noise as controls.
 
     python benchmarks/utility.py FOLDER [--seeds 3] [--jobs 2] [--samples 12000] [--arms synthetic both ...]
-                                 [--size 64] [--patients 4]
+                                 [--size 64] [--patients 4] [--generator diffusion]
 
 U-Nets of one budget are trained on five kinds of images: *real* (24 phantom subjects), *synthetic* (drawn by a
 generator that was trained on those), *both*, *copies* (the real slices, given out as synthetic) and *noise* (white
@@ -11,8 +11,10 @@ and both together no less than real alone. With ``--patients`` the real arm, and
 *noise*, has so few of the 24, while the generator stays the same: what a site with few patients gains from samples of a
 larger one.
 
-At 64 x 64 pixels the generator is that of the demo, at 32 x 32 it is trained first, by benchmarks/generators/
-stylegan2.toml. Everything is done by the commands that a user types; run again with the same FOLDER, it goes on.
+At 64 x 64 pixels the generator is that of the demo, at 32 x 32 it is trained first, by its file in
+benchmarks/generators/. Before the arms comes the Dice of the references themselves, at that size and enlarged again:
+the most that a segmenter of so coarse slices can reach. Everything is done by the commands that a user types; run again
+with the same FOLDER, it goes on.
 """
 
 from __future__ import annotations
@@ -27,16 +29,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from synthkit_overlap.comparison import dice
 
 from synthkit.dataset import Dataset, DatasetWriter
 from synthkit.demo import CHECKPOINT, SIZE
+from synthkit.labels import REGIONS
+from synthkit.slices import SliceProtocol, slices_for_segmentation, to_native
+from synthkit.subjects import find_subjects, load_subject
 
 N_TRAIN, N_HOLDOUT, N_REFERENCE = 24, 6, 24
 ARMS = ("synthetic", "both", "copies", "noise")
-GENERATOR = Path(__file__).parent / "generators" / "stylegan2.toml"
-N_SYNTHETIC = 1500
+GENERATORS = Path(__file__).parent / "generators"
+N_SYNTHETIC = 2000
 UNETS = {
-    32: ("-p", "filters=12", "-p", "depth=3", "-p", "batch_size=8", "-p", "learning_rate=0.03"),
+    32: ("-p", "filters=16", "-p", "depth=4", "-p", "batch_size=16", "-p", "learning_rate=0.02"),
     64: ("-p", "filters=8", "-p", "depth=4", "-p", "batch_size=4", "-p", "learning_rate=0.02"),
 }
 
@@ -90,6 +96,22 @@ def altered(path: Path, real: Path, noise: bool) -> Path:
     return path
 
 
+def ceiling(reference: Path, size: int) -> dict[str, float]:
+    """Mean Dice of each region, of the references reduced to ``size`` pixels and enlarged again, over subjects."""
+    protocol = SliceProtocol(size=size)
+    found: dict[str, list[float]] = {region: [] for region in REGIONS}
+    for subject in find_subjects(reference):
+        volumes = load_subject(subject)
+        slices = slices_for_segmentation(volumes, protocol)
+        assert volumes.labels is not None and slices.labels is not None
+        coarse = to_native(slices.labels, slices.slice_indices, volumes.shape, protocol)
+        for region, values in REGIONS.items():
+            masks = (np.isin(labels, values) for labels in (volumes.labels, coarse))
+            if (value := dice(*masks)) is not None:
+                found[region].append(value)
+    return {region: float(np.mean(values)) for region, values in found.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -98,6 +120,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=12000, help="images shown in each training")
     parser.add_argument("--size", type=int, choices=tuple(UNETS), default=SIZE, help="side of a slice in pixels")
     parser.add_argument("--patients", type=int, default=N_TRAIN, help="real ones to train segmenters on")
+    parser.add_argument("--generator", default="diffusion", help="at 32 pixels: a name in benchmarks/generators/")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="besides real")
     options = parser.parse_args()
     folder: Path = options.folder
@@ -114,7 +137,8 @@ def main() -> None:
         generator = CHECKPOINT if options.size == SIZE else folder / "generator"
         if generator != CHECKPOINT and not (generator / "result.json").exists():
             everyone = prepared(folder / "everyone", trained, options.size, N_TRAIN)
-            synthkit("train", "stylegan2", everyone, "-o", generator, "--params", GENERATOR, "--resume")
+            params = GENERATORS / f"{options.generator}.toml"
+            synthkit("train", options.generator, everyone, "-o", generator, "--params", params, "--resume")
         synthkit("generate", generator, "--seeds", f"0-{N_SYNTHETIC - 1}", "-o", synthetic, "--resume")
     copies = altered(folder / "copies", real, noise=False)
     noise = altered(folder / "noise", real, noise=True)
@@ -139,6 +163,8 @@ def main() -> None:
 
     budget = f"{options.seeds} trainings an arm, {options.samples:,} images each"
     print(f"{N_REFERENCE} phantom subjects, {options.patients} to train on, {options.size} pixels, {budget}")
+    highest = "  ".join(f"{region} {value:.3f}" for region, value in ceiling(reference, options.size).items())
+    print(f"Dice of the references at {options.size} pixels, the most there can be: {highest}")
     for arm in options.arms:
         out = folder / f"utility-{arm}"
         if not (out / "utility.json").exists():

@@ -21,6 +21,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from synthkit_generative.foreign import Network, read_generator, read_snapshot, read_state_dict
+from synthkit_generative.foreign_tensorflow import read_tensorflow_generator
 from synthkit_generative.foreign_testing import write_snapshot
 
 from synthkit.errors import DataError
@@ -76,6 +77,10 @@ def _inside_a_tensor(folder: Path) -> bytes:
     return pickle.dumps({"G_ema": _Calls(torch.storage._load_from_bytes, inner.getvalue())})
 
 
+def _read_tensorflow(path: Path) -> Network:
+    return read_tensorflow_generator(path, "G_style")
+
+
 HOSTILE: dict[str, Callable[[Path], bytes]] = {
     "os.mkdir": lambda folder: pickle.dumps({"G_ema": _Calls(os.mkdir, str(folder / "hit"))}),
     "os.system": lambda folder: pickle.dumps(_Calls(os.system, f"mkdir {folder / 'hit'}")),
@@ -94,7 +99,7 @@ HOSTILE: dict[str, Callable[[Path], bytes]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("read", [read_snapshot, read_state_dict])
+@pytest.mark.parametrize("read", [read_snapshot, read_state_dict, _read_tensorflow])
 def test_nothing_in_a_file_is_executed(name: str, read: Callable[[Path], Any], tmp_path: Path) -> None:
     file = tmp_path / "a.pkl"
     file.write_bytes(HOSTILE[name](tmp_path))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class Network:
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors by name of a file written by ``torch.save(network.state_dict(), path)``; DataError if it is none."""
-    with _reading(path):
+    with reading(path):
         found = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
             raise ValueError("it does not hold tensors by name")
@@ -65,8 +65,8 @@ def read_snapshot(path: Path) -> dict[str, Network]:
     ------
     DataError : another format, a truncated file, or one that names something no snapshot needs.
     """
-    with _reading(path), path.open("rb") as file:
-        found = _Reader(file).load()
+    with reading(path), path.open("rb") as file:
+        found = Reader(file, _CALLED, _CLASSES).load()
         if not isinstance(found, dict):
             raise ValueError("it holds no networks by name")
         networks = {str(name): _network(item) for name, item in found.items() if isinstance(item, _Persistent)}
@@ -76,7 +76,8 @@ def read_snapshot(path: Path) -> dict[str, Network]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Around the reading of a foreign file: whatever goes wrong becomes a DataError."""
     try:
         yield
     except DataError:
@@ -88,7 +89,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise DataError(
             f"{path.name} is no checkpoint that can be imported.",
             f"{first_line}.",
-            "Check that it is complete and of the official PyTorch code.",
+            "Check that it is complete and of the official code.",
         ) from error
 
 
@@ -144,7 +145,7 @@ def check_channels(found: int, contrasts: Sequence[str]) -> None:
 # ------------------------------------------------------------------------------------------------- inert objects
 
 
-class _Inert(dict[Any, Any]):
+class Inert(dict[Any, Any]):
     """Takes whatever a pickle gives it, and does nothing with it. Items set are kept."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -232,22 +233,37 @@ _CALLED: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
 }
-_INERT = {
-    ("collections", "OrderedDict"),
-    ("builtins", "set"),
-    ("dnnlib.util", "EasyDict"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
-}
+_CLASSES: dict[tuple[str, str], type] = dict.fromkeys(
+    (
+        ("collections", "OrderedDict"),
+        ("builtins", "set"),
+        ("dnnlib.util", "EasyDict"),
+        ("numpy", "dtype"),
+        ("numpy", "ndarray"),
+        *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    ),
+    Inert,
+)
 
 
-class _Reader(pickle.Unpickler):
+class Reader(pickle.Unpickler):
+    """Knows two tables of names, and refuses all others: functions, and classes by what stands for them."""
+
+    def __init__(
+        self,
+        file: IO[bytes],
+        called: Mapping[tuple[str, str], Callable[..., Any]],
+        classes: Mapping[tuple[str, str], type],
+    ) -> None:
+        super().__init__(file)
+        self._called, self._classes = called, classes
+
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _CALLED:
-            return _Function(_CALLED[module, name])
-        if (module, name) in _INERT:
-            return type(name, (_Inert,), {})  # a class of its own: what changes it changes nothing else
+        if (module, name) in self._called:
+            return _Function(self._called[module, name])
+        if (module, name) in self._classes:
+            # A class of its own: what changes it changes nothing else.
+            return type(name, (self._classes[module, name],), {})
         raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint needs; nothing was executed")
 
 

@@ -1,11 +1,11 @@
-"""For tests: snapshots of the structure that NVlabs' code leaves, with stand-ins for the source text they carry."""
+"""For tests: files of the structure that NVlabs' code leaves, with stand-ins for the source text they carry."""
 
 from __future__ import annotations
 
 import io
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,3 +70,52 @@ def write_snapshot(path: Path, networks: Mapping[str, Network], protocol: int = 
     with mock.patch.dict(sys.modules, modules):
         pickle.dump({"training_set_kwargs": EasyDict(path="."), **content, "augment_pipe": None}, file, protocol)
     path.write_bytes(file.getvalue())
+
+
+class _TensorflowNetwork:
+    """Pickled as the class of this name that the TensorFlow code has."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.state
+
+
+def write_tensorflow(
+    path: Path, network: Network, *, module: str, parts: Sequence[str] = (), protocol: int = 4
+) -> None:
+    """Write a network as the averaged generator of ``network-*.pkl``; ``module`` is where the original has its class.
+
+    Tensors named ``part/...`` go into a network of their own; what is no tensor is pickled as it is. Generator and
+    discriminator are others, which are not to be read.
+    """
+    kind = type("Network", (_TensorflowNetwork,), {"__module__": module})
+    values = {
+        name: tensor.numpy(force=True)[()] if isinstance(tensor, Tensor) else tensor  # [()]: a number has no dimension
+        for name, tensor in network.tensors.items()
+    }
+
+    def saved(prefix: str, components: dict[str, Any]) -> _TensorflowNetwork:
+        inner = tuple(f"{prefix}{part}/" for part in components)
+        return kind(
+            {
+                "version": 3,
+                "name": "Gs",
+                "static_kwargs": network.settings,
+                "components": components,
+                "build_module_src": SOURCE,
+                "build_func_name": network.class_name,
+                "variables": [
+                    (name.removeprefix(prefix), value)
+                    for name, value in values.items()
+                    if name.startswith(prefix) and not name.startswith(inner)
+                ],
+            }
+        )
+
+    averaged, other = saved("", {part: saved(f"{part}/", {}) for part in parts}), kind({"variables": []})
+    modules = [ModuleType(".".join(module.split(".")[: n + 1])) for n in range(module.count(".") + 1)]
+    vars(modules[-1])["Network"] = kind
+    with mock.patch.dict(sys.modules, {item.__name__: item for item in modules}):
+        path.write_bytes(pickle.dumps((other, other, averaged), protocol))

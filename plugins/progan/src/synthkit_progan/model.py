@@ -22,6 +22,8 @@ from synthkit_generative.batches import parts
 from synthkit_generative.data import square_side
 from synthkit_generative.devices import find_device
 from synthkit_generative.drawing import draw, fitting, load
+from synthkit_generative.foreign import check_channels, save_imported, translating
+from synthkit_generative.foreign_tensorflow import growth_of, read_tensorflow_generator
 from synthkit_generative.growing import GrowingTraining
 from synthkit_generative.progressive import GrowingDiscriminator, Schedule, larger
 from synthkit_generative.streams import SeedStreams, own_seed
@@ -29,7 +31,7 @@ from synthkit_generative.training import Method, fit
 from torch import Tensor
 
 from synthkit.contract import Samples
-from synthkit_progan import Params
+from synthkit_progan import Params, official
 from synthkit_progan.networks import Architecture, Generator
 
 FIRST_LEVEL = 0  # [4] section 2: growing begins at 4 x 4
@@ -155,6 +157,21 @@ def generate(
         device=device,
         name="Progressive GAN",
     )
+
+
+def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+    """Bring a network of the official TensorFlow code (``network-*.pkl``) into a checkpoint; returns its side."""
+    network = read_tensorflow_generator(file, "G_paper")
+    with translating("Progressive GAN"):
+        architecture = official.architecture_of(network)
+        check_channels(architecture.channels, contrasts)
+        tensors = official.translate(network.tensors, architecture)
+        with own_seed(0):
+            generator = Generator(architecture)
+        generator.load_state_dict(tensors)
+        learnt = {**generator.state_dict(), "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
+    save_imported(checkpoint, dataclasses.asdict(architecture), learnt, contrasts, label_values)
+    return architecture.size
 
 
 def sample(generator: Generator, seeds: Sequence[int], level: int, alpha: float) -> Tensor:

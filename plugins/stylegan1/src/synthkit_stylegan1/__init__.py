@@ -96,6 +96,7 @@ DECLARATION = synthkit.GeneratorDeclaration(
     dockerfile="Dockerfile",
     minimum_size=32,
     maximum_size=512,
+    imports=("network-*.pkl of the official TensorFlow code",),
 )
 
 

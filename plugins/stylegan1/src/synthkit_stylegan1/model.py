@@ -24,6 +24,8 @@ from synthkit_generative.batches import parts
 from synthkit_generative.data import square_side
 from synthkit_generative.devices import find_device
 from synthkit_generative.drawing import draw, fitting, load
+from synthkit_generative.foreign import check_channels, save_imported, translating
+from synthkit_generative.foreign_tensorflow import growth_of, read_tensorflow_generator
 from synthkit_generative.growing import GrowingTraining
 from synthkit_generative.losses import r1_penalty
 from synthkit_generative.progressive import GrowingDiscriminator, Schedule, larger
@@ -32,7 +34,7 @@ from synthkit_generative.training import Method, fit
 from torch import Tensor
 
 from synthkit.contract import Samples
-from synthkit_stylegan1 import Params
+from synthkit_stylegan1 import Params, official
 from synthkit_stylegan1.networks import Architecture, Generator
 
 FIRST_LEVEL = 1  # [1] appendix C: growing begins at 8 x 8
@@ -183,6 +185,23 @@ def generate(
         device=device,
         name="StyleGAN",
     )
+
+
+def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+    """Bring a network of the official TensorFlow code (``network-*.pkl``) into a checkpoint; returns its side."""
+    network = read_tensorflow_generator(file, "G_style")
+    with translating("StyleGAN"):
+        architecture = official.architecture_of(network)
+        check_channels(architecture.channels, contrasts)
+        tensors = official.translate(network, architecture)
+        w_mean = tensors.pop("w_mean")
+        with own_seed(0):
+            generator = Generator(architecture)
+        generator.load_state_dict(tensors)
+        learnt = {**generator.state_dict(), "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
+        learnt["w_mean"] = w_mean
+    save_imported(checkpoint, dataclasses.asdict(architecture), learnt, contrasts, label_values)
+    return architecture.size
 
 
 def sample(
