@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from scipy.signal import upfirdn
+from synthkit_stylegan3 import filters
 from synthkit_stylegan3.filters import FilteredActivation, lowpass, radial_lowpass
 from synthkit_stylegan3.schedule import Architecture, Maps
 
@@ -127,3 +128,17 @@ def test_blocks_of_the_band_leave_nothing_out(side: int) -> None:
     (found,) = torch.autograd.grad((result * direction).sum(), x)
     (expected,) = torch.autograd.grad((whole * direction).sum(), x)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_non_linearity_keeps_a_byte_a_value_and_has_the_right_slopes() -> None:
+    x = torch.tensor([-2.0, -0.5, 0.0, 3.0], dtype=torch.float64, requires_grad=True)
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        y = filters._Slopes.apply(x)
+    torch.testing.assert_close(y, torch.nn.functional.leaky_relu(x, 0.2))
+    assert [tensor.dtype for tensor in kept] == [torch.bool]
+    y.sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [0.2, 0.2, 0.2, 1.0]
+    moved = (x.detach()[[0, 1, 3]]).requires_grad_(True)
+    assert torch.autograd.gradcheck(filters._Slopes.apply, (moved,))
+    assert torch.autograd.gradgradcheck(filters._Slopes.apply, (moved,))
