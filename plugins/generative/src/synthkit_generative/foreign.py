@@ -83,11 +83,11 @@ def reading(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except OSError as error:
-        raise DataError(f"{path.name} cannot be read.", f"{error.strerror}.", "Check the path.") from error
+        raise DataError("The file cannot be read.", f"{error.strerror}.", "Check the path.") from error
     except Exception as error:  # whatever a damaged or hostile file leads to
         first_line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(
-            f"{path.name} is no checkpoint that can be imported.",
+            "The file is no checkpoint that can be imported.",
             f"{first_line}.",
             "Check that it is complete and of the official code.",
         ) from error
@@ -98,7 +98,7 @@ def read_generator(path: Path) -> Network:
     networks = read_snapshot(path)
     if "G_ema" not in networks:
         raise DataError(
-            f"{path.name} holds no averaged generator.",
+            "The file holds no averaged generator.",
             f"It holds {', '.join(networks)}; the generator of a snapshot is named G_ema.",
             "Give a network-snapshot-*.pkl of the official code.",
         )
