@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from synthkit_generative.decoding import blacken, decode, encode, read_order, settled, thin_rims, unclear
+from synthkit_generative.decoding import decode, encode, read_order, settled, surroundings, thin_rims, unclear
 from synthkit_generative.drawing import draw
 from synthkit_generative.records import COLOURS, grid
 from synthkit_generative.streams import SeedStreams, own_seed, stream
@@ -208,21 +208,36 @@ def test_unclear_is_beyond_a_quarter_of_the_smallest_gap() -> None:
     ]
 
 
-def test_only_the_surroundings_become_black() -> None:
+def test_the_surroundings_are_black_and_joined_to_the_edge() -> None:
     image = np.full((2, 8, 8), 3, dtype=np.uint8)
-    labels = np.zeros((8, 8), dtype=np.uint8)
     image[:, 1:7, 1:7] = 100  # the head
     image[:, 3:5, 3:5] = 2  # a dark ventricle, not joined to the edge
-    image[0, 0, 0] = 60  # not black in one contrast: stays
-    labels[7, 7] = 4  # labelled: stays
-    expected = image.copy()
-    expected[:, 0, 1:] = 0
-    expected[:, 7, :7] = 0
-    expected[:, 1:, 0] = 0
-    expected[:, 1:7, 7] = 0
-    expected[:, 7, 7] = 3
-    blacken(image, labels)
-    np.testing.assert_array_equal(image, expected)
+    image[0, 0, 0] = 60  # not black in one contrast
+    expected = np.ones((8, 8), dtype=np.bool_)
+    expected[1:7, 1:7] = expected[0, 0] = False
+    np.testing.assert_array_equal(surroundings(image), expected)
+    assert not surroundings(np.full((2, 8, 8), 100, np.uint8)).any()
+    assert surroundings(np.zeros((1, 8, 8), np.uint8)).all()
+
+
+@pytest.mark.parametrize("background_zero", [False, True])
+def test_the_surroundings_become_zero_and_lose_stray_labels(
+    background_zero: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = []
+    monkeypatch.setattr(synthkit, "message", messages.append)
+    drawing = np.full((3, 8, 8), 5, dtype=np.uint8)
+    drawing[:2, 2:6, 2:6] = 100
+    drawing[2] = 0
+    drawing[2, 3, 3], drawing[2, 7, 6] = 204, 102  # a label in the head, and one in the corner
+
+    def sampler(seeds: Sequence[int]) -> Tensor:
+        return (torch.from_numpy(drawing).float()[None] / 127.5 - 1).expand(len(seeds), -1, -1, -1)
+
+    ((image, labels),) = drawn([0], sampler, background_zero=background_zero)
+    assert labels[3, 3] == 4 and labels[7, 6] == (0 if background_zero else 2)
+    assert image[0, 0, 0] == (0 if background_zero else 5) and image[0, 3, 3] == 100
+    assert ("1 in the black surroundings of the head became background" in messages[0]) == background_zero
 
 
 def test_streams_follow_from_their_key_and_leave_the_global_one_alone() -> None:

@@ -62,7 +62,9 @@ class Params:
         25, "generate: evaluations of the network a sample; 0 for all of diffusion_steps, as the study", minimum=0
     )
     background_zero: bool = synthkit.param(
-        True, "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images"
+        True,
+        "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images; nothing is "
+        "labelled there",
     )
     settle_labels: bool = synthkit.param(
         False,

@@ -61,14 +61,14 @@ def _recoded(labels: NDArray[np.uint8], old: Sequence[int], new: Sequence[int]) 
     return found
 
 
-def blacken(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-    """Set the surroundings of the head to 0, in place: unlabelled pixels black in all contrasts, joined to the edge.
+def surroundings(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pixels ``(y, x)`` outside the head: black in all contrasts of ``image (contrast, y, x)``, joined to the edge.
 
-    Real images are exactly 0 there, and normalisation over non-zero pixels relies on it.
+    Real images are exactly 0 there, and normalisation over non-zero pixels relies on it; and nothing is labelled there.
     """
-    regions, _ = ndimage.label((image.max(axis=0) <= BLACK) & (labels == 0))
+    regions, _ = ndimage.label(image.max(axis=0) <= BLACK)
     edge = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
-    image[:, np.isin(regions, edge[edge > 0])] = 0
+    return np.isin(regions, edge[edge > 0])
 
 
 def unclear(grey: NDArray[np.uint8], decoded: NDArray[np.uint8], label_values: Sequence[int]) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import synthkit
 from synthkit.errors import DataError
-from synthkit_generative.decoding import blacken, decode, encode, settled, thin_rims, unclear
+from synthkit_generative.decoding import decode, encode, settled, surroundings, thin_rims, unclear
 from synthkit_generative.devices import memory_errors, whole_float32
 from synthkit_generative.storage import load_json, load_tensors
 
@@ -37,12 +37,13 @@ def draw(
     The arithmetic is float32 in batches of one size (the last is filled up): a sample is the same whatever it is drawn
     with. On a CPU a batch is one sample, which costs little and makes the bytes independent of ``batch_size`` too.
     ``label_order`` has the labels from the lowest grey level to the highest, as in the training.
-    ``background_zero`` sets the surroundings of the head to 0. ``settle_labels`` gives pixels between the grey levels
-    of two labels, and those in thin rims, the label of the nearest other pixel. ``name`` is the method's, for messages.
+    ``background_zero`` sets the surroundings of the head to 0, their labels too. ``settle_labels`` gives pixels between
+    the grey levels of two labels, and those in thin rims, the label of the nearest other pixel. ``name`` is the
+    method's, for messages.
     """
     size = batch_size if device.type == "cuda" else 1
     waiting = iter(seeds)
-    drawn = tissue = off_level = rim = 0
+    drawn = tissue = off_level = rim = stray = 0
     with memory_errors(name, "Lower generate_batch_size, then run the same command again."):
         while batch := list(itertools.islice(waiting, size)):
             with torch.inference_mode(), whole_float32():
@@ -58,7 +59,9 @@ def draw(
                 if settle_labels:
                     labels = settled(labels, ~(between | thin))
                 if background_zero:
-                    blacken(image, labels)
+                    outside = surroundings(image)
+                    stray += int(np.count_nonzero(labels[outside]))
+                    image[:, outside], labels[outside] = 0, label_order[0]
                 drawn += 1
                 yield image, labels
     if tissue:
@@ -68,6 +71,7 @@ def draw(
             f"{rim} ({100 * rim / tissue:.0f}) are a rim one pixel thin between a lower and a higher label, as a "
             "blurred edge leaves it."
             + (" All of these took the label of the nearest clear pixel." if settle_labels else "")
+            + (f" {stray} in the black surroundings of the head became background." if stray else "")
         )
 
 

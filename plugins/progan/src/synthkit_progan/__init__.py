@@ -48,7 +48,9 @@ class Params:
     )
     seed: int = synthkit.param(0, "seed of training: weights, order of images, latents", minimum=0)
     background_zero: bool = synthkit.param(
-        True, "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images"
+        True,
+        "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images; nothing is "
+        "labelled there",
     )
     settle_labels: bool = synthkit.param(
         False,

@@ -62,7 +62,9 @@ class Params:
     )
     truncation_side: int = synthkit.param(32, "generate: styles of finer resolutions are not truncated", minimum=4)
     background_zero: bool = synthkit.param(
-        True, "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images"
+        True,
+        "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images; nothing is "
+        "labelled there",
     )
     settle_labels: bool = synthkit.param(
         False,

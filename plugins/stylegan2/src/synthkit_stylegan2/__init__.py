@@ -60,7 +60,9 @@ class Params:
         maximum=1,
     )
     background_zero: bool = synthkit.param(
-        True, "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images"
+        True,
+        "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images; nothing is "
+        "labelled there",
     )
     settle_labels: bool = synthkit.param(
         False,
