@@ -95,6 +95,12 @@ HOSTILE: dict[str, Callable[[Path], bytes]] = {
     "copyreg": lambda folder: b"ccopyreg\n_reconstructor\n.",
     "persistent id": lambda folder: b"Pabc\n.",
     "extension": lambda folder: b"\x80\x02\x82\x01.",
+    # Small files that would take a lot of memory, or never come to an end.
+    "far memo": lambda folder: b"\x80\x04Nr\xff\xff\xff\x7f0N.",
+    "endless hash": lambda folder: b"\x80\x04})" + b"2\x86" * 60 + b"Ns.",
+    "deep key": lambda folder: b"\x80\x04})" + b"\x85" * 10**5 + b"Ns.",
+    "key of a set": lambda folder: b"\x80\x04\x8f()" + b"2\x86" * 60 + b"\x90.",
+    "long bytes": lambda folder: b"\x80\x05\x96" + (2**45).to_bytes(8, "little") + b".",
 }
 
 

@@ -34,7 +34,7 @@ def _network() -> Network:
     return Network("G_style", settings, tensors)
 
 
-@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize("protocol", [3, 4, 5])
 @pytest.mark.parametrize("module", MODULES)
 def test_the_averaged_generator_is_given_back(module: str, protocol: int, tmp_path: Path) -> None:
     network = _network()
@@ -119,6 +119,38 @@ FLOAT = np.dtype("f4")
 def test_what_is_no_array_of_numbers_is_refused(item: Any, tmp_path: Path) -> None:
     _write(tmp_path / "a.pkl", item)
     with pytest.raises(DataError, match=r"The file is no checkpoint"):
+        _read(tmp_path / "a.pkl")
+
+
+def _pair(depth: int) -> Any:
+    """A tuple of 2 ** depth parts that takes no room, but a long time to be printed or hashed."""
+    pair: Any = ()
+    for _ in range(depth):
+        pair = (pair, pair)
+    return pair
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Network(_pair(60), {}, {}),
+        Network("\x1b[2J", {}, {}),
+        Network("G_style", {"x" * 1000: 1}, {}),
+        Network("G_style", {}, {"w": _pair(60)}),
+        Network("G_style", {}, {"v" * 201: torch.ones(1)}),
+    ],
+    ids=["name", "escape", "setting", "value", "variable"],
+)
+def test_names_that_are_none_are_refused(network: Network, tmp_path: Path) -> None:
+    write_tensorflow(tmp_path / "a.pkl", network, module=MODULES[0])
+    with pytest.raises(DataError):
+        _read(tmp_path / "a.pkl")
+
+
+def test_values_that_are_used_again_and_again_are_refused(tmp_path: Path) -> None:
+    once = np.zeros(10_000, np.float32)
+    write_tensorflow(tmp_path / "a.pkl", Network("G_style", {}, {f"w{n}": once for n in range(50)}), module=MODULES[0])
+    with pytest.raises(DataError, match="more values than the file"):
         _read(tmp_path / "a.pkl")
 
 

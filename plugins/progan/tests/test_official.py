@@ -19,6 +19,7 @@ from synthkit_progan.networks import Architecture, Generator
 
 from synthkit.errors import DataError
 
+MODULE, PARTS = "tfutil", ()
 LOD = 0.25  # of 32 x 32 pixels a quarter is still to be faded in
 
 
@@ -56,7 +57,7 @@ def _official(generator: Generator, fused: bool, **settings: Any) -> Network:
 @pytest.mark.parametrize("fused", [True, False])
 def test_an_imported_generator_draws_the_same_images(fused: bool, tmp_path: Path) -> None:
     generator, folder = _generator(), tmp_path / "checkpoint"
-    write_tensorflow(tmp_path / "a.pkl", _official(generator, fused), module="tfutil")
+    write_tensorflow(tmp_path / "a.pkl", _official(generator, fused), module=MODULE)
     folder.mkdir()
     assert model.import_checkpoint(tmp_path / "a.pkl", folder, contrasts=("t1", "t2"), label_values=(0, 4)) == 32
     config, tensors = load(folder)
@@ -80,6 +81,18 @@ def test_the_mirrored_kernel_of_a_transposed_convolution_is_that_of_repeated_pix
     torch.testing.assert_close(ours, original, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["foo", "4x4/Conv", "%sx4/Conv/weight", "4x4/Dense"])
+def test_other_variables_are_refused(name: str, tmp_path: Path) -> None:
+    network = _official(_generator(), True)
+    network.tensors[name] = torch.ones(2)
+    (tmp_path / "checkpoint").mkdir()
+    write_tensorflow(tmp_path / "a.pkl", network, module=MODULE, parts=PARTS)
+    with pytest.raises(DataError, match="does not hold a generator"):
+        model.import_checkpoint(
+            tmp_path / "a.pkl", tmp_path / "checkpoint", contrasts=("t1", "t2"), label_values=(0, 4)
+        )
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
@@ -87,12 +100,17 @@ def test_the_mirrored_kernel_of_a_transposed_convolution_is_that_of_repeated_pix
         ({"use_pixelnorm": False}, "use_pixelnorm is False"),
         ({"latent_size": 4}, "differ in length"),
         ({"num_channels": 6}, "draws 6 channels"),
+        ({"num_channels": 3.5}, r"num_channels is 3\.5"),
+        ({"fmap_max": 2**40}, "fmap_max is 1099511627776"),
+        ({"resolution": 33}, "a side of 33"),
+        ({"resolution": 2**12}, "a side of 4096"),
         ({"resolution": 64}, "does not hold a generator of Progressive GAN"),
         ({"fmap_base": 64}, "does not hold a generator of Progressive GAN"),
+        ({"fmap_base": 8, "fmap_max": 16}, "does not hold a generator of Progressive GAN"),
     ],
 )
 def test_other_networks_are_refused_with_a_reason(settings: dict[str, Any], reason: str, tmp_path: Path) -> None:
-    write_tensorflow(tmp_path / "a.pkl", _official(_generator(), True, **settings), module="tfutil")
+    write_tensorflow(tmp_path / "a.pkl", _official(_generator(), True, **settings), module=MODULE)
     (tmp_path / "checkpoint").mkdir()
     with pytest.raises(DataError, match=reason):
         model.import_checkpoint(

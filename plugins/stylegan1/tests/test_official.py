@@ -19,7 +19,7 @@ from synthkit_stylegan1.networks import Architecture, Generator
 
 from synthkit.errors import DataError
 
-MODULE = "dnnlib.tflib.network"
+MODULE, PARTS = "dnnlib.tflib.network", ("mapping", "synthesis")
 
 
 def _generator() -> Generator:
@@ -68,7 +68,7 @@ def _official(generator: Generator, fused: str | bool, **settings: Any) -> Netwo
 def test_an_imported_generator_draws_the_same_images(fused: str | bool, tmp_path: Path) -> None:
     generator, folder = _generator(), tmp_path / "checkpoint"
     network = _official(generator, fused)
-    write_tensorflow(tmp_path / "a.pkl", network, module=MODULE, parts=("mapping", "synthesis"))
+    write_tensorflow(tmp_path / "a.pkl", network, module=MODULE, parts=PARTS)
     folder.mkdir()
     assert model.import_checkpoint(tmp_path / "a.pkl", folder, contrasts=("t1", "t2"), label_values=(0, 4)) == 32
     config, tensors = load(folder)
@@ -90,12 +90,36 @@ def test_an_imported_generator_draws_the_same_images(fused: str | bool, tmp_path
     assert image.shape == (2, 32, 32) and labels.shape == (32, 32)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (8, 8)], ids=str)
+def test_a_mean_of_other_latents_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    network = _official(_generator(), "auto")
+    network.tensors["dlatent_avg"] = torch.zeros(shape)
+    write_tensorflow(tmp_path / "a.pkl", network, module=MODULE, parts=PARTS)
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(DataError, match="mean of its latents has the shape"):
+        model.import_checkpoint(
+            tmp_path / "a.pkl", tmp_path / "checkpoint", contrasts=("t1", "t2"), label_values=(0, 4)
+        )
+
+
 @pytest.mark.parametrize(
     ("setting", "sides"), [("auto", [128, 256]), (True, [8, 16, 32, 64, 128, 256]), (False, []), (None, [128, 256])]
 )
 def test_the_original_fuses_from_128_pixels_on(setting: Any, sides: list[int]) -> None:
     network = Network("G_style", {} if setting is None else {"fused_scale": setting}, {})
     assert [side for side in (8, 16, 32, 64, 128, 256) if official.is_fused(network, side)] == sides
+
+
+@pytest.mark.parametrize("name", ["synthesis/4x4/Conv", "synthesis/%sx4/Conv/weight", "mapping/Dense9"])
+def test_other_variables_are_refused(name: str, tmp_path: Path) -> None:
+    network = _official(_generator(), True)
+    network.tensors[name] = torch.ones(2)
+    (tmp_path / "checkpoint").mkdir()
+    write_tensorflow(tmp_path / "a.pkl", network, module=MODULE, parts=PARTS)
+    with pytest.raises(DataError, match="does not hold a generator"):
+        model.import_checkpoint(
+            tmp_path / "a.pkl", tmp_path / "checkpoint", contrasts=("t1", "t2"), label_values=(0, 4)
+        )
 
 
 @pytest.mark.parametrize(
@@ -105,13 +129,17 @@ def test_the_original_fuses_from_128_pixels_on(setting: Any, sides: list[int]) -
         ({"blur_filter": None}, "blur_filter is None"),
         ({"dlatent_size": 4}, "differ in length"),
         ({"num_channels": 6}, "draws 6 channels"),
+        ({"num_channels": 3.5}, r"num_channels is 3\.5"),
+        ({"fmap_max": 2**40}, "fmap_max is 1099511627776"),
+        ({"resolution": 33}, "a side of 33"),
+        ({"resolution": 2**12}, "a side of 4096"),
         ({"resolution": 64}, "does not hold a generator of StyleGAN"),
         ({"mapping_layers": 3}, "does not hold a generator of StyleGAN"),
     ],
 )
 def test_other_networks_are_refused_with_a_reason(settings: dict[str, Any], reason: str, tmp_path: Path) -> None:
     network = _official(_generator(), "auto", **settings)
-    write_tensorflow(tmp_path / "a.pkl", network, module=MODULE, parts=("mapping", "synthesis"))
+    write_tensorflow(tmp_path / "a.pkl", network, module=MODULE, parts=PARTS)
     (tmp_path / "checkpoint").mkdir()
     with pytest.raises(DataError, match=reason):
         model.import_checkpoint(

@@ -15,5 +15,6 @@ A library without a plugin of its own: a generator's method imports it, its decl
 | ``records`` | statistics of a training, grids of samples as PNG |
 | ``layers``, ``losses``, ``progressive`` | what adversarial methods have in common |
 | ``discriminator``, ``resampling``, ``adversarial`` | the discriminator of StyleGAN2 and 3, and the steps against it |
-| ``foreign`` | checkpoints of other projects, read without running what is stored in them |
+| ``foreign``, ``foreign_tensorflow`` | checkpoints of other projects, read without running what is stored in them |
+| ``unpickling`` | the reader of strangers' pickles that both use |
 """

@@ -8,13 +8,13 @@ is given, and any other name is refused. Tensors are read by torch with ``weight
 from __future__ import annotations
 
 import io
-import math
 import pickle
+import reprlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,10 @@ from torch import Tensor
 from synthkit.errors import DataError
 from synthkit_generative.storage import save_json, save_tensors
 from synthkit_generative.training import CONFIG, GENERATOR
+from synthkit_generative.unpickling import Reader, n_values, name_of
+
+_LARGEST = 2**16  # of the numbers in settings: feature maps, layers
+_SIDES = tuple(2**n for n in range(2, 11))
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,20 @@ class Network:
     def chosen(self, defaults: Mapping[str, Any], fixed: Mapping[str, Any], ignored: Collection[str]) -> dict[str, Any]:
         """Its settings of the names in ``defaults``.
 
-        ``fixed`` are those that must have one value because no other is implemented here, ``ignored`` those that do
-        not change the network's images; DataError for anything else.
+        Numbers, those whose default is one, are from 1 to 65,536. ``fixed`` are those that must have one value because
+        no other is implemented here, ``ignored`` those that do not change the network's images; DataError for anything
+        else.
         """
         for name, value in self.settings.items():
-            if name in defaults or name in ignored or (name in fixed and value == fixed[name]):
-                continue
-            raise DataError(
-                "The network was made in a way that cannot be imported.",
-                f"Its setting {name} is {value!r}.",
-                "Import a network of the official configurations, without classes.",
-            )
+            fits = name in ignored or (name in fixed and value == fixed[name])
+            if name in defaults:
+                fits = type(defaults[name]) is not int or (type(value) is int and 0 < value <= _LARGEST)
+            if not fits:
+                raise DataError(
+                    "The network was made in a way that cannot be imported.",
+                    f"Its setting {name_of(name)} is {reprlib.repr(value)}.",
+                    "Import a network of the official configurations, without classes.",
+                )
         return {name: self.settings.get(name, default) for name, default in defaults.items()}
 
 
@@ -69,7 +76,7 @@ def read_snapshot(path: Path) -> dict[str, Network]:
         found = Reader(file, _CALLED, _CLASSES).load()
         if not isinstance(found, dict):
             raise ValueError("it holds no networks by name")
-        networks = {str(name): _network(item) for name, item in found.items() if isinstance(item, _Persistent)}
+        networks = {name_of(name): _network(item) for name, item in found.items() if isinstance(item, _Persistent)}
         if not networks:
             raise ValueError("it holds no network")
         return networks
@@ -110,7 +117,9 @@ def translating(name: str) -> Iterator[None]:
     """Around the building of our network from a foreign one: what does not fit becomes a DataError."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever settings and names lead to that are none of the original's
         raise DataError(
             f"The file does not hold a generator of {name}.",
             " ".join(str(error).split())[:300] + ".",
@@ -127,9 +136,23 @@ def save_imported(
 ) -> None:
     """Write a checkpoint as a finished training leaves it, for ``drawing.load``."""
     facts = {"step": 0, "batch_size": 0, "imported": True}
-    save_tensors(checkpoint / GENERATOR, dict(tensors), facts)
+    own = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    save_tensors(checkpoint / GENERATOR, own, facts)
     config = {"format": 1, "contrasts": list(contrasts), "label_values": sorted(label_values)}
     save_json(checkpoint / CONFIG, {**config, "architecture": dict(architecture), "imported": True, "finished": True})
+
+
+def side_of(value: Any) -> int:
+    """The side of a network's images in pixels, as its settings have it; ValueError if it is no power of two."""
+    if type(value) is not int or value not in _SIDES:
+        raise ValueError(f"its images have a side of {reprlib.repr(value)}")
+    return value
+
+
+def check_mean(w_mean: Tensor, latent: int) -> None:
+    """ValueError unless this is the mean of latents of so many numbers."""
+    if w_mean.shape != (latent,):
+        raise ValueError(f"the mean of its latents has the shape {tuple(w_mean.shape)}, not ({latent},)")
 
 
 def check_channels(found: int, contrasts: Sequence[str]) -> None:
@@ -184,7 +207,7 @@ class _Persistent:
 def _persistent(meta: Any, *_: Any) -> _Persistent:
     if not isinstance(meta, dict) or not isinstance(meta.get("state"), dict) or meta.get("type") != "class":
         raise pickle.UnpicklingError("a persistent object has no state")
-    return _Persistent(str(meta.get("class_name")), meta["state"])
+    return _Persistent(name_of(meta.get("class_name")), meta["state"])
 
 
 def _storage(content: Any) -> _Leaf:
@@ -199,31 +222,16 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Leaf
     if not isinstance(storage, _Leaf) or not isinstance(storage.content, torch.storage.TypedStorage):
         raise pickle.UnpicklingError("a tensor has no values")
     values = torch.tensor([], dtype=storage.content.dtype).set_(storage.content._untyped_storage)
-    if math.prod(size) > values.numel():
+    if n_values(size) > values.numel():
         raise pickle.UnpicklingError("a tensor has fewer values than its shape says")
     # Within the storage or an error: torch's own rebuilding would make the storage larger.
-    return _Leaf(values.as_strided(size, stride, offset).clone())
+    return _Leaf(values.as_strided(size, stride, offset))
 
 
 def _parameter(tensor: Any, *_: Any) -> _Leaf:
     if not isinstance(tensor, _Leaf) or not isinstance(tensor.content, Tensor):
         raise pickle.UnpicklingError("a parameter is no tensor")
     return tensor
-
-
-class _Function:
-    """A function that a pickle can call but not change."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("it changes a function")
 
 
 #: All names that a snapshot needs. Numpy's numbers are among the arguments of layers; nothing here reads them.
@@ -246,27 +254,6 @@ _CLASSES: dict[tuple[str, str], type] = dict.fromkeys(
 )
 
 
-class Reader(pickle.Unpickler):
-    """Knows two tables of names, and refuses all others: functions, and classes by what stands for them."""
-
-    def __init__(
-        self,
-        file: IO[bytes],
-        called: Mapping[tuple[str, str], Callable[..., Any]],
-        classes: Mapping[tuple[str, str], type],
-    ) -> None:
-        super().__init__(file)
-        self._called, self._classes = called, classes
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in self._called:
-            return _Function(self._called[module, name])
-        if (module, name) in self._classes:
-            # A class of its own: what changes it changes nothing else.
-            return type(name, (self._classes[module, name],), {})
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint needs; nothing was executed")
-
-
 # ------------------------------------------------------------------------------------------------------ networks
 
 
@@ -274,19 +261,22 @@ def _network(item: _Persistent) -> Network:
     settings = item.attributes.get("_init_kwargs")
     if not isinstance(settings, dict):
         raise ValueError(f"the arguments of {item.class_name} are missing")
-    return Network(item.class_name, dict(settings), dict(_tensors(item, "")))
+    return Network(item.class_name, dict(settings), dict(_tensors(item, "", set())))
 
 
-def _tensors(item: _Persistent, prefix: str) -> Iterator[tuple[str, Tensor]]:
+def _tensors(item: _Persistent, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+    if id(item) in seen:
+        raise ValueError("a layer is in the network twice")
+    seen.add(id(item))
     for kind in ("_parameters", "_buffers"):
         for name, leaf in _children(item, kind):
             if isinstance(leaf, _Leaf) and isinstance(leaf.content, Tensor):
                 yield f"{prefix}{name}", leaf.content
     for name, child in _children(item, "_modules"):
         if isinstance(child, _Persistent):
-            yield from _tensors(child, f"{prefix}{name}.")
+            yield from _tensors(child, f"{prefix}{name}.", seen)
 
 
 def _children(item: _Persistent, kind: str) -> list[tuple[str, Any]]:
     found = item.attributes.get(kind)
-    return [(str(name), child) for name, child in found.items()] if isinstance(found, dict) else []
+    return [(name_of(name), child) for name, child in found.items()] if isinstance(found, dict) else []

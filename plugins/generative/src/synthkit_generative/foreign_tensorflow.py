@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthkit.errors import DataError
-from synthkit_generative.foreign import Inert, Network, Reader, reading
+from synthkit_generative.foreign import Inert, Network, reading
+from synthkit_generative.unpickling import Reader, n_values, name_of
 
 #: Kinds of numbers that weights and arguments come in, by NumPy's names.
 _NUMBERS = frozenset(("b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1"))
@@ -37,18 +37,19 @@ def read_tensorflow_generator(path: Path, function: str) -> Network:
     """
     with reading(path), path.open("rb") as file:
         found = Reader(file, _CALLED, _CLASSES).load()
+        size = path.stat().st_size
         if not isinstance(found, tuple) or len(found) != 3 or not all(isinstance(item, _Saved) for item in found):
             raise ValueError("it does not hold a generator, a discriminator and an averaged generator")
         *_, averaged = found
-        settings = {str(name): _plain(value) for name, value in averaged.part("static_kwargs", dict).items()}
-        name = str(averaged.state.get("build_func_name"))
+        settings = {name_of(name): _plain(value) for name, value in averaged.part("static_kwargs", dict).items()}
+        name = name_of(averaged.state.get("build_func_name"))
         if name != function:
             raise DataError(
                 "The file holds a generator of another method.",
                 f"It is made by {name}, and what can be imported here by {function}.",
                 "Name the plugin of the method that it was trained with.",
             )
-        return Network(name, settings, dict(_tensors(averaged, "")))
+        return Network(name, settings, _tensors(averaged, size))
 
 
 def growth_of(lod: Tensor, n_levels: int) -> Tensor:
@@ -89,8 +90,8 @@ class _Dtype:
     """The type of an array's numbers."""
 
     def __init__(self, code: Any, *_: Any) -> None:
-        if code not in _NUMBERS:
-            raise pickle.UnpicklingError(f"it has an array of type {code!r}, which no checkpoint needs")
+        if not isinstance(code, str) or code not in _NUMBERS:
+            raise pickle.UnpicklingError("it has an array of a type that no checkpoint needs")
         self._found = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
@@ -99,11 +100,9 @@ class _Dtype:
             raise pickle.UnpicklingError("the type of an array has parts, which no checkpoint needs")
         self._found = self._found.newbyteorder(order)
 
-    def read(self, values: Any, shape: tuple[Any, ...], *, by_column: bool = False) -> NDArray[Any]:
+    def read(self, values: Any, shape: Any, *, by_column: bool = False) -> NDArray[Any]:
         """The array of these bytes; no larger than they are."""
-        if not all(isinstance(n, int) and n >= 0 for n in shape):
-            raise pickle.UnpicklingError("an array has no shape")
-        if not isinstance(values, bytes) or len(values) != math.prod(shape) * self._found.itemsize:
+        if not isinstance(values, (bytes, bytearray)) or len(values) != n_values(shape) * self._found.itemsize:
             raise pickle.UnpicklingError("an array has other values than its shape says")
         return np.frombuffer(values, self._found).reshape(shape, order="F" if by_column else "C")
 
@@ -117,25 +116,34 @@ class _Array:
         _, shape, dtype, by_column, values = state
         if not isinstance(dtype, _Dtype) or hasattr(self, "values"):
             raise pickle.UnpicklingError("an array has no type, or is filled twice")
-        self.values = dtype.read(values, tuple(shape), by_column=bool(by_column))
+        self.values = dtype.read(values, shape, by_column=by_column is True)
 
 
 def _empty(*_: Any) -> _Array:
     return _Array()
 
 
-def _scalar(dtype: Any, values: Any) -> _Array:
+def _filled(values: Any, dtype: Any, shape: Any, order: Any) -> _Array:
     if not isinstance(dtype, _Dtype):
-        raise pickle.UnpicklingError("a number has no type")
+        raise pickle.UnpicklingError("an array has no type")
     array = _Array()
-    array.values = dtype.read(values, ())
+    array.values = dtype.read(values, shape, by_column=order == "F")
     return array
 
 
-_CORES = ("numpy.core.multiarray", "numpy._core.multiarray")
+def _scalar(dtype: Any, values: Any) -> _Array:
+    return _filled(values, dtype, (), "C")
+
+
+#: NumPy 2 has another name for its inner part. Arrays are reconstructed, or from a buffer since pickles of protocol 5.
 _CALLED = {
-    **{(core, "_reconstruct"): _empty for core in _CORES},
-    **{(core, "scalar"): _scalar for core in _CORES},
+    (f"numpy.{core}.{module}", name): function
+    for core in ("core", "_core")
+    for module, name, function in (
+        ("multiarray", "_reconstruct", _empty),
+        ("multiarray", "scalar", _scalar),
+        ("numeric", "_frombuffer", _filled),
+    )
 }
 _CLASSES: dict[tuple[str, str], type] = {
     ("tfutil", "Network"): _Saved,
@@ -155,12 +163,21 @@ def _plain(value: Any) -> Any:
     return value.values.item() if isinstance(value, _Array) and value.values.ndim == 0 else value
 
 
-def _tensors(network: _Saved, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    for name, value in network.part("variables", list):
-        if not isinstance(value, _Array):
-            raise ValueError(f"the variable {name} has no values")
-        yield f"{prefix}{name}", torch.from_numpy(value.values.astype(np.float32))
-    for name, part in network.state.get("components", {}).items():
+def _tensors(network: _Saved, file_size: int) -> dict[str, Tensor]:
+    """By name, with those of its parts; parts have none themselves."""
+    parts = network.state.get("components", {})
+    if not isinstance(parts, dict):
+        raise ValueError("components of a network are missing")
+    found: dict[str, Tensor] = {}
+    n = 0
+    for prefix, part in (("", network), *((f"{name_of(name)}/", part) for name, part in parts.items())):
         if not isinstance(part, _Saved):
-            raise ValueError(f"the part {name} is no network")
-        yield from _tensors(part, f"{prefix}{name}/")
+            raise ValueError("a part of the network is none")
+        for name, value in part.part("variables", list):
+            if not isinstance(value, _Array):
+                raise ValueError(f"the variable {name_of(name)} has no values")
+            n += value.values.size
+            if n > file_size:
+                raise ValueError("its variables have more values than the file")
+            found[prefix + name_of(name)] = torch.from_numpy(value.values.astype(np.float32))
+    return found

@@ -166,9 +166,9 @@ def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str],
         architecture = official.architecture_of(network)
         check_channels(architecture.channels, contrasts)
         tensors = official.translate(network.tensors, architecture)
-        with own_seed(0):
+        with torch.device("meta"):  # weights that a hostile file asks for, and has not, take no memory
             generator = Generator(architecture)
-        generator.load_state_dict(tensors)
+        generator.load_state_dict(tensors, assign=True)
         learnt = {**generator.state_dict(), "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
     save_imported(checkpoint, dataclasses.asdict(architecture), learnt, contrasts, label_values)
     return architecture.size

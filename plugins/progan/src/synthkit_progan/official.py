@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from synthkit_generative.foreign import Network
+from synthkit_generative.foreign import Network, side_of
 from torch import Tensor
 
 from synthkit.errors import DataError
@@ -33,16 +33,17 @@ _IGNORED = ("dtype", "structure", "fused_scale")
 def architecture_of(network: Network) -> Architecture:
     """Architecture of an official generator; DataError if it has settings that are not implemented here."""
     chosen = network.chosen(_DEFAULTS, _FIXED, _IGNORED)
-    base, widest = int(chosen["fmap_base"]), int(chosen["fmap_max"])
+    base, widest = chosen["fmap_base"], chosen["fmap_max"]
     latent = min(base, widest) if chosen["latent_size"] is None else chosen["latent_size"]
-    if latent != widest:
+    # Here the latent is as long as a layer may be wide; none is wider than half the base.
+    if latent != widest and not base // 2 <= min(latent, widest):
         raise DataError(
             "The network's latents differ in length from its widest layer.",
             f"z {latent}, feature maps {widest}.",
             "Import a network of the official configurations.",
         )
     # They count feature maps from half the resolution on.
-    return Architecture(int(chosen["resolution"]), int(chosen["num_channels"]), 2 * base, widest)
+    return Architecture(side_of(chosen["resolution"]), chosen["num_channels"], 2 * base, latent)
 
 
 def translate(tensors: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:

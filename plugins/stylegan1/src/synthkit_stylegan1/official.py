@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from synthkit_generative.foreign import Network
+from synthkit_generative.foreign import Network, side_of
 from torch import Tensor
 
 from synthkit.errors import DataError
@@ -65,8 +65,10 @@ def architecture_of(network: Network) -> Architecture:
             "Import a network of the official configurations.",
         )
     # They count feature maps from half the resolution on.
-    base, layers = 2 * int(chosen["fmap_base"]), int(chosen["mapping_layers"])
-    return Architecture(int(chosen["resolution"]), int(chosen["num_channels"]), base, int(widest), layers)
+    base, layers = 2 * chosen["fmap_base"], chosen["mapping_layers"]
+    if layers > len(network.tensors):
+        raise ValueError(f"there are no {layers} layers in it")
+    return Architecture(side_of(chosen["resolution"]), chosen["num_channels"], base, widest, layers)
 
 
 def is_fused(network: Network, side: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from synthkit_generative.foreign import Network
+from synthkit_generative.foreign import Network, side_of
 from torch import Tensor
 
 from synthkit.errors import DataError
@@ -48,7 +48,7 @@ def architecture_of(network: Network) -> Architecture:
         {"num_layers": 8}, {"activation": "lrelu", "lr_multiplier": 0.01}, ("w_avg_beta",)
     )
     return Architecture(
-        size=int(chosen["img_resolution"]),
+        size=side_of(chosen["img_resolution"]),
         channels=int(chosen["img_channels"]),
         channel_base=int(chosen["channel_base"]),
         channel_max=int(chosen["channel_max"]),

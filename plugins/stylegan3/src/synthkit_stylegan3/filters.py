@@ -99,7 +99,8 @@ class _Slopes(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x > 0)
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(x > 0)
         return F.leaky_relu(x, 0.2)
 
     @staticmethod
