@@ -40,7 +40,7 @@ from synthkit.labels import to_grey
 WAYS = (
     *(("dpm++", count) for count in (5, 10, 20, 50)),
     *(("ddim", count) for count in (5, 10, 20, 50)),
-    *(("ancestral", count) for count in (50, 200)),
+    *(("ancestral", count) for count in (50, 200, 0)),  # 0: all steps, as the study
 )
 DEVIATION = 0.02
 SHRINK = 0.9  # of the exact distribution, whose normals then lie inside [-1, 1] whole
@@ -110,7 +110,8 @@ def table(
         seconds = (time.process_time() - start) / n
         difference = 127.5 * float((samples - reference).square().mean().sqrt())
         rms = f"{difference:8.2f}" if way != "ancestral" else f"{'-':>8}"
-        print(f"{way:10}{count:6}{seconds:10.3f}{rms}{mean_grey(samples):8.1f}{score(samples):9.4f}", flush=True)
+        steps = count or len(left)
+        print(f"{way:10}{steps:6}{seconds:10.3f}{rms}{mean_grey(samples):8.1f}{score(samples):9.4f}", flush=True)
 
 
 def mean_grey(samples: Tensor) -> float:
