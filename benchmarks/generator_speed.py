@@ -102,10 +102,18 @@ def measure_one(name: str, size: int, batch: int, narrower: int) -> dict[str, fl
         model = importlib.import_module("synthkit_diffusion.model")
         draw = functools.partial(model.sample, training.averaged, "noise", training.left, [0], "dpm++", 25)
     else:
-        draw = functools.partial(training.sample, [0])
+        draw = drawer(training, [0])
     with torch.inference_mode():
         drawing = seconds(draw)
     return {"images_per_second": batch / mean, "peak_gib": memory, "drawing_seconds": drawing}
+
+
+def drawer(training: Any, seeds: Sequence[int]) -> Callable[[], object]:
+    """Draws as generation does, which has the mean w of a style-based generator in its checkpoint."""
+    if hasattr(training, "w_mean"):
+        mean = training.w_mean()
+        training.w_mean = lambda: mean
+    return functools.partial(training.sample, seeds)
 
 
 def measure(
@@ -155,7 +163,7 @@ def beside(name: str, size: int, batch: int, narrower: int, folder: Path, trials
         our_draw: Callable[[], object] = functools.partial(training.averaged, real, torch.zeros(batch))
         their_step, their_draw = official_diffusion(training, real)
     else:
-        our_draw = functools.partial(training.sample, range(batch))
+        our_draw = drawer(training, range(batch))
         their_step, their_draw = official_gan(name, training, real)
     ratios = {"a step": turns(our_step, their_step, trials)}
     with torch.inference_mode():
