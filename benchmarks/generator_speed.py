@@ -305,12 +305,13 @@ def count_one(name: str, batch: int) -> tuple[float, float, float]:
             ):
                 step_of(training, real, number)
             operations[number] = counter.total / batch
+        draw = drawer(training, range(batch))
         with Counter() as counter, torch.no_grad():
             if name == "diffusion":
                 for _ in range(25):
                     training.averaged(real, torch.empty(batch, device="meta"))
             else:
-                training.sample(range(batch))
+                draw()
     mean = sum(operations[number] * weight for number, weight in STEPS.items()) / sum(STEPS.values())
     return mean, counter.total / batch, kept.peak
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthkit.errors import DataError
 from synthkit_generative.storage import save_json, save_tensors
@@ -125,6 +125,17 @@ def translating(name: str) -> Iterator[None]:
             " ".join(str(error).split())[:300] + ".",
             "Name the plugin of the method that it was trained with.",
         ) from error
+
+
+def state_of(make: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State of the network that ``make`` builds, with these weights and no others.
+
+    Built without memory: weights that a hostile file asks for, and does not have, take none.
+    """
+    with torch.device("meta"):
+        network = make()
+    network.load_state_dict(dict(tensors), assign=True)
+    return network.state_dict()
 
 
 def save_imported(

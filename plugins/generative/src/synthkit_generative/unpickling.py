@@ -58,7 +58,9 @@ class Reader(pickle._Unpickler):
             return Function(self._called[found])
         if found in self._classes:
             # A class of this reader's own: what changes it changes nothing else.
-            return self._made.setdefault(found, type(name, (self._classes[found],), {}))
+            if found not in self._made:
+                self._made[found] = type(name, (self._classes[found],), {})
+            return self._made[found]
         what = ascii(f"{module}.{name}"[:_LONGEST_NAME])[1:-1]
         raise pickle.UnpicklingError(f"it names {what}, which no checkpoint needs; nothing was executed")
 

@@ -22,7 +22,7 @@ from synthkit_generative.batches import parts
 from synthkit_generative.data import square_side
 from synthkit_generative.devices import find_device
 from synthkit_generative.drawing import draw, fitting, load
-from synthkit_generative.foreign import check_channels, save_imported, translating
+from synthkit_generative.foreign import check_channels, save_imported, state_of, translating
 from synthkit_generative.foreign_tensorflow import growth_of, read_tensorflow_generator
 from synthkit_generative.growing import GrowingTraining
 from synthkit_generative.progressive import GrowingDiscriminator, Schedule, larger
@@ -166,10 +166,8 @@ def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str],
         architecture = official.architecture_of(network)
         check_channels(architecture.channels, contrasts)
         tensors = official.translate(network.tensors, architecture)
-        with torch.device("meta"):  # weights that a hostile file asks for, and has not, take no memory
-            generator = Generator(architecture)
-        generator.load_state_dict(tensors, assign=True)
-        learnt = {**generator.state_dict(), "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
+        state = state_of(lambda: Generator(architecture), tensors)
+        learnt = {**state, "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
     save_imported(checkpoint, dataclasses.asdict(architecture), learnt, contrasts, label_values)
     return architecture.size
 

@@ -25,7 +25,7 @@ from synthkit_generative.batches import parts
 from synthkit_generative.data import square_side
 from synthkit_generative.devices import find_device
 from synthkit_generative.drawing import draw, fitting, load
-from synthkit_generative.foreign import check_channels, check_mean, read_generator, save_imported, translating
+from synthkit_generative.foreign import check_channels, check_mean, read_generator, save_imported, state_of, translating
 from synthkit_generative.streams import SeedStreams, own_seed, stream
 from synthkit_generative.training import Method, fit
 from synthkit_generative.weights import follow, gather, half_life_share, scatter
@@ -274,10 +274,8 @@ def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str],
         tensors = official.translate(network.tensors)
         w_mean = tensors.pop("w_mean")
         check_mean(w_mean, architecture.latent)
-        with torch.device("meta"):  # weights that a hostile file asks for, and has not, take no memory
-            generator = Generator(architecture)
-        generator.load_state_dict(tensors, assign=True)
-        learnt = {**generator.state_dict(), "w_mean": w_mean}
+        state = state_of(lambda: Generator(architecture), tensors)
+        learnt = {**state, "w_mean": w_mean}
     save_imported(checkpoint, dataclasses.asdict(architecture), learnt, contrasts, label_values)
     return architecture.size
 
