@@ -6,7 +6,7 @@ Samples are 256 x 256 slices of four contrasts and labels, uint8, of the BraTS-s
 environment variable SYNTHKIT_TEST_DATA, else ../shared/data beside the repository, folder brats-mini), repeated up to
 the number asked for; without subjects, of two phantom subjects (needs nilearn).
 
-    synthkit   synthkit.dataset: DatasetWriter (with digests, as every command writes) and Dataset
+    synthkit   synthkit.data.dataset: DatasetWriter (with digests, as every command writes) and Dataset
     zarr       zarr-python, one array of five channels (synthkit keeps two arrays), same sharding and codec
     png        five 8-bit PNG a sample (Pillow, level 1), as in the study
     memmap     one uncompressed array of five channels
@@ -32,11 +32,11 @@ import zarr
 from PIL import Image
 from zarr.codecs import ZstdCodec
 
-from synthkit.dataset import Dataset, DatasetWriter
-from synthkit.labels import BRATS_LABELS
-from synthkit.shards import SAMPLES_PER_SHARD
-from synthkit.slices import SliceProtocol, slice_volume
-from synthkit.subjects import CONTRASTS, find_subjects, load_subject
+from synthkit.data.dataset import Dataset, DatasetWriter
+from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.shards import SAMPLES_PER_SHARD
+from synthkit.data.slices import SliceProtocol, slice_volume
+from synthkit.data.subjects import CONTRASTS, find_subjects, load_subject
 
 BATCH = 32
 N_RANDOM, N_SINGLE = 6, 40
@@ -137,7 +137,7 @@ def slices(folder: Path | None, n: int) -> np.ndarray:
     if folder is not None:
         print(f"slices of the subjects in {folder.name}")
         return _of_subjects(folder, n)
-    from synthkit.phantom import write_phantom
+    from synthkit.data.phantom import write_phantom
 
     print("slices of two phantom subjects")
     with tempfile.TemporaryDirectory() as temporary:

@@ -29,10 +29,10 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from synthkit.dataset import Dataset
-from synthkit.prepare import prepare
-from synthkit.slices import SliceProtocol, slice_volume
-from synthkit.subjects import Subject, find_subjects, load_subject
+from synthkit.data.dataset import Dataset
+from synthkit.data.prepare import prepare
+from synthkit.data.slices import SliceProtocol, slice_volume
+from synthkit.data.subjects import Subject, find_subjects, load_subject
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
 

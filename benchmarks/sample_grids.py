@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from synthkit.dataset import Dataset
-from synthkit.demo import CHECKPOINT, SIZE
+from synthkit.cli.demo import CHECKPOINT, SIZE
+from synthkit.data.dataset import Dataset
 
 PARAMETERS = Path(__file__).parent / "generators"
 NAMES = sorted(file.stem for file in PARAMETERS.glob("*.toml"))

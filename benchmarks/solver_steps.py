@@ -31,11 +31,11 @@ from synthkit_features import extractor
 from synthkit_fidelity.kernel import kernel_distance
 from synthkit_fidelity.sets import FeatureSet, groups_of
 from synthkit_generative.drawing import load, to_grey_levels
-from synthkit_generative.streams import SeedStreams
+from synthkit_torch.streams import SeedStreams
 from torch import Tensor
 
-from synthkit.dataset import Dataset, View
-from synthkit.labels import to_grey
+from synthkit.data.dataset import Dataset, View
+from synthkit.data.labels import to_grey
 
 WAYS = (
     *(("dpm++", count) for count in (5, 10, 20, 50)),

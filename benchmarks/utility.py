@@ -31,11 +31,11 @@ from typing import Any
 import numpy as np
 from synthkit_overlap.comparison import dice
 
-from synthkit.dataset import Dataset, DatasetWriter
-from synthkit.demo import CHECKPOINT, SIZE
-from synthkit.labels import REGIONS
-from synthkit.slices import SliceProtocol, slices_for_segmentation, to_native
-from synthkit.subjects import find_subjects, load_subject
+from synthkit.cli.demo import CHECKPOINT, SIZE
+from synthkit.data.dataset import Dataset, DatasetWriter
+from synthkit.data.labels import REGIONS
+from synthkit.data.slices import SliceProtocol, slices_for_segmentation, to_native
+from synthkit.data.subjects import find_subjects, load_subject
 
 N_TRAIN, N_HOLDOUT, N_REFERENCE = 24, 6, 24
 ARMS = ("synthetic", "both", "copies", "noise")

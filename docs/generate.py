@@ -20,10 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from synthkit import audit, errors, hookspecs
+from synthkit import errors
 from synthkit.contract import Declaration, MetricDeclaration, describe_params
 from synthkit.errors import ExitCode, SynthkitError
-from synthkit.plugins import discover
+from synthkit.judging import verdict as audit
+from synthkit.registry import hookspecs
+from synthkit.registry.registry import discover
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 80
@@ -41,7 +43,7 @@ def _markdown(text: str) -> str:
 
 def own_declarations() -> list[Declaration]:
     """What the plugins in ``plugins/`` declare, by kind and name; what several of them share declares nothing."""
-    projects = [tomllib.loads(file.read_text())["project"] for file in ROOT.glob("plugins/*/pyproject.toml")]
+    projects = [tomllib.loads(file.read_text())["project"] for file in ROOT.glob("plugins/*/*/pyproject.toml")]
     names = {project["name"] for project in projects if "entry-points" in project}
     found = [d for d in discover().declarations.values() if d.distribution in names]
     missing = names - {d.distribution for d in found}

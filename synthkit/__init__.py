@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         param,
     )
     from synthkit.events import message, progress
-    from synthkit.hookspecs import hookimpl
+    from synthkit.registry.hookspecs import hookimpl
 
 __version__ = "0.1.0"
 
@@ -43,7 +43,7 @@ __all__ = [
     "progress",
 ]
 
-_ELSEWHERE = {"message": "synthkit.events", "progress": "synthkit.events", "hookimpl": "synthkit.hookspecs"}
+_ELSEWHERE = {"message": "synthkit.events", "progress": "synthkit.events", "hookimpl": "synthkit.registry.hookspecs"}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from synthkit.contract import Declaration
-from synthkit.plugins import Registry, discover
+from synthkit.registry.registry import Registry, discover
 
 NEW_NAMES = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f", "seg": "seg"}
 

@@ -18,11 +18,13 @@ from typing import Any
 
 import pytest
 
-from synthkit import backends, containers, sif
-from synthkit.backends import apptainer, local
 from synthkit.errors import BackendUnavailableError, ExitCode, GpuUnavailableError, NotWritableError, UsageError
-from synthkit.plugins import Registry
-from synthkit.runs import Input, Job, Resources, Run, create_run
+from synthkit.registry.registry import Registry
+from synthkit.running import backends
+from synthkit.running.backends import apptainer, local
+from synthkit.running.containers import images as containers
+from synthkit.running.containers import sif
+from synthkit.running.run import Input, Job, Resources, Run, create_run
 from synthkit.testing import data
 from synthkit.testing.toys import GENERATOR
 
@@ -78,7 +80,7 @@ folder = next(word for word in words if word.endswith("destination=/job")).split
 os.environ.update(dict(word.split("=", 1) for word in inside[1:-2]))
 if os.environ["WHAT_TO_DO"] == "killed":
     sys.exit(137)
-os.execv(sys.executable, [sys.executable, "-m", "synthkit.execute", folder])
+os.execv(sys.executable, [sys.executable, "-m", "synthkit.running.verbs.execute", folder])
 """
 
 FACTS = """Uid:\t1000\t1000\t1000\t1000

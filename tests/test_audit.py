@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthkit.audit import Policy, clopper_pearson, load_policy, verdict
 from synthkit.errors import ExitCode, UsageError
+from synthkit.judging.verdict import Policy, clopper_pearson, load_policy, verdict
 
 
 def scores(**changes: Any) -> list[dict[str, Any]]:

@@ -322,7 +322,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 
 
 def test_a_run_folder_in_use_is_refused(dataset: Path, tmp_path: Path) -> None:
-    from synthkit.runs import locked
+    from synthkit.running.run import locked
 
     with locked(tmp_path / "run"):
         done = synthkit("audit-memorization", dataset, dataset, "-o", tmp_path / "run")
@@ -335,10 +335,10 @@ def test_a_run_folder_in_use_is_refused(dataset: Path, tmp_path: Path) -> None:
 def test_warnings_of_the_backend_are_shown_once(
     quiet: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from synthkit import backends
-    from synthkit.cli.common import RunOptions, run_job
-    from synthkit.console import Console
-    from synthkit.runs import Job
+    from synthkit.cli.console import Console
+    from synthkit.cli.options import RunOptions, run_job
+    from synthkit.running import backends
+    from synthkit.running.run import Job
     from synthkit.testing.toys import GENERATOR
 
     class Backend:

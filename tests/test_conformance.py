@@ -14,7 +14,7 @@ import pytest
 
 from synthkit.contract import Declaration
 from synthkit.errors import PluginError, UsageError
-from synthkit.plugins import BrokenPlugin, Registry
+from synthkit.registry.registry import BrokenPlugin, Registry
 from synthkit.testing import (
     PluginUnderTest,
     check_generator,

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from synthkit import console as module
-from synthkit.console import Console, LineView, counted
+from synthkit.cli import console as module
+from synthkit.cli.console import Console, LineView, counted
 from synthkit.contract import Citation
 from synthkit.errors import DataError
 

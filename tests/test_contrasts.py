@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from synthkit import phantom
-from synthkit.contrasts import NAMES, Finding, Signatures, brain_mask, healthy_medians, identify, judge, signatures
-from synthkit.dataset import Dataset, DatasetWriter
-from synthkit.labels import BRATS_LABELS
-from synthkit.prepare import prepare
-from synthkit.slices import SliceProtocol
-from synthkit.transfer import export_dataset, import_png
+from synthkit.data import phantom
+from synthkit.data.dataset import Dataset, DatasetWriter
+from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.naming import NAMES, Finding, Signatures, brain_mask, healthy_medians, identify, judge, signatures
+from synthkit.data.prepare import prepare
+from synthkit.data.slices import SliceProtocol
+from synthkit.data.transfer import export_dataset, import_png
 
 #: Grey level of CSF, grey and white matter, necrotic core, oedema and enhancing tumour, by contrast.
 _LEVELS = {

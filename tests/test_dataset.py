@@ -18,10 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synthkit import dataset as dataset_module
-from synthkit import shards
 from synthkit.contract import Sample
-from synthkit.dataset import (
+from synthkit.data import dataset as dataset_module
+from synthkit.data import shards
+from synthkit.data.dataset import (
     Dataset,
     DatasetWriter,
     Joined,
@@ -33,9 +33,9 @@ from synthkit.dataset import (
     training_keys,
     was_trained_on,
 )
+from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.shards import SAMPLES_PER_SHARD, map_threads, shard_path
 from synthkit.errors import DataError, UsageError
-from synthkit.labels import BRATS_LABELS
-from synthkit.shards import SAMPLES_PER_SHARD, map_threads, shard_path
 
 SIZE = (6, 4)
 CONTRASTS = ("t1", "flair")

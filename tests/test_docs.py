@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from synthkit.backends import finish
-from synthkit.backends.local import NOT_ISOLATED
 from synthkit.contract import Declaration
-from synthkit.dataset import Dataset, DatasetWriter
+from synthkit.data.dataset import Dataset, DatasetWriter
 from synthkit.errors import ExitCode
-from synthkit.execute import execute
-from synthkit.plugins import Registry, discover, problem_of
-from synthkit.runs import Input, Job, create_run
+from synthkit.registry.registry import Registry, discover, problem_of
+from synthkit.running.backends import finish
+from synthkit.running.backends.local import NOT_ISOLATED
+from synthkit.running.run import Input, Job, create_run
+from synthkit.running.verbs.execute import execute
 from synthkit.testing import check_generator, data
 from synthkit.testing.toys import TOYS
 
@@ -64,7 +64,7 @@ def first_column(text: str) -> set[str]:
 def own_plugins() -> None:
     """Skips where a plugin of ours is not installed."""
     installed = {d.distribution for d in discover().declarations.values()}
-    projects = [tomllib.loads(p.read_text())["project"] for p in ROOT.glob("plugins/*/pyproject.toml")]
+    projects = [tomllib.loads(p.read_text())["project"] for p in ROOT.glob("plugins/*/*/pyproject.toml")]
     own = {project["name"] for project in projects if "entry-points" in project}
     if own - installed:
         pytest.skip(f"not installed: {', '.join(sorted(own - installed))}")
@@ -197,7 +197,7 @@ def test_the_examples_of_reading_a_dataset_work(tmp_path: Path) -> None:
 
 
 def test_the_policy_shown_is_a_policy(tmp_path: Path) -> None:
-    from synthkit.audit import load_policy
+    from synthkit.judging.verdict import load_policy
 
     shown = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "audit.md").read_text(), flags=re.DOTALL)
     assert len(shown) == 1
@@ -206,7 +206,7 @@ def test_the_policy_shown_is_a_policy(tmp_path: Path) -> None:
 
 
 def test_the_parameters_of_the_demo_generator_are_parameters() -> None:
-    from synthkit.parameters import make_params, parse_assignments
+    from synthkit.registry.parameters import make_params, parse_assignments
 
     declarations: dict[str, Declaration] = discover().declarations
     if "stylegan2" not in declarations:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from synthkit import containers, doctor, plugins
-from synthkit.backends import docker
+from synthkit.cli import doctor
 from synthkit.errors import PluginError
-from synthkit.plugins import Registry
+from synthkit.registry import registry as plugins
+from synthkit.registry.registry import Registry
+from synthkit.running.backends import docker
+from synthkit.running.containers import images as containers
 from synthkit.testing.toys import GENERATOR
 
 

@@ -18,15 +18,25 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthkit import provenance
 from synthkit.contract import Declaration, Row, Score
-from synthkit.dataset import Dataset, DatasetWriter, was_trained_on
+from synthkit.data.dataset import Dataset, DatasetWriter, was_trained_on
+from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.subjects import LabelFolder
 from synthkit.errors import ExitCode
-from synthkit.execute import execute
-from synthkit.labels import BRATS_LABELS
-from synthkit.plugins import Registry
-from synthkit.runs import Input, Job, Resources, Run, Verb, create_run, datasets_behind, file_digest, folder_digest
-from synthkit.subjects import LabelFolder
+from synthkit.registry import provenance
+from synthkit.registry.registry import Registry
+from synthkit.running.run import (
+    Input,
+    Job,
+    Resources,
+    Run,
+    Verb,
+    create_run,
+    datasets_behind,
+    file_digest,
+    folder_digest,
+)
+from synthkit.running.verbs.execute import execute
 from synthkit.testing import data
 from synthkit.testing.toys import GENERATOR, SEGMENTER, SLICE_METRIC, VOLUME_METRIC, generator, segmenter, volume_metric
 

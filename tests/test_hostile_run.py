@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from synthkit.backends import EventFollower, finish, log_tail, prepare_attempt, result_left_by
-from synthkit.backends.docker import _Watched
-from synthkit.console import Console
+from synthkit.cli.console import Console
 from synthkit.errors import DataError, ExitCode, error_from_dict
 from synthkit.files import create_exclusively, open_untrusted, read_untrusted, write_atomically
-from synthkit.runs import Input, Job, Resources, Run, create_run
+from synthkit.running.backends import EventFollower, finish, log_tail, prepare_attempt, result_left_by
+from synthkit.running.backends.docker import _Watched
+from synthkit.running.run import Input, Job, Resources, Run, create_run
 
 GOOD = {"contract": 1, "status": "succeeded", "exit_code": 0, "error": None, "outputs": {}, "scores": []}
 
@@ -264,7 +264,7 @@ def test_a_whole_run_of_traps_ends_with_code_6(
 ) -> None:
     from dataclasses import replace
 
-    from synthkit import backends
+    from synthkit.running import backends
     from synthkit.testing import data
     from synthkit.testing.toys import GENERATOR
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from synthkit.cli.models import _label_values, _names
-from synthkit.dataset import Dataset, has_unknown_origin
+from synthkit.data.dataset import Dataset, has_unknown_origin
 from synthkit.errors import DataError, ExitCode, PluginError, UsageError
-from synthkit.execute import execute
-from synthkit.plugins import Registry, load_module
+from synthkit.registry.registry import Registry, load_module
 from synthkit.release.samples import public_lineage
-from synthkit.runs import Input, Job, Run, create_run, file_digest, folder_digest
+from synthkit.running.run import Input, Job, Run, create_run, file_digest, folder_digest
+from synthkit.running.verbs.execute import execute
 from synthkit.testing.toys import GENERATOR
 
 REGISTRY = Registry({GENERATOR.name: GENERATOR})
@@ -117,7 +117,7 @@ def test_contrasts_and_labels_of_the_command_line() -> None:
 
 
 def test_a_missing_file_is_told_before_a_run_is_made(tmp_path: Path) -> None:
-    from synthkit.cli.common import file_input
+    from synthkit.cli.options import file_input
 
     with pytest.raises(DataError, match="There is no file"):
         file_input(tmp_path / "none.pkl")

@@ -10,11 +10,7 @@ from typing import Any
 
 import pytest
 
-from synthkit import engine
-from synthkit.backends import isolation
-from synthkit.backends.docker import DockerBackend, start_error
 from synthkit.contract import MetricDeclaration, ScoreDefinition
-from synthkit.engine import Engine
 from synthkit.errors import (
     BackendUnavailableError,
     ContainerFailedError,
@@ -22,7 +18,11 @@ from synthkit.errors import (
     GpuUnavailableError,
     NotWritableError,
 )
-from synthkit.runs import Input, Job, Resources, Run, create_run
+from synthkit.running.backends import isolation
+from synthkit.running.backends.docker import DockerBackend, start_error
+from synthkit.running.containers import engine
+from synthkit.running.containers.engine import Engine
+from synthkit.running.run import Input, Job, Resources, Run, create_run
 from synthkit.study.plan import Step
 from synthkit.study.step import _gpus
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthkit.dataset import Dataset, DatasetWriter
-from synthkit.labels import BRATS_LABELS
+from synthkit.data.dataset import Dataset, DatasetWriter
+from synthkit.data.labels import BRATS_LABELS
 
 
 def synthkit(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from synthkit.labels import BRATS_LABELS, REGIONS, canonical, from_grey, grey_levels, to_grey
+from synthkit.data.labels import BRATS_LABELS, REGIONS, canonical, from_grey, grey_levels, to_grey
 
 BRATS = sorted(BRATS_LABELS.values())
 label_sets = st.sets(st.integers(1, 200), min_size=1, max_size=8).map(lambda values: sorted({0, *values}))

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from synthkit.dataset import Dataset, DatasetWriter
+from synthkit.data.dataset import Dataset, DatasetWriter
+from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.slices import SliceProtocol
 from synthkit.errors import ExitCode
-from synthkit.execute import execute
-from synthkit.labels import BRATS_LABELS
-from synthkit.plugins import Registry
-from synthkit.runs import Input, Job, Run, Verb, create_run, folder_digest
-from synthkit.slices import SliceProtocol
+from synthkit.registry.registry import Registry
+from synthkit.running.run import Input, Job, Run, Verb, create_run, folder_digest
+from synthkit.running.verbs.execute import execute
 from synthkit.testing import data
 from synthkit.testing.toys import GENERATOR, SEGMENTER
 

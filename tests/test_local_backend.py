@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from synthkit import backends
-from synthkit.backends import EventFollower, local
 from synthkit.errors import BackendUnavailableError, ExitCode, GpuUnavailableError, UsageError, error_from_dict
-from synthkit.plugins import Registry
-from synthkit.runs import Input, Job, Resources, Run, create_run, folder_digest
+from synthkit.registry.registry import Registry
+from synthkit.running import backends
+from synthkit.running.backends import EventFollower, local
+from synthkit.running.run import Input, Job, Resources, Run, create_run, folder_digest
 from synthkit.testing import data
 from synthkit.testing.toys import GENERATOR
 
@@ -219,9 +219,9 @@ def test_a_run_and_its_workers_end_with_a_command_that_is_killed(
     command = f"""
 import os, signal
 from pathlib import Path
-from synthkit import backends
-from synthkit.plugins import discover
-from synthkit.runs import Run
+from synthkit.running import backends
+from synthkit.registry.registry import discover
+from synthkit.running.run import Run
 
 def kill(event):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -409,7 +409,7 @@ def test_inline_run_is_like_the_others(
 
 
 def test_synthkit_run_says_how_it_is_used(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "synthkit.execute"]
+    command = [sys.executable, "-m", "synthkit.running.verbs.execute"]
     help_ = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
     assert (help_.returncode, help_.stdout.startswith("usage: synthkit-run FOLDER")) == (0, True)
     assert subprocess.run(command, capture_output=True, check=False).returncode == ExitCode.USAGE

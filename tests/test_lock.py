@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from synthkit import containers, sif
-from synthkit import lock as module
 from synthkit.contract import Declaration
 from synthkit.errors import DataError, UsageError
-from synthkit.lock import check_lock, compare_locks, find_lock, make_lock, read_lock, write_lock
-from synthkit.plugins import Registry
+from synthkit.registry.registry import Registry
+from synthkit.running import lock as module
+from synthkit.running.containers import images as containers
+from synthkit.running.containers import sif
+from synthkit.running.lock import check_lock, compare_locks, find_lock, make_lock, read_lock, write_lock
 from synthkit.testing import data
 from synthkit.testing.toys import GENERATOR, TOYS
 

@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthkit import nifti
+from synthkit.data import nifti
+from synthkit.data.nifti import VolumeError, read_volume, write_labels
 from synthkit.errors import DataError
-from synthkit.nifti import VolumeError, read_volume, write_labels
 
 AFFINE = np.array([[-1.0, 0, 0, 3], [0, -1.5, 0, 239], [0, 0, 2, -7], [0, 0, 0, 1]])
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from synthkit import GeneratorDeclaration, param
 from synthkit.errors import UsageError
-from synthkit.parameters import make_params, params_to_dict, parse_assignments
+from synthkit.registry.parameters import make_params, params_to_dict, parse_assignments
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from synthkit import phantom
+from synthkit.data import phantom
 from synthkit.errors import NotWritableError, UsageError
 
 needs_template = pytest.mark.skipif(
@@ -266,7 +266,7 @@ def test_interrupted_while_it_runs_it_leaves_whole_subjects_only(tmp_path):
     out = tmp_path / "out"
     script = f"""
 from pathlib import Path
-from synthkit.phantom import write_phantom
+from synthkit.data.phantom import write_phantom
 if __name__ == "__main__":
     write_phantom(Path({str(out)!r}), 40, 0, workers=2, progress=lambda done, n: print(done, flush=True))
 """

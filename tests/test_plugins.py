@@ -15,7 +15,7 @@ import pytest
 from synthkit import ScoreDefinition, hookimpl, param
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import PluginError
-from synthkit.plugins import BrokenPlugin, Registry, discover, load_module, problem_of
+from synthkit.registry.registry import BrokenPlugin, Registry, discover, load_module, problem_of
 from synthkit.testing.toys import GENERATOR, SEGMENTER, SLICE_METRIC, VOLUME_METRIC
 
 GROUP = "synthkit.plugins"

@@ -11,13 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthkit import dataset as dataset_module
-from synthkit import prepare as prepare_module
-from synthkit.dataset import Dataset
+from synthkit.data import dataset as dataset_module
+from synthkit.data import prepare as prepare_module
+from synthkit.data.dataset import Dataset
+from synthkit.data.prepare import prepare
+from synthkit.data.slices import SliceProtocol, slice_volume
+from synthkit.data.subjects import SubjectError, find_subjects, load_subject
 from synthkit.errors import DataError, UsageError
-from synthkit.prepare import prepare
-from synthkit.slices import SliceProtocol, slice_volume
-from synthkit.subjects import SubjectError, find_subjects, load_subject
 
 MakeSubject = Callable[..., Path]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from synthkit.errors import DataError, PluginError
-from synthkit.processes import _portable, launch
+from synthkit.running.processes import _portable, launch
 
 
 class Deadly:

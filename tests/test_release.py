@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthkit.audit import Policy
-from synthkit.backends.local import InlineBackend
 from synthkit.cli.release import release
-from synthkit.dataset import Dataset, DatasetWriter, subject_key
+from synthkit.data.dataset import Dataset, DatasetWriter, subject_key
+from synthkit.data.labels import BRATS_LABELS
 from synthkit.errors import DataError, GateFailedError, SynthkitError, UsageError
-from synthkit.labels import BRATS_LABELS
-from synthkit.plugins import discover
+from synthkit.judging.verdict import Policy
+from synthkit.registry.registry import discover
 from synthkit.release import folder
 from synthkit.release.gate import Audit, choose_removal, original_digests, read_audit
-from synthkit.release.protection import data_protection
 from synthkit.release.samples import public_lineage
-from synthkit.runs import RESULT, Input, Job, Run, create_run
+from synthkit.report.audit.protection import data_protection
+from synthkit.running.backends.local import InlineBackend
+from synthkit.running.run import RESULT, Input, Job, Run, create_run
 
 N_CLEAN = 18
 COPIES = ("seed00000018", "seed00000019")

@@ -20,13 +20,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from synthkit.dataset import Dataset, DatasetWriter
+from synthkit.data.dataset import Dataset, DatasetWriter
+from synthkit.data.labels import BRATS_LABELS
 from synthkit.errors import DataError, NotWritableError, UsageError
-from synthkit.labels import BRATS_LABELS
-from synthkit.report import pictures, segmentation, write_audit_page, write_report
+from synthkit.report import pictures, segmentation
 from synthkit.report.gather import gather, phantoms_among, subjects_behind
+from synthkit.report.report import write_audit_page, write_report
 from synthkit.report.wording import duration, words
-from synthkit.runs import Input, Job, Run, create_run, write_json
+from synthkit.running.run import Input, Job, Run, create_run, write_json
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
 REGIONS = ("NCR", "ED", "ET", "TC", "WT")

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synthkit import runs as runs_module
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import DataError, NotWritableError, UsageError
-from synthkit.runs import (
+from synthkit.running import run as runs_module
+from synthkit.running.run import (
     Input,
     Job,
     Resources,

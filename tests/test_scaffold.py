@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthkit import scaffold
 from synthkit.errors import UsageError
-from synthkit.plugins import BrokenPlugin, Registry
-from synthkit.scaffold import write_plugin
-from synthkit.testing import CheckResult, PluginUnderTest, checks_for
+from synthkit.registry.registry import BrokenPlugin, Registry
+from synthkit.registry.wheels import make_wheel
+from synthkit.testing import CheckResult, PluginUnderTest, checks_for, scaffold
 from synthkit.testing.checks.registry import perform
+from synthkit.testing.scaffold import write_plugin
 from synthkit.testing.toys import TOYS
-from synthkit.wheels import make_wheel
 
 KINDS = ("generator", "segmenter", "metric")
 MODULES = {"generator": "model", "segmenter": "model", "metric": "metrics"}
@@ -108,7 +107,7 @@ def test_files_agree_about_their_names(kind: str, tmp_path: Path) -> None:
 
 def test_templates_travel_in_the_wheel(tmp_path: Path) -> None:
     templates = Path(scaffold.__file__).parent / "templates"
-    wanted = {f"synthkit/scaffold/templates/{path}" for path in files_in(templates)}
+    wanted = {f"synthkit/testing/scaffold/templates/{path}" for path in files_in(templates)}
     with zipfile.ZipFile(make_wheel("synthkit-core", tmp_path)) as wheel:
         assert len(wanted) > 10 and wanted <= set(wheel.namelist())
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthkit.errors import UsageError
-from synthkit.seeds import count_seeds, format_seeds, iterate_seeds, parse_seeds, take_shard
+from synthkit.running.verbs.seeds import count_seeds, format_seeds, iterate_seeds, parse_seeds, take_shard
 
 
 @pytest.mark.parametrize(

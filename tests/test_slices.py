@@ -10,8 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from synthkit.errors import DataError, UsageError
-from synthkit.slices import (
+from synthkit.data.slices import (
     SliceProtocol,
     kept_slices,
     reduce_image,
@@ -20,7 +19,8 @@ from synthkit.slices import (
     slices_for_segmentation,
     to_native,
 )
-from synthkit.subjects import SubjectError, SubjectVolumes, find_subjects, load_subject
+from synthkit.data.subjects import SubjectError, SubjectVolumes, find_subjects, load_subject
+from synthkit.errors import DataError, UsageError
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthkit.data.splits import AKBAR2024_TEST, Holdout, parse_holdout, patient_of, split_subjects
 from synthkit.errors import UsageError
-from synthkit.splits import AKBAR2024_TEST, Holdout, parse_holdout, patient_of, split_subjects
 
 IDS = [f"BraTS20_Training_{n:03d}" for n in range(1, 370)]
 some_ids = st.sets(st.text("abcdefgh0123456789", min_size=1, max_size=8), min_size=2, max_size=60)

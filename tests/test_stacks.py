@@ -12,9 +12,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from synthkit.data.subjects import LabelFolder
 from synthkit.errors import DataError, UsageError
-from synthkit.stacks import SliceRule, Stacks, evaluation_protocol
-from synthkit.subjects import LabelFolder
+from synthkit.judging.protocols import SliceRule, Stacks, evaluation_protocol
 
 BRAIN = 160  # side in pixels of a bright square: 25,600 of 65,536 pixels, more than 15 %
 

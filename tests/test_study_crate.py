@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from synthkit.errors import DataError, UsageError
-from synthkit.lock import write_lock
-from synthkit.runs import Input, Job, Run, create_run
+from synthkit.running.lock import write_lock
+from synthkit.running.run import Input, Job, Run, create_run
 from synthkit.study.crate import write_crate
 from synthkit.study.strangers import Censor, subjects_of
 from synthkit.testing import data

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from synthkit.runs import Job
+from synthkit.running.run import Job
 from synthkit.study.config import Study
 from synthkit.study.plan import make_plan
 from synthkit.study.report import write_report

@@ -10,9 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthkit.errors import DataError
-from synthkit.nifti import read_volume
-from synthkit.subjects import (
+from synthkit.data.nifti import read_volume
+from synthkit.data.subjects import (
     LabelFolder,
     Subject,
     SubjectError,
@@ -21,6 +20,7 @@ from synthkit.subjects import (
     scan_subjects,
     write_labels,
 )
+from synthkit.errors import DataError
 
 MakeSubject = Callable[..., Path]
 CONTRASTS = ("t1", "t1ce", "t2", "flair")

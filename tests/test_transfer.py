@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthkit.dataset import Dataset, DatasetWriter
+from synthkit.data.dataset import Dataset, DatasetWriter
+from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.transfer import export_dataset, import_png
 from synthkit.errors import DataError, UsageError
-from synthkit.labels import BRATS_LABELS
-from synthkit.transfer import export_dataset, import_png
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
 N = 7
@@ -224,7 +224,7 @@ def test_an_export_that_fails_leaves_nothing(dataset: Dataset, tmp_path: Path, m
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("synthkit.transfer._nifti_bytes", full)
+    monkeypatch.setattr("synthkit.data.transfer._nifti_bytes", full)
     with pytest.raises(OSError, match="No space"):
         export_dataset(dataset.path, tmp_path / "out", format="nifti")
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthkit.errors import UsageError
-from synthkit.utility import (
+from synthkit.judging.arms import (
     OverlapTable,
     Training,
     check_comparable,

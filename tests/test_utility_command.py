@@ -15,8 +15,8 @@ import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed")
 
-from synthkit.dataset import Dataset, DatasetWriter
-from synthkit.labels import BRATS_LABELS
+from synthkit.data.dataset import Dataset, DatasetWriter
+from synthkit.data.labels import BRATS_LABELS
 from synthkit.testing.toys import SEGMENTER
 
 SUBJECTS, HOLDOUT = [f"S{number:02}" for number in range(8)], [f"S{number:02}" for number in range(2, 8)]

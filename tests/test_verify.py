@@ -15,17 +15,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthkit import backends, containers, sif
-from synthkit.backends import OnEvent
-from synthkit.dataset import Dataset
+from synthkit.data.dataset import Dataset
 from synthkit.errors import BackendUnavailableError, DataError, GateFailedError
-from synthkit.plugins import Registry
-from synthkit.runs import Input, Job, Run, create_run, file_digest, folder_digest
+from synthkit.registry.registry import Registry
+from synthkit.reproduce import Drawn, How, Outcome, draw_runs, verify_run, verify_runs
+from synthkit.reproduce.compare import dataset_digest
+from synthkit.reproduce.images import check_sif, recorded_image
+from synthkit.running import backends
+from synthkit.running.backends import OnEvent
+from synthkit.running.containers import images as containers
+from synthkit.running.containers import sif
+from synthkit.running.run import Input, Job, Run, create_run, file_digest, folder_digest
 from synthkit.testing import data
 from synthkit.testing.toys import GENERATOR, TOYS
-from synthkit.verify import Drawn, How, Outcome, draw_runs, verify_run, verify_runs
-from synthkit.verify.compare import dataset_digest
-from synthkit.verify.images import check_sif, recorded_image
 
 
 def ignore(event: dict[str, Any]) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from synthkit import containers, wheels
 from synthkit.errors import PluginError, UsageError
+from synthkit.registry import wheels
+from synthkit.registry.wheels import code_digest, make_wheel
+from synthkit.running.containers import images as containers
 from synthkit.testing.toys import VOLUME_METRIC
-from synthkit.wheels import code_digest, make_wheel
 
 NAME = "pluggy"  # pure Python, installed from a wheel wherever synthkit is
 
@@ -75,7 +76,7 @@ def test_context_of_a_base(tmp_path: Path) -> None:
     (core,) = (context / "synthkit").iterdir()
     assert core.name.startswith("synthkit_core-")
     with zipfile.ZipFile(core) as archive:
-        assert {"synthkit/execute.py", "synthkit/_containers/base/Dockerfile"} <= set(archive.namelist())
+        assert {"synthkit/running/verbs/execute.py", "synthkit/_containers/base/Dockerfile"} <= set(archive.namelist())
     requirements = (context / "requirements.txt").read_text().splitlines()
     assert requirements[0] == "torch" and any(line.startswith("numpy") for line in requirements)
     assert not any("extra" in line for line in requirements)

@@ -12,9 +12,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from synthkit.cli import audit, data, house, judgement, models, release, studies, study, utility
+from synthkit.cli import audit, data, models, release, study, utility
+from synthkit.cli import evaluate as judgement
+from synthkit.cli import reproduce as studies
+from synthkit.cli import tools as house
 from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, SynthkitError, UsageError
-from synthkit.signals import termination_as_interrupt
+from synthkit.running.signals import termination_as_interrupt
 
 _MODULES: tuple[tuple[Any, str], ...] = (
     (data, "Data"),
@@ -182,7 +185,7 @@ def _root(
 
 def main() -> None:
     """Entry point. Turns every error into one message and the documented exit code."""
-    from synthkit.console import Console
+    from synthkit.cli.console import Console
 
     console = Console(json_output="--json" in sys.argv)
     try:
@@ -200,7 +203,7 @@ def main() -> None:
             console.document({"status": "failed", "exit_code": int(ExitCode.USAGE), "error": what.to_dict()})
         _leave(end.code if isinstance(end.code, int) else ExitCode.OK if end.code is None else ExitCode.USAGE)
     except Exception as error:
-        from synthkit.execute import explain
+        from synthkit.running.verbs.execute import explain
 
         if isinstance(error, (OSError, MemoryError)):
             known = explain(error)

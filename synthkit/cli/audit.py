@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthkit.cli import common
+from synthkit.cli import options as common
 from synthkit.errors import DataError, GateFailedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synthkit.console import Console
-    from synthkit.dataset import Dataset
+    from synthkit.cli.console import Console
+    from synthkit.data.dataset import Dataset
 
 #: The page that an audit leaves in its run folder.
 AUDIT_PAGE = "audit.html"
@@ -74,11 +74,11 @@ def audit_memorization(
     """
     from dataclasses import asdict
 
-    from synthkit.audit import Policy, load_policy
-    from synthkit.parameters import make_params, params_to_dict, parse_assignments
-    from synthkit.plugins import discover
-    from synthkit.report import write_audit_page
-    from synthkit.runs import Job
+    from synthkit.judging.verdict import Policy, load_policy
+    from synthkit.registry.parameters import make_params, params_to_dict, parse_assignments
+    from synthkit.registry.registry import discover
+    from synthkit.report.report import write_audit_page
+    from synthkit.running.run import Job
 
     console = common.console_for(json, quiet)
     declaration = discover().get(metric, "metric")
@@ -200,7 +200,7 @@ def _check_training_sets(
 
 def _check_never_trained_on(path: Path, subjects: Sequence[str], lineage: list[dict[str, Any]]) -> None:
     """Refuse a holdout that the generator has seen: it would hide the copies of its own subjects."""
-    from synthkit.dataset import was_trained_on
+    from synthkit.data.dataset import was_trained_on
 
     seen = [subject for subject in subjects if was_trained_on(subject, lineage)]
     if seen:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthkit.cli import common
+from synthkit.cli import options as common
 from synthkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from synthkit.console import Console
-    from synthkit.prepare import PreparedSummary
+    from synthkit.cli.console import Console
+    from synthkit.data.prepare import PreparedSummary
 
 
 def prepare(
@@ -61,8 +61,8 @@ def prepare(
 
     The protocol of Akbar et al. (2024) is the default. Bad subjects are named before anything is written.
     """
-    from synthkit.prepare import prepare as prepare_dataset
-    from synthkit.slices import SliceProtocol
+    from synthkit.data.prepare import prepare as prepare_dataset
+    from synthkit.data.slices import SliceProtocol
 
     console = common.console_for(json, quiet)
     protocol = SliceProtocol(
@@ -119,7 +119,7 @@ def import_(
 
     The layout is the study's: folders T1 T1CE T2 FLAIR Seg, labels as grey levels.
     """
-    from synthkit.transfer import import_png
+    from synthkit.data.transfer import import_png
 
     console = common.console_for(json, quiet)
     if as_ not in ("real", "synthetic"):
@@ -168,7 +168,7 @@ def export(
     quiet: common.Quiet = False,
 ) -> None:
     """Write a dataset as PNG, NIfTI or nnU-Net raw."""
-    from synthkit.transfer import export_dataset
+    from synthkit.data.transfer import export_dataset
 
     console = common.console_for(json, quiet)
     with console.progress("export") as view:
@@ -199,7 +199,7 @@ def phantom(
 
     Real anatomy (MNI152), deformed for each subject, with planted tumours; BraTS-style NIfTI.
     """
-    from synthkit.phantom import subject_name, write_phantom
+    from synthkit.data.phantom import subject_name, write_phantom
 
     console = common.console_for(json, quiet)
     if dry_run:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthkit.cli import common
+from synthkit.cli import options as common
 from synthkit.errors import DataError, UsageError
 
 
@@ -46,10 +46,10 @@ def train(
     quiet: common.Quiet = False,
 ) -> None:
     """Train a generator or a segmenter."""
-    from synthkit.console import counted
-    from synthkit.parameters import make_params, params_to_dict, parse_assignments
-    from synthkit.plugins import discover
-    from synthkit.runs import Job
+    from synthkit.cli.console import counted
+    from synthkit.registry.parameters import make_params, params_to_dict, parse_assignments
+    from synthkit.registry.registry import discover
+    from synthkit.running.run import Job
 
     console = common.console_for(json, quiet)
     declaration = discover().get(plugin)
@@ -117,8 +117,8 @@ def import_checkpoint(
 
     Code in the file is never executed. The file does not tell the order of its channels, nor what it was trained on.
     """
-    from synthkit.plugins import discover
-    from synthkit.runs import Job
+    from synthkit.registry.registry import discover
+    from synthkit.running.run import Job
 
     console = common.console_for(json, quiet)
     declaration = discover().get(plugin, "generator")
@@ -147,7 +147,7 @@ def _names(text: str) -> list[str]:
 
 def _label_values(text: str) -> dict[str, int]:
     """Label values by name, those of BraTS where they have one."""
-    from synthkit.labels import BRATS_LABELS
+    from synthkit.data.labels import BRATS_LABELS
 
     try:
         values = [int(value) for value in text.split(",")]
@@ -187,11 +187,11 @@ def generate(
     quiet: common.Quiet = False,
 ) -> None:
     """Draw synthetic samples, one a seed."""
-    from synthkit.console import counted
-    from synthkit.parameters import parse_assignments
-    from synthkit.plugins import discover
-    from synthkit.runs import Job
-    from synthkit.seeds import count_seeds, format_seeds, parse_seeds, take_shard
+    from synthkit.cli.console import counted
+    from synthkit.registry.parameters import parse_assignments
+    from synthkit.registry.registry import discover
+    from synthkit.running.run import Job
+    from synthkit.running.verbs.seeds import count_seeds, format_seeds, parse_seeds, take_shard
 
     console = common.console_for(json, quiet)
     ranges = parse_seeds(seeds)
@@ -250,13 +250,13 @@ def segment(
     Labels are written in each subject's own grid and affine. Subjects that the model was trained on, directly or
     through synthetic images, are left out.
     """
-    from synthkit.console import counted
-    from synthkit.dataset import has_unknown_origin, was_trained_on
-    from synthkit.parameters import parse_assignments
-    from synthkit.plugins import discover
-    from synthkit.runs import Job, datasets_behind
-    from synthkit.slices import SliceProtocol
-    from synthkit.subjects import bad_subjects_error, scan_subjects
+    from synthkit.cli.console import counted
+    from synthkit.data.dataset import has_unknown_origin, was_trained_on
+    from synthkit.data.slices import SliceProtocol
+    from synthkit.data.subjects import bad_subjects_error, scan_subjects
+    from synthkit.registry.parameters import parse_assignments
+    from synthkit.registry.registry import discover
+    from synthkit.running.run import Job, datasets_behind
 
     console = common.console_for(json, quiet)
     metadata, item = common.checkpoint_input(model)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthkit.cli import common
+from synthkit.cli import options as common
 
 if TYPE_CHECKING:
-    from synthkit.console import Console
+    from synthkit.cli.console import Console
     from synthkit.contract import Citation
-    from synthkit.dataset import Dataset
+    from synthkit.data.dataset import Dataset
     from synthkit.release.gate import Audit, Removal
 
 
@@ -55,7 +55,7 @@ def release(
     Leaves out what the audit flagged, audits the rest again, and writes images, datasheet and audit without anything
     that names a training subject. Exits with 10 if the images may not be released.
     """
-    from synthkit.dataset import Dataset
+    from synthkit.data.dataset import Dataset
     from synthkit.errors import UsageError
     from synthkit.release import gate
     from synthkit.release.folder import CHECKSUMS, FORMATS, Description, Release, check_vacant, write_release
@@ -105,7 +105,7 @@ def _audit_again(
     samples: Dataset, first: Audit, removal: Removal, work: Path, options: common.RunOptions, console: Console
 ) -> Audit:
     """The audit of what remains, in the folder ``work``; refused unless it passes."""
-    from synthkit.plugins import discover
+    from synthkit.registry.registry import discover
     from synthkit.release import gate
     from synthkit.release.samples import write_part
 
@@ -134,7 +134,7 @@ def _removed(removal: Removal) -> str:
 
 def _citations(samples: Dataset, audit: Audit) -> list[Citation]:
     """What to cite: the generator, where it is installed here, and the audit's method."""
-    from synthkit.plugins import discover
+    from synthkit.registry.registry import discover
 
     known = discover().declarations
     names = [str(samples.lineage.get("generator", "")), *audit.job.plugins]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthkit.cli import common
+from synthkit.cli import options as common
 from synthkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from synthkit.console import Console
+    from synthkit.cli.console import Console
     from synthkit.study.config import Study
     from synthkit.study.plan import Kind, Plan
     from synthkit.study.progress import StepState

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthkit.cli import common
+from synthkit.cli import options as common
 from synthkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from synthkit.console import Console
-    from synthkit.runs import Job
-    from synthkit.utility import OverlapTable, Training
+    from synthkit.cli.console import Console
+    from synthkit.judging.arms import OverlapTable, Training
+    from synthkit.running.run import Job
 
 
 def utility(
@@ -58,8 +58,8 @@ def utility(
     Every training segments the same subjects, none of which any of them has learned from. The ratio of the mean scores
     has an interval over patients and trainings, so give several trainings an arm, with different seeds.
     """
-    from synthkit.runs import write_json
-    from synthkit.utility import FEW_PATIENTS, FEW_TRAININGS, check_comparable, compared_arms, sentence
+    from synthkit.judging.arms import FEW_PATIENTS, FEW_TRAININGS, check_comparable, compared_arms, sentence
+    from synthkit.running.run import write_json
 
     console = common.console_for(json, quiet)
     arms = {
@@ -104,8 +104,8 @@ def utility(
 
 def _trainings(path: Path) -> list[tuple[Path, Training]]:
     """The trainings of a segmenter at or below a path: run folder and what must be comparable."""
-    from synthkit.runs import find_checkpoint, find_runs, read_checkpoint_metadata
-    from synthkit.utility import Training
+    from synthkit.judging.arms import Training
+    from synthkit.running.run import find_checkpoint, find_runs, read_checkpoint_metadata
 
     folders = [run.path for run in find_runs([path]) if run.job().verb == "train"] or [path]
     found = []
@@ -120,10 +120,10 @@ def _trainings(path: Path) -> list[tuple[Path, Training]]:
 
 def _test_subjects(reference: Path, trainings: list[Training], console: Console) -> list[str]:
     """Subjects with labels that none of the trainings has learned from, be it through synthetic images."""
-    from synthkit.dataset import has_unknown_origin, was_trained_on
-    from synthkit.runs import datasets_behind
-    from synthkit.slices import SliceProtocol
-    from synthkit.subjects import bad_subjects_error, scan_subjects
+    from synthkit.data.dataset import has_unknown_origin, was_trained_on
+    from synthkit.data.slices import SliceProtocol
+    from synthkit.data.subjects import bad_subjects_error, scan_subjects
+    from synthkit.running.run import datasets_behind
 
     protocol = SliceProtocol.from_dict(trainings[0].metadata["protocol"])
     good, bad = scan_subjects(reference, contrasts=protocol.contrasts, need_labels=True)
@@ -159,10 +159,10 @@ def _scored(
     console: Console,
 ) -> OverlapTable:
     """Segment and score the subjects with one training, in two runs."""
-    from synthkit.parameters import make_params, params_to_dict
-    from synthkit.plugins import discover
-    from synthkit.runs import Job
-    from synthkit.utility import read_overlap
+    from synthkit.judging.arms import read_overlap
+    from synthkit.registry.parameters import make_params, params_to_dict
+    from synthkit.registry.registry import discover
+    from synthkit.running.run import Job
 
     registry = discover()
     segmenter = registry.get(training.metadata["plugin"], "segmenter")
@@ -192,7 +192,7 @@ def _scored(
 
 def _finished(folder: Path, job: Job, declarations: Any, options: common.RunOptions, console: Console) -> Path:
     """A run of this job: the one that is there, with ``--resume``, if it has finished."""
-    from synthkit.runs import JOB, Run
+    from synthkit.running.run import JOB, Run
 
     if options.resume and (folder / JOB).is_file():
         before, result = Run(folder).job(), Run(folder).result()

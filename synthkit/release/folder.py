@@ -28,14 +28,14 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.contract import Citation
-from synthkit.dataset import Dataset, training_keys
+from synthkit.data.dataset import Dataset, training_keys
+from synthkit.data.splits import patient_of
+from synthkit.data.transfer import _whole_folder as whole_folder
+from synthkit.data.transfer import export_dataset
 from synthkit.errors import DataError, UsageError
 from synthkit.release.gate import Audit, OnProgress, Removal
 from synthkit.release.samples import labels_present, public_lineage, write_part
-from synthkit.runs import write_json
-from synthkit.splits import patient_of
-from synthkit.transfer import _whole_folder as whole_folder
-from synthkit.transfer import export_dataset
+from synthkit.running.run import write_json
 
 FORMATS = ("png", "nifti", "nnunet", "dataset")
 CHECKSUMS = "SHA256SUMS"
@@ -163,7 +163,7 @@ def _facts(release: Release, public: Dataset, present: Sequence[tuple[str, ...]]
 
 def _audit(release: Release, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The audit as strangers may see it: no subject, no folder, no name of a machine."""
-    from synthkit.release.protection import data_protection
+    from synthkit.report.audit.protection import data_protection
 
     audit = release.audit
     result = audit.result
@@ -192,7 +192,7 @@ def public_scores(scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _write_page(audit: Audit, path: Path) -> None:
-    from synthkit.report import write_audit_page
+    from synthkit.report.report import write_audit_page
 
     write_audit_page(audit.run.path, path, pictures=False)
 
@@ -200,7 +200,7 @@ def _write_page(audit: Audit, path: Path) -> None:
 def _datasheet(release: Release, facts: Mapping[str, Any]) -> str:
     import jinja2
 
-    from synthkit.release.protection import data_protection
+    from synthkit.report.audit.protection import data_protection
 
     loader = jinja2.PackageLoader("synthkit.release")
     environment = jinja2.Environment(

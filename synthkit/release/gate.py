@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthkit.audit import Policy, verdict
-from synthkit.dataset import Dataset, content_digest, sample_digest
+from synthkit.data.dataset import Dataset, content_digest, sample_digest
+from synthkit.data.shards import map_threads
 from synthkit.errors import DataError, GateFailedError, UsageError
-from synthkit.runs import Input, Job, Run, file_digest
-from synthkit.shards import map_threads
+from synthkit.judging.verdict import Policy, verdict
+from synthkit.running.run import Input, Job, Run, file_digest
 
 OnProgress = Callable[[int, int], None]
 

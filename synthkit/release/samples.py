@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from synthkit.contract import Sample
-from synthkit.dataset import Dataset, DatasetWriter
-from synthkit.slices import SliceProtocol
+from synthkit.data.dataset import Dataset, DatasetWriter
+from synthkit.data.slices import SliceProtocol
 
 OnProgress = Callable[[int, int], None]
 

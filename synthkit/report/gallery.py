@@ -10,10 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from synthkit.dataset import Dataset, View
+from synthkit.data.dataset import Dataset, View
 from synthkit.errors import DataError
 from synthkit.report import pictures
-from synthkit.report.audit_tables import RULES, Pair
+from synthkit.report.audit.tables import RULES, Pair
 from synthkit.report.comparison import Comparison
 from synthkit.report.gather import DAMAGE, RunRecord, sentence
 

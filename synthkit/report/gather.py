@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synthkit.dataset import DESCRIPTION, PHANTOM_PREFIX, Dataset, training_keys
+from synthkit.data.dataset import DESCRIPTION, PHANTOM_PREFIX, Dataset, training_keys
 from synthkit.errors import DataError, SynthkitError
-from synthkit.runs import JOB, Job, Run, read_checkpoint_metadata
+from synthkit.running.run import JOB, Job, Run, read_checkpoint_metadata
 
 #: What reading damaged files of an earlier run may raise.
 DAMAGE = (SynthkitError, OSError, KeyError, ValueError, TypeError, AttributeError, IndexError)

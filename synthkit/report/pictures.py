@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from synthkit.contract import Sample, UInt8Array
-    from synthkit.dataset import Dataset
+    from synthkit.data.dataset import Dataset
 
 #: Largest side of a picture in pixels; larger slices are reduced by a whole factor (mean of each block).
 MAXIMUM_SIDE = 128

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from synthkit.dataset import was_trained_on
-from synthkit.labels import REGIONS
+from synthkit.data.dataset import was_trained_on
+from synthkit.data.labels import REGIONS
 from synthkit.report.gather import Material, RunRecord, Training, training_behind
 
 #: Regions in the order shown; "mean" is that of the three labels.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthkit.contract import Citation
-from synthkit.dataset import training_keys
+from synthkit.data.dataset import training_keys
 from synthkit.report.gather import DatasetRecord, Material, RunRecord, grouped, training_behind, training_of
 
 _PROTOCOL = Citation(
@@ -158,7 +158,7 @@ def _scored(record: RunRecord, material: Material) -> dict[str, Any] | None:
 
 def citations(material: Material) -> list[Citation]:
     """Of the plugins in use, as far as they are installed here, and of the protocol; once each."""
-    from synthkit.plugins import discover
+    from synthkit.registry.registry import discover
 
     registry = discover()
     found: dict[str, Citation] = {}

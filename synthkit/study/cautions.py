@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from synthkit.judging.arms import FEW_PATIENTS, FEW_TRAININGS, Comparison
 from synthkit.report.wording import count
 from synthkit.study.results import Cell
-from synthkit.utility import FEW_PATIENTS, FEW_TRAININGS, Comparison
 
 
 def interval_over(cell: Cell) -> str:

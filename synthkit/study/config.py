@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synthkit.audit import load_policy
 from synthkit.contract import SLICE_ROLES, VOLUME_ROLES, Declaration, Kind, MetricDeclaration, param
+from synthkit.data.slices import SliceProtocol
+from synthkit.data.splits import parse_holdout
 from synthkit.errors import DataError, PluginError, UsageError
-from synthkit.parameters import make, make_params
-from synthkit.plugins import Registry, discover
-from synthkit.slices import SliceProtocol
-from synthkit.splits import parse_holdout
+from synthkit.judging.verdict import load_policy
+from synthkit.registry.parameters import make, make_params
+from synthkit.registry.registry import Registry, discover
 from synthkit.study import layout
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z", re.IGNORECASE)

@@ -24,12 +24,12 @@ from synthkit import __version__
 from synthkit.contract import Declaration
 from synthkit.errors import DataError, UsageError
 from synthkit.files import write_atomically
-from synthkit.lock import LOCK_FILE
-from synthkit.plugins import Registry, discover
-from synthkit.runs import JOB, RESULT, Job, Run, find_runs
+from synthkit.registry.registry import Registry, discover
+from synthkit.registry.wheels import CORE
+from synthkit.running.lock import LOCK_FILE
+from synthkit.running.run import JOB, RESULT, Job, Run, find_runs
 from synthkit.study import layout
 from synthkit.study.strangers import Censor
-from synthkit.wheels import CORE
 
 METADATA = "ro-crate-metadata.json"
 _CONTEXT = ("https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/workflow-run/context")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.errors import SynthkitError
-from synthkit.runs import RESULT, Run
+from synthkit.running.run import RESULT, Run
 from synthkit.study.progress import StepState
 
 

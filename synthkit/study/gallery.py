@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.errors import SynthkitError
-from synthkit.runs import Run
+from synthkit.running.run import Run
 from synthkit.study import layout
 from synthkit.study.config import Study
 from synthkit.study.results import GeneratorNumbers, StudyResults
@@ -52,7 +52,7 @@ def _reason_to_withhold(study: Study, generator: GeneratorNumbers) -> str:
 
 
 def _pictures(name: str, path: Path) -> dict[str, Any] | None:
-    from synthkit.dataset import Dataset
+    from synthkit.data.dataset import Dataset
     from synthkit.report import pictures
 
     try:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from synthkit.contract import GeneratorDeclaration
 from synthkit.errors import UsageError
-from synthkit.plugins import discover
+from synthkit.registry.registry import discover
 from synthkit.study import layout
 from synthkit.study.config import Generator, Segmenter, Study
 

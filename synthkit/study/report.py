@@ -20,14 +20,7 @@ from synthkit.study.figures import Mark, colour, forest, scatter, standalone
 from synthkit.study.gallery import grids, legend
 from synthkit.study.progress import State
 from synthkit.study.results import Cell, GeneratorNumbers, StudyResults, gather
-from synthkit.study.tables import (
-    audit_table,
-    cost_table,
-    looks_table,
-    ratio_of,
-    utility_table,
-    write_tables,
-)
+from synthkit.study.tables import audit_table, cost_table, looks_table, ratio_of, utility_table, write_tables
 
 #: Fewer generators than this say nothing about a correlation.
 FEW_GENERATORS = 5

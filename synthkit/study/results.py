@@ -9,16 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.contract import Citation, Declaration
+from synthkit.data.labels import BRATS_LABELS
 from synthkit.errors import SynthkitError
-from synthkit.labels import BRATS_LABELS
-from synthkit.plugins import discover
-from synthkit.runs import Job, Run, count_gpus, find_checkpoint, find_runs, read_checkpoint_metadata
-from synthkit.study import layout
-from synthkit.study.config import Study
-from synthkit.study.finished import Finished, succeeded
-from synthkit.study.plan import make_plan
-from synthkit.study.progress import State, StepState, states_of
-from synthkit.utility import (
+from synthkit.judging.arms import (
     OVERLAP_TABLE,
     ArmComparison,
     OverlapTable,
@@ -30,6 +23,13 @@ from synthkit.utility import (
     regions_of,
     values_of,
 )
+from synthkit.registry.registry import discover
+from synthkit.running.run import Job, Run, count_gpus, find_checkpoint, find_runs, read_checkpoint_metadata
+from synthkit.study import layout
+from synthkit.study.config import Study
+from synthkit.study.finished import Finished, succeeded
+from synthkit.study.plan import make_plan
+from synthkit.study.progress import State, StepState, states_of
 
 #: Scores of the audit that the report shows, with what they are called.
 AUDIT_SCORES = ("flagged_rate", "explained_flag_rate", "n_flagged", "n_copies", "n_copied_subjects")
@@ -148,8 +148,8 @@ def gather(folder: Path, study: Study) -> StudyResults:
 
 
 def _count_real(done: Finished, study: Study, results: StudyResults) -> None:
-    from synthkit.dataset import Dataset
-    from synthkit.splits import patient_of
+    from synthkit.data.dataset import Dataset
+    from synthkit.data.splits import patient_of
 
     folder, out = done.folder, Path(study.data.dataset or layout.real_dataset())
     if not study.data.dataset and out not in done.outs:

@@ -21,11 +21,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from synthkit.backends.apptainer import in_scheduler
 from synthkit.errors import ExitCode
 from synthkit.files import discard
-from synthkit.runs import RESULT, Resources, file_digest, folder_digest, write_json
-from synthkit.signals import termination_as_interrupt
+from synthkit.running.backends.apptainer import in_scheduler
+from synthkit.running.run import RESULT, Resources, file_digest, folder_digest, write_json
+from synthkit.running.signals import termination_as_interrupt
 from synthkit.study import layout
 from synthkit.study.plan import Step
 
@@ -222,7 +222,7 @@ def _outputs(step: Step) -> dict[str, str]:
         for name, output in data.get("outputs", {}).items():
             found[f"{result.parent.relative_to(step.out).as_posix()}/{name}"] = output["digest"]
     if (step.out / "dataset.json").is_file():
-        from synthkit.dataset import Dataset
+        from synthkit.data.dataset import Dataset
 
         found["dataset"] = Dataset(step.out).digest
     return found or {"files": folder_digest(step.out)}

@@ -19,7 +19,7 @@ from typing import Any
 from markupsafe import escape
 
 from synthkit.errors import DataError
-from synthkit.runs import Run
+from synthkit.running.run import Run
 from synthkit.study import layout
 
 #: A path from the root, from home or upwards; after a letter, ``<`` or ``:`` it would be a fraction, a tag, a URL.
@@ -134,7 +134,7 @@ def subjects_of(run: Run) -> set[str]:
 
 
 def _subjects_of_dataset(path: Path) -> set[str]:
-    from synthkit.dataset import Dataset
+    from synthkit.data.dataset import Dataset
 
     try:
         return set(Dataset(path).subjects)

@@ -16,10 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from synthkit.errors import BackendUnavailableError, UsageError
-from synthkit.lock import VARIABLE, find_lock
-from synthkit.provenance import gpu_indices
-from synthkit.runs import write_json
-from synthkit.signals import termination_as_interrupt
+from synthkit.registry.provenance import gpu_indices
+from synthkit.running.lock import VARIABLE, find_lock
+from synthkit.running.run import write_json
+from synthkit.running.signals import termination_as_interrupt
 from synthkit.study import layout
 from synthkit.study.config import Study
 from synthkit.study.plan import Plan, Step, make_plan

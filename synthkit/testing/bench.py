@@ -18,11 +18,11 @@ import numpy as np
 
 from synthkit import events
 from synthkit.contract import Declaration, GeneratorDeclaration, SegmenterDeclaration
-from synthkit.dataset import Dataset
+from synthkit.data.dataset import Dataset
 from synthkit.errors import PluginError
-from synthkit.parameters import make_params
-from synthkit.plugins import Registry, load_module
-from synthkit.runs import folder_digest
+from synthkit.registry.parameters import make_params
+from synthkit.registry.registry import Registry, load_module
+from synthkit.running.run import folder_digest
 from synthkit.testing import data
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthkit.dataset import Dataset, DatasetWriter
-from synthkit.labels import BRATS_LABELS
-from synthkit.slices import SIZES, SliceProtocol
+from synthkit.data.dataset import Dataset, DatasetWriter
+from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.slices import SIZES, SliceProtocol
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from synthkit.dataset import Dataset
+from synthkit.data.dataset import Dataset
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from synthkit import backends
-from synthkit.plugins import discover
-from synthkit.runs import Run
+from synthkit.registry.registry import discover
+from synthkit.running import backends
+from synthkit.running.run import Run
 
 backend = backends.get(sys.argv[2] if len(sys.argv) > 2 else "docker")
 result = backend.run(Run(Path(sys.argv[1])), discover().get("probe"), lambda event: print(event["event"], flush=True))

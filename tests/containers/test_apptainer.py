@@ -18,12 +18,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthkit import containers, engine, sif
-from synthkit.backends import apptainer, get
 from synthkit.contract import Declaration
 from synthkit.errors import BackendUnavailableError, ExitCode, SynthkitError
-from synthkit.plugins import discover
-from synthkit.runs import Input, Job, Resources, Run, create_run
+from synthkit.registry.registry import discover
+from synthkit.running.backends import apptainer, get
+from synthkit.running.containers import engine, sif
+from synthkit.running.containers import images as containers
+from synthkit.running.run import Input, Job, Resources, Run, create_run
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -154,7 +155,7 @@ def test_timeout(probe: Declaration, make_run: MakeRun) -> None:
 def test_timeout_of_a_run_that_does_not_listen(
     probe: Declaration, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from synthkit.backends import local
+    from synthkit.running.backends import local
 
     monkeypatch.setattr(local, "_GRACE_SECONDS", 1.0)
     result = _execute(make_run("stubborn", resources=Resources(timeout_seconds=8)), probe)

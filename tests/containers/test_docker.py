@@ -20,10 +20,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthkit import containers, engine
-from synthkit.backends import docker as backend_module
-from synthkit.backends import get, isolation
-from synthkit.backends.docker import DockerBackend
 from synthkit.contract import Declaration
 from synthkit.errors import (
     BackendUnavailableError,
@@ -33,8 +29,13 @@ from synthkit.errors import (
     GpuUnavailableError,
     SynthkitError,
 )
-from synthkit.plugins import Registry, discover
-from synthkit.runs import Input, Job, Resources, Run, create_run
+from synthkit.registry.registry import Registry, discover
+from synthkit.running.backends import docker as backend_module
+from synthkit.running.backends import get, isolation
+from synthkit.running.backends.docker import DockerBackend
+from synthkit.running.containers import engine
+from synthkit.running.containers import images as containers
+from synthkit.running.run import Input, Job, Resources, Run, create_run
 
 pytestmark = pytest.mark.engine
 

@@ -35,9 +35,9 @@ def synthkit(*arguments: object, codes: tuple[int, ...] = (0,)) -> dict[str, Any
 @pytest.fixture(scope="module")
 def images() -> None:
     """Skips unless the engine answers and has the images of the first-party plugins."""
-    from synthkit import containers
     from synthkit.errors import SynthkitError
-    from synthkit.plugins import discover
+    from synthkit.registry.registry import discover
+    from synthkit.running.containers import images as containers
 
     try:
         there = {image["name"] for image in containers.list_images()}
@@ -63,7 +63,7 @@ def data(real_subjects: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_main_job_is_the_same_in_containers_and_locally(images: None, real_subjects: Path, data: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("monai", reason="MONAI is not installed")
-    from synthkit.dataset import Dataset
+    from synthkit.data.dataset import Dataset
 
     results: dict[str, dict[str, dict[str, Any]]] = {}
     # Both backends use the models trained in containers, so that what they make can be compared.

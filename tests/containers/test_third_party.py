@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthkit import containers, engine
-from synthkit.dataset import Dataset
+from synthkit.data.dataset import Dataset
 from synthkit.errors import SynthkitError
+from synthkit.running.containers import engine
+from synthkit.running.containers import images as containers
 from synthkit.testing import data
 
 pytestmark = pytest.mark.engine

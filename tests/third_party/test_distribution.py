@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthkit.dataset import Dataset
+from synthkit.data.dataset import Dataset
 from synthkit.testing import data
 
 pytest.importorskip("safetensors", reason="safetensors is not installed")
@@ -57,7 +57,8 @@ def test_keeps_every_promise(site: Path) -> None:
 def test_goes_into_an_image_as_it_was_built(site: Path, tmp_path: Path) -> None:
     """An installed wheel is packed again, with its Dockerfile, for the build context."""
     code = (
-        "import sys, pathlib; from synthkit import containers; from synthkit.wheels import make_wheel\n"
+        "import sys, pathlib; from synthkit.running.containers import images as containers\n"
+        "from synthkit.registry.wheels import make_wheel\n"
         "declaration = containers.find_target('random-phase-mri')\n"
         "assert declaration == containers.find_target('random-phase')\n"
         "print(make_wheel(declaration.distribution, pathlib.Path(sys.argv[1])))\n"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synthkit import backends
 from synthkit.contract import Declaration, GeneratorDeclaration, MetricDeclaration, SegmenterDeclaration
 from synthkit.errors import PluginError
-from synthkit.plugins import Registry, discover
-from synthkit.runs import Job
+from synthkit.registry.registry import Registry, discover
+from synthkit.running import backends
+from synthkit.running.run import Job
 from synthkit.testing.bench import PluginUnderTest
 
 # Registration is by import; the order here is the order in which the checks are made.

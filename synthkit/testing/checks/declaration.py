@@ -13,12 +13,12 @@ import sys
 from importlib.metadata import entry_points
 
 from synthkit.contract import MetricDeclaration
-from synthkit.hookspecs import ENTRY_POINT_GROUP
-from synthkit.parameters import make_params, params_to_dict
-from synthkit.plugins import problem_of
+from synthkit.registry.hookspecs import ENTRY_POINT_GROUP
+from synthkit.registry.parameters import make_params, params_to_dict
+from synthkit.registry.registry import problem_of
+from synthkit.registry.wheels import normalised
 from synthkit.testing.bench import PluginUnderTest, require
 from synthkit.testing.checks.registry import check
-from synthkit.wheels import normalised
 
 _ARGUMENTS = {
     "generator": {"train": ["data", "checkpoint", "params"], "generate": ["checkpoint", "seeds", "params"]},

@@ -14,14 +14,7 @@ from typing import Any
 import numpy as np
 
 from synthkit.errors import DataError
-from synthkit.testing.bench import (
-    SEEDS,
-    PluginUnderTest,
-    require,
-    require_form,
-    require_known_labels,
-    require_same,
-)
+from synthkit.testing.bench import SEEDS, PluginUnderTest, require, require_form, require_known_labels, require_same
 from synthkit.testing.checks.registry import check
 
 _TOO_MANY_AHEAD = 2048

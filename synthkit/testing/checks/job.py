@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from synthkit import backends
 from synthkit.contract import SLICE_ROLES, MetricDeclaration
-from synthkit.dataset import Dataset
-from synthkit.execute import execute
-from synthkit.runs import LOG, Input, Job, Resources, Run, Verb, create_run, folder_digest
+from synthkit.data.dataset import Dataset
+from synthkit.running import backends
+from synthkit.running.run import LOG, Input, Job, Resources, Run, Verb, create_run, folder_digest
+from synthkit.running.verbs.execute import execute
 from synthkit.testing import data
 from synthkit.testing.bench import CheckSkippedError, PluginUnderTest, require, require_same
 from synthkit.testing.checks.registry import check
@@ -124,7 +124,7 @@ def segmenter_jobs_agree(plugin: PluginUnderTest) -> None:
 
 
 def _labels(run: Run) -> list[tuple[Any, ...]]:
-    from synthkit.subjects import LabelFolder
+    from synthkit.data.subjects import LabelFolder
 
     volumes = LabelFolder(run.predictions)
     return [(volumes.labels(subject)[0],) for subject in _SUBJECTS]

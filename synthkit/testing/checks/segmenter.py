@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthkit.testing.bench import (
-    N_IMAGES,
-    PluginUnderTest,
-    require,
-    require_form,
-    require_known_labels,
-    require_same,
-)
+from synthkit.testing.bench import N_IMAGES, PluginUnderTest, require, require_form, require_known_labels, require_same
 from synthkit.testing.checks.registry import check
 
 if TYPE_CHECKING:

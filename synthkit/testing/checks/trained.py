@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from synthkit.runs import folder_digest
+from synthkit.running.run import folder_digest
 from synthkit.testing.bench import (
     CheckSkippedError,
     PluginUnderTest,

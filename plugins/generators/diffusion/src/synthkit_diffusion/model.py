@@ -1,0 +1,220 @@
+"""Diffusion of MR contrasts and their labels: training and generation, written from the papers.
+
+Sources: [1] Nichol, Dhariwal 2021, arXiv 2102.09672; [3] Ho et al. 2020, arXiv 2006.11239. The network is in
+``networks.py``, noising and the samplers in ``process.py``.
+
+An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, then the labels as grey levels.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from synthkit_generative.batches import parts
+from synthkit_generative.data import square_side
+from synthkit_generative.drawing import draw, fitting, load
+from synthkit_generative.foreign.checkpoints import check_channels, read_state_dict, save_imported, translating
+from synthkit_generative.training import Method, fit
+from synthkit_generative.weights import follow, gather, scatter
+from synthkit_torch import parallel
+from synthkit_torch.devices import find_device
+from synthkit_torch.streams import SeedStreams, own_seed, stream
+from torch import Tensor
+
+from synthkit.contract import Samples
+from synthkit.errors import UsageError
+from synthkit_diffusion import Params, official, process
+from synthkit_diffusion.networks import Architecture, UNet, group_for
+
+SNAPSHOT_STEPS = 20  # of the sampler in the grids of a training
+VARIANCE_WEIGHT = 0.001  # [1] section 3.1: L_hybrid = L_simple + 0.001 L_vlb
+
+
+class Training:
+    """The network, its optimiser, the averaged network, and the step that advances them."""
+
+    def __init__(
+        self, architecture: Architecture, params: Params, device: torch.device, precision: torch.dtype
+    ) -> None:
+        self.architecture = architecture
+        self.params = params
+        self.device = device
+        self.precision = precision
+        self.left = process.shares_left(params.schedule, params.diffusion_steps)
+        with own_seed(params.seed):
+            self.network = UNet(architecture).to(device)
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
+        self.modules = {"network": self.network, "averaged": self.averaged}
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            "network": torch.optim.Adam(self.network.parameters(), lr=params.learning_rate, fused=True)
+        }
+        self.step = 0
+
+    def advance(self, real: Tensor) -> dict[str, Tensor]:
+        """One step on ``real``, images in [-1, 1]: every image at a random step of its own ([3] algorithm 1)."""
+        random, count = stream(self.device, self.params.seed, 1, self.step), self.params.accumulate
+        n = len(real) * parallel.n_processes()
+        t = parallel.share(torch.randint(self.params.diffusion_steps, (n,), device=self.device, generator=random))
+        noise = parallel.share(torch.randn((n, *real.shape[1:]), device=self.device, generator=random))
+        optimiser = self.optimisers["network"]
+        optimiser.zero_grad(set_to_none=True)
+        found: list[Tensor] = []
+        for images, noises, times in zip(*(parts(each, count, groups=1) for each in (real, noise, t)), strict=True):
+            losses = self.losses(images, noises, times)
+            losses = losses / (count * parallel.n_processes())
+            losses.sum().backward()
+            found.append(losses.detach())
+        parallel.step(optimiser)
+        self.step += 1
+        # Long memory from the first step on would keep the untrained weights for 10,000 steps.
+        follow(self.averaged, self.network, min(self.params.ema, (1 + self.step) / (10 + self.step)))
+        names = (f"loss_{self.params.prediction}", "loss_variance")[: len(found[0])]
+        return dict(zip(names, parallel.total(found), strict=True))
+
+    def losses(self, images: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """L_simple ([3] equation 14) and, with ``learn_sigma``, L_vlb by its weight ([1] eq. 16): (1,) or (2,)."""
+        left = torch.from_numpy(self.left).to(self.device)
+        share = left[t].float()
+        x = process.noised(images, noise, share)
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
+            found = self.network(x, t)
+        channels = images.shape[1]
+        wanted = process.target(self.params.prediction, images, noise, share)
+        simple = (found[:, :channels].float() - wanted).square().mean()
+        if not self.architecture.learn_sigma:
+            return simple[None]
+        return torch.stack([simple, self._variance_loss(images, x, t, found.float(), left)])
+
+    def _variance_loss(self, images: Tensor, x: Tensor, t: Tensor, found: Tensor, left: Tensor) -> Tensor:
+        """L_vlb in bits an element, times its weight; it teaches the variance alone."""
+        steps = process.Steps.of(self.left)
+        posterior = steps.posterior_variances
+        posterior[0] = posterior[1]  # the first is 0: the second stands for it ([1], section 3.1)
+        before, beta, spread, share = (
+            torch.from_numpy(array).to(self.device)[t][:, None, None, None].float()
+            for array in (steps.left_before, steps.betas, posterior, self.left)
+        )
+        predicted, placed = found.detach()[:, : images.shape[1]], found[:, images.shape[1] :]
+        estimate = process.image_of(self.params.prediction, predicted, x, share)
+        true, found_mean = (process.posterior_mean(image, x, share, before) for image in (images, estimate))
+        log_variance = process.learned_log_variance(placed, beta, spread)
+        kl = process.kl_of_normals(true, spread.log(), found_mean, log_variance)
+        first = process.grey_level_nats(images, found_mean, log_variance)
+        nats = torch.where(t[:, None, None, None] == 0, first, kl).mean()
+        # One step stands for all T of the sum.
+        return nats / float(np.log(2)) * (VARIANCE_WEIGHT * self.params.diffusion_steps)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, but the step's number."""
+        return gather(self.modules, self.optimisers)
+
+    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        """Continue from what :meth:`state` gave after ``step`` steps."""
+        scatter(tensors, self.modules, self.optimisers)
+        self.step = step
+
+    def learnt(self) -> dict[str, Tensor]:
+        """Weights of the averaged network."""
+        return self.averaged.state_dict()
+
+    def sample(self, seeds: Sequence[int]) -> Tensor:
+        """Images of these seeds by the averaged network, in few steps."""
+        return sample(self.averaged, self.params.prediction, self.left, seeds, "dpm++", SNAPSHOT_STEPS)
+
+
+def train(data: Samples, checkpoint: Path, params: Params) -> None:
+    """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
+    if params.width % 4:
+        raise UsageError(f"width={params.width} is no multiple of 4.", "Attention has four heads.", "Give another.")
+    architecture = Architecture(
+        size=square_side(data, "Diffusion"),
+        channels=len(data.contrasts) + 1,
+        width=params.width,
+        res_blocks=params.res_blocks,
+        learn_sigma=params.learn_sigma,
+        group=group_for(params.width),
+    )
+    method = Method(
+        name="Diffusion",
+        architecture=_described(architecture, params),
+        memory="Raise accumulate, or lower batch_size (and width if that is not enough), and run it again.",
+        divergence="Train again with a lower learning_rate or precision=float32.",
+        generating=("sampler", "sampler_steps"),
+    )
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params))
+
+
+def generate(
+    checkpoint: Path, seeds: Iterable[int], params: Params
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order."""
+    device = find_device()
+    config, tensors = load(Path(checkpoint))
+    with fitting("Diffusion"):
+        described = dict(config["architecture"])
+        left = process.shares_left(described.pop("schedule"), int(described.pop("diffusion_steps")))
+        prediction = process.read_prediction(described.pop("prediction", "noise"))  # of older checkpoints: noise
+        with own_seed(0):  # for weights that are replaced at once
+            network = UNet(Architecture(**described))
+        network.load_state_dict(tensors)
+        label_order = [int(value) for value in config["label_values"]]
+    network.requires_grad_(False).eval().to(device)
+    yield from draw(
+        seeds,
+        lambda batch: sample(network, prediction, left, batch, params.sampler, params.sampler_steps),
+        batch_size=params.generate_batch_size,
+        label_order=label_order,
+        background_zero=params.background_zero,
+        settle_labels=params.settle_labels,
+        device=device,
+        name="Diffusion",
+    )
+
+
+def sample(
+    network: UNet,
+    prediction: process.Prediction,
+    left: NDArray[np.float64],
+    seeds: Sequence[int],
+    sampler: str,
+    count: int,
+) -> Tensor:
+    """Images of these seeds; all noise of each comes from its seed alone."""
+    architecture, denoiser = network.architecture, process.Denoiser(network, prediction)
+    normal = SeedStreams(seeds, next(network.parameters()).device).normal
+    shape = (architecture.channels, architecture.size, architecture.size)
+    if sampler == "ancestral":
+        return process.ancestral(denoiser, process.Steps.of(left, count), normal, shape, architecture.learn_sigma)
+    way = process.ddim if sampler == "ddim" else process.dpm_solver
+    return way(denoiser, process.Steps.by_noise(left, count), normal, shape)
+
+
+def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+    """Bring official weights (``ema_*.pt``, ``model*.pt``) into a checkpoint; returns the side of their images.
+
+    Weights say nothing of the diffusion that they were trained for: it is taken to be that of the study, 4000 steps of
+    the linear schedule.
+    """
+    tensors = read_state_dict(file)
+    with translating("Diffusion"):
+        architecture = official.architecture_of(tensors)
+        check_channels(architecture.channels, contrasts)
+        with own_seed(0):
+            network = UNet(architecture)
+        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    described = _described(architecture, Params())
+    save_imported(checkpoint, described, network.state_dict(), contrasts, label_values)
+    return architecture.size
+
+
+def _described(architecture: Architecture, params: Params) -> dict[str, Any]:
+    diffusion = {name: getattr(params, name) for name in ("schedule", "diffusion_steps", "prediction")}
+    return {**dataclasses.asdict(architecture), **diffusion}

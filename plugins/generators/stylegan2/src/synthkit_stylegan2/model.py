@@ -1,0 +1,307 @@
+"""StyleGAN2 for MR contrasts and their labels: losses, training and generation, written from the papers.
+
+Sources: [1] Karras, Laine, Aila 2019, arXiv 1812.04948 (style mixing, truncation); [2] Karras et al. 2020, arXiv
+1912.04958 (StyleGAN2: path length, lazy regularisation); [3] Karras et al. 2020, arXiv 2006.06676 (adaptive
+augmentation); [5] Mescheder et al. 2018, arXiv 1801.04406 (R1). The networks are in :mod:`synthkit_stylegan2.networks`.
+
+An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, then the labels as grey levels.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from synthkit_generative.adversarial import convince, penalise_slope, tell_apart
+from synthkit_generative.batches import parts
+from synthkit_generative.data import square_side
+from synthkit_generative.drawing import draw, fitting, load
+from synthkit_generative.foreign.checkpoints import (
+    check_channels,
+    check_mean,
+    read_generator,
+    save_imported,
+    state_of,
+    translating,
+)
+from synthkit_generative.training import Method, fit
+from synthkit_generative.weights import follow, gather, half_life_share, scatter
+from synthkit_torch import parallel
+from synthkit_torch.devices import find_device
+from synthkit_torch.streams import SeedStreams, own_seed, stream
+from torch import Tensor, nn
+
+from synthkit.contract import Samples
+from synthkit_stylegan2 import Params, official
+from synthkit_stylegan2.augmentation import augment, draw_changes
+from synthkit_stylegan2.networks import Architecture, Discriminator, Generator
+
+R1_INTERVAL = 16  # [2] appendix B: lazy regularisation, every 16 steps for the discriminator
+PATH_INTERVAL = 4  # and every 4 for the generator
+PATH_DECAY = 0.99  # [2] eq. 4: the target length is a moving average of the lengths seen
+AUGMENT_TARGET = 0.6  # [3] section 3: wanted mean sign of the discriminator on real images
+AUGMENT_KIMG = 500.0  # [3]: from no augmentation to all in half a million images
+EMA_RAMP = 0.05  # half-life of the averaged generator as a share of the images shown, early in training
+
+
+def path_lengths(images: Tensor, w: Tensor, directions: Tensor) -> Tensor:
+    """Norm of ``J^T y`` of each sample, ``(n,)`` ([2] section 3.2).
+
+    ``directions`` is ``y``, standard normal, shaped like ``images``; it is divided by the image's side. The square is
+    averaged over the styles ``w (n, styles, latent)``: with weight 2 this is the paper's choice of weight for any size.
+    """
+    scaled = directions / math.sqrt(images.shape[2] * images.shape[3])
+    (gradient,) = torch.autograd.grad((images * scaled).sum(), w, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+def _adam(network: nn.Module, rate: float, interval: int, weight: float) -> torch.optim.Adam:
+    """Adam with betas 0 and 0.99, corrected for the extra steps of lazy regularisation, if any ([2] appendix B)."""
+    share = interval / (interval + 1) if weight > 0 else 1.0
+    return torch.optim.Adam(network.parameters(), lr=rate * share, betas=(0.0, 0.99**share), eps=1e-8, fused=True)
+
+
+#: What a generated image follows from, a row a sample: two latents ``(n, 2, latent)``, whether they are mixed ``(n,)``,
+#: from which style on ``(n,)``, and the noise of each convolution.
+Inputs = tuple[Tensor, ...]
+
+
+class Training:
+    """Both networks, their optimisers, the averaged generator, and the step that advances them."""
+
+    def __init__(
+        self, architecture: Architecture, params: Params, device: torch.device, precision: torch.dtype
+    ) -> None:
+        self.architecture = architecture
+        self.params = params
+        self.device = device
+        self.precision = precision
+        with own_seed(params.seed):
+            self.generator = Generator(architecture).to(device)
+            self.discriminator = Discriminator(architecture).to(device)
+        self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
+        self.modules = {"generator": self.generator, "discriminator": self.discriminator, "averaged": self.averaged}
+        self.optimisers = {
+            "generator": _adam(self.generator, params.learning_rate, PATH_INTERVAL, params.path_length_weight),
+            "discriminator": _adam(self.discriminator, params.learning_rate, R1_INTERVAL, params.gamma),
+        }
+        self.path_mean = torch.zeros((), device=device)
+        self.sign = torch.zeros((), device=device)  # of the discriminator on real images, since the last adjustment
+        self.augment_probability = torch.zeros(())
+        self.step = 0
+
+    def advance(self, real: Tensor) -> dict[str, Tensor]:
+        """One step on ``real``, images in [-1, 1]; returns the losses of generator and discriminator."""
+        params, step, n = self.params, self.step, len(real) * parallel.n_processes()
+        random = stream(self.device, params.seed, 1, step)
+        reals = parts(real, params.accumulate)
+        inputs = list(zip(*(parts(drawn, params.accumulate) for drawn in self._inputs(n, random)), strict=True))
+        # The same generated images first teach the discriminator, then the generator, which saves a synthesis. Parts
+        # are drawn twice instead: to keep how they were made would take the memory of the whole batch.
+        whole = self._generate(inputs[0]) if len(inputs) == 1 else None
+        judge, count = self._judge, len(inputs)
+        teacher = self.optimisers["discriminator"]
+        loss_d, sign = tell_apart(
+            judge,
+            teacher,
+            self._shown(reals, real, random),
+            self._shown(self._seen(inputs, whole), real, random),
+            count,
+        )
+        self.sign += sign
+        if params.gamma > 0 and step % R1_INTERVAL == 0:
+            penalise_slope(judge, teacher, self._shown(reals, real, random), count, params.gamma / 2 * R1_INTERVAL)
+        fakes = [whole] if whole is not None else map(self._generate, inputs)
+        shown = self._shown(fakes, real, random)
+        loss_g = convince(judge, self.discriminator, self.optimisers["generator"], shown, count)
+        if params.path_length_weight > 0 and step % PATH_INTERVAL == 0:
+            self._regularise_generator(max(1, len(real) // 2) * parallel.n_processes(), random)
+        self.step += 1
+        share = half_life_share(params.batch_size, self.step * params.batch_size, params.ema_kimg, EMA_RAMP)
+        follow(self.averaged, self.generator, share)
+        self._adapt()
+        return {"loss_g": loss_g, "loss_d": loss_d}
+
+    def _inputs(self, n: int, random: torch.Generator) -> Inputs:
+        """New inputs of ``n`` images: this process's share.
+
+        Without noise its learned strengths stay at 0, and generation is free of it too.
+        """
+        z = torch.randn(2, n, self.architecture.latent, device=self.device, generator=random).transpose(0, 1)
+        mixed = torch.rand(n, device=self.device, generator=random) < self.params.style_mixing
+        start = torch.randint(1, self.architecture.styles, (n,), device=self.device, generator=random)
+        shapes = [(n, 1, side, side) for side in self.architecture.noise_sizes]
+        if self.params.noise:
+            noise = [torch.randn(shape, device=self.device, generator=random) for shape in shapes]
+        else:
+            noise = [torch.zeros(shape, device=self.device) for shape in shapes]
+        return tuple(parallel.share(drawn) for drawn in (z, mixed, start, *noise))
+
+    def _styles(self, z: Tensor, mixed: Tensor, start: Tensor) -> Tensor:
+        """Styles ``(n, styles, latent)`` of latents, some of them mixed of two from a random layer on ([1] 3.1)."""
+        n, _, latent = z.shape
+        first, second = self.generator.mapping(z.transpose(0, 1).flatten(0, 1)).view(2, n, 1, latent)
+        other = (torch.arange(self.architecture.styles, device=self.device) >= start[:, None]) & mixed[:, None]
+        return torch.where(other[:, :, None], second, first)
+
+    def _generate(self, inputs: Inputs) -> Tensor:
+        z, mixed, start, *noise = inputs
+        return self.generator.synthesis(self._styles(z, mixed, start), noise, precision=self.precision)
+
+    def _seen(self, inputs: list[Inputs], whole: Tensor | None) -> Iterator[Tensor]:
+        """Generated images without gradients, a part at a time."""
+        for part in inputs:
+            with torch.no_grad():
+                images = self._generate(part) if whole is None else whole.detach()
+            yield images
+
+    def _shown(self, images: Iterable[Tensor], batch: Tensor, random: torch.Generator) -> Iterator[Tensor]:
+        """What the discriminator is shown of the parts of a batch: augmented as drawn for the whole at once."""
+        if not self.params.augment:
+            return iter(images)
+        whole = (len(batch) * parallel.n_processes(), *batch.shape[1:])
+        drawn = draw_changes(whole, float(self.augment_probability), random)
+        changes = zip(*(parts(parallel.share(tensor), self.params.accumulate) for tensor in drawn), strict=True)
+        return (augment(part, *change) for part, change in zip(images, changes, strict=True))
+
+    def _judge(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.discriminator(images, self.precision)
+        return scores
+
+    def _regularise_generator(self, n: int, random: torch.Generator) -> None:
+        """Path length ([2] eq. 4). The mean includes the lengths of the whole batch, so parts are measured first."""
+        optimiser = self.optimisers["generator"]
+        optimiser.zero_grad(set_to_none=True)
+        inputs = self._inputs(n, random)
+        shape = (n, self.architecture.channels, self.architecture.size, self.architecture.size)
+        directions = torch.randn(shape, device=self.device, generator=random)
+        drawn = (*inputs, parallel.share(directions))
+        pieces = list(zip(*(tensor.chunk(self.params.accumulate) for tensor in drawn), strict=True))
+        whole = self._lengths(pieces[0]) if len(pieces) == 1 else None
+        seen = [self._lengths(piece).detach() for piece in pieces] if whole is None else [whole.detach()]
+        self.path_mean.lerp_(parallel.mean(torch.cat(seen).mean()), 1 - PATH_DECAY)
+        for piece in pieces:
+            lengths = self._lengths(piece) if whole is None else whole
+            penalty = (lengths - self.path_mean).square().sum() / n
+            (penalty * (self.params.path_length_weight * PATH_INTERVAL)).backward()
+        parallel.step(optimiser)
+
+    def _lengths(self, piece: tuple[Tensor, ...]) -> Tensor:
+        z, mixed, start, *noise, directions = piece
+        w = self._styles(z, mixed, start)
+        return path_lengths(self.generator.synthesis(w, noise, precision=self.precision), w, directions)
+
+    def _adapt(self) -> None:
+        if self.params.augment and self.step % PATH_INTERVAL == 0:
+            change = PATH_INTERVAL * self.params.batch_size / (AUGMENT_KIMG * 1000)
+            overfits = float(self.sign) / PATH_INTERVAL > AUGMENT_TARGET
+            self.augment_probability = (self.augment_probability + (change if overfits else -change)).clamp(0, 1)
+            self.sign.zero_()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, but the step's number."""
+        return {
+            "path_mean": self.path_mean,
+            "sign": self.sign,
+            "augment_probability": self.augment_probability,
+            **gather(self.modules, self.optimisers),
+        }
+
+    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        """Continue from what :meth:`state` gave after ``step`` steps."""
+        scatter(tensors, self.modules, self.optimisers)
+        self.path_mean.copy_(tensors["path_mean"])
+        self.sign.copy_(tensors["sign"])
+        self.augment_probability = tensors["augment_probability"]
+        self.step = step
+
+    def w_mean(self) -> Tensor:
+        """The mean w of the averaged generator over 10,000 latents: the centre of truncation ([1] appendix B)."""
+        random = stream(self.device, self.params.seed, 2)
+        z = torch.randn(10_000, self.architecture.latent, device=self.device, generator=random)
+        with torch.no_grad():
+            return self.averaged.mapping(z).mean(dim=0)
+
+    def learnt(self) -> dict[str, Tensor]:
+        """Weights of the averaged generator, and its mean w."""
+        return {**self.averaged.state_dict(), "w_mean": self.w_mean()}
+
+    def sample(self, seeds: Sequence[int]) -> Tensor:
+        """Images of these seeds by the averaged generator."""
+        return sample(self.averaged, self.w_mean(), seeds, self.params.truncation_psi)
+
+
+def train(data: Samples, checkpoint: Path, params: Params) -> None:
+    """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
+    size = square_side(data, "StyleGAN2")
+    architecture = Architecture(
+        size, len(data.contrasts) + 1, params.channel_base, params.channel_max, params.mapping_layers
+    )
+    method = Method(
+        name="StyleGAN2",
+        architecture=dataclasses.asdict(architecture),
+        memory="Raise accumulate, or lower batch_size (and channel_base if that is not enough), and run it again.",
+        divergence="Train again with a lower learning_rate, a higher gamma or precision=float32.",
+        generating=("truncation_psi",),
+    )
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params))
+
+
+def generate(
+    checkpoint: Path, seeds: Iterable[int], params: Params
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order."""
+    device = find_device()
+    generator, w_mean, label_order = _load(Path(checkpoint), device)
+    yield from draw(
+        seeds,
+        lambda batch: sample(generator, w_mean, batch, params.truncation_psi),
+        batch_size=params.generate_batch_size,
+        label_order=label_order,
+        background_zero=params.background_zero,
+        settle_labels=params.settle_labels,
+        device=device,
+        name="StyleGAN2",
+    )
+
+
+def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+    """Bring an official snapshot (``network-snapshot-*.pkl``) into a checkpoint; returns the side of its images."""
+    network = read_generator(file)
+    with translating("StyleGAN2"):
+        architecture = official.architecture_of(network)
+        check_channels(architecture.channels, contrasts)
+        tensors = official.translate(network.tensors)
+        w_mean = tensors.pop("w_mean")
+        check_mean(w_mean, architecture.latent)
+        state = state_of(lambda: Generator(architecture), tensors)
+        learnt = {**state, "w_mean": w_mean}
+    save_imported(checkpoint, dataclasses.asdict(architecture), learnt, contrasts, label_values)
+    return architecture.size
+
+
+def sample(generator: Generator, w_mean: Tensor, seeds: Sequence[int], psi: float) -> Tensor:
+    """Images of these seeds; latent and noise of each come from its seed alone."""
+    streams = SeedStreams(seeds, w_mean.device)
+    z = streams.normal(generator.architecture.latent)
+    noise = [streams.normal(1, side, side) for side in generator.architecture.noise_sizes]
+    return generator(z, noise, w_mean, psi)
+
+
+def _load(checkpoint: Path, device: torch.device) -> tuple[Generator, Tensor, list[int]]:
+    """The generator of a checkpoint, its mean w, and the labels it draws, from the lowest grey level on."""
+    config, tensors = load(checkpoint)
+    with fitting("StyleGAN2"):
+        with torch.device("meta"):  # no time spent on weights that are replaced at once
+            generator = Generator(Architecture(**config["architecture"]))
+        w_mean = tensors.pop("w_mean").to(device)
+        generator.load_state_dict(tensors, assign=True)
+        label_order = [int(value) for value in config["label_values"]]
+    return generator.to(device).requires_grad_(False).eval(), w_mean, label_order

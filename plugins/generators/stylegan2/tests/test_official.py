@@ -1,0 +1,102 @@
+# ruff: noqa: E402 (imports follow the check for torch)
+"""Official snapshots: a generator of ours, written under the official names, draws the same images once imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from synthkit_generative.foreign.checkpoints import Network
+from synthkit_generative.foreign.testing import write_snapshot
+from synthkit_stylegan2 import Params, model
+from synthkit_stylegan2.networks import Architecture, Generator
+
+from synthkit.errors import DataError
+
+LEAVES = {"weight": "weight", "bias": "bias", "noise_strength": "noise_strength", "style": "affine"}
+
+
+def _official(generator: Generator, w_mean: torch.Tensor, nested: bool, **settings: Any) -> Network:
+    """The generator under the official names, with some of the buffers that follow from the architecture.
+
+    ``nested`` as in StyleGAN2-ADA, whose settings of the synthesis are apart.
+    """
+    architecture = generator.architecture
+    tensors = {"mapping.w_avg": w_mean, "synthesis.b4.const": generator.constant}
+    for number, layer in enumerate(generator.mapping.layers):
+        tensors |= {f"mapping.fc{number}.weight": layer.weight, f"mapping.fc{number}.bias": layer.bias}
+    for level, side in enumerate(architecture.resolutions):
+        convs = {"conv1": generator.convs[2 * level], "torgb": generator.to_image[level]}
+        if level:
+            convs["conv0"] = generator.convs[2 * level - 1]
+        for child, layer in convs.items():
+            for name, tensor in layer.state_dict().items():
+                first, dot, rest = name.partition(".")
+                mirrored = child == "conv0" and name == "weight"
+                official = f"synthesis.b{side}.{child}.{LEAVES[first]}{dot}{rest}"
+                tensors[official] = tensor.flip(2, 3) if mirrored else tensor
+            tensors[f"synthesis.b{side}.{child}.resample_filter"] = torch.ones(4, 4)
+            tensors[f"synthesis.b{side}.{child}.noise_const"] = torch.ones(side, side)
+    of_synthesis = {"channel_base": architecture.channel_base, "channel_max": architecture.channel_max}
+    of_synthesis |= {"num_fp16_res": 4, "conv_clamp": 256}
+    made_with = {
+        "z_dim": architecture.latent,
+        "w_dim": architecture.latent,
+        "img_resolution": architecture.size,
+        "img_channels": architecture.channels,
+        "c_dim": 0,
+        "mapping_kwargs": {"num_layers": architecture.mapping_layers},
+        **(
+            {"synthesis_kwargs": of_synthesis}
+            if nested
+            else {**of_synthesis, "fused_modconv_default": "inference_only"}
+        ),
+    }
+    return Network("Generator", {**made_with, **settings}, tensors)
+
+
+def _generator() -> tuple[Generator, torch.Tensor]:
+    torch.manual_seed(1)
+    architecture = Architecture(32, 3, 256, 8, 2, black_outside=False)
+    generator = Generator(architecture).requires_grad_(False)
+    for conv in generator.convs:
+        conv.bias.normal_()
+        conv.noise_strength.fill_(0.3)
+    return generator, torch.randn(8)
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["stylegan3 code", "stylegan2-ada code"])
+def test_an_imported_generator_draws_the_same_images(nested: bool, tmp_path: Path) -> None:
+    generator, w_mean = _generator()
+    write_snapshot(tmp_path / "a.pkl", {"G_ema": _official(generator, w_mean, nested)})
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    assert model.import_checkpoint(tmp_path / "a.pkl", folder, contrasts=("t1", "t2"), label_values=(0, 4)) == 32
+    imported, mean, label_values = model._load(folder, torch.device("cpu"))
+    assert imported.architecture == generator.architecture and label_values == [0, 4]
+    z, noise = torch.randn(2, 8), [torch.randn(2, 1, side, side) for side in imported.architecture.noise_sizes]
+    assert torch.equal(imported(z, noise, mean, 0.7), generator(z, noise, w_mean, 0.7))
+    ((image, labels),) = model.generate(folder, [3], Params())
+    assert image.shape == (2, 32, 32) and labels.shape == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"c_dim": 3}, "c_dim is 3"),
+        ({"architecture": "resnet"}, "architecture is 'resnet'"),
+        ({"z_dim": 4}, "differ in length"),
+        ({"img_channels": 6}, "draws 6 channels"),
+        ({"mapping_kwargs": {"num_layers": 4}}, "does not hold a generator of StyleGAN2"),
+    ],
+)
+def test_other_networks_are_refused_with_a_reason(settings: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    write_snapshot(tmp_path / "a.pkl", {"G_ema": _official(*_generator(), False, **settings)})
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(DataError, match=reason):
+        model.import_checkpoint(tmp_path / "a.pkl", tmp_path / "checkpoint", contrasts=("t1", "t2"), label_values=(0,))
+    assert list((tmp_path / "checkpoint").iterdir()) == []

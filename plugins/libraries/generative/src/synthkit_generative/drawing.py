@@ -1,0 +1,101 @@
+"""Samples from seeds, one after another, with the labels decoded and what was unclear in them counted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from synthkit_torch.devices import memory_errors, whole_float32
+from synthkit_torch.storage import load_json, load_tensors
+from torch import Tensor
+
+import synthkit
+from synthkit.errors import DataError
+from synthkit_generative.decoding import decode, encode, settled, surroundings, thin_rims, unclear
+
+
+def draw(
+    seeds: Iterable[int],
+    sampler: Callable[[Sequence[int]], Tensor],
+    *,
+    batch_size: int,
+    label_order: Sequence[int],
+    background_zero: bool,
+    settle_labels: bool,
+    device: torch.device,
+    name: str,
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order.
+
+    ``sampler`` gives float images ``(n, contrast + 1, y, x)`` in [-1, 1] for ``n`` seeds, each from its own seed alone.
+    The arithmetic is float32 in batches of one size (the last is filled up): a sample is the same whatever it is drawn
+    with. On a CPU a batch is one sample, which costs little and makes the bytes independent of ``batch_size`` too.
+    ``label_order`` has the labels from the lowest grey level to the highest, as in the training.
+    ``background_zero`` sets the surroundings of the head to 0, their labels too. ``settle_labels`` gives pixels between
+    the grey levels of two labels, and those in thin rims, the label of the nearest other pixel. ``name`` is the
+    method's, for messages.
+    """
+    size = batch_size if device.type == "cuda" else 1
+    waiting = iter(seeds)
+    drawn = tissue = off_level = rim = stray = 0
+    with memory_errors(name, "Lower generate_batch_size, then run the same command again."):
+        while batch := list(itertools.islice(waiting, size)):
+            with torch.inference_mode(), whole_float32():
+                grey_levels = to_grey_levels(sampler(batch + batch[-1:] * (size - len(batch))))
+            for sample in grey_levels[: len(batch)]:
+                image, grey = sample[:-1].copy(), sample[-1]
+                labels = decode(grey, label_order)
+                levels = encode(labels, label_order)
+                between, thin = unclear(grey, levels, label_order), thin_rims(levels)
+                tissue += int(np.count_nonzero(labels))
+                off_level += int(np.count_nonzero(between))
+                rim += int(np.count_nonzero(thin))
+                if settle_labels:
+                    labels = settled(labels, ~(between | thin))
+                if background_zero:
+                    outside = surroundings(image)
+                    stray += int(np.count_nonzero(labels[outside]))
+                    image[:, outside], labels[outside] = 0, label_order[0]
+                drawn += 1
+                yield image, labels
+    if tissue:
+        synthkit.message(
+            f"{drawn} samples with {tissue} labelled pixels. {off_level} pixels ({100 * off_level / tissue:.0f} for "
+            "every 100 labelled ones) lay between the grey levels of two labels and were decoded to the nearer; "
+            f"{rim} ({100 * rim / tissue:.0f}) are a rim one pixel thin between a lower and a higher label, as a "
+            "blurred edge leaves it."
+            + (" All of these took the label of the nearest clear pixel." if settle_labels else "")
+            + (f" {stray} in the black surroundings of the head became background." if stray else "")
+        )
+
+
+def to_grey_levels(images: Tensor) -> NDArray[np.uint8]:
+    """Float images in [-1, 1] as grey levels 0..255."""
+    grey: NDArray[np.uint8] = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().contiguous().numpy()
+    return grey
+
+
+def load(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """``config.json`` and the tensors (on the CPU) of a checkpoint; DataError if it is none."""
+    config = load_json(Path(checkpoint) / "config.json")
+    tensors, _ = load_tensors(Path(checkpoint) / "generator.safetensors")
+    return config, tensors
+
+
+@contextmanager
+def fitting(name: str) -> Iterator[None]:
+    """Around the building of a network from a checkpoint: what does not fit becomes a DataError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"The checkpoint does not fit this version of {name}.",
+            f"{type(error).__name__}: {error}",
+            "Generate with the version that trained it, or train again.",
+        ) from error

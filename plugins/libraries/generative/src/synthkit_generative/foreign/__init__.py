@@ -1,0 +1,1 @@
+"""Checkpoints of other projects, read without running what is stored in them."""

@@ -1,0 +1,186 @@
+"""For the tests of generators: a dataset in memory, a training that is killed, and one in several processes.
+
+The dataset is of discs: a dim disc (the head) with a bright, labelled disc (the tumour) somewhere inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from scipy import ndimage
+from synthkit_torch import devices, parallel
+
+import synthkit
+from synthkit.contract import Sample
+
+UInt8Array = NDArray[np.uint8]
+
+
+class MemorySamples:
+    """Arrays ``(n, contrast, y, x)`` and ``(n, y, x)`` as :class:`synthkit.contract.Samples`; ``reads`` counts."""
+
+    def __init__(
+        self, images: UInt8Array, labels: UInt8Array, contrasts: tuple[str, ...], label_values: tuple[int, ...]
+    ) -> None:
+        self.images, self.labels = images, labels
+        self.contrasts, self.label_values = contrasts, label_values
+        self.digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+        self.reads = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.images.shape[2], self.images.shape[3]
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        return [Sample(str(row), "train", f"subject{row}", 0, None, "") for row in range(len(self))]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
+        self.reads += 1
+        rows = np.asarray(indices)
+        return self.images[rows], self.labels[rows]
+
+    def batches(self, batch_size: int) -> Iterator[tuple[UInt8Array, UInt8Array]]:
+        for start in range(0, len(self), batch_size):
+            yield self.read(range(start, min(start + batch_size, len(self))))
+
+
+def make_discs(
+    n: int = 64, size: int = 32, contrasts: tuple[str, ...] = ("t1", "flair"), label_values: tuple[int, ...] = (0, 4)
+) -> MemorySamples:
+    """``n`` discs, with soft edges and some noise as MR has.
+
+    The first contrast is brightest in the inner disc, the further ones ever less so. The last label value is the disc.
+    """
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    images = np.zeros((n, len(contrasts), size, size), dtype=np.uint8)
+    labels = np.zeros((n, size, size), dtype=np.uint8)
+    for row in range(n):
+        angle, radius = random.uniform(0, 2 * np.pi), random.uniform(0.1, 0.2) * size
+        inner = np.hypot(y - np.sin(angle) * size / 6, x - np.cos(angle) * size / 6) < radius / 1.2
+        for number in range(len(contrasts)):
+            images[row, number][np.hypot(y, x) < 0.42 * size] = 90
+            images[row, number][inner] = 230 - 40 * number
+        labels[row][inner] = label_values[-1]
+    soft = ndimage.gaussian_filter(images.astype(float), (0, 0, 0.7, 0.7))
+    noisy = np.where(soft > 5, soft + random.normal(0, 6, soft.shape), 0)
+    return MemorySamples(np.clip(np.rint(noisy), 0, 255).astype(np.uint8), labels, contrasts, label_values)
+
+
+class SpoiltSamples(MemorySamples):
+    """Samples of which the process of rank 1 cannot read batch number ``spoilt``: it raises ``error``, or is killed."""
+
+    def __init__(self, data: MemorySamples, spoilt: int, error: Exception | None = None) -> None:
+        super().__init__(data.images, data.labels, data.contrasts, data.label_values)
+        self.spoilt, self.error = spoilt, error
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
+        if parallel.rank() == 1 and self.reads == self.spoilt:
+            if self.error is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            else:
+                raise self.error
+        return super().read(indices)
+
+
+@contextmanager
+def on_processes(n: int) -> Iterator[None]:
+    """A training in the block is shared by ``n`` processes on the CPU, as it would be by ``n`` GPUs."""
+    with (
+        mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""),
+        mock.patch.object(devices, "find_device", lambda rank=0: torch.device("cpu")),
+        mock.patch.object(devices, "count_processes", lambda: n),
+    ):
+        yield
+
+
+def assert_processes_agree(train: Callable[[MemorySamples, Path, Any], None], folder: Path, params: Any) -> None:
+    """Trained by one process and by two, half of the weight tensors differ by less than 1e-5 of their norm.
+
+    Not all, nor after many steps: the first steps of Adam move a weight by the learning rate however small its gradient
+    is. Where that is mere rounding, as of a bias before instance norm, its sign decides.
+    """
+    weights = []
+    for n in (1, 2):
+        (folder / f"{n}").mkdir()
+        with on_processes(n):
+            train(make_discs(20), folder / f"{n}", params)
+        weights.append(load_file(folder / f"{n}" / "generator.safetensors"))
+    one, two = weights
+    differences = [float((two[name] - one[name]).norm() / (one[name].norm() + 1e-12)) for name in one]
+    assert one.keys() == two.keys() and np.median(differences) < 1e-5, np.sort(differences)
+
+
+def assert_takes_a_step_at(size: int, training: Any) -> None:
+    """A training step on five channels of this size gives finite losses, and drawing gives images of it."""
+    values = training.advance(torch.rand(2, 5, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    assert all(bool(torch.isfinite(value)) for value in values.values()), values
+    with torch.inference_mode():
+        assert training.sample([3]).shape == (1, 5, size, size)
+
+
+def assert_like_discs(images: UInt8Array, labels: UInt8Array, overlap: float) -> None:
+    """Samples drawn after training on :func:`make_discs` of 32 pixels: labels follow the image, and not all are one.
+
+    ``overlap`` is the least Dice of the labels and the bright pixels of the first contrast, over all samples.
+    """
+    bright, labelled = images[:, 0] > 160, labels == 4
+    assert labelled.any(axis=(1, 2)).mean() > 0.8
+    assert 2 * (bright & labelled).sum() / (bright.sum() + labelled.sum()) > overlap
+    head = make_discs(1).images[0, 0] > 45
+    assert np.median((images[:, 0, head] > 45).mean(axis=1)) > 0.85
+    y, x = np.mgrid[:32, :32] - 15.5
+    centres = np.array([(y[mask].mean(), x[mask].mean()) for mask in labelled if mask.any()])
+    assert (centres.std(axis=0) > 0.3).all()
+
+
+class KilledError(BaseException):
+    """Stands for a killed process: no method catches it."""
+
+
+@contextmanager
+def killed_after(images: int) -> Iterator[None]:
+    """A training in the block ends with :class:`KilledError`, which is caught, once it has shown ``images``."""
+
+    def progress(step: int, total: int | None = None, **_: object) -> None:
+        if step >= images:
+            raise KilledError
+
+    with mock.patch.object(synthkit, "progress", progress):
+        try:
+            yield
+        except KilledError:
+            return
+    raise AssertionError(f"The training ended before it had shown {images} images.")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Networks of tests gain nothing from threads, and lose much to their waiting on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def stacked(samples: Iterator[tuple[UInt8Array, UInt8Array]]) -> tuple[UInt8Array, UInt8Array]:
+    """Images ``(n, contrast, y, x)`` and labels ``(n, y, x)`` of all samples."""
+    images, labels = zip(*samples, strict=True)
+    return np.stack(images), np.stack(labels)

@@ -1,0 +1,307 @@
+# ruff: noqa: E402 (imports follow the check for torch)
+"""The loop around a method: it resumes exactly, reports, and fails with reasons. The method is one linear layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from safetensors.torch import load_file
+from synthkit_generative import training as loop
+from synthkit_generative.testing import killed_after, make_discs
+from synthkit_generative.training import Method, fit
+from synthkit_generative.weights import follow, gather, half_life_share, scatter
+from synthkit_torch.streams import SeedStreams, own_seed, stream
+from torch import Tensor, nn
+
+import synthkit
+from synthkit import events
+from synthkit.errors import DataError, OutOfMemoryError, PluginError
+
+METHOD = Method("Toy", {"size": 32}, "Lower batch_size.", "Use a lower learning_rate.", ("truncation_psi",))
+
+
+@dataclass(frozen=True)
+class Params:
+    kimg: float = 0.16
+    batch_size: int = 8
+    checkpoint_kimg: float = 0.04
+    snapshot_kimg: float = 0.08
+    precision: str = "float32"
+    seed: int = 0
+    label_order: str = ""
+    learning_rate: float = 0.01
+    truncation_psi: float = 1.0
+
+
+class Toy:
+    """Learns a weight a channel: the mean of the images, disturbed by noise that follows from seed and step."""
+
+    def __init__(self, params: Params, device: torch.device) -> None:
+        self.params, self.device, self.step = params, device, 0
+        with own_seed(params.seed):
+            self.layer = nn.Linear(3, 3)
+        self.averaged = nn.Linear(3, 3)
+        self.averaged.load_state_dict(self.layer.state_dict())
+        self.optimiser = torch.optim.Adam(self.layer.parameters(), lr=params.learning_rate)
+
+    def advance(self, real: Tensor) -> dict[str, Tensor]:
+        noise = torch.randn(len(real), 3, generator=stream(self.device, self.params.seed, 1, self.step))
+        loss = (self.layer(noise) - real.mean(dim=(2, 3))).square().mean()
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        self.step += 1
+        follow(self.averaged, self.layer, half_life_share(8, self.step * 8, 0.05))
+        return {"loss": loss}
+
+    @property
+    def _roles(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
+        return {"layer": self.layer, "averaged": self.averaged}, {"layer": self.optimiser}
+
+    def state(self) -> dict[str, Tensor]:
+        return gather(*self._roles)
+
+    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        scatter(tensors, *self._roles)
+        self.step = step
+
+    def learnt(self) -> dict[str, Tensor]:
+        return dict(self.averaged.state_dict())
+
+    def sample(self, seeds: Sequence[int]) -> Tensor:
+        return self.averaged(SeedStreams(seeds, self.device).normal(3))[:, :, None, None].expand(-1, -1, 32, 32)
+
+
+def train(data, folder: Path, params: Params = Params(), toy: type[Toy] = Toy) -> None:
+    fit(METHOD, data, folder, params, lambda device, precision: toy(params, device))
+
+
+def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    data, whole, broken = make_discs(20), tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    train(data, whole)
+    for images in (72, 112):  # between two saved states, twice
+        with killed_after(images):
+            train(data, broken)
+        assert (broken / "state.safetensors").exists()
+        assert json.loads((broken / "config.json").read_text())["finished"] is False
+    train(data, broken)
+    expected, resumed = (load_file(folder / "generator.safetensors") for folder in (whole, broken))
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected) and expected.keys() == resumed.keys()
+    assert {path.name for path in broken.iterdir()} == {"config.json", "generator.safetensors"}
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in broken.iterdir())
+
+
+def test_what_an_interrupted_write_left_goes_at_the_end(tmp_path: Path) -> None:
+    """The state has seen the real images, and half of it still has."""
+    left, params = tmp_path / ".state.safetensors.partial", Params(kimg=0.008)
+    for _ in range(2):  # by the training, and by the call that finds it finished
+        left.write_bytes(b"half a state")
+        train(make_discs(8), tmp_path, params)
+        assert {path.name for path in tmp_path.iterdir()} == {"config.json", "generator.safetensors"}
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
+    data, params = make_discs(8), Params(kimg=0.008)
+    train(data, tmp_path, params)
+    reads = data.reads
+    train(data, tmp_path, params)
+    assert data.reads == reads
+
+
+@pytest.mark.parametrize(
+    ("change", "resumes"),
+    [
+        ({"seed": 1}, False),
+        ({"learning_rate": 0.001}, False),
+        ({"label_order": "0,4"}, False),
+        ({"truncation_psi": 0.5}, True),
+    ],
+)
+def test_only_the_same_job_resumes(tmp_path: Path, change: dict, resumes: bool) -> None:
+    params = Params(checkpoint_kimg=0.008)
+    with killed_after(16):
+        train(make_discs(8), tmp_path, params)
+    changed = dataclasses.replace(params, **change)
+    if resumes:
+        train(make_discs(8), tmp_path, changed)
+    else:
+        with pytest.raises(DataError, match="another training"):
+            train(make_discs(8), tmp_path, changed)
+
+
+def test_labels_are_learnt_in_the_order_asked_for(tmp_path: Path) -> None:
+    data, seen = make_discs(8, label_values=(0, 1, 2, 4)), []
+
+    class Watching(Toy):
+        def advance(self, real: Tensor) -> dict[str, Tensor]:
+            seen.append(real[:, -1].amax().item())
+            return super().advance(real)
+
+    for name, order, level in (("study", "", 204), ("nested", "0,2,4,1", 102)):
+        (tmp_path / name).mkdir()
+        train(data, tmp_path / name, Params(kimg=0.008, label_order=order), Watching)
+        assert seen.pop() == pytest.approx(level / 127.5 - 1)
+        found = json.loads((tmp_path / name / "config.json").read_text())["label_values"]
+        assert found == [int(item) for item in (order or "0,1,2,4").split(",")]
+
+
+def test_other_data_does_not_resume(tmp_path: Path) -> None:
+    train(make_discs(8), tmp_path, Params(kimg=0.008))
+    with pytest.raises(DataError, match="another training"):
+        train(make_discs(9), tmp_path, Params(kimg=0.008))
+
+
+def test_a_loss_that_is_no_number_names_the_last_good_state(tmp_path: Path) -> None:
+    class Spoilt(Toy):
+        def advance(self, real: Tensor) -> dict[str, Tensor]:
+            values = super().advance(real)
+            return {"loss": values["loss"] * float("nan")} if self.step == 12 else values
+
+    with pytest.raises(
+        PluginError, match=r"diverged by image 96.*state\.safetensors, after 80 images.*lower learning_rate"
+    ):
+        train(make_discs(8), tmp_path, toy=Spoilt)
+
+
+def test_a_state_with_nan_is_never_saved(tmp_path: Path) -> None:
+    class Spoilt(Toy):
+        def state(self) -> dict[str, Tensor]:
+            return {**super().state(), "layer.bias": torch.tensor(float("nan"))}
+
+    with pytest.raises(PluginError, match="No state had been saved yet"):
+        train(make_discs(8), tmp_path, toy=Spoilt)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), RuntimeError("[enforce] not enough memory: you")],
+)
+def test_memory_errors_say_what_to_lower(tmp_path: Path, error: Exception) -> None:
+    class Greedy(Toy):
+        def advance(self, real: Tensor) -> dict[str, Tensor]:
+            raise error
+
+    with pytest.raises(OutOfMemoryError, match="Lower batch_size"):
+        train(make_discs(8), tmp_path, toy=Greedy)
+
+
+def test_errors_of_the_reading_thread_reach_the_caller(tmp_path: Path) -> None:
+    data = make_discs(8)
+
+    def broken(_: object) -> None:
+        raise DataError("A shard is corrupt.")
+
+    data.read = broken
+    with pytest.raises(DataError, match="shard"):
+        train(data, tmp_path)
+
+
+def test_training_leaves_the_callers_random_state_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+
+    class Quiet(Toy):  # its averaged layer draws initial weights of its own
+        def __init__(self, *arguments: object) -> None:
+            with own_seed(9):
+                super().__init__(*arguments)
+
+    train(make_discs(8), tmp_path, Params(kimg=0.008), toy=Quiet)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", False), ("bfloat16", True)])
+def test_float32_is_not_tf32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, allowed: bool) -> None:
+    seen = set()
+
+    class Watching(Toy):
+        def advance(self, real: Tensor) -> dict[str, Tensor]:
+            seen.add(torch.backends.cudnn.allow_tf32)
+            return super().advance(real)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    train(make_discs(8), tmp_path, Params(kimg=0.008, precision=precision), toy=Watching)
+    assert seen == {allowed} and torch.backends.cudnn.allow_tf32
+
+
+def _run(folder: Path) -> Path:
+    (folder / "outputs" / "checkpoint").mkdir(parents=True, exist_ok=True)
+    return folder / "outputs"
+
+
+def test_a_run_keeps_statistics_and_snapshots_of_the_whole_training(tmp_path: Path) -> None:
+    """A line each 40 images and a grid each 80, also where a kill came in between; none of it in the checkpoint."""
+    outputs, data = _run(tmp_path), make_discs(20)
+    seen: list[float] = []
+    for images in (72, None):
+        with events.logging_to(tmp_path / "events.jsonl"):
+            if images:
+                with killed_after(images):
+                    train(data, outputs / "checkpoint")
+            else:
+                train(data, outputs / "checkpoint")
+    lines = [json.loads(line) for line in (outputs / "stats.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines] == [40, 80, 120, 160]
+    seen = [line["seconds"] for line in lines]
+    assert seen == sorted(seen) and lines[-1]["eta_seconds"] == 0 and lines[0]["loss"] > 0
+    assert {p.name for p in (outputs / "snapshots").iterdir()} == {"000000.080.png", "000000.160.png"}
+    assert {p.name for p in (outputs / "checkpoint").iterdir()} == {"config.json", "generator.safetensors"}
+
+
+def test_statistics_are_means_since_the_last_line(tmp_path: Path) -> None:
+    class Counting(Toy):
+        def advance(self, real: Tensor) -> dict[str, Tensor]:
+            super().advance(real)
+            return {"loss": torch.tensor(float(self.step))}
+
+    outputs = _run(tmp_path)
+    with events.logging_to(tmp_path / "events.jsonl"):
+        train(make_discs(8), outputs / "checkpoint", toy=Counting)
+    lines = [json.loads(line) for line in (outputs / "stats.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in lines] == [3.0, 8.0, 13.0, 18.0]  # of steps 1-5, 6-10, ...
+
+
+def test_progress_counts_images_and_tells_the_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(synthkit, "progress", lambda *a, **k: calls.append((*a, k)))
+    train(make_discs(8), tmp_path, Params(kimg=0.024))
+    assert [call[:2] for call in calls] == [(8, 24), (16, 24), (24, 24)]
+    assert all(call[2]["unit"] == "image" and call[2]["seconds_per_kimg"] > 0 for call in calls)
+    assert calls[0][2]["hours_left"] > 0 and calls[-1][2]["hours_left"] == 0
+
+
+def test_the_state_of_a_training_is_everything(tmp_path: Path) -> None:
+    """Two steps after a restoration are those without it, whatever the new object held before."""
+    data = torch.rand(8, 3, 32, 32)
+    first, second = Toy(Params(), torch.device("cpu")), Toy(Params(seed=5), torch.device("cpu"))
+    second.params = first.params
+    first.advance(data)
+    second.advance(data)
+    second.restore({name: tensor.clone() for name, tensor in first.state().items()}, first.step)
+    for _ in range(2):
+        first.advance(data)
+        second.advance(data)
+    assert all(torch.equal(a, b) for a, b in zip(first.state().values(), second.state().values(), strict=True))
+
+
+def test_half_lives() -> None:
+    assert half_life_share(8, 10**9, 0.008) == pytest.approx(0.5)
+    assert half_life_share(8, 160, 10.0, ramp=0.05) == pytest.approx(0.5)  # 5 % of 160 images are one batch
+    assert half_life_share(8, 160, 0.0) == 0.0
+
+
+def test_interval_of_zero_is_never() -> None:
+    made = loop._Loop(METHOD, Path(), {}, Params(), Toy(Params(), torch.device("cpu")), 1)
+    assert made._interval(0) == 0 and made._interval(0.001) == 1 and made._interval(0.04) == 5
+    assert np.isfinite(made.shown)

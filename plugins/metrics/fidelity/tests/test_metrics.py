@@ -1,0 +1,195 @@
+"""The metrics as a whole: names, floors, notes, and the order that generators come in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthkit_fidelity import Params
+
+from synthkit.contract import Sample, Score
+from synthkit.errors import DataError
+from synthkit.registry.registry import discover
+
+pytest.importorskip("torch", exc_type=ImportError)
+metrics = pytest.importorskip("synthkit_fidelity.metrics", exc_type=ImportError)
+
+ALL = ("fid", "inception-score", "kid", "prdc")
+GRID = 4
+
+
+class InMemory:
+    """A dataset of two contrasts; images of ``None`` are synthetic."""
+
+    def __init__(self, images: np.ndarray, subjects: Sequence[str | None], contrasts: Iterable[str] = ("t1", "t2")):
+        self.images = images
+        self.contrasts = tuple(contrasts)
+        self.size = images.shape[2:]
+        self.samples = [Sample(f"i{i}", "train", s, None, None, "") for i, s in enumerate(subjects)]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        return self.images[indices], np.zeros((len(indices), *self.size), np.uint8)
+
+
+class Means:
+    """A network without weights: 4 x 4 means of the image, and their first three as classes."""
+
+    name, dimension, is_inception = "means@00000000", GRID * GRID, False
+
+    def with_logits(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        side = images.shape[1] // GRID
+        means = images.reshape(len(images), GRID, side, GRID, side).mean(axis=(2, 4)).reshape(len(images), -1) / 50
+        return means.astype(np.float32), means[:, :3].astype(np.float32)
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Means:
+    means = Means()
+    monkeypatch.setattr(metrics, "extractor", lambda weights, device: means)
+    return means
+
+
+def images(rng: np.random.Generator, n: int, mean: float = 100.0, joint: bool = True) -> np.ndarray:
+    """Blocks of random brightness; the second contrast is the first inverted, unless ``joint`` is false."""
+    coarse = np.clip(rng.normal(mean, 30, (n, GRID, GRID)), 0, 255).repeat(2, axis=1).repeat(2, axis=2)
+    other = coarse if joint else coarse[rng.permutation(n)]
+    return np.stack([coarse, 255 - other], axis=1).astype(np.uint8)
+
+
+def real(rng: np.random.Generator, n_patients: int = 15, n_slices: int = 8) -> InMemory:
+    subjects = [f"s{i // n_slices}" for i in range(n_patients * n_slices)]
+    return InMemory(images(rng, len(subjects)), subjects)
+
+
+def synthetic(pixels: np.ndarray) -> InMemory:
+    return InMemory(pixels, [None] * len(pixels))
+
+
+def run(metric_names: Sequence[str] = ALL, params: Params | None = None, **given: Any) -> dict[tuple[str, str], Score]:
+    scores: Iterator[Score] = metrics.score(metrics=metric_names, params=params or Params(), **given)
+    return {(s.name, s.of["contrast"]): s for s in scores}
+
+
+def value(scores: dict[tuple[str, str], Score], name: str, contrast: str = "joint") -> float:
+    found = scores[name, contrast].value
+    assert found is not None, scores[name, contrast]
+    return found
+
+
+def test_only_inception_gives_inception_names(network: Means) -> None:
+    rng = np.random.default_rng(0)
+    given = {"real": real(rng), "synthetic": synthetic(images(rng, 60))}
+    names = {name for name, _ in run(**given)}
+    assert {"fd", "fd_infinity", "fd_floor", "fd_matched", "kd", "kd_between_patients", "kd_floor"} <= names
+    assert {"classifier_score", "classifier_score_real", "precision", "coverage_floor", "density_matched"} <= names
+    assert not any(name.startswith(("fid", "kid", "inception")) for name in names)
+    network.is_inception = True
+    inception = run(**given)
+    assert {"fid", "kid", "inception_score", "fid_infinity"} <= {name for name, _ in inception}
+    assert not any(name.startswith(("fd", "kd", "classifier")) for name, _ in inception)
+    assert all(score.of["features"] == "means@00000000" for score in inception.values())
+    assert {contrast for name, contrast in inception if name == "fid"} == {"t1", "t2", "joint"}
+    assert {contrast for name, contrast in inception if name == "inception_score"} == {"t1", "t2"}
+
+
+def test_every_metric_gives_only_what_it_declares(network: Means) -> None:
+    rng = np.random.default_rng(1)
+    given = {"real": real(rng), "synthetic": synthetic(images(rng, 60))}
+    for name in ALL:
+        declared = {definition.name for definition in discover().get(name, "metric").scores}  # type: ignore[union-attr]
+        for network.is_inception in (False, True):
+            assert {found for found, _ in run((name,), **given)} <= declared
+
+
+@pytest.mark.usefixtures("network")
+def test_generators_come_in_the_right_order() -> None:
+    rng = np.random.default_rng(2)
+    data = real(rng)
+    generators = {
+        "memorizing": data.images[rng.permutation(120)],
+        "good": images(rng, 120),
+        "pale": images(rng, 120, mean=130),
+        "collapsed": np.repeat(images(rng, 4), 30, axis=0),
+    }
+    scores = {name: run(real=data, synthetic=synthetic(pixels)) for name, pixels in generators.items()}
+    for name in ("fd", "kd"):
+        found = [value(scores[generator], name) for generator in generators]
+        assert found[0] < found[1] < min(found[2:]), (name, found)
+    # A memorizing generator is closer than real patients are to each other: the floor gives it away.
+    assert value(scores["memorizing"], "fd_matched") < value(scores["memorizing"], "fd_floor")
+    assert value(scores["memorizing"], "coverage") == 1.0 and value(scores["collapsed"], "coverage") < 0.5
+    assert value(scores["collapsed"], "recall") < value(scores["good"], "recall")
+    floor = scores["good"]["fd_floor", "joint"]
+    assert floor.low is not None and floor.high is not None and floor.low < value(scores["good"], "fd_matched")
+
+
+@pytest.mark.usefixtures("network")
+def test_contrasts_that_do_not_fit_together_show_in_the_joint_features_only() -> None:
+    rng = np.random.default_rng(3)
+    data = real(rng)
+    fitting, mixed = (run(("fid",), real=data, synthetic=synthetic(images(rng, 120, joint=j))) for j in (True, False))
+    assert value(mixed, "fd", "t1") < 2 * value(fitting, "fd", "t1")
+    assert value(mixed, "fd") > 4 * value(fitting, "fd")
+
+
+@pytest.mark.usefixtures("network")
+def test_numbers_travel_with_patients_and_notes() -> None:
+    rng = np.random.default_rng(4)
+    data, others = real(rng), InMemory(images(rng, 24), [f"h{i // 8}" for i in range(24)])
+    scores = run(real=data, synthetic=synthetic(images(rng, 60)), holdout=others)
+    distance = scores["fd", "t1"]
+    assert distance.n == 15 and "120 real and 60 synthetic images, 16 features" in distance.note
+    assert distance.low is not None and distance.high is not None and distance.low < distance.value < distance.high
+    assert "24 images each, against held-out patients" in scores["fd_floor", "t1"].note
+    assert "biased" in scores["fd", "joint"].note or scores["fd", "joint"].note.endswith("32 features")
+    assert scores["fd_infinity", "joint"].value is None and "64 images" in scores["fd_infinity", "joint"].note
+    assert "other half" in run(real=data, synthetic=synthetic(images(rng, 60)))["kd_floor", "t1"].note
+
+
+@pytest.mark.usefixtures("network")
+def test_too_few_images_give_reasons_and_no_numbers() -> None:
+    rng = np.random.default_rng(5)
+    one = InMemory(images(rng, 1), ["s0"])
+    for score in run(real=one, synthetic=synthetic(images(rng, 3))).values():
+        assert score.value is None and score.note
+    patient = InMemory(images(rng, 30), ["s0"] * 30)
+    scores = run(real=patient, synthetic=synthetic(images(rng, 30)))
+    assert value(scores, "fd") > 0 and scores["fd", "joint"].low is None
+    assert scores["fd_floor", "joint"].value is None and "two patients" in scores["fd_floor", "joint"].note
+    assert scores["kd_between_patients", "t1"].note == "a single patient"
+
+
+@pytest.mark.usefixtures("network")
+def test_max_images_draws_the_same_whole_patients_again() -> None:
+    rng = np.random.default_rng(6)
+    given = {"real": real(rng), "synthetic": synthetic(images(rng, 60))}
+    scores = run(params=Params(max_images=40), **given)
+    assert scores["fd", "t1"].n == 5 and "40 real and 40 synthetic" in scores["fd", "t1"].note
+    assert scores == run(params=Params(max_images=40), **given)
+    assert scores != run(params=Params(max_images=40, seed=1), **given)
+
+
+@pytest.mark.usefixtures("network")
+def test_sets_that_cannot_be_compared_are_named() -> None:
+    rng = np.random.default_rng(7)
+    data = real(rng)
+    with pytest.raises(DataError, match="synthetic dataset is empty"):
+        run(real=data, synthetic=synthetic(images(rng, 0)))
+    with pytest.raises(DataError, match="cannot be compared"):
+        run(real=data, synthetic=InMemory(images(rng, 5), [None] * 5, ("t1", "flair")))
+    with pytest.raises(DataError, match="cannot be compared"):
+        run(real=data, synthetic=synthetic(images(rng, 5)[..., :4, :4]))
+
+
+def test_weights_of_no_known_network_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"not weights")
+    rng = np.random.default_rng(8)
+    with pytest.raises(DataError, match="cannot be read"):
+        run(real=real(rng), synthetic=synthetic(images(rng, 5)), features=path)

@@ -1,0 +1,372 @@
+"""All searches of an audit: what is compared with what, and what is found.
+
+A *column* is a view (a contrast, or ``joint``: all of them as one long image) under a rule (``search.RULES``). Numbers
+that rest on one distance a pair use the *primary* column, the joint image over all pixels.
+
+| queries | among | for |
+|---|---|---|
+| null images: held-out, else training | training images of other patients | thresholds |
+| without held-out images: the same, as smooth as the synthetic ones | the same | thresholds |
+| synthetic images | held-out images, in two halves of their patients | thresholds |
+| synthetic images | training images | flags |
+| synthetic images | as many training images as there are held-out ones | closer_to_train |
+| synthetic and null images | training images of another patient than their match's | distance ratio |
+| training images | other training images, and those of other patients | authenticity |
+| training and held-out images | synthetic images | membership |
+| synthetic images | other synthetic images | near-duplicates |
+| planted copies | training images | power |
+
+Scans of one patient are no more independent than slices of one subject: subjects are patients here
+(:func:`synthkit.data.splits.patient_of`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import synthkit
+from synthkit.contract import Sample, Samples
+from synthkit.data.splits import patient_of
+from synthkit_memorization.null import smoothness
+from synthkit_memorization.null.control import Control, allowed
+from synthkit_memorization.null.null import Null
+from synthkit_memorization.numbers.copying import BestPatients
+from synthkit_memorization.power.changes import WIDTH
+from synthkit_memorization.power.planting import KINDS
+from synthkit_memorization.search.pixels import Float64, Images, Int64
+from synthkit_memorization.search.search import Groups, Matches, best_matches, every_view
+
+Column = tuple[str, str]
+
+#: Rules under which an image is the same picture, up to where it lies.
+IN_ONE_PIECE = ("pearson", "flip", "shift")
+
+#: Images of each side that mean spectra are taken from, and neighbours kept among the synthetic images.
+SPECTRUM_SAMPLE, NEIGHBOURS = 512, 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """Best matches of some images: ``r`` float64 and ``index`` int64, both ``(image, column)``; NaN and -1 if none."""
+
+    r: Float64
+    index: Int64
+
+    @staticmethod
+    def of(matches: Mapping[Column, Matches], columns: Sequence[Column]) -> Found:
+        return Found(
+            np.stack([matches[column].r[:, 0] for column in columns], axis=1),
+            np.stack([matches[column].index[:, 0] for column in columns], axis=1),
+        )
+
+
+@dataclass
+class Audit:
+    """What was compared and found; what was not asked for, or could not be found, is None.
+
+    Attributes
+    ----------
+    null_source, null_patient : the images behind the thresholds, and their patients (0, 1, ...), int64 ``(image,)``.
+    null : best r of each of them, the larger of the plain and the smoothness-matched; None without a valid null.
+    null_plain : as found without matching the smoothness. null_kind : in words.
+    control : the synthetic images among the held-out ones; None without these.
+    thresholds : float64 ``(column,)``, the larger of the null's and the control's.
+    found : matches of the synthetic images.
+    halves : best matches of the synthetic images in equal parts of the training and of the held-out images, and how
+        many images a part has.
+    elsewhere, null_elsewhere : best r ``(image,)`` with a training patient other than the match's.
+    train_other, train_other_patient : best r ``(training image,)`` with another image, and of another patient.
+    train_seen, holdout_seen : best r ``(image,)`` of the real images among the synthetic ones.
+    neighbours : matches of the synthetic images with each other, k columns.
+    """
+
+    params: Any
+    train: Samples
+    synthetic: Samples
+    holdout: Samples | None
+    columns: tuple[Column, ...]
+    null_source: Samples
+    null_patient: Int64
+    train_patient: Int64
+    null_kind: str
+    null: Null | None = None
+    null_plain: Null | None = None
+    null_index: Int64 | None = None
+    control: Control | None = None
+    thresholds: Float64 | None = None
+    found: Found = field(default_factory=lambda: Found(np.empty((0, 0)), np.empty((0, 0), np.int64)))
+    halves: tuple[BestPatients, BestPatients, int] | None = None
+    elsewhere: Float64 | None = None
+    null_elsewhere: Float64 | None = None
+    train_other: Float64 | None = None
+    train_other_patient: Float64 | None = None
+    train_seen: Float64 | None = None
+    holdout_seen: Float64 | None = None
+    neighbours: Matches | None = None
+
+    @property
+    def primary(self) -> int:
+        """Position of the joint image (or the only contrast) over all pixels among the columns."""
+        return self.columns.index((self.columns[-1][0], "pearson"))  # the last view is the joint one
+
+    @property
+    def flagged(self) -> Any:
+        """Boolean ``(image, column)``, or None without a null."""
+        return None if self.thresholds is None else self.found.r > self.thresholds
+
+    @property
+    def whole(self) -> list[int]:
+        """Columns in which a copy is one: the joint image, in place, mirrored or shifted."""
+        view = self.columns[self.primary][0]
+        return [c for c, (v, rule) in enumerate(self.columns) if v == view and rule in IN_ONE_PIECE]
+
+    @property
+    def copies(self) -> Any:
+        """Boolean ``(image,)``: flagged, and the joint image correlates with a training image by copy_r."""
+        return None if self.thresholds is None else self._copies(self.found.r, self.thresholds)
+
+    @property
+    def n_holdout_copies(self) -> int | None:
+        """Synthetic images that would be copies, were the held-out images training images; None without these."""
+        if self.control is None or self.thresholds is None:
+            return None
+        return int(self._copies(self.control.r, self.thresholds).sum())
+
+    def _copies(self, r: Float64, thresholds: Float64) -> Any:
+        """Flagged, and the whole image correlates with its match by copy_r: boolean ``(image,)``."""
+        return (r > thresholds).any(axis=1) & (r[:, self.whole] >= self.params.copy_r).any(axis=1)
+
+    @property
+    def copied(self) -> Int64:
+        """Training image that each synthetic image would be a copy of, int64 ``(image,)``; -1 if none was found."""
+        r = np.where(self.found.index[:, self.whole] >= 0, self.found.r[:, self.whole], -np.inf)
+        best = np.take(self.whole, r.argmax(axis=1))
+        return self.found.index[np.arange(len(r)), best]
+
+
+class Part:
+    """Some rows of a dataset, as the search reads them."""
+
+    def __init__(self, source: Images, rows: Int64) -> None:
+        self._source, self._rows = source, rows
+        self.contrasts, self.size = source.contrasts, source.size
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, indices: Any) -> Any:
+        return self._source.read(self._rows[np.asarray(indices, dtype=np.int64)])
+
+
+def patients(samples: Sequence[Sample]) -> Int64:
+    """0, 1, ... for each patient, int64 ``(image,)``. Images without a subject count as one: they may be one person."""
+    names = [patient_of(sample.subject or "") for sample in samples]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def whole_patients(numbers: Int64, size: int, rng: np.random.Generator) -> Int64:
+    """Rows of ``size`` images: whole patients in random order, the last one cut; ascending."""
+    place = rng.permutation(int(numbers.max()) + 1)
+    return np.sort(np.argsort(place[numbers], kind="stable")[:size])
+
+
+def investigate(
+    params: Any, train: Samples, synthetic: Samples, holdout: Samples | None, device: str
+) -> tuple[Audit, Search]:
+    """All searches of the table above but the planted copies; and what searches for those with the same settings."""
+    views = every_view(train.contrasts)
+    columns = tuple((view, rule) for rule in params.rules for view in views)
+    train_patient = patients(train.samples)
+    audit = Audit(
+        params=params,
+        train=train,
+        synthetic=synthetic,
+        holdout=holdout,
+        columns=columns,
+        null_source=train if holdout is None else holdout,
+        null_patient=train_patient if holdout is None else patients(holdout.samples),
+        train_patient=train_patient,
+        null_kind="held-out subjects"
+        if holdout is not None
+        else "leave-subject-out within the training set, a weaker null",
+    )
+    search = Search(audit, device)
+    _calibrate(audit, search)
+    _find_copies(audit, search)
+    if not params.only_flagged:
+        _compare_with_holdout(audit, search)
+        _measure_ratios(audit, search)
+        _measure_authenticity(audit, search)
+        _look_back(audit, search)
+    return audit, search
+
+
+class Search:
+    """Searches with the settings of an audit, and how far they are: the unit is an image in a column."""
+
+    def __init__(self, audit: Audit, device: str) -> None:
+        self._audit = audit
+        self._device = device
+        self._views = every_view(audit.train.contrasts)
+        self._total = planned(audit)
+        self._done = 0.0
+
+    def columns(self, queries: Images, among: Images | None = None, **options: Any) -> Found:
+        """Best matches of the queries in all columns, among the training images unless others are given."""
+        among = self._audit.train if among is None else among
+        found = self._matches(queries, among, views=self._views, rules=self._audit.params.rules, **options)
+        return Found.of(found, self._audit.columns)
+
+    def primary(self, queries: Images, among: Images, **options: Any) -> Matches:
+        """Best matches in the primary column."""
+        view = list(self._views)[-1]
+        return self._matches(queries, among, views={view: self._views[view]}, rules=("pearson",), **options)[
+            view, "pearson"
+        ]
+
+    def _matches(self, queries: Images, among: Images, **options: Any) -> dict[Column, Matches]:
+        start, work = self._done, len(queries) * len(options["views"]) * len(options["rules"])
+        self._done += work
+
+        def report(share: float) -> None:
+            synthkit.progress(min(round(start + share * work), self._total), self._total, unit="comparison")
+
+        params = self._audit.params
+        return best_matches(
+            queries,
+            among,
+            background=params.background,
+            shift_px=shift_px(params, queries.size),
+            memory_mb=params.memory_mb,
+            device=self._device,
+            report=report,
+            **options,
+        )
+
+
+def shift_px(params: Any, size: tuple[int, int]) -> int:
+    """The shift of the rule ``shift`` in pixels of images of this size."""
+    return max(1, round(params.shift_px * max(size) / WIDTH))
+
+
+def planned(audit: Audit) -> int:
+    """Images times columns of all searches, the power test's included."""
+    params, columns = audit.params, len(audit.columns)
+    n_synthetic, n_train, n_null = len(audit.synthetic), len(audit.train), len(audit.null_source)
+    searches_of_null = 2 if params.match_smoothness and audit.holdout is None else 1
+    total = columns * (n_null * searches_of_null + n_synthetic * (1 if audit.holdout is None else 3))
+    total += columns * params.plants * sum(len(kind.strengths) for kind in KINDS)
+    if not params.only_flagged:
+        total += 2 * n_synthetic + n_train
+        if audit.holdout is not None:
+            total += 4 * n_synthetic + 2 * (n_train + n_null)
+    return total
+
+
+def _calibrate(audit: Audit, search: Search) -> None:
+    """The null and its thresholds."""
+    params, source = audit.params, audit.null_source
+    exclude = Groups(audit.null_patient, audit.train_patient) if audit.holdout is None else None
+    plain = search.columns(source, exclude=exclude)
+    audit.null_index = plain.index
+    if np.isnan(plain.r).any():
+        return  # an image without another patient to compare it with: no null
+    audit.null_plain = audit.null = Null(plain.r, audit.null_patient)
+    if params.match_smoothness and audit.holdout is None:  # else the control does it, and more
+        matched = _as_smooth_as_synthetic(audit)
+        if matched is not None:
+            smooth = search.columns(matched, exclude=exclude)
+            audit.null = Null(np.maximum(plain.r, smooth.r), audit.null_patient)
+    audit.thresholds = audit.null.thresholds(params.false_flag_rate)
+    if audit.holdout is not None:
+        audit.control = _control(audit, audit.holdout, search)
+        by_control = audit.control.thresholds(params.false_flag_rate)
+        audit.thresholds = np.maximum(audit.thresholds, np.minimum(by_control, allowed(audit.thresholds)))
+
+
+def _control(audit: Audit, holdout: Samples, search: Search) -> Control:
+    """The synthetic images among the held-out ones, half of their patients at a time."""
+    order = np.random.default_rng(audit.params.seed).permutation(int(audit.null_patient.max()) + 1)
+    first = np.isin(audit.null_patient, order[: len(order) // 2])
+    parts = [rows for rows in (np.flatnonzero(first), np.flatnonzero(~first)) if len(rows)]
+    found = [search.columns(audit.synthetic, Part(holdout, rows)) for rows in parts]
+    index = np.stack([rows[each.index] for rows, each in zip(parts, found, strict=True)])
+    best = np.stack([each.r for each in found]).argmax(axis=0)
+    return Control(
+        halves=[each.r for each in found],
+        sizes=[len(rows) for rows in parts],
+        n_train=len(audit.train),
+        index=np.take_along_axis(index, best[None], axis=0)[0],
+    )
+
+
+def _as_smooth_as_synthetic(audit: Audit) -> Images | None:
+    """The null images filtered to the mean spectrum of the synthetic ones; None if these are not smoother."""
+    rng = np.random.default_rng(audit.params.seed)
+    background = audit.params.background
+    spectrum = [
+        smoothness.spectra(images, np.sort(rng.permutation(len(images))[:SPECTRUM_SAMPLE]), background)
+        for images in (audit.synthetic, audit.null_source)
+    ]
+    h = smoothness.filters(*spectrum)
+    return smoothness.Matched(audit.null_source, h, background) if (h < 1).any() else None
+
+
+def _find_copies(audit: Audit, search: Search) -> None:
+    above = None
+    if audit.params.only_flagged and audit.thresholds is not None:
+        above = dict(zip(audit.columns, map(float, audit.thresholds), strict=True))
+    audit.found = search.columns(audit.synthetic, above=above)
+
+
+def _compare_with_holdout(audit: Audit, search: Search) -> None:
+    """Each synthetic image against as many training as held-out images, whole patients of each."""
+    if audit.holdout is None:
+        return
+    rng = np.random.default_rng(audit.params.seed)
+    size = min(len(audit.train), len(audit.holdout))
+    sides = []
+    for data, patient in ((audit.train, audit.train_patient), (audit.holdout, audit.null_patient)):
+        rows = whole_patients(patient, size, rng)
+        own = np.unique(patient[rows], return_inverse=True)[1]
+        best = search.primary(audit.synthetic, Part(data, rows))
+        matched = own[best.index[:, 0]]
+        elsewhere = search.primary(audit.synthetic, Part(data, rows), exclude=Groups(matched, own))
+        sides.append(BestPatients(best.r[:, 0], matched, elsewhere.r[:, 0], int(own.max()) + 1))
+    audit.halves = (sides[0], sides[1], size)
+
+
+def _measure_ratios(audit: Audit, search: Search) -> None:
+    """Best matches among the training patients other than the one matched best."""
+    c = audit.primary
+    matched = audit.train_patient[audit.found.index[:, c]]
+    audit.elsewhere = search.primary(audit.synthetic, audit.train, exclude=Groups(matched, audit.train_patient)).r[:, 0]
+    if audit.null is not None and audit.null_index is not None and audit.holdout is not None:
+        matched = audit.train_patient[audit.null_index[:, c]]
+        exclude = Groups(matched, audit.train_patient)
+        audit.null_elsewhere = search.primary(audit.null_source, audit.train, exclude=exclude).r[:, 0]
+
+
+def _measure_authenticity(audit: Audit, search: Search) -> None:
+    images = np.arange(len(audit.train))
+    audit.train_other = search.primary(audit.train, audit.train, exclude=Groups(images, images)).r[:, 0]
+    if audit.holdout is None and audit.null_plain is not None:
+        audit.train_other_patient = audit.null_plain.r[:, audit.primary]
+    else:
+        exclude = Groups(audit.train_patient, audit.train_patient)
+        audit.train_other_patient = search.primary(audit.train, audit.train, exclude=exclude).r[:, 0]
+
+
+def _look_back(audit: Audit, search: Search) -> None:
+    """Real images among the synthetic ones (membership), and synthetic ones among each other (near-duplicates)."""
+    if audit.holdout is not None:
+        audit.train_seen = search.primary(audit.train, audit.synthetic).r[:, 0]
+        audit.holdout_seen = search.primary(audit.holdout, audit.synthetic).r[:, 0]
+    images = np.arange(len(audit.synthetic))
+    audit.neighbours = search.primary(
+        audit.synthetic, audit.synthetic, k=min(NEIGHBOURS, max(1, len(images) - 1)), exclude=Groups(images, images)
+    )

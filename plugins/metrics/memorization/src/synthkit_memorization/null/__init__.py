@@ -1,0 +1,1 @@
+"""What innocent images look like: thresholds from held-out subjects, and their control."""

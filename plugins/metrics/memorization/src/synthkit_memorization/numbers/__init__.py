@@ -1,0 +1,1 @@
+"""From matches to numbers: scores with intervals, tests of copying, tables."""

@@ -1,0 +1,178 @@
+"""The power of an audit: which share of planted copies it finds, by kind and strength.
+
+A planted copy (``planting.py``) is searched for as a synthetic image is, with its source in the training set, and
+judged by the same thresholds. *Recall* is the probability that a copy of a random image of a random training patient,
+changed in this way, is flagged by a match with an image of that patient. A flag by another patient's image is no
+finding: under a null of few subjects unrelated images are flagged as well (``explained_flag_rate`` says how many), and
+would make an audit look the more powerful the worse it is calibrated.
+
+Its interval is that of Clopper and Pearson over the copies: their sources are drawn evenly from the patients, and the
+sum of independent trials of unequal probability is spread no more than that of equal ones (Hoeffding, Ann Math Stat
+27:713, 1956). Where patients give several copies each, these may be found or missed together, so that the interval is
+also wide enough to hold the percentile interval that resamples patients. That one alone would have no width where all
+copies are found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthkit.judging.verdict import clopper_pearson
+from synthkit_memorization.power.planting import Plant
+from synthkit_memorization.search.matches import Groups
+from synthkit_memorization.search.pixels import Float64, Images, Int64
+
+#: Recall from which a kind and strength counts as found.
+FOUND = 0.9
+
+#: Best r and its training row, float64 and int64 ``(image, column)`` (NaN and -1 if none), of images that are not
+#: compared with their own group.
+Find = Callable[[Images, Groups], tuple[Float64, Int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall:
+    """What was found of the copies of one kind and strength.
+
+    Attributes
+    ----------
+    n, n_patients : copies, and patients that they are of.
+    recall : share flagged by a match that is an image of the source's patient; low, high : its 95 % interval.
+    flagged : share flagged by any match.
+    as_copy : share that would count as copies: flagged, and r of a copy column at least ``copy_r``.
+    note : of the plant.
+    """
+
+    kind: str
+    strength: str
+    n: int
+    n_patients: int
+    recall: float
+    low: float
+    high: float
+    flagged: float
+    as_copy: float
+    note: str = ""
+
+
+class Together:
+    """Several sets of images, one after the other."""
+
+    def __init__(self, parts: Sequence[Images]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *map(len, parts)])
+        self.contrasts, self.size = parts[0].contrasts, parts[0].size
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        rows = np.asarray(indices, dtype=np.int64)
+        images = np.empty((len(rows), len(self.contrasts), *self.size), np.uint8)
+        labels = np.empty((len(rows), *self.size), np.uint8)
+        part = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(part):
+            here = part == number
+            images[here], labels[here] = self._parts[number].read(rows[here] - self._starts[number])
+        return images, labels
+
+
+def measure(
+    planted: Sequence[Plant],
+    find: Find,
+    *,
+    patient: Int64,
+    thresholds: Float64,
+    copy_columns: Sequence[int],
+    copy_r: float,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Recall]:
+    """Recall of each plant, in their order. All are searched for in one call.
+
+    Parameters
+    ----------
+    patient : int64 ``(training image,)``, 0, 1, ... for each patient.
+    thresholds : float64 ``(column,)``; an image is flagged if its r exceeds that of any column.
+    copy_columns : columns whose r is compared with ``copy_r``.
+    resamples, seed : of the bootstrap over patients.
+    """
+    if not planted:
+        return []
+    hidden = np.concatenate([plant.hidden for plant in planted])
+    r, index = find(Together(planted), Groups(hidden, patient))
+    above = r > thresholds  # False for NaN
+    flagged = np.any(above, axis=1)
+    source = patient[np.concatenate([plant.sources for plant in planted])]
+    found_again = np.any(above & (patient[index] == source[:, None]), axis=1)
+    copies = flagged & np.any(r[:, list(copy_columns)] >= copy_r, axis=1)
+    found: list[Recall] = []
+    start = 0
+    for plant in planted:
+        rows = slice(start, start := start + len(plant))
+        low, high = interval(found_again[rows], source[rows], resamples, seed)
+        found.append(
+            Recall(
+                kind=plant.kind,
+                strength=plant.strength,
+                n=len(plant),
+                n_patients=len(np.unique(source[rows])),
+                recall=float(found_again[rows].mean()),
+                low=low,
+                high=high,
+                flagged=float(flagged[rows].mean()),
+                as_copy=float(copies[rows].mean()),
+                note=plant.note,
+            )
+        )
+    return found
+
+
+def interval(flagged: NDArray[np.bool_], patient: Int64, resamples: int, seed: int) -> tuple[float, float]:
+    """95 % interval of the share flagged; see the head of this module. Both arrays ``(copy,)``."""
+    low, high = clopper_pearson(int(flagged.sum()), len(flagged))
+    own = np.unique(patient, return_inverse=True)[1]
+    copies = np.bincount(own)
+    if copies.max() == 1:
+        return low, high
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(len(copies), np.full(len(copies), 1 / len(copies)), size=resamples)
+    shares = times @ np.bincount(own, weights=flagged) / (times @ copies)
+    least, most = np.quantile(shares, (0.025, 0.975))
+    return min(low, float(least)), max(high, float(most))
+
+
+def found_sentence(records: Iterable[Recall]) -> str:
+    """In one sentence, up to which strength copies of each kind are found, and what is missed.
+
+    Found: the recall is at least FOUND. Named are the hardest strength of a kind that is found as all milder
+    ones are, and the mildest that is not. Shares are rounded down, so that 100 % is all of them.
+    """
+    kinds: dict[str, list[Recall]] = {}
+    for record in records:
+        kinds.setdefault(record.kind, []).append(record)
+    if not kinds:
+        return "No copies were planted: what this audit would have found is unknown."
+    found, missed = [], []
+    for strengths in kinds.values():
+        n_found = next((i for i, record in enumerate(strengths) if record.recall < FOUND), len(strengths))
+        if n_found:
+            found.append(_named(strengths[n_found - 1], "up to" if n_found > 1 else "of"))
+        if n_found < len(strengths):
+            missed.append(_named(strengths[n_found], "from" if n_found + 1 < len(strengths) else "of"))
+    share = f"{100 * FOUND:.0f} %"
+    if not found:
+        return f"This audit would have found less than {share} of planted copies of any kind: {', '.join(missed)}."
+    sentence = f"This audit would have found at least {share} of these planted copies: {', '.join(found)}"
+    return f"{sentence}; it would have found fewer of: {', '.join(missed)}." if missed else f"{sentence}."
+
+
+def _named(record: Recall, link: str) -> str:
+    words = f"{record.kind} {link} {record.strength}" if record.strength else record.kind
+    return f"{words} ({math.floor(100 * record.recall + 1e-9)} %)"

@@ -1,0 +1,1 @@
+"""Exact search for the best matches of images: views, rules, bounds, kernels."""

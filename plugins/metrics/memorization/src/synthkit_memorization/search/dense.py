@@ -1,0 +1,144 @@
+"""All pairs by matrix multiplication on the CPU, exact.
+
+Inner products are taken in float32, in pieces of pixels short enough that every partial sum is an exactly represented
+integer, and the pieces are added in float64, where they are exact too. A piece is one chunk of CHUNK pixels, or several
+where the images at hand are weak enough: no partial sum exceeds |x| |y| over the piece (Cauchy and Schwarz).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthkit.errors import PluginError
+from synthkit_memorization.search.matches import Matches, best_of
+from synthkit_memorization.search.pixels import CHUNK, WRITTEN, Block, Float64, Int64, Plane
+from synthkit_memorization.search.rules import ROUNDING, Key, Moments, View, inverse_norm, normalised
+from synthkit_memorization.search.threads import for_each
+
+#: Training images of one matrix multiplication, and chunks of its longest piece.
+TRAIN_TILE, CHUNKS = 2048, 4
+#: Queries from which on it pays to look for longer pieces.
+QUERIES_FOR_PIECES = 256
+#: Integers up to this are exact in float32.
+LARGEST = 2.0**24
+
+#: Some pairs that may be among the best: queries, training images (positions in the shard), numerators of r.
+Pairs = tuple[Int64, Int64, NDArray[Any]]
+
+
+@cache
+def require_exact_products() -> None:
+    """Some BLAS libraries can be told, by the environment, to multiply float32 in fewer bits: then nothing is exact."""
+    values = np.random.default_rng(0).integers(-128, 128, (2, 64, CHUNK))
+    values[:, 0] = -128  # the largest sum, 2**24
+    x, y = values.astype(np.float32)
+    if not np.array_equal(x @ y.T, values[0] @ values[1].T):
+        raise PluginError(
+            "The exact search cannot run here.",
+            "Matrix products of float32 are computed in reduced precision by the linear algebra library of NumPy.",
+            "Unset the environment variable that asks for it (a bfloat16 or TF32 mode of MKL, oneDNN or OpenBLAS).",
+        )
+
+
+class AllPairs(Protocol):
+    """All pairs of some queries with a shard: by NumPy below, by PyTorch in ``device.py``."""
+
+    def search(
+        self, block: Block, floors: Mapping[Key, Float64], k: int, excluded: NDArray[np.bool_] | None
+    ) -> dict[Key, Matches]:
+        """By each view with a floor (a value a query): the k best that reach it, as positions in the shard."""
+        ...
+
+
+class Dense:
+    """Every view of one shard of training images, all pairs; inner products are taken once and shared by the views."""
+
+    def __init__(self, shard: Block, views: Mapping[Key, View]) -> None:
+        require_exact_products()
+        self._shard = shard
+        self._moments = {name: view.moments(shard) for name, view in views.items()}
+        self._views = views
+        self._energies = cache(partial(energies, shard))
+
+    def search(
+        self, block: Block, floors: Mapping[Key, Float64], k: int, excluded: NDArray[np.bool_] | None
+    ) -> dict[Key, Matches]:
+        x = {key: self._views[key].moments(block) for key in floors}
+        columns = {key: moments.mapped(lambda array: array[..., None]) for key, moments in x.items()}
+        least = {key: np.maximum(floor, -1.0) for key, floor in floors.items()}
+
+        @cache
+        def pieces(p: Plane, q: Plane) -> list[slice]:
+            if len(block) < QUERIES_FOR_PIECES:
+                return _pieces(np.full(block.pixels.shape[2] // CHUNK, LARGEST))
+            return _pieces(np.sqrt(energies(block, p) * self._energies(q)))
+
+        def compare(tile: slice) -> dict[Key, Pairs]:
+            @cache
+            def product(p: Plane, q: Plane) -> Int64:
+                return inner_products(block, p, self._shard, q, tile, pieces(p, q))
+
+            found: dict[Key, Pairs] = {}
+            for key in floors:
+                y = self._moments[key].mapped(lambda array: array[..., tile])
+                numerator = self._views[key].numerator(product, columns[key], y)
+                r = numerator * inverse_norm(x[key].variance)[:, None]
+                r *= inverse_norm(y.variance)
+                if excluded is not None:
+                    r[excluded[:, tile]] = -np.inf
+                m = r.shape[1]
+                if k <= m:
+                    # What is not among the k best of a tile is not among the k best of all. (If two threads do this at
+                    # once, one result is lost, which leaves more pairs to decide and no fewer.)
+                    kth = r.max(axis=1) if k == 1 else np.partition(r, m - k, axis=1)[:, m - k]
+                    least[key] = np.maximum(least[key], kth)
+                rows, images = np.nonzero(r >= least[key][:, None] - ROUNDING)
+                found[key] = rows, images + tile.start, numerator[rows, images]
+            return found
+
+        tiles = for_each(compare, len(self._shard), TRAIN_TILE, parts_a_core=1)
+        return {key: decided([found[key] for found in tiles], x[key], self._moments[key], k) for key in floors}
+
+
+def decided(pairs: Sequence[Pairs], x: Moments, y: Moments, k: int) -> Matches:
+    """The k best of each query, from pairs that include them."""
+    rows, columns, numerator = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    r = normalised(numerator, x.variance[rows], y.variance[columns])
+    return best_of(rows, columns, r, len(x.variance), k)
+
+
+def inner_products(queries: Block, p: Plane, train: Block, q: Plane, tile: slice, pieces: Sequence[slice]) -> Int64:
+    """Inner products of a plane of all queries with one of a tile of training images, int64, exact."""
+    total = np.zeros((len(queries), tile.stop - tile.start))
+    piece = np.empty(total.shape, np.float32)
+    for pixels in pieces:
+        x, y = queries.plane(p, slice(None), pixels), train.plane(q, tile, pixels)
+        np.matmul(x.astype(np.float32), y.astype(np.float32).T, out=piece)
+        total += piece
+    return total.astype(np.int64)
+
+
+def energies(block: Block, plane: Plane) -> Float64:
+    """The largest sum of squares that an image has in each chunk of pixels, ``(chunk,)``."""
+    largest = np.zeros(block.pixels.shape[2] // CHUNK)
+    for first in range(0, len(block), WRITTEN):
+        pixels = block.plane(plane, slice(first, first + WRITTEN), slice(None)).astype(np.float32)
+        chunks = pixels.reshape(len(pixels), -1, CHUNK)
+        np.maximum(largest, np.einsum("ncp,ncp->nc", chunks, chunks).max(axis=0), out=largest)
+    return largest
+
+
+def _pieces(bounds: Float64) -> list[slice]:
+    """Runs of at most CHUNKS consecutive chunks whose bounds, of any partial sum, add up to no more than LARGEST."""
+    result, first, total = [], 0, 0.0
+    for chunk, bound in enumerate(bounds):
+        if chunk > first and (total + bound > LARGEST or chunk - first == CHUNKS):
+            result.append(slice(first * CHUNK, chunk * CHUNK))
+            first, total = chunk, 0.0
+        total += bound
+    return [*result, slice(first * CHUNK, len(bounds) * CHUNK)]

@@ -1,0 +1,159 @@
+"""Recall is what counting by hand gives, and a real search finds what it should and misses the hopeless."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from synthkit_memorization.null.null import Null
+from synthkit_memorization.power.planting import Plant, plants
+from synthkit_memorization.power.power import Recall, Together, found_sentence, interval, measure
+from synthkit_memorization.search.matches import Groups
+from synthkit_memorization.search.search import best_matches, every_view
+
+from synthkit.contract import Sample
+from synthkit.judging.verdict import clopper_pearson
+
+
+class Noise:
+    """Images of white noise in a head that all share: patients by their slices, nothing else in common."""
+
+    label_values = (0, 1, 2, 4)
+    digest = "0" * 64
+    contrasts = ("t1", "t2")
+    size = (32, 32)
+
+    def __init__(self, patients: range, n_slices: int) -> None:
+        y, x = np.mgrid[:32, :32] / 32 - 0.5
+        head = np.hypot(y, x) < 0.4
+        names = np.repeat(list(patients), n_slices)
+        rng = np.random.default_rng(patients.start)
+        self.images = np.where(head, rng.normal(120, 30, (len(names), 2, 32, 32)).clip(1, 255), 0).astype(np.uint8)
+        self.labels = np.broadcast_to(4 * (np.hypot(y - 0.1, x) < 0.1), (len(names), 32, 32)).astype(np.uint8)
+        self.samples = [Sample(f"i{i}", "train", f"p{name}", i, None, "") for i, name in enumerate(names)]
+        self.patient = np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        rows = np.asarray(indices, dtype=np.int64)
+        return self.images[rows], self.labels[rows]
+
+    def batches(self, batch_size: int) -> Any:
+        raise NotImplementedError
+
+
+@pytest.fixture(scope="module")
+def train() -> Noise:
+    return Noise(range(8), 3)
+
+
+@pytest.fixture(scope="module")
+def two(train: Noise) -> list[Plant]:
+    """Exact copies and the mildest noise, of four patients each."""
+    return plants(train, train.patient, 4, 0)[:2]
+
+
+def test_counted_by_hand(train: Noise, two: list[Plant]) -> None:
+    """Thresholds 0.9 and 0.8. First plant: 3 of 4 flagged, 2 of them by the right patient, 1 a copy; second: none."""
+    own, other = two[0].sources, (two[0].sources + 3) % 24
+    r = np.full((8, 2), 0.5)
+    index = np.stack([np.tile(own, 2), np.tile(other, 2)], axis=1)
+    r[0] = 0.95, 0.5  # flagged and found
+    r[1] = 0.995, 0.995  # flagged by both columns, once rightly; a copy
+    r[2] = 0.5, 0.85  # flagged by the wrong patient alone
+    r[3] = 0.9, 0.8  # at the thresholds, which is not above
+    r[5], index[5] = np.nan, -1  # nothing found
+
+    seen: list[Any] = []
+
+    def find(images: Any, groups: Groups) -> Any:
+        seen.append((len(images), groups.queries.tolist(), groups.train.tolist()))
+        return r, index
+
+    options = {"patient": train.patient, "thresholds": np.array([0.9, 0.8]), "copy_columns": [0], "copy_r": 0.99}
+    first, second = measure(two, find, **options)
+    assert seen == [(8, [-1] * 8, train.patient.tolist())]
+    assert (first.kind, first.strength, first.n, first.n_patients) == ("exact", "", 4, 4)
+    assert (first.flagged, first.recall, first.as_copy) == (0.75, 0.5, 0.25)
+    assert (first.low, first.high) == clopper_pearson(2, 4)
+    assert (second.kind, second.flagged, second.recall, second.as_copy) == ("noise", 0.0, 0.0, 0.0)
+
+
+def test_one_search_reads_all_copies_in_order(two: list[Plant]) -> None:
+    together = Together(two)
+    rows = [7, 0, 4, 3, 3]
+    expected = [two[row // 4].read([row % 4])[0][0] for row in rows]
+    assert len(together) == 8
+    assert np.array_equal(together.read(rows)[0], np.stack(expected))
+
+
+def test_no_copies_no_search() -> None:
+    assert measure([], None, patient=np.arange(1), thresholds=np.ones(1), copy_columns=[0], copy_r=1.0) == []  # type: ignore[arg-type]
+
+
+def test_the_interval_holds_differences_between_patients() -> None:
+    """Two patients of 50 copies, one all found and one not at all: any share is possible. Mixed evenly: it is not."""
+    patient = np.repeat([0, 1], 50)
+    assert interval(patient == 0, patient, 500, 0) == (0.0, 1.0)
+    assert interval(np.arange(100) % 2 == 0, patient, 500, 0) == clopper_pearson(50, 100)
+    assert interval(np.ones(100, np.bool_), patient, 500, 0) == clopper_pearson(100, 100)
+
+
+def test_found_and_missed_end_to_end(train: Noise) -> None:
+    """White noise is like nothing but itself in place: changed grey levels are found, moved pixels are not."""
+    held = Noise(range(100, 130), 10)
+    views = every_view(train.contrasts)
+
+    def find(images: Any, groups: Groups | None) -> Any:
+        found = best_matches(images, train, views=views, exclude=groups)
+        return tuple(np.stack([getattr(found[v, "pearson"], name)[:, 0] for v in views], 1) for name in ("r", "index"))
+
+    thresholds = Null(find(held, None)[0], held.patient).thresholds(0.01)
+    records = measure(
+        plants(train, train.patient, 24, 0),
+        find,
+        patient=train.patient,
+        thresholds=thresholds,
+        copy_columns=[2],
+        copy_r=0.99,
+    )
+    found = {(record.kind, record.strength): record for record in records}
+    for name in (("exact", ""), ("noise", "sd 5"), ("intensity", "gamma 1.2"), ("blend", "90 %")):
+        assert (found[name].recall, found[name].flagged) == (1.0, 1.0), name
+    for name in (("rotation", "20 degrees"), ("shift", "16 px")):
+        assert found[name].recall < 0.2, name
+    assert found["exact", ""].as_copy == 1.0 and found["recombination", "1 of 2 contrasts"].recall == 1.0
+    assert "of 1 of 2 contrasts" in found_sentence(records)
+
+
+def record(kind: str, strength: str, recall: float) -> Recall:
+    return Recall(
+        kind=kind, strength=strength, n=200, n_patients=200, recall=recall, low=0, high=1, flagged=1.0, as_copy=0
+    )
+
+
+def test_the_sentence_names_the_hardest_found_and_the_mildest_missed() -> None:
+    records = [
+        record("exact", "", 1.0),
+        record("noise", "sd 5", 1.0),
+        record("noise", "sd 10", 0.995),
+        record("noise", "sd 20", 0.4),
+        record("noise", "sd 40", 0.95),
+        record("shift", "1 px", 0.9),
+        record("shift", "2 px", 0.0),
+        record("lesion", "margin 5 px", 0.1),
+    ]
+    assert found_sentence(records) == (
+        "This audit would have found at least 90 % of these planted copies: exact (100 %), noise up to sd 10 (99 %), "
+        "shift of 1 px (90 %); it would have found fewer of: noise from sd 20 (40 %), shift of 2 px (0 %), "
+        "lesion of margin 5 px (10 %)."
+    )
+    assert found_sentence(records[:1]).endswith("copies: exact (100 %).")
+    assert found_sentence(records[-1:]).startswith(
+        "This audit would have found less than 90 % of planted copies of any"
+    )
+    assert "unknown" in found_sentence([])

@@ -1,0 +1,391 @@
+"""The search names the image that a float64 brute force names, whatever the images and whichever way it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+for needed in ("numba", "torch"):
+    pytest.importorskip(needed, reason=f"{needed} is not installed")
+
+from hypothesis import assume, given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+from synthkit_memorization.search.bound import LEVELS, Directions, cosines, slack  # noqa: E402
+from synthkit_memorization.search.cascade import Cascade  # noqa: E402
+from synthkit_memorization.search.matches import nothing  # noqa: E402
+from synthkit_memorization.search.pixels import make_block, shards  # noqa: E402
+from synthkit_memorization.search.rules import RULES, View  # noqa: E402
+from synthkit_memorization.search.search import Groups, Matches, ShardSearch, best_matches, every_view  # noqa: E402
+
+from synthkit.contract import Sample  # noqa: E402
+
+WAYS = ["dense", "cascade", "torch"]
+
+
+class InMemory:
+    """A dataset held in an array: ``synthkit.contract.Samples`` for tests."""
+
+    label_values = (0, 1, 2, 4)
+    digest = "0" * 64
+
+    def __init__(self, images: NDArray[np.uint8], subjects: Sequence[str | None] | None = None) -> None:
+        self.images = images
+        self.contrasts = tuple(("t1", "t1ce", "t2", "flair")[: images.shape[1]])
+        self.size = images.shape[2:]
+        subjects = subjects or ["s"] * len(images)
+        self.samples = [Sample(f"i{n}", "train", s, n, None, "") for n, s in enumerate(subjects)]
+        self.largest_read = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        self.largest_read = max(self.largest_read, len(indices))
+        images = self.images[np.asarray(indices, dtype=np.int64)]
+        return images, np.zeros((len(images), *self.size), np.uint8)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        for start in range(0, len(self), batch_size):
+            yield self.read(range(start, min(start + batch_size, len(self))))
+
+
+def brute_force(
+    queries: NDArray[np.uint8], train: NDArray[np.uint8], contrasts: Sequence[int] = (0,), rule: str = "pearson"
+) -> NDArray[np.float64]:
+    """r of all pairs by the definitions, in float64, with the default background (8) and shift (2 pixels)."""
+    x, y = queries.astype(np.float64), train.astype(np.float64)
+    if rule == "flip":
+        x = x[..., ::-1]
+    if rule == "shift":
+        padded = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)))
+        height, width = x.shape[-2:]
+        steps = [(dy, dx) for dy in (-2, 0, 2) for dx in (-2, 0, 2) if (dy, dx) != (0, 0)]
+        moved = [padded[..., 2 - dy : 2 - dy + height, 2 - dx : 2 - dx + width] for dy, dx in steps]
+        return np.max([cosines_of(*(centred(part, contrasts) for part in (m, y))) for m in moved], axis=0)
+    inside = centred_in_brain if rule == "brain" else centred
+    return cosines_of(inside(x, contrasts), inside(y, contrasts))
+
+
+def centred(images: NDArray[np.float64], contrasts: Sequence[int]) -> NDArray[np.float64]:
+    flat = images[:, list(contrasts)].reshape(len(images), -1)
+    return flat - flat.mean(axis=1, keepdims=True)
+
+
+def centred_in_brain(images: NDArray[np.float64], contrasts: Sequence[int]) -> NDArray[np.float64]:
+    """Each contrast less the mean of its brain, 0 outside the brain."""
+    result = np.zeros_like(images[:, list(contrasts)])
+    for i, image in enumerate(images):
+        brain = (image > 8).any(axis=0)
+        for place, contrast in enumerate(contrasts):
+            values = image[contrast][brain]
+            result[i, place][brain] = values - values.mean() if values.size else 0.0
+    return result.reshape(len(images), -1)
+
+
+def cosines_of(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """0 where an image is constant."""
+    scale = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(y, axis=1)[None, :]
+    return np.divide(x @ y.T, scale, out=np.zeros_like(scale), where=scale > 1e-9)
+
+
+def check(found: Matches, r: NDArray[np.float64]) -> None:
+    """The k best, to 1e-9; another index only where the brute force has a tie, and then the lowest of equals."""
+    k = found.r.shape[1]
+    for i, row in enumerate(r):
+        expected = np.sort(row[np.isfinite(row)])[::-1][:k]
+        n = len(expected)
+        np.testing.assert_allclose(found.r[i, :n], expected, atol=1e-9)
+        assert np.isnan(found.r[i, n:]).all() and (found.index[i, n:] == -1).all()
+        np.testing.assert_allclose(row[found.index[i, :n]], found.r[i, :n], atol=1e-9)
+        assert len(set(found.index[i, :n])) == n
+        clear = [j for j in range(n) if (np.abs(row - expected[j]) < 1e-9).sum() == 1]
+        assert all(found.index[i, j] == np.flatnonzero(np.abs(row - expected[j]) < 1e-9)[0] for j in clear)
+
+
+def smooth(
+    rng: np.random.Generator, n: int, contrasts: int, size: tuple[int, int], terms: int = 4
+) -> NDArray[np.uint8]:
+    """Images of a few low frequencies inside a frame of zeros, ``(n, contrast, y, x)``."""
+    rows, columns = cosines(size[0], terms), cosines(size[1], terms)
+    field = np.einsum("ncab,ay,bx->ncyx", rng.normal(size=(n, contrasts, terms, terms)), rows, columns)
+    field = 40 + 170 * (field - field.min()) / np.ptp(field)
+    images = np.clip(field + rng.normal(size=field.shape), 0, 255).astype(np.uint8)
+    images[..., :3, :] = 0
+    images[..., :2] = 0
+    return images
+
+
+def noise(rng: np.random.Generator, n: int, contrasts: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    return rng.integers(0, 256, (n, contrasts, *size), dtype=np.uint8)
+
+
+def search(queries: NDArray[np.uint8], train: NDArray[np.uint8], way: str = "auto", **options: Any) -> Any:
+    if way == "torch":
+        pytest.importorskip("torch")
+    return best_matches(InMemory(queries), InMemory(train), method=way, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("make", [smooth, noise])
+def test_equals_the_brute_force_by_every_view_and_rule(way: str, make: Any) -> None:
+    rng = np.random.default_rng(1)
+    train, queries = make(rng, 300, 3, (40, 33)), make(rng, 70, 3, (40, 33))
+    queries[:5], queries[5], queries[6:9] = train[10:15], 0, train[20:23, ..., ::-1]
+    queries[9:12, :, :-2, 2:] = train[30:33, :, 2:, :-2]
+    train[40:43, :, :15], queries[12:14, :, :, :9] = 0, 0  # smaller brains
+    views = every_view(("t1", "t1ce", "t2"))
+    found = search(queries, train, way, rules=RULES, k=3)
+    assert set(found) == {(view, rule) for view in views for rule in RULES}
+    for (view, rule), matches in found.items():
+        check(matches, brute_force(queries, train, views[view], rule))
+    assert (found["joint", "pearson"].r[:5, 0] == 1.0).all()
+    assert (found["joint", "brain"].r[:5, 0] == 1.0).all()
+    assert found["joint", "flip"].index[6:9, 0].tolist() == [20, 21, 22]
+    assert (found["joint", "flip"].r[6:9, 0] == 1.0).all()
+    assert found["joint", "shift"].index[9:12, 0].tolist() == [30, 31, 32]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ties_go_to_the_lowest_index_and_constants_have_r_zero(way: str) -> None:
+    rng = np.random.default_rng(0)
+    base = smooth(rng, 6, 1, (24, 24))
+    blank, bright = np.zeros_like(base[:1]), np.full_like(base[:1], 200)
+    train = np.concatenate([blank, base, base, bright, base])
+    queries = np.concatenate([base, blank, bright])
+    found = search(queries, train, way, rules=("pearson", "brain"), k=4)
+    for rule in ("pearson", "brain"):
+        matches = found["t1", rule]
+        for i in range(6):
+            assert list(matches.index[i, :3]) == [1 + i, 7 + i, 14 + i] and (matches.r[i, :3] == 1.0).all()
+        # A constant image: 0 with everything, so the lowest indices, its identical twin included.
+        assert matches.index[6:].tolist() == [[0, 1, 2, 3]] * 2 and (matches.r[6:] == 0).all()
+
+
+@pytest.fixture(scope="module")
+def real_answers(real_slices: Any) -> Any:
+    """Some slices of two real subjects; the slices of two others and every second one of these; r of all pairs."""
+    parts = [real_slices(name)[:, [1, 3]] for name in ("TCGA-DU-7294", "TCGA-FG-6692", "BRATS_009", "BRATS_119")]
+    queries = np.concatenate([part[::8] for part in parts[:2]])
+    train = np.concatenate([*parts[2:], *(part[::2] for part in parts[:2])])
+    views = every_view(("t1", "t1ce"))
+    return queries, train, {(v, rule): brute_force(queries, train, views[v], rule) for v in views for rule in RULES}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_equals_the_brute_force_on_real_slices(way: str, real_answers: Any) -> None:
+    queries, train, r = real_answers
+    found = search(queries, train, way, rules=RULES, k=3)
+    for key, matches in found.items():
+        check(matches, r[key])
+    assert (found["joint", "pearson"].r[:, 0] == 1.0).all()
+
+
+def test_brain_does_not_see_head_and_background() -> None:
+    """Two brains without a common texture in the same head: alike by all pixels, unlike inside."""
+    rng = np.random.default_rng(2)
+    images = np.zeros((2, 1, 32, 32), np.uint8)
+    images[:, :, 6:26, 6:26] = rng.integers(100, 121, (2, 1, 20, 20))
+    found = search(images[:1], images[1:], rules=("pearson", "brain"))
+    assert found["t1", "pearson"].r[0, 0] > 0.95 and abs(found["t1", "brain"].r[0, 0]) < 0.2
+    # The background is no constant zero: at most 8 it is still none of the brain.
+    dim = images.copy()
+    dim[dim == 0] = rng.integers(0, 9, (dim == 0).sum())
+    assert search(dim[:1], dim[1:], rules=("brain",))["t1", "brain"].r == found["t1", "brain"].r
+    assert search(dim[:1], dim[1:], rules=("brain",), background=7)["t1", "brain"].r != found["t1", "brain"].r
+
+
+def test_a_low_contrast_brain_keeps_its_digits() -> None:
+    """One grey value off in a brain of 40,000 pixels: r of the two lone pixels, though sums are 10^9 times larger."""
+    images = np.zeros((3, 1, 220, 220), np.uint8)
+    images[:, :, 10:210, 10:210] = 253
+    images[0, 0, 50, 50] = images[1, 0, 50, 50] = images[2, 0, 60, 60] = 254
+    found = search(images[:1], images[1:], "dense", rules=("brain",), k=2)["t1", "brain"]
+    assert found.index.tolist() == [[0, 1]]
+    np.testing.assert_allclose(found.r, [[1.0, -1 / 39_999]], atol=1e-12)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_is_compared_with_its_own_group(way: str) -> None:
+    rng = np.random.default_rng(3)
+    images = smooth(rng, 60, 2, (20, 26))
+    groups = np.repeat(np.arange(4), 15)
+    views = every_view(("t1", "t1ce"))
+    found = search(images, images, way, rules=RULES, k=3, exclude=Groups(groups, groups))
+    for (view, rule), matches in found.items():
+        r = brute_force(images, images, views[view], rule)
+        r[groups[:, None] == groups[None, :]] = -np.inf
+        check(matches, r)
+    alone = search(images, images, way, exclude=Groups(groups * 0, groups * 0))
+    assert (alone["joint", "pearson"].index == -1).all() and np.isnan(alone["joint", "pearson"].r).all()
+    # A negative group is nobody's: it may even meet itself.
+    free = search(images, images, way, exclude=Groups(groups * 0 - 1, groups * 0 - 1))
+    assert (free["joint", "pearson"].index[:, 0] == np.arange(60)).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_above_leaves_out_what_is_not_greater(way: str) -> None:
+    rng = np.random.default_rng(11)
+    train, queries = smooth(rng, 200, 1, (32, 32)), smooth(rng, 50, 1, (32, 32))
+    queries[0] = train[7]
+    full = search(queries, train, "dense", rules=RULES, k=2)
+    above = {("t1", rule): float(np.median(full["t1", rule].r[:, 0])) for rule in RULES}
+    above["t1", "flip"] = float(full["t1", "flip"].r[3, 0])  # a match equal to the threshold does not exceed it
+    found = search(queries, train, way, rules=RULES, k=2, above=above)
+    for key, matches in found.items():
+        kept = full[key].r > above[key]
+        np.testing.assert_array_equal(matches.index, np.where(kept, full[key].index, -1))
+        np.testing.assert_array_equal(matches.r, np.where(kept, full[key].r, np.nan))
+    assert found["t1", "flip"].index[3, 0] == -1 and found["t1", "pearson"].index[0, 0] == 7
+    # A threshold for one rule says nothing about another.
+    only = search(queries, train, way, rules=("pearson", "flip"), above={("t1", "flip"): 1.0})
+    assert (only["t1", "flip"].index == -1).all() and (only["t1", "pearson"].index >= 0).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_answer_does_not_depend_on_the_memory_given(way: str) -> None:
+    rng = np.random.default_rng(4)
+    train, queries = smooth(rng, 700, 2, (24, 24)), smooth(rng, 40, 2, (24, 24))
+    train[600] = train[20]
+    queries[0] = train[20]
+    if way == "torch":
+        pytest.importorskip("torch")
+    source = InMemory(train)
+    options: Any = {"k": 3, "method": way, "rules": RULES}
+    whole = best_matches(InMemory(queries), source, **options)
+    shares: list[float] = []
+    parts = best_matches(InMemory(queries), source, memory_mb=0.9, report=shares.append, **options)
+    assert len(list(shards(source, 900_000, 8))) > 2 and source.largest_read <= 256
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    for key in whole:
+        np.testing.assert_array_equal(whole[key].index, parts[key].index)
+        np.testing.assert_array_equal(whole[key].r, parts[key].r)
+    assert whole["joint", "pearson"].index[0, :2].tolist() == [20, 600]
+
+
+def test_the_bound_of_the_cascade_is_never_below_r() -> None:
+    rng = np.random.default_rng(5)
+    for make in (smooth, noise):
+        train, queries = make(rng, 60, 2, (37, 70)), make(rng, 30, 2, (37, 70))
+        train[:, :, :4], train[0] = 0, 7
+        queries[0, 0], queries[1] = 9, train[5]
+        queries[2:4, :, 20:], queries[4] = 0, 254
+        queries[4, :, 10, 10] = 255
+        shard = next(shards(InMemory(train), 10**9, 8))
+        block = make_block(queries, shard.box, 0, 8)
+        for measure in ("pearson", "brain"):
+            views: Any = {(str(c), measure): View(measure, c, 37 * 70) for c in ((0,), (1,), (0, 1))}  # type: ignore[arg-type]
+            directions = Directions(shard, views)
+            ours, theirs = directions.embed(block, views), directions.embed(shard, views)
+            for key, view in views.items():
+                x, y = ours[key], theirs[key]
+                r = brute_force(queries, train, view.contrasts, measure)
+                assert (x.short @ y.short.T - r).min() > -slack(LEVELS[0])
+                for level, prefix in enumerate(LEVELS):
+                    inner = x.short[:, :-1] @ y.short[:, :-1].T
+                    inner += x.tail[:, : prefix - LEVELS[0]] @ y.tail[:, : prefix - LEVELS[0]].T
+                    assert (inner + np.outer(x.rho[:, level], y.rho[:, level]) - r).min() > -slack(prefix)
+
+
+def test_cascade_prunes_smooth_images_and_gives_noise_to_the_dense_way() -> None:
+    rng = np.random.default_rng(6)
+    views: Any = {("t1", "pearson"): View("pearson", (0,), 48 * 48)}
+    for make, solved in ((smooth, True), (noise, False)):
+        train = make(rng, 1500, 1, (48, 48))
+        shard = next(shards(InMemory(train), 10**9))
+        index = Cascade(Directions(shard, views), shard, views, None)
+        block = make_block(make(rng, 50, 1, (48, 48)), shard.box, 0)
+        _, done = index.search(block, {("t1", "pearson"): np.full(50, -np.inf)}, 1, None)["t1", "pearson"]
+        # 48 x 48 noise lies wholly within the kept frequencies, yet 768 axes of 2,303 cannot hold it.
+        assert done.mean() > 0.9 if solved else done.mean() < 0.1
+
+
+def built(queries: NDArray[np.uint8], train: NDArray[np.uint8]) -> set[str]:
+    """Views of all contrasts that get a cascade, by the rule pearson."""
+    shard = next(shards(InMemory(train), 10**9))
+    views: Any = {
+        (name, "pearson"): View("pearson", c, 900) for name, c in every_view(InMemory(train).contrasts).items()
+    }
+    index = ShardSearch(shard, views, 1, None)
+    best = {key: nothing(len(queries), 1) for key in views}
+    index.build_cascades(InMemory(queries), ("pearson",), best, 8, 2)
+    return {view for cascade in index.cascades.values() for view, _ in cascade.views}
+
+
+@pytest.mark.parametrize(("make", "expected"), [(smooth, {"t1", "t1ce", "joint"}), (noise, set())])
+def test_auto_builds_a_cascade_only_where_it_prunes(make: Any, expected: set[str]) -> None:
+    rng = np.random.default_rng(9)
+    train, queries = make(rng, 600, 2, (30, 30)), make(rng, 520, 2, (30, 30))
+    assert built(queries, train) == expected
+    for (view, _), matches in search(queries, train).items():
+        check(matches, brute_force(queries, train, every_view(("t1", "t1ce"))[view]))
+
+
+def test_single_contrasts_go_densely_where_the_joint_view_does() -> None:
+    rng = np.random.default_rng(10)
+    train, queries = smooth(rng, 600, 2, (30, 30)), smooth(rng, 512, 2, (30, 30))
+    train[:, 1], queries[:, 1] = noise(rng, 600, 1, (30, 30))[:, 0], noise(rng, 512, 1, (30, 30))[:, 0]
+    assert built(queries, train) == set()  # t1 alone would prune, but its products are needed for the joint view anyway
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_small_images_equal_the_brute_force(data: st.DataObject) -> None:
+    """Few grey levels on few pixels: constants, identical images, empty brains and exact ties abound."""
+    n, m, c = (data.draw(st.integers(1, high)) for high in (6, 12, 3))
+    size = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
+    levels = data.draw(st.sampled_from([2, 3, 14, 256]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    train = rng.integers(0, levels, (m, c, *size)).astype(np.uint8)
+    queries = rng.integers(0, levels, (n, c, *size)).astype(np.uint8)
+    options: Any = {"k": data.draw(st.integers(1, 3)), "rules": data.draw(st.permutations(RULES))[:2]}
+    views = every_view(InMemory(train).contrasts)
+    groups = Groups(rng.integers(-1, 3, n), rng.integers(-1, 3, m)) if data.draw(st.booleans()) else None
+    above = data.draw(st.sampled_from([None, -0.3, 0.2, 0.9]))
+    expected = {}
+    for view, rule in ((view, rule) for view in views for rule in options["rules"]):
+        r = brute_force(queries, train, views[view], rule)
+        if groups is not None:
+            r[groups.excluded(np.arange(n), np.arange(m))] = -np.inf
+        if above is not None:
+            assume(np.abs(r - above).min() > 1e-9)
+            r[r <= above] = -np.inf
+        expected[view, rule] = r
+    options |= {"exclude": groups, "above": None if above is None else dict.fromkeys(expected, above)}
+    ways = [search(queries, train, way, **options) for way in WAYS]
+    for key, r in expected.items():
+        check(ways[0][key], r)
+        for way in ways[1:]:
+            np.testing.assert_array_equal(ways[0][key].index, way[key].index)
+            np.testing.assert_array_equal(ways[0][key].r, way[key].r)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_inner_products_are_exact_at_the_extremes(way: str) -> None:
+    """All pixels 0 or 255 make the largest sums: a chunk of 128^2 products reaches 2^24 exactly."""
+    rng = np.random.default_rng(7)
+    images = (rng.integers(0, 2, (8, 1, 300, 300)) * 255).astype(np.uint8)
+    images[0], images[1, 0, 0, 0], images[2] = 255, 1, images[3]
+    found = search(images, images, way, rules=("pearson", "brain"), k=8)
+    for rule in ("pearson", "brain"):
+        check(found["t1", rule], brute_force(images, images, (0,), rule))
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    rng = np.random.default_rng(8)
+    with pytest.raises(ValueError, match="queries are"):
+        search(noise(rng, 2, 1, (8, 8)), noise(rng, 2, 2, (8, 8)))
+    with pytest.raises(ValueError, match="unknown rules mirror"):
+        search(noise(rng, 2, 1, (8, 8)), noise(rng, 2, 1, (8, 8)), rules=("mirror",))
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    pytest.importorskip("torch")
+    from synthkit.errors import PluginError
+
+    rng = np.random.default_rng(12)
+    with pytest.raises(PluginError, match="cannot run on the device 'nowhere'"):
+        search(noise(rng, 2, 1, (8, 8)), noise(rng, 2, 1, (8, 8)), device="nowhere")

@@ -1,0 +1,278 @@
+"""Dice, HD95 and surface Dice of the tumour regions of each subject, and their means over subjects.
+
+What is decided here, and written into the notes of the scores:
+
+* Regions are those of :data:`synthkit.data.labels.REGIONS`, without TC and WT unless ``nested_regions``; ``mean`` is
+  the mean of NCR, ED and ET, as in the study (Akbar et al., Sci Data 11:259, 2024), which does not average nested ones.
+* A region in the reference that was not predicted is *missed*, one predicted without a reference is *false*:
+  Dice and surface Dice 0, and the distance is the diagonal of the volume in mm, more than any inside it. So a
+  missed tumour never improves a mean. (Left out, as NaN usually is, it would.)
+* A region in neither is not counted, unless ``both_empty="perfect"`` says so.
+* Intervals are 95 % percentile bootstrap over subjects, the independent unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import synthkit
+from synthkit import Row, Score
+from synthkit.contract import Volumes
+from synthkit.errors import DataError
+from synthkit_overlap import Params
+from synthkit_overlap.comparison import RegionResult, compare, regions_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: The labels whose mean is the region called "mean".
+MEAN_LABELS = ("NCR", "ED", "ET")
+
+#: Fewer subjects than this have no interval.
+MIN_SUBJECTS_FOR_INTERVAL = 3
+
+_HAUSDORFF_NOTES = {
+    "pooled": "HD95 pooled over both directions (MedPy, BraTS)",
+    "directed-max": "larger of the two directed 95th percentiles (MONAI, surface-distance)",
+}
+_MAXIMUM_NOTE = "Hausdorff distance: the maximum, which one stray voxel decides"
+
+_DISTANCES = ("hd95", "hausdorff")
+
+
+def score_names(metrics: Sequence[str], params: Params) -> list[str]:
+    """Names of the scores of the metrics asked for."""
+    distance = "hausdorff" if params.hausdorff_percentile == 100 else "hd95"
+    names = {"dice": "dice", "hausdorff": distance, "surface-dice": "surface_dice"}
+    return [names[metric] for metric in metrics]
+
+
+def bootstrap_interval(values: NDArray[np.float64], *, resamples: int, seed: int) -> tuple[float | None, float | None]:
+    """95 % percentile bootstrap interval over subjects of the mean of column means.
+
+    ``values`` is ``(subject, column)`` with NaN where a value does not count: one column for one region, three
+    for the mean of three labels. Whole subjects are drawn, since the regions of one brain depend on each other.
+    (None, None) if fewer than :data:`MIN_SUBJECTS_FOR_INTERVAL` subjects count.
+    """
+    counted = ~np.isnan(values)
+    values, counted = values[counted.any(axis=1)], counted[counted.any(axis=1)]
+    n = len(values)
+    if n < MIN_SUBJECTS_FOR_INTERVAL:
+        return None, None
+    # How often each subject is drawn: a resample is then a weighted mean, and all of them one matrix product.
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    weights = draws @ counted
+    with np.errstate(invalid="ignore"):
+        columns = draws @ np.where(counted, values, 0.0) / weights
+    # A label that no drawn subject has is missing from this resample; every resample has at least one label.
+    means = np.nanmean(columns, axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+# -------------------------------------------------------------------------------------------------- the metric
+
+
+def score(*, metrics: Sequence[str], params: Params, reference: Volumes, prediction: Volumes) -> Iterator[Score | Row]:
+    """Scores of the subjects that both sets have, then their means; one row a subject and region.
+
+    Raises
+    ------
+    synthkit.errors.DataError : no subject in common; a subject whose shapes, spacing or labels do not fit.
+    """
+    subjects, unpaired = _pair(reference, prediction)
+    names = score_names(metrics, params)
+    distances = names != ["dice"]
+    results: list[dict[str, RegionResult]] = []
+    for step, subject in enumerate(subjects, start=1):
+        regions, spacing_mm = _compare_subject(reference, prediction, subject, params, distances=distances)
+        results.append(regions)
+        voxel_ml = float(np.prod(spacing_mm)) / 1000
+        for region, result in regions.items():
+            yield _row(subject, region, result, voxel_ml)
+            for name in names:
+                yield _subject_score(name, subject, region, result, params)
+        synthkit.progress(step, len(subjects), unit="subject")
+    for name in names:
+        yield from _means(name, results, params)
+    yield from _counts(results, params)
+    yield Score(name="n_unpaired", value=len(unpaired), n=len(subjects), note="; ".join(unpaired))
+
+
+def _pair(reference: Volumes, prediction: Volumes) -> tuple[list[str], list[str]]:
+    """Subjects in both sets, in the order of the reference; and a description of each that is in one only."""
+    in_reference, in_prediction = set(reference.subjects), set(prediction.subjects)
+    common = [subject for subject in reference.subjects if subject in in_prediction]
+    if not common:
+        raise DataError(
+            "Reference and prediction have no subject in common.",
+            f"The reference has {_some(in_reference)}; the prediction has {_some(in_prediction)}.",
+            "Give both the same subject names; predictions written by `synthkit segment` keep those of their input.",
+        )
+    unpaired = [f"{subject}: no prediction" for subject in sorted(in_reference - in_prediction)]
+    unpaired += [f"{subject}: no reference" for subject in sorted(in_prediction - in_reference)]
+    if unpaired:
+        synthkit.message(
+            f"{len(unpaired)} of {len(unpaired) + len(common)} subjects are not scored: {'; '.join(unpaired)}",
+            level="warning",
+        )
+    return common, unpaired
+
+
+def _some(subjects: set[str]) -> str:
+    """Up to three names and the number of the others."""
+    names = sorted(subjects)
+    if not names:
+        return "none"
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _compare_subject(
+    reference: Volumes, prediction: Volumes, subject: str, params: Params, *, distances: bool
+) -> tuple[dict[str, RegionResult], tuple[float, float, float]]:
+    """Read one subject from both sets, see that the grids agree, and compare."""
+    reference_labels, spacing_mm = reference.labels(subject)
+    prediction_labels, prediction_spacing_mm = prediction.labels(subject)
+    if reference_labels.shape != prediction_labels.shape or not np.allclose(
+        spacing_mm, prediction_spacing_mm, rtol=1e-3
+    ):
+        raise DataError(
+            f"Reference and prediction of {subject} are not on one grid.",
+            f"The reference has {reference_labels.shape} voxels of {_mm(spacing_mm)}, "
+            f"the prediction {prediction_labels.shape} of {_mm(prediction_spacing_mm)}.",
+            "Predict on the subject's own grid, or resample the prediction with nearest neighbours.",
+        )
+    try:
+        return compare(reference_labels, prediction_labels, spacing_mm, params, distances=distances), spacing_mm
+    except ValueError as error:
+        raise DataError(
+            f"{subject} cannot be scored.",
+            f"{str(error)[0].upper()}{str(error)[1:]}.",
+            "Labels are 0 background, 1 necrotic core, 2 oedema, 4 (or 3) enhancing tumour.",
+        ) from error
+
+
+def _mm(spacing_mm: Sequence[float]) -> str:
+    return " x ".join(f"{value:g}" for value in spacing_mm) + " mm"
+
+
+def _row(subject: str, region: str, result: RegionResult, voxel_ml: float) -> Row:
+    return Row(
+        table="overlap",
+        values={
+            "subject": subject,
+            "region": region,
+            "case": result.case,
+            "dice": result.dice,
+            "hd95_pooled_mm": result.hd95_pooled_mm,
+            "hd95_directed_mm": result.hd95_directed_mm,
+            "hausdorff_mm": result.maximum_mm,
+            "surface_dice": result.surface_dice,
+            "reference_voxels": result.reference_voxels,
+            "prediction_voxels": result.prediction_voxels,
+            "reference_volume_ml": result.reference_voxels * voxel_ml,
+            "prediction_volume_ml": result.prediction_voxels * voxel_ml,
+        },
+    )
+
+
+def _value(name: str, result: RegionResult, params: Params) -> float | None:
+    """The number that counts, by the rule asked for."""
+    if name not in _DISTANCES:
+        return result.dice if name == "dice" else result.surface_dice
+    if name == "hausdorff":
+        return result.maximum_mm
+    return result.hd95_pooled_mm if params.hausdorff_rule == "pooled" else result.hd95_directed_mm
+
+
+def _subject_score(name: str, subject: str, region: str, result: RegionResult, params: Params) -> Score:
+    value = _value(name, result, params)
+    if result.case == "both":
+        note = ""
+    elif result.case == "empty":
+        note = "both empty: " + ("not counted" if value is None else "counted as perfect")
+    else:
+        what = "missed: the prediction is empty" if result.case == "missed" else "false: the reference is empty"
+        if name not in _DISTANCES:
+            note = f"{what}, Dice 0"
+        else:
+            note = f"{what}, " + ("not counted" if value is None else "penalty, the diagonal of the volume")
+    return Score(name=name, value=value, of={"subject": subject, "region": region}, note=note)
+
+
+# -------------------------------------------------------------------------------------------------- over subjects
+
+
+def _means(name: str, results: Sequence[Mapping[str, RegionResult]], params: Params) -> Iterator[Score]:
+    """Mean with interval, and standard deviation, of each region and of the study's mean of labels."""
+    columns = {
+        region: np.array([_number(_value(name, result[region], params)) for result in results])
+        for region in regions_of(params)
+    }
+    for region in columns:
+        cases = [result[region].case for result in results]
+        yield from _summary(name, region, columns[region][:, None], _convention(name, cases, params), params)
+    cases = [result[region].case for result in results for region in MEAN_LABELS]
+    counted = [region for region in MEAN_LABELS if not np.isnan(columns[region]).all()]
+    notes = [f"mean of the means of {', '.join(counted)}"] if counted else []
+    notes += [f"no subject counts for {region}" for region in MEAN_LABELS if region not in counted]
+    note = "; ".join(part for part in (*notes, _convention(name, cases, params)) if part)
+    yield from _summary(name, "mean", np.stack([columns[region] for region in MEAN_LABELS], axis=1), note, params)
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _convention(name: str, cases: Sequence[str], params: Params) -> str:
+    """The conventions that a mean rests on, and how many regions each of them touched."""
+    parts = {"hd95": [_HAUSDORFF_NOTES[params.hausdorff_rule]], "hausdorff": [_MAXIMUM_NOTE]}.get(name, [])
+    if name == "surface_dice":
+        parts.append(f"border voxels within {params.surface_tolerance_mm:g} mm, each counting the same (MONAI)")
+    one_empty = sum(case in ("missed", "false") for case in cases)
+    both_empty = sum(case == "empty" for case in cases)
+    if one_empty and name not in _DISTANCES:
+        parts.append(f"{one_empty} missed or false counted as 0")
+    elif one_empty and params.hausdorff_one_empty == "penalty":
+        parts.append(f"{one_empty} missed or false counted as the diagonal of the volume")
+    elif one_empty:
+        parts.append(f"{one_empty} missed or false EXCLUDED: a mean that improves with every region missed")
+    if both_empty:
+        parts.append(f"{both_empty} empty in both {'not counted' if params.both_empty == 'exclude' else 'perfect'}")
+    return "; ".join(parts)
+
+
+def _summary(name: str, region: str, values: NDArray[np.float64], note: str, params: Params) -> Iterator[Score]:
+    """Mean of column means over subjects, its interval, and the standard deviation over subjects (ddof 1)."""
+    of = {"region": region}
+    kept = values[:, ~np.isnan(values).all(axis=0)]
+    kept = kept[~np.isnan(kept).all(axis=1)]
+    n = len(kept)
+    notes = [note] if note else []
+    if n == 0:
+        notes.append("no subject counts")
+        yield Score(name=f"{name}_mean", value=None, of=of, n=0, note="; ".join(notes))
+        yield Score(name=f"{name}_std", value=None, of=of, n=0, note="no subject counts")
+        return
+    low, high = bootstrap_interval(kept, resamples=params.resamples, seed=params.seed)
+    if low is None:
+        notes.append(f"no interval below {MIN_SUBJECTS_FOR_INTERVAL} subjects")
+    mean = float(np.nanmean(kept, axis=0).mean())
+    yield Score(name=f"{name}_mean", value=mean, of=of, low=low, high=high, n=n, note="; ".join(notes))
+    std = float(np.nanmean(kept, axis=1).std(ddof=1)) if n > 1 else None
+    yield Score(name=f"{name}_std", value=std, of=of, n=n, note="" if n > 1 else "undefined for one subject")
+
+
+def _counts(results: Sequence[Mapping[str, RegionResult]], params: Params) -> Iterator[Score]:
+    """How many subjects missed each region, predicted it falsely, or have it in neither."""
+    for region in regions_of(params):
+        cases = [result[region].case for result in results]
+        for case in ("missed", "false", "empty"):
+            yield Score(name=f"n_{case}", value=cases.count(case), of={"region": region}, n=len(cases))
+    labels = [result[region].case for result in results for region in MEAN_LABELS]
+    for case in ("missed", "false", "empty"):
+        note = f"summed over {', '.join(MEAN_LABELS)}"
+        yield Score(name=f"n_{case}", value=labels.count(case), of={"region": "mean"}, n=len(results), note=note)

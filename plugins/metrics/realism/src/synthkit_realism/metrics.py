@@ -1,0 +1,274 @@
+"""The metrics ``label-realism`` and ``contrast-identity``: reading, comparing, and the words for what was found.
+
+Slices count as they come, since that is what a generator is trained to imitate; uncertainty counts patients
+(:func:`synthkit.data.splits.patient_of`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import synthkit
+from synthkit import Row, Score
+from synthkit.contract import Samples
+from synthkit.data.naming import Finding, Signatures, judge, signatures
+from synthkit.data.splits import patient_of
+from synthkit.errors import DataError
+from synthkit.judging.verdict import FEW_SUBJECTS
+from synthkit_realism import Params
+from synthkit_realism.identity import Identity, identify_against
+from synthkit_realism.properties import Property, measure
+from synthkit_realism.statistics import Comparison, Resamples, compare, ks_distance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Float64 = NDArray[np.float64]
+
+#: Quantiles in the table ``distributions``, in per cent.
+PER_CENT = tuple(range(0, 101, 5))
+_BATCH = 32
+_N_WORST = 3
+
+
+def score(
+    *, metrics: Sequence[str], params: Params, real: Samples, synthetic: Samples, holdout: Samples | None = None
+) -> Iterator[Score | Row]:
+    """Scores as declared; tables ``label_realism``, ``distributions`` and ``contrast_identity``.
+
+    ``holdout``, real images of other patients, is a yardstick for label-realism alone.
+
+    Raises
+    ------
+    DataError : an empty dataset, or contrasts or sizes that differ.
+    """
+    if holdout is not None and len(holdout) == 0:
+        holdout = None
+    _check({"real": real, "synthetic": synthetic, **({} if holdout is None else {"holdout": holdout})})
+    patients = _patient_numbers(real)
+    n_patients = int(patients.max()) + 1
+    if n_patients < FEW_SUBJECTS:
+        synthkit.message(
+            f"The real dataset has {n_patients} patients, fewer than {FEW_SUBJECTS}: intervals and floors are rough.",
+            level="warning",
+        )
+    if "label-realism" in metrics:
+        yield from _label_realism(params, real, synthetic, holdout, patients)
+    if "contrast-identity" in metrics:
+        yield from _contrast_identity(params, real, synthetic, patients)
+
+
+def _check(datasets: Mapping[str, Samples]) -> None:
+    real = datasets["real"]
+    for name, data in datasets.items():
+        if len(data) == 0:
+            raise DataError(f"The {name} dataset is empty.", "There is nothing to compare.", "Give another dataset.")
+        if data.contrasts != real.contrasts or data.size != real.size:
+            raise DataError(
+                f"The real and the {name} dataset cannot be compared.",
+                f"Real has {', '.join(real.contrasts)} at {real.size}, {name} has {', '.join(data.contrasts)} at "
+                f"{data.size} pixels.",
+                "Prepare both with the same contrasts, in the same order, and the same size.",
+            )
+
+
+def _patient_numbers(data: Samples) -> NDArray[np.intp]:
+    """Number of each sample's patient, ``(n,)``; a sample without a subject stands for itself."""
+    names = [
+        sample.id if sample.subject is None else f"patient {patient_of(sample.subject)}" for sample in data.samples
+    ]
+    numbers = {name: k for k, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], dtype=np.intp)
+
+
+# ----------------------------------------------------------------------------------------------- label-realism
+
+
+def _label_realism(
+    params: Params, real: Samples, synthetic: Samples, holdout: Samples | None, patients: NDArray[np.intp]
+) -> Iterator[Score | Row]:
+    label_values = sorted({*real.label_values, *synthetic.label_values})
+    sources = [data for data in (real, synthetic, holdout) if data is not None]
+    starts = np.cumsum([0, *map(len, sources)]).tolist()
+    measured = [
+        _measure_all(data, label_values, start, starts[-1]) for data, start in zip(sources, starts, strict=False)
+    ]
+    resamples = Resamples.of(
+        int(patients.max()) + 1, resamples=params.resamples, splits=params.splits, seed=params.seed
+    )
+    rng = np.random.default_rng([params.seed, 1])
+    compared = {
+        item: compare(values, patients, measured[1][item], resamples, rng) for item, values in measured[0].items()
+    }
+    for item, comparison in compared.items():
+        of_holdout = None if holdout is None else ks_distance(measured[0][item], measured[2][item])
+        yield from _scores(item, comparison)
+        note = "" if of_holdout is not None else "no held-out images" if holdout is None else "no slice has it"
+        yield Score(name="holdout_ks", value=of_holdout, of=item.of, n=comparison.n_patients, note=note)
+        yield _row(item, comparison, of_holdout, measured[0][item], measured[1][item])
+        for side, values in zip(("real", "synthetic", "holdout"), measured, strict=False):
+            yield _quantile_row(item, side, values[item])
+    _say_worst(compared)
+
+
+def _measure_all(data: Samples, label_values: Sequence[int], start: int, total: int) -> dict[Property, Float64]:
+    """Every property of every slice, read in batches."""
+    parts: list[dict[Property, Float64]] = []
+    done = start
+    for images, labels in data.batches(_BATCH):
+        parts.append(measure(images, labels, data.contrasts, label_values))
+        done += len(images)
+        synthkit.progress(done, total, unit="image")
+    return {item: np.concatenate([part[item] for part in parts]) for item in parts[0]}
+
+
+def _scores(item: Property, found: Comparison) -> Iterator[Score]:
+    of, n, note = item.of, found.n_patients, found.note
+    yield Score(name="ks", value=found.ks, of=of, n=n, note=note if found.ks is None else "")
+    middle, low, high = found.floor or (None, None, None)
+    yield Score(name="floor_ks", value=middle, of=of, low=low, high=high, n=n, note=note if middle is None else "")
+    for name in ("excess", "floor_share"):
+        value = getattr(found, name)
+        yield Score(name=name, value=value, of=of, n=n, note=note if value is None else "")
+    yield Score(name="effect", value=found.effect, of=of, low=found.effect_low, high=found.effect_high, n=n, note=note)
+    unit = f"in {item.unit}" if item.unit else ""
+    yield Score(
+        name="wasserstein", value=found.wasserstein, of=of, n=n, note=note if found.wasserstein is None else unit
+    )
+    yield Score(
+        name="wasserstein_sd",
+        value=found.wasserstein_sd,
+        of=of,
+        n=n,
+        note=note if found.wasserstein_sd is None else "",
+    )
+
+
+def _columns(item: Property) -> dict[str, Any]:
+    return {"property": item.name, "region": item.region, "contrast": item.contrast, "unit": item.unit}
+
+
+def _row(item: Property, found: Comparison, of_holdout: float | None, real: Float64, synthetic: Float64) -> Row:
+    values = _columns(item) | {
+        "n_real": found.n_real,
+        "n_synthetic": found.n_synthetic,
+        "n_patients": found.n_patients,
+        "real_mean": _mean(real),
+        "synthetic_mean": _mean(synthetic),
+        "ks": found.ks,
+        "floor_ks": None if found.floor is None else found.floor[0],
+        "floor_ks_high": None if found.floor is None else found.floor[2],
+        "excess": found.excess,
+        "floor_share": found.floor_share,
+        "holdout_ks": of_holdout,
+        "effect": found.effect,
+        "effect_low": found.effect_low,
+        "effect_high": found.effect_high,
+        "wasserstein": found.wasserstein,
+        "wasserstein_sd": found.wasserstein_sd,
+        "note": found.note,
+    }
+    return Row(table="label_realism", values=values)
+
+
+def _mean(values: Float64) -> float | None:
+    counted = values[~np.isnan(values)]
+    return float(counted.mean()) if len(counted) else None
+
+
+def _quantile_row(item: Property, side: str, values: Float64) -> Row:
+    """Quantiles of one property on one side; all empty if no slice has it."""
+    counted = values[~np.isnan(values)]
+    quantiles = np.percentile(counted, PER_CENT).tolist() if len(counted) else [None] * len(PER_CENT)
+    columns = dict(zip((f"q{k:03d}" for k in PER_CENT), quantiles, strict=True))
+    return Row(table="distributions", values={**_columns(item), "side": side, "n": len(counted), **columns})
+
+
+def _say_worst(compared: Mapping[Property, Comparison]) -> None:
+    """Name the properties that are farthest from real, beyond the floor where there is one."""
+    ranks = {
+        item: found.ks if found.excess is None else found.excess
+        for item, found in compared.items()
+        if found.ks is not None
+    }
+    worst = sorted(ranks, key=lambda item: -(ranks[item] or 0.0))[:_N_WORST]
+    if not worst:
+        synthkit.message("No property of tumours can be compared: one of the datasets has none.", level="warning")
+        return
+    words = "; ".join(_in_words(item, compared[item]) for item in worst)
+    if (ranks[worst[0]] or 0.0) > 0:
+        synthkit.message(f"Farthest from real tumours: {words}.")
+    else:
+        synthkit.message(f"No property is farther from real tumours than halves of the real patients; first {words}.")
+
+
+def _in_words(item: Property, found: Comparison) -> str:
+    floor = "no floor" if found.floor is None else f"real halves {found.floor[0]:.2f}"
+    effect = found.effect or 0.0
+    direction = "higher" if effect > 0 else "lower" if effect < 0 else "differently spread"
+    return f"{item} (KS {found.ks:.2f}, {floor}; synthetic {direction})"
+
+
+# ------------------------------------------------------------------------------------------- contrast-identity
+
+
+def _contrast_identity(
+    params: Params, real: Samples, synthetic: Samples, patients: NDArray[np.intp]
+) -> Iterator[Score | Row]:
+    rows = [_evenly(len(data), params.identity_images) for data in (real, synthetic)]
+    found = [_signatures_of(data, chosen) for data, chosen in zip((real, synthetic), rows, strict=True)]
+    numbers = np.unique(patients[rows[0]], return_inverse=True)[1]
+    identity = identify_against(found[0], numbers, found[1], resamples=params.resamples, seed=params.seed)
+    yield from _identity_scores(identity, real.contrasts, int(numbers.max()) + 1)
+    for name, part in zip(("real", "synthetic"), found, strict=True):
+        yield _misnamed(name, judge(part, real.contrasts), len(part))
+
+
+def _evenly(n: int, at_most: int) -> NDArray[np.intp]:
+    return np.linspace(0, n - 1, min(n, at_most)).round().astype(np.intp)
+
+
+def _signatures_of(data: Samples, rows: NDArray[np.intp]) -> Signatures:
+    parts = [signatures(*data.read(rows[start : start + _BATCH])) for start in range(0, len(rows), _BATCH)]
+    return Signatures.join(parts)
+
+
+def _identity_scores(found: Identity | None, contrasts: Sequence[str], n_patients: int) -> Iterator[Score | Row]:
+    if found is None:
+        why = "fewer than two contrasts" if len(contrasts) < 2 else "one of the datasets shows no brain"
+        yield Score(name="n_mismatched", value=None, note=why)
+        return
+    ends = np.percentile(found.margin_resampled, [2.5, 97.5], axis=0)
+    mismatched = []
+    for j, contrast in enumerate(contrasts):
+        margin = float(found.margin[j])
+        low, high = min(float(ends[0, j]), margin), max(float(ends[1, j]), margin)
+        other = contrasts[int(found.best[j])]
+        if high < 0:
+            note = f"looks like {other}"
+            mismatched.append(f"{contrast} looks like {other}")
+        else:
+            note = "" if low > 0 else "cannot be told from another contrast"
+        yield Score(name="margin", value=margin, of={"contrast": contrast}, low=low, high=high, n=n_patients, note=note)
+        yield Score(name="keeps_name", value=float(found.keeps_name[j]), of={"contrast": contrast}, n=n_patients)
+        yield Score(name="distance", value=float(found.distance[j, j]), of={"contrast": contrast}, n=n_patients)
+        for k, name in enumerate(contrasts):
+            distance = float(found.distance[j, k])
+            yield Row(
+                table="contrast_identity", values={"channel": contrast, "real_contrast": name, "distance": distance}
+            )
+    yield Score(name="n_mismatched", value=len(mismatched), n=n_patients, note="; ".join(mismatched))
+    if mismatched:
+        synthkit.message(f"Synthetic channels carry the wrong names: {'; '.join(mismatched)}.", level="warning")
+
+
+def _misnamed(dataset: str, findings: Sequence[Finding], n: int) -> Score:
+    """How many channels contradict their names by physics alone; a warning for each."""
+    wrong = [finding for finding in findings if finding.looks_like is not None]
+    for finding in wrong:
+        synthkit.message(f"In the {dataset} dataset: {finding.sentence}", level="warning")
+    note = " ".join(finding.sentence for finding in findings)
+    return Score(name="n_misnamed", value=len(wrong), of={"dataset": dataset}, n=n, note=note)

@@ -1,0 +1,290 @@
+"""``demo``, ``report``, ``plugins``, ``containers``, ``doctor``: the house around the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from synthkit.cli import options as common
+from synthkit.errors import ExitCode, PluginError
+
+plugins = typer.Typer(help="List, show, check and begin plugins.", invoke_without_command=True, rich_markup_mode=None)
+containers = typer.Typer(
+    help="Build, list, inspect, export container images.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path("synthkit-demo"),
+    overwrite: common.Overwrite = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """The whole job on a phantom, in minutes.
+
+    On this CPU, with no data, no engine and no network.
+    """
+    from synthkit.cli.demo import run_demo
+
+    console = common.console_for(json, quiet)
+    result = run_demo(out, console, overwrite=overwrite)
+    console.document(result)
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUNS...", help="Run folders, datasets, or folders that hold some.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option("--title", help="Heading of the report.")] = "synthkit report",
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """One self-contained HTML file from runs."""
+    from synthkit.report.report import write_report
+
+    console = common.console_for(json, quiet)
+    summary = write_report(runs, out, title=title)
+    console.document({"report": str(out), **summary})
+    console.print(f"Report of {summary['n_runs']} runs: {out}")
+
+
+@plugins.callback()
+def list_plugins(
+    context: typer.Context,
+    json: common.Json = False,
+) -> None:
+    """List, show, check and begin plugins."""
+    if context.invoked_subcommand is not None:
+        return
+    from synthkit.registry.registry import discover
+
+    console = common.console_for(json)
+    registry = discover()
+    console.document(
+        {
+            "plugins": [registry.declarations[name].to_dict() for name in registry.names()],
+            "broken": [vars(item) for item in registry.broken],
+        }
+    )
+    rows = [
+        (d.kind, d.name, f"{d.distribution} {registry.versions.get(d.name, '')}", d.licence, d.summary)
+        for d in sorted(registry.declarations.values(), key=lambda d: (d.kind, d.name))
+    ]
+    console.table("", ("kind", "name", "package", "licence", "summary"), rows)
+    for broken in registry.broken:
+        console.warning(f"{broken.name} ({broken.distribution or 'unknown package'}) is broken: {broken.reason}.")
+
+
+@plugins.command("show")
+def show_plugin(name: Annotated[str, typer.Argument(metavar="NAME")], json: common.Json = False) -> None:
+    """What a plugin declares: parameters, scores, citations."""
+    from synthkit.contract import MetricDeclaration
+    from synthkit.registry.registry import discover
+
+    console = common.console_for(json)
+    registry = discover()
+    declaration = registry.get(name)
+    described = declaration.to_dict()
+    console.document(described)
+    console.print(f"{declaration.name}: {declaration.summary}", style="bold")
+    console.print(
+        f"{declaration.kind} of {declaration.distribution} {registry.versions.get(name, '')}, {declaration.licence}"
+    )
+    console.print(f"GPU {declaration.gpu}, reproducible: {declaration.reproducible}, contract {declaration.contract}")
+    if described.get("imports"):
+        console.print(f"Imports (`synthkit import-checkpoint {declaration.name}`): {'; '.join(described['imports'])}")
+    rows = [(p["name"], p["type"], _default(p["default"]), _bounds(p), p.get("help", "")) for p in described["params"]]
+    console.table("Parameters (-p NAME=VALUE)", ("name", "type", "default", "allowed", "meaning"), rows)
+    if isinstance(declaration, MetricDeclaration):
+        score_rows = [(s.name, s.better, s.unit, s.summary) for s in declaration.scores]
+        console.table("Scores", ("name", "better", "unit", "meaning"), score_rows)
+    console.ending("", declaration.citations)
+
+
+@plugins.command("check")
+def check_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="NAME", help="Also run real jobs on this backend.")
+    ] = "inline",
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Run the conformance checks on a plugin. Exits with 4 if one fails."""
+    from synthkit.testing.checks import run_checks
+
+    console = common.console_for(json, quiet)
+    with console.progress(f"check {name}") as view:
+        results = run_checks(
+            name, backend=backend, on_check=lambda result, done, total: view.step(done, total, "check")
+        )
+    console.document({"plugin": name, "checks": [item.to_dict() for item in results]})
+    outcomes = {"passed": "passed", "failed": "FAILED", "skipped": "skipped"}
+    console.table("", ("check", "outcome", "detail"), [(r.name, outcomes[r.status], r.reason) for r in results])
+    failed = [item for item in results if item.status == "failed"]
+    if failed:
+        raise PluginError(
+            f"{name} fails {len(failed)} of {len(results)} checks.",
+            f"{failed[0].name}: {failed[0].reason}.",
+            f"It promises: {failed[0].promise}",
+        )
+    n_passed = sum(item.status == "passed" for item in results)
+    skipped = f", {len(results) - n_passed} skipped" if n_passed < len(results) else ""
+    console.print(f"{name} passes {n_passed} checks{skipped}.")
+
+
+@plugins.command("new")
+def new_plugin(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="generator, segmenter or metric.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is to be called on the command line.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder to write. Default: synthkit-NAME.", show_default=False),
+    ] = None,
+    json: common.Json = False,
+) -> None:
+    """Write a package with a small working plugin, to begin your own with."""
+    from synthkit.testing.scaffold import write_plugin
+
+    console = common.console_for(json)
+    folder = write_plugin(kind, name, out)
+    console.document({"plugin": name, "kind": kind, "folder": str(folder)})
+    console.print(f"Next: pip install -e '{folder}[runtime,test]'")
+    console.print(f"      synthkit plugins check {name}")
+    console.print(f"      put your method in {folder}/src; {folder}/README.md says what is where")
+
+
+@containers.command("build")
+def build_containers(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Plugins or their packages, base or base-cpu.")],
+    base_image: Annotated[
+        str | None,
+        typer.Option("--base-image", metavar="IMAGE", help="What base or base-cpu starts from.", show_default=False),
+    ] = None,
+    find_links: Annotated[
+        Path | None,
+        typer.Option(
+            "--find-links", metavar="DIR", help="Wheels to install from, besides the index.", show_default=False
+        ),
+    ] = None,
+    ca_bundle: Annotated[
+        Path | None,
+        typer.Option("--ca-bundle", metavar="FILE", help="Certificates that the build trusts.", show_default=False),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option("--network", metavar="MODE", help="Network of the build, e.g. host.", show_default=False),
+    ] = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Build the container images of plugins; base or base-cpu comes first."""
+    from synthkit.running.containers import images
+
+    console = common.console_for(json, quiet)
+    built = images.build_all(
+        names,
+        base_image=base_image,
+        find_links=find_links,
+        ca_bundle=ca_bundle,
+        network=network,
+        on_line=console.note,
+    )
+    console.document({"built": built})
+    for item in built:
+        console.print(f"Built {item['image']} ({item['id'][:19]})")
+
+
+@containers.command("list")
+def list_containers(json: common.Json = False) -> None:
+    """Container images of synthkit that the engine has."""
+    from synthkit.running.containers import images
+
+    console = common.console_for(json)
+    found = images.list_images()
+    console.document({"images": found})
+    rows = [
+        (i["name"], f"{i['bytes'] / 1e9:.2f} GB", i["created"][:10], ", ".join(i["plugins"]), i["id"][:19])
+        for i in found
+    ]
+    console.table("", ("image", "size", "made", "plugins", "id"), rows)
+    if not found:
+        console.print("None. Build some: synthkit containers build base stylegan2 unet overlap memorization")
+
+
+@containers.command("inspect")
+def inspect_container(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A plugin, base or base-cpu.")], json: common.Json = False
+) -> None:
+    """What the image of a plugin declares, and whether it fits what is installed here."""
+    import json as json_module
+
+    from synthkit.running.containers import images
+
+    console = common.console_for(json)
+    described = images.inspect(images.find_target(name))
+    console.document(described)
+    console.print(json_module.dumps(described, indent=1))
+
+
+@containers.command("export")
+def export_containers(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Plugins or their packages.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the archives.", show_default=False)],
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Write container images to archives, for a cluster with Apptainer."""
+    from synthkit.running.containers import sif
+
+    console = common.console_for(json, quiet)
+    written = sif.export(names, out)
+    console.document({"exported": written})
+    for item in written:
+        console.print(f"Wrote {item['archive']}")
+    console.note("On the cluster:")
+    for item in written:
+        console.note(item["build"])
+
+
+def doctor(
+    clean: Annotated[bool, typer.Option("--clean", help="Remove containers that killed commands left behind.")] = False,
+    json: common.Json = False,
+) -> None:
+    """What is here, and what is missing.
+
+    Engine, GPU, disk, plugins, container images; and what to do about what is not there.
+    """
+    from synthkit.cli.doctor import examine
+
+    console = common.console_for(json)
+    findings = examine(clean=clean)
+    console.document({"findings": [vars(item) for item in findings]})
+    console.table("", ("", "what", "found"), [(item.mark, item.what, item.found) for item in findings])
+    for item in findings:
+        if item.remedy:
+            console.print(f"{item.what}: {item.remedy}")
+    if any(item.state == "broken" for item in findings):
+        raise typer.Exit(int(ExitCode.PLUGIN))
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _bounds(param: dict[str, Any]) -> str:
+    if param.get("choices"):
+        return " ".join(map(str, param["choices"]))
+    low, high = param.get("minimum"), param.get("maximum")
+    if low is None and high is None:
+        return ""
+    return f"{'' if low is None else low}..{'' if high is None else high}"
+
+
+COMMANDS = {"demo": demo, "report": report, "doctor": doctor}
+GROUPS = {"plugins": plugins, "containers": containers}

@@ -1,0 +1,413 @@
+"""From a folder of subjects to a dataset: look at every subject first, then write.
+
+Two passes. The first reads and checks all subjects and applies the slice rule, so that everything that can be wrong is
+known, and said, before anything is written; it costs about as much as reading the files. The second writes. Both go
+over subjects in parallel, a few at a time, in a fixed order: the result does not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from synthkit.contract import Sample
+from synthkit.data.dataset import DatasetWriter, check_replaceable, remove_dataset
+from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.slices import SliceProtocol, Slices, check_fits, kept_slices, negative_voxels, slice_volume
+from synthkit.data.splits import Holdout, Split, parse_holdout, split_subjects, with_fewer_to_train_on
+from synthkit.data.subjects import (
+    BadSubject,
+    Subject,
+    SubjectError,
+    SubjectVolumes,
+    bad_subjects_error,
+    load_subject,
+    scan_subjects,
+)
+from synthkit.errors import DataError, UsageError
+from synthkit.registry.provenance import versions
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+#: Called with the pass ("check" or "write"), how many subjects are done, and of how many.
+OnProgress = Callable[[Literal["check", "write"], int, int], None]
+
+# A volume lower than this does not hold a whole brain (about 130 mm). A contrast that is zero in more than this
+# fraction of the brain has a smaller field of view than the one the brain is seen in; every eighth slice tells.
+_SLAB_MM = 100.0
+_MISSING_FRACTION = 0.01
+_EVERY = 8
+
+
+@dataclass(frozen=True)
+class PreparedSubject:
+    """What became of one subject: a row of the summary table.
+
+    Attributes
+    ----------
+    kept : indices of the slices kept.
+    n_dropped : slices left out by the slice rule.
+    label_voxels : label name -> voxels in the whole volume.
+    negative_voxels : contrast -> voxels below zero, which become 0; only contrasts that have any.
+    notes : what is unusual and no error (a slab, a contrast with a smaller field of view, no slice kept).
+    """
+
+    id: str
+    split: Split
+    kept: tuple[int, ...]
+    n_dropped: int
+    label_voxels: dict[str, int]
+    negative_voxels: dict[str, int]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "subject": self.id,
+            "split": self.split,
+            "slices_kept": len(self.kept),
+            "slices_dropped": self.n_dropped,
+            "label_voxels": self.label_voxels,
+            "negative_voxels": self.negative_voxels,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class PreparedSummary:
+    """What was prepared. ``n_resumed``: samples that an earlier, interrupted command had written already."""
+
+    path: Path
+    protocol: SliceProtocol
+    holdout: Holdout
+    seed: int
+    subjects: tuple[PreparedSubject, ...]
+    bad_subjects: tuple[BadSubject, ...]
+    notes: tuple[str, ...]
+    n_resumed: int = 0
+
+    @property
+    def n_samples(self) -> int:
+        return sum(len(subject.kept) for subject in self.subjects)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, with totals by split."""
+        totals = {}
+        for split in ("train", "holdout"):
+            part = [subject for subject in self.subjects if subject.split == split]
+            totals[split] = {
+                "subjects": len(part),
+                "slices_kept": sum(len(subject.kept) for subject in part),
+                "slices_dropped": sum(subject.n_dropped for subject in part),
+            }
+        return {
+            "protocol": self.protocol.to_dict(),
+            "holdout": str(self.holdout),
+            "seed": self.seed,
+            "n_samples": self.n_samples,
+            "splits": totals,
+            "subjects": [subject.to_dict() for subject in self.subjects],
+            "bad_subjects": [{"subject": bad.id, "reason": bad.reason} for bad in self.bad_subjects],
+            "notes": list(self.notes),
+        }
+
+
+def prepare(
+    subjects_dir: Path | str,
+    out: Path | str,
+    *,
+    protocol: SliceProtocol | None = None,
+    holdout: Holdout | str = "0",
+    seed: int = 0,
+    training_patients: int | None = None,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    on_progress: OnProgress | None = None,
+) -> PreparedSummary:
+    """Make a dataset of real slices from a folder of subjects.
+
+    Parameters
+    ----------
+    subjects_dir : folder of BraTS subjects (see :mod:`synthkit.data.subjects`), each with a segmentation.
+    out : folder to write; absent or empty, unless ``resume`` or ``overwrite`` (which replaces a dataset, nothing else).
+    protocol : how volumes become slices; the study's by default.
+    holdout, seed : see :func:`synthkit.data.splits.split_subjects`; only usable subjects are split.
+    training_patients : keep only so many patients to train on, drawn by ``seed``; the holdout stays whole.
+    skip_bad : go on without bad subjects. By default one of them stops everything, before anything is written.
+    workers : subjects in work at the same time; by default one a core, at most 8. Each takes up to 0.2 GB.
+    dry_run : check every subject and return the summary, write nothing.
+    on_progress : called from this thread after every subject of each pass.
+
+    Raises
+    ------
+    DataError : bad subjects (each is in ``details`` with its reason), no subject, or no slice kept at all.
+    UsageError : a holdout that cannot be, or an output that may not be written.
+    """
+    protocol = protocol or SliceProtocol()
+    holdout = parse_holdout(holdout) if isinstance(holdout, str) else holdout
+    source, target = Path(subjects_dir), Path(out)
+    _check_target(source, target, resume=resume, overwrite=overwrite)
+    found, bad = scan_subjects(source, protocol.contrasts)
+    n_workers = workers or min(8, os.cpu_count() or 1)
+    # A holdout that cannot be is said before minutes of reading; bad subjects may still leave the split below.
+    possible = split_subjects([*(s.id for s in found), *(b.id for b in bad)], holdout, seed)
+    if training_patients is not None:
+        with_fewer_to_train_on(possible, training_patients, seed)
+
+    checked: list[_Checked] = []
+    for n, result in enumerate(_in_order(lambda s: _check(s, protocol), found, n_workers), start=1):
+        if isinstance(result, BadSubject):
+            bad.append(result)
+        else:
+            checked.append(result)
+        _report(on_progress, "check", n, len(found))
+    bad.sort(key=lambda subject: subject.id)
+    if bad and not (skip_bad and checked):
+        raise bad_subjects_error(bad, len(checked) + len(bad))
+    split = split_subjects([c.subject.id for c in checked], holdout, seed)
+    if training_patients is not None:
+        split = with_fewer_to_train_on(split, training_patients, seed)
+        checked = [c for c in checked if c.subject.id in split]
+    summary = PreparedSummary(
+        path=target,
+        protocol=protocol,
+        holdout=holdout,
+        seed=seed,
+        subjects=tuple(c.row(split[c.subject.id]) for c in checked),
+        bad_subjects=tuple(bad),
+        notes=_notes_of_all(checked),
+    )
+    if summary.n_samples == 0:
+        raise DataError(
+            "The slice rule keeps no slice of any subject.",
+            f"No slice has more than {protocol.brain_fraction:.0%} of its pixels above {protocol.brain_threshold:g} in "
+            f"{protocol.brain_contrast}.",
+            "Lower the brain fraction or the brain threshold.",
+        )
+    if dry_run:
+        return summary
+    if overwrite and not resume:
+        remove_dataset(target)
+    n_resumed = _write(summary, {c.subject.id: c.subject for c in checked}, source, n_workers, resume, on_progress)
+    return PreparedSummary(**{**vars(summary), "n_resumed": n_resumed})
+
+
+# ------------------------------------------------------------------------------------------------- first pass: check
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A good subject and all that the summary says of it but its split."""
+
+    subject: Subject
+    kept: tuple[int, ...]
+    n_dropped: int
+    label_voxels: dict[str, int]
+    negative_voxels: dict[str, int]
+    notes: tuple[str, ...]
+    stored_labels: tuple[int, ...]
+    orientation: str
+    fingerprint: str
+
+    def row(self, split: Split) -> PreparedSubject:
+        return PreparedSubject(
+            self.subject.id, split, self.kept, self.n_dropped, self.label_voxels, self.negative_voxels, self.notes
+        )
+
+
+def _check(subject: Subject, protocol: SliceProtocol) -> _Checked | BadSubject:
+    import nibabel as nib
+
+    try:
+        volumes = load_subject(subject)
+        check_fits(volumes)
+    except SubjectError as error:
+        return error.bad
+    kept = kept_slices(volumes, protocol)
+    assert volumes.labels is not None  # scan_subjects found a segmentation
+    labels = {name: int(np.count_nonzero(volumes.labels == v)) for name, v in BRATS_LABELS.items() if v}
+    brain = np.ascontiguousarray(volumes.images[protocol.brain_contrast].transpose(2, 1, 0))
+    return _Checked(
+        subject=subject,
+        kept=kept,
+        n_dropped=volumes.shape[2] - len(kept),
+        label_voxels=labels,
+        negative_voxels={name: n for name, n in negative_voxels(volumes).items() if n},
+        notes=_notes(volumes, protocol, len(kept)),
+        stored_labels=volumes.stored_labels,
+        fingerprint=hashlib.sha256(brain.data.cast("B")).hexdigest(),
+        orientation="".join(str(code) for code in nib.aff2axcodes(volumes.affine)),  # type: ignore[no-untyped-call]
+    )
+
+
+def _notes(volumes: SubjectVolumes, protocol: SliceProtocol, n_kept: int) -> tuple[str, ...]:
+    notes = []
+    height_mm = volumes.shape[2] * volumes.spacing_mm[2]
+    if height_mm < _SLAB_MM:
+        notes.append(f"slab: {volumes.shape[2]} slices, {height_mm:g} mm")
+    if not n_kept:
+        notes.append("no slice kept")
+    brain = volumes.images[protocol.brain_contrast][:, :, ::_EVERY] > 0
+    n_brain = int(np.count_nonzero(brain))
+    for name, data in volumes.images.items():
+        missing = 1 - np.count_nonzero(brain & (data[:, :, ::_EVERY] != 0)) / max(1, n_brain)
+        if missing > _MISSING_FRACTION:
+            notes.append(f"{name} is 0 in {missing:.1%} of the brain")
+    return tuple(notes)
+
+
+def _notes_of_all(checked: Sequence[_Checked]) -> tuple[str, ...]:
+    """What is odd about the subjects taken together."""
+    notes = []
+    n_three = sum(3 in c.stored_labels for c in checked)
+    n_four = sum(4 in c.stored_labels for c in checked)
+    if n_three and n_four:
+        notes.append(
+            f"enhancing tumour is label 3 in {n_three} and 4 in {n_four} subjects; both are read as 4, so make sure "
+            "that no 4 stands for the resection cavity of BraTS 2024"
+        )
+    orientations: dict[str, list[str]] = defaultdict(list)
+    for c in checked:
+        orientations[c.orientation].append(c.subject.id)
+    if len(orientations) > 1:
+        parts = [f"{code} in {len(ids)} ({ids[0]} ...)" for code, ids in sorted(orientations.items())]
+        notes.append(
+            f"affines name different array orientations, {', '.join(parts)}; slices keep the stored order of the "
+            "array, so look at some and see that all have the same side up"
+        )
+    by_volume: dict[str, list[str]] = defaultdict(list)
+    for c in checked:
+        by_volume[c.fingerprint].append(c.subject.id)
+    for same in by_volume.values():
+        if len(same) > 1:
+            notes.append(
+                f"{', '.join(same)} hold the same volume: one subject under several names would be on both sides of "
+                "the split; remove the copies"
+            )
+    return tuple(notes)
+
+
+# ------------------------------------------------------------------------------------------------ second pass: write
+
+
+def _write(
+    summary: PreparedSummary,
+    subjects: Mapping[str, Subject],
+    source: Path,
+    n_workers: int,
+    resume: bool,
+    on_progress: OnProgress | None,
+) -> int:
+    described = summary.to_dict()
+    recorded = {key: described.pop(key) for key in ("protocol", "holdout", "seed")}
+    protocol = {**recorded.pop("protocol"), **recorded}
+    writer = DatasetWriter(
+        summary.path,
+        contrasts=summary.protocol.contrasts,
+        labels=BRATS_LABELS,
+        size=(summary.protocol.size, summary.protocol.size),
+        protocol=protocol,
+        provenance={"command": "prepare", "subjects": source.name, "versions": versions(), "summary": described},
+        resume=resume,
+    )
+    with writer:
+        n_resumed = writer.n_samples
+        done = _written(summary.subjects, writer.samples)
+        todo = [row for row in summary.subjects[done:] if row.kept]
+        _report(on_progress, "write", len(summary.subjects) - len(todo), len(summary.subjects))
+
+        def slices_of(row: PreparedSubject) -> Slices:
+            return slice_volume(load_subject(subjects[row.id]), summary.protocol)
+
+        results = _in_order(slices_of, todo, n_workers)
+        for n, (row, slices) in enumerate(zip(todo, results, strict=True), start=1):
+            if slices.slice_indices != row.kept or slices.labels is None:
+                raise SubjectError(row.id, "its files changed while they were being read")
+            writer.append(slices.images, slices.labels, _rows(row))
+            _report(on_progress, "write", len(summary.subjects) - len(todo) + n, len(summary.subjects))
+    return n_resumed
+
+
+def _rows(subject: PreparedSubject) -> list[dict[str, Any]]:
+    return [
+        {"id": f"{subject.id}_{z:03d}", "split": subject.split, "subject": subject.id, "slice": z} for z in subject.kept
+    ]
+
+
+def _written(subjects: Sequence[PreparedSubject], samples: Sequence[Sample]) -> int:
+    """How many of the subjects an interrupted command has written; its samples have to be the first of this one's."""
+    position = 0
+    for n, subject in enumerate(subjects):
+        if position == len(samples):
+            return n
+        expected = [(row["id"], row["split"]) for row in _rows(subject)]
+        if [(row.id, row.split) for row in samples[position : position + len(expected)]] != expected:
+            break
+        position += len(expected)
+    else:
+        if position == len(samples):
+            return len(subjects)
+    raise UsageError(
+        "The dataset begun here is of other subjects.",
+        f"It differs from what this command would write at sample {position}.",
+        "Give the folder of subjects it was begun with, or --overwrite.",
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ output
+
+
+def _check_target(source: Path, target: Path, *, resume: bool, overwrite: bool) -> None:
+    here, there = target.resolve(), source.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise UsageError(
+            f"The output {target} and the subjects {source} overlap.",
+            "Subjects are only read.",
+            "Choose an output outside of the folder of subjects.",
+        )
+    if not target.exists():
+        return
+    if not target.is_dir() or (any(target.iterdir()) and not overwrite and not resume):
+        raise UsageError(
+            f"The output {target} {'is not empty' if target.is_dir() else 'is not a folder'}.",
+            "Nothing is overwritten unasked.",
+            "Choose another folder, or give --overwrite or --resume.",
+        )
+    check_replaceable(target)
+
+
+# ---------------------------------------------------------------------------------------------------------- parallel
+
+
+def _in_order(function: Callable[[_T], _R], items: Iterable[_T], n_workers: int) -> Iterator[_R]:
+    """``map`` over threads, in order, with at most ``n_workers`` + 1 results in work or waiting.
+
+    Threads do: decompression, numpy and zstd all release the interpreter lock.
+    """
+    waiting: deque[Future[_R]] = deque()
+    pool = ThreadPoolExecutor(n_workers, thread_name_prefix="synthkit-prepare")
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > n_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _report(on_progress: OnProgress | None, phase: Literal["check", "write"], done: int, total: int) -> None:
+    if on_progress is not None:
+        on_progress(phase, done, total)

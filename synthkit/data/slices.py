@@ -1,0 +1,367 @@
+"""From volumes to slices and back: the protocol "akbar2024" and what may be varied about it.
+
+The protocol, as published with Akbar et al., Scientific Data 11:259 (2024), doi 10.1038/s41597-024-03073-x, in the
+script ``Preparation/split_volumes_to_slices.m`` of ``muhamadusman/Assist``:
+
+- intensities of each volume become ``v / max(v) * 255`` in double precision. Stored, they are rounded half up and
+  clipped to 0..255, which is what MATLAB's ``uint8`` does (it does not truncate), so negative voxels become 0;
+- an axial slice is kept if strictly more than 15 % of the 256 x 256 pixels have a T1 above 50 on that scale, before
+  rounding;
+- 240 x 240 is zero-padded by 8 on every side to 256 x 256; nothing is resampled.
+
+Orientation: voxel ``[x, y, z]`` of the array as stored becomes pixel ``[y, x]`` of slice ``z``. Nothing is flipped or
+turned by the affine. BraTS stores x towards the patient's left and y towards the back, so slices appear upright,
+with the forehead on top and the patient's right on the left of the picture, as radiologists look at them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from synthkit.data.subjects import CONTRASTS, SubjectError, SubjectVolumes
+from synthkit.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from synthkit.contract import UInt8Array
+
+#: Side of the grid in pixels that every slice is padded to and that the slice rule counts in.
+GRID = 256
+SIZES = (256, 128, 64, 32)
+
+
+@dataclass(frozen=True)
+class SliceProtocol:
+    """How volumes become slices. The defaults are the study's.
+
+    Attributes
+    ----------
+    contrasts : channels, in order.
+    size : side of a slice in pixels. Below 256 the padded slice is reduced by a whole factor: images by the mean of
+        each block (rounded half up), labels by the most frequent value in it (the largest of equals, so that tumour
+        wins over background). Which slices are kept is decided before.
+    intensity : what becomes 255: "max", the volume's maximum, or "p99.9" and the like, that percentile of the voxels
+        above zero (brighter ones are clipped).
+    brain_threshold, brain_fraction : a slice is kept if strictly more than this fraction of its 256 x 256 pixels
+        is above this grey level (0..255, before rounding) in T1, or in the first contrast where T1 is not among them.
+    axis : "axial": slices are taken along the third array axis.
+    """
+
+    contrasts: tuple[str, ...] = CONTRASTS
+    size: int = 256
+    intensity: str = "max"
+    brain_threshold: float = 50.0
+    brain_fraction: float = 0.15
+    axis: Literal["axial"] = "axial"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "contrasts", tuple(self.contrasts))
+        unknown = [name for name in self.contrasts if name not in CONTRASTS]
+        if unknown or not self.contrasts or len(set(self.contrasts)) < len(self.contrasts):
+            raise _refused("contrasts", ",".join(self.contrasts), f"each at most once of {', '.join(CONTRASTS)}")
+        if self.size not in SIZES:
+            raise _refused("size", self.size, f"one of {', '.join(map(str, SIZES))} pixels")
+        if not 0 < self._percentile <= 100:
+            raise _refused("intensity", self.intensity, '"max", or a percentile such as "p99.9"')
+        if not 0 <= self.brain_threshold < 255:
+            raise _refused("brain threshold", self.brain_threshold, "a grey level from 0 to below 255")
+        if not 0 <= self.brain_fraction < 1:
+            raise _refused("brain fraction", self.brain_fraction, "from 0 to below 1")
+        if self.axis != "axial":
+            raise _refused("axis", self.axis, '"axial"')
+
+    @property
+    def name(self) -> str:
+        """ "akbar2024", with what differs from it: "akbar2024 (size 64)"."""
+        changed = [
+            f"{item.name.replace('_', ' ')} {','.join(value) if isinstance(value, tuple) else value}"
+            for item in dataclasses.fields(self)
+            if (value := getattr(self, item.name)) != item.default
+        ]
+        return f"akbar2024 ({', '.join(changed)})" if changed else "akbar2024"
+
+    @property
+    def factor(self) -> int:
+        """By how much the padded slice is reduced along each side."""
+        return GRID // self.size
+
+    @property
+    def brain_contrast(self) -> str:
+        """The contrast that the slice rule looks at."""
+        return "t1" if "t1" in self.contrasts else self.contrasts[0]
+
+    @property
+    def _percentile(self) -> float:
+        """Percentile of the voxels above zero that becomes 255; 100 for the maximum, -1 for nonsense."""
+        if self.intensity == "max":
+            return 100.0
+        try:
+            return float(self.intensity.removeprefix("p")) if self.intensity.startswith("p") else -1.0
+        except ValueError:
+            return -1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, as recorded in a dataset."""
+        return {"name": self.name, **dataclasses.asdict(self), "contrasts": list(self.contrasts)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SliceProtocol:
+        """The protocol a dataset was made by; keys that are no part of it are passed over."""
+        return cls(**{item.name: data[item.name] for item in dataclasses.fields(cls) if item.name in data})
+
+
+def _refused(what: str, given: object, allowed: str) -> UsageError:
+    return UsageError(f"The {what} {given!r} is not possible.", f"It has to be {allowed}.", "Choose another value.")
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Slices of one subject.
+
+    Attributes
+    ----------
+    images : uint8 (n, contrast, y, x).
+    labels : uint8 (n, y, x); None for a subject without segmentation.
+    slice_indices : index of each along the third array axis (0-based).
+    n_dropped : slices of the volume that the rule left out.
+    negative_voxels : contrast -> voxels below zero in the whole volume; they become 0.
+    """
+
+    images: UInt8Array
+    labels: UInt8Array | None
+    slice_indices: tuple[int, ...]
+    n_dropped: int
+    negative_voxels: dict[str, int] = field(default_factory=dict)
+
+
+# ----------------------------------------------------------------------------------------------- volumes -> slices
+
+
+def slice_volume(volumes: SubjectVolumes, protocol: SliceProtocol) -> Slices:
+    """The slices that the protocol keeps.
+
+    Raises
+    ------
+    SubjectError : the volume is larger than 256 pixels in the plane and not empty where it would be cut.
+    """
+    return _cut(volumes, protocol, kept_slices(volumes, protocol))
+
+
+def slices_for_segmentation(volumes: SubjectVolumes, protocol: SliceProtocol, *, all_slices: bool = True) -> Slices:
+    """Slices to be segmented: every axial slice, or with ``all_slices=False`` those that the rule keeps."""
+    indices = tuple(range(volumes.shape[2])) if all_slices else kept_slices(volumes, protocol)
+    return _cut(volumes, protocol, indices)
+
+
+def kept_slices(volumes: SubjectVolumes, protocol: SliceProtocol) -> tuple[int, ...]:
+    """Indices of the slices that the slice rule keeps, in order."""
+    return _kept(_Greys(volumes.images[protocol.brain_contrast], protocol), protocol)
+
+
+def _kept(brain: _Greys, protocol: SliceProtocol) -> tuple[int, ...]:
+    needed = protocol.brain_fraction * GRID * GRID
+    n_slices = len(brain.planes)
+    return tuple(z for z in range(n_slices) if brain.count_above(z, protocol.brain_threshold) > needed)
+
+
+def check_fits(volumes: SubjectVolumes) -> None:
+    """Raise :class:`SubjectError` if a slice is larger than the grid and not empty where it would be cut."""
+    nx, ny, _ = volumes.shape
+    if max(nx, ny) <= GRID:
+        return
+    (x, _), (y, _) = _window(nx), _window(ny)
+    for name, volume in (*volumes.images.items(), ("seg", volumes.labels)):
+        if volume is not None and np.count_nonzero(volume[x, y]) != np.count_nonzero(volume):
+            raise SubjectError(
+                volumes.id, f"{name} is {nx}x{ny} pixels in the plane and not empty outside the central {GRID}x{GRID}"
+            )
+
+
+def negative_voxels(volumes: SubjectVolumes) -> dict[str, int]:
+    """Contrast -> number of voxels below zero."""
+    return {name: int(np.count_nonzero(v < 0)) if v.min() < 0 else 0 for name, v in volumes.images.items()}
+
+
+def _planes(volume: NDArray[Any]) -> NDArray[Any]:
+    """(x, y, z) -> (z, y, x), without a copy; contiguous for a volume in NIfTI's order."""
+    native: UInt8Array = volume.transpose(2, 1, 0)
+    return native
+
+
+def _window(n: int) -> tuple[slice, slice]:
+    """Where ``n`` voxels lie in ``GRID`` pixels: which of the voxels, and in which pixels. An odd one is at the end."""
+    if n <= GRID:
+        before = (GRID - n) // 2
+        return slice(0, n), slice(before, before + n)
+    before = (n - GRID) // 2
+    return slice(before, before + GRID), slice(0, GRID)
+
+
+def _cut(volumes: SubjectVolumes, protocol: SliceProtocol, indices: Sequence[int]) -> Slices:
+    check_fits(volumes)
+    nx, ny, nz = volumes.shape
+    (from_x, to_x), (from_y, to_y) = _window(nx), _window(ny)
+    maps = {name: _planes(v) for name, v in (*volumes.images.items(), ("seg", volumes.labels)) if v is not None}
+    # Reduced slices are made one at a time, so that the full-size ones never exist together.
+    n, size, reduced = len(indices), protocol.size, protocol.factor > 1
+    images = np.zeros((n, len(protocol.contrasts), size, size), dtype=np.uint8)
+    canvas = np.zeros((GRID, GRID), dtype=np.uint8)
+    for channel, name in enumerate(protocol.contrasts):
+        greys = _Greys(volumes.images[name], protocol)
+        canvas[...] = 0
+        for row, z in enumerate(indices):
+            greys.draw(z, canvas if reduced else images[row, channel])
+            if reduced:
+                images[row, channel] = reduce_image(canvas, protocol.factor)
+    labels = None
+    if "seg" in maps:
+        labels = np.zeros((n, size, size), dtype=np.uint8)
+        canvas[...] = 0
+        for row, z in enumerate(indices):
+            target = canvas if reduced else labels[row]
+            target[to_y, to_x] = maps["seg"][z, from_y, from_x]
+            if reduced:
+                labels[row] = reduce_labels(canvas, protocol.factor)
+    return Slices(images, labels, tuple(indices), nz - n, negative_voxels(volumes))
+
+
+class _Greys:
+    """One volume under the intensity rule, ``v / top * 255`` in double precision.
+
+    Two things make it fast and change no number. Small integer types go through a table of all their values, computed
+    in double precision once. And only the box around everything above zero is touched, as the rest becomes 0.
+    """
+
+    def __init__(self, volume: NDArray[Any], protocol: SliceProtocol) -> None:
+        planes = _planes(volume)
+        (from_x, to_x), (from_y, to_y) = _window(planes.shape[2]), _window(planes.shape[1])
+        shadow = planes.max(axis=0)
+        percentile = protocol._percentile
+        self._top = np.float64(shadow.max() if percentile == 100 else np.percentile(planes[planes > 0], percentile))
+        inside = shadow[from_y, from_x] > 0
+        rows, columns = _extent(inside.any(axis=1)), _extent(inside.any(axis=0))
+        #: (z, y, x) inside the box.
+        self.planes = planes[:, from_y, from_x][:, rows, columns]
+        self._target = (
+            slice(to_y.start + rows.start, to_y.start + rows.stop),
+            slice(to_x.start + columns.start, to_x.start + columns.stop),
+        )
+        self._scaled: NDArray[np.float64] | None = None
+        if planes.dtype.kind in "iu" and planes.dtype.itemsize <= 2:
+            self._scaled = self._scale(np.arange(int(shadow.max()) + 1))
+            self._table = _round(self._scaled)
+            self._entries = np.empty(self.planes.shape[1:], dtype=np.intp)
+
+    def count_above(self, z: int, threshold: float) -> int:
+        """Pixels of a slice whose scaled value, before rounding, is above the threshold (not negative)."""
+        plane = self.planes[z]
+        if self._scaled is None:
+            return int(np.count_nonzero(self._scale(plane) > threshold))
+        # The first table entry above the threshold; there is one, unless a percentile put 255 out of reach.
+        first = int(np.searchsorted(self._scaled, threshold, side="right"))
+        return int(np.count_nonzero(plane >= first)) if first < len(self._scaled) else 0
+
+    def draw(self, z: int, canvas: UInt8Array) -> None:
+        """Grey levels of a slice, where they belong on a canvas of ``GRID`` x ``GRID`` that is 0 elsewhere."""
+        target = canvas[self._target]
+        if self._scaled is None:
+            target[...] = _round(self._scale(self.planes[z]))
+        else:
+            np.copyto(self._entries, self.planes[z])
+            # "clip" looks negative values up as entry 0, whose grey level is 0.
+            target[...] = self._table.take(self._entries, mode="clip")
+
+    def _scale(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        # The study's order of operations; v * (255 / top) differs in the last bit.
+        return np.asarray(values, dtype=np.float64) / self._top * 255
+
+
+def _extent(used: NDArray[np.bool_]) -> slice:
+    """From the first to the last that is used; empty if none is."""
+    where = np.flatnonzero(used)
+    return slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 0)
+
+
+def _round(values: NDArray[np.float64]) -> UInt8Array:
+    """Half up and clipped to 0..255, as MATLAB's ``uint8``."""
+    return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
+
+
+# --------------------------------------------------------------------------------------------------- reduced sizes
+
+
+def reduce_image(image: UInt8Array, factor: int) -> UInt8Array:
+    """Mean of each ``factor`` x ``factor`` block of (y, x), rounded half up."""
+    height, width = image.shape
+    rows = image.reshape(height // factor, factor, width).sum(axis=1, dtype=np.uint16)
+    total = rows.reshape(height // factor, width // factor, factor).sum(axis=2, dtype=np.uint16)
+    n = factor * factor
+    reduced: UInt8Array = ((total + n // 2) // n).astype(np.uint8)
+    return reduced
+
+
+def reduce_labels(labels: UInt8Array, factor: int) -> UInt8Array:
+    """Most frequent value of each ``factor`` x ``factor`` block of (y, x); the largest of equally frequent ones."""
+    values = np.flatnonzero(np.bincount(labels.ravel()))[::-1].astype(np.uint8)
+    if len(values) == 1:
+        return np.full_like(labels[::factor, ::factor], values[0])
+    height, width = (n // factor for n in labels.shape)
+    blocks = labels.reshape(height, factor, width, factor)
+    counts = np.stack([np.count_nonzero(blocks == value, axis=(1, 3)) for value in values])
+    reduced: UInt8Array = values[counts.argmax(axis=0)]
+    return reduced
+
+
+# ----------------------------------------------------------------------------------------------- slices -> volumes
+
+
+def to_native(
+    label_slices: Sequence[UInt8Array] | UInt8Array | Iterator[UInt8Array],
+    slice_indices: Sequence[int],
+    shape_xyz: Sequence[int],
+    protocol: SliceProtocol,
+) -> UInt8Array:
+    """Put label slices back into the volume they were cut from: padding undone, reduced sizes enlarged by repetition.
+
+    Parameters
+    ----------
+    label_slices : uint8 (y, x) each, in the order of ``slice_indices``; any iterable.
+    slice_indices : index of each along the third array axis; slices not named are background.
+    shape_xyz : shape of the volume.
+
+    Returns
+    -------
+    uint8 (x, y, z), in the array order of the subject's own files.
+
+    Raises
+    ------
+    DataError : a slice has the wrong shape, or there are more or fewer than indices.
+    """
+    nx, ny, nz = (int(n) for n in shape_xyz)
+    (to_x, from_x), (to_y, from_y) = _window(nx), _window(ny)
+    volume = np.zeros((nz, ny, nx), dtype=np.uint8)
+    n = 0
+    for n, pixels in enumerate(label_slices, start=1):
+        if n > len(slice_indices) or pixels.shape != (protocol.size, protocol.size):
+            raise _misfit(f"slice {n} of {len(slice_indices)} has shape {pixels.shape}", protocol)
+        if protocol.factor > 1:
+            pixels = pixels.repeat(protocol.factor, axis=0).repeat(protocol.factor, axis=1)
+        volume[slice_indices[n - 1], to_y, to_x] = pixels[from_y, from_x]
+    if n != len(slice_indices):
+        raise _misfit(f"there are {n} slices for {len(slice_indices)} indices", protocol)
+    native: UInt8Array = volume.transpose(2, 1, 0)
+    return native
+
+
+def _misfit(why: str, protocol: SliceProtocol) -> DataError:
+    return DataError(
+        "The label slices do not make a volume.",
+        f"{why[:1].upper()}{why[1:]}, expected are {protocol.size}x{protocol.size} pixels and one slice an index.",
+        "Check the segmenter that made them.",
+    )

@@ -1,0 +1,123 @@
+"""Label volumes reduced to the slices that a protocol keeps, and the rules of evaluating on them.
+
+Akbar et al. (Sci Data 11:259, 2024, doi 10.1038/s41597-024-03073-x) score each subject on the 3-D stack of the axial
+slices that the preparation keeps, not on the whole volume: what a segmenter finds elsewhere does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthkit.data.slices import SliceProtocol, kept_slices
+from synthkit.data.subjects import load_subject, scan_subjects
+from synthkit.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from synthkit.contract import UInt8Array, Volumes
+
+
+@dataclass(frozen=True)
+class EvaluationProtocol:
+    """How a published study scored.
+
+    Attributes
+    ----------
+    name : as on the command line.
+    params : values of the metrics' parameters that it fixes, for those metrics that have them.
+    policy : the rules, in sentences.
+    """
+
+    name: str
+    params: Mapping[str, Any]
+    policy: tuple[str, ...]
+
+
+EVALUATION_PROTOCOLS = {
+    "akbar2024": EvaluationProtocol(
+        name="akbar2024",
+        params={
+            "both_empty": "exclude",
+            "hausdorff_one_empty": "exclude",
+            "hausdorff_percentile": 100,
+            "nested_regions": False,
+        },
+        policy=(
+            "Each subject is scored on the 3-D stack of the axial slices in which more than 15 % of 256 x 256 pixels "
+            "have a T1 above 50 of 255.",
+            "Regions are ET, ED and NCR, and their mean.",
+            "A region in neither reference nor prediction is not counted.",
+            "A region that was missed, or predicted where the reference has none: Dice and surface Dice 0; its "
+            "Hausdorff distance is not counted, so that the mean distance improves with every region missed.",
+            "The Hausdorff distance is the maximum, not the 95th percentile.",
+        ),
+    )
+}
+
+
+def evaluation_protocol(name: str) -> EvaluationProtocol:
+    """The protocol of this name; :class:`UsageError` if there is none."""
+    try:
+        return EVALUATION_PROTOCOLS[name]
+    except KeyError:
+        known = ", ".join(EVALUATION_PROTOCOLS)
+        raise UsageError(f"There is no evaluation protocol {name!r}.", f"Known: {known}.", "Choose one.") from None
+
+
+class SliceRule:
+    """Which slices of each subject are kept, from the T1 volumes of a folder of subjects.
+
+    Raises
+    ------
+    DataError : a subject without a usable T1, or none of whose slices is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        good, _ = scan_subjects(folder, contrasts=("t1",), need_labels=False)
+        self._subjects = {subject.id: subject for subject in good}
+        self._kept: dict[str, tuple[int, ...]] = {}
+
+    def kept(self, subject: str) -> tuple[int, ...]:
+        """Indices along the third array axis, ascending."""
+        if subject not in self._kept:
+            if subject not in self._subjects:
+                raise DataError(
+                    f"There is no T1 of {subject} in the reference.",
+                    "The protocol decides by T1 which slices count.",
+                    "Give the folder of subjects with their images as --reference, or leave --protocol out.",
+                )
+            volumes = load_subject(self._subjects[subject], labels=False)
+            kept = kept_slices(volumes, SliceProtocol(contrasts=("t1",)))
+            if not kept:
+                raise DataError(
+                    f"The protocol keeps no slice of {subject}.",
+                    "In none is more than 15 % of 256 x 256 pixels bright enough in T1.",
+                    "Leave the subject out, or leave --protocol out.",
+                )
+            self._kept[subject] = kept
+        return self._kept[subject]
+
+
+class Stacks:
+    """Label volumes without the slices that a rule drops; satisfies :class:`synthkit.contract.Volumes`."""
+
+    def __init__(self, volumes: Volumes, rule: SliceRule) -> None:
+        self._volumes, self._rule = volumes, rule
+
+    @property
+    def subjects(self) -> Sequence[str]:
+        return self._volumes.subjects
+
+    def labels(self, subject: str) -> tuple[UInt8Array, tuple[float, float, float]]:
+        """Labels ``(x, y, kept slice)`` and the voxel spacing in mm."""
+        labels, spacing_mm = self._volumes.labels(subject)
+        kept = self._rule.kept(subject)
+        if kept[-1] >= labels.shape[2]:
+            raise DataError(
+                f"The labels of {subject} do not belong to its T1.",
+                f"They have {labels.shape[2]} slices; slice {kept[-1]} of the T1 is kept.",
+                "Give the labels in the grid of the images.",
+            )
+        return labels[:, :, list(kept)], spacing_mm

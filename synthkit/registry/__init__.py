@@ -1,0 +1,1 @@
+"""What is installed: plugins, their parameters, the wheels and versions behind them."""

@@ -1,0 +1,215 @@
+"""Finds plugins, checks what they declare, and keeps a broken one from breaking anything else.
+
+A plugin is an entry point in the group ``synthkit.plugins`` (see :mod:`synthkit.registry.hookspecs`). Each is
+imported in a thread of its own with a time limit, so that one that raises, exits or hangs is listed as broken with the
+reason. Methods (``declaration.module``) are imported by :func:`load_module` only,
+inside the run that needs them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import json
+import re
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from synthkit.contract import (
+    CONTRACT_VERSION,
+    FILE_ROLES,
+    SLICE_ROLES,
+    VOLUME_ROLES,
+    Declaration,
+    GeneratorDeclaration,
+    Kind,
+    MetricDeclaration,
+    SegmenterDeclaration,
+)
+from synthkit.errors import PluginError
+from synthkit.registry import hookspecs
+from synthkit.registry.parameters import make_params
+
+_IMPORT_TIMEOUT_SECONDS = 10.0
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
+_FUNCTIONS = {"generator": ("train", "generate"), "segmenter": ("train", "segment"), "metric": ("score",)}
+
+
+@dataclass(frozen=True)
+class BrokenPlugin:
+    """A plugin that cannot be used: the entry point, where it comes from, and why."""
+
+    name: str
+    distribution: str
+    reason: str
+
+
+@dataclass
+class Registry:
+    """All plugins that are installed, by name."""
+
+    declarations: dict[str, Declaration] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    broken: list[BrokenPlugin] = field(default_factory=list)
+
+    def get(self, name: str, kind: Kind | None = None) -> Declaration:
+        """The declaration called ``name``; raises :class:`PluginError` that names the nearest, or why it is broken."""
+        declaration = self.declarations.get(name)
+        if declaration is not None and kind in (None, declaration.kind):
+            return declaration
+        if declaration is not None:
+            raise PluginError(
+                f"{name} is a {declaration.kind}, not a {kind}.",
+                f"Installed {kind}s: {', '.join(self.names(kind)) or 'none'}.",
+                "See `synthkit plugins`.",
+            )
+        for broken in self.broken:
+            if broken.name == name:
+                raise PluginError(
+                    f"The plugin {name} is broken.",
+                    f"{broken.reason}.",
+                    f"Repair or uninstall {broken.distribution or 'it'}; other plugins are not affected.",
+                )
+        names = self.names(kind)
+        close = difflib.get_close_matches(name, names, n=1)
+        raise PluginError(
+            f"There is no {kind or 'plugin'} called {name!r}.",
+            f"Did you mean {close[0]!r}?" if close else f"Installed: {', '.join(names) or 'none'}.",
+            f"See `synthkit plugins`; a plugin is installed like any Python package (synthkit-{name}).",
+        )
+
+    def names(self, kind: Kind | None = None) -> list[str]:
+        return sorted(name for name, d in self.declarations.items() if kind in (None, d.kind))
+
+
+def discover(entries: Iterable[EntryPoint] | None = None, timeout_seconds: float = _IMPORT_TIMEOUT_SECONDS) -> Registry:
+    """Import every installed plugin's declarations. Never raises for what a plugin does."""
+    manager = pluggy.PluginManager("synthkit")
+    manager.add_hookspecs(hookspecs)
+    registry = Registry()
+    owners: dict[str, str] = {}
+    found = entry_points(group=hookspecs.ENTRY_POINT_GROUP) if entries is None else entries
+    for entry in sorted(found, key=lambda item: item.name):
+        distribution = entry.dist.name if entry.dist is not None else ""
+        declared, reason = _ask(manager, entry, timeout_seconds)
+        for declaration in declared:
+            problem = problem_of(declaration)
+            name = getattr(declaration, "name", entry.name)
+            if problem:
+                registry.broken.append(BrokenPlugin(str(name), distribution, problem))
+            elif name in owners:
+                registry.broken.append(
+                    BrokenPlugin(name, distribution, f"the name {name} is taken by {owners[name] or 'another plugin'}")
+                )
+            else:
+                owners[name] = distribution
+                registry.declarations[name] = declaration
+                registry.versions[name] = entry.dist.version if entry.dist is not None else ""
+        if reason:
+            registry.broken.append(BrokenPlugin(entry.name, distribution, reason))
+    return registry
+
+
+def _ask(manager: pluggy.PluginManager, entry: EntryPoint, timeout_seconds: float) -> tuple[list[Any], str]:
+    """Declarations of one entry point, and what went wrong."""
+    declared: list[Any] = []
+    problem: list[str] = []
+
+    def work() -> None:
+        try:
+            module = entry.load()
+            manager.register(module, name=entry.name)
+            others = [plugin for plugin in manager.get_plugins() if plugin is not module]
+            for answer in manager.subset_hook_caller("synthkit_declare", others)():
+                declared.extend(answer)
+            if not declared:
+                problem.append("it declares nothing (no hook synthkit_declare, or an empty answer)")
+        except BaseException as error:  # a plugin may even call sys.exit
+            problem.append(f"{type(error).__name__} while loading: {error}".replace("\n", " ")[:400])
+
+    # A daemon, so that one that never returns does not keep the command from ending.
+    thread = threading.Thread(target=work, daemon=True, name=f"plugin-{entry.name}")
+    thread.start()
+    thread.join(timeout_seconds)
+    if thread.is_alive():
+        return [], f"it did not finish loading within {timeout_seconds:g} s"
+    return list(declared), problem[0] if problem else ""
+
+
+def problem_of(declaration: Any) -> str:
+    """What is wrong with a declaration, in a few words; empty when nothing is. Never raises."""
+    try:
+        problem = _problem_of(declaration)
+        if not problem:
+            json.dumps(declaration.to_dict(), allow_nan=False)
+    except Exception as error:  # fields of types that nobody thought of
+        return f"its declaration is malformed: {type(error).__name__}: {error}"
+    return problem
+
+
+def _problem_of(declaration: Any) -> str:
+    if not isinstance(declaration, (GeneratorDeclaration, SegmenterDeclaration, MetricDeclaration)):
+        return f"it declares a {type(declaration).__name__}, not a Declaration"
+    if not isinstance(declaration.contract, int) or declaration.contract > CONTRACT_VERSION:
+        return f"it needs contract {declaration.contract}, this synthkit has {CONTRACT_VERSION}: update synthkit-core"
+    for name in ("name", "summary", "module", "distribution"):
+        if not isinstance(getattr(declaration, name), str) or not getattr(declaration, name):
+            return f"its {name} is not text"
+    if not _NAME.match(declaration.name):
+        return f"its name {declaration.name!r} is not lower-case letters, digits and hyphens"
+    if not dataclasses.is_dataclass(declaration.params) or not isinstance(declaration.params, type):
+        return "its params are not a dataclass"
+    if not declaration.params.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        return "its params are not frozen"
+    try:
+        defaults = declaration.params()
+        make_params(declaration, {f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults)})
+    except Exception as error:
+        return f"the defaults of its params are not valid: {error}".rstrip(".")
+    if isinstance(declaration, GeneratorDeclaration):
+        low, high = declaration.minimum_size, declaration.maximum_size
+        if not 0 < low <= high:
+            return f"its sizes {low} to {high} are no range"
+    if isinstance(declaration, MetricDeclaration):
+        roles = {*declaration.roles, *(set(declaration.optional_roles) - FILE_ROLES)}
+        if not declaration.roles or not (roles <= SLICE_ROLES or roles <= VOLUME_ROLES):
+            return f"its roles {sorted(roles)} are not of {sorted(SLICE_ROLES)} or of {sorted(VOLUME_ROLES)}"
+        if not declaration.scores:
+            return "it declares no scores"
+    return ""
+
+
+def load_module(declaration: Declaration) -> ModuleType:
+    """Import the method. Raises :class:`PluginError` that says what is missing."""
+    try:
+        module = importlib.import_module(declaration.module)
+    except ImportError as error:
+        raise PluginError(
+            f"The method of {declaration.name} cannot be imported.",
+            f"{error}.",
+            "Run it in its container (--backend docker), or install what it needs to run without one: "
+            f"pip install '{declaration.distribution}[runtime]'.",
+        ) from error
+    except Exception as error:
+        raise PluginError(
+            f"The method of {declaration.name} fails on import.",
+            f"{type(error).__name__}: {error}.",
+            f"Report it to the authors of {declaration.distribution}.",
+        ) from error
+    optional = {"imports": "import_checkpoint", "probabilities": "segment_with_probabilities"}
+    declared = [function for field, function in optional.items() if getattr(declaration, field, None)]
+    for function in (*_FUNCTIONS[declaration.kind], *declared):
+        if not callable(getattr(module, function, None)):
+            raise PluginError(
+                f"{declaration.name} is no {declaration.kind}.",
+                f"Its module {declaration.module} has no function {function}.",
+                f"Report it to the authors of {declaration.distribution}.",
+            )
+    return module

@@ -1,0 +1,1 @@
+"""The audit's section of a report, and the page that an audit leaves in its run folder."""

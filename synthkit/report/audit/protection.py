@@ -1,0 +1,166 @@
+"""What an audit says to a data-protection reader: singling out, linkability and inference, one by one.
+
+These are the three risks by which the Article 29 Working Party judges anonymisation (Opinion 05/2014 on anonymisation
+techniques, WP 216); data for which all three are excluded is taken as anonymous, and for all else the opinion asks
+for an analysis of the risk of identification. The sentences here are material for that analysis and not its result:
+whether a dataset is anonymous is a decision of law.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from synthkit.judging.verdict import planted_name, with_interval
+
+Score = Mapping[str, Any]
+
+
+def data_protection(scores: Iterable[Score], verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The three criteria in plain words.
+
+    Parameters
+    ----------
+    scores, verdict : of the ``result.json`` of an audit.
+
+    Returns
+    -------
+    For singling out, linkability and inference, in this order, a dictionary: ``criterion``, ``meaning`` (what it is
+    here), ``measured`` (list of sentences with numbers and intervals), ``conclusion``, ``open`` (what is not covered).
+    """
+    scores = list(scores)
+    whole = {str(score["name"]): score for score in scores if not score.get("of") and score.get("value") is not None}
+    power = [score for score in scores if score["name"] == "power" and score.get("value") is not None]
+    outcome = str(verdict.get("outcome", ""))
+    return [_singling_out(whole, power, outcome), _linkability(whole, outcome), _inference(whole)]
+
+
+def _singling_out(whole: Mapping[str, Score], power: list[Score], outcome: str) -> dict[str, Any]:
+    measured = []
+    if "n_copies" in whole and "n_synthetic" in whole:
+        identical = whole.get("n_identical", {}).get("value", 0)
+        measured.append(
+            f"Of {_count(whole['n_synthetic'])} synthetic images, {_count(whole['n_copies'])} are copies of a training "
+            f"image and {identical:,} are identical to one, up to brightness and contrast."
+        )
+    if "flagged_rate" in whole:
+        explained = whole.get("explained_flag_rate")
+        among = f" Coincidence explains up to {explained['value']:.2%}." if explained else ""
+        measured.append(
+            f"{_share(whole['flagged_rate'])} of the synthetic images are closer to a training image than unrelated "
+            f"real images are (flagged).{among}"
+        )
+    if "n_feature_flagged" in whole:
+        measured.append(f"{_count(whole['n_feature_flagged'])} images are flagged by what they show, not by pixels.")
+    if "authenticity" in whole:
+        measured.append(
+            f"{_share(whole['authenticity'])} of the synthetic images are no closer to a training image than that "
+            "image is to other training images (authenticity)."
+        )
+    if power:
+        found = "; ".join(f"{planted_name(score)} {with_interval(score)}" for score in power)
+        measured.append(f"Of copies planted among the images to test the audit itself, it found: {found}.")
+    conclusions = {
+        "pass": "The audit found no image that isolates the record of a training patient, beyond what coincidence "
+        "explains. That is evidence as far as planted copies were found, and up to the upper bounds above.",
+        "fail": "Images may show a training patient's own scan, or more can be told from them than the policy "
+        "allows. The risk is not excluded: do not release these images as they are.",
+    }
+    return {
+        "criterion": "Singling out",
+        "meaning": "Whether a record that belongs to one person can be isolated. Here: whether a synthetic image "
+        "reproduces a scan of one training patient.",
+        "measured": measured or ["Nothing."],
+        "conclusion": conclusions.get(outcome, "The audit has too little evidence for a conclusion."),
+        "open": "Copies that were changed in ways, or more strongly, than the audit finds; a rare trait (an unusual "
+        "tumour, say) that is shown in an image which is otherwise no copy.",
+    }
+
+
+def _linkability(whole: Mapping[str, Score], outcome: str) -> dict[str, Any]:
+    measured = []
+    memorized, train = whole.get("n_memorized_subjects"), whole.get("n_train", {}).get("n")
+    if memorized is not None:
+        among = f" of {train:,}" if train else ""
+        measured.append(f"Flagged images match {_count(memorized)}{among} training patients.")
+    attack = whole.get("membership_auc")
+    if attack is not None:
+        measured.append(_membership(attack))
+    if attack is None:
+        conclusion = "Linking a person's scan with the synthetic images was not tried, so nothing is concluded."
+    elif float(attack.get("low") or 0) > 0.5:
+        conclusion = (
+            "Who holds a person's scan can tell better than by guessing whether that person was in the training set. "
+            "The risk is not excluded; how much it weighs depends on who can hold such scans."
+        )
+    else:
+        conclusion = "The attack was not shown to do better than guessing. Its interval says how much it could."
+    if memorized is not None and memorized["value"] and outcome != "pass":
+        conclusion = "Flagged images can be linked with the scans of the patients whom they match. " + conclusion
+    return {
+        "criterion": "Linkability",
+        "meaning": "Whether two records can be linked as those of one person. Here: whether somebody who holds a scan "
+        "of a person can link it with the synthetic images.",
+        "measured": measured or ["Nothing."],
+        "conclusion": conclusion,
+        "open": "Attacks that know the generator (its weights, or images made on demand), or that use several scans "
+        "of one person or other records beside the image.",
+    }
+
+
+def _inference(whole: Mapping[str, Score]) -> dict[str, Any]:
+    measured = []
+    attack, closer, c_t = (whole.get(name) for name in ("membership_auc", "closer_to_train", "c_t"))
+    if attack is not None:
+        measured.append(_membership(attack) + " Membership may itself tell of a diagnosis.")
+    if closer is not None:
+        measured.append(
+            f"{_share(closer)} of the synthetic images are closer to training than to as many held-out images; "
+            "50% would be if they told as much of other patients as of training patients."
+        )
+    if c_t is not None:
+        measured.append(
+            f"Data-copying test C_T: {c_t['value']:.2f}; far below 0 if synthetic images lie closer to training images "
+            "than held-out images do."
+        )
+    above = [
+        "membership" if attack is not None and float(attack.get("low") or 0) > 0.5 else "",
+        "closeness to the training images" if closer is not None and float(closer.get("low") or 0) > 0.5 else "",
+    ]
+    excess = " and ".join(filter(None, above))
+    told = (
+        f"The synthetic images tell more about training patients than about others, by {excess}. "
+        if excess
+        else "That the synthetic images tell more about training patients than about others was not shown. "
+        if measured
+        else ""
+    )
+    return {
+        "criterion": "Inference",
+        "meaning": "Whether an attribute of a person can be deduced with significant probability. Here: what the "
+        "synthetic images tell about training patients beyond what they tell about any patient.",
+        "measured": measured or ["Nothing."],
+        "conclusion": told
+        + "No attack that infers an attribute (age, sex, outcome) was made: the risk is not excluded.",
+        "open": "Attributes of persons; what can be learned about a group to which a person is known to belong.",
+    }
+
+
+def _membership(attack: Score) -> str:
+    return (
+        "Whether a person was in the training set can be told, by who holds a scan of that person, with an AUC of "
+        f"{attack['value']:.3f}{_bounds(attack, '.3f')}; 0.5 is guessing, 1 certainty."
+    )
+
+
+def _count(score: Score) -> str:
+    return f"{score['value']:,.0f}"
+
+
+def _share(score: Score) -> str:
+    return f"{score['value']:.2%}{_bounds(score, '.2%')}"
+
+
+def _bounds(score: Score, format: str) -> str:
+    low, high = score.get("low"), score.get("high")
+    return "" if low is None or high is None else f" (95% interval {low:{format}} to {high:{format}})"

@@ -1,0 +1,158 @@
+"""One memorization audit, ready for its template: on the report and on a page of its own.
+
+With ``pictures`` a section shows patients and names them. Without, it holds no image, no id and no text about files,
+so that it may be released with the synthetic images: such a section is built from numbers alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from synthkit.report.audit import numbers as audit_numbers
+from synthkit.report.audit import tables as audit_tables
+from synthkit.report.audit.histograms import histograms
+from synthkit.report.audit.tables import Column, Matches, Pair
+from synthkit.report.audit_power import power
+from synthkit.report.gallery import MAXIMUM_BYTES, gallery, worst
+from synthkit.report.gather import DAMAGE, Material, RunRecord, sentence
+
+#: Training subjects shown.
+N_SUBJECTS = 10
+
+
+def sections(material: Material, notes: list[str]) -> list[dict[str, Any]]:
+    """One section an audit run; what cannot be read is added to ``notes``."""
+    found = []
+    runs = material.of_verb("audit-memorization")
+    for number, record in enumerate(runs, start=1):
+        try:
+            found.append(section(record, anchor=f"audit-{number}", budget=MAXIMUM_BYTES // len(runs)))
+        except DAMAGE as error:
+            notes.append(f"The audit {record.name} cannot be shown: {sentence(error)}")
+    return found
+
+
+def section(record: RunRecord, *, anchor: str, pictures: bool = True, budget: int = MAXIMUM_BYTES) -> dict[str, Any]:
+    """What the template shows of one audit run; ``budget`` in bytes is for the pictures of its gallery.
+
+    Raises what a damaged ``result.json`` raises; damaged tables become notes.
+    """
+    notes: list[str] = []
+    scores = record.scores
+    verdict = dict((record.result or {}).get("verdict") or {})
+    options = record.job.options if record.job else {}
+    thresholds = audit_numbers.thresholds(scores)
+    matches = _matches(record, notes)
+    columns = list(dict.fromkeys([*audit_numbers.columns(scores), *matches.r]))
+    pairs = _pairs(record, matches, thresholds, notes)
+    subjects = _subjects(record, notes)
+    protection = _protection(scores, verdict, notes)
+    figures = _histograms(record, matches, thresholds, notes)
+    shown = gallery(record, pairs, budget, notes) if pictures else None
+    return {
+        "record": record,
+        "anchor": anchor,
+        "pictures": pictures,
+        "outcome": str(verdict.get("outcome") or "no verdict"),
+        "reasons": list(map(str, verdict.get("reasons") or ())),
+        "not_proven": list(map(str, verdict.get("not_proven") or ())),
+        "policy": dict(options.get("policy") or {}),
+        "remarks": _remarks(options),
+        "notes": notes if pictures else _counted(notes),
+        "whole": audit_numbers.whole(scores),
+        "searched": audit_numbers.searched(scores, columns),
+        "searched_lines": audit_numbers.searched_lines(scores),
+        "groups": audit_numbers.groups(scores),
+        "power": power(scores),
+        "histograms": figures,
+        "overview": audit_numbers.overview(scores),
+        "tables": audit_numbers.tables(scores),
+        "tails": audit_numbers.tails(scores),
+        "subjects": {"rows": subjects[:N_SUBJECTS], "n": len(subjects)} if subjects else None,
+        "gallery": shown,
+        "worst": _worst(pairs),
+        "protection": protection,
+        "others": [score for score in scores if not audit_numbers.is_shown(score)] if pictures else [],
+    }
+
+
+def _remarks(options: dict[str, Any]) -> list[str]:
+    if options.get("lineage") != "unknown":
+        return []
+    return [
+        "Where the synthetic images come from is not known: the audit shows only what they copy from this training set."
+    ]
+
+
+def _counted(notes: Sequence[str]) -> list[str]:
+    """Notes that may be released: texts about files hold paths and ids."""
+    return [f"Parts of this audit that could not be read and are left out: {len(notes)}."] if notes else []
+
+
+# ---------------------------------------------------------------------------------------------------- from the tables
+
+
+def _matches(record: RunRecord, notes: list[str]) -> Matches:
+    try:
+        return audit_tables.read_matches(record.run.outputs / "matches.csv")
+    except DAMAGE as error:
+        notes.append(f"The table matches cannot be shown: {sentence(error)}")
+        return Matches()
+
+
+def _pairs(record: RunRecord, matches: Matches, thresholds: dict[Column, float], notes: list[str]) -> list[Pair]:
+    """Of ``pairs.csv``; of a run without one, the largest matches of each view and rule."""
+    table = record.run.outputs / "pairs.csv"
+    if not table.is_file():
+        return [audit_tables.completed(pair, matches, thresholds) for own in matches.largest.values() for pair in own]
+    views = [view for view, _ in matches.r]
+    primary = "joint" if "joint" in views or not views else views[0]
+    try:
+        pairs = audit_tables.read_pairs(table, primary)
+    except DAMAGE as error:
+        notes.append(f"The most similar pairs cannot be shown: {sentence(error)}")
+        return []
+    return [audit_tables.completed(pair, matches, thresholds) for pair in pairs]
+
+
+def _histograms(
+    record: RunRecord, matches: Matches, thresholds: dict[Column, float], notes: list[str]
+) -> list[dict[str, Any]]:
+    null = {}
+    # A run without thresholds had no valid null, and so no such table.
+    if thresholds:
+        try:
+            null = audit_tables.read_null(record.run.outputs / "null.csv")
+        except DAMAGE as error:
+            notes.append(f"The table null cannot be shown: {sentence(error)}")
+    return histograms(matches.r, null, thresholds, audit_numbers.rules_of(list(matches.r)))
+
+
+def _subjects(record: RunRecord, notes: list[str]) -> list[dict[str, Any]]:
+    """Training subjects that flagged images match."""
+    table = record.run.outputs / "subjects.csv"
+    if not table.is_file():
+        return []
+    try:
+        return audit_tables.read_subjects(table)
+    except DAMAGE as error:
+        notes.append(f"The table subjects cannot be shown: {sentence(error)}")
+        return []
+
+
+def _worst(pairs: Sequence[Pair]) -> list[Pair]:
+    """The worst pair of each view, the joint image first."""
+    views = sorted(dict.fromkeys(pair.contrast for pair in pairs), key=lambda view: view != "joint")
+    return [worst([pair for pair in pairs if pair.contrast == view])[0][0] for view in views]
+
+
+def _protection(scores: Sequence[dict[str, Any]], verdict: dict[str, Any], notes: list[str]) -> list[dict[str, Any]]:
+    """What the numbers say to the questions of data protection: singling out, linkability, inference."""
+    from synthkit.report.audit.protection import data_protection  # which reports in its turn
+
+    try:
+        return data_protection(scores, verdict)
+    except DAMAGE as error:
+        notes.append(f"The questions of data protection cannot be answered: {sentence(error)}")
+        return []

@@ -1,0 +1,1 @@
+"""A job, somewhere: run folders, locks, verbs, backends, containers."""

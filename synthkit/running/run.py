@@ -1,0 +1,445 @@
+"""The run folder: one job in, one result out.
+
+::
+
+    job.json       what to do; relative paths only, so the folder can be moved and run elsewhere
+    inputs/ROLE    read-only (a symbolic link here, a bind mount in a container)
+    outputs/       what the run makes; the only place a method writes
+    events.jsonl   progress and messages, followed live
+    log.txt        what the method printed
+    result.json    written last, atomically, whether the run succeeded or failed
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from synthkit.contract import CONTRACT_VERSION
+from synthkit.errors import DataError, NotWritableError, UsageError
+from synthkit.files import discard, read_untrusted, write_atomically
+from synthkit.running.attempts import seconds_of_attempt
+
+Verb = Literal["train", "import-checkpoint", "generate", "segment", "evaluate", "audit-memorization"]
+
+JOB, RESULT, EVENTS, LOG = "job.json", "result.json", "events.jsonl", "log.txt"
+_LOCK = ".lock"
+
+# Far more than any result has; a method could fill the disk with one.
+_MAX_JSON_BYTES = 256 * 2**20
+
+
+@dataclass
+class Input:
+    """One input of a job.
+
+    Attributes
+    ----------
+    kind : "dataset", "checkpoint", "subjects" (NIfTI folders with contrasts) or "labels" (NIfTI label volumes).
+    source : absolute path on this machine; not part of ``job.json``.
+    splits : for a dataset, the splits that the role sees; empty means all that may be trained on.
+    digest : of the content when the job was made; empty for folders of NIfTI files, which are not hashed.
+    """
+
+    kind: Literal["dataset", "checkpoint", "subjects", "labels", "file"]
+    source: Path | None = None
+    splits: tuple[str, ...] = ()
+    digest: str = ""
+
+
+@dataclass
+class Resources:
+    """What a run may use.
+
+    Attributes
+    ----------
+    gpus : in Docker's syntax: "none", "all", "2" (a count) or "device=0,1".
+    cpus : cores of a container, and on every backend but inline threads of the libraries inside (:attr:`threads`).
+        None for all: results on a CPU then depend on the machine, as sums over several threads round differently.
+    """
+
+    gpus: str = "none"
+    memory_bytes: int | None = None
+    timeout_seconds: float | None = None
+    cpus: float | None = None
+
+    @property
+    def threads(self) -> dict[str, str]:
+        """Variables of the environment that keep OpenMP, OpenBLAS and MKL to ``cpus``; none where it is not given."""
+        if not self.cpus:
+            return {}
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        return dict.fromkeys(names, str(max(1, math.ceil(self.cpus))))
+
+
+def count_gpus(asked: str) -> int | None:
+    """How many GPUs :attr:`Resources.gpus` asks for, None for all; :class:`UsageError` if it is none of its forms."""
+    if asked in ("none", "all"):
+        return 0 if asked == "none" else None
+    if asked.startswith("device="):
+        n = len([device for device in asked.removeprefix("device=").split(",") if device])
+    else:
+        n = int(asked) if asked.isdecimal() else 0
+    if not n:
+        raise UsageError(f"--gpus {asked} is not understood.", fix="Write all, none, a number, or device=0,1.")
+    return n
+
+
+@dataclass
+class Job:
+    """What a run is to do, as ``job.json`` holds it.
+
+    ``plugins`` are the nouns (several only for metrics of one package); ``options`` belong to the verb: contrasts of
+    ``import-checkpoint``, seeds of ``generate``, subjects of ``segment``, the policy of ``audit-memorization``.
+    ``spent_seconds`` is what earlier attempts took, which this one goes on from.
+    """
+
+    verb: Verb
+    plugins: tuple[str, ...]
+    params: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Input] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
+    command: tuple[str, ...] = ()
+    created: str = ""
+    spent_seconds: float = 0.0
+    synthkit: str = ""
+    lock: str = ""
+    contract: int = CONTRACT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        inputs = {
+            role: {"path": f"inputs/{role}", "kind": item.kind, "splits": list(item.splits), "digest": item.digest}
+            for role, item in self.inputs.items()
+        }
+        return {**asdict(self), "plugins": list(self.plugins), "command": list(self.command), "inputs": inputs}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Job:
+        inputs = {
+            role: Input(kind=item["kind"], splits=tuple(item.get("splits", ())), digest=item.get("digest", ""))
+            for role, item in data.get("inputs", {}).items()
+        }
+        if data["verb"] not in get_args(Verb):
+            raise ValueError(f"the verb {data['verb']!r} is unknown")
+        return cls(
+            verb=data["verb"],
+            plugins=tuple(data["plugins"]),
+            params=dict(data.get("params", {})),
+            inputs=inputs,
+            options=dict(data.get("options", {})),
+            resources=Resources(**data.get("resources", {})),
+            command=tuple(data.get("command", ())),
+            created=data.get("created", ""),
+            spent_seconds=float(data.get("spent_seconds", 0.0)),
+            synthkit=data.get("synthkit", ""),
+            lock=data.get("lock", ""),
+            contract=int(data["contract"]),
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder."""
+
+    path: Path
+
+    @property
+    def outputs(self) -> Path:
+        return self.path / "outputs"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.outputs / "checkpoint"
+
+    @property
+    def dataset(self) -> Path:
+        return self.outputs / "dataset"
+
+    @property
+    def predictions(self) -> Path:
+        return self.outputs / "predictions"
+
+    @property
+    def probabilities(self) -> Path:
+        return self.outputs / "probabilities"
+
+    def input(self, role: str) -> Path:
+        return self.path / "inputs" / role
+
+    def job(self) -> Job:
+        """Read ``job.json``; :class:`DataError` if it is missing, damaged or of a newer contract."""
+        data = self._read(JOB)
+        try:
+            if int(data.get("contract", 0)) > CONTRACT_VERSION:
+                raise DataError(
+                    f"{self.path / JOB} was written for contract {data['contract']}.",
+                    f"This synthkit has contract {CONTRACT_VERSION}.",
+                    "Update synthkit-core, here or in the container image.",
+                )
+            return Job.from_dict(data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{self.path / JOB} is no job.", f"{error!r}.", "Make the run again.") from error
+
+    def result(self) -> dict[str, Any] | None:
+        """``result.json``, or None while there is none."""
+        return self._read(RESULT) if os.path.lexists(self.path / RESULT) else None
+
+    def seconds_spent(self) -> float:
+        """Seconds that the attempts at this run took so far, all together; see :mod:`synthkit.running.attempts`."""
+        job = self.job()
+        try:
+            result = self.result()
+        except DataError:  # damaged: as if there were none
+            result = None
+        return job.spent_seconds + seconds_of_attempt(job.created, result, self.path / EVENTS)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        write_json(self.path / RESULT, result)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            data = json.loads(read_untrusted(self.path / name, _MAX_JSON_BYTES))
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{self.path} is not a run folder.", f"It has no {name}.", "Give the folder that -o named."
+            ) from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{self.path / name} cannot be read.", f"{error}.", "Make the run again.") from error
+        if not isinstance(data, dict):
+            raise DataError(f"{self.path / name} cannot be read.", "It is not a JSON object.", "Make the run again.")
+        return data
+
+
+def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = False) -> Run:
+    """Make the run folder of ``job``: job.json, links to the inputs, an empty outputs folder.
+
+    With ``resume`` a folder of the same job is taken up, its outputs kept; with ``overwrite`` a run folder is
+    replaced. Anything else that is not empty is refused with :class:`UsageError`.
+    """
+    run = Run(path)
+    job.spent_seconds = 0.0
+    job.created = job.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    job.command = job.command or ("synthkit", *map(_without_folders, sys.argv[1:]))
+    if not job.synthkit:
+        from synthkit import __version__
+
+        job.synthkit = __version__
+    sources = {role: item.source.resolve() for role, item in job.inputs.items() if item.source is not None}
+    if missing := sorted(set(job.inputs) - set(sources)):
+        raise UsageError(f"The input {missing[0]} has no source.")
+    if path.exists() and (not path.is_dir() or any(item.name != _LOCK for item in path.iterdir())):
+        _clear_the_way(run, job, sources, resume=resume, overwrite=overwrite)
+    path.mkdir(parents=True, exist_ok=True)
+    # First of all: what has a job is a run folder, which --resume and --overwrite accept however this ends.
+    write_json(path / JOB, job.to_dict())
+    for folder in (path / "inputs", run.outputs):
+        if folder.is_symlink():  # laid by an earlier attempt: what follows would be done wherever it leads
+            raise DataError(f"{folder} is a link.", "No run makes one there.", "Give --overwrite, or another folder.")
+        folder.mkdir(exist_ok=True)
+    for role, source in sources.items():
+        link = run.input(role)
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(source, link.parent.resolve()))
+    return run
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the run folder ``path``, made if need be, for one command.
+
+    :class:`NotWritableError` if another one has it: no mistake in the command, which may be given again later.
+
+    Locks are per machine on some network file systems, and where there are none the block runs without.
+    """
+    if path.exists() and not path.is_dir():
+        yield  # create_run refuses it
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    file = path / _LOCK
+    descriptor = -1
+    try:
+        while True:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise NotWritableError(
+                    f"Another command is at work in {path}.",
+                    "Two at once would mix their outputs.",
+                    "Wait for it, or choose another folder.",
+                ) from error
+            except OSError:
+                break
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), file.lstat()):
+                    break
+            os.close(descriptor)  # its owner removed it meanwhile; another command may hold a new one
+            descriptor = -1
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _without_folders(argument: str) -> str:
+    """An argument of the command line as it is recorded: of an absolute path the last name, here and after ``=``."""
+    option, equals, value = argument.partition("=")
+    if equals and os.path.isabs(value):  # noqa: PTH117
+        return f"{option}={Path(value).name}"
+    return Path(argument).name if os.path.isabs(argument) else argument  # noqa: PTH117
+
+
+def _clear_the_way(run: Run, job: Job, sources: Mapping[str, Path], *, resume: bool, overwrite: bool) -> None:
+    is_run = (run.path / JOB).is_file()
+    if overwrite and is_run:
+        target = run.path.resolve()
+        for role, source in sources.items():
+            if source.is_relative_to(target) or target.is_relative_to(source):
+                raise UsageError(
+                    f"--overwrite would remove the run's own input {role}.",
+                    f"{source} and {target} lie in one another.",
+                    "Choose another folder for the output.",
+                )
+        _remove(run)
+        return
+    if not is_run or not resume:
+        raise UsageError(
+            f"The output folder {run.path} is not empty.",
+            "Nothing is overwritten unasked."
+            if is_run or not overwrite
+            else "It is not a run folder, so --overwrite does not remove it.",
+            "Choose another folder" + (", or give --overwrite or --resume." if is_run else "."),
+        )
+    before = run.job()
+    for what in ("verb", "plugins", "params", "options"):
+        old, new = json.loads(json.dumps([before.to_dict()[what], job.to_dict()[what]]))
+        if old != new:
+            raise UsageError(
+                f"The run {run.path} cannot be resumed with this command.",
+                f"Its {what}: {_without_common(old, new)}; this command's: {_without_common(new, old)}.",
+                "Give the command it was begun with, or another folder.",
+            )
+    for role in sorted({*before.inputs, *job.inputs}):
+        old_input, new_input = before.inputs.get(role), job.inputs.get(role)
+        if old_input is None or new_input is None or replace(new_input, source=None) != old_input:
+            raise UsageError(
+                f"The run {run.path} cannot be resumed with this command.",
+                f"Its input {role} was another one.",
+                "Give the command it was begun with, or another folder.",
+            )
+    job.spent_seconds = round(run.seconds_spent(), 3)
+    discard(run.path / RESULT)
+
+
+def _without_common(value: Any, other: Any) -> Any:
+    """Of a table what the other one does not have."""
+    if not (isinstance(value, dict) and isinstance(other, dict)):
+        return value
+    return {key: item for key, item in value.items() if key not in other or other[key] != item}
+
+
+def _remove(run: Run) -> None:
+    """Empty a run folder, its job last: a removal that is interrupted leaves a run folder."""
+    for item in sorted(run.path.iterdir(), key=lambda item: item.name == JOB):
+        if item.name != _LOCK:
+            discard(item)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint of a run folder, or ``path`` if it is a checkpoint folder itself."""
+    for candidate in (path / "outputs" / "checkpoint", path):
+        if (candidate / CHECKPOINT_METADATA).is_file():
+            return candidate
+    why = "It does not exist."
+    if path.exists():
+        result = Run(path).result() if (path / JOB).is_file() else None
+        if result is not None and result.get("status") != "succeeded":
+            why = "Its training did not succeed."
+        elif (path / JOB).is_file():
+            why = "Its training has not finished; run the same command with --resume."
+        else:
+            why = "It is not a run folder of `synthkit train`."
+    raise DataError(f"There is no trained model at {path}.", why, "Train one with `synthkit train`.")
+
+
+CHECKPOINT_METADATA = "synthkit.json"
+
+
+def read_checkpoint_metadata(checkpoint: Path) -> dict[str, Any]:
+    """What synthkit notes beside a method's files: plugin, contrasts, labels, size, protocol, training lineage."""
+    try:
+        metadata = json.loads((checkpoint / CHECKPOINT_METADATA).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"The checkpoint {checkpoint} cannot be read.", f"{error}.", "Train it again.") from error
+    if not isinstance(metadata, dict) or "plugin" not in metadata:
+        raise DataError(
+            f"The checkpoint {checkpoint} cannot be read.", "Its description is no object.", "Train it again."
+        )
+    return metadata
+
+
+def datasets_behind(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Entries of the datasets that a model has learned from: trained on, or validated on, which chose its weights."""
+    return [*metadata["training_datasets"], *metadata.get("validation_datasets", ())]
+
+
+def find_predictions(path: Path) -> Path:
+    """The label volumes of a ``segment`` run, or ``path`` if it is a folder of label volumes."""
+    inside = path / "outputs" / "predictions"
+    return inside if inside.is_dir() else path
+
+
+def find_runs(paths: Sequence[Path]) -> list[Run]:
+    """All run folders at or below ``paths``, in the order of their creation; runs inside runs are not searched."""
+    found: dict[Path, Run] = {}
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"There is no folder {path}.", fix="Give a run folder, or a folder that holds some.")
+        for folder, children, files in os.walk(path):
+            if JOB in files:
+                found[Path(folder).resolve()] = Run(Path(folder))
+                children.clear()
+            else:
+                children.sort()
+    return sorted(found.values(), key=lambda run: (run.job().created, str(run.path)))
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON file that is either the old one or the whole new one. NaN is refused: it is not JSON."""
+    write_atomically(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+
+
+def file_digest(path: Path) -> str:
+    """``sha256:...`` of a file."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def folder_digest(path: Path, exclude: Sequence[str] = ()) -> str:
+    """``sha256:...`` over the relative names and contents of all files below ``path``.
+
+    Names that begin with a dot are left out: they are what a killed write leaves behind, and what desktops add.
+    """
+    digest = hashlib.sha256()
+    names = ((p, p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+    for file in sorted(
+        p
+        for p, name in names
+        if name.as_posix() not in exclude and not any(part.startswith(".") for part in name.parts)
+    ):
+        digest.update(json.dumps([file.relative_to(path).as_posix(), file_digest(file)]).encode())
+    return f"sha256:{digest.hexdigest()}"
