@@ -365,8 +365,8 @@ def test_what_is_missing_is_named(
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ("nonsense", "no image that Apptainer can read"),
-        ({}, "no image of synthkit's"),
+        ("nonsense", "not an image that Apptainer can read"),
+        ({}, "not an image of synthkit's"),
         ({containers.CONTRACT_LABEL: "999"}, "newer than this synthkit"),
         ({containers.CONTRACT_LABEL: "1"}, "does not have"),
     ],

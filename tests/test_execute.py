@@ -518,7 +518,7 @@ WRONG_ANSWERS: dict[str, tuple[list[Any], str]] = {
     "a number": ([0.5], "'float', which it does not declare"),
     "NaN": ([Score(name="overlap", value=float("nan"))], "never NaN"),
     "infinite bound": ([Score(name="overlap", value=0.5, low=0.0, high=float("inf"))], "never NaN"),
-    "a table with a bad name": ([Row(table="../../etc", values={"a": 1})], "is no name for a table"),
+    "a table with a bad name": ([Row(table="../../etc", values={"a": 1})], "is not a name for a table"),
     "rows that differ": ([Row(table="t", values={"a": 1}), Row(table="t", values={"b": 1})], "differ in their columns"),
     "no text": ([Score(name="overlap", value="high")], "toy-overlap"),  # type: ignore[arg-type]
 }

@@ -109,10 +109,10 @@ def test_contrasts_and_labels_of_the_command_line() -> None:
     assert _label_values("0,1,2,4") == {"background": 0, "NCR": 1, "ED": 2, "ET": 4}
     assert _label_values("0,3") == {"background": 0, "label3": 3}
     for names in ("", "t1,,t2", "t1,t1"):
-        with pytest.raises(UsageError, match="no list of contrasts"):
+        with pytest.raises(UsageError, match="not a list of contrasts"):
             _names(names)
     for values in ("", "1,2", "0,a", "0,2,1", "0,1,1", "0,255"):
-        with pytest.raises(UsageError, match="no list of label values"):
+        with pytest.raises(UsageError, match="not a list of label values"):
             _label_values(values)
 
 

@@ -216,7 +216,7 @@ def test_not_scalar(tmp_path: Path) -> None:
 def test_voxel_size_of_nothing(tmp_path: Path) -> None:
     raw = bytearray(gzip.decompress(_stored(tmp_path)))
     struct.pack_into("<12f", raw, 280, *[0.0] * 12)  # an sform that maps everything to the origin
-    assert "no real grid" in _reason(tmp_path, bytes(raw))
+    assert "not a real grid" in _reason(tmp_path, bytes(raw))
 
 
 # ------------------------------------------------------------------------------------------------------ write_labels

@@ -154,7 +154,7 @@ class _OddType:
         (replace(GENERATOR, params=_BadDefault), "the defaults of its params are not valid: width=0"),
         (replace(GENERATOR, params=_NoDefault), "the defaults of its params are not valid"),
         (replace(GENERATOR, params=_OddType), "the defaults of its params are not valid"),
-        (replace(GENERATOR, minimum_size=512), "its sizes 512 to 256 are no range"),
+        (replace(GENERATOR, minimum_size=512), "its sizes 512 to 256 are not a range"),
         (replace(SLICE_METRIC, roles=()), "its roles"),
         (replace(SLICE_METRIC, roles=("real", "reference")), "its roles"),
         (replace(SLICE_METRIC, optional_roles=("prediction",)), "its roles"),

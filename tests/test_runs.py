@@ -158,13 +158,13 @@ def test_refused_resume_changes_nothing(tmp_path: Path, source: Path) -> None:
         (None, "is not a run folder"),
         ("{", "cannot be read"),
         ("[]", "not a JSON object"),
-        ("{}", "is no job"),
-        ('{"contract": 1, "verb": "train"}', "is no job"),
+        ("{}", "is not a job"),
+        ('{"contract": 1, "verb": "train"}', "is not a job"),
         ('{"contract": 99}', "was written for contract 99"),
-        ('{"contract": 1, "verb": "train", "plugins": ["a"], "resources": {"gpu": 1}}', "is no job"),
-        ('{"contract": "one"}', "is no job"),
+        ('{"contract": 1, "verb": "train", "plugins": ["a"], "resources": {"gpu": 1}}', "is not a job"),
+        ('{"contract": "one"}', "is not a job"),
         ('{"contract": 1, "verb": "dance", "plugins": ["a"]}', "the verb 'dance' is unknown"),
-        ('{"contract": 1, "verb": "train", "plugins": ["a"], "inputs": []}', "is no job"),
+        ('{"contract": 1, "verb": "train", "plugins": ["a"], "inputs": []}', "is not a job"),
     ],
 )
 def test_damaged_job_is_a_data_error(text: str | None, why: str, tmp_path: Path) -> None:

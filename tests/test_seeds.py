@@ -29,7 +29,7 @@ def test_seeds_come_in_the_order_given(text: str, seeds: list[int]) -> None:
 
 @pytest.mark.parametrize("text", ["", ",", "1,", "a", "-1", "3-", "3-1", "1-2-3", "1.5", "0x3", "²", str(2**63)])
 def test_nonsense_is_a_usage_error(text: str) -> None:
-    with pytest.raises(UsageError, match="is no list of seeds"):
+    with pytest.raises(UsageError, match="is not a list of seeds"):
         parse_seeds(text)
 
 
@@ -81,5 +81,5 @@ def test_shards_are_disjoint_and_everything(sizes: list[int], gaps: list[int], n
 
 @pytest.mark.parametrize("text", ["", "3", "0/8", "9/8", "3/8/2", "a/8", "-1/8", "1/0"])
 def test_a_shard_is_a_number_of_a_total(text: str) -> None:
-    with pytest.raises(UsageError, match="is no shard"):
+    with pytest.raises(UsageError, match="is not a shard"):
         take_shard([range(20)], text)

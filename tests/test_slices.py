@@ -93,7 +93,7 @@ def test_scaling_rounds_half_up_and_clips(dtype: Any) -> None:
     t1 = np.full((240, 240, 1), 400, dtype=dtype)
     t1[0, :8, 0] = [510, 1, 2, 3, 5, 0, -1, -700]
     slices = slice_volume(_volumes(t1=t1), SliceProtocol())
-    # Voxel (0, y) of the array is in the first column that is no padding.
+    # Voxel (0, y) of the array is in the first column that is not a padding.
     assert slices.images[0, 0, 8:16, 8].tolist() == [255, 1, 1, 2, 3, 0, 0, 0]
     assert slices.negative_voxels == dict.fromkeys(CONTRASTS, 2)
 

@@ -133,7 +133,7 @@ def test_nothing_of_a_patient_is_in_it(study: Path, tmp_path: Path) -> None:
     ]
     assert not any(name in text for name in PATIENTS)
     numbers = [line.split(",") for line in files["s/evaluate/outputs/overlap.csv"].splitlines()[1:]]
-    assert [row[1:] for row in numbers] == [["7294", "0.72"]] * 2  # a number is no name
+    assert [row[1:] for row in numbers] == [["7294", "0.72"]] * 2  # a number is not a name
     # One patient has one name in every file, and the name that another begins with is another's.
     first = numbers[0][0]
     assert (

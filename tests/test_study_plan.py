@@ -61,7 +61,7 @@ def test_defaults(tmp_path: Path) -> None:
         (("gpus = 0", "gpus = -1"), "must be at least 0"),
         (("{ kimg = 1.0 }", "{ kimgs = 1.0 }"), "stylegan2 has no parameter 'kimgs'"),
         (("{ kimg = 1.0 }", "{ kimg = -1.0 }"), "must be at least 0"),
-        (("{ kimg = 1.0 }", "1"), "is no table"),
+        (("{ kimg = 1.0 }", "1"), "is not a table"),
         (("[generators.sg3-r]", "[generators.real]"), "the arm of real images"),
         (("[generators.sg3-r]", "[generators.'a/b']"), "name of a folder"),
         (("[segmenters.unet]", "[segmenters.unet]\nparams = { seed = 3 }"), "by seeds in [arms]"),

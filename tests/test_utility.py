@@ -178,7 +178,7 @@ def test_two_arms_from_their_tables() -> None:
     assert list(found) == [(region, score) for region in ("ET", "WT", "mean") for score in ("Dice", "HD95 (mm)")]
     assert [found["ET", score].comparison.ratio for score in ("Dice", "HD95 (mm)")] == pytest.approx([0.5, 2.0])
     assert found["ET", "Dice"].comparison.ratio_interval == pytest.approx((0.5, 0.5))
-    # WT is no part of the mean, which here is ET alone.
+    # WT is not part of the mean, which here is ET alone.
     assert found["mean", "Dice"].comparison.ratio == pytest.approx(0.5) and found["mean", "Dice"].n_missed == 0
     assert found["WT", "Dice"].comparison.ratio == pytest.approx(0.5) and found["WT", "Dice"].n_missed == 1
     flat = found["ET", "Dice"].to_dict()

@@ -141,7 +141,7 @@ def import_checkpoint(
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names) or len(set(names)) != len(names):
-        raise UsageError(f"--contrasts {text} is no list of contrasts.", fix="Name each once: t1,t2,flair,t1ce.")
+        raise UsageError(f"--contrasts {text} is not a list of contrasts.", fix="Name each once: t1,t2,flair,t1ce.")
     return names
 
 
@@ -155,7 +155,7 @@ def _label_values(text: str) -> dict[str, int]:
         values = []
     if not values or values[0] != 0 or values != sorted(set(values)) or values[-1] > 254:
         raise UsageError(
-            f"--labels {text} is no list of label values.", fix="Give them in ascending order from 0: 0,1,2,4."
+            f"--labels {text} is not a list of label values.", fix="Give them in ascending order from 0: 0,1,2,4."
         )
     known = {value: name for name, value in BRATS_LABELS.items()}
     return {known.get(value, f"label{value}"): value for value in values}
@@ -271,7 +271,7 @@ def segment(
     wanted = [name for name in dict.fromkeys(only.split(",")) if name] if only else everybody
     if missing := sorted(set(wanted) - set(everybody)):
         raise UsageError(f"No subject {', '.join(missing)} in {subjects}.", fix="Check the names.")
-    # The patient counts: a second scan of somebody who was trained on is no new patient.
+    # The patient counts: a second scan of somebody who was trained on is not a new patient.
     seen = [name for name in wanted if was_trained_on(name, datasets_behind(metadata))]
     if seen and not include_training_subjects:
         n_asked = len(wanted)

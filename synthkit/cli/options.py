@@ -136,7 +136,7 @@ def parse_size(text: str) -> int:
     except ValueError:
         size = 0
     if size <= 0:
-        raise UsageError(f"--memory {text} is no size.", fix="Write it like 8g or 500m.")
+        raise UsageError(f"--memory {text} is not a size.", fix="Write it like 8g or 500m.")
     return size
 
 
@@ -214,7 +214,7 @@ def run_job(
         run = create_run(out, job, resume=options.resume, overwrite=options.overwrite)
         with console.progress(title) as view:
             result = backend.run(run, declaration, view.event)
-    for text in result["warnings"]:  # the backend's own are no events of the run
+    for text in result["warnings"]:  # the backend's own are not events of the run
         if text not in view.warned:
             console.warning(text)
     if result["status"] != "succeeded":

@@ -2,7 +2,7 @@
 
 ::
 
-    dataset.json     description, in nnU-Net's keys where they exist; written last: a folder without it is no dataset
+    dataset.json     description, in nnU-Net's keys where they exist; written last: a folder without it is not a dataset
     samples.csv      one row a sample: id, split, subject, slice, seed, digest
     images/          uint8 (n, contrast, y, x), Zarr 3 (see :mod:`synthkit.data.shards`)
     labels/          uint8 (n, y, x)
@@ -496,7 +496,7 @@ def remove_dataset(folder: Path) -> None:
     """Remove a dataset; whatever else may be there is refused by :func:`check_replaceable`."""
     check_replaceable(folder)
     if folder.exists():
-        # The description goes first: what is left of an interrupted removal is no dataset.
+        # The description goes first: what is left of an interrupted removal is not a dataset.
         (folder / DESCRIPTION).unlink(missing_ok=True)
         shutil.rmtree(folder)
 

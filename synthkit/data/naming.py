@@ -40,10 +40,10 @@ _OEDEMA, _ENHANCING = 2, 4
 # diffusion models is not exactly zero, CSF in T1 is about a fifth of white matter.
 _BRAIN_SHARE = 0.1
 _MIN_BRAIN_PIXELS, _MIN_LABEL_PIXELS = 100, 10
-# Differences below this (of log intensity, or of correlation) are no vote.
+# Differences below this (of log intensity, or of correlation) are not a vote.
 _INDIFFERENT = 0.05
 # A naming is believed if this share of the images that vote is for it, and so many that it is 3 standard deviations
-# from even: the best of 24 namings of noise is no evidence. Nine images that agree are enough.
+# from even: the best of 24 namings of noise is not evidence. Nine images that agree are enough.
 _MIN_SHARE, _MIN_DEVIATIONS = 0.75, 3.0
 
 
@@ -220,7 +220,7 @@ def judge(found: Signatures, contrasts: Sequence[str]) -> list[Finding]:
     if len(names) < 2:
         return []
     kept = tuple(range(len(names)))
-    # Those that change least come first, so that a draw is no reason to doubt a name.
+    # Those that change least come first, so that a draw is not a reason to doubt a name.
     namings = sorted(permutations(kept), key=_n_moved)
     votes = {
         naming: _votes(found, {name: channels[names[k]] for name, k in zip(names, naming, strict=True)})

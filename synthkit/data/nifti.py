@@ -35,7 +35,7 @@ _DEFLATE_MAX_RATIO = 1032  # the most that one byte of a deflate stream can stan
 
 
 class VolumeError(DataError):
-    """A file is no volume that can be used. ``reason`` is the cause in a few words, without the path."""
+    """A file is not a volume that can be used. ``reason`` is the cause in a few words, without the path."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
@@ -86,7 +86,7 @@ def read_volume(path: Path | str) -> Volume:
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     x, y, z = (float(size) for size in header.get_zooms()[:3])
     if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0 or not all(0 < s < 1e3 for s in (x, y, z)):
-        raise VolumeError(path, f"its affine or its voxel size ({x:g} x {y:g} x {z:g} mm) is no real grid")
+        raise VolumeError(path, f"its affine or its voxel size ({x:g} x {y:g} x {z:g} mm) is not a real grid")
     return Volume(data, affine, (x, y, z), header)
 
 
@@ -139,7 +139,7 @@ def _write(path: Path, voxels: UInt8Array, like: Any, slope: float | None = None
 
 
 class _UnusableError(Exception):
-    """Why these bytes are no volume, in a few words."""
+    """Why these bytes are not a volume, in a few words."""
 
 
 def _decode(stored: bytes) -> tuple[NDArray[Any], Any]:

@@ -112,7 +112,7 @@ class SliceProtocol:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SliceProtocol:
-        """The protocol a dataset was made by; keys that are no part of it are passed over."""
+        """The protocol a dataset was made by; keys that are not part of it are passed over."""
         return cls(**{item.name: data[item.name] for item in dataclasses.fields(cls) if item.name in data})
 
 

@@ -203,7 +203,7 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 
 def _nifti_files(folder: Path) -> list[Path]:
-    # "._name.nii.gz" are what macOS leaves beside files it copies; they are no NIfTI.
+    # "._name.nii.gz" are what macOS leaves beside files it copies; they are not a NIfTI.
     names = sorted(p for p in folder.iterdir() if _NIFTI_NAME.fullmatch(p.name) and not p.name.startswith("."))
     return [p for p in names if p.is_file()]
 
@@ -273,7 +273,7 @@ def load_labels(path: Path | str) -> tuple[UInt8Array, Volume]:
 
     Raises
     ------
-    VolumeError : the file is no volume, or its values are no BraTS labels.
+    VolumeError : the file is not a volume, or its values are not a BraTS labels.
     """
     volume = read_volume(path)
     try:

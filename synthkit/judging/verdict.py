@@ -60,7 +60,7 @@ class Policy:
     max_membership_auc : largest tolerated lower bound (0.5..1) of the membership attack's AUC. By default any is
         tolerated: the attack needs a person's scan, and no value is agreed on as harmless.
     max_removed_rate : largest share (0..1) of the images that ``synthkit release`` may leave out. A generator that
-        memorizes more than that hides more just below the thresholds, and removal is no remedy.
+        memorizes more than that hides more just below the thresholds, and removal is not a remedy.
     confidence : of the intervals computed here, 0.5..1 (two-sided; see :func:`clopper_pearson`). Those that the metric
         reports are 95 %.
     """

@@ -35,7 +35,7 @@ def code(declarations: tuple[Declaration, ...] = ()) -> dict[str, str]:
     for name in ["synthkit-core", *sorted({d.distribution for d in declarations})]:
         try:
             found[name] = code_digest(name)
-        except (SynthkitError, OSError):  # a plugin of a test or of a notebook is no installed distribution
+        except (SynthkitError, OSError):  # a plugin of a test or of a notebook is not an installed distribution
             continue
     return found
 

@@ -176,7 +176,7 @@ def _problem_of(declaration: Any) -> str:
     if isinstance(declaration, GeneratorDeclaration):
         low, high = declaration.minimum_size, declaration.maximum_size
         if not 0 < low <= high:
-            return f"its sizes {low} to {high} are no range"
+            return f"its sizes {low} to {high} are not a range"
     if isinstance(declaration, MetricDeclaration):
         roles = {*declaration.roles, *(set(declaration.optional_roles) - FILE_ROLES)}
         if not declaration.roles or not (roles <= SLICE_ROLES or roles <= VOLUME_ROLES):

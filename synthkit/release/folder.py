@@ -63,7 +63,7 @@ class Description:
                 raise UsageError(f"{text!r} has a line break or a control character.", fix="Write it in one line.")
         if self.licence and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", self.licence):
             raise UsageError(
-                f"{self.licence!r} is no SPDX identifier of a licence.",
+                f"{self.licence!r} is not an SPDX identifier of a licence.",
                 "Datasets are found, and citation files are valid, by that identifier.",
                 "Give one of https://spdx.org/licenses, CC-BY-4.0 for instance.",
             )

@@ -210,7 +210,7 @@ def choose_removal(dataset: Dataset, audit: Audit, max_quantile: float | None = 
     """
     if max_quantile is not None and not 0 < max_quantile <= 1:
         raise UsageError(
-            f"--max-quantile {max_quantile:g} is no quantile.", fix="Give a number from 0 to 1, say 0.999."
+            f"--max-quantile {max_quantile:g} is not a quantile.", fix="Give a number from 0 to 1, say 0.999."
         )
     if audit.verdict["outcome"] == "insufficient evidence":
         raise _refused(audit, "The audit has too little evidence for a release.")

@@ -16,12 +16,12 @@ MARK = '<meta name="generator" content="synthkit report">'
 
 
 def check_replaceable(out: Path) -> None:
-    """Raise UsageError if ``out`` is a folder, or a file that is no page of ours."""
+    """Raise UsageError if ``out`` is a folder, or a file that is not a page of ours."""
     if out.is_dir():
         raise UsageError(f"{out} is a folder.", fix="Name an HTML file with -o.")
     if out.exists() and MARK not in out.read_bytes()[:4096].decode(errors="replace"):
         raise UsageError(
-            f"{out} is there already and is no report.",
+            f"{out} is there already and is not a report.",
             "Only a report is replaced by a report.",
             "Choose another name.",
         )

@@ -36,7 +36,7 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str = "synthkit rep
     Raises
     ------
     DataError : a path does not exist, or there is neither a run nor a dataset.
-    UsageError : ``out`` is there and is no report.
+    UsageError : ``out`` is there and is not a report.
     NotWritableError : ``out`` cannot be written.
     """
     paths, out = [Path(path) for path in paths], Path(out)

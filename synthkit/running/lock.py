@@ -177,7 +177,7 @@ def read_lock(path: Path) -> dict[str, Any]:
     try:
         lock = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(lock, dict) or not isinstance(lock.get("lock"), int):
-            raise ValueError("it is no lock")
+            raise ValueError("it is not a lock")
         if not all(isinstance(lock.get(key), dict) for key in ("distributions", "libraries")):
             raise ValueError("it lacks distributions or libraries")
     except (OSError, ValueError) as error:

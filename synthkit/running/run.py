@@ -189,7 +189,7 @@ class Run:
                 )
             return Job.from_dict(data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{self.path / JOB} is no job.", f"{error!r}.", "Make the run again.") from error
+            raise DataError(f"{self.path / JOB} is not a job.", f"{error!r}.", "Make the run again.") from error
 
     def result(self) -> dict[str, Any] | None:
         """``result.json``, or None while there is none."""
@@ -387,7 +387,7 @@ def read_checkpoint_metadata(checkpoint: Path) -> dict[str, Any]:
         raise DataError(f"The checkpoint {checkpoint} cannot be read.", f"{error}.", "Train it again.") from error
     if not isinstance(metadata, dict) or "plugin" not in metadata:
         raise DataError(
-            f"The checkpoint {checkpoint} cannot be read.", "Its description is no object.", "Train it again."
+            f"The checkpoint {checkpoint} cannot be read.", "Its description is not an object.", "Train it again."
         )
     return metadata
 

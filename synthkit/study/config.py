@@ -258,7 +258,7 @@ class _Reader:
     def _table(self, name: str) -> dict[str, Any]:
         table = self.tables.get(name, {})
         if not isinstance(table, dict):
-            raise UsageError(f"{name} of study.toml is no table.", fix=f"Write [{name}] and name = value below it.")
+            raise UsageError(f"{name} of study.toml is not a table.", fix=f"Write [{name}] and name = value below it.")
         return table
 
     def _made(self, kind: type, name: str) -> Any:
@@ -268,7 +268,7 @@ class _Reader:
         found = self._table(name)
         for key, table in found.items():
             if not isinstance(table, dict):
-                raise UsageError(f"{name}.{key} of study.toml is no table.", fix=f"Write [{name}.{key}].")
+                raise UsageError(f"{name}.{key} of study.toml is not a table.", fix=f"Write [{name}.{key}].")
             if not _NAME.match(key) or key == layout.REAL:
                 raise UsageError(
                     f"{key!r} cannot be the name of one of the {name}.",
@@ -286,7 +286,7 @@ class _Reader:
             raise
         params = table.pop("params", {})
         if not isinstance(params, dict):
-            raise UsageError(f"params of [{kind}s.{name}] is no table.", fix="Write params = { name = value }.")
+            raise UsageError(f"params of [{kind}s.{name}] is not a table.", fix="Write params = { name = value }.")
         make_params(declaration, params)
         return declaration, params
 

@@ -276,7 +276,7 @@ def _generator(done: Finished, study: Study, name: str) -> GeneratorNumbers:
 def _looks(done: Finished, out: Path) -> dict[str, tuple[float, str]]:
     """Mean over contrasts of each score of a whole dataset, and the direction that its metric declares.
 
-    Scores of all contrasts jointly are no further contrast. Those of several feature networks stay apart, by its name.
+    Scores of all contrasts jointly are left out. Those of several feature networks stay apart, by its name.
     """
     if out not in done.outs:
         return {}

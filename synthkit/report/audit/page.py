@@ -34,8 +34,9 @@ def write_audit_page(run: Path, out: Path, *, pictures: bool = True) -> dict[str
 
     Raises
     ------
-    DataError : ``run`` is no audit that came to an end, or (without pictures) a text in it names a subject or a path.
-    UsageError : ``out`` is there and is no page of ours.
+    DataError : ``run`` is not an audit that came to an end, or (without pictures) a text in it names a subject or a
+        path.
+    UsageError : ``out`` is there and is not a page of ours.
     NotWritableError : ``out`` cannot be written.
     """
     run, out = Path(run), Path(out)

@@ -108,7 +108,7 @@ _MAX_WARNINGS = 1000
 class EventFollower:
     """Reads ``events.jsonl`` as it grows. ``poll`` hands on the new whole lines; a half-written one waits.
 
-    The method may write there what it likes: lines that are no events are passed over.
+    The method may write there what it likes: lines that are not events are passed over.
     """
 
     def __init__(self, run: Run, on_event: OnEvent) -> None:
@@ -166,7 +166,7 @@ def _event(line: bytes) -> Event | None:
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
-        raise ValueError(f"{value!r} is no count")
+        raise ValueError(f"{value!r} is not a count")
     return value
 
 
@@ -214,9 +214,9 @@ def _flaw(result: Mapping[str, Any]) -> str | None:
         return "its error is not in sentences."
     outputs, scores = result.get("outputs", {}), result.get("scores", [])
     if not isinstance(outputs, dict) or not all(isinstance(output, dict) for output in outputs.values()):
-        return "its outputs are no table."
+        return "its outputs are not a table."
     if not isinstance(scores, list) or not all(_is_score(score) for score in scores):
-        return "its scores are no list of scores."
+        return "its scores are not a list of scores."
     if not isinstance(result.get("verdict", {}), dict):
         return "its verdict is none."
     return None

@@ -282,7 +282,7 @@ def _inspect(path: Path) -> containers.Image:
         labels = None
     if not isinstance(labels, dict):
         raise BackendUnavailableError(
-            f"{path} is no image that Apptainer can read.",
+            f"{path} is not an image that Apptainer can read.",
             f"{(reason.strip().splitlines() or ['It has no labels.'])[-1]}",
             "Build it again: see `synthkit containers export --help`.",
         )

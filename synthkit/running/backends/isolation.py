@@ -151,7 +151,7 @@ def engine_gpus(gpus: str) -> str:
     """``--gpus`` as an engine is to be asked: in a job of Slurm's, by the numbers of the job's devices on the machine.
 
     ``CUDA_VISIBLE_DEVICES`` counts within the job where the cluster confines it to its devices (ConstrainDevices). An
-    engine is no part of the job and counts all of them, so that two jobs would both get the first.
+    engine is not part of the job and counts all of them, so that two jobs would both get the first.
     """
     granted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpus == "none" or granted is None or "SLURM_JOB_ID" not in os.environ:

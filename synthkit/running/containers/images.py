@@ -106,7 +106,7 @@ def image_name(target: Declaration | str) -> str:
 
 
 def _tag(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", text)  # a local version (1.0+cpu) is no tag
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text)  # a local version (1.0+cpu) is not a tag
 
 
 def find_target(name: str, registry: Registry | None = None) -> Declaration | str:
@@ -173,7 +173,7 @@ def labelled_image(name: str, labels: Mapping[str, str], **described: Any) -> Im
     """
     if CONTRACT_LABEL not in labels:
         raise BackendUnavailableError(
-            f"{name} is no image of synthkit's.",
+            f"{name} is not an image of synthkit's.",
             f"It has no label {CONTRACT_LABEL}.",
             "Build it with `synthkit containers build`, which labels it.",
         )

@@ -217,7 +217,7 @@ def _train(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
 def _import_checkpoint(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
     declaration = declarations[0]
     if not isinstance(declaration, GeneratorDeclaration):
-        raise UsageError(f"{declaration.name} is no generator.")
+        raise UsageError(f"{declaration.name} is not a generator.")
     file = _file(run, job, "file")
     contrasts, labels = job.options["contrasts"], job.options["labels"]
     module = load_module(declaration)
@@ -512,7 +512,9 @@ class _Tables:
     def write(self, row: Row) -> None:
         if row.table not in self._open:
             if not row.table.isidentifier():
-                raise PluginError(f"{row.table!r} is no name for a table.", fix="Use letters, digits and underscores.")
+                raise PluginError(
+                    f"{row.table!r} is not a name for a table.", fix="Use letters, digits and underscores."
+                )
             file = (self.folder / f".{row.table}.csv.tmp").open("w", newline="", encoding="utf-8")
             writer = csv.DictWriter(file, list(row.values), lineterminator="\n")
             writer.writeheader()
@@ -612,7 +614,7 @@ def _file(run: Run, job: Job, role: str) -> Path:
 def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
     """How slices are made for a model trained on these datasets: the protocol of all that have one.
 
-    Without the holdout and its seed, which name subjects and are no part of how a slice is made. Datasets without a
+    Without the holdout and its seed, which name subjects and are not part of how a slice is made. Datasets without a
     protocol (imported ones) are taken to follow the others'; if none has one, size and contrasts are those of the
     data and the rest is the default, with a warning.
     """

@@ -16,11 +16,15 @@ def parse_seeds(text: str) -> tuple[range, ...]:
     for part in text.replace(" ", "").split(","):
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UsageError(f"--seeds {text} is no list of seeds.", f"{part!r} is not one.", "Write it like 0-99,200.")
+            raise UsageError(
+                f"--seeds {text} is not a list of seeds.", f"{part!r} is not one.", "Write it like 0-99,200."
+            )
         low, high = int(first), int(last) if dash else int(first)
         if high < low or high > _LARGEST:
             raise UsageError(
-                f"--seeds {text} is no list of seeds.", f"{part} runs backwards or too far.", "Write it like 0-99,200."
+                f"--seeds {text} is not a list of seeds.",
+                f"{part} runs backwards or too far.",
+                "Write it like 0-99,200.",
             )
         ranges.append(range(low, high + 1))
     ordered = sorted(ranges, key=lambda r: r.start)
@@ -51,7 +55,9 @@ def take_shard(ranges: Iterable[range], text: str) -> tuple[range, ...]:
     ranges = tuple(ranges)
     number, _, n = text.partition("/")
     if not (number.isdecimal() and n.isdecimal() and 1 <= int(number) <= int(n)):
-        raise UsageError(f"--shard {text} is no shard.", "It is a number of a total.", "Write it like 3/8, 1/8 first.")
+        raise UsageError(
+            f"--shard {text} is not a shard.", "It is a number of a total.", "Write it like 3/8, 1/8 first."
+        )
     total = count_seeds(ranges)
     first, last = (total * k // int(n) for k in (int(number) - 1, int(number)))
     if first == last:

@@ -93,7 +93,7 @@ def foreign_files_are_not_executed(plugin: PluginUnderTest) -> None:
         except DataError:
             reason = ""
         except Exception as error:
-            reason = f"raised {type(error).__name__}, which is no DataError"
+            reason = f"raised {type(error).__name__}, which is not a DataError"
         require(not made.exists(), f"{what}: it executed code that is stored in the file")
         require(not reason, f"{what}: it {reason}")
 

@@ -29,7 +29,7 @@ Answers = list[Score | Row]
 
 def _declared(plugin: PluginUnderTest) -> MetricDeclaration:
     if not isinstance(plugin.declaration, MetricDeclaration):
-        raise TypeError(f"{plugin.declaration.name} is no metric")
+        raise TypeError(f"{plugin.declaration.name} is not a metric")
     return plugin.declaration
 
 
@@ -121,7 +121,7 @@ def rows_fit_their_table(plugin: PluginUnderTest) -> None:
     columns: dict[str, list[str]] = {}
     for answer in _usual(plugin):
         if isinstance(answer, Row):
-            require(answer.table.isidentifier(), f"{answer.table!r} is no name for a table")
+            require(answer.table.isidentifier(), f"{answer.table!r} is not a name for a table")
             first = columns.setdefault(answer.table, list(answer.values))
             require(list(answer.values) == first, f"rows of {answer.table} differ in their columns")
             for name, value in answer.values.items():

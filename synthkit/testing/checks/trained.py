@@ -32,7 +32,7 @@ def checkpoint_is_safetensors_and_json(plugin: PluginUnderTest) -> None:
             try:
                 json.loads(file.read_text(encoding="utf-8"))
             except ValueError as error:
-                require(False, f"{file.name} is no JSON: {error}")
+                require(False, f"{file.name} is not JSON: {error}")
         else:
             require(file.suffix == ".safetensors", f"{file.name} is neither safetensors nor JSON")
             _require_safetensors(file)

@@ -109,7 +109,7 @@ HOSTILE: dict[str, Callable[[Path], bytes]] = {
 def test_nothing_in_a_file_is_executed(name: str, read: Callable[[Path], Any], tmp_path: Path) -> None:
     file = tmp_path / "a.pkl"
     file.write_bytes(HOSTILE[name](tmp_path))
-    with pytest.raises(DataError, match=r"The file is no checkpoint"):
+    with pytest.raises(DataError, match=r"The file is not a checkpoint"):
         read(file)
     assert [item.name for item in tmp_path.iterdir()] == ["a.pkl"]
 

@@ -118,7 +118,7 @@ FLOAT = np.dtype("f4")
 )  # fmt: skip
 def test_what_is_no_array_of_numbers_is_refused(item: Any, tmp_path: Path) -> None:
     _write(tmp_path / "a.pkl", item)
-    with pytest.raises(DataError, match=r"The file is no checkpoint"):
+    with pytest.raises(DataError, match=r"The file is not a checkpoint"):
         _read(tmp_path / "a.pkl")
 
 

@@ -62,7 +62,7 @@ def test_any_sizes_agree_with_scipy(n: int, m: int, d: int, seed: int) -> None:
     x, y = rng.normal(size=(n, d)) @ rng.normal(size=(d, d)), rng.normal(1, 2, size=(m, d))
     value = frechet.frechet_distance(x, y)
     assert value == pytest.approx(frechet.frechet_distance(y, x), rel=1e-9)
-    # By definition: square roots by eigenvectors, so that singular covariances are no trouble for the reference.
+    # By definition: square roots by eigenvectors, so that singular covariances do not trouble for the reference.
     c1, c2 = (np.atleast_2d(np.cov(z, rowvar=False)) for z in (x, y))
     values, vectors = np.linalg.eigh(c1)
     half = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T

@@ -191,7 +191,7 @@ def test_brain_does_not_see_head_and_background() -> None:
     images[:, :, 6:26, 6:26] = rng.integers(100, 121, (2, 1, 20, 20))
     found = search(images[:1], images[1:], rules=("pearson", "brain"))
     assert found["t1", "pearson"].r[0, 0] > 0.95 and abs(found["t1", "brain"].r[0, 0]) < 0.2
-    # The background is no constant zero: at most 8 it is still none of the brain.
+    # The background is not a constant zero: at most 8 it is still none of the brain.
     dim = images.copy()
     dim[dim == 0] = rng.integers(0, 9, (dim == 0).sum())
     assert search(dim[:1], dim[1:], rules=("brain",))["t1", "brain"].r == found["t1", "brain"].r

@@ -63,7 +63,7 @@ def _unpickles(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_
     try:
         side: int = pickle.loads(file.read_bytes())["size"][0]
     except Exception as error:
-        raise DataError("It is no pickle of a network.") from error
+        raise DataError("It is not a pickle of a network.") from error
     return side
 
 

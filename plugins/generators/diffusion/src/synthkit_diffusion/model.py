@@ -133,7 +133,7 @@ class Training:
 def train(data: Samples, checkpoint: Path, params: Params) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
     if params.width % 4:
-        raise UsageError(f"width={params.width} is no multiple of 4.", "Attention has four heads.", "Give another.")
+        raise UsageError(f"width={params.width} is not a multiple of 4.", "Attention has four heads.", "Give another.")
     architecture = Architecture(
         size=square_side(data, "Diffusion"),
         channels=len(data.contrasts) + 1,

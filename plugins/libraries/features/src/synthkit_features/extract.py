@@ -127,7 +127,7 @@ def extractor(weights: Path | None = None, device: str = "cpu") -> Extractor:
 def _check(device: str) -> None:
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
-        raise UsageError(f"{device} is no device.", fix="Write cpu, cuda or cuda:1.")
+        raise UsageError(f"{device} is not a device.", fix="Write cpu, cuda or cuda:1.")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise GpuUnavailableError(
             f"There is no device {device}.", f"torch sees {torch.cuda.device_count()} GPUs.", "Use the CPU."

@@ -69,7 +69,7 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((checkpoint / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{checkpoint} is no checkpoint of a segmenter.", f"{CONFIG}: {error}.", "Train the segmenter first."
+            f"{checkpoint} is not a checkpoint of a segmenter.", f"{CONFIG}: {error}.", "Train the segmenter first."
         ) from error
     return config
 

@@ -1,4 +1,4 @@
-"""Declaration of the generator random-phase, of a distribution that is no part of synthkit."""
+"""Declaration of the generator random-phase, of a distribution that is not part of synthkit."""
 
 from __future__ import annotations
 

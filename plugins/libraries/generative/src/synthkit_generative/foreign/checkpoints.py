@@ -94,7 +94,7 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:  # whatever a damaged or hostile file leads to
         first_line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(
-            "The file is no checkpoint that can be imported.",
+            "The file is not a checkpoint that can be imported.",
             f"{first_line}.",
             "Check that it is complete and of the official code.",
         ) from error
@@ -154,7 +154,7 @@ def save_imported(
 
 
 def side_of(value: Any) -> int:
-    """The side of a network's images in pixels, as its settings have it; ValueError if it is no power of two."""
+    """The side of a network's images in pixels, as its settings have it; ValueError if it is not a power of two."""
     if type(value) is not int or value not in _SIDES:
         raise ValueError(f"its images have a side of {reprlib.repr(value)}")
     return value
@@ -241,7 +241,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Leaf
 
 def _parameter(tensor: Any, *_: Any) -> _Leaf:
     if not isinstance(tensor, _Leaf) or not isinstance(tensor.content, Tensor):
-        raise pickle.UnpicklingError("a parameter is no tensor")
+        raise pickle.UnpicklingError("a parameter is not a tensor")
     return tensor
 
 

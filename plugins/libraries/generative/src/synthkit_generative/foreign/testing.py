@@ -87,7 +87,7 @@ def write_tensorflow(
 ) -> None:
     """Write a network as the averaged generator of ``network-*.pkl``; ``module`` is where the original has its class.
 
-    Tensors named ``part/...`` go into a network of their own; what is no tensor is pickled as it is. Generator and
+    Tensors named ``part/...`` go into a network of their own; what is not a tensor is pickled as it is. Generator and
     discriminator are others, which are not to be read.
     """
     kind = type("Network", (_TensorflowNetwork,), {"__module__": module})

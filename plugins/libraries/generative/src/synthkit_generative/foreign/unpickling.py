@@ -95,13 +95,13 @@ class Reader(pickle._Unpickler):
 def _check_keys(keys: Sequence[Any]) -> None:
     """Tuples that hold each other take for ever to hash."""
     if not all(isinstance(key, (str, int)) for key in keys):
-        raise pickle.UnpicklingError("it has a key that is no name")
+        raise pickle.UnpicklingError("it has a key that is not a name")
 
 
 def name_of(value: Any) -> str:
-    """The value, if it is a name that can be shown; ValueError else: what is no text may take for ever to print."""
+    """The value, if it is a name that can be shown; ValueError else: what is not text may take for ever to print."""
     if not isinstance(value, str) or len(value) > _LONGEST_NAME or not value.isprintable():
-        raise ValueError("it has a name that is no name")
+        raise ValueError("it has a name that is not a name")
     return value
 
 

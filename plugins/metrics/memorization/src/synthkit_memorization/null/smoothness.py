@@ -1,8 +1,8 @@
 """Held-out images made as smooth as the synthetic ones: a null for generators that blur.
 
 Smooth images correlate more with everything, and synthetic images are often smoother than real ones. A best match that
-only smoothness explains is no copying. So the null is taken again from held-out images that are filtered to the power
-spectrum of the synthetic ones, contrast by contrast.
+only smoothness explains is not copying. So the null is taken again from held-out images that are filtered to the
+power spectrum of the synthetic ones, contrast by contrast.
 
 **Spectrum.** P(f) is the mean of |FFT w (x - mu)|^2 over images and over the ring of spatial frequencies that round to
 f, in cycles along the longer side. The window w lies in the brain (where any contrast exceeds the background): it is 0

@@ -3,7 +3,7 @@
 Two images are near-duplicates if their r exceeds a line that the caller draws (a quantile or the
 threshold of the null). Groups are connected components: near-duplicates of near-duplicates belong together.
 
-How many images have a near-duplicate grows with the size of the set, as birthdays do, and is no share of independent
+How many images have a near-duplicate grows with the size of the set, as birthdays do, and is not a share of independent
 trials. So two numbers: the groups of the set as it is, and a share with a valid interval, of images of one half of the
 set that have a near-duplicate in the other half. Synthetic images are independent draws, so given the other half these
 are independent trials.
