@@ -107,5 +107,5 @@ def test_segment_checks_the_contrasts(trained: Path) -> None:
 
 
 def test_segment_needs_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no checkpoint"):
+    with pytest.raises(DataError, match="not a checkpoint"):
         list(segment(toy_recipe, tmp_path, [np.zeros((3, 32, 32), np.uint8)], PARAMS))
