@@ -21,7 +21,7 @@ import pytest
 from synthkit.errors import BackendUnavailableError, ExitCode, GpuUnavailableError, NotWritableError, UsageError
 from synthkit.registry.registry import Registry
 from synthkit.running import backends
-from synthkit.running.backends import apptainer, local
+from synthkit.running.backends import apptainer, gpus, supervision
 from synthkit.running.containers import images as containers
 from synthkit.running.containers import sif
 from synthkit.running.run import Input, Job, Resources, Run, create_run
@@ -143,7 +143,7 @@ def prepared(
 ) -> Callable[..., Run]:
     """Makes a run whose training does ``what``."""
     install_plugins(DECLARATION, code=METHODS)
-    monkeypatch.setattr(local, "_GRACE_SECONDS", 5.0)
+    monkeypatch.setattr(supervision, "_GRACE_SECONDS", 5.0)
 
     def make(what: str = "train", **resources: Any) -> Run:
         monkeypatch.setenv("WHAT_TO_DO", what)
@@ -348,7 +348,7 @@ def test_what_is_missing_is_named(
     job = prepared().job()
     backend = backends.get("apptainer")
     backend.check(DECLARATION, job)
-    monkeypatch.setattr(local, "gpu_visible", lambda: False)
+    monkeypatch.setattr(gpus, "gpu_visible", lambda: False)
     with pytest.raises(GpuUnavailableError):
         backend.check(
             dataclasses.replace(DECLARATION, gpu="required"), dataclasses.replace(job, resources=Resources(gpus="all"))

@@ -20,8 +20,8 @@ from synthkit.contract import Declaration
 from synthkit.data.dataset import Dataset, DatasetWriter
 from synthkit.errors import ExitCode
 from synthkit.registry.registry import Registry, discover, problem_of
-from synthkit.running.backends import finish
 from synthkit.running.backends.local import NOT_ISOLATED
+from synthkit.running.backends.outcome import finish
 from synthkit.running.run import Input, Job, create_run
 from synthkit.running.verbs.execute import execute
 from synthkit.testing import check_generator, data

@@ -14,8 +14,9 @@ import pytest
 from synthkit.cli.console import Console
 from synthkit.errors import DataError, ExitCode, error_from_dict
 from synthkit.files import create_exclusively, open_untrusted, read_untrusted, write_atomically
-from synthkit.running.backends import EventFollower, finish, log_tail, prepare_attempt, result_left_by
 from synthkit.running.backends.docker import _Watched
+from synthkit.running.backends.following import EventFollower
+from synthkit.running.backends.outcome import finish, log_tail, prepare_attempt, result_left_by
 from synthkit.running.run import Input, Job, Resources, Run, create_run
 
 GOOD = {"contract": 1, "status": "succeeded", "exit_code": 0, "error": None, "outputs": {}, "scores": []}

@@ -20,7 +20,8 @@ import pytest
 from synthkit.errors import BackendUnavailableError, ExitCode, GpuUnavailableError, UsageError, error_from_dict
 from synthkit.registry.registry import Registry
 from synthkit.running import backends
-from synthkit.running.backends import EventFollower, local
+from synthkit.running.backends import gpus, supervision
+from synthkit.running.backends.following import EventFollower
 from synthkit.running.run import Input, Job, Resources, Run, create_run, folder_digest
 from synthkit.testing import data
 from synthkit.testing.toys import GENERATOR
@@ -91,7 +92,7 @@ def start(
     """Runs a training that does ``what`` on the local backend; returns run, result and events."""
     declaration = replace(GENERATOR, module="synthkit_for_tests", imports=())
     install_plugins(declaration, code=METHODS)
-    monkeypatch.setattr(local, "_GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(supervision, "_GRACE_SECONDS", 1.0)
 
     def go(
         what: str, on_event: Callable[[dict[str, Any]], None] | None = None, **resources: Any
@@ -121,7 +122,7 @@ def jump(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]:
     """For ``on_event``: puts the backend's clock on by an hour, so that no test waits for a time limit."""
     hours = [0]
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * hours[0], sleep=time.sleep)
-    monkeypatch.setattr(local, "time", clock)
+    monkeypatch.setattr(supervision, "time", clock)
 
     def forward(event: dict[str, Any]) -> None:
         hours[0] += 1
@@ -264,7 +265,7 @@ def test_interrupt_ends_the_run_with_grace(start: Callable[..., Any]) -> None:
 
 def test_second_interrupt_kills(start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(event: dict[str, Any]) -> None:
-        monkeypatch.setattr(local, "_GRACE_SECONDS", 60.0)
+        monkeypatch.setattr(supervision, "_GRACE_SECONDS", 60.0)
         threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
         raise KeyboardInterrupt
 
@@ -327,7 +328,7 @@ def test_cpus_are_threads_of_the_libraries(
 
 @pytest.mark.parametrize("granted", ["5", ""])
 def test_more_gpus_than_the_scheduler_granted_are_refused(granted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "gpu_visible", lambda: True)
+    monkeypatch.setattr(gpus, "gpu_visible", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", granted)
     job = Job("train", ("toy-generator",), resources=Resources(gpus="2"))
     with pytest.raises(GpuUnavailableError, match="CUDA_VISIBLE_DEVICES"):
@@ -339,12 +340,12 @@ def test_what_the_local_backend_cannot_enforce_is_refused(monkeypatch: pytest.Mo
     job = Job("train", ("toy-generator",), resources=Resources(memory_bytes=10**9))
     with pytest.raises(UsageError, match="--memory cannot be enforced"):
         backend.check(GENERATOR, job)
-    monkeypatch.setattr(local, "gpu_visible", lambda: False)
+    monkeypatch.setattr(gpus, "gpu_visible", lambda: False)
     job = Job("train", ("toy-generator",), resources=Resources(gpus="all"))
     backend.check(GENERATOR, job)  # a plugin without use for a GPU
     with pytest.raises(GpuUnavailableError, match="no NVIDIA device"):
         backend.check(replace(GENERATOR, gpu="optional"), job)
-    monkeypatch.setattr(local, "gpu_visible", lambda: True)
+    monkeypatch.setattr(gpus, "gpu_visible", lambda: True)
     backend.check(replace(GENERATOR, gpu="optional"), job)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from synthkit.running.backends import apptainer
 from synthkit.study import step as steps
 from synthkit.study.config import Study
 from synthkit.study.plan import make_plan
@@ -216,7 +217,7 @@ def test_memory_is_limited_by_backends_that_can(
     folder: Path, called: list[list[str]], backend: str, scheduler: bool, limited: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SYNTHKIT_BACKEND", raising=False)
-    monkeypatch.setattr(steps, "in_scheduler", lambda: scheduler)
+    monkeypatch.setattr(apptainer, "in_scheduler", lambda: scheduler)
     text = STUDY.replace('backend = "local"', f'backend = "{backend}"\nmemory_gb = 3.5')
     assert execute(folder, "train-one", text) == 0
     assert ("--memory" in called[0]) == limited

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,13 +191,14 @@ def run_job(
     With ``--dry-run`` prints the resolved job and the equivalent command instead, and ends the command.
     """
     from synthkit.running import backends
+    from synthkit.running.backends.outcome import log_tail
     from synthkit.running.lock import check_lock, find_lock
     from synthkit.running.run import Run, create_run, file_digest, locked
 
     declaration = declarations[0]
     job.resources = resources_for(options, declaration, console)
     if options.dry_run:
-        backend = backends.get(options.backend or os.environ.get("SYNTHKIT_BACKEND") or "docker")
+        backend = backends.get(backends.asked(options.backend) or backends.DEFAULT)
         command = backend.command(Run(out), declaration, job)
         console.document({"out": str(out), "job": job.to_dict(), "backend": backend.name, "command": command})
         import json
@@ -221,7 +221,7 @@ def run_job(
         error = error_from_dict(result["error"])
         if isinstance(error, (PluginError, ContainerFailedError)) and not error.details:
             # What the method printed last may tell more than we can; for our own errors it is only a traceback.
-            error.details = tuple(f"| {line}" for line in backends.log_tail(run))
+            error.details = tuple(f"| {line}" for line in log_tail(run))
         error.details = (*error.details, f"log: {run.path / 'log.txt'}")
         raise error
     return run, result

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from synthkit.cli.console import Console
     from synthkit.contract import Declaration
     from synthkit.reproduce import Comparison, Found, How, Outcome
-    from synthkit.running.backends import OnEvent
+    from synthkit.running.backends.following import OnEvent
 
 
 def verify(

@@ -13,7 +13,9 @@ from synthkit.errors import DataError, GateFailedError, error_from_dict
 from synthkit.registry.registry import Registry, discover
 from synthkit.reproduce.compare import Comparison, changed_files, compare_outputs
 from synthkit.running import backends
-from synthkit.running.backends import Backend, OnEvent
+from synthkit.running.backends import Backend
+from synthkit.running.backends.following import OnEvent
+from synthkit.running.backends.outcome import result_left_by
 from synthkit.running.run import Job, Run, count_gpus, create_run, file_digest, folder_digest
 
 
@@ -61,15 +63,16 @@ def verify_run(
     """
     how = how or How()
     run = Run(path)
-    job, result = run.job(), backends.result_left_by(run)
+    job, result = run.job(), result_left_by(run)
     if result is None or result.get("status") != "succeeded":
         raise DataError(
             f"{path} has no successful result.", "There is nothing to compare with.", "Finish it with --resume."
         )
     _find_inputs(run, job, how.inputs)
     declaration = (registry or discover()).get(job.plugins[0])
-    if how.backend_of(result) in ("local", "inline"):
-        job.resources.memory_bytes = None  # they refuse a limit, which decides whether a run ends and not how
+    name = how.backend_of(result)
+    if name and not backends.get(name).limits_memory():
+        job.resources.memory_bytes = None  # it refuses a limit, which decides whether a run ends and not how
     # As many threads as then, whatever this machine has: another number rounds differently.
     job.resources.cpus = job.resources.cpus or (result.get("machine") or {}).get("torch_threads")
     job.resources.gpus = how.gpus_of(job)
@@ -121,13 +124,10 @@ def _digest(kind: str, source: Path) -> str:
 
 def _backend(how: How, result: Mapping[str, Any], declaration: Declaration, job: Job) -> Backend:
     container = how.image_of(result)
-    if container is None:
-        return backends.choose(how.backend_of(result), declaration, job)
-    from synthkit.reproduce.images import RecordedImageBackend, check_sif
-
-    if how.backend_of(result) == "apptainer":
-        check_sif(container, declaration)
-        return backends.choose("apptainer", declaration, job)
-    backend = RecordedImageBackend(container)
+    name = how.backend_of(result)
+    if container is None or name is None:
+        return backends.choose(name, declaration, job)
+    backend = backends.get(name)
+    backend.pin(container, declaration)
     backend.check(declaration, job)
     return backend

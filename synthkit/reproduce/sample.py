@@ -20,7 +20,7 @@ from synthkit.errors import DataError, InterruptedRunError, SynthkitError
 from synthkit.registry.registry import discover
 from synthkit.reproduce.compare import Comparison, Difference, changed_files
 from synthkit.reproduce.repeat import How, verify_run
-from synthkit.running.backends import OnEvent
+from synthkit.running.backends.following import OnEvent
 from synthkit.running.run import Job, Run, find_runs
 
 

@@ -35,7 +35,6 @@ LOCK_VERSION = 1
 NOTHING = "nothing"
 
 _STUDY_FILE = "study.toml"
-_CONTAINERS = ("docker", "apptainer")
 
 
 @dataclass(frozen=True)
@@ -214,14 +213,15 @@ def compare_locks(lock: Mapping[str, Any], now: Mapping[str, Any], *, whole: boo
 
 
 def make_lock_of_run(declarations: Sequence[Declaration], backend: str) -> dict[str, Any]:
-    """What a run of these plugins uses on this backend, as :func:`make_lock` has it."""
+    """What a run of these plugins uses on the backend of this name, as :func:`make_lock` has it."""
+    from synthkit.running import backends
+
     used: dict[str, Any] = {"distributions": _distributions(declarations)}
-    if backend not in _CONTAINERS:
+    section = backends.get(backend).lock_section
+    if not section:
         return {**used, "python": _python(), "libraries": _libraries(declarations)}
-    if backend == "apptainer":
-        return {**used, "sif": _sifs(declarations)}
-    images = _images(declarations)
-    return used if images is None else {**used, "images": images}
+    files = {"images": _images, "sif": _sifs}[section](declarations)
+    return used if files is None else {**used, section: files}
 
 
 def check_lock(path: Path, declarations: Sequence[Declaration], backend: str) -> None:

@@ -18,10 +18,13 @@ from synthkit.errors import DataError, PluginError, UsageError
 from synthkit.judging.verdict import load_policy
 from synthkit.registry.parameters import make, make_params
 from synthkit.registry.registry import Registry, discover
+from synthkit.running import backends
 from synthkit.study import layout
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z", re.IGNORECASE)
 _REFERENCE = "docs/study.md"
+# Steps are processes: what would run in the process of the command is for tests.
+_BACKENDS = tuple(name for name in backends.names() if name != backends.IN_PROCESS)
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,7 @@ class Audit:
 class Machine:
     """``[run]``: where and with what."""
 
-    backend: str = param(
-        "", "docker, apptainer or local; empty for the usual choice", choices=("", "docker", "apptainer", "local")
-    )
+    backend: str = param("", "where runs execute, as --backend; empty for the usual choice", choices=("", *_BACKENDS))
     gpus: int = param(1, "GPUs of one training; 0 for none", minimum=0)
     cpus: int = param(1, "cores of one run", minimum=1)
     memory_gb: float = param(0.0, "memory of one run on a cluster, and its limit in a container; 0 for none", minimum=0)

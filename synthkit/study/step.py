@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 from synthkit.errors import ExitCode
 from synthkit.files import discard
-from synthkit.running.backends.apptainer import in_scheduler
+from synthkit.running import backends
 from synthkit.running.run import RESULT, Resources, file_digest, folder_digest, write_json
 from synthkit.running.signals import termination_as_interrupt
 from synthkit.study import layout
@@ -151,8 +151,7 @@ def _limits(step: Step, machine: dict[str, Any]) -> list[str]:
 
 def _limits_memory(backend: str) -> bool:
     """Whether the backend can; a scheduler limits its jobs itself."""
-    chosen = backend or os.environ.get("SYNTHKIT_BACKEND") or "docker"
-    return chosen == "docker" or (chosen == "apptainer" and not in_scheduler())
+    return backends.get(backends.asked(backend) or backends.DEFAULT).limits_memory()
 
 
 # ------------------------------------------------------------------------------------------------------------- GPUs

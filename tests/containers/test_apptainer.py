@@ -155,9 +155,9 @@ def test_timeout(probe: Declaration, make_run: MakeRun) -> None:
 def test_timeout_of_a_run_that_does_not_listen(
     probe: Declaration, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from synthkit.running.backends import local
+    from synthkit.running.backends import supervision
 
-    monkeypatch.setattr(local, "_GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(supervision, "_GRACE_SECONDS", 1.0)
     result = _execute(make_run("stubborn", resources=Resources(timeout_seconds=8)), probe)
     assert result["exit_code"] == ExitCode.TIMEOUT
 

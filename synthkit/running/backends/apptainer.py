@@ -25,11 +25,14 @@ from typing import Any
 
 from synthkit.contract import Declaration
 from synthkit.errors import BackendUnavailableError, ContainerFailedError, UsageError
-from synthkit.running.backends import EventFollower, OnEvent, finish, prepare_attempt, result_left_by
+from synthkit.running.backends.following import EventFollower, OnEvent
+from synthkit.running.backends.gpus import check_gpus, visible_devices
 from synthkit.running.backends.isolation import FOLDER, PIDS, environment, memory_limit, mounts, this_machine, wants_gpu
-from synthkit.running.backends.local import check_gpus, died, supervise, visible_devices
+from synthkit.running.backends.outcome import finish, prepare_attempt, result_left_by
+from synthkit.running.backends.supervision import died, supervise
 from synthkit.running.containers import images as containers
 from synthkit.running.containers import sif
+from synthkit.running.containers.recorded import check_sif
 from synthkit.running.run import JOB, Job, Run, file_digest
 from synthkit.running.signals import termination_as_interrupt
 
@@ -57,6 +60,7 @@ class ApptainerBackend:
     """
 
     name = "apptainer"
+    lock_section = "sif"
 
     def __init__(self) -> None:
         self._images: dict[Path, containers.Image] = {}
@@ -109,6 +113,12 @@ class ApptainerBackend:
         words = self._start(declaration, job, Walls(network=True, limits=not in_scheduler()), options)
         image = sif.folder() / sif.file_name(containers.image_name(declaration), ".sif")
         return shlex.join([Path(words[0]).name, *words[1:], str(image), *_inside(declaration, job)])
+
+    def limits_memory(self) -> bool:
+        return not in_scheduler()
+
+    def pin(self, container: Mapping[str, Any], declaration: Declaration) -> None:
+        check_sif(container, declaration)
 
     def _image(self, declaration: Declaration) -> containers.Image:
         path = sif.path_of(declaration) if program() else None

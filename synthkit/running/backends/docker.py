@@ -28,7 +28,8 @@ from synthkit.errors import (
     SynthkitError,
 )
 from synthkit.files import create_exclusively
-from synthkit.running.backends import EventFollower, OnEvent, finish, log_tail, prepare_attempt, result_left_by
+from synthkit.running.backends.following import EventFollower, OnEvent
+from synthkit.running.backends.gpus import check_granted
 from synthkit.running.backends.isolation import (
     FOLDER,
     describe_isolation,
@@ -39,10 +40,11 @@ from synthkit.running.backends.isolation import (
     user_of,
     wants_gpu,
 )
-from synthkit.running.backends.local import check_granted
+from synthkit.running.backends.outcome import finish, log_tail, prepare_attempt, result_left_by
 from synthkit.running.containers import engine
 from synthkit.running.containers import images as containers
 from synthkit.running.containers.engine import Engine, engine_info, remove_leftovers
+from synthkit.running.containers.recorded import recorded_image
 from synthkit.running.run import LOG, Job, Resources, Run
 from synthkit.running.signals import termination_as_interrupt
 
@@ -61,9 +63,11 @@ class DockerBackend:
     """
 
     name = "docker"
+    lock_section = "images"
 
     def __init__(self) -> None:
         self._client: Any = None
+        self._recorded: Mapping[str, Any] | None = None
         self._engine: Engine | None = None
         self._images: dict[str, containers.Image] = {}
 
@@ -107,11 +111,21 @@ class DockerBackend:
         described = self._described() if self._client is not None else None
         return docker_command(run, declaration, job, described)
 
+    def limits_memory(self) -> bool:
+        return True
+
+    def pin(self, container: Mapping[str, Any], declaration: Declaration) -> None:
+        self._recorded = container
+
     def _image(self, declaration: Declaration) -> containers.Image:
         if self._client is None:
             self._client = engine.connect()
         if declaration.distribution not in self._images:
-            self._images[declaration.distribution] = containers.image_of(declaration, self._client)
+            if self._recorded is not None:
+                image = recorded_image(self._recorded, self._client)
+            else:
+                image = containers.image_of(declaration, self._client)
+            self._images[declaration.distribution] = image
         return self._images[declaration.distribution]
 
     def _described(self) -> Engine:

@@ -15,7 +15,7 @@ from typing import Any
 
 from synthkit.contract import Declaration
 from synthkit.errors import DataError
-from synthkit.running.backends.local import visible_devices
+from synthkit.running.backends.gpus import visible_devices
 from synthkit.running.containers import images as containers
 from synthkit.running.containers.engine import Engine
 from synthkit.running.run import JOB, Job, Resources, Run

@@ -26,7 +26,7 @@ _SHAPE = (240, 240, 3)
 def _run(plugin: PluginUnderTest, job: Job, backend: str) -> tuple[Run, dict[str, Any]]:
     """Make the run folder and execute it; fails the check unless the run succeeds and its result is complete."""
     run = create_run(plugin.folder() / "run", job)
-    if backend == "inline":
+    if backend == backends.IN_PROCESS:
         with (run.path / LOG).open("w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
             result = execute(run.path, plugin.registry)
     else:
@@ -67,7 +67,7 @@ def _backend(plugin: PluginUnderTest) -> str:
 def _here(plugin: PluginUnderTest, backend: str) -> str:
     """What to compare with: this process, or the backend again if the method cannot be imported here."""
     try:
-        return "inline" if plugin.module else backend
+        return backends.IN_PROCESS if plugin.module else backend
     except CheckSkippedError:
         return backend
 
@@ -97,7 +97,7 @@ def generator_jobs_agree(plugin: PluginUnderTest) -> None:
     made = Dataset(run.dataset)
     require(result["outputs"]["dataset"]["digest"] == made.digest, "the digest of the dataset is another one")
     here = _here(plugin, backend)
-    seeds = _SEEDS if here == "inline" else "5,4,3,2,1,0"
+    seeds = _SEEDS if here == backends.IN_PROCESS else "5,4,3,2,1,0"
     again = Dataset(_run(plugin, _job(plugin, "generate", checkpoint, seeds=seeds), here)[0].dataset)
     require_same(_samples(made), _samples(again), f"between {backend} and {here}")
 

@@ -8,25 +8,9 @@ from typing import Any
 
 from synthkit.contract import Declaration
 from synthkit.errors import BackendUnavailableError
-from synthkit.running.backends.docker import DockerBackend
-from synthkit.running.containers import engine, sif
 from synthkit.running.containers import images as containers
+from synthkit.running.containers import sif
 from synthkit.running.run import file_digest
-
-
-class RecordedImageBackend(DockerBackend):
-    """Docker with the image that ``container``, of a result, names, whatever the name leads to now."""
-
-    def __init__(self, container: Mapping[str, Any]) -> None:
-        super().__init__()
-        self._recorded = container
-
-    def _image(self, declaration: Declaration) -> containers.Image:
-        if self._client is None:
-            self._client = engine.connect()
-        if declaration.distribution not in self._images:
-            self._images[declaration.distribution] = recorded_image(self._recorded, self._client)
-        return self._images[declaration.distribution]
 
 
 def recorded_image(container: Mapping[str, Any], client: Any) -> containers.Image:

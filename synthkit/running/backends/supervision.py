@@ -1,0 +1,144 @@
+"""A process on this machine that is a run, or holds one: started, followed, and ended with all of its workers."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from synthkit.errors import (
+    ContainerFailedError,
+    InterruptedRunError,
+    OutOfMemoryError,
+    RunTimeoutError,
+    SynthkitError,
+)
+from synthkit.files import create_exclusively
+from synthkit.running.backends.following import EventFollower
+from synthkit.running.backends.outcome import log_tail
+from synthkit.running.run import LOG, Run
+from synthkit.running.signals import termination_as_interrupt
+
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 20.0
+
+
+def supervise(
+    run: Run,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    follower: EventFollower,
+    timeout_seconds: float | None,
+) -> tuple[int, SynthkitError | None]:
+    """Run ``command`` to its end: its log, its events, its time limit, the user's interrupt; nothing of it stays.
+
+    Not even when this process is killed (on Linux): the run ends with it, and the next command has the folder alone.
+    Returns its exit status (negative: the signal that ended it) and what the host knows of its end: time limit or
+    interrupt, else None.
+    """
+    error: SynthkitError | None = None
+    deadline = time.monotonic() + timeout_seconds if timeout_seconds else math.inf
+    with create_exclusively(run.path / LOG) as log, _lifeline() as lifeline, termination_as_interrupt():
+        # A session of its own, so that Ctrl-C reaches this process only, which then ends the run with grace.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=(lifeline,),
+            start_new_session=True,
+        )
+        try:
+            _end_with_this_process(process, lifeline)
+            while process.poll() is None:
+                follower.poll()
+                if time.monotonic() > deadline:
+                    error = RunTimeoutError(
+                        f"The run took longer than {timeout_seconds:g} s.",
+                        "It was stopped at its time limit.",
+                        "Raise --timeout and go on with --resume.",
+                    )
+                    _stop(process)
+                    break
+                time.sleep(_POLL_SECONDS)
+        except KeyboardInterrupt:
+            error = InterruptedRunError(
+                "Interrupted.", "The run was stopped; what it had finished is kept.", "Go on with --resume."
+            )
+            try:
+                _stop(process)
+            except KeyboardInterrupt:
+                _kill(process)
+        finally:
+            _kill(process)  # workers outlive a run that has died
+    follower.drain()
+    return process.returncode, error
+
+
+@contextmanager
+def _lifeline() -> Iterator[int]:
+    """The reading end of a pipe of which this process alone has the writing end, so that both close with it."""
+    reading, writing = os.pipe()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def _end_with_this_process(process: subprocess.Popen[bytes], lifeline: int) -> None:
+    """Have the kernel kill the run and its workers as soon as the pipe's writing end is closed.
+
+    What fcntl(2) calls signal-driven I/O. It needs nothing of the run but the inherited descriptor, whatever code it is
+    in; a "parent death signal" would reach neither its workers nor what Apptainer starts with other rights.
+    """
+    if sys.platform == "linux":
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -process.pid)
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask first; after the grace, kill. Reaches the workers of the run as well."""
+    _signal(process, signal.SIGTERM, whole_group=False)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE_SECONDS)
+    _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    _signal(process, signal.SIGKILL, whole_group=True)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals, *, whole_group: bool) -> None:
+    try:
+        if whole_group:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def died(code: int, run: Run) -> SynthkitError:
+    """What the end of a process that left no result means."""
+    tail = log_tail(run)
+    if code == -signal.SIGKILL:
+        return OutOfMemoryError(
+            "The run was killed by the system.",
+            "Signal 9, not sent by synthkit: almost always the kernel, for want of memory.",
+            "Lower the batch size, close other programs, or use a machine with more memory.",
+            tail,
+        )
+    why = f"Signal {-code}." if code < 0 else f"Exit status {code}."
+    return ContainerFailedError(
+        "The run's process ended without a result.", why, f"The log may tell: {run.path / LOG}.", tail
+    )
