@@ -23,7 +23,7 @@ from typing import Any
 from synthkit import errors
 from synthkit.contract import Declaration, MetricDeclaration, describe_params
 from synthkit.errors import ExitCode, SynthkitError
-from synthkit.judging import verdict as audit
+from synthkit.judging import policy as audit_policy
 from synthkit.registry import hookspecs
 from synthkit.registry.registry import discover
 
@@ -96,9 +96,11 @@ def _is_error(value: Any) -> bool:
 
 
 def policy() -> str:
-    text = inspect.getdoc(audit) or ""
+    text = inspect.getdoc(audit_policy) or ""
     meanings = dict(re.findall(r"^    (\w+) = \S+ +# (.+)$", text, flags=re.MULTILINE))
-    rows = [(f"`{item.name}`", _toml(item.default), meanings[item.name]) for item in dataclasses.fields(audit.Policy)]
+    rows = [
+        (f"`{item.name}`", _toml(item.default), meanings[item.name]) for item in dataclasses.fields(audit_policy.Policy)
+    ]
     return table(("key", "default", "meaning"), rows)
 
 

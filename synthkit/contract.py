@@ -171,13 +171,15 @@ class MetricDeclaration(Declaration):
     """A metric compares datasets in the roles it names; the roles decide which verb offers it.
 
     Metrics that share a module share one parameter class and are computed in one call. Among the optional roles may be
-    those of :data:`FILE_ROLES`.
+    those of :data:`FILE_ROLES`. ``audit`` is whether ``synthkit audit-memorization`` may judge by it: then it takes the
+    roles train and synthetic, and yields what :mod:`synthkit.judging.audit_scores` asks for.
     """
 
     kind: ClassVar[Kind] = "metric"
     roles: tuple[str, ...]
     optional_roles: tuple[str, ...] = ()
     scores: tuple[ScoreDefinition, ...] = ()
+    audit: bool = False
 
 
 def describe_params(params: type) -> list[dict[str, Any]]:

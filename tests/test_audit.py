@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthkit.errors import ExitCode, UsageError
-from synthkit.judging.verdict import Policy, clopper_pearson, load_policy, verdict
+from synthkit.judging.intervals import clopper_pearson
+from synthkit.judging.policy import Policy, load_policy
+from synthkit.judging.verdict import verdict
 
 
 def scores(**changes: Any) -> list[dict[str, Any]]:

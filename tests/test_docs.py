@@ -197,7 +197,7 @@ def test_the_examples_of_reading_a_dataset_work(tmp_path: Path) -> None:
 
 
 def test_the_policy_shown_is_a_policy(tmp_path: Path) -> None:
-    from synthkit.judging.verdict import load_policy
+    from synthkit.judging.policy import load_policy
 
     shown = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "audit.md").read_text(), flags=re.DOTALL)
     assert len(shown) == 1

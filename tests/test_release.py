@@ -16,7 +16,7 @@ from synthkit.cli.release import release
 from synthkit.data.dataset import Dataset, DatasetWriter, subject_key
 from synthkit.data.labels import BRATS_LABELS
 from synthkit.errors import DataError, GateFailedError, SynthkitError, UsageError
-from synthkit.judging.verdict import Policy
+from synthkit.judging.policy import Policy
 from synthkit.registry.registry import discover
 from synthkit.release import folder
 from synthkit.release.gate import Audit, choose_removal, original_digests, read_audit

@@ -74,14 +74,14 @@ def audit_memorization(
     """
     from dataclasses import asdict
 
-    from synthkit.judging.verdict import Policy, load_policy
+    from synthkit.judging.policy import Policy, load_policy
     from synthkit.registry.parameters import make_params, params_to_dict, parse_assignments
     from synthkit.registry.registry import discover
     from synthkit.report.report import write_audit_page
     from synthkit.running.run import Job
 
     console = common.console_for(json, quiet)
-    declaration = discover().get(metric, "metric")
+    declaration = discover().audit(metric)
     rules = load_policy(policy) if policy else Policy()
     train_set, train_input = common.dataset_input(real, ("train",))
     synthetic_set, synthetic_input = common.dataset_input(synthetic)
@@ -116,7 +116,7 @@ def audit_memorization(
         inputs["holdout"] = common.dataset_input(real, ("holdout",))[1]
         _check_never_trained_on(real, train_set.select("holdout").subjects, lineage)
     if features is not None:
-        if "features" not in getattr(declaration, "optional_roles", ()):
+        if "features" not in declaration.optional_roles:
             raise UsageError(f"{declaration.name} uses no feature network.", fix="Leave --features out.")
         inputs["features"] = common.file_input(features)
     job = Job(

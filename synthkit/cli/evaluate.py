@@ -79,7 +79,7 @@ def evaluate(
     packages: dict[str, list[MetricDeclaration]] = {}
     for declaration in declarations:
         assert isinstance(declaration, MetricDeclaration)
-        if "train" in declaration.roles:
+        if declaration.audit:
             raise UsageError(f"{declaration.name} is an audit.", fix="Use `synthkit audit-memorization`.")
         for role in declaration.roles:
             if given_roles.get(role) is None:

@@ -33,7 +33,7 @@ from synthkit.contract import (
     MetricDeclaration,
     SegmenterDeclaration,
 )
-from synthkit.errors import PluginError
+from synthkit.errors import PluginError, UsageError
 from synthkit.registry import hookspecs
 from synthkit.registry.parameters import make_params
 
@@ -83,6 +83,23 @@ class Registry:
             f"There is no {kind or 'plugin'} called {name!r}.",
             f"Did you mean {close[0]!r}?" if close else f"Installed: {', '.join(names) or 'none'}.",
             f"See `synthkit plugins`; a plugin is installed like any Python package (synthkit-{name}).",
+        )
+
+    def audit(self, name: str) -> MetricDeclaration:
+        """The audit called ``name``.
+
+        Raises
+        ------
+        PluginError : as :meth:`get`. UsageError : a metric that is not an audit; names those that are installed.
+        """
+        declaration = self.get(name, "metric")
+        if isinstance(declaration, MetricDeclaration) and declaration.audit:
+            return declaration
+        audits = [n for n in self.names("metric") if getattr(self.declarations[n], "audit", False)]
+        raise UsageError(
+            f"{name} is not an audit.",
+            "A verdict needs scores and tables that only an audit yields.",
+            f"Installed audits: {', '.join(audits) or 'none'}.",
         )
 
     def names(self, kind: Kind | None = None) -> list[str]:
@@ -183,6 +200,10 @@ def _problem_of(declaration: Any) -> str:
             return f"its roles {sorted(roles)} are not of {sorted(SLICE_ROLES)} or of {sorted(VOLUME_ROLES)}"
         if not declaration.scores:
             return "it declares no scores"
+        if declaration.audit and not {"train", "synthetic"} <= set(declaration.roles):
+            return f"it is an audit, and its roles {sorted(roles)} are not train and synthetic"
+        if "train" in roles and not declaration.audit:
+            return "it takes the role train, which only an audit is given, and does not declare audit=True"
     return ""
 
 

@@ -33,8 +33,10 @@ from synthkit.data.splits import patient_of
 from synthkit.data.transfer import _whole_folder as whole_folder
 from synthkit.data.transfer import export_dataset
 from synthkit.errors import DataError, UsageError
+from synthkit.judging.audit_scores import MATCHES
 from synthkit.release.gate import Audit, OnProgress, Removal
 from synthkit.release.samples import labels_present, public_lineage, write_part
+from synthkit.report.audit.protection import data_protection
 from synthkit.running.run import write_json
 
 FORMATS = ("png", "nifti", "nnunet", "dataset")
@@ -163,8 +165,6 @@ def _facts(release: Release, public: Dataset, present: Sequence[tuple[str, ...]]
 
 def _audit(release: Release, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The audit as strangers may see it: no subject, no folder, no name of a machine."""
-    from synthkit.report.audit.protection import data_protection
-
     audit = release.audit
     result = audit.result
     return {
@@ -199,8 +199,6 @@ def _write_page(audit: Audit, path: Path) -> None:
 
 def _datasheet(release: Release, facts: Mapping[str, Any]) -> str:
     import jinja2
-
-    from synthkit.report.audit.protection import data_protection
 
     loader = jinja2.PackageLoader("synthkit.release")
     environment = jinja2.Environment(
@@ -260,7 +258,7 @@ def _names(release: Release) -> set[str]:
     """What must not be in the folder: subjects and their keys, and the folders that the data came from."""
     names = training_keys(release.dataset.lineage.get("training_datasets", []))
     for audit in filter(None, (release.audit, release.first)):
-        names |= {row["train_subject"] for row in audit.rows("matches")}
+        names |= {row["train_subject"] for row in audit.rows(MATCHES.name)}
         for role in audit.job.inputs:
             try:
                 names |= set(Dataset(audit.run.input(role)).subjects)

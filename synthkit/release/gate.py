@@ -15,7 +15,9 @@ from typing import Any
 from synthkit.data.dataset import Dataset, content_digest, sample_digest
 from synthkit.data.shards import map_threads
 from synthkit.errors import DataError, GateFailedError, UsageError
-from synthkit.judging.verdict import Policy, verdict
+from synthkit.judging.audit_scores import MATCHES, AuditScores
+from synthkit.judging.policy import Policy
+from synthkit.judging.verdict import verdict
 from synthkit.running.run import Input, Job, Run, file_digest
 
 OnProgress = Callable[[int, int], None]
@@ -111,11 +113,11 @@ def read_audit(path: Path) -> Audit:
 
 def _check_tables(audit: Audit) -> None:
     outputs: Mapping[str, Mapping[str, Any]] = audit.result.get("outputs") or {}
-    if "matches" not in outputs:
+    if MATCHES.name not in outputs:
         raise DataError(
-            f"The audit {audit.run.path} has no table of matches.",
+            f"The audit {audit.run.path} has no table of {MATCHES.name}.",
             "It does not tell which images to leave out.",
-            "Audit with the metric memorization.",
+            "Make the audit again; its method has to yield what an audit must (docs/plugins.md).",
         )
     for name, described in outputs.items():
         path = audit.run.outputs / f"{name}.csv"
@@ -126,7 +128,14 @@ def _check_tables(audit: Audit) -> None:
                 f"Its digest is {found[:23]}, the result says {str(described.get('digest'))[:23]}.",
                 "Restore it, or make the audit again.",
             )
-    counted = next((s["value"] for s in audit.scores if s["name"] == "n_flagged" and not s.get("of")), None)
+    lacking = set(MATCHES.columns) - set(next(audit.rows(MATCHES.name), MATCHES.columns))
+    if lacking:
+        raise DataError(
+            f"The audit's table of {MATCHES.name} lacks {', '.join(sorted(lacking))}.",
+            "A release reads from it which images to leave out, and which names to keep back.",
+            f"Report it to the authors of {', '.join(audit.job.plugins)}.",
+        )
+    counted = AuditScores(audit.scores).count("n_flagged")
     flagged = len(_flagged(audit))
     if counted is not None and counted != flagged:
         raise DataError(
@@ -137,7 +146,7 @@ def _check_tables(audit: Audit) -> None:
 
 
 def _flagged(audit: Audit) -> set[str]:
-    return {row["synthetic_id"] for row in audit.rows("matches") if row["flagged"] == "True"}
+    return {row["synthetic_id"] for row in audit.rows(MATCHES.name) if row["flagged"] == "True"}
 
 
 def check_samples(dataset: Dataset, audit: Audit, on_progress: OnProgress = lambda done, total: None) -> None:
@@ -216,7 +225,7 @@ def choose_removal(dataset: Dataset, audit: Audit, max_quantile: float | None = 
         raise _refused(audit, "The audit has too little evidence for a release.")
     flagged, near = _flagged(audit), set[str]()
     if max_quantile is not None:
-        quantiles = [(row["synthetic_id"], row["r_null_quantile"]) for row in audit.rows("matches")]
+        quantiles = [(row["synthetic_id"], row["r_null_quantile"]) for row in audit.rows(MATCHES.name)]
         if not all(value for _, value in quantiles) or {name for name, _ in quantiles} != {
             r.id for r in dataset.samples
         }:

@@ -15,7 +15,7 @@ from synthkit.contract import SLICE_ROLES, VOLUME_ROLES, Declaration, Kind, Metr
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.splits import parse_holdout
 from synthkit.errors import DataError, PluginError, UsageError
-from synthkit.judging.verdict import load_policy
+from synthkit.judging.policy import load_policy
 from synthkit.registry.parameters import make, make_params
 from synthkit.registry.registry import Registry, discover
 from synthkit.running import backends

@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from synthkit.judging.verdict import planted_name, with_interval
-
-Score = Mapping[str, Any]
+from synthkit.judging.audit_scores import AuditScores, Score, planted_name, with_interval
 
 
 def data_protection(scores: Iterable[Score], verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -28,38 +26,37 @@ def data_protection(scores: Iterable[Score], verdict: Mapping[str, Any]) -> list
     For singling out, linkability and inference, in this order, a dictionary: ``criterion``, ``meaning`` (what it is
     here), ``measured`` (list of sentences with numbers and intervals), ``conclusion``, ``open`` (what is not covered).
     """
-    scores = list(scores)
-    whole = {str(score["name"]): score for score in scores if not score.get("of") and score.get("value") is not None}
-    power = [score for score in scores if score["name"] == "power" and score.get("value") is not None]
+    found = AuditScores(scores)
     outcome = str(verdict.get("outcome", ""))
-    return [_singling_out(whole, power, outcome), _linkability(whole, outcome), _inference(whole)]
+    return [_singling_out(found, outcome), _linkability(found, outcome), _inference(found)]
 
 
-def _singling_out(whole: Mapping[str, Score], power: list[Score], outcome: str) -> dict[str, Any]:
+def _singling_out(found: AuditScores, outcome: str) -> dict[str, Any]:
     measured = []
-    if "n_copies" in whole and "n_synthetic" in whole:
-        identical = whole.get("n_identical", {}).get("value", 0)
+    copies, searched = found.get("n_copies"), found.get("n_synthetic")
+    if copies is not None and searched is not None:
         measured.append(
-            f"Of {_count(whole['n_synthetic'])} synthetic images, {_count(whole['n_copies'])} are copies of a training "
-            f"image and {identical:,} are identical to one, up to brightness and contrast."
+            f"Of {_count(searched)} synthetic images, {_count(copies)} are copies of a training "
+            f"image and {found.count('n_identical') or 0:,} are identical to one, up to brightness and contrast."
         )
-    if "flagged_rate" in whole:
-        explained = whole.get("explained_flag_rate")
+    flagged, explained = found.get("flagged_rate"), found.get("explained_flag_rate")
+    if flagged is not None:
         among = f" Coincidence explains up to {explained['value']:.2%}." if explained else ""
         measured.append(
-            f"{_share(whole['flagged_rate'])} of the synthetic images are closer to a training image than unrelated "
+            f"{_share(flagged)} of the synthetic images are closer to a training image than unrelated "
             f"real images are (flagged).{among}"
         )
-    if "n_feature_flagged" in whole:
-        measured.append(f"{_count(whole['n_feature_flagged'])} images are flagged by what they show, not by pixels.")
-    if "authenticity" in whole:
+    for by_features in found.each("n_feature_flagged", "features"):
+        measured.append(f"{_count(by_features)} images are flagged by what they show, not by pixels.")
+    authentic = found.get("authenticity")
+    if authentic is not None:
         measured.append(
-            f"{_share(whole['authenticity'])} of the synthetic images are no closer to a training image than that "
+            f"{_share(authentic)} of the synthetic images are no closer to a training image than that "
             "image is to other training images (authenticity)."
         )
-    if power:
-        found = "; ".join(f"{planted_name(score)} {with_interval(score)}" for score in power)
-        measured.append(f"Of copies planted among the images to test the audit itself, it found: {found}.")
+    if found.planted:
+        recalls = "; ".join(f"{planted_name(score)} {with_interval(score)}" for score in found.planted)
+        measured.append(f"Of copies planted among the images to test the audit itself, it found: {recalls}.")
     conclusions = {
         "pass": "The audit found no image that isolates the record of a training patient, beyond what coincidence "
         "explains. That is evidence as far as planted copies were found, and up to the upper bounds above.",
@@ -77,13 +74,13 @@ def _singling_out(whole: Mapping[str, Score], power: list[Score], outcome: str) 
     }
 
 
-def _linkability(whole: Mapping[str, Score], outcome: str) -> dict[str, Any]:
+def _linkability(found: AuditScores, outcome: str) -> dict[str, Any]:
     measured = []
-    memorized, train = whole.get("n_memorized_subjects"), whole.get("n_train", {}).get("n")
+    memorized, train = found.get("n_memorized_subjects"), (found.get("n_train") or {}).get("n")
     if memorized is not None:
         among = f" of {train:,}" if train else ""
         measured.append(f"Flagged images match {_count(memorized)}{among} training patients.")
-    attack = whole.get("membership_auc")
+    attack = found.get("membership_auc")
     if attack is not None:
         measured.append(_membership(attack))
     if attack is None:
@@ -108,9 +105,9 @@ def _linkability(whole: Mapping[str, Score], outcome: str) -> dict[str, Any]:
     }
 
 
-def _inference(whole: Mapping[str, Score]) -> dict[str, Any]:
+def _inference(found: AuditScores) -> dict[str, Any]:
     measured = []
-    attack, closer, c_t = (whole.get(name) for name in ("membership_auc", "closer_to_train", "c_t"))
+    attack, closer, c_t = (found.get(name) for name in ("membership_auc", "closer_to_train", "c_t"))
     if attack is not None:
         measured.append(_membership(attack) + " Membership may itself tell of a diagnosis.")
     if closer is not None:

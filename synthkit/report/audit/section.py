@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from synthkit.judging.audit_scores import MATCHES, NULL, PAIRS, SUBJECTS
 from synthkit.report.audit import numbers as audit_numbers
 from synthkit.report.audit import tables as audit_tables
 from synthkit.report.audit.histograms import histograms
+from synthkit.report.audit.power import power
+from synthkit.report.audit.protection import data_protection
 from synthkit.report.audit.tables import Column, Matches, Pair
-from synthkit.report.audit_power import power
 from synthkit.report.gallery import MAXIMUM_BYTES, gallery, worst
 from synthkit.report.gather import DAMAGE, Material, RunRecord, sentence
 
@@ -95,7 +97,7 @@ def _counted(notes: Sequence[str]) -> list[str]:
 
 def _matches(record: RunRecord, notes: list[str]) -> Matches:
     try:
-        return audit_tables.read_matches(record.run.outputs / "matches.csv")
+        return audit_tables.read_matches(record.run.outputs / MATCHES.file)
     except DAMAGE as error:
         notes.append(f"The table matches cannot be shown: {sentence(error)}")
         return Matches()
@@ -103,7 +105,7 @@ def _matches(record: RunRecord, notes: list[str]) -> Matches:
 
 def _pairs(record: RunRecord, matches: Matches, thresholds: dict[Column, float], notes: list[str]) -> list[Pair]:
     """Of ``pairs.csv``; of a run without one, the largest matches of each view and rule."""
-    table = record.run.outputs / "pairs.csv"
+    table = record.run.outputs / PAIRS.file
     if not table.is_file():
         return [audit_tables.completed(pair, matches, thresholds) for own in matches.largest.values() for pair in own]
     views = [view for view, _ in matches.r]
@@ -123,7 +125,7 @@ def _histograms(
     # A run without thresholds had no valid null, and so no such table.
     if thresholds:
         try:
-            null = audit_tables.read_null(record.run.outputs / "null.csv")
+            null = audit_tables.read_null(record.run.outputs / NULL.file)
         except DAMAGE as error:
             notes.append(f"The table null cannot be shown: {sentence(error)}")
     return histograms(matches.r, null, thresholds, audit_numbers.rules_of(list(matches.r)))
@@ -131,7 +133,7 @@ def _histograms(
 
 def _subjects(record: RunRecord, notes: list[str]) -> list[dict[str, Any]]:
     """Training subjects that flagged images match."""
-    table = record.run.outputs / "subjects.csv"
+    table = record.run.outputs / SUBJECTS.file
     if not table.is_file():
         return []
     try:
@@ -149,8 +151,6 @@ def _worst(pairs: Sequence[Pair]) -> list[Pair]:
 
 def _protection(scores: Sequence[dict[str, Any]], verdict: dict[str, Any], notes: list[str]) -> list[dict[str, Any]]:
     """What the numbers say to the questions of data protection: singling out, linkability, inference."""
-    from synthkit.report.audit.protection import data_protection  # which reports in its turn
-
     try:
         return data_protection(scores, verdict)
     except DAMAGE as error:

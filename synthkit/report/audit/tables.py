@@ -1,4 +1,4 @@
-"""The tables of an audit run, read back: ``matches``, ``null``, ``pairs`` and ``subjects``.
+"""The tables of an audit run, read back; what they hold is declared in :mod:`synthkit.judging.audit_scores`.
 
 A *column* is a view (a contrast, or ``joint``) under a rule. Tables without a column ``rule`` were made when there was
 one rule, and those without ``contrast`` when pairs were of the joint image alone: both are filled in.
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from synthkit.judging.audit_scores import NAMES_OF_REAL, TABLES
 
 #: Rules in the order in which they are shown, with what they compare.
 RULES = {
@@ -165,10 +167,9 @@ def _number(text: str | None) -> float | None:
 
 def named_in(outputs: Path) -> Iterator[str]:
     """Every id of a real subject or image in the tables of a run; damaged tables are read as far as they go."""
-    columns = ("train_id", "train_subject", "holdout_id")
-    for name in ("matches", "null", "pairs", "subjects"):
+    for table in TABLES.values():
         try:
-            for row in _rows(outputs / f"{name}.csv"):
-                yield from (row[column] for column in columns if row.get(column))
+            for row in _rows(outputs / table.file):
+                yield from (row[column] for column in NAMES_OF_REAL if row.get(column))
         except (OSError, ValueError, csv.Error):
             continue

@@ -480,7 +480,8 @@ def _score(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
 
         result["protocol"] = {"name": protocol, "policy": list(evaluation_protocol(protocol).policy)}
     if job.verb == "audit-memorization":
-        from synthkit.judging.verdict import Policy, verdict
+        from synthkit.judging.policy import Policy
+        from synthkit.judging.verdict import verdict
 
         judged = verdict(scores, Policy(**job.options.get("policy", {})))
         result["verdict"] = judged.to_dict()

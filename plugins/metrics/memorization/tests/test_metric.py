@@ -18,7 +18,8 @@ from synthkit_memorization.search.search import best_matches
 from synthkit import Row, Score
 from synthkit.contract import Sample
 from synthkit.errors import DataError
-from synthkit.judging.verdict import Policy, verdict
+from synthkit.judging.policy import Policy
+from synthkit.judging.verdict import verdict
 
 
 class InMemory:

@@ -14,7 +14,7 @@ from synthkit_memorization.search.matches import Groups
 from synthkit_memorization.search.search import best_matches, every_view
 
 from synthkit.contract import Sample
-from synthkit.judging.verdict import clopper_pearson
+from synthkit.judging.intervals import clopper_pearson
 
 
 class Noise:

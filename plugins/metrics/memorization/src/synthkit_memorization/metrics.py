@@ -20,7 +20,7 @@ from synthkit import Row, Score
 from synthkit.contract import Samples
 from synthkit.data.splits import patient_of
 from synthkit.errors import DataError
-from synthkit.judging.verdict import FEW_SUBJECTS, clopper_pearson
+from synthkit.judging.intervals import FEW_SUBJECTS, clopper_pearson
 from synthkit_memorization.investigation import Audit, Search, investigate
 from synthkit_memorization.numbers.scores import NO_NULL, scores, undefined
 from synthkit_memorization.numbers.tables import tables

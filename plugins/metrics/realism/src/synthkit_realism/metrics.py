@@ -17,7 +17,7 @@ from synthkit.contract import Samples
 from synthkit.data.naming import Finding, Signatures, judge, signatures
 from synthkit.data.splits import patient_of
 from synthkit.errors import DataError
-from synthkit.judging.verdict import FEW_SUBJECTS
+from synthkit.judging.intervals import FEW_SUBJECTS
 from synthkit_realism import Params
 from synthkit_realism.identity import Identity, identify_against
 from synthkit_realism.properties import Property, measure

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
-from synthkit.judging.verdict import clopper_pearson
+from synthkit.judging.intervals import clopper_pearson
 from synthkit_memorization.null.null import resampled_subjects
 from synthkit_memorization.search.pixels import READ_BATCH, Float32, Float64, Images, Int64
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from synthkit.judging.verdict import clopper_pearson
+from synthkit.judging.intervals import clopper_pearson
 from synthkit_memorization.null.null import resampled_subjects
 from synthkit_memorization.numbers.copying import Estimate
 from synthkit_memorization.search.matches import Matches

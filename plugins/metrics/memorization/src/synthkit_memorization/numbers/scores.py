@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from synthkit import Score
-from synthkit.judging.verdict import clopper_pearson
+from synthkit.judging.intervals import clopper_pearson
 from synthkit_memorization.investigation import Audit
 from synthkit_memorization.numbers import copying
 from synthkit_memorization.numbers.duplicates import near_duplicates, share_of_real

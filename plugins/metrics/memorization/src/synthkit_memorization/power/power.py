@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit.judging.verdict import clopper_pearson
+from synthkit.judging.intervals import clopper_pearson
 from synthkit_memorization.power.planting import Plant
 from synthkit_memorization.search.matches import Groups
 from synthkit_memorization.search.pixels import Float64, Images, Int64
