@@ -75,6 +75,17 @@ def synthetic_dataset(n_contrasts: int, size: int) -> Dataset:
     return _write(f"synthetic-{n_contrasts}-{size}", images, labels, rows, "synthetic")
 
 
+@functools.cache
+def dataset_with_copies(n_contrasts: int, size: int, rows: tuple[int, ...]) -> Dataset:
+    """The synthetic slices of :func:`synthetic_dataset` and, after them, copies of these rows of the training data."""
+    images, labels = slices(16, n_contrasts, size, seed=2)
+    copied = real_dataset(n_contrasts, size).training_part().read(rows)
+    names = [f"seed{i:08d}" for i in range(16)] + [f"copy{i}" for i in rows]
+    listed = [{"id": name, "split": "synthetic", "seed": i} for i, name in enumerate(names)]
+    joined = np.concatenate([images, copied[0]]), np.concatenate([labels, copied[1]])
+    return _write(f"copies-{n_contrasts}-{size}-{'-'.join(map(str, rows))}", *joined, listed, "synthetic")
+
+
 def constant_dataset(n: int, n_contrasts: int, size: int, split: str) -> Dataset:
     """``n`` black slices without labels, on disk; ``n`` may be 0."""
     images = np.zeros((n, n_contrasts, size, size), np.uint8)

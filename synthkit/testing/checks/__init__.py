@@ -14,6 +14,7 @@ from synthkit.running.run import Job
 from synthkit.testing.bench import PluginUnderTest
 
 # Registration is by import; the order here is the order in which the checks are made.
+from synthkit.testing.checks import audit as _audit
 from synthkit.testing.checks import declaration as _declaration
 from synthkit.testing.checks import generator as _generator
 from synthkit.testing.checks import job as _job
@@ -34,7 +35,7 @@ __all__ = [
     "run_checks",
 ]
 
-_ORDER = (_declaration, _trained, _generator, _segmenter, _metric, _job)
+_ORDER = (_declaration, _trained, _generator, _segmenter, _metric, _audit, _job)
 CHECKS.sort(key=lambda item: [m.__name__ for m in _ORDER].index(item.function.__module__))
 
 
@@ -43,7 +44,12 @@ def checks_for(declaration: Declaration, *, jobs: bool = False) -> list[Check]:
 
     ``jobs`` adds those that run whole jobs through a backend.
     """
-    return [item for item in CHECKS if declaration.kind in item.kinds and (jobs or item.stage != "job")]
+    is_audit = isinstance(declaration, MetricDeclaration) and declaration.audit
+    return [
+        item
+        for item in CHECKS
+        if declaration.kind in item.kinds and (jobs or item.stage != "job") and (is_audit or not item.audits)
+    ]
 
 
 def check_generator(declaration: GeneratorDeclaration, **how: Any) -> list[CheckResult]:

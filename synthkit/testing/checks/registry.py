@@ -26,6 +26,7 @@ class Check:
     name : unique, in the form of an identifier.
     promise : one sentence, what the plugin promises.
     kinds : kinds of plugin that promise it.
+    audits : whether of these only audits do.
     stage : what it takes: the declaration alone, the method, or a whole job through a backend.
     function : raises if the promise is not kept.
     """
@@ -35,6 +36,7 @@ class Check:
     kinds: frozenset[Kind]
     stage: Stage
     function: CheckFunction
+    audits: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,12 @@ class CheckResult:
 CHECKS: list[Check] = []
 
 
-def check(*kinds: Kind, stage: Stage = "method") -> Callable[[CheckFunction], CheckFunction]:
+def check(*kinds: Kind, stage: Stage = "method", audits: bool = False) -> Callable[[CheckFunction], CheckFunction]:
     """Register the decorated function; the first paragraph of its docstring is the promise."""
 
     def register(function: CheckFunction) -> CheckFunction:
         promise = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
-        CHECKS.append(Check(function.__name__, promise, frozenset(kinds), stage, function))
+        CHECKS.append(Check(function.__name__, promise, frozenset(kinds), stage, function, audits))
         return function
 
     return register

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import synthkit
+from synthkit.judging import audit_scores
 
 #: Training is quick anyway; fewer passes make it quicker.
 CONFORMANCE_PARAMS: dict[str, Any] = {"passes": 2}
@@ -83,7 +84,22 @@ SLICE_METRIC = synthkit.MetricDeclaration(
     ),
 )
 
-TOYS: tuple[synthkit.Declaration, ...] = (GENERATOR, SEGMENTER, VOLUME_METRIC, SLICE_METRIC)
+SLICE_AUDIT = synthkit.MetricDeclaration(
+    name="toy-nearest",
+    summary="the nearest training image of each synthetic one",
+    module="synthkit.testing.toys.slice_audit",
+    distribution="synthkit-core",
+    licence="Apache-2.0",
+    citations=(_CITATION,),
+    gpu="none",
+    reproducible="bitwise",
+    roles=("train", "synthetic"),
+    optional_roles=("holdout",),
+    scores=audit_scores.definitions("power"),
+    audit=True,
+)
+
+TOYS: tuple[synthkit.Declaration, ...] = (GENERATOR, SEGMENTER, VOLUME_METRIC, SLICE_METRIC, SLICE_AUDIT)
 
 
 @synthkit.hookimpl

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from synthkit.contract import Row, Score
-from synthkit.testing.toys import SLICE_METRIC, VOLUME_METRIC, slice_metric, volume_metric
+from synthkit.testing.toys import (
+    SLICE_AUDIT,
+    SLICE_METRIC,
+    VOLUME_METRIC,
+    slice_audit,
+    slice_metric,
+    volume_metric,
+)
 from synthkit.testing.toys.wrong.wrong import Wrong, declared, method
 
 
@@ -90,6 +97,44 @@ def _mean_of_nothing(**given: Any) -> Iterator[Any]:
         yield from slice_metric.score(**given)
 
 
+def _without_identical(**given: Any) -> Iterator[Any]:
+    for answer in slice_audit.score(**given):
+        if not (isinstance(answer, Score) and answer.name == "n_identical"):
+            yield answer
+
+
+def _flags_miscounted(**given: Any) -> Iterator[Any]:
+    for answer in slice_audit.score(**given):
+        if isinstance(answer, Score) and answer.name == "n_flagged" and answer.value is not None:
+            answer = replace(answer, value=answer.value + 1)
+        yield answer
+
+
+def _without_quantiles(**given: Any) -> Iterator[Any]:
+    for answer in slice_audit.score(**given):
+        if isinstance(answer, Row):
+            answer = replace(answer, values={k: v for k, v in answer.values.items() if k != "r_null_quantile"})
+        yield answer
+
+
+def _power_of_anything(**given: Any) -> Iterator[Any]:
+    for answer in slice_audit.score(**given):
+        if isinstance(answer, Score) and answer.name == "power":
+            answer = replace(answer, of={"copies": "exact"})
+        yield answer
+
+
+def _blind(**given: Any) -> Iterator[Any]:
+    """Whatever is close is called innocent, in scores and table alike."""
+    nothing = {"n_flagged", "flagged_rate", "n_copies", "n_identical"}
+    for answer in slice_audit.score(**given):
+        if isinstance(answer, Score) and answer.name in nothing and answer.value is not None:
+            answer = replace(answer, value=0, low=None, high=None)
+        elif isinstance(answer, Row):
+            answer = replace(answer, values={**answer.values, "flagged": False})
+        yield answer
+
+
 WRONG: tuple[Wrong, ...] = (
     method("scores_are_those_declared", "gives a score that it does not declare", VOLUME_METRIC, score=_undeclared),
     method("scores_are_those_declared", "gives every score twice", SLICE_METRIC, score=_twice),
@@ -102,6 +147,11 @@ WRONG: tuple[Wrong, ...] = (
     method("undefined_scores_are_none", "gives NaN", VOLUME_METRIC, score=_not_a_number),
     method("undefined_scores_are_none", "gives None without a note", VOLUME_METRIC, score=_without_a_word),
     method("nothing_to_score_is_no_crash", "divides by no samples", SLICE_METRIC, score=_mean_of_nothing),
+    method("audit_yields_what_is_read", "counts no identical images", SLICE_AUDIT, score=_without_identical),
+    method("audit_yields_what_is_read", "counts other flags than it lists", SLICE_AUDIT, score=_flags_miscounted),
+    method("audit_yields_what_is_read", "lists no quantile of the null", SLICE_AUDIT, score=_without_quantiles),
+    method("audit_yields_what_is_read", "names planted copies otherwise", SLICE_AUDIT, score=_power_of_anything),
+    method("audit_finds_planted_copies", "flags nothing", SLICE_AUDIT, score=_blind),
     declared(
         "perfect_prediction_scores_best",
         "the wrong direction",

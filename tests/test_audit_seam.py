@@ -1,0 +1,204 @@
+"""Any audit that yields what the seam asks for goes all the way: verdict, pages, release. Nothing else is let in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from synthkit.cli import app
+from synthkit.contract import Declaration, ScoreDefinition
+from synthkit.data.dataset import Dataset
+from synthkit.errors import ExitCode, SynthkitError, UsageError
+from synthkit.judging import audit_scores
+from synthkit.judging.audit_scores import MATCHES, NULL, PAIRS, SCORES, SUBJECTS, TABLES, AuditScores, definitions
+from synthkit.registry.registry import Registry, problem_of
+from synthkit.report.audit import numbers, tables
+from synthkit.study.results import AUDIT_SCORES
+from synthkit.testing import data
+from synthkit.testing.toys import SLICE_AUDIT, SLICE_METRIC
+
+COPIED = (0, 5, 10)
+#: With three people held out and six planted copies little is known; the toy has to be allowed to pass.
+POLICY = 'required_power = ["exact"]\nmin_power = 0.5\nmax_explained_rate = 1.0\nmax_removed_rate = 0.5\n'
+
+
+def synthkit(*arguments: object) -> tuple[int, str]:
+    """The exit code and all that the command says, in this process."""
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    if isinstance(done.exception, SynthkitError):
+        return done.exception.exit_code, f"{done.output}\n{done.exception} {done.exception.why} {done.exception.fix}"
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.output
+
+
+# --------------------------------------------------------------------------------------------------- who is let in
+
+
+def test_a_metric_that_is_not_an_audit_is_refused_by_name() -> None:
+    registry = Registry({"toy-nearest": SLICE_AUDIT, "toy-shift": SLICE_METRIC})
+    assert registry.audit("toy-nearest") is SLICE_AUDIT
+    with pytest.raises(UsageError) as caught:
+        registry.audit("toy-shift")
+    assert "toy-shift is not an audit" in str(caught.value) and "Installed audits: toy-nearest." in str(caught.value)
+    with pytest.raises(UsageError, match="Installed audits: none"):
+        Registry({"toy-shift": SLICE_METRIC}).audit("toy-shift")
+
+
+def test_the_commands_tell_audits_from_other_metrics(install_plugins: Callable[..., Registry], tmp_path: Path) -> None:
+    install_plugins(SLICE_AUDIT, SLICE_METRIC)
+    real, synthetic = data.real_dataset(4, 32).path, data.dataset_with_copies(4, 32, COPIED).path
+    code, shown = synthkit("audit-memorization", real, synthetic, "--metric", "toy-shift", "-o", tmp_path / "run")
+    assert code == ExitCode.USAGE and "toy-shift is not an audit" in shown and "toy-nearest" in shown
+    code, shown = synthkit("evaluate", "toy-nearest", "--real", real, "--synthetic", synthetic, "-o", tmp_path / "run")
+    assert code == ExitCode.USAGE and "toy-nearest is an audit" in shown
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("declaration", "problem"),
+    [
+        (SLICE_AUDIT, ""),
+        (replace(SLICE_AUDIT, roles=("real", "synthetic")), "are not train and synthetic"),
+        (replace(SLICE_AUDIT, audit=False), "only an audit is given"),
+        (replace(SLICE_METRIC, optional_roles=("train",)), "only an audit is given"),
+    ],
+)
+def test_audits_and_nothing_else_take_training_images(declaration: Declaration, problem: str) -> None:
+    found = problem_of(declaration)
+    assert problem in found and bool(found) == bool(problem)
+
+
+# ---------------------------------------------------------------------------------------------------- all the way
+
+
+def test_another_audit_reaches_verdict_pages_and_release(
+    install_plugins: Callable[..., Registry], tmp_path: Path
+) -> None:
+    install_plugins(SLICE_AUDIT)
+    real, synthetic = data.real_dataset(4, 32), data.dataset_with_copies(4, 32, COPIED)
+    run, out, policy = tmp_path / "audit", tmp_path / "release", tmp_path / "policy.toml"
+    policy.write_text(POLICY)
+    audit = ("audit-memorization", real.path, synthetic.path, "--metric", "toy-nearest", "--policy", policy)
+    code, shown = synthkit(*audit, "-o", run, "--backend", "inline")
+    assert code == ExitCode.GATE_FAILED, shown
+    assert "Verdict: fail" in shown and "3 synthetic images identical to a training image" in shown.replace(" are", "")
+    page = (run / "audit.html").read_text()
+    assert "copies of training images" in page and "Most similar pairs" in page and "toy-nearest" in page
+    for number in range(len(COPIED)):
+        assert f"copy{COPIED[number]}" in page
+
+    code, shown = synthkit("report", run, "-o", tmp_path / "report.html")
+    assert code == ExitCode.OK, shown
+    assert "could not be" not in (tmp_path / "report.html").read_text().lower()
+
+    code, shown = synthkit(
+        "release", synthetic.path, "--audit", run, "-o", out, "--format", "dataset", "--backend", "inline"
+    )
+    assert code == ExitCode.OK, shown
+    released = Dataset(out / "dataset")
+    flagged = {row["synthetic_id"] for row in _rows(run) if row["flagged"] == "True"}
+    assert {f"copy{i}" for i in COPIED} <= flagged and len(released) == len(synthetic) - len(flagged)
+    document = json.loads((out / "audit.json").read_text())
+    assert document["metric"] == ["toy-nearest"] and document["verdict"]["outcome"] == "pass"
+    assert "are copies of a training image" in (out / "datasheet.md").read_text()
+
+
+def _rows(run: Path) -> list[dict[str, str]]:
+    return list(tables._rows(run / "outputs" / MATCHES.file))
+
+
+def test_a_release_needs_every_column_of_the_matches(install_plugins: Callable[..., Registry], tmp_path: Path) -> None:
+    """An audit that passes no conformance check is refused by what it lacks, and not by a KeyError."""
+    method = (
+        "from dataclasses import replace\n"
+        "from synthkit import Row\n"
+        "from synthkit.testing.toys import slice_audit\n"
+        "def score(**given):\n"
+        "    for answer in slice_audit.score(**given):\n"
+        "        if isinstance(answer, Row):\n"
+        "            kept = {k: v for k, v in answer.values.items() if k != 'train_subject'}\n"
+        "            answer = replace(answer, values=kept)\n"
+        "        yield answer\n"
+    )
+    install_plugins(replace(SLICE_AUDIT, module="synthkit_for_tests"), code=method)
+    real, synthetic = data.real_dataset(4, 32), data.dataset_with_copies(4, 32, COPIED)
+    run, policy = tmp_path / "audit", tmp_path / "policy.toml"
+    policy.write_text(POLICY)
+    audit = ("audit-memorization", real.path, synthetic.path, "--metric", "toy-nearest", "--policy", policy)
+    synthkit(*audit, "-o", run, "--backend", "inline")
+    code, shown = synthkit("release", synthetic.path, "--audit", run, "-o", tmp_path / "out")
+    assert code == ExitCode.INVALID_DATA and "lacks train_subject" in shown and "toy-nearest" in shown
+
+
+# --------------------------------------------------------------------------------------------- one name, one meaning
+
+
+def test_nothing_outside_reads_a_score_that_the_seam_does_not_declare() -> None:
+    lines = [line for group in numbers.GROUPS.values() for line in group]
+    shown = {line.name for line in lines} | {line.baseline for line in lines if isinstance(line.baseline, str)}
+    shown |= {*numbers.BY_COLUMN, *numbers._SEARCHED, *numbers._TAILS}
+    assert shown <= set(SCORES)
+    assert set(AUDIT_SCORES) <= set(SCORES)
+    for name in ("n_flaged", "control_max"):
+        with pytest.raises(KeyError):
+            AuditScores([]).get(name)
+        with pytest.raises(KeyError):
+            AuditScores([]).each(name, "quantile")
+
+
+def test_scores_are_read_by_what_they_are_of() -> None:
+    found = AuditScores(
+        [
+            {"name": "n_flagged", "value": 999, "of": {"contrast": "t1", "rule": "pearson"}},
+            {"name": "n_flagged", "value": 3, "of": {}, "low": 1},
+            {"name": "n_copies", "value": None, "of": {}, "note": "no null"},
+            {"name": "power", "value": 0.5, "of": {"planted": "noise", "strength": "sd 5"}},
+            {"name": "power", "value": None, "of": {"planted": "blur", "strength": ""}},
+            {"name": "of its own", "value": 1, "of": {}},
+        ]
+    )
+    assert found.count("n_flagged") == 3 and found.low("n_flagged") == 1 and found.low("n_copies") is None
+    assert found.get("n_copies") is None and found.value("c_t") is None
+    assert [audit_scores.planted_name(score) for score in found.planted] == ["noise sd 5"]
+
+
+def test_definitions_always_hold_what_is_required() -> None:
+    required = {name for name, score in SCORES.items() if score.required}
+    assert {d.name for d in definitions("power")} == {*required, "power"}
+    assert [d.name for d in definitions()] == list(SCORES)
+    assert all(isinstance(d, ScoreDefinition) and d.summary for d in definitions())
+    with pytest.raises(KeyError, match="powers"):
+        definitions("powers")
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
+def test_the_reader_of_a_table_needs_its_columns_and_no_others(table: audit_scores.AuditTable, tmp_path: Path) -> None:
+    path = tmp_path / table.file
+    cells: dict[str, Any] = {name: "0.5" for name in table.columns if name.startswith(("r", "best_r", "threshold"))}
+    row = {name: cells.get(name, "3" if name.startswith("n_") else name) for name in table.columns}
+    row |= {"rule": "pearson", "flagged": "True"} if table is MATCHES else {}
+    path.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    readers: dict[str, Callable[[], Any]] = {
+        MATCHES.name: lambda: tables.read_matches(path).largest,
+        NULL.name: lambda: tables.read_null(path),
+        PAIRS.name: lambda: tables.read_pairs(path, "joint"),
+        SUBJECTS.name: lambda: tables.read_subjects(path),
+    }
+    assert readers[table.name]()
+    assert set(tables.named_in(tmp_path)) == set(table.columns) & set(audit_scores.NAMES_OF_REAL)
+
+
+def test_declaring_an_audit_is_light() -> None:
+    code = (
+        "import sys, synthkit.judging.audit_scores; print([m for m in ('numpy', 'scipy', 'typer') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
