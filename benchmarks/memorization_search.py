@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from synthkit_memorization.search.exact import QUERY_BLOCK, ShardSearch, best_matches, make_block
 from synthkit_memorization.search.matches import nothing
 from synthkit_memorization.search.pixels import shards
 from synthkit_memorization.search.rules import View
-from synthkit_memorization.search.search import QUERY_BLOCK, ShardSearch, best_matches, make_block
 
 SIZE = 256
 CONTRAST = "t1ce"

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from synthkit.contract import ScoreDefinition
 
 #: A score as it is in ``result.json``.
-Score = Mapping[str, Any]
+ScoreDict = Mapping[str, Any]
 
 _WHOLE: tuple[str, ...] = ()
 _COLUMN = ("contrast", "rule")
@@ -297,12 +297,12 @@ def definitions(*names: str) -> tuple[ScoreDefinition, ...]:
 class AuditScores:
     """The scores of one audit, by name. A name that no audit declares raises :class:`KeyError`."""
 
-    def __init__(self, scores: Iterable[Score]) -> None:
+    def __init__(self, scores: Iterable[ScoreDict]) -> None:
         scores = list(scores)
         self._whole = {str(score["name"]): score for score in scores if not score.get("of")}
         self._parts = [score for score in scores if score.get("of")]
 
-    def get(self, name: str) -> Score | None:
+    def get(self, name: str) -> ScoreDict | None:
         """The score of the whole dataset; None where it was not measured or is undefined."""
         score = self._whole.get(SCORES[name].name)
         return None if score is None or score.get("value") is None else score
@@ -320,23 +320,23 @@ class AuditScores:
         low = (self.get(name) or {}).get("low")
         return None if low is None else float(low)
 
-    def each(self, name: str, key: str) -> list[Score]:
+    def each(self, name: str, key: str) -> list[ScoreDict]:
         """The scores of this name that are of one ``key`` each and have a value, in the order of the audit."""
         known = SCORES[name].name
         return [s for s in self._parts if s["name"] == known and key in s["of"] and s.get("value") is not None]
 
     @property
-    def planted(self) -> list[Score]:
+    def planted(self) -> list[ScoreDict]:
         """Recalls of planted copies: the mildest strength of a kind comes first."""
         return self.each("power", "planted")
 
 
-def planted_name(score: Score) -> str:
+def planted_name(score: ScoreDict) -> str:
     """What a score ``power`` is of, as policies and sentences name it: "noise sd 5"."""
     return f"{score['of']['planted']} {score['of'].get('strength', '')}".strip()
 
 
-def with_interval(score: Score) -> str:
+def with_interval(score: ScoreDict) -> str:
     """A share with its interval: "92% (95% interval 81% to 97%)"."""
     low, high = score.get("low"), score.get("high")
     bounds = "" if low is None or high is None else f" (95% interval {low:.0%} to {high:.0%})"

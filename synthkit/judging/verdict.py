@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from synthkit.errors import ExitCode
-from synthkit.judging.audit_scores import AuditScores, Score, planted_name, with_interval
+from synthkit.judging.audit_scores import AuditScores, ScoreDict, planted_name, with_interval
 from synthkit.judging.intervals import FEW_SUBJECTS, clopper_pearson
 from synthkit.judging.policy import Policy
 
@@ -39,7 +39,7 @@ class Verdict:
         return {"outcome": self.outcome, "reasons": list(self.reasons), "not_proven": list(self.not_proven)}
 
 
-def verdict(scores: Iterable[Score], policy: Policy | None = None) -> Verdict:
+def verdict(scores: Iterable[ScoreDict], policy: Policy | None = None) -> Verdict:
     """Judge the scores of an audit (``scores`` of its ``result.json``) by a policy.
 
     Used are scores of the whole dataset (empty ``of``), among them explained_flag_rate, the rate of false flags that
@@ -75,9 +75,9 @@ class _Found:
         return self.scores.value("explained_flag_rate")
 
     @property
-    def power(self) -> dict[str, Score]:
+    def power(self) -> dict[str, ScoreDict]:
         """Scores of the power test by "kind strength", and the first of a kind, its mildest strength, by "kind" too."""
-        power: dict[str, Score] = {}
+        power: dict[str, ScoreDict] = {}
         for score in self.scores.planted:
             power.setdefault(str(score["of"]["planted"]), score)
             power.setdefault(planted_name(score), score)
@@ -171,15 +171,15 @@ class _Found:
                 )
         return lines
 
-    def _powerful(self, score: Score) -> bool:
+    def _powerful(self, score: ScoreDict) -> bool:
         return score.get("low") is not None and float(score["low"]) >= self.policy.min_power
 
-    def planted(self) -> list[tuple[list[Score], list[Score]]]:
+    def planted(self) -> list[tuple[list[ScoreDict], list[ScoreDict]]]:
         """Of each kind of planted copies, mildest first, those found reliably up to the first that are not; the rest.
 
         A change that is found where a milder one is not shows no power that one could rely on.
         """
-        kinds: dict[str, list[Score]] = {}
+        kinds: dict[str, list[ScoreDict]] = {}
         for name, score in self.power.items():
             if name == planted_name(score):
                 kinds.setdefault(str(score["of"]["planted"]), []).append(score)

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synthkit.judging.audit_scores import ScoreDict
 from synthkit.report.audit.tables import RULES, Column
 from synthkit.report.wording import count, number, words
-
-Score = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,12 @@ BY_COLUMN = {
 _TAILS = {"best_r_quantile": "synthetic", "null_quantile": "unrelated real"}
 
 
-def whole(scores: Sequence[Score]) -> dict[str, Score]:
+def whole(scores: Sequence[ScoreDict]) -> dict[str, ScoreDict]:
     """Scores of the whole dataset by name."""
     return {str(score["name"]): score for score in scores if not score.get("of")}
 
 
-def column_of(score: Score) -> Column | None:
+def column_of(score: ScoreDict) -> Column | None:
     """Of a score of one view: the view and the rule. None of any other."""
     of = score.get("of") or {}
     if "contrast" not in of or set(of) - {"contrast", "rule"}:
@@ -83,7 +82,7 @@ def column_of(score: Score) -> Column | None:
     return str(of["contrast"]), str(of.get("rule") or "pearson")
 
 
-def is_shown(score: Score) -> bool:
+def is_shown(score: ScoreDict) -> bool:
     """Whether one of the tables of this module shows the score."""
     name, of = score["name"], score.get("of") or {}
     lines = {line.name for group in GROUPS.values() for line in group}
@@ -100,7 +99,7 @@ def is_shown(score: Score) -> bool:
 # --------------------------------------------------------------------------------------------------- what was searched
 
 
-def searched(scores: Sequence[Score], columns: Sequence[Column]) -> list[str]:
+def searched(scores: Sequence[ScoreDict], columns: Sequence[Column]) -> list[str]:
     """What was compared with what, in sentences."""
     known = whole(scores)
     n_synthetic, n_train = (_value(known, name) for name in ("n_synthetic", "n_train"))
@@ -126,7 +125,7 @@ def searched(scores: Sequence[Score], columns: Sequence[Column]) -> list[str]:
     return sentences
 
 
-def searched_lines(scores: Sequence[Score]) -> list[dict[str, Any]]:
+def searched_lines(scores: Sequence[ScoreDict]) -> list[dict[str, Any]]:
     known = whole(scores)
     return [{"text": text, "score": known[name], "baseline": ""} for name, text in _SEARCHED.items() if name in known]
 
@@ -140,7 +139,7 @@ def rules_of(columns: Sequence[Column]) -> list[str]:
 # -------------------------------------------------------------------------------------------------------- key numbers
 
 
-def groups(scores: Sequence[Score]) -> list[dict[str, Any]]:
+def groups(scores: Sequence[ScoreDict]) -> list[dict[str, Any]]:
     """Groups of rows ``{"text", "score", "baseline"}``; only those that the run has."""
     result = []
     for title, lines in GROUPS.items():
@@ -150,7 +149,7 @@ def groups(scores: Sequence[Score]) -> list[dict[str, Any]]:
     return result
 
 
-def _rows(line: Line, scores: Sequence[Score]) -> list[dict[str, Any]]:
+def _rows(line: Line, scores: Sequence[ScoreDict]) -> list[dict[str, Any]]:
     own = [s for s in scores if s["name"] == line.name and "contrast" not in (s.get("of") or {})]
     return [
         {"text": _text(line, score), "score": score, "baseline": _baseline(line, score, scores)}
@@ -159,12 +158,12 @@ def _rows(line: Line, scores: Sequence[Score]) -> list[dict[str, Any]]:
     ]
 
 
-def _text(line: Line, score: Score) -> str:
+def _text(line: Line, score: ScoreDict) -> str:
     of = score.get("of") or {}
     return ", ".join([line.text, *(f"{key} {value}" for key, value in of.items())])
 
 
-def _baseline(line: Line, score: Score, scores: Sequence[Score]) -> str:
+def _baseline(line: Line, score: ScoreDict, scores: Sequence[ScoreDict]) -> str:
     if not isinstance(line.baseline, str):
         return "" if line.baseline is None else f"{line.baseline:g}"
     own = score.get("of") or {}
@@ -172,24 +171,24 @@ def _baseline(line: Line, score: Score, scores: Sequence[Score]) -> str:
     return "" if found is None else number(found.get("value"), 4)
 
 
-def _value(known: Mapping[str, Score], name: str) -> Any:
+def _value(known: Mapping[str, ScoreDict], name: str) -> Any:
     return known.get(name, {}).get("value")
 
 
 # --------------------------------------------------------------------------------------------------- by view and rule
 
 
-def columns(scores: Sequence[Score]) -> list[Column]:
+def columns(scores: Sequence[ScoreDict]) -> list[Column]:
     """Views and rules that the scores name, in their order."""
     return list(dict.fromkeys(column for score in scores if (column := column_of(score))))
 
 
-def thresholds(scores: Sequence[Score]) -> dict[Column, float]:
+def thresholds(scores: Sequence[ScoreDict]) -> dict[Column, float]:
     found = ((column_of(s), s.get("value")) for s in scores if s["name"] == "threshold")
     return {column: float(value) for column, value in found if column and value is not None}
 
 
-def overview(scores: Sequence[Score]) -> dict[str, Any] | None:
+def overview(scores: Sequence[ScoreDict]) -> dict[str, Any] | None:
     """Flagged images, views as rows and rules as columns; None for a single rule."""
     rules = rules_of(columns(scores))
     if len(rules) < 2:
@@ -202,9 +201,9 @@ def overview(scores: Sequence[Score]) -> dict[str, Any] | None:
     }
 
 
-def tables(scores: Sequence[Score]) -> list[dict[str, Any]]:
+def tables(scores: Sequence[ScoreDict]) -> list[dict[str, Any]]:
     """A table for each rule, a row for each view."""
-    found: dict[Column, dict[str, Score]] = {}
+    found: dict[Column, dict[str, ScoreDict]] = {}
     for score in scores:
         column = column_of(score)
         if column:
@@ -225,7 +224,7 @@ def tables(scores: Sequence[Score]) -> list[dict[str, Any]]:
     ]
 
 
-def tails(scores: Sequence[Score]) -> dict[str, Any] | None:
+def tails(scores: Sequence[ScoreDict]) -> dict[str, Any] | None:
     """Tail quantiles of best r, synthetic beside unrelated real; a row for each view and rule."""
     found: dict[Column, dict[tuple[str, str], Any]] = {}
     quantiles: dict[str, None] = {}

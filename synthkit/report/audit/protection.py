@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from synthkit.judging.audit_scores import AuditScores, Score, planted_name, with_interval
+from synthkit.judging.audit_scores import AuditScores, ScoreDict, planted_name, with_interval
 
 
-def data_protection(scores: Iterable[Score], verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
+def data_protection(scores: Iterable[ScoreDict], verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The three criteria in plain words.
 
     Parameters
@@ -143,21 +143,21 @@ def _inference(found: AuditScores) -> dict[str, Any]:
     }
 
 
-def _membership(attack: Score) -> str:
+def _membership(attack: ScoreDict) -> str:
     return (
         "Whether a person was in the training set can be told, by who holds a scan of that person, with an AUC of "
         f"{attack['value']:.3f}{_bounds(attack, '.3f')}; 0.5 is guessing, 1 certainty."
     )
 
 
-def _count(score: Score) -> str:
+def _count(score: ScoreDict) -> str:
     return f"{score['value']:,.0f}"
 
 
-def _share(score: Score) -> str:
+def _share(score: ScoreDict) -> str:
     return f"{score['value']:.2%}{_bounds(score, '.2%')}"
 
 
-def _bounds(score: Score, format: str) -> str:
+def _bounds(score: ScoreDict, format: str) -> str:
     low, high = score.get("low"), score.get("high")
     return "" if low is None or high is None else f" (95% interval {low:{format}} to {high:{format}})"

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from synthkit_memorization import DECLARATION, Params
 from synthkit_memorization.metrics import score
-from synthkit_memorization.null.null import Null
+from synthkit_memorization.null.thresholds import Null
 from synthkit_memorization.numbers.scores import IDENTICAL
-from synthkit_memorization.search.search import best_matches
+from synthkit_memorization.search.exact import best_matches
 
 from synthkit import Row, Score
 from synthkit.contract import Sample

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthkit_memorization.null.null import Null, rank_among, resampled_subjects
+from synthkit_memorization.estimate import resampled_subjects
+from synthkit_memorization.null.thresholds import Null, rank_among
 
 
 def random_null(seed: int, n: int, n_subjects: int, columns: int, tied: bool = True) -> Null:

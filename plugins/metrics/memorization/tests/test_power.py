@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from synthkit_memorization.null.null import Null
+from synthkit_memorization.null.thresholds import Null
 from synthkit_memorization.power.planting import Plant, plants
-from synthkit_memorization.power.power import Recall, Together, found_sentence, interval, measure
+from synthkit_memorization.power.recall import Recall, Together, found_sentence, interval, measure
+from synthkit_memorization.search.exact import best_matches, every_view
 from synthkit_memorization.search.matches import Groups
-from synthkit_memorization.search.search import best_matches, every_view
 
 from synthkit.contract import Sample
 from synthkit.judging.intervals import clopper_pearson

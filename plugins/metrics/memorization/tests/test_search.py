@@ -16,10 +16,10 @@ from hypothesis import strategies as st  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from synthkit_memorization.search.bound import LEVELS, Directions, cosines, slack  # noqa: E402
 from synthkit_memorization.search.cascade import Cascade  # noqa: E402
+from synthkit_memorization.search.exact import Groups, Matches, ShardSearch, best_matches, every_view  # noqa: E402
 from synthkit_memorization.search.matches import nothing  # noqa: E402
 from synthkit_memorization.search.pixels import make_block, shards  # noqa: E402
 from synthkit_memorization.search.rules import RULES, View  # noqa: E402
-from synthkit_memorization.search.search import Groups, Matches, ShardSearch, best_matches, every_view  # noqa: E402
 
 from synthkit.contract import Sample  # noqa: E402
 

@@ -1,1 +1,1 @@
-"""What innocent images look like: thresholds from held-out subjects, and their control."""
+"""What innocent images look like: thresholds from real images that cannot have been copied, and their control."""

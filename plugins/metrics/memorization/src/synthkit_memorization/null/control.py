@@ -3,14 +3,14 @@
 Images of one generator may resemble everybody more than real images do: smoother, closer to the mean head, without
 rare findings. Their best match among training images is then closer than that of any real image, and nothing was
 copied. But then they are as close to people whom the generator has never seen. So an image is flagged only if it is
-closer to a training image than real images of other people are (``null.py``) *and* than the generator's own images are
-to people outside the training set.
+closer to a training image than real images of other people are (``thresholds.py``) *and* than the generator's own
+images are to people outside the training set.
 
 Threshold of a column. The held-out images are fewer than the training images, and the best of more candidates is
 closer. Let the training set be B = ceil(n_train / n_holdout) times as large. Seen as B parts of that size, none of them
 known to the generator, each would give an image a best match distributed like that among the held-out images; so with
 a = false_flag_rate / (columns B) the threshold is the m-th largest best match of the n synthetic images,
-m = max(1, floor((n + 1) a)), as in ``null.py``, with the same remark: below n + 1 = 1 / a it is the maximum.
+m = max(1, floor((n + 1) a)), as in ``thresholds.py``, with the same remark: below n + 1 = 1 / a it is the maximum.
 
 A control can excuse what a generator's images have in common, not a copy: were the held-out people in its training set
 by mistake, it would copy them as well. So it may move a threshold a quarter nearer to a match at most, in distance
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthkit_memorization.null.null import rank_among
+from synthkit_memorization.null.thresholds import rank_among
 from synthkit_memorization.search.pixels import Float64, Int64
 
 #: Share of the null's distance that the control may lower a threshold to.

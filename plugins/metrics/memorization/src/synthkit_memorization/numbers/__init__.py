@@ -1,1 +1,1 @@
-"""From matches to numbers: scores with intervals, tests of copying, tables."""
+"""From matches to numbers: scores with their intervals, and the tables."""

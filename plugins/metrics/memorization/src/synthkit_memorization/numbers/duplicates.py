@@ -19,8 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from synthkit.judging.intervals import clopper_pearson
-from synthkit_memorization.null.null import resampled_subjects
-from synthkit_memorization.numbers.copying import Estimate
+from synthkit_memorization.estimate import Estimate, resampled_subjects
 from synthkit_memorization.search.matches import Matches
 from synthkit_memorization.search.pixels import Float64, Int64
 

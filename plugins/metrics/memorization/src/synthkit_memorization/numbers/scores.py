@@ -9,9 +9,11 @@ import numpy as np
 
 from synthkit import Score
 from synthkit.judging.intervals import clopper_pearson
-from synthkit_memorization.investigation import Audit
-from synthkit_memorization.numbers import copying
+from synthkit_memorization.audit import Audit
+from synthkit_memorization.estimate import Estimate, distance
+from synthkit_memorization.numbers import authenticity, closeness
 from synthkit_memorization.numbers.duplicates import near_duplicates, share_of_real
+from synthkit_memorization.numbers.membership import membership_auc
 from synthkit_memorization.search.pixels import Float64
 
 TAILS = (0.9, 0.99, 0.999)
@@ -194,17 +196,17 @@ def _nearness(audit: Audit) -> Iterator[Score]:
         yield from undefined(ONLY_FLAGGED if audit.params.only_flagged else NO_HOLDOUT, *names)
         return
     params, (own, held, size) = audit.params, audit.halves
-    yield _score("closer_to_train", copying.closer_to_train(own, held), f"{size} images of each")
+    yield _score("closer_to_train", closeness.closer_to_train(own, held), f"{size} images of each")
     r, null_r = (each[:, audit.primary] for each in (audit.found.r, audit.null_plain.r))
-    nearer = copying.closer_than_holdout(r, null_r, audit.null_patient, params.resamples, params.seed)
+    nearer = closeness.closer_than_holdout(r, null_r, audit.null_patient, params.resamples, params.seed)
     yield _score("closer_than_holdout", nearer)
-    train, *others = (copying.embedding(images) for images in (audit.train, audit.synthetic, audit.holdout))
+    train, *others = (closeness.embedding(images) for images in (audit.train, audit.synthetic, audit.holdout))
     n_cells = max(1, min(MOST_CELLS, len(audit.holdout) // IMAGES_A_CELL))
-    distances = copying.distance(r), copying.distance(null_r)
-    yield _score("c_t", copying.c_t(*distances, *copying.cells(train, others, n_cells, params.seed)))
+    distances = distance(r), distance(null_r)
+    yield _score("c_t", closeness.c_t(*distances, *closeness.cells(train, others, n_cells, params.seed)))
 
 
-def _score(name: str, found: copying.Estimate, note: str = "", **of: str) -> Score:
+def _score(name: str, found: Estimate, note: str = "", **of: str) -> Score:
     notes = "; ".join(filter(None, (note, found.note)))
     return Score(name=name, value=found.value, of=of, low=found.low, high=found.high, n=found.n, note=notes)
 
@@ -216,9 +218,9 @@ def _ratios(audit: Audit) -> Iterator[Score]:
         yield from undefined(ONLY_FLAGGED if audit.params.only_flagged else NO_HOLDOUT, *names)
         return
     params, c = audit.params, audit.primary
-    found = copying.summarise_ratios(
-        copying.distance_ratio(audit.found.r[:, c], audit.elsewhere),
-        copying.distance_ratio(audit.null_plain.r[:, c], audit.null_elsewhere),
+    found = authenticity.summarise_ratios(
+        authenticity.distance_ratio(audit.found.r[:, c], audit.elsewhere),
+        authenticity.distance_ratio(audit.null_plain.r[:, c], audit.null_elsewhere),
         audit.null_patient,
         params.resamples,
         params.seed,
@@ -239,7 +241,7 @@ def _authenticity(audit: Audit) -> Iterator[Score]:
         if train_r is None or np.isnan(train_r).any():
             yield from undefined(ONLY_FLAGGED if train_r is None else alone, name)
             continue
-        kept = copying.authentic(audit.found.r[:, c], audit.found.index[:, c], train_r)
+        kept = authenticity.authentic(audit.found.r[:, c], audit.found.index[:, c], train_r)
         low, high = clopper_pearson(int(kept.sum()), len(kept))
         yield Score(name=name, value=float(kept.mean()), low=low, high=high, n=len(kept))
 
@@ -249,7 +251,7 @@ def _membership(audit: Audit) -> Iterator[Score]:
         yield from undefined(ONLY_FLAGGED if audit.params.only_flagged else NO_HOLDOUT, "membership_auc")
         return
     seen = (audit.train_seen, audit.train_patient, audit.holdout_seen, audit.null_patient)
-    yield _score("membership_auc", copying.membership_auc(*seen, audit.params.resamples, audit.params.seed))
+    yield _score("membership_auc", membership_auc(*seen, audit.params.resamples, audit.params.seed))
 
 
 def _near_duplicates(audit: Audit) -> Iterator[Score]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from synthkit import Row
-from synthkit_memorization.investigation import Audit
+from synthkit_memorization.audit import Audit
 from synthkit_memorization.search.pixels import Float64
 
 #: Pairs of each view in the table ``pairs``.

@@ -1,1 +1,1 @@
-"""What the audit would have found: copies are planted, changed in known ways, and searched."""
+"""What the audit would have found: copies are planted, changed in known ways, searched for and counted."""

@@ -1,4 +1,4 @@
-"""Copies of training images, changed in known ways, to plant among the queries of an audit (``power.py``).
+"""Copies of training images, changed in known ways, to plant among the queries of an audit (``recall.py``).
 
 Every copy has one *source*, a training image. Sources are taken from the patients in turn, so that as many patients as
 possible are among them; they are the same for all kinds and strengths (but for the kinds that need a tumour), and so

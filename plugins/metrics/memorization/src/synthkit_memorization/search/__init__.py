@@ -1,1 +1,1 @@
-"""Exact search for the best matches of images: views, rules, bounds, kernels."""
+"""The best matches of images, exactly: views, rules, bounds, all pairs; and beside them by features of a network."""

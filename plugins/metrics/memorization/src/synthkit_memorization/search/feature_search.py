@@ -3,7 +3,7 @@
 Every contrast of an image goes through the network on its own. Features are centred at the mean of the training images'
 (a network's features share most of what they hold), made of length 1, and compared by their inner product; the
 similarity of two images is the mean over their contrasts, -1..1. Its null and threshold are those of the pixel search
-(``null.py``): best matches of real images with training images of other patients.
+(``thresholds.py``): best matches of real images with training images of other patients.
 
 On a CPU the network is the cost, so samples of the synthetic and of the null images are searched for; always in all
 training images. The numbers belong to the network, which the scores name with the digest of its weights.
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import synthkit
-from synthkit_memorization.investigation import Audit
-from synthkit_memorization.null.null import Null
+from synthkit_memorization.audit import Audit
+from synthkit_memorization.null.thresholds import Null
 from synthkit_memorization.search.pixels import Float32, Float64, Images, Int64
 
 #: Images that go through the network, and queries that are compared, at a time.

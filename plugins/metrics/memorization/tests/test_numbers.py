@@ -10,19 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
-from synthkit_memorization.numbers.copying import (
+from synthkit_memorization.estimate import distance
+from synthkit_memorization.numbers.authenticity import authentic, distance_ratio, summarise_ratios
+from synthkit_memorization.numbers.closeness import (
     BestPatients,
-    authentic,
     c_t,
     cells,
     closer_than_holdout,
     closer_to_train,
-    distance,
-    distance_ratio,
     embedding,
-    membership_auc,
-    summarise_ratios,
 )
+from synthkit_memorization.numbers.membership import membership_auc
 
 ZEROS = np.zeros(40, np.int64)
 

@@ -46,6 +46,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import rel_entr
 
+from synthkit_memorization.estimate import resampled_subjects
 from synthkit_memorization.search.pixels import Float64, Int64
 
 
@@ -182,11 +183,6 @@ class _OrderStatistics:
         within = before[:, None] + self.times[resample[:, None], self.subject[rows]].cumsum(axis=1)
         result: Float64 = self.values[rows[:, 0] + (within < rank[:, None]).sum(axis=1)]
         return result
-
-
-def resampled_subjects(n: int, resamples: int, rng: np.random.Generator) -> Int64:
-    """How often each of n subjects is drawn, with replacement, in each resample of n; int64 ``(resample, subject)``."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=resamples)
 
 
 def rank_among(n: int | Int64, rate: float) -> Int64:
