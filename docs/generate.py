@@ -23,6 +23,7 @@ from typing import Any
 from synthkit import errors
 from synthkit.contract import Declaration, MetricDeclaration, describe_params
 from synthkit.errors import ExitCode, SynthkitError
+from synthkit.judging import audit_scores as audit_seam
 from synthkit.judging import policy as audit_policy
 from synthkit.registry import hookspecs
 from synthkit.registry.registry import discover
@@ -74,6 +75,7 @@ def checks() -> str:
     rows = []
     for item in CHECKS:
         kinds = "all" if len(item.kinds) == len(order) else ", ".join(kind for kind in order if kind in item.kinds)
+        kinds = "audit" if item.audits else kinds
         rows.append((f"`{item.name}`", kinds, item.stage, item.promise))
     return table(("check", "of", "stage", "the plugin promises"), rows)
 
@@ -123,6 +125,23 @@ def memorization_scores() -> str:
     return table(("score", "better", "meaning"), ((f"`{s.name}`", s.better, s.summary) for s in _memorization().scores))
 
 
+def audit_scores() -> str:
+    """What every audit yields, and what else is shown or judged where it is there."""
+    rows = []
+    for score in audit_seam.SCORES.values():
+        forms = "; ".join(", ".join(f"`{key}`" for key in form) or "the whole dataset" for form in score.forms)
+        rows.append((f"`{score.name}`", "yes" if score.required else "", forms))
+    return table(("score", "required", "of"), rows)
+
+
+def audit_tables() -> str:
+    rows = []
+    for found in audit_seam.TABLES.values():
+        columns = "; ".join(f"`{name}`: {meaning}" for name, meaning in found.columns.items())
+        rows.append((f"`{found.name}`", "yes" if found.required else "", found.summary, columns))
+    return table(("table", "required", "a line is", "columns"), rows)
+
+
 def generator_params(name: str) -> str:
     declaration = next(d for d in own_declarations() if d.name == name)
     rows = [(f"`{p['name']}`", p["default"], p["help"]) for p in describe_params(declaration.params)]
@@ -134,7 +153,12 @@ GENERATORS = ("progan", "stylegan1", "stylegan2", "stylegan3", "diffusion")
 #: file -> blocks in it.
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"plugins": plugins},
-    "docs/plugins.md": {"hooks": hooks, "checks": checks},
+    "docs/plugins.md": {
+        "hooks": hooks,
+        "checks": checks,
+        "audit scores": audit_scores,
+        "audit tables": audit_tables,
+    },
     "docs/runs.md": {"exit codes": exit_codes},
     "docs/generators.md": {f"parameters of {name}": partial(generator_params, name) for name in GENERATORS},
     "docs/audit.md": {"policy": policy, "parameters": memorization_params, "scores": memorization_scores},

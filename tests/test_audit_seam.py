@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -202,3 +203,12 @@ def test_declaring_an_audit_is_light() -> None:
         "import sys, synthkit.judging.audit_scores; print([m for m in ('numpy', 'scipy', 'typer') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_the_example_of_the_documentation_is_an_audit() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
+    (example,) = re.findall(r"```python\n((?:(?!```).)*audit=True.*?)```", text, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert problem_of(names["AUDIT"]) == "" and names["AUDIT"].audit
+    assert {"power", "membership_auc", "n_copies"} <= {score.name for score in names["AUDIT"].scores}
