@@ -19,7 +19,7 @@ from synthkit.errors import DataError, GateFailedError, SynthkitError, UsageErro
 from synthkit.judging.policy import Policy
 from synthkit.registry.registry import discover
 from synthkit.release import folder
-from synthkit.release.gate import Audit, choose_removal, original_digests, read_audit
+from synthkit.release.gate import AuditRun, choose_removal, original_digests, read_audit
 from synthkit.release.samples import public_lineage
 from synthkit.report.audit.protection import data_protection
 from synthkit.running.backends.local import InlineBackend
@@ -291,7 +291,7 @@ def test_too_many_removed_or_too_little_evidence_is_refused(
     assert isinstance(refusal(synthetic.path, audit, tmp_path / "out", max_quantile=2.0), UsageError)
 
 
-class Near(Audit):
+class Near(AuditRun):
     """An audit in whose table the image of seed 3 has a match at the quantile 0.9, in one of two views."""
 
     def rows(self, table: str) -> Any:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from synthkit.cli.console import Console
     from synthkit.contract import Citation
     from synthkit.data.dataset import Dataset
-    from synthkit.release.gate import Audit, Removal
+    from synthkit.release.gate import AuditRun, Removal
 
 
 def release(
@@ -102,8 +102,8 @@ def release(
 
 
 def _audit_again(
-    samples: Dataset, first: Audit, removal: Removal, work: Path, options: common.RunOptions, console: Console
-) -> Audit:
+    samples: Dataset, first: AuditRun, removal: Removal, work: Path, options: common.RunOptions, console: Console
+) -> AuditRun:
     """The audit of what remains, in the folder ``work``; refused unless it passes."""
     from synthkit.registry.registry import discover
     from synthkit.release import gate
@@ -132,7 +132,7 @@ def _removed(removal: Removal) -> str:
     return f"Left out: {removal.n_removed:,} of {removal.n_before:,} images ({len(removal.flagged):,} flagged{near})."
 
 
-def _citations(samples: Dataset, audit: Audit) -> list[Citation]:
+def _citations(samples: Dataset, audit: AuditRun) -> list[Citation]:
     """What to cite: the generator, where it is installed here, and the audit's method."""
     from synthkit.registry.registry import discover
 

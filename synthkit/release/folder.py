@@ -34,7 +34,7 @@ from synthkit.data.transfer import _whole_folder as whole_folder
 from synthkit.data.transfer import export_dataset
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.audit_scores import MATCHES
-from synthkit.release.gate import Audit, OnProgress, Removal
+from synthkit.release.gate import AuditRun, OnProgress, Removal
 from synthkit.release.samples import labels_present, public_lineage, write_part
 from synthkit.report.audit.protection import data_protection
 from synthkit.running.run import write_json
@@ -77,8 +77,8 @@ class Release:
 
     dataset: Dataset
     removal: Removal
-    audit: Audit
-    first: Audit | None
+    audit: AuditRun
+    first: AuditRun | None
     description: Description
     citations: Sequence[Citation] = ()
 
@@ -191,7 +191,7 @@ def public_scores(scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [dict(score) for score in scores if "subject" not in (score.get("of") or {})]
 
 
-def _write_page(audit: Audit, path: Path) -> None:
+def _write_page(audit: AuditRun, path: Path) -> None:
     from synthkit.report.report import write_audit_page
 
     write_audit_page(audit.run.path, path, pictures=False)

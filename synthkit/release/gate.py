@@ -26,7 +26,7 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class Audit:
+class AuditRun:
     """A finished audit, its files as the run wrote them."""
 
     run: Run
@@ -76,7 +76,7 @@ class Removal:
         return self.n_removed + len(self.kept)
 
 
-def read_audit(path: Path) -> Audit:
+def read_audit(path: Path) -> AuditRun:
     """The audit at ``path``.
 
     Raises
@@ -98,7 +98,7 @@ def read_audit(path: Path) -> Audit:
             "It has no result." if result is None else "It did not succeed.",
             "Run it again with --resume.",
         )
-    audit = Audit(run, job, result)
+    audit = AuditRun(run, job, result)
     _check_tables(audit)
     judged = verdict(audit.scores, audit.policy)
     if judged.outcome != audit.verdict.get("outcome"):
@@ -111,7 +111,7 @@ def read_audit(path: Path) -> Audit:
     return audit
 
 
-def _check_tables(audit: Audit) -> None:
+def _check_tables(audit: AuditRun) -> None:
     outputs: Mapping[str, Mapping[str, Any]] = audit.result.get("outputs") or {}
     if MATCHES.name not in outputs:
         raise DataError(
@@ -145,11 +145,11 @@ def _check_tables(audit: Audit) -> None:
         )
 
 
-def _flagged(audit: Audit) -> set[str]:
+def _flagged(audit: AuditRun) -> set[str]:
     return {row["synthetic_id"] for row in audit.rows(MATCHES.name) if row["flagged"] == "True"}
 
 
-def check_samples(dataset: Dataset, audit: Audit, on_progress: OnProgress = lambda done, total: None) -> None:
+def check_samples(dataset: Dataset, audit: AuditRun, on_progress: OnProgress = lambda done, total: None) -> None:
     """Make sure that the audit is of this dataset, and that the dataset holds what it says: every sample is read.
 
     Raises
@@ -208,7 +208,7 @@ def original_digests(lineage: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(digests))
 
 
-def choose_removal(dataset: Dataset, audit: Audit, max_quantile: float | None = None) -> Removal:
+def choose_removal(dataset: Dataset, audit: AuditRun, max_quantile: float | None = None) -> Removal:
     """Which samples have to go: all with a flagged match, and those with an ``r_null_quantile >= max_quantile``.
 
     Raises
@@ -245,7 +245,7 @@ def choose_removal(dataset: Dataset, audit: Audit, max_quantile: float | None = 
     return removal
 
 
-def _check_removal(removal: Removal, audit: Audit) -> None:
+def _check_removal(removal: Removal, audit: AuditRun) -> None:
     if not removal.n_removed:
         if not audit.passed:
             raise _refused(audit, "The audit failed, and there is no flagged image to leave out.")
@@ -261,18 +261,18 @@ def _check_removal(removal: Removal, audit: Audit) -> None:
         )
 
 
-def _refused(audit: Audit, what: str) -> GateFailedError:
+def _refused(audit: AuditRun, what: str) -> GateFailedError:
     reasons = audit.verdict.get("reasons") or [""]
     return GateFailedError(what, str(reasons[0]), f"See `synthkit report {audit.run.path}`.", reasons[1:])
 
 
-def check_passed(audit: Audit) -> None:
+def check_passed(audit: AuditRun) -> None:
     """For the audit of what remains: :class:`GateFailedError` with the verdict's reasons unless it passed."""
     if not audit.passed:
         raise _refused(audit, f"Without the flagged images, the audit's verdict is {audit.verdict['outcome']}.")
 
 
-def audit_again(audit: Audit, remaining: Dataset) -> Job:
+def audit_again(audit: AuditRun, remaining: Dataset) -> Job:
     """The same audit of other samples: its parameters, policy and real images, from where they were.
 
     Raises :class:`DataError` where an input of the first audit is gone; one that has changed is found by the run.

@@ -125,7 +125,8 @@ class Audit:
         """Training image that each synthetic image would be a copy of, int64 ``(image,)``; -1 if none was found."""
         r = np.where(self.found.index[:, self.whole] >= 0, self.found.r[:, self.whole], -np.inf)
         best = np.take(self.whole, r.argmax(axis=1))
-        return self.found.index[np.arange(len(r)), best]
+        image: Int64 = self.found.index[np.arange(len(r)), best]
+        return image
 
 
 def patients(samples: Sequence[Sample]) -> Int64:

@@ -132,7 +132,8 @@ class Search:
 
 def shift_px(params: Any, size: tuple[int, int]) -> int:
     """The shift of the rule ``shift`` in pixels of images of this size."""
-    return max(1, round(params.shift_px * max(size) / WIDTH))
+    shift: int = max(1, round(params.shift_px * max(size) / WIDTH))
+    return shift
 
 
 def planned(audit: Audit) -> int:
@@ -140,7 +141,7 @@ def planned(audit: Audit) -> int:
     params, columns = audit.params, len(audit.columns)
     n_synthetic, n_train, n_null = len(audit.synthetic), len(audit.train), len(audit.null_source)
     searches_of_null = 2 if params.match_smoothness and audit.holdout is None else 1
-    total = columns * (n_null * searches_of_null + n_synthetic * (1 if audit.holdout is None else 3))
+    total: int = columns * (n_null * searches_of_null + n_synthetic * (1 if audit.holdout is None else 3))
     total += columns * params.plants * sum(len(kind.strengths) for kind in KINDS)
     if not params.only_flagged:
         total += 2 * n_synthetic + n_train

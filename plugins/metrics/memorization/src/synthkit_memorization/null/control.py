@@ -59,7 +59,8 @@ class Control:
     @property
     def r(self) -> Float64:
         """Best r among all held-out images, ``(image, column)``."""
-        return np.maximum.reduce(list(self.halves))
+        best: Float64 = np.maximum.reduce(list(self.halves))
+        return best
 
     def thresholds(self, rate: float) -> Float64:
         """One a column, for a total false-flag rate over the columns."""

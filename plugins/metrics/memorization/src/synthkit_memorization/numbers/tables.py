@@ -127,7 +127,7 @@ def _null(audit: Audit) -> Iterator[Row]:
         return
     for i, sample in enumerate(audit.null_source.samples):
         for c, (view, rule) in enumerate(audit.columns):
-            values = {
+            values: dict[str, str | float] = {
                 "holdout_id": sample.id,
                 "contrast": view,
                 "rule": rule,
