@@ -372,6 +372,7 @@ def test_data_protection_says_what_was_measured() -> None:
         {"name": "flagged_rate", "value": 0.002, "low": 0.0002, "high": 0.0072, "of": {}},
         {"name": "n_memorized_subjects", "value": 2, "of": {}},
         {"name": "n_train", "value": 400, "n": 50, "of": {}},
+        {"name": "n_feature_flagged", "value": 3, "of": {"features": "network"}},
         {"name": "membership_auc", "value": 0.61, "low": 0.55, "high": 0.67, "of": {}},
         {"name": "power", "value": 1.0, "low": 0.94, "high": 1.0, "of": {"planted": "noise", "strength": "sd 5"}},
     ]
@@ -379,6 +380,7 @@ def test_data_protection_says_what_was_measured() -> None:
     assert [part["criterion"] for part in (single, link, inference)] == ["Singling out", "Linkability", "Inference"]
     assert any("0.20% (95% interval 0.02% to 0.72%)" in line for line in single["measured"])
     assert any("noise sd 5 100% (95% interval 94% to 100%)" in line for line in single["measured"])
+    assert any("3 images are flagged by what they show" in line for line in single["measured"])
     assert "2 of 50 training patients" in link["measured"][0] and "better than by guessing" in link["conclusion"]
     assert "by membership" in inference["conclusion"] and "not excluded" in inference["conclusion"]
     # Nothing measured is nothing concluded, and never a reassurance.
