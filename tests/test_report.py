@@ -99,6 +99,9 @@ def make_trained(path: Path, plugin: str, datasets: Sequence[Dataset]) -> Run:
     run.checkpoint.mkdir()
     metadata = {
         "plugin": plugin,
+        "contrasts": list(CONTRASTS),
+        "size": [32, 32],
+        "params": {"seed": 7, "learning_rate": 0.01},
         "training_datasets": [d.training_entry() for d in datasets],
     }
     write_json(run.checkpoint / "synthkit.json", metadata)
@@ -139,7 +142,11 @@ def make_evaluated(root: Path, trained: Run, dice: Mapping[str, float], **option
         "prediction": Input("labels", source=segmented.predictions),
     }
     result = {"scores": scores, "outputs": {}}
-    return make_run(root / f"eval-{name}", "evaluate", ["dice", "hausdorff"], result, inputs=inputs, options=options)
+    run = make_run(root / f"eval-{name}", "evaluate", ["dice", "hausdorff"], result, inputs=inputs, options=options)
+    rows = [f"{s},{region},both,{v},3.25,9" for s, v in dice.items() for region in REGIONS]
+    header = "subject,region,case,dice,hd95_pooled_mm,reference_voxels"
+    (run.outputs / "overlap.csv").write_text("\n".join([header, *rows]) + "\n")
+    return run
 
 
 def make_audit(path: Path, real: Dataset, synthetic: Dataset, outcome: str = "fail") -> Run:
