@@ -14,7 +14,7 @@ import pytest
 
 from synthkit.data.subjects import LabelFolder
 from synthkit.errors import DataError, UsageError
-from synthkit.judging.protocols import SliceRule, KeptSlices, evaluation_protocol
+from synthkit.judging.protocols import KeptSlices, SliceRule, evaluation_protocol
 
 BRAIN = 160  # side in pixels of a bright square: 25,600 of 65,536 pixels, more than 15 %
 

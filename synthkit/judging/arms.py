@@ -44,9 +44,10 @@ LOWEST_SCORE = 0.1
 #: Resamples of an interval, and their seed: the same on all pages, so that these agree to the last digit.
 RESAMPLES, SEED = 10_000, 0
 
-#: Share of the resamples in which the real arm must have a mean above 0. In the others the ratio is infinite: with more
-#: of them its interval would have no upper end.
-_LEAST_USABLE = 0.99
+#: A mean of a resample below this share of the arm's own is nothing. Where the real arm has nothing and the other
+#: something, the ratio is as good as infinite: with more than this share of such resamples, its interval would have no
+#: upper end. Where neither has anything there is no ratio, and the resample is left out.
+_NOTHING, _MOST_INFINITE = 1e-6, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class PairedComparison:
     ----------
     real, synthetic : mean over trainings and subjects.
     ratio, difference : synthetic over real, synthetic minus real, with their intervals; no ratio where ``real`` is
-        below :data:`LOWEST_SCORE`, and no interval of it where the real mean is 0 in more than 1 % of the resamples.
+        below :data:`LOWEST_SCORE`, and no interval of it where it is infinite in more than 1 % of the resamples.
     n_patients, n_subjects, n_real, n_synthetic : patients, subjects (scans), trainings of each arm.
     """
 
@@ -126,8 +127,8 @@ def compare(
     n_patients = len(set(patients))
     if n_patients > 1:
         drawn = resampled((real, synthetic), patients, resamples, seed)
-        usable = drawn[0] > 0
-        if ratio is not None and usable.mean() >= _LEAST_USABLE:
+        usable, other = (arm > _NOTHING * mean for arm, mean in zip(drawn, means, strict=True))
+        if ratio is not None and (other & ~usable).mean() <= _MOST_INFINITE:
             ratio_interval = interval(drawn[1][usable] / drawn[0][usable], ratio, confidence)
         difference_interval = interval(drawn[1] - drawn[0], means[1] - means[0], confidence)
     return PairedComparison(
