@@ -212,19 +212,30 @@ def test_report(measured: tuple[Path, dict[str, Any]], expected: Any, case: str,
         assert "0.889 0.889 to 0.889 0 2 of 2 0.667" in text
 
 
-def test_demo(measured: tuple[Path, dict[str, Any]], expected: Any, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo(expected: Any, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's table and ``demo.json``, with commands that only leave their files."""
     if TRAININGS[case] > 1:
         pytest.skip("the demo has one training an arm")
-    runs = measured[0] / "utility"
-    rows, warnings = demo.compared_dice(runs / "real-1" / "evaluate", runs / "synthetic-1" / "evaluate")
-    shown = {row["region"]: (f"{row['ratio']:.3f}", f"{row['synthetic']:.3f}") for row in rows}
-    assert shown == {region: (x[0], x[2]) for (region, score), x in expected.items() if score == "Dice"}
-    assert next(row["n_false"] for row in rows if row["region"] == "ET") == 2 and warnings
+
+    def step(self: Any, *arguments: str) -> dict[str, Any]:
+        if arguments[0] == "evaluate":
+            folder = Path(arguments[-1])
+            create_run(folder, Job(verb="evaluate", plugins=("dice", "hausdorff")))
+            finish_evaluation(folder, CASES[case](folder.name.removeprefix("evaluate-"), 0))
+        return {"result": {"verdict": {"outcome": "pass", "reasons": ["No copies."]}}}
+
     out = io.StringIO()
+    monkeypatch.setattr(demo, "_check_installed", lambda: None)
+    monkeypatch.setattr(demo._Demo, "step", step)
+    monkeypatch.setattr(demo._Demo, "lineage_option", lambda self, real: [])
     monkeypatch.setattr(Console, "_out", lambda self: RichConsole(file=out, width=250))
-    summary = {"dice": rows, "warnings": warnings, "verdict": "pass", "reasons": [], "seconds": 1.0, "report": "r"}
-    demo._show(summary, Console(quiet=True))
+    demo.run_demo(tmp_path / "demo", Console(quiet=True))
+    summary = json.loads((tmp_path / "demo" / "demo.json").read_text())
+    shown = {row["region"]: (f"{row['ratio']:.3f}", f"{row['synthetic']:.3f}") for row in summary["dice"]}
+    assert shown == {region: (x[0], x[2]) for (region, score), x in expected.items() if score == "Dice"}
+    assert next(row["n_false"] for row in summary["dice"] if row["region"] == "ET") == 2 and summary["warnings"]
     assert re.search(r"ET\s+1.000\s+0.889\s+0.889\s+0.889 to 0.889\s+6\s+2 of 2", out.getvalue())
+    assert summary["verdict"] == "pass" and "No copies." in out.getvalue()
 
 
 def test_study(expected: Any, case: str, tmp_path: Path) -> None:
