@@ -99,6 +99,9 @@ def make_trained(path: Path, plugin: str, datasets: Sequence[Dataset]) -> Run:
     run.checkpoint.mkdir()
     metadata = {
         "plugin": plugin,
+        "contrasts": list(CONTRASTS),
+        "size": [32, 32],
+        "params": {"seed": 7, "learning_rate": 0.01},
         "training_datasets": [d.training_entry() for d in datasets],
     }
     write_json(run.checkpoint / "synthkit.json", metadata)
@@ -139,7 +142,11 @@ def make_evaluated(root: Path, trained: Run, dice: Mapping[str, float], **option
         "prediction": Input("labels", source=segmented.predictions),
     }
     result = {"scores": scores, "outputs": {}}
-    return make_run(root / f"eval-{name}", "evaluate", ["dice", "hausdorff"], result, inputs=inputs, options=options)
+    run = make_run(root / f"eval-{name}", "evaluate", ["dice", "hausdorff"], result, inputs=inputs, options=options)
+    rows = [f"{s},{region},both,{v},3.25,9" for s, v in dice.items() for region in REGIONS]
+    header = "subject,region,case,dice,hd95_pooled_mm,reference_voxels"
+    (run.outputs / "overlap.csv").write_text("\n".join([header, *rows]) + "\n")
+    return run
 
 
 def make_audit(path: Path, real: Dataset, synthetic: Dataset, outcome: str = "fail") -> Run:
@@ -321,8 +328,9 @@ def test_arms_are_named_by_training_data_with_their_ratio(study: Path) -> None:
     assert "Mean Dice, trained on real 0.700 n = 3, 0.600 to 0.800" in page.text
     assert "Mean Dice, trained on synthetic 0.350" in page.text
     # Half the Dice in every subject is a ratio of one half in every resample.
-    assert "0.350 0.300 to 0.400 3 4,321 0 1 0.500 0.500 to 0.500" in page.text
-    assert "50 % of that of the one trained on real data" in page.text
+    assert "synthetic 0.350 0.300 to 0.400 3 0.500 0.500 to 0.500 0 0 " in page.text
+    assert "a ratio of 0.500 (0.500 to 0.500) to training on real data" in page.text
+    assert "One training an arm" in page.text and "3 patients: the intervals are too uncertain" in page.text
     assert "3.2" in page.text and "HD95 pooled" in page.text
 
 
@@ -574,18 +582,61 @@ def test_pearson_and_difference() -> None:
     ]
 
 
-def test_ratio_interval_needs_three_subjects(tmp_path: Path) -> None:
+def dice_rows(runs: Path, region: str, notes: list[str] | None = None) -> dict[str, dict[str, Any]]:
+    """The rows of a region in the table of Dice, by the arms' labels."""
+    found = segmentation.section(gather([runs]), [] if notes is None else notes)
+    assert found is not None
+    group = next(group for group in found["tables"][0]["groups"] if group["region"] == region)
+    return {row["arm"].label: row for row in group["rows"]}
+
+
+def test_a_single_patient_has_a_ratio_without_interval(tmp_path: Path) -> None:
     real, synthetic = make_dataset(tmp_path / "real", ["P1", "P2"]), make_dataset(tmp_path / "syn", [])
     runs = tmp_path / "runs"
-    make_evaluated(runs, make_trained(runs / "r", "unet", [real]), {"A": 0.8, "B": 0.4})
-    make_evaluated(runs, make_trained(runs / "s", "unet", [synthetic]), {"A": 0.2, "B": 0.1})
-    found = segmentation.section(gather([runs]))
-    assert found is not None
-    real_arm, synthetic_arm = found["arms"]
-    assert (real_arm.label, synthetic_arm.label) == ("real", "synthetic")
-    ratio = segmentation.ratio_to_real(synthetic_arm, found["arms"], "WT")
-    assert ratio == {"value": pytest.approx(0.25), "low": None, "high": None}
-    assert segmentation.ratio_to_real(real_arm, found["arms"], "WT") is None
+    make_evaluated(runs, make_trained(runs / "r", "unet", [real]), {"A": 0.8})
+    make_evaluated(runs, make_trained(runs / "s", "unet", [synthetic]), {"A": 0.2})
+    rows = dice_rows(runs, "WT")
+    assert list(rows) == ["real", "synthetic"] and rows["real"]["ratio"] is None
+    assert rows["synthetic"]["ratio"] == {"value": pytest.approx(0.25), "low": None, "high": None}
+
+
+def test_trainings_that_differ_in_their_seed_are_one_arm_and_a_model_scored_twice_is_not(tmp_path: Path) -> None:
+    real, synthetic = make_dataset(tmp_path / "real", ["P1", "P2"]), make_dataset(tmp_path / "syn", [])
+    runs = tmp_path / "runs"
+    for name, value in (("r1", 0.9), ("r2", 0.7)):
+        make_evaluated(runs, make_trained(runs / name, "unet", [real]), {"A": value, "B": value})
+    trained = make_trained(runs / "s", "unet", [synthetic])
+    make_evaluated(runs, trained, {"A": 0.4, "B": 0.4})
+    rows = dice_rows(runs, "WT")
+    assert list(rows) == ["real", "synthetic"] and rows["real"]["n_trainings"] == 2
+    assert rows["real"]["value"] == pytest.approx(0.8)
+    assert rows["synthetic"]["ratio"]["value"] == pytest.approx(0.5)
+    assert "real 2 trainings 0.800" in report(runs)[2].text
+    again = Run(runs / "eval-s")
+    shutil.copytree(again.path, runs / "eval-s-again", symlinks=True)
+    assert [row["n_trainings"] for row in dice_rows(runs, "WT").values()] == [2, 1, 1]
+
+
+def test_arms_of_unequal_settings_are_pointed_out(tmp_path: Path) -> None:
+    real, synthetic = make_dataset(tmp_path / "real", ["P1", "P2"]), make_dataset(tmp_path / "syn", [])
+    runs = tmp_path / "runs"
+    for name, data in (("r", real), ("s", synthetic)):
+        make_evaluated(runs, make_trained(runs / name, "unet", [data]), {"A": 0.5, "B": 0.5})
+    assert "differ in more than" not in report(runs)[2].text
+    file = runs / "s" / "outputs" / "checkpoint" / "synthkit.json"
+    file.write_text(file.read_text().replace("0.01", "0.02"))
+    text = report(runs)[2].text
+    assert "differ in more than their images: learning_rate is 0.01 in real and 0.02 in synthetic." in text
+
+
+def test_without_scores_by_subject_there_is_the_mean_as_scored_alone(study: Path) -> None:
+    (study / "eval-unet-real" / "outputs" / "overlap.csv").unlink()
+    notes: list[str] = []
+    rows = dice_rows(study, "WT", notes)
+    assert rows["real"]["value"] is None and rows["real"]["scored"] == pytest.approx(0.7)
+    assert rows["synthetic"]["value"] == pytest.approx(0.35) and rows["synthetic"]["ratio"] is None
+    assert "eval-unet-real cannot be read, so there is no ratio" in notes[0]
+    assert "mean as scored" in report(study)[2].text
 
 
 @pytest.mark.parametrize(("value", "ceiling"), [(0.3, 0.4), (373.1, 400.0), (10.0, 10.0), (85.0, 100.0), (4.0, 4.0)])

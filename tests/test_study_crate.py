@@ -12,7 +12,7 @@ from synthkit.errors import DataError, UsageError
 from synthkit.running.lock import write_lock
 from synthkit.running.run import Input, Job, Run, create_run
 from synthkit.study.crate import write_crate
-from synthkit.study.strangers import Censor, subjects_of
+from synthkit.study.deidentify import Deidentifier, subjects_of
 from synthkit.testing import data
 
 PATIENTS = ("TCGA-DU-7294", "TCGA-DU-72")
@@ -195,7 +195,7 @@ def test_a_machine_without_homes(study: Path, tmp_path: Path, monkeypatch: pytes
     ],
 )
 def test_folders_are_whole_names(text: str, cut: str) -> None:
-    assert Censor({}, {"/data/study": ".", "/": "~"}).text(text) == cut
+    assert Deidentifier({}, {"/data/study": ".", "/": "~"}).text(text) == cut
 
 
 @pytest.mark.parametrize(
@@ -271,12 +271,12 @@ def test_where_subjects_are_looked_for(study: Path) -> None:
 
 
 def test_a_name_of_digits_is_replaced_where_it_is_a_name_and_never_in_a_number(tmp_path: Path) -> None:
-    censor = Censor({"17": "subject-001"}, {})
+    deidentifier = Deidentifier({"17": "subject-001"}, {})
     (tmp_path / "a.csv").write_text("subject,n\n17,17\n")
-    assert censor.clean(tmp_path / "a.csv") == b"subject,n\nsubject-001,17\n"
+    assert deidentifier.clean(tmp_path / "a.csv") == b"subject,n\nsubject-001,17\n"
     (tmp_path / "a.json").write_text('{"n": 17, "subject": "17", "subject_keys": ["x"]}')
-    assert json.loads(censor.clean(tmp_path / "a.json") or b"") == {"n": 17, "subject": "subject-001"}
+    assert json.loads(deidentifier.clean(tmp_path / "a.json") or b"") == {"n": 17, "subject": "subject-001"}
     (tmp_path / "a.html").write_text("17 subjects")
-    assert censor.clean(tmp_path / "a.html") is None  # not to be told which it is
+    assert deidentifier.clean(tmp_path / "a.html") is None  # not to be told which it is
     (tmp_path / "b.html").write_text("170 subjects")
-    assert censor.clean(tmp_path / "b.html") == b"170 subjects"
+    assert deidentifier.clean(tmp_path / "b.html") == b"170 subjects"

@@ -71,7 +71,7 @@ def test_defaults(tmp_path: Path) -> None:
         (("[run]", "[arms]\naugmentation = [true, true]\n[run]"), "augmentation is"),
         (("[run]", "[run"), "cannot be read"),
         (("[run]", "[run]\nbackend = 'dokcer'"), "must be one of"),
-        (("[run]", "[metrics]\nlooks = ['dice']\n[run]"), "dice cannot be one of looks"),
+        (("[run]", "[metrics]\nfidelity = ['dice']\n[run]"), "dice cannot be one of fidelity"),
         (("[run]", "[metrics]\noverlap = ['dice', 'kid']\n[run]"), "kid cannot be one of overlap"),
         (("[run]", "[audit]\npolicy = 'nowhere.toml'\n[run]"), "nowhere.toml cannot be read"),
         (("size = 32", "contrasts = ['t1', 't3']"), "t3"),
@@ -125,7 +125,7 @@ def test_a_plugin_that_is_not_there_is_named_with_its_table(tmp_path: Path) -> N
     with pytest.raises(PluginError, match="is a generator, not a segmenter"):
         study(tmp_path, SMALL.replace("segmenters.unet", "segmenters.progan"))
     with pytest.raises(PluginError, match="nonesuch"):
-        study(tmp_path, SMALL + "[metrics]\nlooks = ['nonesuch']\n")
+        study(tmp_path, SMALL + "[metrics]\nfidelity = ['nonesuch']\n")
 
 
 def test_nothing_to_compare_and_no_file(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_counts_of_the_published_study(tmp_path: Path) -> None:
     assert len(unet) == (1 + 5 + 5) * 2 * 10
     assert sum(step.gpu_hours or 0 for step in unet) == 220 * 72
     assert {kind: len(steps) for kind, steps in kinds.items()} == {
-        "prepare": 1, "train generator": 5, "generate": 5, "looks": 5, "audit": 5, "train segmenter": 440,
+        "prepare": 1, "train generator": 5, "generate": 5, "fidelity": 5, "audit": 5, "train segmenter": 440,
         "segment": 440, "evaluate": 440,
     }  # fmt: skip
     # Five channels of 256 x 256 bytes, a fifth of that when compressed.

@@ -69,7 +69,7 @@ def audit(path: Path, outcome: str, rate: float) -> None:
     run(path, "audit-memorization", ("memorization",), scores=scores, verdict=verdict)
 
 
-def looks(path: Path, fid: float) -> None:
+def fidelity(path: Path, fid: float) -> None:
     scores = [{"name": "fid", "value": fid + add, "of": {"contrast": c}} for c, add in (("t1", -4), ("flair", 4))]
     run(path, "evaluate", ("fid",), scores=scores)
 
@@ -95,7 +95,7 @@ def dice(value: float) -> dict[tuple[str, str], float]:
 def study(tmp_path: Path) -> Study:
     (tmp_path / "study.toml").write_text(
         '[study]\nname = "t"\n[data]\nsubjects = "subjects"\nsize = 32\n[generators.stylegan2]\n[generators.progan]\n'
-        "[segmenters.unet]\n[arms]\nseeds = 3\nboth = false\n[metrics]\nlooks = ['fid']\n"
+        "[segmenters.unet]\n[arms]\nseeds = 3\nboth = false\n[metrics]\nfidelity = ['fid']\n"
     )
     return Study.load(tmp_path)
 
@@ -111,7 +111,7 @@ def fill(study: Study) -> None:
     overlap(seed(study, "progan", 0) / "evaluate", dice(0.4))
     overlap(seed(study, "progan", 1) / "evaluate", dice(0.4))
     audit(study.folder / "generators/stylegan2/audit", "pass", 0.0)
-    looks(study.folder / "generators/stylegan2/looks", 30)
+    fidelity(study.folder / "generators/stylegan2/fidelity", 30)
 
 
 def note(study: Study) -> None:
@@ -165,7 +165,7 @@ def test_what_another_study_toml_has_left_is_not_shown(study: Study) -> None:
     page, numbers = write_report(study.folder, study).read_text(), gather(study.folder, study)
     assert {c.arm for c in numbers.cells} == {"real", "progan"}
     assert "Not complete" in page and "are out of date and left out: train-stylegan2" in page
-    assert numbers.generators[0].audit is None and numbers.generators[0].looks == {}
+    assert numbers.generators[0].audit is None and numbers.generators[0].fidelity == {}
     assert "training generators" not in [cost.what for cost in numbers.costs]
     assert not any("stylegan" in citation.text.lower() for citation in numbers.citations)
 
@@ -175,12 +175,12 @@ def test_what_is_no_part_of_the_plan_is_not_counted(study: Study) -> None:
     run(study.folder / "generators/progan/train", "train", ("progan",), seconds=7200)
     run(study.folder / "generators/progan/samples", "generate", ("progan",), status="failed")
     page_of(study)
-    assert (study.folder / "figures/looks-unet-augmented.svg").is_file()
+    assert (study.folder / "figures/fidelity-unet-augmented.svg").is_file()
     study = edited(study, "[generators.progan]\n", "")
     numbers = gather(study.folder, study)
     assert numbers.n_runs == 8 and {c.arm for c in numbers.cells} == {"real", "stylegan2"}
     assert "failed" not in numbers.left and "training generators" not in [cost.what for cost in numbers.costs]
-    study = edited(study, "looks = ['fid']", "looks = []")
+    study = edited(study, "fidelity = ['fid']", "fidelity = []")
     assert "progan" not in write_report(study.folder, study).read_text()
     assert [path.name for path in (study.folder / "figures").iterdir()] == ["ratio.svg"]
 
@@ -208,18 +208,18 @@ def test_known_numbers(study: Study) -> None:
     assert 0.4 / 0.9 - 1e-9 <= low <= 0.5 <= high <= 0.4 / 0.7 + 1e-9
 
 
-def test_looks_are_means_over_contrasts_without_joint(study: Study) -> None:
+def test_fidelity_scores_are_means_over_contrasts_without_joint(study: Study) -> None:
     sc = [{"name": "fid", "value": v, "of": {"contrast": c}} for c, v in (("t1", 10.0), ("t2", 20.0), ("joint", 300.0))]
-    run(study.folder / "generators/stylegan2/looks", "evaluate", ("fid",), scores=sc)
-    assert numbers_of(study).generators[0].looks["fid"][0] == pytest.approx(15)
+    run(study.folder / "generators/stylegan2/fidelity", "evaluate", ("fid",), scores=sc)
+    assert numbers_of(study).generators[0].fidelity["fid"][0] == pytest.approx(15)
 
 
 def test_two_feature_networks_are_not_averaged(study: Study) -> None:
     sc = [
         {"name": "fd", "value": v, "of": {"contrast": "t1", "features": f}} for f, v in (("a@1", 10.0), ("b@2", 90.0))
     ]
-    run(study.folder / "generators/stylegan2/looks", "evaluate", ("fid",), scores=sc)
-    assert numbers_of(study).generators[0].looks == {"fd[a@1]": (10.0, "lower"), "fd[b@2]": (90.0, "lower")}
+    run(study.folder / "generators/stylegan2/fidelity", "evaluate", ("fid",), scores=sc)
+    assert numbers_of(study).generators[0].fidelity == {"fd[a@1]": (10.0, "lower"), "fd[b@2]": (90.0, "lower")}
 
 
 def test_report_of_everything_missing(study: Study) -> None:
@@ -253,7 +253,7 @@ def test_started_without_result_is_named(study: Study) -> None:
     fill(study)
     overlap(seed(study, "progan", 2) / "evaluate", dice(0.4))
     audit(study.folder / "generators/progan/audit", "pass", 0.0)
-    run(study.folder / "generators/progan/looks", "evaluate", ("fid",), result=False)
+    run(study.folder / "generators/progan/fidelity", "evaluate", ("fid",), result=False)
     assert "Not complete" in page_of(study)
 
 
@@ -459,7 +459,7 @@ def test_two_containers_of_one_plugin_are_both_named(study: Study) -> None:
 def test_generator_called_real_something(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(
         '[study]\nname = "t"\n[data]\nsubjects = "subjects"\nsize = 32\n[generators.realistic]\nplugin="stylegan2"\n'
-        "[segmenters.unet]\n[arms]\nseeds = 1\nboth = false\n[metrics]\nlooks = []\n"
+        "[segmenters.unet]\n[arms]\nseeds = 1\nboth = false\n[metrics]\nfidelity = []\n"
     )
     study = Study.load(tmp_path)
     overlap(seed(study, "real", 0) / "evaluate", dice(0.8))
@@ -491,4 +491,4 @@ def test_missed_and_false(study: Study) -> None:
     table[SUBJECTS[1], "WT"] = 0.0
     overlap(seed(study, "progan", 1) / "evaluate", table)
     cell = cell_of(study, "progan", "NCR")
-    assert cell.n_missed == pytest.approx(0.5) and cell.dice == pytest.approx((0.4 + 0.3) / 2)
+    assert cell.cases.n_missed == pytest.approx(0.5) and cell.dice == pytest.approx((0.4 + 0.3) / 2)

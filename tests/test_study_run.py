@@ -34,7 +34,7 @@ n = 6
 both = false
 seeds = 1
 [metrics]
-looks = []
+fidelity = []
 overlap = ["dice"]
 [audit]
 enabled = false

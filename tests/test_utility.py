@@ -8,22 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthkit.errors import UsageError
 from synthkit.judging.arms import (
+    ArmComparison,
+    Cases,
     OverlapTable,
-    Training,
-    check_comparable,
+    cases_of,
     compare,
     compared_arms,
-    count_cases,
+    mean_of_arm,
     read_overlap,
     regions_of,
     sentence,
     values_of,
 )
+from synthkit.judging.comparable import Training, check_comparable
 
 
 def names(n: int) -> list[str]:
@@ -80,7 +82,7 @@ def test_scans_of_one_patient_are_drawn_together() -> None:
 def test_one_patient_has_no_interval_and_next_to_nothing_no_ratio() -> None:
     found = compare(np.array([[0.05, 0.03]]), np.array([[0.02, 0.02]]), ["a", "a"])
     assert found.ratio is found.ratio_interval is found.difference_interval is None
-    assert "ratio" not in sentence("WT", "Dice", found)
+    assert "ratio" not in sentence(ArmComparison("WT", "Dice", found))
 
 
 @given(st.integers(1, 4), st.integers(2, 6), st.floats(0.2, 1.0), st.integers(0, 10))
@@ -91,6 +93,58 @@ def test_ratio_scales_and_one_training_has_it_alone(trainings: int, n: int, scal
     assert found.ratio_interval is not None
     low, high = found.ratio_interval
     assert low <= high and (trainings > 1 or low == pytest.approx(scale) == pytest.approx(high))
+
+
+def unequal_arms(draw: st.DrawFn) -> tuple[Any, Any, list[str]]:
+    """Two arms of very unequal scores, zeros among them, and whose scan each subject is."""
+    n = draw(st.integers(1, 12))
+    patients = draw(st.lists(st.integers(0, n), min_size=n, max_size=n))
+    score = st.one_of(st.sampled_from([0.0, 1e-9, 1e-3, 0.5, 1.0]), st.floats(0, 1))
+    arms = []
+    for _ in range(2):
+        n_trainings = draw(st.integers(1, 4))
+        training, subject = (draw(st.lists(score, min_size=size, max_size=size)) for size in (n_trainings, n))
+        noise = draw(st.lists(score, min_size=n_trainings * n, max_size=n_trainings * n))
+        arm = np.outer(training, subject) if draw(st.booleans()) else np.array(noise).reshape(n_trainings, n)
+        arms.append(arm)
+    return arms[0], arms[1], [f"P{number}" for number in patients]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.composite(unequal_arms)(), st.floats(0, 0.3))
+def test_a_value_lies_in_its_interval(arms: tuple[Any, Any, list[str]], lowest: float) -> None:
+    found = compare(*arms, resamples=300, lowest=max(lowest, 1e-12))
+    pairs = (("ratio", found.ratio, found.ratio_interval), ("difference", found.difference, found.difference_interval))
+    for _, value, interval in pairs:
+        if interval is not None:
+            assert value is not None and np.isfinite(interval).all()
+            assert interval[0] <= value <= interval[1]
+    assert (found.difference_interval is None) == (found.n_patients == 1)
+
+
+def test_the_order_of_trainings_changes_no_digit() -> None:
+    rng = np.random.default_rng(3)
+    real, synthetic = rng.uniform(0.3, 0.9, (4, 9)), rng.uniform(0.2, 0.8, (3, 9))
+    found = compare(real, synthetic, names(9))
+    again = compare(real[::-1], synthetic[[1, 2, 0]], names(9))
+    assert again == found
+
+
+def test_no_interval_where_the_real_arm_is_nothing_in_many_resamples() -> None:
+    real = np.zeros((1, 10))
+    real[0, 0] = 1.0
+    found = compare(real, np.full((1, 10), 0.1), names(10))
+    # A third of the resamples lack the one patient whom the real arm has any of: there the ratio is infinite.
+    assert found.ratio == pytest.approx(1) and found.ratio_interval is None and found.difference_interval is not None
+    assert found.interval_over == ""
+
+
+def test_a_sentence_tells_of_false_regions() -> None:
+    found = compare(np.ones((1, 6)), np.full((1, 6), 0.889), names(6))
+    said = sentence(ArmComparison("ET", "Dice", found, Cases(0, 2, 2), Cases(0, 0, 2)))
+    assert "a ratio of 0.889 (95 % interval 0.889 to 0.889); 6 held-out patients" in said
+    assert "leave out what was found where the reference has none: 2.0 of 2 regions, against 0.0" in said
+    assert "leave out" not in sentence(ArmComparison("ET", "Dice", found, Cases(0, 0, 2), Cases(0, 0, 2)))
 
 
 @pytest.mark.parametrize(
@@ -179,11 +233,24 @@ def test_two_arms_from_their_tables() -> None:
     assert [found["ET", score].comparison.ratio for score in ("Dice", "HD95 (mm)")] == pytest.approx([0.5, 2.0])
     assert found["ET", "Dice"].comparison.ratio_interval == pytest.approx((0.5, 0.5))
     # WT is not part of the mean, which here is ET alone.
-    assert found["mean", "Dice"].comparison.ratio == pytest.approx(0.5) and found["mean", "Dice"].n_missed == 0
-    assert found["WT", "Dice"].comparison.ratio == pytest.approx(0.5) and found["WT", "Dice"].n_missed == 1
+    assert found["mean", "Dice"].comparison.ratio == pytest.approx(0.5)
+    assert found["mean", "Dice"].cases == Cases(0, 0, 0)
+    assert found["WT", "Dice"].comparison.ratio == pytest.approx(0.5)
+    assert found["WT", "Dice"].cases == Cases(1, 0, 0) and found["WT", "Dice"].cases_real == Cases(0, 0, 0)
     flat = found["ET", "Dice"].to_dict()
     assert (flat["ratio_low"], flat["ratio_high"], flat["n_real"]) == (pytest.approx(0.5), pytest.approx(0.5), 2)
     assert "n_missed" in flat and "n_missed" not in found["ET", "HD95 (mm)"].to_dict()
+
+
+def test_the_mean_of_an_arm_is_that_of_its_ratio() -> None:
+    for item in compared_arms([REAL, HALF], [HALF, HALF, REAL], resamples=200):
+        column = "dice" if item.score == "Dice" else "hd95_pooled_mm"
+        arms = ([REAL, HALF], [HALF, HALF, REAL])
+        real, other = (mean_of_arm(tables, item.region, column, resamples=200) for tables in arms)
+        assert real is not None and other is not None and real.interval is not None
+        assert (real.mean, other.mean) == pytest.approx((item.comparison.real, item.comparison.synthetic))
+        assert real.interval[0] <= real.mean <= real.interval[1] and (real.n_trainings, real.n_subjects) == (2, 2)
+    assert mean_of_arm([REAL], "NCR", "dice") is None
 
 
 def test_the_same_arm_twice_has_a_ratio_of_one() -> None:
@@ -193,8 +260,8 @@ def test_the_same_arm_twice_has_a_ratio_of_one() -> None:
 
 def test_cases_are_counted_a_training_and_the_mean_counts_each_label() -> None:
     other = table(a_ET=("missed", 0, 90), b_ET=("false", 0, 90), a_NCR=("missed", 0, 90), b_NCR=("empty", 0, 0))
-    assert count_cases([REAL, other], "ET", "missed") == 0.5 and count_cases([other], "ET", "false") == 1
-    assert count_cases([other], "mean", "missed") == 2 and regions_of(other) == ["ET", "NCR", "mean"]
+    assert cases_of([REAL, other], "ET").n_missed == 0.5 and cases_of([other], "ET") == Cases(1, 1, 1)
+    assert cases_of([other], "mean") == Cases(2, 1, 2) and regions_of(other) == ["ET", "NCR", "mean"]
 
 
 def test_arms_scored_on_other_subjects_or_references_are_refused() -> None:

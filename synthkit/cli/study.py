@@ -29,7 +29,7 @@ _KINDS: tuple[tuple[Kind, str], ...] = (
     ("prepare", "datasets of real slices"),
     ("train generator", "generators trained"),
     ("generate", "sets of samples drawn"),
-    ("looks", "sets compared with real images"),
+    ("fidelity", "sets compared with real images"),
     ("audit", "sets audited for copies"),
     ("train segmenter", "segmenters trained"),
     ("segment", "sets of predictions"),

@@ -100,7 +100,7 @@ class SliceRule:
         return self._kept[subject]
 
 
-class Stacks:
+class KeptSlices:
     """Label volumes without the slices that a rule drops; satisfies :class:`synthkit.contract.Volumes`."""
 
     def __init__(self, volumes: Volumes, rule: SliceRule) -> None:

@@ -14,8 +14,8 @@ from synthkit.data.dataset import Dataset, View
 from synthkit.errors import DataError
 from synthkit.report import pictures
 from synthkit.report.audit.tables import RULES, Pair
-from synthkit.report.comparison import Comparison
 from synthkit.report.gather import DAMAGE, RunRecord, sentence
+from synthkit.report.match_rule import MatchRule
 
 if TYPE_CHECKING:
     from synthkit.contract import Sample, UInt8Array
@@ -156,14 +156,14 @@ class _Artist:
         source = self._shelves["synthetic"][0]
         contrasts = source.part.contrasts
         view = [contrasts.index(pair.contrast)] if pair.contrast in contrasts else list(range(len(contrasts)))
-        comparison = Comparison(pair.rule, view, **self._options)
+        rule = MatchRule(pair.rule, view, **self._options)
         row = source.find(pair.synthetic_id)
         if row is None:
             raise _absent(pair.synthetic_id)
         original = source.image(row)
-        shelf, matched = self._match(pair, comparison, original)
+        shelf, matched = self._match(pair, rule, original)
         match = shelf.image(matched)
-        synthetic, change = comparison.transformed(original, match)
+        synthetic, change = rule.transformed(original, match)
 
         def tile(title: str, text: str, image: UInt8Array, r: float | None = None) -> dict[str, Any]:
             uri = pictures.mosaic([image[c] for c in view])
@@ -184,10 +184,10 @@ class _Artist:
             if number is not None:
                 image = shelf.image(number)
                 text = pictures.describe(shelf.sample(number))
-                tiles.append(tile(title, text, image, comparison.r(synthetic, image)))
+                tiles.append(tile(title, text, image, rule.r(synthetic, image)))
         return tiles
 
-    def _match(self, pair: Pair, comparison: Comparison, synthetic: UInt8Array) -> tuple[_Shelf, int]:
+    def _match(self, pair: Pair, rule: MatchRule, synthetic: UInt8Array) -> tuple[_Shelf, int]:
         """Where the training match is; of several training sets that use its id, the one whose r is the pair's."""
         places = [(shelf, row) for shelf in self._shelves["train"] if (row := shelf.find(pair.train_id)) is not None]
         if not places:
@@ -195,7 +195,7 @@ class _Artist:
 
         def distance(place: tuple[_Shelf, int]) -> float:
             image = place[0].image(place[1])
-            r = comparison.r(comparison.transformed(synthetic, image)[0], image)
+            r = rule.r(rule.transformed(synthetic, image)[0], image)
             return math.inf if r is None else abs(r - pair.r)
 
         return places[0] if len(places) == 1 else min(places, key=distance)

@@ -208,13 +208,15 @@ def sentence(error: BaseException) -> str:
 
 
 @dataclass(frozen=True)
-class Training:
-    """What the model behind a checkpoint was trained on. ``datasets`` as in the checkpoint's metadata."""
+class TrainedOn:
+    """What the model behind a checkpoint was trained on. ``datasets`` as in the checkpoint's ``metadata``."""
 
+    checkpoint: Path
     plugin: str
     checkpoint_digest: str
     datasets: tuple[dict[str, Any], ...]
     n_subjects: int
+    metadata: dict[str, Any]
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -225,7 +227,7 @@ class Training:
         return sum(int(item.get("n_samples") or 0) for item in self.datasets)
 
 
-def training_behind(record: RunRecord, material: Material) -> Training | None:
+def training_behind(record: RunRecord, material: Material) -> TrainedOn | None:
     """Of an ``evaluate`` run: what the segmenter was trained on whose predictions it scored.
 
     The way is evaluate run, its prediction, the segment run, its checkpoint; where a link is broken, the digest of the
@@ -240,7 +242,7 @@ def training_behind(record: RunRecord, material: Material) -> Training | None:
         trained = [run.run.checkpoint for run in material.of_verb("train") if _checkpoint_digest(run) == digest]
         for candidate in ([checkpoint] if checkpoint else []) + trained:
             try:
-                return _training(read_checkpoint_metadata(candidate), digest)
+                return _trained_on(candidate, digest)
             except DAMAGE:
                 continue
     return None
@@ -260,20 +262,23 @@ def _checkpoint_digest(record: RunRecord) -> str:
     return str((outputs.get("checkpoint") or {}).get("digest", ""))
 
 
-def training_of(record: RunRecord) -> Training | None:
+def training_of(record: RunRecord) -> TrainedOn | None:
     """Of a ``train`` run: what its model was trained on."""
     try:
-        return _training(read_checkpoint_metadata(record.run.checkpoint), _checkpoint_digest(record))
+        return _trained_on(record.run.checkpoint, _checkpoint_digest(record))
     except DAMAGE:
         return None
 
 
-def _training(metadata: dict[str, Any], digest: str) -> Training:
-    return Training(
+def _trained_on(checkpoint: Path, digest: str) -> TrainedOn:
+    metadata = read_checkpoint_metadata(checkpoint)
+    return TrainedOn(
+        checkpoint=checkpoint.resolve(),
         plugin=str(metadata["plugin"]),
         checkpoint_digest=digest,
         datasets=tuple(dict(item) for item in metadata.get("training_datasets", ())),
         n_subjects=len(training_keys(metadata.get("training_datasets", ()))),
+        metadata=metadata,
     )
 
 

@@ -1,8 +1,8 @@
 """One self-contained HTML file from runs: what was done, how it looks, what it scores, where it is from.
 
 Nothing is loaded from elsewhere: pictures are data URIs, plots are inline SVG, there is no script. Parts:
-``gather`` finds the material; ``pictures``, ``segmentation``, ``audit_section`` and ``sources`` make the sections;
-``templates/`` holds the pages. ``audit_page`` writes the page of one audit alone.
+``gather`` finds the material; ``pictures``, ``segmentation``, ``audit`` and ``sources`` make the sections;
+``templates/`` holds the pages. ``audit.page`` writes the page of one audit alone.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _page(material: Material, title: str) -> dict[str, Any]:
 
 def _segmentation(material: Material, notes: list[str]) -> dict[str, Any] | None:
     try:
-        return segmentation.section(material)
+        return segmentation.section(material, notes)
     except DAMAGE as error:
         notes.append(f"The segmentation scores cannot be shown: {sentence(error)}")
         return None
@@ -212,14 +212,19 @@ def _scored_sentences(scored: dict[str, Any]) -> list[str]:
     for row in mean["rows"] if mean else ():
         if row["value"] is None:
             continue
-        between = f" ({interval(row)})" if row["low"] is not None and row["high"] is not None else ""
-        ratio = row["ratio"]
-        against = f", {100 * ratio['value']:.0f} % of that of the one trained on real data" if ratio else ""
+        several = f" and {row['arm'].n_trainings} trainings" if row["arm"].n_trainings > 1 else ""
+        against = f", a ratio of {_with_interval(row['ratio'])} to training on real data" if row["ratio"] else ""
+        false = f"; it also found {segmentation.false_of(row)} regions that the reference lacks" if row["false"] else ""
         sentences.append(
-            f"Trained on {row['arm'].label}, the segmenter reaches a mean Dice of {row['value']:.3f}{between} over "
-            f"{count(row['n'] or 0, 'subject')}{against}."
+            f"Trained on {row['arm'].label}, the segmenter reaches a mean Dice of {_with_interval(row)} over "
+            f"{count(row['n'] or 0, 'subject')}{several}{against}{false}."
         )
     return sentences
+
+
+def _with_interval(number: dict[str, Any]) -> str:
+    between = interval(number)
+    return f"{number['value']:.3f} ({between})" if between else f"{number['value']:.3f}"
 
 
 def _figures(scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -230,6 +235,8 @@ def _figures(scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> lis
     for row in mean["rows"][:4] if mean else ():
         detail = [f"n = {row['n']}"] if row["n"] is not None else []
         detail += [interval(row)] if row["low"] is not None and row["high"] is not None else []
+        detail += [f"ratio to real {row['ratio']['value']:.3f}"] if row["ratio"] else []
+        detail += [f"false {segmentation.false_of(row)}"] if row["false"] else []
         value = "–" if row["value"] is None else f"{row['value']:.3f}"
         figures.append(
             {"what": f"Mean Dice, trained on {row['arm'].label}", "value": value, "detail": ", ".join(detail)}

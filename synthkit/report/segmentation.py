@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from synthkit.data.dataset import was_trained_on
 from synthkit.data.labels import REGIONS
-from synthkit.report.gather import Material, RunRecord, Training, training_behind
+from synthkit.judging.arms import ArmComparison, interval_warnings
+from synthkit.report.gather import Material, RunRecord
+from synthkit.report.segmenter_arms import MEASURES, Arm, Compared, arms_of, compared_with_real
 
 #: Regions in the order shown; "mean" is that of the three labels.
 REGION_NAMES = {
@@ -22,36 +22,6 @@ REGION_NAMES = {
     "WT": "whole tumour: NCR, ED and ET",
     "mean": "mean of NCR, ED and ET",
 }
-_MEAN_OF = ("NCR", "ED", "ET")
-_RESAMPLES = 2000
-_MINIMUM_SUBJECTS = 3
-_LOWEST_DICE = 0.1
-
-
-@dataclass
-class Arm:
-    """One evaluate run. ``label`` is what its segmenter was trained on, made unique among the arms."""
-
-    record: RunRecord
-    training: Training | None
-    label: str
-    css: str
-
-    @property
-    def is_real(self) -> bool:
-        return self.training is not None and self.training.kinds == {"real"}
-
-    def score(self, name: str, **of: str) -> dict[str, Any] | None:
-        return next((s for s in self.record.scores if s["name"] == name and (s.get("of") or {}) == of), None)
-
-    def per_subject(self, name: str) -> dict[str, dict[str, float | None]]:
-        """Region -> subject -> value; None where the region does not count."""
-        values: dict[str, dict[str, float | None]] = {}
-        for score in self.record.scores:
-            of = score.get("of") or {}
-            if score["name"] == name and "subject" in of and "region" in of:
-                values.setdefault(of["region"], {})[of["subject"]] = score.get("value")
-        return values
 
 
 def is_overlap(record: RunRecord) -> bool:
@@ -59,21 +29,27 @@ def is_overlap(record: RunRecord) -> bool:
     return any(s["name"] in ("dice_mean", "hd95_mean") for s in record.scores)
 
 
-def section(material: Material) -> dict[str, Any] | None:
-    """Tables and dot plots of all evaluate runs that scored regions; None without any."""
+def section(material: Material, notes: list[str]) -> dict[str, Any] | None:
+    """Tables and dot plots of all evaluate runs that scored regions; None without any.
+
+    ``notes`` takes what cannot be shown.
+    """
     records = [record for record in material.of_verb("evaluate") if is_overlap(record)]
     # Scores by different protocols are of different voxels: whole volumes are shown if there are any.
     protocol = min((_protocol(record) for record in records), default="")
-    arms = _arms([record for record in records if _protocol(record) == protocol], material)
+    arms = arms_of([record for record in records if _protocol(record) == protocol], material, notes)
     if not arms:
         return None
+    banners = _notes(arms)
+    compared = [compared_with_real(arm, arms, banners) for arm in arms]
     return {
         "protocol": protocol,
-        "left_out": len(records) - len(arms),
+        "left_out": len(records) - sum(arm.n_trainings for arm in arms),
         "arms": arms,
-        "tables": [table for name in ("dice", "hd95") if (table := _table(name, arms))],
-        "plots": [plot for name in ("dice", "hd95") if (plot := _plot(name, arms))],
-        "notes": _notes(arms),
+        "tables": [table for name in MEASURES if (table := _table(name, arms, compared))],
+        "plots": [plot for name in MEASURES if (plot := _plot(name, arms))],
+        "notes": list(dict.fromkeys(banners)),
+        "warnings": interval_warnings(item.comparison for found in compared for item in found.values()),
         "regions": REGION_NAMES,
     }
 
@@ -83,135 +59,73 @@ def _protocol(record: RunRecord) -> str:
     return str(record.job.options.get("protocol") or "") if record.job else ""
 
 
-def _arms(records: Sequence[RunRecord], material: Material) -> list[Arm]:
-    arms = []
-    for record in records:
-        training = training_behind(record, material)
-        kinds = training.kinds if training else frozenset()
-        label = {
-            frozenset({"real"}): "real",
-            frozenset({"synthetic"}): "synthetic",
-            frozenset({"real", "synthetic"}): "real + synthetic",
-        }.get(kinds, "not known")
-        css = {"real": "real", "synthetic": "synthetic", "real + synthetic": "both"}.get(label, "unknown")
-        arms.append(Arm(record, training, label, css))
-    rank = ("real", "synthetic", "both", "unknown")
-    arms.sort(key=lambda arm: rank.index(arm.css))
-    # Arms that would have one name: the segmenter tells them apart, else the run.
-    for parts in (_segmenter_name, _run_name):
-        names = Counter(arm.label for arm in arms)
-        for arm in arms:
-            if names[arm.label] > 1 and parts(arm) not in arm.label:
-                arm.label = f"{arm.label} ({parts(arm)})"
-    return arms
-
-
-def _segmenter_name(arm: Arm) -> str:
-    return arm.training.plugin if arm.training else _run_name(arm)
-
-
-def _run_name(arm: Arm) -> str:
-    return arm.record.name
-
-
 def _regions(arms: Sequence[Arm], name: str) -> list[str]:
-    found = {(s.get("of") or {}).get("region") for arm in arms for s in arm.record.scores if s["name"] == name}
+    found = {(s.get("of") or {}).get("region") for a in arms for r in a.records for s in r.scores if s["name"] == name}
     return [region for region in (*REGIONS, "mean") if region in found]
 
 
-def _table(measure: str, arms: Sequence[Arm]) -> dict[str, Any] | None:
+def _table(measure: str, arms: Sequence[Arm], compared: Sequence[Compared]) -> dict[str, Any] | None:
     """Rows of one measure, an arm each, grouped by region."""
     regions = _regions(arms, f"{measure}_mean")
     if not regions:
         return None
+    title, _, score_name = MEASURES[measure]
     groups: list[dict[str, Any]] = []
     notes: dict[str, None] = {}
     for region in regions:
         rows = []
-        for arm in arms:
-            score = arm.score(f"{measure}_mean", region=region)
-            if score is None:
+        for arm, found in zip(arms, compared, strict=True):
+            scores = arm.scores(f"{measure}_mean", region)
+            if not scores:
                 continue
-            for part in str(score.get("note") or "").split("; "):
+            for part in (part for score in scores for part in str(score.get("note") or "").split("; ")):
                 if "HD95" in part or "EXCLUDED" in part or "perfect" in part:
                     notes[part] = None
-            counts = {case: arm.score(f"n_{case}", region=region) for case in ("missed", "false", "empty")}
-            rows.append(
-                {
-                    "arm": arm,
-                    "value": score.get("value"),
-                    "low": score.get("low"),
-                    "high": score.get("high"),
-                    "n": score.get("n"),
-                    "note": score.get("note") or "",
-                    **{case: None if s is None else s.get("value") for case, s in counts.items()},
-                    "ratio": ratio_to_real(arm, arms, region) if measure == "dice" else None,
-                }
-            )
+            rows.append(_row(arm, measure, region, found.get((region, score_name))))
         groups.append({"region": region, "rows": rows})
-    ratios = any(row["ratio"] for group in groups for row in group["rows"])
+    every = [row for group in groups for row in group["rows"]]
+    digits = 3 if measure == "dice" else 1
     return {
         "measure": measure,
-        "title": "Dice" if measure == "dice" else "HD95 in mm",
+        "title": title,
+        "digits": digits,
         "groups": groups,
-        "ratios": ratios,
+        "ratios": any(row["ratio"] for row in every),
+        # Shown where it is another number than the mean that the ratio is of.
+        "as_scored": any(_printed(row["scored"], digits) != _printed(row["value"], digits) for row in every),
         "notes": list(notes),
     }
 
 
-# ------------------------------------------------------------------------------------------------ the ratio
+def _row(arm: Arm, measure: str, region: str, compared: ArmComparison | None) -> dict[str, Any]:
+    mean, cases = arm.mean(measure, region), arm.cases(region)
+    low, high = (mean.interval if mean else None) or (None, None)
+    ratio = None
+    if compared is not None and compared.comparison.ratio is not None:
+        ends = compared.comparison.ratio_interval or (None, None)
+        ratio = {"value": compared.comparison.ratio, "low": ends[0], "high": ends[1]}
+    return {
+        "arm": arm,
+        "value": mean.mean if mean else None,
+        "low": low,
+        "high": high,
+        "n": mean.n_subjects if mean else None,
+        "missed": cases.n_missed if cases else None,
+        "false": cases.n_false if cases else None,
+        "without": cases.n_without if cases else None,
+        "n_trainings": arm.n_trainings,
+        "scored": arm.scored(measure, region),
+        "ratio": ratio,
+    }
 
 
-def ratio_to_real(arm: Arm, arms: Sequence[Arm], region: str) -> dict[str, float | None] | None:
-    """Mean Dice of an arm over that of the arm trained on real data alone, with its interval.
-
-    None unless there is exactly one such arm of the same segmenter, both scored the same subjects, and the real mean is
-    at least 0.1 (a ratio to next to nothing says nothing). The interval is the 95 % percentile bootstrap over subjects,
-    drawn for both arms together, since both scored the same ones; none below three subjects.
-    """
-    if arm.training is None or arm.is_real:
-        return None
-    plugin = arm.training.plugin
-    real = [other for other in arms if other.is_real and other.training and other.training.plugin == plugin]
-    if len(real) != 1 or set(real[0].record.subjects) != set(arm.record.subjects):
-        return None
-    means = [(a.score("dice_mean", region=region) or {}).get("value") for a in (arm, real[0])]
-    if means[0] is None or means[1] is None or means[1] < _LOWEST_DICE:
-        return None
-    low, high = _ratio_interval(arm, real[0], region)
-    return {"value": means[0] / means[1], "low": low, "high": high}
+def false_of(row: Mapping[str, Any]) -> str:
+    """ "2.0 of 3": regions that were found, of those that the reference lacks; empty where that is not known."""
+    return "" if row["false"] is None else f"{row['false']:.1f} of {row['without']}"
 
 
-def _ratio_interval(arm: Arm, real: Arm, region: str) -> tuple[float | None, float | None]:
-    regions = _MEAN_OF if region == "mean" else (region,)
-    subjects = sorted(set(arm.record.subjects))
-    tables = []
-    for one in (arm, real):
-        values = one.per_subject("dice")
-        columns = [[values.get(name, {}).get(subject) for subject in subjects] for name in regions]
-        tables.append(np.array(columns, dtype=np.float64).T)  # (subject, region), NaN where it does not count
-    counted = ~np.isnan(tables[0]).all(axis=1) & ~np.isnan(tables[1]).all(axis=1)
-    n = int(counted.sum())
-    if n < _MINIMUM_SUBJECTS:
-        return None, None
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(np.float64)
-    above, below = (_resampled_means(table[counted], draws) for table in tables)
-    usable = np.isfinite(above) & np.isfinite(below) & (below > 0)
-    # Where the real arm fails on a notable share of resamples, the ratio has no upper end to speak of.
-    if usable.mean() < 0.99:
-        return None, None
-    low, high = np.percentile(above[usable] / below[usable], [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _resampled_means(values: Any, draws: Any) -> Any:
-    """Mean over regions of the mean over drawn subjects, for each resample; NaN if nothing counts."""
-    counted = ~np.isnan(values)
-    weights = draws @ counted
-    sums = draws @ np.where(counted, values, 0.0)
-    columns = np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 0)
-    n_regions = (weights > 0).sum(axis=1)
-    return np.divide(columns.sum(axis=1), n_regions, out=np.full(len(draws), np.nan), where=n_regions > 0)
+def _printed(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 # --------------------------------------------------------------------------------------------- plots and notes
@@ -220,7 +134,7 @@ def _resampled_means(values: Any, draws: Any) -> Any:
 def _plot(measure: str, arms: Sequence[Arm]) -> dict[str, Any] | None:
     """Lanes of dots, one subject each; positions in per cent of the axis."""
     tables = [(arm, arm.per_subject(measure)) for arm in arms]
-    values = [v for _, table in tables for column in table.values() for v in column.values() if v is not None]
+    values = [v for _, table in tables for column in table.values() for _, v, _ in column if v is not None]
     if not values:
         return None
     top = 1.0 if measure == "dice" else nice_ceiling(max(values))
@@ -228,22 +142,33 @@ def _plot(measure: str, arms: Sequence[Arm]) -> dict[str, Any] | None:
     for region in [r for r in REGIONS if any(r in table for _, table in tables)]:
         lanes = []
         for arm, table in tables:
-            mean = arm.score(f"{measure}_mean", region=region) or {}
             dots = [
-                {"x": 100 * v / top, "title": f"{subject}: {v:.3f}" if measure == "dice" else f"{subject}: {v:.1f} mm"}
-                for subject, v in table.get(region, {}).items()
+                {"x": 100 * v / top, "title": _of_subject(subject, v, measure, false), "false": false}
+                for subject, v, false in table.get(region, [])
                 if v is not None
             ]
-            ends = {key: 100 * mean[key] / top for key in ("value", "low", "high") if mean.get(key) is not None}
-            lanes.append({"arm": arm, "dots": dots, "mean": ends, "n_left_out": len(table.get(region, {})) - len(dots)})
+            lanes.append({"arm": arm, "dots": dots, "mean": _ends(arm, measure, region, top)})
         groups.append({"region": region, "lanes": lanes})
     ticks = [{"x": 100 * i / 4, "text": f"{top * i / 4:g}"} for i in range(5)]
     return {
         "measure": measure,
-        "title": "Dice" if measure == "dice" else "HD95 in mm",
+        "title": MEASURES[measure][0],
         "groups": groups,
         "ticks": ticks,
     }
+
+
+def _of_subject(subject: str, value: float, measure: str, false: bool) -> str:
+    text = f"{subject}: {value:.3f}" if measure == "dice" else f"{subject}: {value:.1f} mm"
+    return f"{text}, false: the reference has no such region" if false else text
+
+
+def _ends(arm: Arm, measure: str, region: str, top: float) -> dict[str, float]:
+    """The mean of the table and its interval; the mean as scored where that is all there is."""
+    mean = arm.mean(measure, region)
+    value, interval = (mean.mean, mean.interval) if mean else (arm.scored(measure, region), None)
+    ends = {"value": value, "low": interval[0] if interval else None, "high": interval[1] if interval else None}
+    return {key: 100 * end / top for key, end in ends.items() if end is not None}
 
 
 def nice_ceiling(value: float) -> float:
@@ -257,9 +182,9 @@ def _notes(arms: Sequence[Arm]) -> list[str]:
     seen: dict[tuple[tuple[str, ...], int], list[str]] = {}
     for arm in arms:
         training = arm.training.datasets if arm.training else ()
-        own = sorted(name for name in set(arm.record.subjects) if was_trained_on(name, training))
+        own = sorted(name for name in set(arm.subjects) if was_trained_on(name, training))
         if own:
-            seen.setdefault((tuple(own), len(arm.record.subjects)), []).append(arm.label)
+            seen.setdefault((tuple(own), len(arm.subjects)), []).append(arm.label)
         if arm.training is None:
             notes.append(
                 f"Trained on {arm.label}: the segmenter's training data cannot be traced, because its predictions or "
@@ -271,6 +196,8 @@ def _notes(arms: Sequence[Arm]) -> list[str]:
             f"a generator ({', '.join(names[:5])}{' and others' if len(names) > 5 else ''}). Their scores say nothing "
             "about new patients."
         )
-    if len({frozenset(arm.record.subjects) for arm in arms}) > 1:
-        notes.append("The evaluations scored different subjects, so their means cannot be compared; no ratio is given.")
+    if len({frozenset(arm.subjects) for arm in arms}) > 1:
+        notes.append(
+            "The evaluations scored different subjects, so their means cannot be compared; there is no ratio of these."
+        )
     return notes

@@ -8,7 +8,9 @@
 | ``step`` | executes one step: resumes, begins anew, notes what came out |
 | ``workflow`` | hands the steps to Snakemake, which schedules them here or on a cluster |
 | ``progress`` | what is done, running, failed |
-| ``results`` | the numbers of all finished runs |
+| ``results`` | the numbers of all steps that are done |
 | ``report`` | one page of them |
+| ``tables``, ``figures``, ``gallery`` | its parts |
 | ``crate`` | RO-Crate of a study |
+| ``deidentify`` | texts without names of subjects, for the crate |
 """

@@ -53,7 +53,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Samples:
+class SampleSettings:
     """``[samples]``: what is drawn from every generator."""
 
     n: int = param(1000, "samples of a generator, seeds 0 to n - 1", minimum=1)
@@ -80,7 +80,9 @@ class Arms:
 class Metrics:
     """``[metrics]``: what is measured."""
 
-    looks: tuple[str, ...] = param(("kid", "prdc", "label-realism"), "metrics of samples beside real images; may be []")
+    fidelity: tuple[str, ...] = param(
+        ("kid", "prdc", "label-realism"), "metrics of samples beside real images; may be []"
+    )
     overlap: tuple[str, ...] = param(("dice", "hausdorff", "surface-dice"), "metrics of predictions")
     protocol: str = param(
         "", "akbar2024: predictions are scored as in the study of that name", choices=("", "akbar2024")
@@ -92,7 +94,7 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class Audit:
+class AuditSettings:
     """``[audit]``: the search for copies."""
 
     enabled: bool = param(True, "audit the samples of every generator")
@@ -177,7 +179,7 @@ class Study:
     arms: tuple[str, ...]
     augmentation: tuple[str, ...]
     metrics: Metrics
-    audit: Audit
+    audit: AuditSettings
     machine: Machine
     notes: str = ""
 
@@ -230,16 +232,16 @@ class _Reader:
             name=str(head.get("name") or folder.resolve().name),
             notes=str(head.get("notes", "")),
             data=self._made(Data, "data"),
-            n_samples=self._made(Samples, "samples").n,
+            n_samples=self._made(SampleSettings, "samples").n,
             generators=generators,
             segmenters=segmenters,
             arms=_arms(arms, tuple(generators)),
             augmentation=tuple(layout.AUGMENTED if on else layout.PLAIN for on in arms.augmentation),
             metrics=self._made(Metrics, "metrics"),
-            audit=self._made(Audit, "audit"),
+            audit=self._made(AuditSettings, "audit"),
             machine=self._made(Machine, "run"),
         )
-        self._check_metrics("looks", study.metrics.looks, SLICE_ROLES, "compare samples with real slices")
+        self._check_metrics("fidelity", study.metrics.fidelity, SLICE_ROLES, "compare samples with real slices")
         self._check_metrics("overlap", study.metrics.overlap, VOLUME_ROLES, "compare predictions with references")
         if study.audit.enabled and study.audit.policy:
             load_policy(folder / study.audit.policy)

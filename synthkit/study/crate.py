@@ -29,7 +29,7 @@ from synthkit.registry.wheels import CORE
 from synthkit.running.lock import LOCK_FILE
 from synthkit.running.run import JOB, RESULT, Job, Run, find_runs
 from synthkit.study import layout
-from synthkit.study.strangers import Censor
+from synthkit.study.deidentify import Deidentifier
 
 METADATA = "ro-crate-metadata.json"
 _CONTEXT = ("https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/workflow-run/context")
@@ -63,9 +63,9 @@ def write_crate(
     runs = [run for run in find_runs([folder]) if run.result() is not None]
     if not runs:
         raise DataError(f"There is no run with a result in {folder}.", fix="Give a study, or a folder of runs.")
-    censor = Censor.of(folder, runs, keep_names=subject_names)
+    deidentifier = Deidentifier.of(folder, runs, keep_names=subject_names)
     out.mkdir(parents=True, exist_ok=True)
-    graph = _Graph(folder, out, censor, payloads_at, discover())
+    graph = _Graph(folder, out, deidentifier, payloads_at, discover())
     for path in _files_of_the_study(folder):
         graph.add_file(path)
     for run in runs:
@@ -92,8 +92,10 @@ def _title(folder: Path) -> str:
 class _Graph:
     """The entities of a crate by ``@id``, and the files that they stand for."""
 
-    def __init__(self, folder: Path, out: Path, censor: Censor, payloads_at: str, registry: Registry) -> None:
-        self._folder, self._out, self._censor, self._registry = folder, out, censor, registry
+    def __init__(
+        self, folder: Path, out: Path, deidentifier: Deidentifier, payloads_at: str, registry: Registry
+    ) -> None:
+        self._folder, self._out, self._deidentifier, self._registry = folder, out, deidentifier, registry
         self._base = payloads_at.rstrip("/") + "/" if payloads_at else ""
         self._entities: dict[str, Entity] = {}
         self._files: list[str] = []
@@ -108,10 +110,10 @@ class _Graph:
 
     def add_file(self, path: Path, about: str = "") -> Entity | None:
         """Copy a small text; None if it may not be given away."""
-        content = self._censor.clean(path)
+        content = self._deidentifier.clean(path)
         if content is None:
             return None
-        name = self._censor.text(path.relative_to(self._folder).as_posix())
+        name = self._deidentifier.text(path.relative_to(self._folder).as_posix())
         target = self._out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, content)
@@ -134,7 +136,7 @@ class _Graph:
         """A dataset, checkpoint or folder of volumes, which stays where it is."""
         place = path.resolve()
         inside = place.is_relative_to(self._folder)
-        name = self._censor.text(place.relative_to(self._folder).as_posix()) if inside else role
+        name = self._deidentifier.text(place.relative_to(self._folder).as_posix()) if inside else role
         if inside and self._base:
             identity = self._base + urllib.parse.quote(name) + "/"
             if identity not in self._files:
@@ -158,7 +160,7 @@ class _Graph:
     def add_run(self, run: Run) -> None:
         """The action of a run, its instrument, image, inputs and outputs."""
         job, result = run.job(), run.result() or {}
-        name = self._censor.text(run.path.resolve().relative_to(self._folder).as_posix())
+        name = self._deidentifier.text(run.path.resolve().relative_to(self._folder).as_posix())
         identity = f"#run/{urllib.parse.quote(name)}"
         status = str(result.get("status"))
         instruments = [self._plugin(plugin, result) for plugin in job.plugins]
@@ -166,7 +168,7 @@ class _Graph:
             "@id": identity,
             "@type": "CreateAction",
             "name": f"{job.verb} {' '.join(job.plugins)}: {name}",
-            "description": self._censor.text(" ".join(job.command)),
+            "description": self._deidentifier.text(" ".join(job.command)),
             "instrument": _one_or_many(instruments),
             "object": _one_or_many([*self._inputs(run, job), *self._params(identity, job)]),
             "result": _one_or_many(self._outputs(run, result)),
@@ -174,7 +176,7 @@ class _Graph:
             **_times(job, result),
         }
         if status != "succeeded":
-            action["error"] = self._censor.text(str((result.get("error") or {}).get("what", "")))
+            action["error"] = self._deidentifier.text(str((result.get("error") or {}).get("what", "")))
         if image := (result.get("container") or {}).get("image_id"):
             action["containerImage"] = self._image(str(image), result["container"])
         self._actions.append(identity)
@@ -196,7 +198,7 @@ class _Graph:
                     "value": value if isinstance(value, str | int | float) else json.dumps(value),
                 }
             )
-            for name, value in sorted(self._censor.value(job.params).items())
+            for name, value in sorted(self._deidentifier.value(job.params).items())
         ]
 
     def _outputs(self, run: Run, result: dict[str, Any]) -> list[Entity]:
@@ -274,7 +276,7 @@ class _Graph:
 
     def whole(self, title: str, licence: str) -> list[Entity]:
         """All entities, the descriptor and the root first."""
-        names = "Names of subjects are replaced. " if self._censor.names else ""
+        names = "Names of subjects are replaced. " if self._deidentifier.names else ""
         root: Entity = {
             "@id": "./",
             "@type": "Dataset",

@@ -23,7 +23,7 @@ def real_dataset(training_patients: int | None = None) -> Path:
 
 
 def generator_run(generator: str, what: str, training_patients: int | None = None) -> Path:
-    """``what`` is "train", "samples", "looks" or "audit"."""
+    """``what`` is "train", "samples", "fidelity" or "audit"."""
     folder = Path("generators") / generator
     return (folder if training_patients is None else folder / "sizes" / str(training_patients)) / what
 

@@ -15,11 +15,11 @@ from synthkit.study import layout
 from synthkit.study.config import Generator, Segmenter, Study
 
 Kind = Literal[
-    "phantom", "prepare", "train generator", "generate", "looks", "audit", "train segmenter", "segment", "evaluate"
+    "phantom", "prepare", "train generator", "generate", "fidelity", "audit", "train segmenter", "segment", "evaluate"
 ]
 
 #: Kinds that compute on a GPU where the study has any.
-_ON_GPU = frozenset({"train generator", "generate", "looks", "audit", "train segmenter", "segment"})
+_ON_GPU = frozenset({"train generator", "generate", "fidelity", "audit", "train segmenter", "segment"})
 #: Kinds whose commands make run folders, in containers; the others are synthkit's own work.
 _IN_CONTAINER = _ON_GPU | {"evaluate"}
 
@@ -146,7 +146,7 @@ class _Planner:
         return Step("prepare" if n is None else f"prepare-{n}", "prepare", out, command, self.first, disk_bytes=None)
 
     def _generator(self, generator: Generator, n: int | None, after: tuple[str, ...], real: Path) -> str:
-        """Train, draw, look and audit; returns the name of the step that draws."""
+        """Train, draw, score and audit; returns the name of the step that draws."""
         name = generator.name if n is None else f"{generator.name}-{n}"
         train = self._step(
             f"train-{name}", "train generator", layout.generator_run(generator.name, "train", n),
@@ -160,10 +160,10 @@ class _Planner:
             ("generate", str(layout.generator_run(generator.name, "train", n)), "--seeds", seeds),
             (train,), gpu_hours=generator.sampling_gpu_hours, disk_bytes=self._sample_bytes(),
         )  # fmt: skip
-        if self.study.metrics.looks and n is None:
+        if self.study.metrics.fidelity and n is None:
             self._step(
-                f"looks-{name}", "looks", layout.generator_run(generator.name, "looks"),
-                ("evaluate", *self.study.metrics.looks, "--real", str(real), "--synthetic", str(samples)),
+                f"fidelity-{name}", "fidelity", layout.generator_run(generator.name, "fidelity"),
+                ("evaluate", *self.study.metrics.fidelity, "--real", str(real), "--synthetic", str(samples)),
                 (*after, draw),
             )  # fmt: skip
         if self.study.audit.enabled:

@@ -11,16 +11,25 @@ from typing import Any
 from markupsafe import Markup
 
 from synthkit.files import write_atomically
+from synthkit.judging.arms import interval_warnings
 from synthkit.report.pages import check_replaceable, render, write_page
 from synthkit.report.wording import count, words
 from synthkit.study import layout
-from synthkit.study.cautions import cautions, interval_over
 from synthkit.study.config import Study
 from synthkit.study.figures import Mark, colour, forest, scatter, standalone
 from synthkit.study.gallery import grids, legend
 from synthkit.study.progress import State
 from synthkit.study.results import Cell, GeneratorNumbers, StudyResults, gather
-from synthkit.study.tables import audit_table, cost_table, looks_table, ratio_of, utility_table, write_tables
+from synthkit.study.tables import (
+    audit_table,
+    comparisons_of,
+    cost_table,
+    false_of,
+    fidelity_table,
+    ratio_of,
+    utility_table,
+    write_tables,
+)
 
 #: Fewer generators than this say nothing about a correlation.
 FEW_GENERATORS = 5
@@ -35,7 +44,7 @@ _LEFT: dict[State, tuple[str, str]] = {
 }
 _NAMED = 5
 #: Of the files in ``figures/``, those that a report makes.
-_FIGURE_NAMES = ("ratio.svg", "memorization.svg", "looks-*.svg")
+_FIGURE_NAMES = ("ratio.svg", "memorization.svg", "fidelity-*.svg")
 
 
 def write_report(folder: Path, study: Study) -> Path:
@@ -48,7 +57,7 @@ def write_report(folder: Path, study: Study) -> Path:
     check_replaceable(out)
     results = gather(folder, study)
     figures = _figures(study, results)
-    tables = [utility_table(results), looks_table(results), audit_table(results), cost_table(results)]
+    tables = [utility_table(results), fidelity_table(results), audit_table(results), cost_table(results)]
     write_tables(folder, tables)
     _write_figures(folder / layout.FIGURES, figures)
     page = _page(folder, study, results, figures)
@@ -72,7 +81,7 @@ def _page(folder: Path, study: Study, results: StudyResults, figures: list[dict[
     shown = grids(folder, study, results)
     contents = [
         ("table", "Synthetic against real", results.cells),
-        ("looks", "Does fidelity predict usefulness?", any(g.looks for g in results.generators)),
+        ("fidelity", "Does fidelity predict usefulness?", any(g.fidelity for g in results.generators)),
         ("memorization", "Copies of training images", any(g.audit for g in results.generators)),
         ("samples", "Samples", shown),
         ("cost", "What it took", results.costs),
@@ -89,7 +98,7 @@ def _page(folder: Path, study: Study, results: StudyResults, figures: list[dict[
         "groups": _groups(results),
         "results": results,
         "study": study,
-        "figures": {part: [f for f in figures if f["part"] == part] for part in ("table", "looks", "memorization")},
+        "figures": {part: [f for f in figures if f["part"] == part] for part in ("table", "fidelity", "memorization")},
         "correlations": _correlations(results),
         "few": FEW_GENERATORS,
         "grids": shown,
@@ -143,15 +152,15 @@ def _best(results: StudyResults) -> list[str]:
         return []
     best = max(synthetic, key=lambda cell: ratio_of(cell)[0] or 0.0)
     ratio, interval = ratio_of(best)
-    with_interval = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+    with_interval = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
     said = [
-        f"Of the arms without real images, the best reached {ratio:.2f} of the Dice of real images{with_interval}: "
+        f"Of the arms without real images, the best reached {ratio:.3f} of the Dice of real images{with_interval}: "
         f"{best.segmenter} on samples of {best.arm}, {_way(best.augmentation)}."
     ]
     if len(synthetic) > 1:
         optimistic = "its ratio and interval are" if interval else "its ratio is"
         said.append(f"It was chosen afterwards, of {len(synthetic)} such arms: {optimistic} optimistic.")
-    return said + cautions([best])
+    return said + interval_warnings(comparisons_of([best]))
 
 
 def _incomplete(study: Study, results: StudyResults) -> list[str]:
@@ -173,7 +182,7 @@ def _incomplete(study: Study, results: StudyResults) -> list[str]:
                 f"{words([*names[:_NAMED], *more])}."
             )
     said += results.problems
-    without = [g.name for g in results.generators if study.metrics.looks and not g.looks]
+    without = [g.name for g in results.generators if study.metrics.fidelity and not g.fidelity]
     if without:
         said.append(f"The samples of {words(without)} are not compared with real images.")
     lacking = [g.name for g in results.generators if len(g.sizes) < len(study.generators[g.name].training_patients)]
@@ -209,17 +218,18 @@ def _groups(results: StudyResults) -> list[dict[str, Any]]:
                     "low": interval[0] if interval else None,
                     "high": interval[1] if interval else None,
                     "hd95": cells[_MAIN].hd95_mm if _MAIN in cells else None,
-                    "missed": cells[_MAIN].n_missed if _MAIN in cells else None,
-                    "false": cells[_MAIN].n_false if _MAIN in cells else None,
+                    "missed": cells[_MAIN].cases.n_missed if _MAIN in cells else None,
+                    "false": false_of(cells[_MAIN]) if _MAIN in cells else None,
                     "n": _trainings(any_cell),
                 }
             )  # fmt: skip
-        over = {interval_over(c) for c in own} - {""} or {""}
+        compared = comparisons_of(own)
+        over = {comparison.interval_over for comparison in compared} - {""} or {""}
         groups.append(
             {
                 "segmenter": segmenter, "way": _way(augmentation), "regions": regions, "rows": rows,
                 "over": over.pop() if len(over) == 1 else "patients, and trainings where an arm has several",
-                "cautions": cautions(own),
+                "warnings": interval_warnings(compared),
             }
         )  # fmt: skip
     return groups
@@ -276,21 +286,21 @@ def _share(rate: tuple[float | None, float | None, float | None]) -> tuple[float
 def _pairs(results: StudyResults) -> dict[tuple[str, str, str], list[tuple[str, float, float]]]:
     """(score, segmenter, augmentation) -> (generator, its score, mean Dice of the arm of its samples alone)."""
     found: dict[tuple[str, str, str], list[tuple[str, float, float]]] = {}
-    score = _main_look(results)
+    score = _main_fidelity(results)
     if score is None:
         return {}
-    looks = {g.name: g.looks[score][0] for g in results.generators if score in g.looks}
+    fidelity = {g.name: g.fidelity[score][0] for g in results.generators if score in g.fidelity}
     for cell in results.cells:
-        if cell.region == _MAIN and cell.arm in looks:
+        if cell.region == _MAIN and cell.arm in fidelity:
             found.setdefault((score, cell.segmenter, cell.augmentation), []).append(
-                (cell.arm, looks[cell.arm], cell.dice)
+                (cell.arm, fidelity[cell.arm], cell.dice)
             )
     return found
 
 
-def _main_look(results: StudyResults) -> str | None:
+def _main_fidelity(results: StudyResults) -> str | None:
     """The distance that the scatter shows: FID where there is one, else the next best known."""
-    there = {name for g in results.generators for name in g.looks}
+    there = {name for g in results.generators for name in g.fidelity}
     return next((name for name in ("fid", "fd", "kid", "kd", "precision", "excess") if name in there), None)
 
 
@@ -301,7 +311,7 @@ def _scatters(results: StudyResults, names: list[str]) -> list[dict[str, Any]]:
         title = f"{score} of the samples and Dice of {segmenter} trained on them"
         y_axis = f"mean Dice of {segmenter}, {_way(augmentation)}"
         svg = scatter(marks, title=title, x_axis=f"{score} (mean over contrasts)", y_axis=y_axis)
-        figures.append({"part": "looks", "name": f"looks-{segmenter}-{augmentation}", "svg": Markup(svg)})
+        figures.append({"part": "fidelity", "name": f"fidelity-{segmenter}-{augmentation}", "svg": Markup(svg)})
     return figures
 
 

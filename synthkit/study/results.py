@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from synthkit.contract import Citation, Declaration
-from synthkit.data.labels import BRATS_LABELS
 from synthkit.errors import SynthkitError
 from synthkit.judging.arms import (
     OVERLAP_TABLE,
     ArmComparison,
+    Cases,
     OverlapTable,
-    Training,
+    cases_of,
     compared_arms,
-    count_cases,
-    find_differences,
+    mean_of_arm,
     read_overlap,
     regions_of,
-    values_of,
 )
+from synthkit.judging.comparable import Training, find_differences
 from synthkit.registry.registry import discover
-from synthkit.running.run import Job, Run, count_gpus, find_checkpoint, find_runs, read_checkpoint_metadata
+from synthkit.running.run import RESULT, Job, Run, count_gpus, find_checkpoint, find_runs, read_checkpoint_metadata
 from synthkit.study import layout
 from synthkit.study.config import Study
-from synthkit.study.finished import Finished, succeeded
 from synthkit.study.plan import make_plan
 from synthkit.study.progress import State, StepState, states_of
 
@@ -41,11 +39,11 @@ class Cell:
 
     Attributes
     ----------
-    dice, dice_sd : mean over trainings of the mean over subjects; standard deviation between trainings (n - 1), None
-        for a single one.
+    dice, dice_sd : mean over trainings of the mean over the subjects whose reference has the region, which is what the
+        ratio is of; standard deviation between trainings (n - 1), None for a single one.
     comparison : with the real arm of the same segmenter and augmentation; None for that arm itself and where one of
         both is missing.
-    n_missed, n_false : means over trainings.
+    cases : missed and false regions.
     n_done, n_planned : trainings that are scored, and that the study asks for.
     """
 
@@ -57,8 +55,7 @@ class Cell:
     dice_sd: float | None
     hd95_mm: float | None
     surface_dice: float | None
-    n_missed: float
-    n_false: float
+    cases: Cases
     n_done: int
     n_planned: int
     comparison: ArmComparison | None = None
@@ -77,14 +74,14 @@ class AuditNumbers:
 class GeneratorNumbers:
     """What is known of one generator; ``sizes`` are the audits with fewer training patients, by their number.
 
-    ``samples``: run folder, relative to the study. ``looks``: by name, the mean over contrasts of a score of the whole
-    dataset, and whether "lower" or "higher" is better.
+    ``samples``: run folder, relative to the study. ``fidelity``: by name, the mean over contrasts of a score of the
+    whole dataset, and whether "lower" or "higher" is better.
     """
 
     name: str
     plugin: str
     samples: Path | None
-    looks: dict[str, tuple[float, str]]
+    fidelity: dict[str, tuple[float, str]]
     audit: AuditNumbers | None
     sizes: dict[int, AuditNumbers]
     training_seconds: float | None
@@ -136,7 +133,7 @@ def gather(folder: Path, study: Study) -> StudyResults:
     for item in states:
         if item.state != "done":
             results.left.setdefault(item.state, []).append(item.step.name)
-    done = Finished.of(folder, states)
+    done = DoneSteps.of(folder, states)
     _count_real(done, study, results)
     for generator in study.generators:
         results.generators.append(_generator(done, study, generator))
@@ -147,7 +144,7 @@ def gather(folder: Path, study: Study) -> StudyResults:
     return results
 
 
-def _count_real(done: Finished, study: Study, results: StudyResults) -> None:
+def _count_real(done: DoneSteps, study: Study, results: StudyResults) -> None:
     from synthkit.data.dataset import Dataset
     from synthkit.data.splits import patient_of
 
@@ -165,10 +162,55 @@ def _count_real(done: Finished, study: Study, results: StudyResults) -> None:
     results.datasets[path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name] = data.digest
 
 
+# ------------------------------------------------------------------------------------------------- runs that are done
+
+
+@dataclass(frozen=True)
+class DoneSteps:
+    """The only steps whose runs are read; ``outs`` is what they have written, relative to ``folder``, the study's.
+
+    A step that ran by another ``study.toml``, or before something that it reads was made anew, is not done: what it
+    left is no result of this study. Neither is a folder that the plan does not name.
+    """
+
+    folder: Path
+    outs: frozenset[Path]
+
+    @classmethod
+    def of(cls, folder: Path, states: Iterable[StepState]) -> DoneSteps:
+        return cls(folder, frozenset(item.step.out for item in states if item.state == "done"))
+
+    def result(self, out: Path) -> dict[str, Any] | None:
+        """The result of the run ``out``, if its step is done."""
+        return succeeded(self.folder / out) if out in self.outs else None
+
+    def scores(self, out: Path, table: str) -> Path | None:
+        """The run of the step that made ``out`` which has this table: itself or, of several packages, one below it.
+
+        A run without the table if none has it: what reads it then says so.
+        """
+        if out not in self.outs:
+            return None
+        here = self.folder / out
+        runs = [run for run in (here, *sorted(here.iterdir())) if succeeded(run)]
+        return next((run for run in runs if (run / "outputs" / table).is_file()), runs[0] if runs else None)
+
+
+def succeeded(run: Path) -> dict[str, Any] | None:
+    """The result of a run that succeeded."""
+    if not (run / RESULT).is_file():
+        return None
+    try:
+        result = Run(run).result()
+    except SynthkitError:
+        return None
+    return result if result is not None and result.get("status") == "succeeded" else None
+
+
 # ----------------------------------------------------------------------------------------------------------- segmenters
 
 
-def _segmenter(done: Finished, study: Study, name: str, augmentation: str, results: StudyResults) -> None:
+def _segmenter(done: DoneSteps, study: Study, name: str, augmentation: str, results: StudyResults) -> None:
     seeds = study.segmenters[name].seeds
     tables: dict[str, list[OverlapTable]] = {}
     for arm in study.arms:
@@ -195,27 +237,23 @@ def _segmenter(done: Finished, study: Study, name: str, augmentation: str, resul
             try:
                 compared = {item.region: item for item in compared_arms(real, own) if item.score == "Dice"}
             except SynthkitError as error:
-                results.problems.append(
-                    f"{name} on {arm} ({augmentation}) has no ratio: {error.what} {error.why}".strip()
-                )
+                why = f"{error.what} {error.why}".strip()
+                results.problems.append(f"{name} on {arm} ({augmentation}) has no ratio: {why}")
         for region in regions_of(own[0]):
-            dice = [_mean(values_of(table, region, "dice")) for table in own]
-            if None in dice:
+            columns = ("dice", "hd95_pooled_mm", "surface_dice")
+            dice, hd95, surface = (mean_of_arm(own, region, column) for column in columns)
+            if dice is None:
                 continue
-            values = [value for value in dice if value is not None]
             results.cells.append(
                 Cell(
-                    segmenter=name, augmentation=augmentation, arm=arm, region=region,
-                    dice=statistics.fmean(values), dice_sd=statistics.stdev(values) if len(values) > 1 else None,
-                    hd95_mm=_mean_over(own, region, "hd95_pooled_mm"),
-                    surface_dice=_mean_over(own, region, "surface_dice"),
-                    n_missed=count_cases(own, region, "missed"), n_false=count_cases(own, region, "false"),
-                    n_done=len(own), n_planned=len(seeds), comparison=compared.get(region),
+                    segmenter=name, augmentation=augmentation, arm=arm, region=region, dice=dice.mean, dice_sd=dice.sd,
+                    hd95_mm=hd95.mean if hd95 else None, surface_dice=surface.mean if surface else None,
+                    cases=cases_of(own, region), n_done=len(own), n_planned=len(seeds), comparison=compared.get(region),
                 )
             )  # fmt: skip
 
 
-def _unequal(done: Finished, study: Study, name: str, augmentation: str) -> list[str]:
+def _unequal(done: DoneSteps, study: Study, name: str, augmentation: str) -> list[str]:
     """In what the finished trainings of all arms differ besides their data."""
     found = []
     for arm in study.arms:
@@ -230,28 +268,10 @@ def _unequal(done: Finished, study: Study, name: str, augmentation: str) -> list
     return [text for _, text in find_differences(found)] if found else []
 
 
-def _mean(values: dict[str, float]) -> float | None:
-    return statistics.fmean(values.values()) if values else None
-
-
-def _mean_over(tables: Sequence[OverlapTable], region: str, column: str) -> float | None:
-    """Mean over trainings; None where a row has Dice and not this: a mean of the others would reward missing regions.
-
-    A protocol leaves distances of missed regions out. Within a subject too: "mean" is of several regions.
-    """
-    parts = BRATS_LABELS if region == "mean" else (region,)
-    for table in tables:
-        for part in parts:
-            if values_of(table, part, column).keys() != values_of(table, part, "dice").keys():
-                return None
-    means = [mean for table in tables if (mean := _mean(values_of(table, region, column))) is not None]
-    return statistics.fmean(means) if means else None
-
-
 # ----------------------------------------------------------------------------------------------------------- generators
 
 
-def _generator(done: Finished, study: Study, name: str) -> GeneratorNumbers:
+def _generator(done: DoneSteps, study: Study, name: str) -> GeneratorNumbers:
     trained = layout.generator_run(name, "train")
     drawn = layout.generator_run(name, "samples")
     samples = done.result(drawn)
@@ -265,7 +285,7 @@ def _generator(done: Finished, study: Study, name: str) -> GeneratorNumbers:
         name=name,
         plugin=study.generators[name].plugin,
         samples=drawn if samples else None,
-        looks=_looks(done, layout.generator_run(name, "looks")),
+        fidelity=_fidelity(done, layout.generator_run(name, "fidelity")),
         audit=audit,
         sizes=sizes,
         training_seconds=Run(done.folder / trained).seconds_spent() if done.result(trained) else None,
@@ -273,7 +293,7 @@ def _generator(done: Finished, study: Study, name: str) -> GeneratorNumbers:
     )
 
 
-def _looks(done: Finished, out: Path) -> dict[str, tuple[float, str]]:
+def _fidelity(done: DoneSteps, out: Path) -> dict[str, tuple[float, str]]:
     """Mean over contrasts of each score of a whole dataset, and the direction that its metric declares.
 
     Scores of all contrasts jointly are left out. Those of several feature networks stay apart, by its name.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from synthkit.files import write_atomically
+from synthkit.judging.arms import PairedComparison, interval_warnings
 from synthkit.study import layout
-from synthkit.study.cautions import cautions, interval_over
 from synthkit.study.results import AUDIT_SCORES, Cell, StudyResults
 
 _ESCAPES = str.maketrans(
@@ -39,19 +39,20 @@ def utility_table(results: StudyResults) -> Table:
     for cell in results.cells:
         ratio, interval = ratio_of(cell)
         low, high = interval or (None, None)
+        compared = comparison_of(cell)
         where = (cell.segmenter, cell.augmentation, cell.arm, cell.region)
         rows.append(
             (
                 *where, mean_and_sd(cell.dice, cell.dice_sd), _number(ratio), _interval(low, high),
-                _number(cell.hd95_mm, 1), _number(cell.surface_dice), f"{cell.n_missed:.1f}", f"{cell.n_false:.1f}",
+                _number(cell.hd95_mm, 1), _number(cell.surface_dice), f"{cell.cases.n_missed:.1f}", false_of(cell),
                 f"{cell.n_done} of {cell.n_planned}",
             )
         )  # fmt: skip
         raw.append(
             (
-                *where, cell.dice, cell.dice_sd, ratio, low, high, interval_over(cell),
-                None if cell.comparison is None else cell.comparison.comparison.n_patients, cell.hd95_mm,
-                cell.surface_dice, cell.n_missed, cell.n_false, cell.n_done, cell.n_planned,
+                *where, cell.dice, cell.dice_sd, ratio, low, high, compared.interval_over if compared else "",
+                compared.n_patients if compared else None, cell.hd95_mm, cell.surface_dice, cell.cases.n_missed,
+                cell.cases.n_false, cell.cases.n_without, cell.n_done, cell.n_planned,
             )
         )  # fmt: skip
     head = ("segmenter", "augmentation", "trained on", "region")
@@ -61,26 +62,27 @@ def utility_table(results: StudyResults) -> Table:
         " ".join(
             [
                 "Segmenters on held-out real subjects, by what they were trained on: Dice (mean and standard deviation "
-                "over trainings), its ratio to training on real images with a 95 % interval, HD95, surface Dice, "
-                "missed and false regions (means over trainings).",
-                *protocol, *cautions(results.cells),
+                "over trainings), its ratio to training on real images with a 95 % interval, HD95, surface Dice, all "
+                "over subjects whose reference has the region; missed regions, and false ones, of so many that the "
+                "reference lacks (means over trainings).",
+                *protocol, *interval_warnings(comparisons_of(results.cells)),
             ]
         ),
         (*head, "Dice", "ratio", "95 % interval", "HD95 (mm)", "surface Dice", "missed", "false", "trainings"),
         tuple(rows),
         ("segmenter", "augmentation", "arm", "region", "dice", "dice_sd", "ratio", "ratio_low", "ratio_high",
-         "interval_over", "n_patients", "hd95_mm", "surface_dice", "n_missed", "n_false", "n_trainings",
+         "interval_over", "n_patients", "hd95_mm", "surface_dice", "n_missed", "n_false", "n_without", "n_trainings",
          "n_trainings_planned"),
         tuple(raw),
     )  # fmt: skip
 
 
-def looks_table(results: StudyResults) -> Table:
+def fidelity_table(results: StudyResults) -> Table:
     """A row a generator: the scores of its samples beside real images."""
-    names = list(dict.fromkeys(name for generator in results.generators for name in generator.looks))
+    names = list(dict.fromkeys(name for generator in results.generators for name in generator.fidelity))
     rows, raw = [], []
     for generator in results.generators:
-        values = [generator.looks.get(name, (None, ""))[0] for name in names]
+        values = [generator.fidelity.get(name, (None, ""))[0] for name in names]
         rows.append((generator.name, *(_number(value) for value in values)))
         raw.append((generator.name, *values))
     return Table(
@@ -156,9 +158,23 @@ def latex(table: Table) -> str:
 
 def ratio_of(cell: Cell) -> tuple[float | None, tuple[float, float] | None]:
     """Ratio of the mean Dice to that of the real arm, with its interval."""
-    if cell.comparison is None:
-        return None, None
-    return cell.comparison.comparison.ratio, cell.comparison.comparison.ratio_interval
+    compared = comparison_of(cell)
+    return (None, None) if compared is None else (compared.ratio, compared.ratio_interval)
+
+
+def comparison_of(cell: Cell) -> PairedComparison | None:
+    """Its Dice beside that of the real arm."""
+    return None if cell.comparison is None else cell.comparison.comparison
+
+
+def comparisons_of(cells: Iterable[Cell]) -> list[PairedComparison]:
+    """Those of all cells that have one."""
+    return [compared for cell in cells if (compared := comparison_of(cell)) is not None]
+
+
+def false_of(cell: Cell) -> str:
+    """ "2.0 of 3": regions that were found, of those that the reference lacks."""
+    return f"{cell.cases.n_false:.1f} of {cell.cases.n_without}"
 
 
 def mean_and_sd(mean: float, sd: float | None) -> str:

@@ -34,7 +34,7 @@ both = false
 augmentation = [false]
 seeds = 1
 [metrics]
-looks = []
+fidelity = []
 overlap = ["dice"]
 [audit]
 enabled = false

@@ -453,10 +453,10 @@ def _score(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[st
     if "reference" in datasets and "prediction" in datasets:
         check_same_grids(datasets["reference"], datasets["prediction"])
     if protocol := job.options.get("protocol"):
-        from synthkit.judging.protocols import SliceRule, Stacks
+        from synthkit.judging.protocols import KeptSlices, SliceRule
 
         rule = SliceRule(run.input("reference"))
-        datasets |= {role: Stacks(datasets[role], rule) for role in ("reference", "prediction")}
+        datasets |= {role: KeptSlices(datasets[role], rule) for role in ("reference", "prediction")}
     module = load_module(first)
     known = {score.name for d in metrics for score in d.scores}
     scores: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Small text files as strangers may see them: subjects under other names, no pictures, no folders of this machine.
+"""De-identified text files: subjects under other names, no pictures, no folders of this machine.
 
 Hashed names (``subject_keys``) are dropped as well: the names of public datasets can be counted through.
 """
@@ -29,7 +29,7 @@ _EMPTY_PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 
 
 @dataclass(frozen=True)
-class Censor:
+class Deidentifier:
     """Rewrites texts: subjects get other names (``names``), and paths out of the study their last name.
 
     ``folders``: what stands for folders that are known; a path with a space is found no other way.
@@ -39,7 +39,7 @@ class Censor:
     folders: Mapping[str, str]
 
     @classmethod
-    def of(cls, folder: Path, runs: Iterable[Run], *, keep_names: bool) -> Censor:
+    def of(cls, folder: Path, runs: Iterable[Run], *, keep_names: bool) -> Deidentifier:
         """For the runs of a folder; subjects become ``subject-001`` and so on, in the order of their names."""
         found = set() if keep_names else {name for run in runs for name in subjects_of(run)}
         names = {name: f"subject-{number:03d}" for number, name in enumerate(sorted(found), start=1)}

@@ -14,7 +14,7 @@ import pytest
 
 from synthkit.data.subjects import LabelFolder
 from synthkit.errors import DataError, UsageError
-from synthkit.judging.protocols import SliceRule, Stacks, evaluation_protocol
+from synthkit.judging.protocols import KeptSlices, SliceRule, evaluation_protocol
 
 BRAIN = 160  # side in pixels of a bright square: 25,600 of 65,536 pixels, more than 15 %
 
@@ -52,13 +52,13 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "subjects", tmp_path / "predictions"
 
 
-def test_stacks_hold_the_kept_slices(folders: tuple[Path, Path]) -> None:
+def test_volumes_hold_the_kept_slices(folders: tuple[Path, Path]) -> None:
     rule = SliceRule(folders[0])
     assert rule.kept("P1") == (2, 3, 4, 5)
     for folder, n_labelled in zip(folders, (5, 2), strict=True):
-        stacks = Stacks(LabelFolder(folder), rule)
-        labels, spacing_mm = stacks.labels("P1")
-        assert list(stacks.subjects) == ["P1"]
+        kept = KeptSlices(LabelFolder(folder), rule)
+        labels, spacing_mm = kept.labels("P1")
+        assert list(kept.subjects) == ["P1"]
         assert labels.shape == (240, 240, 4)
         assert spacing_mm == (1.0, 1.0, 1.0)
         assert np.count_nonzero(labels) == n_labelled
@@ -76,7 +76,7 @@ def test_a_subject_without_t1_or_without_brain_is_an_error(folders: tuple[Path, 
 def test_labels_of_another_grid_are_an_error(folders: tuple[Path, Path]) -> None:
     write(folders[1] / "P1.nii.gz", volume()[:, :, :4])
     with pytest.raises(DataError, match="do not belong"):
-        Stacks(LabelFolder(folders[1]), SliceRule(folders[0])).labels("P1")
+        KeptSlices(LabelFolder(folders[1]), SliceRule(folders[0])).labels("P1")
 
 
 def test_unknown_protocol() -> None:
@@ -102,7 +102,7 @@ def test_evaluate_by_the_protocol(folders: tuple[Path, Path], tmp_path: Path) ->
     }
     assert values["dice_mean", "ET"] == pytest.approx(2 * 2 / (4 + 2))
     assert values["dice_mean", "NCR"] == 0.0  # missed
-    assert values["dice_mean", "ED"] is None  # in neither of the stacks
+    assert values["dice_mean", "ED"] is None  # in none of the kept slices
     assert values["dice_mean", "mean"] == pytest.approx(1 / 3)
     assert values["hausdorff_mean", "ET"] == 2.0
     assert values["hausdorff_mean", "NCR"] is None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MatchRule:
     """A rule on the contrasts of one view.
 
     Attributes

@@ -1,0 +1,204 @@
+"""Evaluate runs as arms: trainings that differ in their seed alone stand together, named by what they learned from."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from synthkit.errors import SynthkitError
+from synthkit.judging.arms import (
+    RESAMPLES,
+    ArmComparison,
+    ArmMean,
+    Cases,
+    OverlapTable,
+    cases_of,
+    compared_arms,
+    mean_of_arm,
+    read_overlap,
+)
+from synthkit.judging.comparable import Training, find_differences
+from synthkit.report.gather import DAMAGE, Material, RunRecord, TrainedOn, sentence, training_behind
+
+#: What a measure is called, its column in the table ``overlap``, and its name among the scores of an arm.
+MEASURES = {"dice": ("Dice", "dice", "Dice"), "hd95": ("HD95 in mm", "hd95_pooled_mm", "HD95 (mm)")}
+_RANK = ("real", "synthetic", "both", "unknown")
+
+
+@dataclass
+class Arm:
+    """Evaluate runs of trainings that differ in their seed alone, of the same subjects.
+
+    Attributes
+    ----------
+    label : what they were trained on, made unique among the arms.
+    tables : of each run its scores by subject; empty where a run has none.
+    """
+
+    records: list[RunRecord]
+    training: TrainedOn | None
+    tables: list[OverlapTable]
+    label: str
+    css: str
+
+    @property
+    def is_real(self) -> bool:
+        return self.training is not None and self.training.kinds == {"real"}
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return self.records[0].subjects
+
+    @property
+    def n_trainings(self) -> int:
+        return len(self.records)
+
+    def mean(self, measure: str, region: str) -> ArmMean | None:
+        """What a ratio is of; None without tables, and for a distance by another rule than theirs."""
+        if not self.tables or (measure == "hd95" and not self._pooled):
+            return None
+        return mean_of_arm(self.tables, region, MEASURES[measure][1], resamples=RESAMPLES)
+
+    @property
+    def _pooled(self) -> bool:
+        return all(r.job is None or r.job.params.get("hausdorff_rule", "pooled") == "pooled" for r in self.records)
+
+    def cases(self, region: str) -> Cases | None:
+        return cases_of(self.tables, region) if self.tables else None
+
+    def scores(self, name: str, region: str) -> list[dict[str, Any]]:
+        """The score of each run for a region over all subjects."""
+        return [s for r in self.records for s in r.scores if s["name"] == name and s.get("of") == {"region": region}]
+
+    def scored(self, measure: str, region: str) -> float | None:
+        """The mean as ``evaluate`` gives it, by its own rules; over trainings."""
+        values = [s.get("value") for s in self.scores(f"{measure}_mean", region)]
+        known = [float(value) for value in values if value is not None]
+        return sum(known) / len(known) if known and len(known) == len(values) else None
+
+    def per_subject(self, name: str) -> dict[str, list[tuple[str, float | None, bool]]]:
+        """Region -> subject, value (None where it does not count) and whether the region is false, of every run."""
+        found: dict[str, list[tuple[str, float | None, bool]]] = {}
+        tables = self.tables or [{} for _ in self.records]
+        for record, table in zip(self.records, tables, strict=True):
+            for score in record.scores:
+                of = score.get("of") or {}
+                if score["name"] == name and "subject" in of and "region" in of:
+                    false = table.get((of["subject"], of["region"]), {}).get("case") == "false"
+                    found.setdefault(of["region"], []).append((of["subject"], score.get("value"), false))
+        return found
+
+
+def arms_of(records: Sequence[RunRecord], material: Material, notes: list[str]) -> list[Arm]:
+    """The arms among evaluate runs, real ones first; ``notes`` takes what could not be read."""
+    arms: dict[str, Arm] = {}
+    seen: Counter[str] = Counter()
+    for record in records:
+        training = training_behind(record, material)
+        key = _alike(record, training)
+        if training is not None:
+            # The same model scored again is no further training.
+            scored = f"{key} {training.checkpoint}"
+            key = f"{key} {seen[scored]}"
+            seen[scored] += 1
+        if key in arms:
+            arms[key].records.append(record)
+        else:
+            arms[key] = Arm([record], training, [], *_named(training))
+    found = sorted(arms.values(), key=lambda arm: _RANK.index(arm.css))
+    for arm in found:
+        arm.tables = _tables(arm, notes)
+    # Arms that would have one name: the segmenter tells them apart, else the run.
+    for part in (_segmenter_name, _run_name):
+        names = Counter(arm.label for arm in found)
+        for arm in found:
+            if names[arm.label] > 1 and part(arm) not in arm.label:
+                arm.label = f"{arm.label} ({part(arm)})"
+    return found
+
+
+def _segmenter_name(arm: Arm) -> str:
+    return arm.training.plugin if arm.training else _run_name(arm)
+
+
+def _run_name(arm: Arm) -> str:
+    return arm.records[0].name
+
+
+def _alike(record: RunRecord, training: TrainedOn | None) -> str:
+    """Equal for evaluations of one kind whose trainings differ in their seed alone."""
+    try:
+        if training is None or record.job is None:
+            raise KeyError
+        settings = Training(record.name, training.metadata).settings
+        data = sorted(str(item.get("digest")) for item in training.datasets)
+        how = [record.job.plugins, record.job.params, record.job.options.get("protocol")]
+        return json.dumps([settings, data, sorted(set(record.subjects)), how], sort_keys=True, default=str)
+    except DAMAGE:
+        return record.name
+
+
+def _named(training: TrainedOn | None) -> tuple[str, str]:
+    """Label, and class of the colour."""
+    kinds = training.kinds if training else frozenset()
+    return {
+        frozenset({"real"}): ("real", "real"),
+        frozenset({"synthetic"}): ("synthetic", "synthetic"),
+        frozenset({"real", "synthetic"}): ("real + synthetic", "both"),
+    }.get(kinds, ("not known", "unknown"))
+
+
+def _tables(arm: Arm, notes: list[str]) -> list[OverlapTable]:
+    try:
+        tables = [read_overlap(record.run.path) for record in arm.records]
+        for table in tables:
+            cases_of([table], "mean")  # a damaged table shows here
+        return tables
+    except DAMAGE as error:
+        names = ", ".join(record.name for record in arm.records)
+        notes.append(f"Scores by subject of {names} cannot be read, so there is no ratio: {sentence(error)}")
+        return []
+
+
+# ------------------------------------------------------------------------------------------------------ the ratio
+
+
+Compared = dict[tuple[str, str], ArmComparison]
+
+
+def compared_with_real(arm: Arm, arms: Sequence[Arm], notes: list[str]) -> Compared:
+    """By region and score, an arm beside the one that was trained on real images alone; empty if that is not known.
+
+    It is the one of the same segmenter and subjects; of several, the one with the same settings.
+    """
+    if arm.training is None or arm.is_real or not arm.tables:
+        return {}
+    plugin = arm.training.plugin
+    real = [
+        other for other in arms
+        if other.is_real and other.training and other.training.plugin == plugin and other.tables
+        and set(other.subjects) == set(arm.subjects)
+    ]  # fmt: skip
+    if len(real) > 1:
+        real = [other for other in real if not differences(other, arm)]
+    if len(real) != 1:
+        return {}
+    try:
+        compared = {(item.region, item.score): item for item in compared_arms(real[0].tables, arm.tables)}
+    except SynthkitError as error:
+        notes.append(f"Trained on {arm.label}: there is no ratio. {sentence(error)}")
+        return {}
+    notes += [f"The arms differ in more than their images: {text}" for text in differences(real[0], arm)]
+    return compared
+
+
+def differences(real: Arm, arm: Arm) -> list[str]:
+    """Settings besides data and seed in which two arms differ, in sentences."""
+    trainings = [Training(a.label, a.training.metadata) for a in (real, arm) if a.training is not None]
+    try:
+        return [text for _, text in find_differences(trainings)]
+    except DAMAGE:  # a checkpoint of another version may lack a setting
+        return []

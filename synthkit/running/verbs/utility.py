@@ -1,0 +1,210 @@
+"""``utility``: arms of segmenters, scored on the same unseen subjects, and the ratio of each to the real arm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from synthkit.errors import DataError, UsageError
+from synthkit.judging.arms import (
+    RESAMPLES,
+    SEED,
+    ArmComparison,
+    OverlapTable,
+    compared_arms,
+    interval_warnings,
+    read_overlap,
+    sentence,
+)
+from synthkit.judging.comparable import Training, check_comparable
+from synthkit.running.run import (
+    JOB,
+    Input,
+    Job,
+    Run,
+    datasets_behind,
+    find_checkpoint,
+    find_runs,
+    folder_digest,
+    read_checkpoint_metadata,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from synthkit.contract import Declaration
+
+#: Executes a job in a folder: ``start(folder, job, declarations, title)``; raises the error that the run ends with.
+Start = Callable[[Path, Job, Sequence["Declaration"], str], object]
+
+
+class Listener(Protocol):
+    """Who is told what is done, and what is doubtful about it."""
+
+    def note(self, text: str) -> None: ...
+
+    def warning(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class UtilityRequest:
+    """What is compared with what.
+
+    Attributes
+    ----------
+    reference : folder of subjects with labels.
+    out : folder of the runs; ``utility.json`` is written into it.
+    arms : runs of ``train``, or folders of some, by the arm's name; "real" is what the others are compared with.
+    allow_different : settings in which the trainings may differ.
+    resume : take a run that is there and has succeeded for its job.
+    """
+
+    reference: Path
+    out: Path
+    arms: Mapping[str, Sequence[Path]]
+    allow_different: Sequence[str] = ()
+    resamples: int = RESAMPLES
+    seed: int = SEED
+    resume: bool = False
+
+
+def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -> dict[str, Any]:
+    """Segment and score unseen subjects with every training, compare the arms, write and return ``utility.json``.
+
+    Returns
+    -------
+    JSON-ready: ``reference``, ``subjects``, ``comparisons`` (a row an arm, region and score), ``sentences``.
+
+    Raises
+    ------
+    UsageError : a path without trainings of a segmenter, or trainings that cannot be compared.
+    DataError : a bad subject, no subject that is unseen, or no region that can be compared.
+    """
+    arms = {name: [item for path in paths for item in _trainings(path)] for name, paths in request.arms.items()}
+    everything = [training for trainings in arms.values() for _, training in trainings]
+    for text in check_comparable(everything, request.allow_different):
+        listener.warning(f"The trainings differ, as allowed: {text}")
+    subjects = _unseen_subjects(request.reference, everything, listener)
+    tables: dict[str, list[OverlapTable]] = {}
+    for name, trainings in arms.items():
+        tables[name] = []
+        for number, (run, training) in enumerate(trainings, start=1):
+            listener.note(f"{name} {number} of {len(trainings)}: {training.name}")
+            folder = request.out / f"{name}-{number}"
+            tables[name].append(_scored(folder, run, training, subjects, request, start))
+    found = [
+        (name, item)
+        for name in arms
+        if name != "real"
+        for item in compared_arms(tables["real"], tables[name], resamples=request.resamples, seed=request.seed)
+    ]
+    if not found:
+        raise DataError("No region can be compared.", "No reference has a tumour.", "Give other subjects.")
+    for text in interval_warnings(item.comparison for _, item in found):
+        listener.warning(text)
+    document = {
+        "reference": request.reference.name,
+        "subjects": subjects,
+        "comparisons": [{"arm": name, **item.to_dict()} for name, item in found],
+        "sentences": _sentences(found),
+    }
+    write_json(request.out / "utility.json", document)
+    return document
+
+
+def _sentences(found: Sequence[tuple[str, ArmComparison]]) -> list[str]:
+    return [sentence(item) for name, item in found if name == "synthetic" and item.score == "Dice"]
+
+
+def _trainings(path: Path) -> list[tuple[Path, Training]]:
+    """The trainings of a segmenter at or below a path: run folder and what must be comparable."""
+    folders = [run.path for run in find_runs([path]) if run.job().verb == "train"] or [path]
+    found = []
+    for folder in folders:
+        metadata = read_checkpoint_metadata(find_checkpoint(folder))
+        if metadata["kind"] == "segmenter":
+            found.append((folder, Training(folder.name, metadata)))
+    if not found:
+        raise UsageError(f"{path} holds no training of a segmenter.", fix="Give `train` runs, or a folder of some.")
+    return found
+
+
+def _unseen_subjects(reference: Path, trainings: Sequence[Training], listener: Listener) -> list[str]:
+    """Subjects with labels that none of the trainings has learned from, be it through synthetic images."""
+    from synthkit.data.dataset import has_unknown_origin, was_trained_on
+    from synthkit.data.slices import SliceProtocol
+    from synthkit.data.subjects import bad_subjects_error, scan_subjects
+
+    protocol = SliceProtocol.from_dict(trainings[0].metadata["protocol"])
+    good, bad = scan_subjects(reference, contrasts=protocol.contrasts, need_labels=True)
+    if bad:
+        raise bad_subjects_error(bad, len(good) + len(bad), fix="Repair or remove them.")
+    lineage = [entry for training in trainings for entry in datasets_behind(training.metadata)]
+    unseen = sorted(subject.id for subject in good if not was_trained_on(subject.id, lineage))
+    if not unseen:
+        raise DataError(
+            "There is no subject to compare on.",
+            f"The trainings have learned from all {len(good)} of them, directly or through synthetic images.",
+            "Prepare with a --holdout, or give other subjects.",
+        )
+    if len(unseen) < len(good):
+        listener.note(
+            f"{len(good) - len(unseen)} of {len(good)} subjects are left out: a training has learned from them."
+        )
+    if has_unknown_origin(lineage):
+        listener.warning(
+            "A training has learned from synthetic images whose own training data are not known: subjects "
+            "behind them cannot be left out."
+        )
+    return unseen
+
+
+def _scored(
+    folder: Path, run: Path, training: Training, subjects: list[str], request: UtilityRequest, start: Start
+) -> OverlapTable:
+    """Segment and score the subjects with one training, in two runs."""
+    from synthkit.registry.parameters import make_params, params_to_dict
+    from synthkit.registry.registry import discover
+
+    registry = discover()
+    segmenter = registry.get(training.metadata["plugin"], "segmenter")
+    metrics = [registry.get(name, "metric") for name in ("dice", "hausdorff")]
+    checkpoint = find_checkpoint(run)
+    segment = Job(
+        verb="segment",
+        plugins=(segmenter.name,),
+        params=params_to_dict(make_params(segmenter, training.metadata["params"])),
+        inputs={
+            "checkpoint": Input("checkpoint", source=checkpoint, digest=folder_digest(checkpoint)),
+            "subjects": Input("subjects", source=request.reference),
+        },
+        options={"subjects": subjects},
+    )
+    segmented = _finished(folder / "segment", segment, [segmenter], request, start)
+    evaluate = Job(
+        verb="evaluate",
+        plugins=tuple(metric.name for metric in metrics),
+        params=params_to_dict(make_params(metrics[0], {})),
+        inputs={
+            "reference": Input("labels", source=request.reference),
+            "prediction": Input("labels", source=Run(segmented).predictions),
+        },
+        options={"subjects": subjects, "references_without_prediction": []},
+    )
+    return read_overlap(_finished(folder / "evaluate", evaluate, metrics, request, start))
+
+
+def _finished(
+    folder: Path, job: Job, declarations: Sequence[Declaration], request: UtilityRequest, start: Start
+) -> Path:
+    """A run of this job: the one that is there, with ``resume``, if it has finished."""
+    if request.resume and (folder / JOB).is_file():
+        before, result = Run(folder).job(), Run(folder).result()
+        same = all(
+            before.to_dict()[key] == job.to_dict()[key] for key in ("verb", "plugins", "params", "inputs", "options")
+        )
+        if same and result is not None and result.get("status") == "succeeded":
+            return folder
+    start(folder, job, declarations, f"{job.verb} {folder.parent.name}")
+    return folder
