@@ -100,7 +100,7 @@ def test_regions_names_values_and_colours_of_any_convention_agree(made: Conventi
 
 
 def test_labels_of_other_conventions_take_further_colours_in_turn() -> None:
-    found = BRATS.colours(["background", "cavity", "ET", "a", "b", "c"])
+    found = BRATS.colours({"background": 0, "cavity": 4, "ET": 3, "a": 5, "b": 6, "c": 7})
     assert found["ET"] == "#d55e00" and "background" not in found
     assert [found[name] for name in ("cavity", "a", "b", "c")] == [*FURTHER_COLOURS, FURTHER_COLOURS[0]]
     assert not set(FURTHER_COLOURS) & {label.colour for label in BRATS.labels}

@@ -120,10 +120,9 @@ def _trainings(path: Path) -> list[tuple[Path, Training]]:
 
 def _test_subjects(reference: Path, trainings: list[Training], console: Console) -> list[str]:
     """Subjects with labels that none of the trainings has learned from, be it through synthetic images."""
-    from synthkit.data.dataset import has_unknown_origin, was_trained_on
+    from synthkit.data.lineage import datasets_behind, has_unknown_origin, was_trained_on
     from synthkit.data.slices import SliceProtocol
     from synthkit.data.subjects import bad_subjects_error, scan_subjects
-    from synthkit.running.run import datasets_behind
 
     protocol = SliceProtocol.from_dict(trainings[0].metadata["protocol"])
     good, bad = scan_subjects(reference, contrasts=protocol.contrasts, need_labels=True)

@@ -188,9 +188,12 @@ class Convention:
 
     # --------------------------------------------------------------------------------------------------- colours
 
-    def colours(self, labels: Iterable[str]) -> dict[str, str]:
-        """Colour ``#rrggbb`` of each label but background, by name; labels of other conventions take what is left."""
-        names = [name for name in labels if name != BACKGROUND]
+    def colours(self, label_values: Mapping[str, int]) -> dict[str, str]:
+        """Colour ``#rrggbb`` of each of a dataset's labels but background, by name.
+
+        Labels that the convention does not know take :data:`FURTHER_COLOURS` in turn.
+        """
+        names = [name for name, value in label_values.items() if value]
         return _coloured(names, {label.name: label.colour for label in self.labels})
 
     def rgb(self, values: Iterable[int]) -> dict[int, tuple[int, int, int]]:

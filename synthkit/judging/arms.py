@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.conventions import BRATS, MEAN
 from synthkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -229,7 +230,6 @@ OVERLAP_TABLE = "overlap.csv"
 
 #: Columns of that table, what the score is called, and the least mean that supports a ratio.
 SCORES = (("dice", "Dice", LOWEST_SCORE), ("hd95_pooled_mm", "HD95 (mm)", 0.1))
-_MEAN_OF = ("NCR", "ED", "ET")
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,8 @@ def read_overlap(run: Path) -> OverlapTable:
 
 
 def regions_of(table: OverlapTable) -> list[str]:
-    """Regions in the order of the table, and "mean": of those of NCR, ED and ET that a reference has."""
-    return [*dict.fromkeys(region for _, region in table), "mean"]
+    """Regions in the order of the table, and :data:`MEAN`: of those of its regions that a reference has."""
+    return [*dict.fromkeys(region for _, region in table), MEAN]
 
 
 def values_of(table: OverlapTable, region: str, column: str) -> dict[str, float]:
@@ -273,14 +273,14 @@ def values_of(table: OverlapTable, region: str, column: str) -> dict[str, float]
 
 
 def _counted(table: OverlapTable, region: str) -> OverlapTable:
-    """Rows of the region, or of the labels behind "mean", where the reference has it."""
-    names = _MEAN_OF if region == "mean" else (region,)
+    """Rows of the region, or of those behind :data:`MEAN`, where the reference has it."""
+    names = BRATS.averaged(region)
     return {key: row for key, row in table.items() if key[1] in names and int(row["reference_voxels"])}
 
 
 def count_cases(tables: Sequence[OverlapTable], region: str, case: str) -> float:
     """Mean over trainings of the number of subjects whose region was "missed", or is "false"."""
-    names = _MEAN_OF if region == "mean" else (region,)
+    names = BRATS.averaged(region)
     return sum(row["case"] == case for table in tables for (_, name), row in table.items() if name in names) / len(
         tables
     )

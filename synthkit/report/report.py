@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from synthkit.data.conventions import BRATS
 from synthkit.report import pictures, segmentation, sources
 from synthkit.report.audit import section as audit_section
 from synthkit.report.audit.page import write_audit_page
@@ -152,9 +153,9 @@ def _legend(material: Material) -> list[dict[str, str]]:
     """The labels of all datasets with their colours, each once."""
     found: dict[str, str] = {}
     for record in material.datasets:
-        found.update(pictures.label_classes(record.dataset.labels))
-    names = segmentation.REGION_NAMES
-    return [{"name": name, "class": css, "meaning": names.get(name, "")} for name, css in found.items()]
+        found |= BRATS.colours(record.dataset.labels)
+    meanings = BRATS.meanings
+    return [{"name": name, "colour": colour, "meaning": meanings.get(name, "")} for name, colour in found.items()]
 
 
 # ---------------------------------------------------------------------------------------- the summary in words

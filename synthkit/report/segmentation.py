@@ -9,20 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from synthkit.data.dataset import was_trained_on
-from synthkit.data.labels import REGIONS
+from synthkit.data.conventions import BRATS
+from synthkit.data.lineage import was_trained_on
 from synthkit.report.gather import Material, RunRecord, Training, training_behind
 
-#: Regions in the order shown; "mean" is that of the three labels.
-REGION_NAMES = {
-    "NCR": "necrotic core",
-    "ED": "oedema",
-    "ET": "enhancing tumour",
-    "TC": "tumour core: NCR and ET",
-    "WT": "whole tumour: NCR, ED and ET",
-    "mean": "mean of NCR, ED and ET",
-}
-_MEAN_OF = ("NCR", "ED", "ET")
 _RESAMPLES = 2000
 _MINIMUM_SUBJECTS = 3
 _LOWEST_DICE = 0.1
@@ -74,7 +64,7 @@ def section(material: Material) -> dict[str, Any] | None:
         "tables": [table for name in ("dice", "hd95") if (table := _table(name, arms))],
         "plots": [plot for name in ("dice", "hd95") if (plot := _plot(name, arms))],
         "notes": _notes(arms),
-        "regions": REGION_NAMES,
+        "regions": BRATS.meanings,
     }
 
 
@@ -116,7 +106,7 @@ def _run_name(arm: Arm) -> str:
 
 def _regions(arms: Sequence[Arm], name: str) -> list[str]:
     found = {(s.get("of") or {}).get("region") for arm in arms for s in arm.record.scores if s["name"] == name}
-    return [region for region in (*REGIONS, "mean") if region in found]
+    return [region for region in BRATS.scored if region in found]
 
 
 def _table(measure: str, arms: Sequence[Arm]) -> dict[str, Any] | None:
@@ -183,7 +173,7 @@ def ratio_to_real(arm: Arm, arms: Sequence[Arm], region: str) -> dict[str, float
 
 
 def _ratio_interval(arm: Arm, real: Arm, region: str) -> tuple[float | None, float | None]:
-    regions = _MEAN_OF if region == "mean" else (region,)
+    regions = BRATS.averaged(region)
     subjects = sorted(set(arm.record.subjects))
     tables = []
     for one in (arm, real):
@@ -225,7 +215,7 @@ def _plot(measure: str, arms: Sequence[Arm]) -> dict[str, Any] | None:
         return None
     top = 1.0 if measure == "dice" else nice_ceiling(max(values))
     groups = []
-    for region in [r for r in REGIONS if any(r in table for _, table in tables)]:
+    for region in [r for r in BRATS.region_values if any(r in table for _, table in tables)]:
         lanes = []
         for arm, table in tables:
             mean = arm.score(f"{measure}_mean", region=region) or {}
@@ -256,7 +246,7 @@ def _notes(arms: Sequence[Arm]) -> list[str]:
     notes = []
     seen: dict[tuple[tuple[str, ...], int], list[str]] = {}
     for arm in arms:
-        training = arm.training.datasets if arm.training else ()
+        training = arm.training.behind if arm.training else ()
         own = sorted(name for name in set(arm.record.subjects) if was_trained_on(name, training))
         if own:
             seen.setdefault((tuple(own), len(arm.record.subjects)), []).append(arm.label)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.contract import Citation, Declaration
-from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.conventions import BRATS
 from synthkit.errors import SynthkitError
 from synthkit.judging.arms import (
     OVERLAP_TABLE,
@@ -239,9 +239,8 @@ def _mean_over(tables: Sequence[OverlapTable], region: str, column: str) -> floa
 
     A protocol leaves distances of missed regions out. Within a subject too: "mean" is of several regions.
     """
-    parts = BRATS_LABELS if region == "mean" else (region,)
     for table in tables:
-        for part in parts:
+        for part in BRATS.averaged(region):
             if values_of(table, part, column).keys() != values_of(table, part, "dice").keys():
                 return None
     means = [mean for table in tables if (mean := _mean(values_of(table, region, column))) is not None]
