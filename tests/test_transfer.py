@@ -226,7 +226,7 @@ def test_an_export_that_fails_leaves_nothing(dataset: Dataset, tmp_path: Path, m
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("synthkit.data.transfer._nifti_bytes", full)
+    monkeypatch.setattr("synthkit.data.exporting._nifti_bytes", full)
     with pytest.raises(OSError, match="No space"):
         export_dataset(dataset.path, tmp_path / "out", format="nifti")
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
