@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,3 +142,23 @@ def test_names_in_a_sentence(listed: tuple[tuple[str, ...], str]) -> None:
 def test_importing_conventions_costs_nothing() -> None:
     code = "import sys, synthkit.data.conventions; assert not {'numpy', 'torch', 'nibabel'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nothing_else_defines_what_a_convention_says() -> None:
+    """The tuples of contrasts, of averaged labels and of label values stand in the convention alone; tests may say."""
+    root = Path(__file__).parents[1]
+    sources = [*root.glob("synthkit/**/*.py"), *root.glob("synthkit/**/*.j2"), *root.glob("benchmarks/*.py")]
+    sources += root.glob("plugins/*/*/src/**/*.py")
+    repeated = re.compile(
+        r"""["']t1["'], ["']t1ce["'], ["']t2["'], ["']flair["']|["']NCR["'], ["']ED["'], ["']ET["']|\(0, 1, 2, 4\)"""
+        r"|t1,t1ce,t2,flair|0,1,2,4|[\"']mean of NCR"
+    )
+    found = {
+        f"{path.relative_to(root)}: {line.strip()}"
+        for path in sources
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if repeated.search(line) and not line.lstrip().startswith(("#", "contrasts : "))
+    }
+    allowed = {"synthkit/data/conventions.py", "synthkit/data/phantom_tumour.py"}
+    assert len(sources) > 100
+    assert not {line for line in found if line.split(":")[0] not in allowed}
