@@ -32,11 +32,12 @@ import zarr
 from PIL import Image
 from zarr.codecs import ZstdCodec
 
-from synthkit.data.dataset import Dataset, DatasetWriter
-from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.conventions import BRATS
+from synthkit.data.dataset import Dataset
 from synthkit.data.shards import SAMPLES_PER_SHARD
 from synthkit.data.slices import SliceProtocol, slice_volume
-from synthkit.data.subjects import CONTRASTS, find_subjects, load_subject
+from synthkit.data.subjects import find_subjects, load_subject
+from synthkit.data.writer import DatasetWriter
 
 BATCH = 32
 N_RANDOM, N_SINGLE = 6, 40
@@ -56,7 +57,9 @@ class Synthkit:
 
     def write(self, samples: np.ndarray) -> None:
         n, _, height, width = samples.shape
-        with DatasetWriter(self.folder, contrasts=CONTRASTS, labels=BRATS_LABELS, size=(height, width)) as writer:
+        with DatasetWriter(
+            self.folder, contrasts=BRATS.contrast_names, labels=BRATS.label_values, size=(height, width)
+        ) as writer:
             for start in range(0, n, BATCH):
                 part = samples[start : start + BATCH]
                 rows = [{"id": f"{i:06d}", "split": "train"} for i in range(start, start + len(part))]

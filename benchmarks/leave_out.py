@@ -17,8 +17,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from synthkit.data.conventions import BRATS
+
 UNET = ("-p", "filters=16", "-p", "depth=4", "-p", "batch_size=8", "-p", "learning_rate=0.02")
-REGIONS = ("NCR", "ED", "ET", "TC", "WT")
+REGIONS = tuple(BRATS.region_values)
 
 
 def synthkit(*arguments: str | Path) -> None:

@@ -29,18 +29,17 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
+from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.prepare import prepare
 from synthkit.data.slices import SliceProtocol, slice_volume
 from synthkit.data.subjects import Subject, find_subjects, load_subject
 
-CONTRASTS = ("t1", "t1ce", "t2", "flair")
-
 
 def slices_of_recipe(subject: Subject) -> np.ndarray:
     """uint8 (n, 5, 256, 256) in plain nibabel and numpy."""
     scaled = []
-    for name in CONTRASTS:
+    for name in BRATS.contrast_names:
         volume = nib.load(subject.contrasts[name]).get_fdata()
         scaled.append(volume / volume.max() * 255)
     assert subject.seg is not None
@@ -64,7 +63,7 @@ def recipe_raw(subjects: list[Subject], out: Path) -> None:
 def recipe_png(subjects: list[Subject], out: Path) -> None:
     for subject in subjects:
         for z, channels in enumerate(slices_of_recipe(subject)):
-            for name, channel in zip((*CONTRASTS, "seg"), channels, strict=True):
+            for name, channel in zip((*BRATS.contrast_names, "seg"), channels, strict=True):
                 Image.fromarray(channel).save(out / f"{subject.id}_{z}_{name}.png")
 
 

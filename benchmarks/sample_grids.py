@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from synthkit.cli.demo import CHECKPOINT, SIZE
+from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 
 PARAMETERS = Path(__file__).parent / "generators"
 NAMES = sorted(file.stem for file in PARAMETERS.glob("*.toml"))
 N_ROWS, SIDE, HEADER = 8, 128, 14  # samples in a picture; pixels of a slice there and of the line above
-COLOURS = {1: (220, 50, 47), 2: (60, 180, 75), 4: (255, 225, 25)}
 
 
 def synthkit(*arguments: str | Path) -> None:
@@ -49,7 +49,7 @@ def synthkit(*arguments: str | Path) -> None:
 def grid(images: NDArray[np.uint8], labels: NDArray[np.uint8], contrasts: Sequence[str]) -> Image.Image:
     """A row a sample of ``images (n, contrast, y, x)``: its contrasts, then the first with ``labels (n, y, x)``."""
     overlay = np.repeat(images[:, 0, ..., None], 3, axis=-1)
-    for value, colour in COLOURS.items():
+    for value, colour in BRATS.rgb(BRATS.values).items():
         overlay[labels == value] = colour
     grey = np.repeat(images[..., None], 3, axis=-1)
     pixels = np.concatenate([*np.moveaxis(grey, 1, 0), overlay], axis=2)  # (n, y, columns * x, 3)

@@ -34,8 +34,9 @@ from synthkit_generative.drawing import load, to_grey_levels
 from synthkit_torch.streams import SeedStreams
 from torch import Tensor
 
-from synthkit.data.dataset import Dataset, View
+from synthkit.data.dataset import Dataset
 from synthkit.data.labels import to_grey
+from synthkit.data.views import View
 
 WAYS = (
     *(("dpm++", count) for count in (5, 10, 20, 50)),

@@ -32,10 +32,11 @@ import numpy as np
 from synthkit_overlap.comparison import dice
 
 from synthkit.cli.demo import CHECKPOINT, SIZE
-from synthkit.data.dataset import Dataset, DatasetWriter
-from synthkit.data.labels import REGIONS
+from synthkit.data.conventions import BRATS
+from synthkit.data.dataset import Dataset
 from synthkit.data.slices import SliceProtocol, slices_for_segmentation, to_native
 from synthkit.data.subjects import find_subjects, load_subject
+from synthkit.data.writer import DatasetWriter
 
 N_TRAIN, N_HOLDOUT, N_REFERENCE = 24, 6, 24
 ARMS = ("synthetic", "both", "copies", "noise")
@@ -82,7 +83,7 @@ def altered(path: Path, real: Path, noise: bool) -> Path:
     with DatasetWriter(
         path,
         contrasts=data.contrasts,
-        labels=dict(zip(("background", "NCR", "ED", "ET"), data.label_values, strict=True)),
+        labels=BRATS.label_values,
         size=data.size,
         kind="synthetic",
         resume=path.exists(),
@@ -99,13 +100,13 @@ def altered(path: Path, real: Path, noise: bool) -> Path:
 def ceiling(reference: Path, size: int) -> dict[str, float]:
     """Mean Dice of each region, of the references reduced to ``size`` pixels and enlarged again, over subjects."""
     protocol = SliceProtocol(size=size)
-    found: dict[str, list[float]] = {region: [] for region in REGIONS}
+    found: dict[str, list[float]] = {region: [] for region in BRATS.region_values}
     for subject in find_subjects(reference):
         volumes = load_subject(subject)
         slices = slices_for_segmentation(volumes, protocol)
         assert volumes.labels is not None and slices.labels is not None
         coarse = to_native(slices.labels, slices.slice_indices, volumes.shape, protocol)
-        for region, values in REGIONS.items():
+        for region, values in BRATS.region_values.items():
             masks = (np.isin(labels, values) for labels in (volumes.labels, coarse))
             if (value := dice(*masks)) is not None:
                 found[region].append(value)

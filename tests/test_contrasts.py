@@ -16,12 +16,23 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from synthkit.data import phantom
-from synthkit.data.dataset import Dataset, DatasetWriter
-from synthkit.data.labels import BRATS_LABELS
-from synthkit.data.naming import NAMES, Finding, Signatures, brain_mask, healthy_medians, identify, judge, signatures
+from synthkit.data.conventions import BRATS
+from synthkit.data.dataset import Dataset
+from synthkit.data.exporting import export_dataset
+from synthkit.data.importing import import_png
+from synthkit.data.naming import (
+    NAMES,
+    NameFinding,
+    Signatures,
+    brain_mask,
+    healthy_medians,
+    identify,
+    judge,
+    signatures,
+)
 from synthkit.data.prepare import prepare
 from synthkit.data.slices import SliceProtocol
-from synthkit.data.transfer import export_dataset, import_png
+from synthkit.data.writer import DatasetWriter
 
 #: Grey level of CSF, grey and white matter, necrotic core, oedema and enhancing tumour, by contrast.
 _LEVELS = {
@@ -52,11 +63,11 @@ def heads(n: int = 12, *, enhancing: bool = True, seed: int = 0) -> tuple[NDArra
     return images, labels
 
 
-def wrong(findings: Sequence[Finding]) -> dict[str, str | None]:
+def wrong(findings: Sequence[NameFinding]) -> dict[str, str | None]:
     return {finding.contrasts[0]: finding.looks_like for finding in findings if finding.looks_like is not None}
 
 
-def undecided(findings: Sequence[Finding]) -> set[tuple[str, ...]]:
+def undecided(findings: Sequence[NameFinding]) -> set[tuple[str, ...]]:
     return {finding.contrasts for finding in findings if finding.looks_like is None}
 
 
@@ -206,7 +217,7 @@ def test_an_import_judges_the_channels(tmp_path: Path, exchanged: bool) -> None:
     if exchanged:
         images = images[:, [0, 1, 3, 2]]
     with DatasetWriter(
-        tmp_path / "made", contrasts=NAMES, labels=BRATS_LABELS, size=(64, 64), kind="synthetic"
+        tmp_path / "made", contrasts=NAMES, labels=BRATS.label_values, size=(64, 64), kind="synthetic"
     ) as writer:
         writer.append(images, labels, [{"id": f"i{k}", "split": "synthetic"} for k in range(len(images))])
     export_dataset(tmp_path / "made", tmp_path / "png", format="png")
@@ -218,7 +229,7 @@ def test_an_import_judges_the_channels(tmp_path: Path, exchanged: bool) -> None:
 # ------------------------------------------------------------------------------------ real anatomy, real subjects
 
 
-def every_order(found: Signatures) -> Iterator[tuple[tuple[int, ...], list[Finding]]]:
+def every_order(found: Signatures) -> Iterator[tuple[tuple[int, ...], list[NameFinding]]]:
     for order in _PERMUTATIONS:
         yield order, judge(reordered(found, order), NAMES)
 

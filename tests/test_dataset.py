@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
 import json
 import multiprocessing
 import os
@@ -19,22 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synthkit.contract import Sample
-from synthkit.data import dataset as dataset_module
 from synthkit.data import shards
-from synthkit.data.dataset import (
-    Dataset,
-    DatasetWriter,
-    Joined,
-    View,
-    content_digest,
-    find_dataset,
-    sample_digest,
-    subject_key,
-    training_keys,
-    was_trained_on,
-)
-from synthkit.data.labels import BRATS_LABELS
+from synthkit.data import writer as writer_module
+from synthkit.data.conventions import BRATS
+from synthkit.data.dataset import Dataset, find_dataset
+from synthkit.data.format import content_digest, sample_digest
+from synthkit.data.lineage import subject_key, training_keys, was_trained_on
 from synthkit.data.shards import SAMPLES_PER_SHARD, map_threads, shard_path
+from synthkit.data.views import Joined, View
+from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, UsageError
 
 SIZE = (6, 4)
@@ -62,7 +54,7 @@ def rows(n: int, first: int = 0) -> list[dict[str, Any]]:
 
 
 def writer(path: Path, **changes: Any) -> DatasetWriter:
-    return DatasetWriter(path, **{"contrasts": CONTRASTS, "labels": BRATS_LABELS, "size": SIZE, **changes})
+    return DatasetWriter(path, **{"contrasts": CONTRASTS, "labels": BRATS.label_values, "size": SIZE, **changes})
 
 
 def write(path: Path, n: int, batches: Sequence[int] = (), **changes: Any) -> Dataset:
@@ -148,7 +140,7 @@ def test_description_has_nnunets_keys(tmp_path: Path) -> None:
     write(tmp_path / "d", 30, protocol={"name": "p"}, lineage={"generator": "g"})
     description = json.loads((tmp_path / "d" / "dataset.json").read_text())
     assert description["channel_names"] == {"0": "t1", "1": "flair"}
-    assert description["labels"] == BRATS_LABELS
+    assert description["labels"] == BRATS.label_values
     assert description["numTraining"] == 20
     assert description["splits"] == {
         "holdout": {"n_samples": 10, "subjects": ["p2"]},
@@ -243,7 +235,7 @@ def _writes(function: Callable[[], None], monkeypatch: pytest.MonkeyPatch, cut_a
 
     with monkeypatch.context() as patch:
         patch.setattr(shards, "write_atomically", counted)
-        patch.setattr(dataset_module, "write_atomically", counted)
+        patch.setattr(writer_module, "write_atomically", counted)
         with contextlib.suppress(_PowerCut):
             function()
     return n
@@ -300,7 +292,7 @@ def test_full_disk_leaves_the_last_commit(tmp_path: Path) -> None:
 
 
 def test_long_writes_commit_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset_module, "_SECONDS_BETWEEN_COMMITS", -1.0)
+    monkeypatch.setattr(writer_module, "_SECONDS_BETWEEN_COMMITS", -1.0)
     out = writer(tmp_path / "d")
     out.append(*arrays(5), rows(5))
     assert json.loads((tmp_path / "d" / "dataset.json").read_text())["n_samples"] == 5
@@ -519,33 +511,6 @@ def test_splits_and_subjects(two_sources: tuple[Dataset, Dataset]) -> None:
 
 
 # --------------------------------------------------------------------------------- processes and threads
-
-
-def test_key_of_a_subject_is_the_hmac_of_its_patient() -> None:
-    # echo -n BraTS-GLI-00005 | openssl dgst -sha256 -hmac sha256:abc
-    expected = hmac.digest(b"sha256:abc", b"BraTS-GLI-00005", "sha256").hex()[:32]
-    assert (
-        subject_key("BraTS-GLI-00005-100", "sha256:abc") == subject_key("BraTS-GLI-00005-101", "sha256:abc") == expected
-    )
-    assert subject_key("BraTS-GLI-00005-100", "sha256:abd") != expected
-    assert subject_key("BraTS-GLI-00006-100", "sha256:abc") != expected
-
-
-def test_second_scan_of_a_patient_was_trained_on() -> None:
-    entry = {"digest": "sha256:abc", "subject_keys": [subject_key("BraTS-GLI-00005-100", "sha256:abc")]}
-    assert was_trained_on("BraTS-GLI-00005-101", [entry])
-    assert not was_trained_on("BraTS-GLI-00006-100", [entry])
-    assert was_trained_on("BraTS-GLI-00005-101", [{"digest": "d", "subject_keys": [], "training_datasets": [entry]}])
-
-
-@pytest.mark.parametrize(
-    "entry", [{"digest": "sha256:abc"}, {"subject_keys": []}, {"digest": "d", "subject_keys": None}]
-)
-def test_lineage_that_does_not_say_whom_it_is_of_is_refused(entry: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="lineage"):
-        was_trained_on("p0", [entry])
-    with pytest.raises(DataError, match="lineage"):
-        training_keys([{"digest": "d", "subject_keys": [], "training_datasets": [entry]}])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from synthkit.contract import Declaration
-from synthkit.data.dataset import Dataset, DatasetWriter
+from synthkit.data.dataset import Dataset
+from synthkit.data.writer import DatasetWriter
 from synthkit.errors import ExitCode
 from synthkit.registry.registry import Registry, discover, problem_of
 from synthkit.running.backends.local import NOT_ISOLATED

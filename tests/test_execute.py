@@ -19,23 +19,15 @@ import numpy as np
 import pytest
 
 from synthkit.contract import Declaration, Row, Score
-from synthkit.data.dataset import Dataset, DatasetWriter, was_trained_on
-from synthkit.data.labels import BRATS_LABELS
-from synthkit.data.subjects import LabelFolder
+from synthkit.data.conventions import BRATS
+from synthkit.data.dataset import Dataset
+from synthkit.data.label_folders import LabelFolder
+from synthkit.data.lineage import datasets_behind, was_trained_on
+from synthkit.data.writer import DatasetWriter
 from synthkit.errors import ExitCode
 from synthkit.registry import provenance
 from synthkit.registry.registry import Registry
-from synthkit.running.run import (
-    Input,
-    Job,
-    Resources,
-    Run,
-    Verb,
-    create_run,
-    datasets_behind,
-    file_digest,
-    folder_digest,
-)
+from synthkit.running.run import Input, Job, Resources, Run, Verb, create_run, file_digest, folder_digest
 from synthkit.running.verbs.execute import execute
 from synthkit.testing import data
 from synthkit.testing.toys import GENERATOR, SEGMENTER, SLICE_METRIC, VOLUME_METRIC, generator, segmenter, volume_metric
@@ -119,8 +111,8 @@ def test_train_leaves_a_described_checkpoint(tmp_path: Path) -> None:
     dataset = data.real_dataset(4, 32)
     assert described["plugin"] == "toy-generator" and described["kind"] == "generator"
     assert described["params"] == {"passes": 2, "seed": 0}
-    assert described["contrasts"] == list(data.CONTRASTS) and described["size"] == [32, 32]
-    assert described["labels"] == BRATS_LABELS
+    assert described["contrasts"] == list(BRATS.contrast_names) and described["size"] == [32, 32]
+    assert described["labels"] == BRATS.label_values
     assert described["training_datasets"] == [dataset.training_entry()]
     events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
     assert [e["step"] for e in events if e["event"] == "progress"][-1] == 2
@@ -595,7 +587,7 @@ def test_dataset_that_has_changed_is_refused(tmp_path: Path) -> None:
 def test_dataset_that_is_not_complete_is_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        DatasetWriter(tmp_path / "d", contrasts=("t1",), labels=BRATS_LABELS, size=(32, 32)),
+        DatasetWriter(tmp_path / "d", contrasts=("t1",), labels=BRATS.label_values, size=(32, 32)),
     ):
         raise KeyboardInterrupt
     run = create_run(tmp_path / "run", job("train", "toy-generator", {"data": Input("dataset", tmp_path / "d")}))

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from synthkit.cli.models import _label_values, _names
-from synthkit.data.dataset import Dataset, has_unknown_origin
+from synthkit.data.dataset import Dataset
+from synthkit.data.lineage import has_unknown_origin
 from synthkit.errors import DataError, ExitCode, PluginError, UsageError
 from synthkit.registry.registry import Registry, load_module
 from synthkit.release.samples import public_lineage

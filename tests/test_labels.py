@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from synthkit.data.labels import BRATS_LABELS, REGIONS, canonical, from_grey, grey_levels, to_grey
+from synthkit.data.conventions import BRATS as CONVENTION
+from synthkit.data.labels import canonical, from_grey, grey_levels, to_grey
 
-BRATS = sorted(BRATS_LABELS.values())
+BRATS = list(CONVENTION.values)
 label_sets = st.sets(st.integers(1, 200), min_size=1, max_size=8).map(lambda values: sorted({0, *values}))
 
 
@@ -61,9 +62,3 @@ def test_three_is_read_as_four_unless_both_are_there() -> None:
     assert canonical(np.array([0, 3, 4], np.uint8)).tolist() == [0, 3, 4]
     assert canonical(np.array([0, 1], np.uint8)).dtype == np.uint8
     assert canonical(np.array([3], np.uint8)).dtype == np.uint8
-
-
-def test_regions_are_made_of_labels() -> None:
-    assert REGIONS["WT"] == (1, 2, 4)
-    assert REGIONS["TC"] == (1, 4)
-    assert all(set(values) <= set(BRATS) - {0} for values in REGIONS.values())

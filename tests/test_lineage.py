@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import subprocess
@@ -12,10 +13,24 @@ from typing import Any
 
 import pytest
 
-from synthkit.data.dataset import Dataset, DatasetWriter
-from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.conventions import BRATS
+from synthkit.data.dataset import Dataset
+from synthkit.data.lineage import (
+    datasets_behind,
+    every_entry,
+    has_unknown_origin,
+    is_phantom,
+    original_digests,
+    public_entries,
+    subject_key,
+    training_entry,
+    training_keys,
+    was_trained_on,
+)
+from synthkit.data.phantom import subject_name
 from synthkit.data.slices import SliceProtocol
-from synthkit.errors import ExitCode
+from synthkit.data.writer import DatasetWriter
+from synthkit.errors import DataError, ExitCode
 from synthkit.registry.registry import Registry
 from synthkit.running.run import Input, Job, Run, Verb, create_run, folder_digest
 from synthkit.running.verbs.execute import execute
@@ -39,7 +54,9 @@ def make_dataset(path: Path, subjects: Sequence[str] = ("p0", "p1"), size: int =
         for name in subjects
         for z in range(4)
     ]
-    with DatasetWriter(path, contrasts=data.CONTRASTS, labels=BRATS_LABELS, size=(size, size), **options) as writer:
+    with DatasetWriter(
+        path, contrasts=BRATS.contrast_names, labels=BRATS.label_values, size=(size, size), **options
+    ) as writer:
         writer.append(images, labels, rows)
     return Dataset(path)
 
@@ -96,6 +113,66 @@ def test_no_name_of_a_real_subject_travels_with_model_or_images(tmp_path: Path) 
     entry = metadata_of(model)["training_datasets"][0]
     assert entry["kind"] == "synthetic" and entry["subject_keys"] == []
     assert entry["training_datasets"] == [real.training_entry()]
+
+
+# --------------------------------------------------------------------------------------------------------- keys
+
+
+def test_key_of_a_subject_is_the_hmac_of_its_patient() -> None:
+    # echo -n BraTS-GLI-00005 | openssl dgst -sha256 -hmac sha256:abc
+    expected = hmac.digest(b"sha256:abc", b"BraTS-GLI-00005", "sha256").hex()[:32]
+    assert (
+        subject_key("BraTS-GLI-00005-100", "sha256:abc") == subject_key("BraTS-GLI-00005-101", "sha256:abc") == expected
+    )
+    assert subject_key("BraTS-GLI-00005-100", "sha256:abd") != expected
+    assert subject_key("BraTS-GLI-00006-100", "sha256:abc") != expected
+
+
+def test_second_scan_of_a_patient_was_trained_on() -> None:
+    entry = {"digest": "sha256:abc", "subject_keys": [subject_key("BraTS-GLI-00005-100", "sha256:abc")]}
+    assert was_trained_on("BraTS-GLI-00005-101", [entry])
+    assert not was_trained_on("BraTS-GLI-00006-100", [entry])
+    assert was_trained_on("BraTS-GLI-00005-101", [{"digest": "d", "subject_keys": [], "training_datasets": [entry]}])
+
+
+@pytest.mark.parametrize(
+    "entry", [{"digest": "sha256:abc"}, {"subject_keys": []}, {"digest": "d", "subject_keys": None}]
+)
+def test_lineage_that_does_not_say_whom_it_is_of_is_refused(entry: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="lineage"):
+        was_trained_on("p0", [entry])
+    with pytest.raises(DataError, match="lineage"):
+        training_keys([{"digest": "d", "subject_keys": [], "training_datasets": [entry]}])
+
+
+def test_behind_a_generator_stands_what_it_was_trained_on() -> None:
+    """The five questions agree on a chain: a generator of real subjects, one of its images, a segmenter of those."""
+    real = training_entry(digest="sha256:r", kind="real", n_samples=5, subjects=("p1", "p2"))
+    phantom = training_entry(digest="sha256:p", kind="real", n_samples=3, subjects=("Phantom_0001",))
+    made = training_entry(digest="sha256:s", kind="synthetic", n_samples=9, subjects=(), behind=[real, phantom])
+    again = training_entry(digest="sha256:t", kind="synthetic", n_samples=9, subjects=(), behind=[made])
+    assert [entry["digest"] for entry in every_entry([again])] == ["sha256:t", "sha256:s", "sha256:r", "sha256:p"]
+    assert original_digests([again, real]) == ["sha256:r", "sha256:p"]
+    assert training_keys([again]) == {*real["subject_keys"], *phantom["subject_keys"]}
+    assert training_keys([again], phantoms_only=True) == {subject_key("Phantom_0001", "sha256:p")}
+    assert was_trained_on("p1", [again]) and not was_trained_on("p3", [again])
+    assert not has_unknown_origin([again])
+    assert has_unknown_origin([again, training_entry(digest="d", kind="synthetic", n_samples=1, subjects=())])
+    assert [entry["n_subjects"] for entry in public_entries([made])[0]["trained_on"]] == [2, 1]
+    assert "subject_keys" not in json.dumps(public_entries([again]))
+
+
+def test_what_chose_the_weights_is_learned_from() -> None:
+    trained, validated = ({"digest": digest, "subject_keys": []} for digest in ("a", "b"))
+    assert datasets_behind({"training_datasets": [trained]}) == [trained]
+    both = {"training_datasets": [trained], "validation_datasets": [validated]}
+    assert datasets_behind(both) == [trained, validated]
+
+
+def test_a_phantom_is_told_by_its_name() -> None:
+    assert is_phantom(subject_name(3)) and not is_phantom("BraTS20_Training_003")
+    mixed = training_entry(digest="d", kind="real", n_samples=2, subjects=("Phantom_0001", "p1"))
+    assert not mixed["phantom"] and not training_entry(digest="d", kind="real", n_samples=0, subjects=())["phantom"]
 
 
 # ---------------------------------------------------------------------------------------------------- protocol

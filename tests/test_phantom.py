@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from synthkit.data import phantom
+from synthkit.data import phantom, phantom_anatomy
+from synthkit.data.conventions import BRATS
 from synthkit.errors import NotWritableError, UsageError
 
 needs_template = pytest.mark.skipif(
@@ -47,7 +48,7 @@ def bounding_box_mm(mask: np.ndarray, spacing_mm: float) -> np.ndarray:
 def test_volumes_have_the_types_of_brats(subject):
     assert list(subject) == ["t1", "t1ce", "t2", "flair", "seg"]
     assert {volume.shape for volume in subject.values()} == {(120, 120, 78)}
-    assert {subject[c].dtype for c in phantom.CONTRASTS} == {np.dtype(np.int16)}
+    assert {subject[c].dtype for c in BRATS.contrast_names} == {np.dtype(np.int16)}
     assert subject["seg"].dtype == np.uint8
 
 
@@ -61,7 +62,7 @@ def test_a_subject_depends_on_seed_and_index_alone(subject):
 
 @needs_template
 def test_subjects_differ_in_anatomy_not_only_in_brightness(subject, low_grade):
-    for contrast in phantom.CONTRASTS:
+    for contrast in BRATS.contrast_names:
         both = (subject[contrast] > 0) & (low_grade[contrast] > 0)
         inside = np.corrcoef(subject[contrast][both], low_grade[contrast][both])[0, 1]
         assert inside < 0.8, contrast
@@ -81,7 +82,7 @@ def test_a_subject_is_not_symmetric(subject):
 @needs_template
 def test_background_is_zero_in_the_same_voxels_of_all_contrasts(subject):
     brain = subject["t1"] > 0
-    for contrast in phantom.CONTRASTS:
+    for contrast in BRATS.contrast_names:
         np.testing.assert_array_equal(subject[contrast] > 0, brain)
         assert subject[contrast].min() == 0
     # A head of ordinary size (1.0 to 2.0 litres), whole in the grid except where the brain stem leaves it.
@@ -177,8 +178,8 @@ def test_what_cannot_be_made_is_refused():
 
 
 def test_without_nilearn_the_error_says_what_to_install(monkeypatch, tmp_path):
-    phantom._template.cache_clear()
-    monkeypatch.setattr(phantom.importlib.util, "find_spec", lambda name: None)
+    phantom_anatomy._template.cache_clear()
+    monkeypatch.setattr(phantom_anatomy.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError) as caught:
         phantom.write_phantom(tmp_path / "out", 1, 0)
     assert "[local]" in caught.value.fix and "nilearn" in caught.value.why

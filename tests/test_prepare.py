@@ -11,12 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthkit.data import dataset as dataset_module
 from synthkit.data import prepare as prepare_module
+from synthkit.data import survey as survey_module
 from synthkit.data.dataset import Dataset
 from synthkit.data.prepare import prepare
 from synthkit.data.slices import SliceProtocol, slice_volume
 from synthkit.data.subjects import SubjectError, find_subjects, load_subject
+from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, UsageError
 
 MakeSubject = Callable[..., Path]
@@ -172,7 +173,8 @@ def test_no_slice_kept_at_all(tmp_path: Path, subjects: Path) -> None:
 def test_impossible_holdout_is_said_before_reading(
     tmp_path: Path, subjects: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare_module, "load_subject", lambda *_: pytest.fail("a subject was read"))
+    for module in (survey_module, prepare_module):
+        monkeypatch.setattr(module, "load_subject", lambda *_: pytest.fail("a subject was read"))
     for holdout in ("nobody", "5", "akbar2024"):
         with pytest.raises(UsageError):
             prepare(subjects, tmp_path / "out", protocol=SMALL, holdout=holdout)
@@ -187,7 +189,7 @@ class _KilledError(BaseException):
 
 def _interrupted(subjects: Path, out: Path, after: int, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     """A prepare that dies after so many subjects, with a commit after each and none at the end."""
-    real = dataset_module.DatasetWriter.append
+    real = DatasetWriter.append
     written = 0
 
     def append(self: Any, *args: Any) -> None:
@@ -199,8 +201,8 @@ def _interrupted(subjects: Path, out: Path, after: int, monkeypatch: pytest.Monk
         written += 1
 
     with monkeypatch.context() as patch:
-        patch.setattr(dataset_module.DatasetWriter, "append", append)
-        patch.setattr(dataset_module.DatasetWriter, "__exit__", lambda *_: None)
+        patch.setattr(DatasetWriter, "append", append)
+        patch.setattr(DatasetWriter, "__exit__", lambda *_: None)
         with pytest.raises(_KilledError):
             prepare(subjects, out, protocol=SMALL, **options)
 

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthkit.data.subjects import LabelFolder
+from synthkit.data.label_folders import LabelFolder
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.protocols import KeptSlices, SliceRule, evaluation_protocol
 

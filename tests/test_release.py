@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 
 from synthkit.cli.release import release
-from synthkit.data.dataset import Dataset, DatasetWriter, subject_key
-from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.conventions import BRATS
+from synthkit.data.dataset import Dataset
+from synthkit.data.lineage import original_digests, subject_key
+from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, GateFailedError, SynthkitError, UsageError
 from synthkit.judging.policy import Policy
 from synthkit.registry.registry import discover
 from synthkit.release import folder
-from synthkit.release.gate import AuditRun, choose_removal, original_digests, read_audit
+from synthkit.release.gate import AuditRun, choose_removal, read_audit
 from synthkit.release.samples import public_lineage
 from synthkit.report.audit.protection import data_protection
 from synthkit.running.backends.local import InlineBackend
@@ -35,7 +37,7 @@ def write(path: Path, images: Any, rows: list[dict[str, Any]], lineage: Any = No
     labels[:, 4:8, 4:8] = 2
     kind: Any = "real" if rows[0]["split"] != "synthetic" else "synthetic"
     with DatasetWriter(
-        path, contrasts=("t1", "t2"), labels=BRATS_LABELS, size=(32, 32), kind=kind, lineage=lineage
+        path, contrasts=("t1", "t2"), labels=BRATS.label_values, size=(32, 32), kind=kind, lineage=lineage
     ) as writer:
         writer.append(images, labels, rows)
     return Dataset(path)

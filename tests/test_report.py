@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from synthkit.data.dataset import Dataset, DatasetWriter
-from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.conventions import BRATS
+from synthkit.data.dataset import Dataset
+from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, NotWritableError, UsageError
 from synthkit.report import pictures, segmentation
 from synthkit.report.gather import gather, phantoms_among, subjects_behind
@@ -55,7 +56,9 @@ def make_dataset(path: Path, subjects: Sequence[str], n: int = 4, **options: Any
         for i in range(n)
     ] or [{"id": f"seed{i:08d}", "split": "synthetic", "seed": i} for i in range(n)]
     kind = "real" if subjects else "synthetic"
-    with DatasetWriter(path, contrasts=CONTRASTS, labels=BRATS_LABELS, size=(32, 32), kind=kind, **options) as writer:
+    with DatasetWriter(
+        path, contrasts=CONTRASTS, labels=BRATS.label_values, size=(32, 32), kind=kind, **options
+    ) as writer:
         writer.append(images, labels, rows)
     return Dataset(path)
 

@@ -10,16 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthkit.data.nifti import read_volume
-from synthkit.data.subjects import (
-    LabelFolder,
-    Subject,
-    SubjectError,
-    find_subjects,
-    load_subject,
-    scan_subjects,
-    write_labels,
-)
+from synthkit.data.label_folders import LabelFolder
+from synthkit.data.nifti import read_volume, write_labels
+from synthkit.data.subjects import Subject, SubjectError, find_subjects, load_subject, scan_subjects
 from synthkit.errors import DataError
 
 MakeSubject = Callable[..., Path]

@@ -99,7 +99,7 @@ def audit_memorization(
                 f"{'/'.join(synthetic_set.contrasts)} at {synthetic_set.size}.",
                 "Prepare the real subjects with the size and the contrasts of the synthetic images.",
             )
-    lineage = synthetic_set.lineage.get("training_datasets", [])
+    lineage = synthetic_set.training_datasets
     if lineage:
         _check_training_sets(synthetic, lineage, train_sets, accept_other_training_set, console)
     elif imported := synthetic_set.lineage.get("imported"):
@@ -168,7 +168,7 @@ def _check_training_sets(
     An image that was copied from a dataset which is not searched would pass; one that is searched in vain raises the
     null, and with it the thresholds.
     """
-    from synthkit.release.gate import original_digests
+    from synthkit.data.lineage import original_digests
 
     wanted = original_digests(lineage)
     known = {*wanted, *(str(item["digest"]) for item in lineage)}
@@ -200,7 +200,7 @@ def _check_training_sets(
 
 def _check_never_trained_on(path: Path, subjects: Sequence[str], lineage: list[dict[str, Any]]) -> None:
     """Refuse a holdout that the generator has seen: it would hide the copies of its own subjects."""
-    from synthkit.data.dataset import was_trained_on
+    from synthkit.data.lineage import was_trained_on
 
     seen = [subject for subject in subjects if was_trained_on(subject, lineage)]
     if seen:

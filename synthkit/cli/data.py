@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthkit.cli import options as common
+from synthkit.data.conventions import BRATS
 from synthkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ def prepare(
         ),
     ] = "0.2",
     size: Annotated[int, typer.Option("--size", metavar="PIXELS", help="Side of a slice: 256, 128, 64 or 32.")] = 256,
-    contrasts: Annotated[
-        str, typer.Option("--contrasts", metavar="LIST", help="Channels, in order.")
-    ] = "t1,t1ce,t2,flair",
+    contrasts: Annotated[str, typer.Option("--contrasts", metavar="LIST", help="Channels, in order.")] = ",".join(
+        BRATS.contrast_names
+    ),
     intensity: Annotated[
         str, typer.Option("--intensity", metavar="RULE", help="What becomes 255: max, or a percentile such as p99.9.")
     ] = "max",
@@ -119,7 +120,7 @@ def import_(
 
     The layout is the study's: folders T1 T1CE T2 FLAIR Seg, labels as grey levels.
     """
-    from synthkit.data.transfer import import_png
+    from synthkit.data.importing import import_png
 
     console = common.console_for(json, quiet)
     if as_ not in ("real", "synthetic"):
@@ -168,7 +169,7 @@ def export(
     quiet: common.Quiet = False,
 ) -> None:
     """Write a dataset as PNG, NIfTI or nnU-Net raw."""
-    from synthkit.data.transfer import export_dataset
+    from synthkit.data.exporting import export_dataset
 
     console = common.console_for(json, quiet)
     with console.progress("export") as view:

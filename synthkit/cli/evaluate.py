@@ -160,7 +160,7 @@ def _subjects_to_score(
     """
     import json
 
-    from synthkit.data.subjects import LabelFolder
+    from synthkit.data.label_folders import LabelFolder
 
     prediction_folder = inputs["prediction"].source
     predicted = LabelFolder(prediction_folder).subjects
@@ -201,8 +201,8 @@ def _subjects_to_score(
 
 def _without_trained_on(subjects: list[str], predictions: Path) -> list[str]:
     """Those of ``subjects`` that the segmenter was not trained on, as far as the run of the predictions tells."""
-    from synthkit.data.dataset import was_trained_on
-    from synthkit.running.run import Run, datasets_behind, read_checkpoint_metadata
+    from synthkit.data.lineage import datasets_behind, was_trained_on
+    from synthkit.running.run import Run, read_checkpoint_metadata
 
     try:
         lineage = datasets_behind(read_checkpoint_metadata(Run(predictions.parent.parent).input("checkpoint")))

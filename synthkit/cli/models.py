@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from synthkit.cli import options as common
+from synthkit.data.conventions import BRATS
 from synthkit.errors import DataError, UsageError
 
 
@@ -102,7 +103,7 @@ def import_checkpoint(
     ],
     labels: Annotated[
         str, typer.Option("--labels", metavar="LIST", help="Label values in the last channel, background 0 first.")
-    ] = "0,1,2,4",
+    ] = ",".join(map(str, BRATS.values)),
     backend: common.BackendName = None,
     cpus: common.Cpus = None,
     memory: common.Memory = None,
@@ -141,23 +142,24 @@ def import_checkpoint(
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names) or len(set(names)) != len(names):
-        raise UsageError(f"--contrasts {text} is not a list of contrasts.", fix="Name each once: t1,t2,flair,t1ce.")
+        raise UsageError(
+            f"--contrasts {text} is not a list of contrasts.", fix=f"Name each once: {','.join(BRATS.contrast_names)}."
+        )
     return names
 
 
 def _label_values(text: str) -> dict[str, int]:
     """Label values by name, those of BraTS where they have one."""
-    from synthkit.data.labels import BRATS_LABELS
-
     try:
         values = [int(value) for value in text.split(",")]
     except ValueError:
         values = []
     if not values or values[0] != 0 or values != sorted(set(values)) or values[-1] > 254:
         raise UsageError(
-            f"--labels {text} is not a list of label values.", fix="Give them in ascending order from 0: 0,1,2,4."
+            f"--labels {text} is not a list of label values.",
+            fix=f"Give them in ascending order from 0: {','.join(map(str, BRATS.values))}.",
         )
-    known = {value: name for name, value in BRATS_LABELS.items()}
+    known = {value: name for name, value in BRATS.label_values.items()}
     return {known.get(value, f"label{value}"): value for value in values}
 
 
@@ -251,12 +253,12 @@ def segment(
     through synthetic images, are left out.
     """
     from synthkit.cli.console import counted
-    from synthkit.data.dataset import has_unknown_origin, was_trained_on
+    from synthkit.data.lineage import datasets_behind, has_unknown_origin, was_trained_on
     from synthkit.data.slices import SliceProtocol
     from synthkit.data.subjects import bad_subjects_error, scan_subjects
     from synthkit.registry.parameters import parse_assignments
     from synthkit.registry.registry import discover
-    from synthkit.running.run import Job, datasets_behind
+    from synthkit.running.run import Job
 
     console = common.console_for(json, quiet)
     metadata, item = common.checkpoint_input(model)

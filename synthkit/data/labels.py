@@ -1,6 +1,5 @@
-"""Label values, the regions made of them, and their grey-level code in an image channel.
+"""Label maps: values of other years read as those of the convention, and labels coded as grey levels of a channel.
 
-BraTS stores necrotic core 1, oedema 2, enhancing tumour 4 (3 since 2023: read as 4, see :func:`canonical`).
 The study codes labels as a fifth image channel, ``grey = label / 5 * 255``, so that a generator can draw them
 together with the contrasts; decoding takes the nearest level.
 """
@@ -10,25 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from synthkit.data.conventions import BRATS, Convention
+
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
 
-#: Label name -> value, in nnU-Net's form.
-BRATS_LABELS: dict[str, int] = {"background": 0, "NCR": 1, "ED": 2, "ET": 4}
 
-#: Evaluated regions -> the label values they consist of: the three raw labels, then the BraTS regions.
-#: (Enhancing tumour is both.)
-REGIONS: dict[str, tuple[int, ...]] = {"NCR": (1,), "ED": (2,), "ET": (4,), "TC": (1, 4), "WT": (1, 2, 4)}
+def canonical(labels: UInt8Array, convention: Convention = BRATS) -> UInt8Array:
+    """Values of other years as those that they stand for: BraTS 2023 and later write enhancing tumour as 3, here 4.
 
-
-def canonical(labels: UInt8Array) -> UInt8Array:
-    """BraTS 2023 and later write enhancing tumour as 3: return it as 4. A map that holds both keeps both."""
+    A map that holds both keeps both.
+    """
     import numpy as np
 
-    has_three, has_four = bool((labels == 3).any()), bool((labels == 4).any())
-    if not has_three or has_four:
-        return labels
-    return np.where(labels == 3, np.uint8(4), labels)
+    for old, new in convention.read_as:
+        if (labels == old).any() and not (labels == new).any():
+            labels = np.where(labels == old, np.uint8(new), labels)
+    return labels
 
 
 def grey_levels(label_values: Sequence[int]) -> UInt8Array:

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthkit.data.conventions import BRATS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -31,11 +33,11 @@ if TYPE_CHECKING:
     Float64 = NDArray[np.float64]
 
 #: What the physics above can name, in the order of the study.
-NAMES = ("t1", "t1ce", "t2", "flair")
+NAMES = BRATS.contrast_names
 #: Quantiles of healthy brain that describe a channel; the first and the last show whether CSF is dark or bright.
 QUANTILES = (0.05, 0.25, 0.75, 0.95, 0.99)
 
-_OEDEMA, _ENHANCING = 2, 4
+_OEDEMA, _ENHANCING = BRATS.label_values["ED"], BRATS.label_values["ET"]
 # A pixel is brain if the sum of its contrasts exceeds this share of the image's 99th percentile: the background of
 # diffusion models is not exactly zero, CSF in T1 is about a fifth of white matter.
 _BRAIN_SHARE = 0.1
@@ -181,7 +183,7 @@ def _rank_correlations(flat: UInt8Array, mask: NDArray[np.bool_], histogram: NDA
 
 
 @dataclass(frozen=True)
-class Finding:
+class NameFinding:
     """What the images say about the name of one channel, or about two names that they cannot tell apart.
 
     Attributes
@@ -200,7 +202,7 @@ class Finding:
     sentence: str
 
 
-def identify(images: UInt8Array, labels: UInt8Array, contrasts: Sequence[str]) -> list[Finding]:
+def identify(images: UInt8Array, labels: UInt8Array, contrasts: Sequence[str]) -> list[NameFinding]:
     """Channels that look like another contrast than their name says, then names that cannot be told apart.
 
     Parameters
@@ -213,7 +215,7 @@ def identify(images: UInt8Array, labels: UInt8Array, contrasts: Sequence[str]) -
     return judge(signatures(images, labels), contrasts)
 
 
-def judge(found: Signatures, contrasts: Sequence[str]) -> list[Finding]:
+def judge(found: Signatures, contrasts: Sequence[str]) -> list[NameFinding]:
     """:func:`identify`, from signatures."""
     channels = {name: contrasts.index(name) for name in NAMES if name in contrasts}
     names = tuple(channels)
@@ -227,7 +229,7 @@ def judge(found: Signatures, contrasts: Sequence[str]) -> list[Finding]:
         for naming in namings
     }
     best = _believed(votes, max(namings, key=lambda naming: votes[naming].sum()))
-    findings: list[Finding] = []
+    findings: list[NameFinding] = []
     for cycle in _cycles(best):
         n_images, share = _support(votes[best] - votes[_undone(best, cycle)])
         findings += [_mismatch(names[k], names[best.index(k)], n_images, share) for k in cycle]
@@ -317,15 +319,15 @@ def _cycles(naming: _Naming) -> list[tuple[int, ...]]:
     return cycles
 
 
-def _mismatch(name: str, looks_like: str, n_images: int, share: float) -> Finding:
+def _mismatch(name: str, looks_like: str, n_images: int, share: float) -> NameFinding:
     sentence = (
         f"The channel named {name} looks like {looks_like} in {share:.0%} of {n_images} images: "
         "see that the channels carry the right names."
     )
-    return Finding((name,), looks_like, n_images, share, sentence)
+    return NameFinding((name,), looks_like, n_images, share, sentence)
 
 
-def _undecided(names: tuple[str, str], n_images: int, share: float, n: int) -> Finding:
+def _undecided(names: tuple[str, str], n_images: int, share: float, n: int) -> NameFinding:
     few = n_images < _MIN_DEVIATIONS**2
     if names == ("t1", "t1ce") and few:
         reason = f"enhancing tumour would show it, and {n_images} of {n} images have enough of it"
@@ -334,4 +336,4 @@ def _undecided(names: tuple[str, str], n_images: int, share: float, n: int) -> F
     else:
         reason = f"{share:.0%} of {n_images} images are for these names, the others against"
     sentence = f"Whether {names[0]} and {names[1]} carry the right names cannot be told: {reason}."
-    return Finding(names, None, n_images, share, sentence)
+    return NameFinding(names, None, n_images, share, sentence)

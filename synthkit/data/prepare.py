@@ -7,31 +7,28 @@ over subjects in parallel, a few at a time, in a fixed order: the result does no
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
-
 from synthkit.contract import Sample
-from synthkit.data.dataset import DatasetWriter, check_replaceable, remove_dataset
-from synthkit.data.labels import BRATS_LABELS
-from synthkit.data.slices import SliceProtocol, Slices, check_fits, kept_slices, negative_voxels, slice_volume
+from synthkit.data.conventions import BRATS
+from synthkit.data.slices import SliceProtocol, Slices, slice_volume
 from synthkit.data.splits import Holdout, Split, parse_holdout, split_subjects, with_fewer_to_train_on
 from synthkit.data.subjects import (
     BadSubject,
     Subject,
     SubjectError,
-    SubjectVolumes,
     bad_subjects_error,
     load_subject,
     scan_subjects,
 )
+from synthkit.data.survey import SurveyedSubject, notes_of_all, survey
+from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
 from synthkit.errors import DataError, UsageError
 from synthkit.registry.provenance import versions
 
@@ -40,12 +37,6 @@ _R = TypeVar("_R")
 
 #: Called with the pass ("check" or "write"), how many subjects are done, and of how many.
 OnProgress = Callable[[Literal["check", "write"], int, int], None]
-
-# A volume lower than this does not hold a whole brain (about 130 mm). A contrast that is zero in more than this
-# fraction of the brain has a smaller field of view than the one the brain is seen in; every eighth slice tells.
-_SLAB_MM = 100.0
-_MISSING_FRACTION = 0.01
-_EVERY = 8
 
 
 @dataclass(frozen=True)
@@ -165,8 +156,8 @@ def prepare(
     if training_patients is not None:
         with_fewer_to_train_on(possible, training_patients, seed)
 
-    checked: list[_Checked] = []
-    for n, result in enumerate(_in_order(lambda s: _check(s, protocol), found, n_workers), start=1):
+    checked: list[SurveyedSubject] = []
+    for n, result in enumerate(_in_order(lambda s: survey(s, protocol), found, n_workers), start=1):
         if isinstance(result, BadSubject):
             bad.append(result)
         else:
@@ -184,9 +175,9 @@ def prepare(
         protocol=protocol,
         holdout=holdout,
         seed=seed,
-        subjects=tuple(c.row(split[c.subject.id]) for c in checked),
+        subjects=tuple(_row(c, split[c.subject.id]) for c in checked),
         bad_subjects=tuple(bad),
-        notes=_notes_of_all(checked),
+        notes=notes_of_all(checked),
     )
     if summary.n_samples == 0:
         raise DataError(
@@ -203,99 +194,16 @@ def prepare(
     return PreparedSummary(**{**vars(summary), "n_resumed": n_resumed})
 
 
-# ------------------------------------------------------------------------------------------------- first pass: check
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """A good subject and all that the summary says of it but its split."""
-
-    subject: Subject
-    kept: tuple[int, ...]
-    n_dropped: int
-    label_voxels: dict[str, int]
-    negative_voxels: dict[str, int]
-    notes: tuple[str, ...]
-    stored_labels: tuple[int, ...]
-    orientation: str
-    fingerprint: str
-
-    def row(self, split: Split) -> PreparedSubject:
-        return PreparedSubject(
-            self.subject.id, split, self.kept, self.n_dropped, self.label_voxels, self.negative_voxels, self.notes
-        )
-
-
-def _check(subject: Subject, protocol: SliceProtocol) -> _Checked | BadSubject:
-    import nibabel as nib
-
-    try:
-        volumes = load_subject(subject)
-        check_fits(volumes)
-    except SubjectError as error:
-        return error.bad
-    kept = kept_slices(volumes, protocol)
-    assert volumes.labels is not None  # scan_subjects found a segmentation
-    labels = {name: int(np.count_nonzero(volumes.labels == v)) for name, v in BRATS_LABELS.items() if v}
-    brain = np.ascontiguousarray(volumes.images[protocol.brain_contrast].transpose(2, 1, 0))
-    return _Checked(
-        subject=subject,
-        kept=kept,
-        n_dropped=volumes.shape[2] - len(kept),
-        label_voxels=labels,
-        negative_voxels={name: n for name, n in negative_voxels(volumes).items() if n},
-        notes=_notes(volumes, protocol, len(kept)),
-        stored_labels=volumes.stored_labels,
-        fingerprint=hashlib.sha256(brain.data.cast("B")).hexdigest(),
-        orientation="".join(str(code) for code in nib.aff2axcodes(volumes.affine)),  # type: ignore[no-untyped-call]
+def _row(subject: SurveyedSubject, split: Split) -> PreparedSubject:
+    return PreparedSubject(
+        id=subject.subject.id,
+        split=split,
+        kept=subject.kept,
+        n_dropped=subject.n_dropped,
+        label_voxels=subject.label_voxels,
+        negative_voxels=subject.negative_voxels,
+        notes=subject.notes,
     )
-
-
-def _notes(volumes: SubjectVolumes, protocol: SliceProtocol, n_kept: int) -> tuple[str, ...]:
-    notes = []
-    height_mm = volumes.shape[2] * volumes.spacing_mm[2]
-    if height_mm < _SLAB_MM:
-        notes.append(f"slab: {volumes.shape[2]} slices, {height_mm:g} mm")
-    if not n_kept:
-        notes.append("no slice kept")
-    brain = volumes.images[protocol.brain_contrast][:, :, ::_EVERY] > 0
-    n_brain = int(np.count_nonzero(brain))
-    for name, data in volumes.images.items():
-        missing = 1 - np.count_nonzero(brain & (data[:, :, ::_EVERY] != 0)) / max(1, n_brain)
-        if missing > _MISSING_FRACTION:
-            notes.append(f"{name} is 0 in {missing:.1%} of the brain")
-    return tuple(notes)
-
-
-def _notes_of_all(checked: Sequence[_Checked]) -> tuple[str, ...]:
-    """What is odd about the subjects taken together."""
-    notes = []
-    n_three = sum(3 in c.stored_labels for c in checked)
-    n_four = sum(4 in c.stored_labels for c in checked)
-    if n_three and n_four:
-        notes.append(
-            f"enhancing tumour is label 3 in {n_three} and 4 in {n_four} subjects; both are read as 4, so make sure "
-            "that no 4 stands for the resection cavity of BraTS 2024"
-        )
-    orientations: dict[str, list[str]] = defaultdict(list)
-    for c in checked:
-        orientations[c.orientation].append(c.subject.id)
-    if len(orientations) > 1:
-        parts = [f"{code} in {len(ids)} ({ids[0]} ...)" for code, ids in sorted(orientations.items())]
-        notes.append(
-            f"affines name different array orientations, {', '.join(parts)}; slices keep the stored order of the "
-            "array, so look at some and see that all have the same side up"
-        )
-    by_volume: dict[str, list[str]] = defaultdict(list)
-    for c in checked:
-        by_volume[c.fingerprint].append(c.subject.id)
-    for same in by_volume.values():
-        if len(same) > 1:
-            notes.append(
-                f"{', '.join(same)} hold the same volume: one subject under several names would be on both sides of "
-                "the split; remove the copies"
-            )
-    return tuple(notes)
 
 
 # ------------------------------------------------------------------------------------------------ second pass: write
@@ -315,7 +223,7 @@ def _write(
     writer = DatasetWriter(
         summary.path,
         contrasts=summary.protocol.contrasts,
-        labels=BRATS_LABELS,
+        labels=BRATS.label_values,
         size=(summary.protocol.size, summary.protocol.size),
         protocol=protocol,
         provenance={"command": "prepare", "subjects": source.name, "versions": versions(), "summary": described},

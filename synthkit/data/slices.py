@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from synthkit.data.subjects import CONTRASTS, SubjectError, SubjectVolumes
+from synthkit.data.conventions import BRATS
+from synthkit.data.subjects import SubjectError, SubjectVolumes
 from synthkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class SliceProtocol:
     axis : "axial": slices are taken along the third array axis.
     """
 
-    contrasts: tuple[str, ...] = CONTRASTS
+    contrasts: tuple[str, ...] = BRATS.contrast_names
     size: int = 256
     intensity: str = "max"
     brain_threshold: float = 50.0
@@ -62,9 +63,10 @@ class SliceProtocol:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "contrasts", tuple(self.contrasts))
-        unknown = [name for name in self.contrasts if name not in CONTRASTS]
+        known = BRATS.contrast_names
+        unknown = [name for name in self.contrasts if name not in known]
         if unknown or not self.contrasts or len(set(self.contrasts)) < len(self.contrasts):
-            raise _refused("contrasts", ",".join(self.contrasts), f"each at most once of {', '.join(CONTRASTS)}")
+            raise _refused("contrasts", ",".join(self.contrasts), f"each at most once of {', '.join(known)}")
         if self.size not in SIZES:
             raise _refused("size", self.size, f"one of {', '.join(map(str, SIZES))} pixels")
         if not 0 < self._percentile <= 100:
@@ -94,7 +96,7 @@ class SliceProtocol:
     @property
     def brain_contrast(self) -> str:
         """The contrast that the slice rule looks at."""
-        return "t1" if "t1" in self.contrasts else self.contrasts[0]
+        return BRATS.brain_contrast if BRATS.brain_contrast in self.contrasts else self.contrasts[0]
 
     @property
     def _percentile(self) -> float:

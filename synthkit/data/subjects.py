@@ -8,7 +8,6 @@ holds the files is one subject. The id of a subject is the name of its folder.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthkit.data.conventions import BRATS
 from synthkit.data.labels import canonical
-from synthkit.data.nifti import Volume, VolumeError, read_volume, write_labels, write_probabilities
+from synthkit.data.nifti import Volume, VolumeError, read_volume
 from synthkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,35 +27,12 @@ if TYPE_CHECKING:
 
     from synthkit.contract import UInt8Array
 
-__all__ = [
-    "CONTRASTS",
-    "BadSubject",
-    "LabelFolder",
-    "Subject",
-    "SubjectError",
-    "SubjectVolumes",
-    "find_subjects",
-    "load_labels",
-    "load_subject",
-    "read_volume",
-    "scan_subjects",
-    "write_labels",
-    "write_probabilities",
-]
-
-CONTRASTS = ("t1", "t1ce", "t2", "flair")
-
 #: Two grids are the same if no corner of the volume lies farther apart than this: a tenth of a BraTS voxel, a hundred
 #: times what single precision in a header can move it.
 AFFINE_TOLERANCE_MM = 0.1
 
-# "segm" is what one segmentation of BraTS 2020 (subject 355) is called.
-_SUFFIXES = {
-    "t1": "t1", "t1n": "t1", "t1ce": "t1ce", "t1c": "t1ce", "t2": "t2", "t2w": "t2", "flair": "flair", "t2f": "flair",
-    "seg": "seg", "segm": "seg",
-}  # fmt: skip
-_BRATS_NAME = re.compile(rf".*[_-]({'|'.join(sorted(_SUFFIXES, key=len, reverse=True))})\.nii(\.gz)?", re.IGNORECASE)
-_PREDICTION_NAME = re.compile(r"(.+?)([_-]segm?)?\.nii(\.gz)?", re.IGNORECASE)
+_ENDINGS = BRATS.endings
+_BRATS_NAME = re.compile(rf".*[_-]({'|'.join(sorted(_ENDINGS, key=len, reverse=True))})\.nii(\.gz)?", re.IGNORECASE)
 _NIFTI_NAME = re.compile(r"(.+?)\.nii(\.gz)?", re.IGNORECASE)
 
 
@@ -102,7 +79,7 @@ class SubjectVolumes:
     Attributes
     ----------
     images : contrast -> (x, y, z) in the file's own type and array order.
-    labels : uint8 (x, y, z) with BraTS values 0, 1, 2, 4; None without segmentation.
+    labels : uint8 (x, y, z) with the convention's values; None without segmentation.
     affine, spacing_mm, header : the grid, as in :class:`synthkit.data.nifti.Volume`; all files of a subject share it.
     stored_labels : label values as the file had them (3 where BraTS 2023 and later write enhancing tumour).
     """
@@ -125,7 +102,7 @@ class SubjectVolumes:
 
 
 def scan_subjects(
-    folder: Path | str, contrasts: Sequence[str] = CONTRASTS, need_labels: bool = True
+    folder: Path | str, contrasts: Sequence[str] = BRATS.contrast_names, need_labels: bool = True
 ) -> tuple[list[Subject], list[BadSubject]]:
     """All subjects in a folder, by names only, sorted by id; and those whose files are missing or ambiguous.
 
@@ -163,7 +140,9 @@ def scan_subjects(
     return good, bad
 
 
-def find_subjects(folder: Path | str, contrasts: Sequence[str] = CONTRASTS, need_labels: bool = True) -> list[Subject]:
+def find_subjects(
+    folder: Path | str, contrasts: Sequence[str] = BRATS.contrast_names, need_labels: bool = True
+) -> list[Subject]:
     """As :func:`scan_subjects`; raises :class:`DataError` that lists every bad subject if there is one."""
     good, bad = scan_subjects(folder, contrasts, need_labels)
     if bad:
@@ -187,14 +166,14 @@ def bad_subjects_error(
 
 def _subject_folders(root: Path) -> list[Path]:
     """Folders that hold NIfTI files directly: the root itself, else its folders, else theirs."""
-    if _nifti_files(root):
+    if nifti_files(root):
         return [root]
     found = []
     for child in _visible_folders(root):
-        if _nifti_files(child):
+        if nifti_files(child):
             found.append(child)
         else:
-            found += [grandchild for grandchild in _visible_folders(child) if _nifti_files(grandchild)]
+            found += [grandchild for grandchild in _visible_folders(child) if nifti_files(grandchild)]
     return found
 
 
@@ -202,17 +181,24 @@ def _visible_folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
 
 
-def _nifti_files(folder: Path) -> list[Path]:
+def nifti_files(folder: Path) -> list[Path]:
+    """NIfTI files directly in a folder, sorted by name."""
     # "._name.nii.gz" are what macOS leaves beside files it copies; they are not a NIfTI.
     names = sorted(p for p in folder.iterdir() if _NIFTI_NAME.fullmatch(p.name) and not p.name.startswith("."))
     return [p for p in names if p.is_file()]
 
 
+def content_of(path: Path) -> str | None:
+    """The contrast that a file holds, or ``seg`` for labels, by the end of its name; None where that says nothing."""
+    match = _BRATS_NAME.fullmatch(path.name)
+    return _ENDINGS[match[1].lower()] if match else None
+
+
 def _subject(subject_id: str, folder: Path, contrasts: Sequence[str], need_labels: bool) -> Subject:
     files: dict[str, list[Path]] = defaultdict(list)
-    for path in _nifti_files(folder):
-        if match := _BRATS_NAME.fullmatch(path.name):
-            files[_SUFFIXES[match[1].lower()]].append(path)
+    for path in nifti_files(folder):
+        if content := content_of(path):
+            files[content].append(path)
     if not files:
         raise SubjectError(subject_id, "no file in its folder is named as in BraTS (<subject>_t1.nii.gz)")
     wanted = [*contrasts, "seg"]
@@ -318,117 +304,19 @@ def _as_labels(data: NDArray[Any]) -> tuple[UInt8Array, tuple[int, ...]]:
         if (odd := data[data != np.rint(data)]).size:
             raise ValueError(f"labels are not whole numbers: {odd[0]:g} and {odd.size - 1} more")
     lowest, highest = int(data.min()), int(data.max())
-    if lowest < 0 or highest > 4:
-        unknown = [int(value) for value in np.unique(data) if not 0 <= value <= 4]
-        raise ValueError(f"unknown label value {', '.join(map(str, unknown[:5]))} (BraTS has 0, 1, 2 and 3 or 4)")
-    labels: UInt8Array = np.asarray(data, dtype=np.uint8)
-    present = tuple(value for value in range(highest + 1) if (labels == value).any())
-    if {3, 4} <= set(present):
-        raise ValueError(
-            "labels 3 and 4 together: in BraTS 2024 post-treatment data 4 is the resection cavity, "
-            "which has no counterpart among the labels used here"
-        )
-    return (canonical(labels) if 3 in present else labels), present
-
-
-# ------------------------------------------------------------------------------------------------ label folders
-
-
-class LabelFolder:
-    """Label volumes in a folder; satisfies :class:`synthkit.contract.Volumes`.
-
-    The folder holds BraTS subjects (their segmentations are used, the contrasts need not be there), or predictions
-    side by side, ``<subject>.nii.gz`` or ``<subject>_seg.nii.gz``.
-
-    Parameters
-    ----------
-    folder : the folder.
-    subjects : only these; what is wrong with others does not matter then.
-    usable_only : leave out subjects without one usable label volume instead of refusing the folder.
-
-    Raises
-    ------
-    DataError : no such folder, nothing in it, two files for one subject, or no labels for a subject asked for.
-    """
-
-    def __init__(self, folder: Path | str, subjects: Sequence[str] | None = None, *, usable_only: bool = False) -> None:
-        self.folder = Path(folder)
-        flat = _nifti_files(self.folder) if self.folder.is_dir() else []
-        kinds = {_SUFFIXES[m[1].lower()] for p in flat if (m := _BRATS_NAME.fullmatch(p.name))}
-        if flat and not kinds & set(CONTRASTS):
-            found = [(_PREDICTION_NAME.fullmatch(path.name)[1], path) for path in flat]  # type: ignore[index]
-        else:
-            good, bad = scan_subjects(self.folder, contrasts=(), need_labels=True)
-            if not usable_only and (bad := [b for b in bad if subjects is None or b.id in subjects]):
-                raise bad_subjects_error(bad, len(good) + len(bad))
-            found = [(subject.id, subject.seg) for subject in good if subject.seg]
-        self._files: dict[str, Path] = {}
-        for name, path in found:
-            if subjects is not None and name not in subjects:
-                continue
-            if name in self._files:
-                raise DataError(
-                    f"{self.folder} holds two label volumes of {name}.",
-                    f"They are {self._files[name].name} and {path.name}.",
-                    "Remove one of them.",
-                )
-            self._files[name] = path
-        for name in subjects or ():
-            self.path(name)
-
-    @property
-    def subjects(self) -> tuple[str, ...]:
-        return tuple(sorted(self._files))
-
-    def path(self, subject: str) -> Path:
-        """File of a subject; raises :class:`DataError` if there is none."""
-        try:
-            return self._files[subject]
-        except KeyError:
-            close = difflib.get_close_matches(subject, self._files, n=3)
-            raise DataError(
-                f"There are no labels of {subject} in {self.folder}.",
-                f"It holds {len(self._files)} subjects" + (f", among them {', '.join(close)}." if close else "."),
-                "Give folders whose subjects have the same names.",
-            ) from None
-
-    def labels(self, subject: str) -> tuple[UInt8Array, tuple[float, float, float]]:
-        """Labels uint8 (x, y, z) with values 0, 1, 2, 4, and the voxel spacing in mm."""
-        labels, volume = load_labels(self.path(subject))
-        return labels, volume.spacing_mm
-
-    def grid(self, subject: str) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-        """Shape in voxels, and the affine (4, 4) from voxel indices to mm; reads the header alone where it can."""
-        import nibabel as nib
-
-        path = self.path(subject)
-        try:
-            image: Any = nib.load(path)
-            return tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
-        except Exception:  # misnamed or damaged: the whole reading copes with the one and explains the other
-            volume = read_volume(path)
-            return volume.data.shape, volume.affine
-
-    def affine(self, subject: str) -> NDArray[np.float64]:
-        """(4, 4) voxel indices -> mm."""
-        return self.grid(subject)[1]
-
-
-def check_same_grids(reference: LabelFolder, prediction: LabelFolder) -> None:
-    """See that both have each subject's voxels at the same places; shapes that differ are left to the comparison.
-
-    Two volumes of one shape may be mirrored or shifted against each other, which no comparison of arrays can see.
-
-    Raises
-    ------
-    DataError : names the first subject whose corners lie further apart than ``AFFINE_TOLERANCE_MM``.
-    """
-    there = set(prediction.subjects)
-    for subject in (name for name in reference.subjects if name in there):
-        (shape, affine), (other_shape, other) = reference.grid(subject), prediction.grid(subject)
-        if shape == other_shape and (distance := grid_distance_mm(affine, other, shape)) > AFFINE_TOLERANCE_MM:
-            raise DataError(
-                f"Reference and prediction of {subject} are not on one grid.",
-                f"Their affines put the same voxel up to {distance:.3g} mm apart.",
-                "Resample the prediction to the grid of the reference, with its affine, and evaluate again.",
+    known = {*BRATS.values, *(old for old, _ in BRATS.read_as)}
+    present: tuple[int, ...] = ()
+    if in_range := lowest >= 0 and highest <= max(known):
+        labels: UInt8Array = np.asarray(data, dtype=np.uint8)
+        present = tuple(value for value in range(highest + 1) if (labels == value).any())
+    if not in_range or not known.issuperset(present):
+        unknown = [int(value) for value in np.unique(data) if value not in known]
+        values = ", ".join(map(str, unknown[:5]))
+        raise ValueError(f"unknown label value {values} ({BRATS.family} has {BRATS.values_in_files})")
+    for old, new in BRATS.read_as:
+        if {old, new} <= set(present):
+            raise ValueError(
+                f"labels {old} and {new} together: in BraTS 2024 post-treatment data {new} is the resection cavity, "
+                "which has no counterpart among the labels used here"
             )
+    return (canonical(labels) if any(old in present for old, _ in BRATS.read_as) else labels), present

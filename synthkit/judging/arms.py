@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.conventions import BRATS, MEAN
 from synthkit.errors import UsageError
 from synthkit.judging.bootstrap import in_order, interval, resampled
 
@@ -211,9 +212,6 @@ OVERLAP_TABLE = "overlap.csv"
 #: Columns of that table, what the score is called, and the least mean that supports a ratio.
 SCORES = (("dice", "Dice", LOWEST_SCORE), ("hd95_pooled_mm", "HD95 (mm)", 0.1))
 
-#: The regions whose mean is the region "mean".
-MEAN_OF = ("NCR", "ED", "ET")
-
 
 @dataclass(frozen=True)
 class Cases:
@@ -280,8 +278,8 @@ def read_overlap(run: Path) -> OverlapTable:
 
 
 def regions_of(table: OverlapTable) -> list[str]:
-    """Regions in the order of the table, and "mean": of those of its labels that a reference has."""
-    return [*dict.fromkeys(region for _, region in table), "mean"]
+    """Regions in the order of the table, and :data:`MEAN`: of those of its regions that a reference has."""
+    return [*dict.fromkeys(region for _, region in table), MEAN]
 
 
 def values_of(table: OverlapTable, region: str, column: str) -> dict[str, float]:
@@ -294,8 +292,8 @@ def values_of(table: OverlapTable, region: str, column: str) -> dict[str, float]
 
 
 def _rows(table: OverlapTable, region: str) -> OverlapTable:
-    """Rows of the region, or of the labels behind "mean"."""
-    names = MEAN_OF if region == "mean" else (region,)
+    """Rows of the region, or of those behind :data:`MEAN`."""
+    names = BRATS.averaged(region)
     return {key: row for key, row in table.items() if key[1] in names}
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.conventions import BRATS
 from synthkit.data.slices import SliceProtocol, kept_slices
 from synthkit.data.subjects import load_subject, scan_subjects
 from synthkit.errors import DataError, UsageError
@@ -75,7 +76,7 @@ class SliceRule:
     """
 
     def __init__(self, folder: Path) -> None:
-        good, _ = scan_subjects(folder, contrasts=("t1",), need_labels=False)
+        good, _ = scan_subjects(folder, contrasts=(BRATS.brain_contrast,), need_labels=False)
         self._subjects = {subject.id: subject for subject in good}
         self._kept: dict[str, tuple[int, ...]] = {}
 
@@ -89,7 +90,7 @@ class SliceRule:
                     "Give the folder of subjects with their images as --reference, or leave --protocol out.",
                 )
             volumes = load_subject(self._subjects[subject], labels=False)
-            kept = kept_slices(volumes, SliceProtocol(contrasts=("t1",)))
+            kept = kept_slices(volumes, SliceProtocol(contrasts=(BRATS.brain_contrast,)))
             if not kept:
                 raise DataError(
                     f"The protocol keeps no slice of {subject}.",

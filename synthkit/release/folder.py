@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.contract import Citation
-from synthkit.data.dataset import Dataset, training_keys
+from synthkit.data.dataset import Dataset
+from synthkit.data.exporting import export_dataset, whole_folder
+from synthkit.data.lineage import training_keys
 from synthkit.data.splits import patient_of
-from synthkit.data.transfer import _whole_folder as whole_folder
-from synthkit.data.transfer import export_dataset
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.audit_scores import MATCHES
 from synthkit.release.gate import AuditRun, OnProgress, Removal
@@ -256,7 +256,7 @@ def _write_checksums(folder: Path) -> None:
 
 def _names(release: Release) -> set[str]:
     """What must not be in the folder: subjects and their keys, and the folders that the data came from."""
-    names = training_keys(release.dataset.lineage.get("training_datasets", []))
+    names = training_keys(release.dataset.training_datasets)
     for audit in filter(None, (release.audit, release.first)):
         names |= {row["train_subject"] for row in audit.rows(MATCHES.name)}
         for role in audit.job.inputs:

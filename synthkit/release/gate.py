@@ -7,12 +7,14 @@ somebody who forges a run: ``synthkit verify RUN`` makes the audit again.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthkit.data.dataset import Dataset, content_digest, sample_digest
+from synthkit.data.dataset import Dataset
+from synthkit.data.format import content_digest, sample_digest
+from synthkit.data.lineage import original_digests
 from synthkit.data.shards import map_threads
 from synthkit.errors import DataError, GateFailedError, UsageError
 from synthkit.judging.audit_scores import MATCHES, AuditScores
@@ -186,26 +188,13 @@ def check_samples(dataset: Dataset, audit: AuditRun, on_progress: OnProgress = l
             "Restore the dataset, or make it and the audit again.",
         )
     searched = {item.digest for role, item in audit.job.inputs.items() if role.rstrip("0123456789") == "train"}
-    missing = [d for d in original_digests(dataset.lineage.get("training_datasets", [])) if d not in searched]
+    missing = [d for d in original_digests(dataset.training_datasets) if d not in searched]
     if missing:
         raise GateFailedError(
             f"The audit {audit.run.path} did not search all that the images were made from.",
             f"The lineage names {', '.join(digest[:19] for digest in missing)} besides.",
             "Audit with every training set (--also-train).",
         )
-
-
-def original_digests(lineage: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Digests of the datasets that may have been copied: behind a synthetic one, those that it was made from itself.
-
-    Parameters
-    ----------
-    lineage : ``training_datasets`` of a dataset's lineage or of a checkpoint.
-    """
-    digests: list[str] = []
-    for entry in lineage:
-        digests += original_digests(entry.get("training_datasets") or []) or [str(entry["digest"])]
-    return list(dict.fromkeys(digests))
 
 
 def choose_removal(dataset: Dataset, audit: AuditRun, max_quantile: float | None = None) -> Removal:

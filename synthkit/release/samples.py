@@ -8,15 +8,17 @@ them whether that patient was trained on.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from synthkit.contract import Sample
-from synthkit.data.dataset import Dataset, DatasetWriter
+from synthkit.data.dataset import Dataset
+from synthkit.data.lineage import entries_of, public_entries
 from synthkit.data.slices import SliceProtocol
+from synthkit.data.writer import DatasetWriter
 
 OnProgress = Callable[[int, int], None]
 
@@ -75,25 +77,14 @@ def _row(sample: Sample, name: str, public: bool) -> dict[str, Any]:
 
 def public_lineage(lineage: Mapping[str, Any]) -> dict[str, Any]:
     """A lineage that names nobody: ``generator``, ``checkpoint_digest``, of an imported one
-    ``imported``, and ``trained_on``, see :func:`trained_on`.
+    ``imported``, and ``trained_on``, see :func:`synthkit.data.lineage.public_entries`.
 
     It is empty for data of unknown origin. Commands that ask for training subjects take it for that, too.
     """
     if not lineage:
         return {}
     kept = {key: lineage[key] for key in ("generator", "checkpoint_digest", "imported") if key in lineage}
-    return {**kept, "trained_on": trained_on(lineage.get("training_datasets", []))}
-
-
-def trained_on(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Training datasets as strangers may see them: digest, kind, numbers of samples and of subjects, and their own."""
-    found = []
-    for entry in entries:
-        public = {key: entry[key] for key in ("digest", "kind", "n_samples", "phantom") if key in entry}
-        public["n_subjects"] = len(entry.get("subject_keys", []))
-        behind = trained_on(entry.get("training_datasets", []))
-        found.append({**public, "trained_on": behind} if behind else public)
-    return found
+    return {**kept, "trained_on": public_entries(entries_of(lineage))}
 
 
 def labels_present(dataset: Dataset) -> list[tuple[str, ...]]:

@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from synthkit.data.dataset import Dataset, View
+from synthkit.data.dataset import Dataset
+from synthkit.data.views import View
 from synthkit.errors import DataError
 from synthkit.report import pictures
 from synthkit.report.audit.tables import RULES, Pair

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synthkit.data.dataset import DESCRIPTION, PHANTOM_PREFIX, Dataset, training_keys
+from synthkit.data.dataset import Dataset
+from synthkit.data.format import DESCRIPTION
+from synthkit.data.lineage import datasets_behind, entries_of, is_phantom, training_keys
 from synthkit.errors import DataError, SynthkitError
 from synthkit.running.run import JOB, Job, Run, read_checkpoint_metadata
 
@@ -170,7 +172,7 @@ class _Collector:
             dataset = Dataset(path)
             digest = dataset.digest
             # A damaged description shows here.
-            dataset.kind, dataset.subjects, training_keys(dataset.lineage.get("training_datasets", ()))
+            dataset.kind, dataset.subjects, training_keys(dataset.training_datasets)
         except DAMAGE as error:
             known = expected and self._material.by_digest(expected)
             if known:
@@ -209,12 +211,17 @@ def sentence(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What the model behind a checkpoint was trained on. ``datasets`` as in the checkpoint's ``metadata``."""
+    """What the model behind a checkpoint was trained on, as entries of :mod:`synthkit.data.lineage`.
+
+    ``behind`` are all that it has learned from: ``datasets``, and what it was validated on. ``metadata`` are the notes
+    of the checkpoint.
+    """
 
     checkpoint: Path
     plugin: str
     checkpoint_digest: str
     datasets: tuple[dict[str, Any], ...]
+    behind: tuple[dict[str, Any], ...]
     n_subjects: int
     metadata: dict[str, Any]
 
@@ -276,8 +283,9 @@ def _trained_on(checkpoint: Path, digest: str) -> TrainedOn:
         checkpoint=checkpoint.resolve(),
         plugin=str(metadata["plugin"]),
         checkpoint_digest=digest,
-        datasets=tuple(dict(item) for item in metadata.get("training_datasets", ())),
-        n_subjects=len(training_keys(metadata.get("training_datasets", ()))),
+        datasets=tuple(entries_of(metadata)),
+        behind=tuple(datasets_behind(metadata)),
+        n_subjects=len(training_keys(entries_of(metadata))),
         metadata=metadata,
     )
 
@@ -291,12 +299,12 @@ def subjects_behind(material: Material) -> tuple[set[str], set[str]]:
         names |= own
         if dict(record.dataset.description.get("provenance") or {}).get("phantom"):
             phantoms |= own
-        for entry in _flat(record.dataset.lineage.get("training_datasets", ())):
-            names |= set(entry["subject_keys"])
-            phantoms |= set(entry["subject_keys"] if entry.get("phantom") else ())
+        behind = record.dataset.training_datasets
+        names |= training_keys(behind)
+        phantoms |= training_keys(behind, phantoms_only=True)
     for run in material.runs:
         names.update(run.subjects)
-    phantoms |= {name for name in names if name.startswith(PHANTOM_PREFIX)}
+    phantoms |= set(filter(is_phantom, names))
     return phantoms, names - phantoms
 
 
@@ -304,13 +312,6 @@ def phantoms_among(material: Material) -> str:
     """Whether the subjects behind this report are phantoms: "all", "some" or "no"."""
     phantoms, patients = subjects_behind(material)
     return "no" if not phantoms else "some" if patients else "all"
-
-
-def _flat(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Training datasets, and those that the generators behind them were trained on."""
-    for entry in entries:
-        yield entry
-        yield from _flat(entry.get("training_datasets", ()))
 
 
 def grouped(items: Iterable[tuple[str, dict[str, Any]]]) -> list[tuple[dict[str, Any], list[str]]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from synthkit.data.conventions import BRATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,18 +25,6 @@ EXAMINED = 400
 
 #: Shown differences are this many times the true ones, so that small ones can be seen.
 DIFFERENCE_GAIN = 4
-
-#: CSS class of each label's colour. Sky blue, yellow and vermilion stay apart in every common form of colour
-#: blindness, also by lightness (Okabe and Ito 2008, Color Universal Design); the others are for other label sets.
-LABEL_CLASSES: dict[str, str] = {"NCR": "ncr", "ED": "ed", "ET": "et"}
-_FURTHER_CLASSES = ("l1", "l2", "l3")
-
-
-def label_classes(labels: Mapping[str, int]) -> dict[str, str]:
-    """CSS class of each label of a dataset except background."""
-    others = [name for name in labels if labels[name] and name not in LABEL_CLASSES]
-    further = {name: _FURTHER_CLASSES[i % len(_FURTHER_CLASSES)] for i, name in enumerate(others)}
-    return {name: LABEL_CLASSES.get(name) or further[name] for name in labels if labels[name]}
 
 
 def png(image: UInt8Array) -> str:
@@ -111,14 +101,6 @@ def _step(following: dict[tuple[int, int], list[tuple[int, int]]], here: tuple[i
     return after
 
 
-def base_contrast(contrasts: Sequence[str]) -> int:
-    """The contrast that labels are drawn on: T1ce, else FLAIR, else the last."""
-    for name in ("t1ce", "flair"):
-        if name in contrasts:
-            return contrasts.index(name)
-    return len(contrasts) - 1
-
-
 # ---------------------------------------------------------------------------------------- samples of a dataset
 
 
@@ -154,12 +136,12 @@ def sample_row(dataset: Dataset, row: int) -> dict[str, Any]:
     return {
         "caption": describe(sample),
         "contrasts": [{"name": name, "uri": png(images[0, c])} for c, name in enumerate(dataset.contrasts)],
-        "base": base_contrast(dataset.contrasts),
+        "base": BRATS.base_contrast(dataset.contrasts),
         "height": height,
         "width": width,
         "paths": [
-            {"name": name, "class": css, "d": outline(labels[0] == dataset.labels[name])}
-            for name, css in label_classes(dataset.labels).items()
+            {"name": name, "colour": colour, "d": outline(labels[0] == dataset.labels[name])}
+            for name, colour in BRATS.colours(dataset.labels).items()
             if (labels[0] == dataset.labels[name]).any()
         ],
     }

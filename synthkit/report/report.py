@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from synthkit.data.conventions import BRATS, MEAN
 from synthkit.report import pictures, segmentation, sources
 from synthkit.report.audit import section as audit_section
 from synthkit.report.audit.page import write_audit_page
@@ -152,9 +153,9 @@ def _legend(material: Material) -> list[dict[str, str]]:
     """The labels of all datasets with their colours, each once."""
     found: dict[str, str] = {}
     for record in material.datasets:
-        found.update(pictures.label_classes(record.dataset.labels))
-    names = segmentation.REGION_NAMES
-    return [{"name": name, "class": css, "meaning": names.get(name, "")} for name, css in found.items()]
+        found |= BRATS.colours(record.dataset.labels)
+    meanings = BRATS.meanings
+    return [{"name": name, "colour": colour, "meaning": meanings.get(name, "")} for name, colour in found.items()]
 
 
 # ---------------------------------------------------------------------------------------- the summary in words
@@ -208,7 +209,7 @@ def _training_sentences(material: Material) -> list[str]:
 def _scored_sentences(scored: dict[str, Any]) -> list[str]:
     sentences = []
     dice = next((table for table in scored["tables"] if table["measure"] == "dice"), None)
-    mean = next((g for g in dice["groups"] if g["region"] == "mean"), None) if dice else None
+    mean = next((g for g in dice["groups"] if g["region"] == MEAN), None) if dice else None
     for row in mean["rows"] if mean else ():
         if row["value"] is None:
             continue
@@ -231,7 +232,7 @@ def _figures(scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> lis
     """The few numbers that a reader looks for first."""
     figures = []
     dice = next((t for t in scored["tables"] if t["measure"] == "dice"), None) if scored else None
-    mean = next((g for g in dice["groups"] if g["region"] == "mean"), None) if dice else None
+    mean = next((g for g in dice["groups"] if g["region"] == MEAN), None) if dice else None
     for row in mean["rows"][:4] if mean else ():
         detail = [f"n = {row['n']}"] if row["n"] is not None else []
         detail += [interval(row)] if row["low"] is not None and row["high"] is not None else []

@@ -7,21 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from synthkit.data.dataset import was_trained_on
-from synthkit.data.labels import REGIONS
+from synthkit.data.conventions import BRATS
+from synthkit.data.lineage import was_trained_on
 from synthkit.judging.arms import ArmComparison, interval_warnings
 from synthkit.report.gather import Material, RunRecord
 from synthkit.report.segmenter_arms import MEASURES, Arm, Compared, arms_of, compared_with_real
-
-#: Regions in the order shown; "mean" is that of the three labels.
-REGION_NAMES = {
-    "NCR": "necrotic core",
-    "ED": "oedema",
-    "ET": "enhancing tumour",
-    "TC": "tumour core: NCR and ET",
-    "WT": "whole tumour: NCR, ED and ET",
-    "mean": "mean of NCR, ED and ET",
-}
 
 
 def is_overlap(record: RunRecord) -> bool:
@@ -50,7 +40,7 @@ def section(material: Material, notes: list[str]) -> dict[str, Any] | None:
         "plots": [plot for name in MEASURES if (plot := _plot(name, arms))],
         "notes": list(dict.fromkeys(banners)),
         "warnings": interval_warnings(item.comparison for found in compared for item in found.values()),
-        "regions": REGION_NAMES,
+        "regions": BRATS.meanings,
     }
 
 
@@ -61,7 +51,7 @@ def _protocol(record: RunRecord) -> str:
 
 def _regions(arms: Sequence[Arm], name: str) -> list[str]:
     found = {(s.get("of") or {}).get("region") for a in arms for r in a.records for s in r.scores if s["name"] == name}
-    return [region for region in (*REGIONS, "mean") if region in found]
+    return [region for region in BRATS.scored if region in found]
 
 
 def _table(measure: str, arms: Sequence[Arm], compared: Sequence[Compared]) -> dict[str, Any] | None:
@@ -139,7 +129,7 @@ def _plot(measure: str, arms: Sequence[Arm]) -> dict[str, Any] | None:
         return None
     top = 1.0 if measure == "dice" else nice_ceiling(max(values))
     groups = []
-    for region in [r for r in REGIONS if any(r in table for _, table in tables)]:
+    for region in [r for r in BRATS.region_values if any(r in table for _, table in tables)]:
         lanes = []
         for arm, table in tables:
             dots = [
@@ -181,7 +171,7 @@ def _notes(arms: Sequence[Arm]) -> list[str]:
     notes = []
     seen: dict[tuple[tuple[str, ...], int], list[str]] = {}
     for arm in arms:
-        training = arm.training.datasets if arm.training else ()
+        training = arm.training.behind if arm.training else ()
         own = sorted(name for name in set(arm.subjects) if was_trained_on(name, training))
         if own:
             seen.setdefault((tuple(own), len(arm.subjects)), []).append(arm.label)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthkit.contract import Citation
-from synthkit.data.dataset import training_keys
+from synthkit.data.lineage import entries_of, training_keys
 from synthkit.report.gather import DatasetRecord, Material, RunRecord, grouped, training_behind, training_of
 
 _PROTOCOL = Citation(
@@ -65,7 +65,7 @@ def audit_facts(record: RunRecord, material: Material, *, public: bool) -> dict[
         "Generator of the synthetic images": {
             "generator": lineage.get("generator"),
             "checkpoint": lineage.get("checkpoint_digest"),
-            "training datasets": [str(item.get("digest")) for item in lineage.get("training_datasets", ())],
+            "training datasets": [str(item.get("digest")) for item in entries_of(lineage)],
         },
         "Parameters": params,
         "Versions": _mapping(record, "versions"),
@@ -128,7 +128,7 @@ def _lineage(record: DatasetRecord, material: Material) -> dict[str, Any]:
     lineage, provenance = dataset.lineage, dict(dataset.description.get("provenance") or {})
     first = dataset.samples[0] if len(dataset) else None
     training = []
-    for item in lineage.get("training_datasets", ()):
+    for item in entries_of(lineage):
         known = material.by_digest(str(item.get("digest")))
         training.append({**item, "name": known.name if known else ""})
     return {
@@ -140,7 +140,7 @@ def _lineage(record: DatasetRecord, material: Material) -> dict[str, Any]:
         "generator": lineage.get("generator"),
         "checkpoint_digest": lineage.get("checkpoint_digest"),
         "training": training,
-        "n_subjects": len(training_keys(lineage.get("training_datasets", ()))),
+        "n_subjects": len(training_keys(entries_of(lineage))),
     }
 
 

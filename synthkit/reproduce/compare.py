@@ -86,7 +86,8 @@ def _digest_on_disk(run: Run, name: str, kind: str) -> str:
 
 def dataset_digest(path: Path) -> str:
     """``sha256:...`` of a dataset as :attr:`Dataset.digest` has it, reckoned from the pixels instead of looked up."""
-    from synthkit.data.dataset import Dataset, content_digest, sample_digest
+    from synthkit.data.dataset import Dataset
+    from synthkit.data.format import content_digest, sample_digest
 
     dataset = Dataset(path)
     pixels = (
@@ -154,7 +155,7 @@ def _compare_datasets(name: str, first: Path, second: Path) -> Difference:
 def _compare_labels(name: str, first: Path, second: Path) -> Difference:
     import numpy as np
 
-    from synthkit.data.subjects import LabelFolder
+    from synthkit.data.label_folders import LabelFolder
 
     one, two = LabelFolder(first), LabelFolder(second)
     if list(one.subjects) != list(two.subjects):

@@ -392,11 +392,6 @@ def read_checkpoint_metadata(checkpoint: Path) -> dict[str, Any]:
     return metadata
 
 
-def datasets_behind(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Entries of the datasets that a model has learned from: trained on, or validated on, which chose its weights."""
-    return [*metadata["training_datasets"], *metadata.get("validation_datasets", ())]
-
-
 def find_predictions(path: Path) -> Path:
     """The label volumes of a ``segment`` run, or ``path`` if it is a folder of label volumes."""
     inside = path / "outputs" / "predictions"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.contract import SLICE_ROLES, VOLUME_ROLES, Declaration, Kind, MetricDeclaration, param
+from synthkit.data.conventions import BRATS
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.splits import parse_holdout
 from synthkit.errors import DataError, PluginError, UsageError
@@ -36,7 +37,7 @@ class Data:
     dataset: str = param("", "a dataset that was prepared from these subjects already; otherwise the study prepares")
     size: int = param(256, "side of a slice in pixels", choices=(32, 64, 128, 256))
     holdout: str = param("0.2", "subjects never trained on: ids, a number, a fraction, or akbar2024 (the study's)")
-    contrasts: tuple[str, ...] = param(("t1", "t1ce", "t2", "flair"), "channels, in order")
+    contrasts: tuple[str, ...] = param(BRATS.contrast_names, "channels, in order")
     intensity: str = param("max", "what becomes 255: max, or a percentile such as p99.9")
     seed: int = param(0, "for a holdout given as a number or a fraction", minimum=0)
 

@@ -37,9 +37,9 @@ def grids(folder: Path, study: Study, results: StudyResults) -> list[dict[str, A
 
 
 def legend(shown: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Label names and the CSS class of their colour."""
-    classes = {path["name"]: path["class"] for grid in shown for sample in grid["samples"] for path in sample["paths"]}
-    return [{"name": name, "class": css} for name, css in classes.items()]
+    """Label names and their colours."""
+    colours = {path["name"]: path["colour"] for grid in shown for sample in grid["samples"] for path in sample["paths"]}
+    return [{"name": name, "colour": colour} for name, colour in colours.items()]
 
 
 def _reason_to_withhold(study: Study, generator: GeneratorNumbers) -> str:

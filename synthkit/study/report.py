@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from synthkit.data.conventions import BRATS, MEAN
 from synthkit.files import write_atomically
 from synthkit.judging.arms import interval_warnings
 from synthkit.report.pages import check_replaceable, render, write_page
@@ -33,7 +34,7 @@ from synthkit.study.tables import (
 
 #: Fewer generators than this say nothing about a correlation.
 FEW_GENERATORS = 5
-_MAIN = "mean"
+_MAIN = MEAN
 #: What is said of steps that are not done; of one, of several.
 _LEFT: dict[State, tuple[str, str]] = {
     "failed": ("failed", "failed"),
@@ -103,6 +104,7 @@ def _page(folder: Path, study: Study, results: StudyResults, figures: list[dict[
         "few": FEW_GENERATORS,
         "grids": shown,
         "legend": legend(shown),
+        "mean_meaning": BRATS.meanings[MEAN],
         "toml": (folder / layout.STUDY_FILE).read_text(encoding="utf-8"),
     }
 

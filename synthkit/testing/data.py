@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthkit.data.dataset import Dataset, DatasetWriter
-from synthkit.data.labels import BRATS_LABELS
+from synthkit.data.conventions import BRATS
+from synthkit.data.dataset import Dataset
 from synthkit.data.slices import SIZES, SliceProtocol
+from synthkit.data.writer import DatasetWriter
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
 
-CONTRASTS = ("t1", "t1ce", "t2", "flair")
 _TRAIN_SUBJECTS, _HOLDOUT_SUBJECTS, _SLICES = 6, 3, 4
 # Grey level of tissue, necrotic core, oedema and enhancing tumour in each contrast.
 _GREY = {0: (120, 110, 90, 80), 1: (60, 60, 200, 110), 2: (90, 95, 180, 210), 4: (110, 240, 150, 170)}
@@ -98,12 +98,12 @@ def constant_dataset(n: int, n_contrasts: int, size: int, split: str) -> Dataset
 def _write(name: str, images: UInt8Array, labels: UInt8Array, rows: Sequence[Mapping[str, Any]], kind: Any) -> Dataset:
     path = scratch() / name
     if not path.exists():
-        contrasts = CONTRASTS[: images.shape[1]]
+        contrasts = BRATS.contrast_names[: images.shape[1]]
         size = (images.shape[2], images.shape[3])
         # Jobs that segment cut whole volumes in the way that the training slices were cut.
         protocol = SliceProtocol(contrasts=contrasts, size=size[0]).to_dict() if size[0] in SIZES else {}
         with DatasetWriter(
-            path, contrasts=contrasts, labels=BRATS_LABELS, size=size, kind=kind, protocol=protocol
+            path, contrasts=contrasts, labels=BRATS.label_values, size=size, kind=kind, protocol=protocol
         ) as writer:
             if rows:
                 writer.append(images, labels, rows)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.testing import data
 
@@ -84,5 +85,5 @@ def test_samples_have_the_mean_of_the_data_and_grey_levels_go_with_labels(site: 
     head = learned.mean(axis=(0, 1)) > 80  # elsewhere what is below black is cut off
     means = greys.mean(axis=0)[:, head].mean(axis=1)
     assert means == pytest.approx(learned.mean(axis=0)[:, head].mean(axis=1), rel=0.05)
-    t1ce = greys[:, data.CONTRASTS.index("t1ce")]  # 240 in enhancing tumour, 95 in oedema
+    t1ce = greys[:, BRATS.contrast_names.index("t1ce")]  # 240 in enhancing tumour, 95 in oedema
     assert t1ce[labels == 4].mean() > t1ce[labels == 2].mean() + 30

@@ -34,6 +34,7 @@ from synthkit.contract import (
     Score,
     SegmenterDeclaration,
 )
+from synthkit.data.lineage import datasets_behind
 from synthkit.errors import (
     DataError,
     ExitCode,
@@ -53,7 +54,6 @@ from synthkit.running.run import (
     EVENTS,
     Job,
     Run,
-    datasets_behind,
     file_digest,
     folder_digest,
     read_checkpoint_metadata,
@@ -166,7 +166,7 @@ def explain(error: BaseException) -> SynthkitError:
 
 
 def _train(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
-    from synthkit.data.dataset import Joined
+    from synthkit.data.views import Joined
 
     declaration = declarations[0]
     datasets = {role: _dataset(run, job, role) for role, item in job.inputs.items() if item.kind == "dataset"}
@@ -252,7 +252,7 @@ def _import_checkpoint(run: Run, job: Job, declarations: tuple[Declaration, ...]
 def _generate(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
     import numpy as np
 
-    from synthkit.data.dataset import DatasetWriter
+    from synthkit.data.writer import DatasetWriter
     from synthkit.running.verbs.seeds import count_seeds, iterate_seeds, parse_seeds
 
     declaration = declarations[0]
@@ -332,9 +332,10 @@ def _generate(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict
 
 
 def _segment(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
-    from synthkit.data.dataset import was_trained_on
+    from synthkit.data.lineage import was_trained_on
+    from synthkit.data.nifti import write_labels
     from synthkit.data.slices import slices_for_segmentation, to_native
-    from synthkit.data.subjects import bad_subjects_error, load_subject, scan_subjects, write_labels
+    from synthkit.data.subjects import bad_subjects_error, load_subject, scan_subjects
     from synthkit.running.verbs.probabilities import ProbabilityKeeper
 
     declaration = declarations[0]
@@ -427,8 +428,8 @@ def _segment(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[
 
 
 def _score(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
-    from synthkit.data.dataset import Joined
-    from synthkit.data.subjects import LabelFolder, check_same_grids
+    from synthkit.data.label_folders import LabelFolder, check_same_grids
+    from synthkit.data.views import Joined
 
     metrics = [d for d in declarations if isinstance(d, MetricDeclaration)]
     first = metrics[0]
@@ -581,7 +582,8 @@ def _plugin_error(declaration: Declaration, error: Exception) -> BaseException:
 
 
 def _dataset(run: Run, job: Job, role: str) -> Dataset:
-    from synthkit.data.dataset import Dataset, content_digest
+    from synthkit.data.dataset import Dataset
+    from synthkit.data.format import content_digest
 
     dataset = Dataset(run.input(role))
     expected = job.inputs[role].digest
@@ -619,8 +621,8 @@ def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
     protocol (imported ones) are taken to follow the others'; if none has one, size and contrasts are those of the
     data and the rest is the default, with a warning.
     """
+    from synthkit.data.conventions import BRATS
     from synthkit.data.slices import SIZES, SliceProtocol
-    from synthkit.data.subjects import CONTRASTS
 
     first: tuple[str, SliceProtocol] | None = None
     for role, dataset in datasets.items():
@@ -641,7 +643,7 @@ def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
         return first[1].to_dict()
     dataset = next(iter(datasets.values()))
     height, width = dataset.size
-    if height != width or height not in SIZES or set(dataset.contrasts) - set(CONTRASTS):
+    if height != width or height not in SIZES or set(dataset.contrasts) - set(BRATS.contrast_names):
         events.message(
             f"The data record no protocol, and volumes cannot be sliced to {'/'.join(dataset.contrasts)} of {width} x "
             f"{height}: no subject can be segmented by what is trained on them.",

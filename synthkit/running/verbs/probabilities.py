@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthkit.data.nifti import write_probabilities
 from synthkit.data.slices import SliceProtocol, to_native
-from synthkit.data.subjects import SubjectVolumes, write_probabilities
+from synthkit.data.subjects import SubjectVolumes
 from synthkit.errors import PluginError
 
 if TYPE_CHECKING:

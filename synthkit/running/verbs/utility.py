@@ -24,7 +24,6 @@ from synthkit.running.run import (
     Input,
     Job,
     Run,
-    datasets_behind,
     find_checkpoint,
     find_runs,
     folder_digest,
@@ -132,7 +131,7 @@ def _trainings(path: Path) -> list[tuple[Path, Training]]:
 
 def _unseen_subjects(reference: Path, trainings: Sequence[Training], listener: Listener) -> list[str]:
     """Subjects with labels that none of the trainings has learned from, be it through synthetic images."""
-    from synthkit.data.dataset import has_unknown_origin, was_trained_on
+    from synthkit.data.lineage import datasets_behind, has_unknown_origin, was_trained_on
     from synthkit.data.slices import SliceProtocol
     from synthkit.data.subjects import bad_subjects_error, scan_subjects
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from synthkit.contract import SLICE_ROLES, MetricDeclaration
+from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.running import backends
 from synthkit.running.run import LOG, Input, Job, Resources, Run, Verb, create_run, folder_digest
@@ -124,7 +125,7 @@ def segmenter_jobs_agree(plugin: PluginUnderTest) -> None:
 
 
 def _labels(run: Run) -> list[tuple[Any, ...]]:
-    from synthkit.data.subjects import LabelFolder
+    from synthkit.data.label_folders import LabelFolder
 
     volumes = LabelFolder(run.predictions)
     return [(volumes.labels(subject)[0],) for subject in _SUBJECTS]
@@ -171,7 +172,9 @@ def _subjects() -> Path:
             head = (x / 0.38) ** 2 + (y / 0.42) ** 2 < 1
             distance = np.hypot(x - 0.05 * number, y + 0.05)
             labels = np.select([distance < 0.05, distance < 0.1, distance < 0.15], [1, 4, 2], 0)
-            greys = {name: np.where(head, 500, 0) + 100 * c * (labels > 0) for c, name in enumerate(data.CONTRASTS)}
+            greys = {
+                name: np.where(head, 500, 0) + 100 * c * (labels > 0) for c, name in enumerate(BRATS.contrast_names)
+            }
             for name, plane in {**greys, "seg": labels}.items():
                 _write_nifti(folder / subject / f"{subject}_{name}.nii.gz", plane)
     return folder

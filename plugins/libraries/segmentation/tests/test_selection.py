@@ -15,7 +15,7 @@ from synthkit_segmentation.selection import split, split_samples  # noqa: E402
 from synthkit_segmentation.testing import Toy, ToyParams  # noqa: E402
 
 from synthkit.contract import Sample  # noqa: E402
-from synthkit.data.dataset import Joined  # noqa: E402
+from synthkit.data.views import Joined  # noqa: E402
 from synthkit.errors import DataError  # noqa: E402
 
 

@@ -14,7 +14,7 @@ ndimage = pytest.importorskip("scipy.ndimage", reason="scipy is not installed")
 
 from synthkit_overlap.surfaces import hausdorff, surface_dice, surface_distances  # noqa: E402
 
-from synthkit.data.labels import REGIONS  # noqa: E402
+from synthkit.data.conventions import BRATS  # noqa: E402
 
 DATA = Path(os.environ.get("SYNTHKIT_TEST_DATA") or Path(__file__).resolve().parents[3].parent / "shared" / "data")
 pytestmark = pytest.mark.skipif(
@@ -34,7 +34,7 @@ def pairs(subject: str) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     fusion = load(DATA / "brats-mini" / subject / f"{subject}_seg.nii.gz")
     for path in sorted((DATA / "brats-mini-raters" / subject).glob("*_seg_*.nii.gz")):
         rater = load(path)
-        for region, values in REGIONS.items():
+        for region, values in BRATS.region_values.items():
             reference, prediction = np.isin(fusion, values), np.isin(rater, values)
             if reference.any() and prediction.any():
                 yield f"{path.name} {region}", reference, prediction

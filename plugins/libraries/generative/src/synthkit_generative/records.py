@@ -20,13 +20,12 @@ from synthkit_torch.devices import whole_float32
 from torch import Tensor
 
 from synthkit import events
+from synthkit.data.conventions import BRATS
 from synthkit_generative.decoding import decode
 from synthkit_generative.drawing import to_grey_levels
 
 #: Seeds of the samples in a snapshot, always the same, so that snapshots show one another's progress.
 SNAPSHOT_SEEDS = tuple(range(8))
-#: Colours of the labels above background, in order of their values (NCR red, ED green, ET yellow), and then again.
-COLOURS = ((220, 50, 47), (60, 180, 75), (255, 225, 25), (70, 130, 230), (240, 50, 230), (70, 240, 240))
 _HEADER = 14  # pixels for the names of the columns
 
 
@@ -90,8 +89,8 @@ def grid(grey: NDArray[np.uint8], contrasts: Sequence[str], label_order: Sequenc
     cells = np.repeat(grey[..., None], 3, axis=-1)
     cells[:, -1] = cells[:, 0]
     labels = decode(grey[:, -1], label_order)
-    for number, value in enumerate(sorted(v for v in label_order if v)):
-        cells[:, -1][labels == value] = COLOURS[number % len(COLOURS)]
+    for value, colour in BRATS.rgb(sorted(label_order)).items():
+        cells[:, -1][labels == value] = colour
     body = cells.transpose(0, 2, 1, 3, 4).reshape(n * height, channels * width, 3)
     picture = Image.fromarray(np.concatenate([np.zeros((_HEADER, channels * width, 3), np.uint8), body]))
     draw = ImageDraw.Draw(picture)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthkit.data.labels import BRATS_LABELS, REGIONS, canonical
+from synthkit.data.conventions import BRATS
+from synthkit.data.labels import canonical
 from synthkit_overlap import Params
 from synthkit_overlap.surfaces import Hausdorff, bounding_box, surface_dice, surface_distances
 
@@ -40,7 +41,7 @@ def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
 
 def regions_of(params: Params) -> tuple[str, ...]:
     """Regions that are scored: the three labels, and the nested regions of BraTS if they are wanted."""
-    return tuple(region for region, values in REGIONS.items() if params.nested_regions or len(values) == 1)
+    return tuple(region.name for region in (BRATS.regions if params.nested_regions else BRATS.labels))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +92,14 @@ def compare(
     )
     reference, prediction = canonical(reference[crop]), canonical(prediction[crop])
     for role, labels in (("reference", reference), ("prediction", prediction)):
-        unknown = set(np.unique(labels).tolist()) - set(BRATS_LABELS.values())
+        unknown = set(np.unique(labels).tolist()) - set(BRATS.values)
         if unknown:
-            raise ValueError(f"the {role} has label values that BraTS does not: {sorted(unknown)}")
+            raise ValueError(f"the {role} has label values that {BRATS.family} does not: {sorted(unknown)}")
     results = {}
+    values_of = BRATS.region_values
     for region in regions_of(params):
-        label_values = REGIONS[region]
         table = np.zeros(256, dtype=bool)
-        table[list(label_values)] = True
+        table[list(values_of[region])] = True
         results[region] = _compare_region(
             table[reference], table[prediction], spacing_mm, penalty_mm, params, distances=distances
         )

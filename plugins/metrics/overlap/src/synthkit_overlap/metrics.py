@@ -2,7 +2,7 @@
 
 What is decided here, and written into the notes of the scores:
 
-* Regions are those of :data:`synthkit.data.labels.REGIONS`, without TC and WT unless ``nested_regions``; ``mean`` is
+* Regions are those of :data:`synthkit.data.conventions.BRATS`, without TC and WT unless ``nested_regions``; ``mean`` is
   the mean of NCR, ED and ET, as in the study (Akbar et al., Sci Data 11:259, 2024), which does not average nested ones.
 * A region in the reference that was not predicted is *missed*, one predicted without a reference is *false*:
   Dice and surface Dice 0, and the distance is the diagonal of the volume in mm, more than any inside it. So a
@@ -21,15 +21,13 @@ import numpy as np
 import synthkit
 from synthkit import Row, Score
 from synthkit.contract import Volumes
+from synthkit.data.conventions import BRATS, MEAN
 from synthkit.errors import DataError
 from synthkit_overlap import Params
 from synthkit_overlap.comparison import RegionResult, compare, regions_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-#: The labels whose mean is the region called "mean".
-MEAN_LABELS = ("NCR", "ED", "ET")
 
 #: Fewer subjects than this have no interval.
 MIN_SUBJECTS_FOR_INTERVAL = 3
@@ -215,12 +213,12 @@ def _means(name: str, results: Sequence[Mapping[str, RegionResult]], params: Par
     for region in columns:
         cases = [result[region].case for result in results]
         yield from _summary(name, region, columns[region][:, None], _convention(name, cases, params), params)
-    cases = [result[region].case for result in results for region in MEAN_LABELS]
-    counted = [region for region in MEAN_LABELS if not np.isnan(columns[region]).all()]
+    cases = [result[region].case for result in results for region in BRATS.mean_of]
+    counted = [region for region in BRATS.mean_of if not np.isnan(columns[region]).all()]
     notes = [f"mean of the means of {', '.join(counted)}"] if counted else []
-    notes += [f"no subject counts for {region}" for region in MEAN_LABELS if region not in counted]
+    notes += [f"no subject counts for {region}" for region in BRATS.mean_of if region not in counted]
     note = "; ".join(part for part in (*notes, _convention(name, cases, params)) if part)
-    yield from _summary(name, "mean", np.stack([columns[region] for region in MEAN_LABELS], axis=1), note, params)
+    yield from _summary(name, MEAN, np.stack([columns[region] for region in BRATS.mean_of], axis=1), note, params)
 
 
 def _number(value: float | None) -> float:
@@ -272,7 +270,7 @@ def _counts(results: Sequence[Mapping[str, RegionResult]], params: Params) -> It
         cases = [result[region].case for result in results]
         for case in ("missed", "false", "empty"):
             yield Score(name=f"n_{case}", value=cases.count(case), of={"region": region}, n=len(cases))
-    labels = [result[region].case for result in results for region in MEAN_LABELS]
+    labels = [result[region].case for result in results for region in BRATS.mean_of]
     for case in ("missed", "false", "empty"):
-        note = f"summed over {', '.join(MEAN_LABELS)}"
-        yield Score(name=f"n_{case}", value=labels.count(case), of={"region": "mean"}, n=len(results), note=note)
+        note = f"summed over {', '.join(BRATS.mean_of)}"
+        yield Score(name=f"n_{case}", value=labels.count(case), of={"region": MEAN}, n=len(results), note=note)

@@ -14,7 +14,7 @@ import numpy as np
 import synthkit
 from synthkit import Row, Score
 from synthkit.contract import Samples
-from synthkit.data.naming import Finding, Signatures, judge, signatures
+from synthkit.data.naming import NameFinding, Signatures, judge, signatures
 from synthkit.data.splits import patient_of
 from synthkit.errors import DataError
 from synthkit.judging.intervals import FEW_SUBJECTS
@@ -265,7 +265,7 @@ def _identity_scores(found: Identity | None, contrasts: Sequence[str], n_patient
         synthkit.message(f"Synthetic channels carry the wrong names: {'; '.join(mismatched)}.", level="warning")
 
 
-def _misnamed(dataset: str, findings: Sequence[Finding], n: int) -> Score:
+def _misnamed(dataset: str, findings: Sequence[NameFinding], n: int) -> Score:
     """How many channels contradict their names by physics alone; a warning for each."""
     wrong = [finding for finding in findings if finding.looks_like is not None]
     for finding in wrong:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from synthkit.data.labels import BRATS_LABELS, REGIONS
+from synthkit.data.conventions import BRATS
 from synthkit.data.naming import brain_mask, healthy_medians
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def regions_of(label_values: Sequence[int]) -> dict[str, tuple[int, ...]]:
     ``all`` where none of these holds every label (WT does in BraTS).
     """
     values = tuple(sorted(value for value in set(label_values) if value))
-    named = {name: members for name, members in REGIONS.items() if set(members) <= set(values)}
-    named |= {f"label {value}": (value,) for value in values if value not in BRATS_LABELS.values()}
+    named = {name: members for name, members in BRATS.region_values.items() if set(members) <= set(values)}
+    named |= {f"label {value}": (value,) for value in values if value not in BRATS.values}
     whole = next((name for name, members in named.items() if members == values), "all")
     named.pop(whole, None)
     return {**named, whole: values}

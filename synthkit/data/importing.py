@@ -1,45 +1,31 @@
-"""Datasets in and out: the study's PNG folders, NIfTI, and nnU-Net's raw format.
-
-The PNG layout is that of Akbar et al. (Scientific Data 2024): a folder for each contrast and one for the labels, 8-bit
-files ``<stem>_<contrast>.png``, labels as grey levels (see :mod:`synthkit.data.labels`).
-"""
+"""Datasets from pictures that others made: the study's PNG folders, see :mod:`synthkit.data.png_folders`."""
 
 from __future__ import annotations
 
 import csv
-import gzip
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from synthkit.contract import Sample
-from synthkit.data.dataset import SPLITS, Dataset, DatasetWriter, check_replaceable, remove_dataset
-from synthkit.data.labels import BRATS_LABELS, from_grey, grey_levels, to_grey
-from synthkit.data.naming import Finding, identify
+from synthkit.data import png_folders
+from synthkit.data.conventions import BRATS
+from synthkit.data.dataset import Dataset
+from synthkit.data.format import SPLITS
+from synthkit.data.labels import from_grey, grey_levels
+from synthkit.data.naming import NameFinding, identify
 from synthkit.data.shards import map_threads
-from synthkit.data.splits import patient_of
-from synthkit.data.subjects import CONTRASTS
-from synthkit.errors import DataError, UsageError
+from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
+from synthkit.errors import DataError
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
 
 OnProgress = Callable[[int, int], None]
 
-FORMATS = ("png", "nifti", "nnunet")
-#: Folder of each contrast and of the labels in the study's layout; read without regard to case.
-PNG_FOLDERS = {"t1": "T1", "t1ce": "T1CE", "t2": "T2", "flair": "FLAIR"}
-PNG_LABELS = "Seg"
-_TABLE = "samples.csv"
 _BATCH = 32
-_N_FOLDS = 5
 # Images by which imported channels are judged, from all over the dataset.
 _N_JUDGED = 128
 
@@ -57,7 +43,7 @@ class ImportSummary:
     off_level_pixels: int = 0
     off_level_samples: int = 0
     label_pixels: dict[str, int] = field(default_factory=dict)
-    contrast_findings: list[Finding] = field(default_factory=list)
+    contrast_findings: list[NameFinding] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -94,8 +80,8 @@ def import_png(
     table = _rows_for(folder, stems) if kind == "real" else {}
     first = _read_png(layout.path(layout.contrasts[0], stems[0]))
     size = (first.shape[0], first.shape[1])
-    values = sorted(BRATS_LABELS.values())
-    summary = ImportSummary(len(stems), layout.contrasts, size, label_pixels=dict.fromkeys(BRATS_LABELS, 0))
+    values = sorted(BRATS.label_values.values())
+    summary = ImportSummary(len(stems), layout.contrasts, size, label_pixels=dict.fromkeys(BRATS.label_values, 0))
     if dry_run:
         return summary
     if overwrite and not resume:
@@ -105,13 +91,13 @@ def import_png(
         planes = [_read_png(layout.path(contrast, stem), size) for contrast in layout.contrasts]
         if layout.labels is None:
             return np.stack(planes), np.zeros(size, np.uint8), 0
-        decoded, off = from_grey(_read_png(layout.path(PNG_LABELS, stem), size), values)
+        decoded, off = from_grey(_read_png(layout.path(png_folders.LABELS, stem), size), values)
         return np.stack(planes), decoded, off
 
     writer = DatasetWriter(
         out,
         contrasts=layout.contrasts,
-        labels=BRATS_LABELS,
+        labels=BRATS.label_values,
         size=size,
         kind=kind,
         provenance={
@@ -134,59 +120,11 @@ def import_png(
                 summary.off_level_pixels += off
                 summary.off_level_samples += off > 0
                 counts = np.bincount(decoded.ravel(), minlength=256)
-                for name, value in BRATS_LABELS.items():
+                for name, value in BRATS.label_values.items():
                     summary.label_pixels[name] += int(counts[value])
     judged = np.linspace(0, len(stems) - 1, min(len(stems), _N_JUDGED)).round().astype(np.intp)
     summary.contrast_findings = identify(*Dataset(out).read(judged), layout.contrasts)
     return summary
-
-
-def export_dataset(
-    path: Path,
-    out: Path,
-    *,
-    format: str,
-    split: str | None = None,
-    dry_run: bool = False,
-    on_progress: OnProgress = lambda done, total: None,
-) -> int:
-    """Write a dataset in another format; returns the number of samples. ``out`` appears whole or not at all.
-
-    Parameters
-    ----------
-    format : "png" (the study's folders and a ``samples.csv``), "nifti" (a BraTS-style folder a sample, one slice
-        each) or "nnunet" (nnU-Net v2 raw: consecutive labels, the holdout as its test set, and folds by patient).
-    split : "train", "holdout" or "synthetic"; all if None.
-    dry_run : check everything, write nothing.
-    """
-    if format not in FORMATS:
-        raise UsageError(f"There is no format {format!r}.", fix=f"Choose one of {', '.join(FORMATS)}.")
-    dataset = Dataset(path)
-    indices = [i for i, row in enumerate(dataset.samples) if split in (None, row.split)]
-    if not indices:
-        splits = ", ".join(sorted({row.split for row in dataset.samples}))
-        raise UsageError(f"{path} has no samples of the split {split!r}.", f"It has: {splits}.", "Choose one of them.")
-    write = {"png": _write_png, "nifti": _write_nifti, "nnunet": _write_nnunet}[format]
-    _refuse_full(out)
-    if dry_run:
-        return len(indices)
-    with _whole_folder(out) as folder:
-        prepare = _prepare_nnunet if format == "nnunet" else _prepare_png if format == "png" else None
-        if prepare is not None:
-            prepare(folder, dataset, [dataset.samples[i] for i in indices])
-        for start in range(0, len(indices), _BATCH):
-            batch = indices[start : start + _BATCH]
-            images, labels = dataset.read(batch)
-
-            def one(k: int, batch: list[int] = batch, images: UInt8Array = images, labels: UInt8Array = labels) -> None:
-                write(folder, dataset, dataset.samples[batch[k]], images[k], labels[k])
-
-            map_threads(one, range(len(batch)))
-            on_progress(start + len(batch), len(indices))
-    return len(indices)
-
-
-# ------------------------------------------------------------------------------------------------------- import
 
 
 @dataclass(frozen=True)
@@ -206,22 +144,22 @@ def _find_layout(folder: Path, without_labels: bool) -> _Layout:
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.", fix="Check the path.")
     present = {child.name.lower(): child for child in folder.iterdir() if child.is_dir()}
-    contrasts = tuple(name for name in CONTRASTS if name in present)
-    expected = ", ".join([*PNG_FOLDERS.values(), PNG_LABELS])
+    contrasts = tuple(name for name in BRATS.contrast_names if name in present)
+    expected = ", ".join([*png_folders.FOLDERS.values(), png_folders.LABELS])
     if not contrasts:
         raise DataError(
             f"{folder} has none of the folders {expected}.",
             f"It has: {', '.join(present) or 'no folders'}.",
             "Rename them so.",
         )
-    has_labels = PNG_LABELS.lower() in present
+    has_labels = png_folders.LABELS.lower() in present
     if not has_labels and not without_labels:
         raise DataError(
-            f"{folder} has no folder {PNG_LABELS}.",
+            f"{folder} has no folder {png_folders.LABELS}.",
             "The label channel is missing.",
             "Add it, or give --without-labels to import images alone (all labels background).",
         )
-    channels = [*contrasts, *([PNG_LABELS] if has_labels and not without_labels else [])]
+    channels = [*contrasts, *([png_folders.LABELS] if has_labels and not without_labels else [])]
     files = {channel: _by_stem(present[channel.lower()], channel) for channel in channels}
     stems = sorted(set().union(*files.values()))
     missing = [
@@ -240,7 +178,7 @@ def _find_layout(folder: Path, without_labels: bool) -> _Layout:
         )
     if not stems:
         raise DataError(f"There are no PNG files in the folders of {folder}.", fix="Files are <stem>_<contrast>.png.")
-    return _Layout(contrasts, PNG_LABELS if len(channels) > len(contrasts) else None, stems, files)
+    return _Layout(contrasts, png_folders.LABELS if len(channels) > len(contrasts) else None, stems, files)
 
 
 def _by_stem(folder: Path, channel: str) -> dict[str, Path]:
@@ -295,7 +233,7 @@ def _rows_for(folder: Path, stems: Sequence[str]) -> dict[str, dict[str, Any]]:
     ]
     if wrong:
         raise DataError(
-            f"{folder / _TABLE} does not fit the pictures.",
+            f"{folder / png_folders.TABLE} does not fit the pictures.",
             f"{len(wrong)} of {len(stems)} pictures have no row, or a split that is neither train nor holdout.",
             "Correct the table, or import with --as synthetic.",
             [*wrong[:20], *([f"... and {len(wrong) - 20} more"] if len(wrong) > 20 else [])],
@@ -304,7 +242,7 @@ def _rows_for(folder: Path, stems: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _read_rows(folder: Path) -> dict[str, dict[str, Any]]:
-    path = folder / _TABLE
+    path = folder / png_folders.TABLE
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return {
@@ -322,105 +260,3 @@ def _read_rows(folder: Path) -> dict[str, dict[str, Any]]:
             f"{error!r}. Real samples need their subject, slice and split.",
             "Import with --as synthetic, or add the table (id, split, subject, slice) that `synthkit export` writes.",
         ) from error
-
-
-# ------------------------------------------------------------------------------------------------------- export
-
-
-def _refuse_full(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(
-            f"The output folder {out} is not empty.", "Nothing is overwritten unasked.", "Choose another one."
-        )
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A temporary neighbour of ``out`` that takes its name at the end, so that no half of an export is ever seen."""
-    _refuse_full(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if out.exists():
-            out.rmdir()
-        temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _prepare_png(folder: Path, dataset: Dataset, samples: Sequence[Sample]) -> None:
-    for contrast in dataset.contrasts:
-        (folder / PNG_FOLDERS.get(contrast, contrast)).mkdir()
-    (folder / PNG_LABELS).mkdir()
-    with (folder / _TABLE).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("id", "split", "subject", "slice", "seed"))
-        writer.writerows((row.id, row.split, row.subject, row.slice, row.seed) for row in samples)
-
-
-def _write_png(folder: Path, dataset: Dataset, row: Sample, image: UInt8Array, labels: UInt8Array) -> None:
-    from PIL import Image
-
-    for contrast, plane in zip(dataset.contrasts, image, strict=True):
-        name = PNG_FOLDERS.get(contrast, contrast)
-        Image.fromarray(plane).save(folder / name / f"{row.id}_{name}.png", compress_level=1)
-    grey = to_grey(labels, dataset.label_values)
-    Image.fromarray(grey).save(folder / PNG_LABELS / f"{row.id}_{PNG_LABELS}.png", compress_level=1)
-
-
-def _write_nifti(folder: Path, dataset: Dataset, row: Sample, image: UInt8Array, labels: UInt8Array) -> None:
-    (folder / row.id).mkdir()
-    for contrast, plane in zip(dataset.contrasts, image, strict=True):
-        (folder / row.id / f"{row.id}_{contrast}.nii.gz").write_bytes(_nifti_bytes(plane))
-    (folder / row.id / f"{row.id}_seg.nii.gz").write_bytes(_nifti_bytes(labels))
-
-
-def _prepare_nnunet(folder: Path, dataset: Dataset, samples: Sequence[Sample]) -> None:
-    training = [row for row in samples if row.split != "holdout"]
-    for part in ("Tr", "Ts") if len(training) < len(samples) else ("Tr",):
-        (folder / f"images{part}").mkdir()
-        (folder / f"labels{part}").mkdir()
-    description = {
-        "channel_names": {str(i): name for i, name in enumerate(dataset.contrasts)},
-        # nnU-Net wants consecutive values, so ET becomes 3.
-        "labels": {name: i for i, name in enumerate(sorted(dataset.labels, key=lambda n: dataset.labels[n]))},
-        "numTraining": len(training),
-        "file_ending": ".nii.gz",
-    }
-    (folder / "dataset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    # nnU-Net's own folds would put slices of one patient on both sides.
-    groups = sorted({_group(row) for row in training})
-    folds = []
-    for k in range(min(_N_FOLDS, len(groups))):
-        validation = set(groups[k :: min(_N_FOLDS, len(groups))])
-        folds.append(
-            {
-                "train": [row.id for row in training if _group(row) not in validation],
-                "val": [row.id for row in training if _group(row) in validation],
-            }
-        )
-    (folder / "splits_final.json").write_text(json.dumps(folds, indent=1) + "\n", encoding="utf-8")
-
-
-def _group(row: Sample) -> str:
-    """What a fold keeps together: a patient; a synthetic sample stands for itself."""
-    return row.id if row.subject is None else patient_of(row.subject)
-
-
-def _write_nnunet(folder: Path, dataset: Dataset, row: Sample, image: UInt8Array, labels: UInt8Array) -> None:
-    part = "Ts" if row.split == "holdout" else "Tr"
-    for i, plane in enumerate(image):
-        (folder / f"images{part}" / f"{row.id}_{i:04d}.nii.gz").write_bytes(_nifti_bytes(plane))
-    consecutive = np.searchsorted(np.asarray(dataset.label_values), labels).astype(np.uint8)
-    (folder / f"labels{part}" / f"{row.id}.nii.gz").write_bytes(_nifti_bytes(consecutive))
-
-
-def _nifti_bytes(plane: UInt8Array) -> bytes:
-    """One slice (y, x) as a NIfTI volume (x, y, 1), 1 mm, in the orientation that BraTS stores."""
-    import nibabel
-
-    image = nibabel.Nifti1Image(plane.T[:, :, None], np.diag([-1.0, -1.0, 1.0, 1.0]))  # type: ignore[no-untyped-call]
-    return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)

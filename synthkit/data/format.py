@@ -1,0 +1,147 @@
+"""The files of a dataset: names, description, table of samples, digests. What reader and writer have in common.
+
+::
+
+    dataset.json     description, in nnU-Net's keys where they exist; written last: a folder without it is not a dataset
+    samples.csv      one row a sample: id, split, subject, slice, seed, digest
+    images/          uint8 (n, contrast, y, x), Zarr 3 (see :mod:`synthkit.data.shards`)
+    labels/          uint8 (n, y, x)
+    zarr.json        makes the folder a Zarr group
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthkit.contract import Sample
+from synthkit.errors import DataError
+
+if TYPE_CHECKING:
+    from synthkit.contract import UInt8Array
+
+FORMAT = "synthkit-dataset"
+FORMAT_VERSION = 1
+DESCRIPTION, TABLE, GROUP, IMAGES, LABELS = "dataset.json", "samples.csv", "zarr.json", "images", "labels"
+#: Splits of the samples of each kind of dataset.
+SPLITS = {"real": ("train", "holdout"), "synthetic": ("synthetic",)}
+
+_COLUMNS = ("id", "split", "subject", "slice", "seed", "digest")
+_NEEDED = ("version", "channel_names", "labels", "size", "n_samples", "digest")
+
+
+def sample_digest(image: UInt8Array, labels: UInt8Array) -> str:
+    """sha256 over the bytes of image and labels, first 32 hex characters."""
+    digest = hashlib.sha256(np.ascontiguousarray(image).data.cast("B"))
+    digest.update(np.ascontiguousarray(labels).data.cast("B"))
+    return digest.hexdigest()[:32]
+
+
+def content_digest(
+    contrasts: Sequence[str], label_values: Sequence[int], size: Sequence[int], samples: Sequence[Sample]
+) -> str:
+    """``sha256:...`` of what a dataset holds, whatever its compression, sharding and provenance."""
+    digest = hashlib.sha256(json.dumps([list(contrasts), list(label_values), list(size)]).encode())
+    for row in samples:
+        digest.update(json.dumps([row.id, row.split, row.subject, row.slice, row.seed, row.digest]).encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def is_safe_name(name: object) -> bool:
+    """Whether this is one visible component of a path on any system: exports make files of ids and contrasts."""
+    return (
+        isinstance(name, str)
+        and 0 < len(name.encode(errors="replace")) <= 200
+        and name.isprintable()
+        and not name.startswith(".")
+        and not set(name) & {"/", "\\"}
+    )
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path / DESCRIPTION} cannot be read.", f"{error}.", "Restore it, or make the dataset again."
+        ) from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise DataError(
+            f"{path / DESCRIPTION} does not describe a dataset of synthkit.",
+            f'It lacks "format": "{FORMAT}".',
+            "nnU-Net folders are a different thing: prepare or import the images.",
+        )
+    version = description.get("version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise DataError(
+            f"The dataset {path} has format version {version}.",
+            f"This synthkit reads up to version {FORMAT_VERSION}.",
+            "Update synthkit.",
+        )
+    for key in _NEEDED if description.get("complete") else _NEEDED[:-1]:
+        if not _is_sound(key, description.get(key)):
+            raise DataError(
+                f"{path / DESCRIPTION} cannot be read.",
+                f"Its {key} is {description.get(key)!r}.",
+                "Restore it, or make the dataset again.",
+            )
+    return description
+
+
+def _is_sound(key: str, value: Any) -> bool:
+    """Whether a key of the description has a value of its type."""
+    if key == "channel_names":
+        numbers = {str(i) for i in range(len(value))} if isinstance(value, dict) else None
+        return isinstance(value, dict) and set(value) == numbers and all(map(is_safe_name, value.values()))
+    if key == "labels":
+        return isinstance(value, dict) and all(isinstance(v, int) and 0 <= v < 256 for v in value.values())
+    if key == "size":
+        return isinstance(value, list) and len(value) == 2 and all(isinstance(v, int) and v > 0 for v in value)
+    if key == "digest":
+        return isinstance(value, str)
+    return isinstance(value, int) and value >= 0
+
+
+def read_table(path: Path, n_samples: int) -> list[Sample]:
+    if n_samples == 0:  # begun, and nothing committed yet
+        return []
+    try:
+        with (path / TABLE).open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = [
+                Sample(
+                    row["id"],
+                    row["split"],
+                    row["subject"] or None,
+                    int(row["slice"]) if row["slice"] else None,
+                    int(row["seed"]) if row["seed"] else None,
+                    row["digest"],
+                )
+                for _, row in zip(range(n_samples), reader, strict=False)
+            ]
+        if unsafe := [row.id for row in rows if not is_safe_name(row.id)]:
+            raise ValueError(f"the id {unsafe[0]!r} cannot be the name of a file")
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path / 'samples.csv'} cannot be read.", f"{error!r}.", "Make the dataset again.") from error
+    if len(rows) != n_samples:
+        raise DataError(
+            f"{path / 'samples.csv'} is too short.",
+            f"It has {len(rows)} rows, {DESCRIPTION} says {n_samples}.",
+            "Make the dataset again.",
+        )
+    return rows
+
+
+def table_bytes(rows: Sequence[Sample]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows([getattr(row, column) for column in _COLUMNS] for row in rows)
+    return text.getvalue().encode()

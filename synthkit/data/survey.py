@@ -1,0 +1,120 @@
+"""The first look at a subject, before anything is written: what it holds, which slices are kept, what is odd about it.
+
+Nothing here depends on the split, so that one look serves whatever is held out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthkit.data.conventions import BRATS
+from synthkit.data.slices import SliceProtocol, check_fits, kept_slices, negative_voxels
+from synthkit.data.subjects import BadSubject, Subject, SubjectError, SubjectVolumes, load_subject
+
+# A volume lower than this does not hold a whole brain (about 130 mm). A contrast that is zero in more than this
+# fraction of the brain has a smaller field of view than the one the brain is seen in; every eighth slice tells.
+_SLAB_MM = 100.0
+_MISSING_FRACTION = 0.01
+_EVERY = 8
+
+
+@dataclass(frozen=True)
+class SurveyedSubject:
+    """A good subject and all that the summary of `prepare` says of it but its split.
+
+    Attributes
+    ----------
+    kept, n_dropped, label_voxels, negative_voxels, notes : see :class:`synthkit.data.prepare.PreparedSubject`.
+    stored_labels : label values as the file had them.
+    orientation : of the array by its affine, ``LPS``.
+    fingerprint : sha256 of the contrast that the slice rule looks at.
+    """
+
+    subject: Subject
+    kept: tuple[int, ...]
+    n_dropped: int
+    label_voxels: dict[str, int]
+    negative_voxels: dict[str, int]
+    notes: tuple[str, ...]
+    stored_labels: tuple[int, ...]
+    orientation: str
+    fingerprint: str
+
+
+def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSubject:
+    """Read and check all files of a subject and apply the slice rule."""
+    import nibabel as nib
+
+    try:
+        volumes = load_subject(subject)
+        check_fits(volumes)
+    except SubjectError as error:
+        return error.bad
+    kept = kept_slices(volumes, protocol)
+    assert volumes.labels is not None  # scan_subjects found a segmentation
+    labels = {name: int(np.count_nonzero(volumes.labels == v)) for name, v in BRATS.label_values.items() if v}
+    brain = np.ascontiguousarray(volumes.images[protocol.brain_contrast].transpose(2, 1, 0))
+    return SurveyedSubject(
+        subject=subject,
+        kept=kept,
+        n_dropped=volumes.shape[2] - len(kept),
+        label_voxels=labels,
+        negative_voxels={name: n for name, n in negative_voxels(volumes).items() if n},
+        notes=_notes(volumes, protocol, len(kept)),
+        stored_labels=volumes.stored_labels,
+        fingerprint=hashlib.sha256(brain.data.cast("B")).hexdigest(),
+        orientation="".join(str(code) for code in nib.aff2axcodes(volumes.affine)),  # type: ignore[no-untyped-call]
+    )
+
+
+def _notes(volumes: SubjectVolumes, protocol: SliceProtocol, n_kept: int) -> tuple[str, ...]:
+    notes = []
+    height_mm = volumes.shape[2] * volumes.spacing_mm[2]
+    if height_mm < _SLAB_MM:
+        notes.append(f"slab: {volumes.shape[2]} slices, {height_mm:g} mm")
+    if not n_kept:
+        notes.append("no slice kept")
+    brain = volumes.images[protocol.brain_contrast][:, :, ::_EVERY] > 0
+    n_brain = int(np.count_nonzero(brain))
+    for name, data in volumes.images.items():
+        missing = 1 - np.count_nonzero(brain & (data[:, :, ::_EVERY] != 0)) / max(1, n_brain)
+        if missing > _MISSING_FRACTION:
+            notes.append(f"{name} is 0 in {missing:.1%} of the brain")
+    return tuple(notes)
+
+
+def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
+    """What is odd about the subjects taken together."""
+    notes = []
+    meanings = {label.value: label.meaning for label in BRATS.labels}
+    for old, new in BRATS.read_as:
+        n_old, n_new = (sum(value in c.stored_labels for c in surveyed) for value in (old, new))
+        if n_old and n_new:
+            notes.append(
+                f"{meanings[new]} is label {old} in {n_old} and {new} in {n_new} subjects; both are read as {new}, so "
+                f"make sure that no {new} stands for the resection cavity of BraTS 2024"
+            )
+    orientations: dict[str, list[str]] = defaultdict(list)
+    for c in surveyed:
+        orientations[c.orientation].append(c.subject.id)
+    if len(orientations) > 1:
+        parts = [f"{code} in {len(ids)} ({ids[0]} ...)" for code, ids in sorted(orientations.items())]
+        notes.append(
+            f"affines name different array orientations, {', '.join(parts)}; slices keep the stored order of the "
+            "array, so look at some and see that all have the same side up"
+        )
+    by_volume: dict[str, list[str]] = defaultdict(list)
+    for c in surveyed:
+        by_volume[c.fingerprint].append(c.subject.id)
+    for same in by_volume.values():
+        if len(same) > 1:
+            notes.append(
+                f"{', '.join(same)} hold the same volume: one subject under several names would be on both sides of "
+                "the split; remove the copies"
+            )
+    return tuple(notes)

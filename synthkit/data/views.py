@@ -1,0 +1,92 @@
+"""Samples seen in another way: some rows of a source, several sources one after another. Nothing is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthkit.contract import Sample, Samples
+from synthkit.data.format import content_digest
+from synthkit.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from synthkit.contract import UInt8Array
+
+
+class Readable:
+    """What every source of samples shares; a subclass sets the attributes below and defines ``read``."""
+
+    contrasts: tuple[str, ...]
+    label_values: tuple[int, ...]
+    size: tuple[int, int]
+    samples: Sequence[Sample]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def digest(self) -> str:
+        return content_digest(self.contrasts, self.label_values, self.size, self.samples)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Real subjects among the samples, sorted."""
+        return tuple(sorted({row.subject for row in self.samples if row.subject is not None}))
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
+        raise TypeError("a source of samples defines read")
+
+    def batches(self, batch_size: int) -> Iterator[tuple[UInt8Array, UInt8Array]]:
+        for start in range(0, len(self), batch_size):
+            yield self.read(range(start, min(start + batch_size, len(self))))
+
+
+class View(Readable):
+    """Some rows of a source, in a given order. Reads go through to the source."""
+
+    def __init__(self, source: Samples, indices: Sequence[int]) -> None:
+        self.source = source
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.contrasts = source.contrasts
+        self.label_values = source.label_values
+        self.size = source.size
+        self.samples = [source.samples[i] for i in self.indices]
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
+        wanted = np.asarray(indices, dtype=np.int64)
+        if wanted.size and wanted.min() < 0:
+            raise IndexError(f"sample {wanted.min()} of {len(self)}")
+        return self.source.read(self.indices[wanted])
+
+
+class Joined(Readable):
+    """Several sources one after another; contrasts, labels and size must agree."""
+
+    def __init__(self, sources: Sequence[Samples]) -> None:
+        first = sources[0]
+        for other in sources[1:]:
+            for what in ("contrasts", "label_values", "size"):
+                if getattr(other, what) != getattr(first, what):
+                    raise DataError(
+                        "The datasets cannot be joined.",
+                        f"Their {what.replace('_', ' ')} differ: {getattr(first, what)} and {getattr(other, what)}.",
+                        "Prepare or export them with the same contrasts and size.",
+                    )
+        self.sources = list(sources)
+        self.contrasts, self.label_values, self.size = first.contrasts, first.label_values, first.size
+        self.samples = [row for source in sources for row in source.samples]
+        self._starts = np.cumsum([0, *(len(source) for source in sources)])
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
+        wanted = np.asarray(indices, dtype=np.int64)
+        images = np.empty((len(wanted), len(self.contrasts), *self.size), dtype=np.uint8)
+        labels = np.empty((len(wanted), *self.size), dtype=np.uint8)
+        owner = np.searchsorted(self._starts, wanted, side="right") - 1
+        for number in np.unique(owner):
+            here = np.flatnonzero(owner == number)
+            images[here], labels[here] = self.sources[number].read(wanted[here] - self._starts[number])
+        return images, labels
