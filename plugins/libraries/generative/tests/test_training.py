@@ -184,14 +184,10 @@ def test_a_state_with_nan_is_never_saved(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "error",
-    [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), RuntimeError("[enforce] not enough memory: you")],
-)
-def test_memory_errors_say_what_to_lower(tmp_path: Path, error: Exception) -> None:
+def test_memory_errors_say_what_to_lower(tmp_path: Path) -> None:
     class Greedy(Toy):
         def advance(self, real: Tensor) -> dict[str, Tensor]:
-            raise error
+            return {"loss": torch.empty(2**50)}
 
     with pytest.raises(OutOfMemoryError, match="Lower batch_size"):
         train(make_discs(8), tmp_path, toy=Greedy)

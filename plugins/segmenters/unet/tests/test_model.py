@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("monai", reason="monai is not installed")
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
 
-from synthkit_segmentation import devices, training  # noqa: E402
+from synthkit_segmentation import training  # noqa: E402
 from synthkit_segmentation.testing import Toy  # noqa: E402
+from synthkit_torch import devices  # noqa: E402
 from synthkit_unet import UnetParams, model  # noqa: E402
 
 TINY = UnetParams(samples=32, batch_size=4, depth=3, filters=4, checkpoint_every=16)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from synthkit_torch.parallel import GROUP
 from torch import Tensor
 
 from synthkit.errors import UsageError
 
-#: Samples that minibatch standard deviation compares (Karras et al. 2018, arXiv 1710.10196, section 3).
-DEVIATION_GROUP = 4
-
 
 def group_size(n: int) -> int:
-    """The largest group up to :data:`DEVIATION_GROUP` that divides ``n`` samples."""
-    return next(size for size in range(DEVIATION_GROUP, 0, -1) if n % size == 0)
+    """The largest group up to :data:`synthkit_torch.parallel.GROUP` that divides ``n`` samples."""
+    return next(size for size in range(GROUP, 0, -1) if n % size == 0)
 
 
 def parts(batch: Tensor, accumulate: int, groups: int | None = None) -> list[Tensor]:

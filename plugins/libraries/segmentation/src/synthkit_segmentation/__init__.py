@@ -12,7 +12,6 @@ loss, optimiser and schedule. Its method imports this, its declaration does not 
 | ``losses`` | soft Dice and cross-entropy |
 | ``feeding`` | which samples are trained and validated on, in which order |
 | ``training`` | the resumable training loop |
-| ``processes`` | one process a GPU |
 | ``validation`` | Dice of the validation samples |
 | ``checkpoints`` | files of a checkpoint |
 | ``prediction`` | labels and probabilities of a stream of images |
