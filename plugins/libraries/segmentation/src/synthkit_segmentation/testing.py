@@ -13,20 +13,16 @@ from torch import Tensor, nn
 
 from synthkit.contract import Sample
 from synthkit_segmentation.losses import dice_and_cross_entropy
+from synthkit_segmentation.params import TrainingParams
 from synthkit_segmentation.recipe import Recipe, Task
 
 
 @dataclass(frozen=True)
-class ToyParams:
+class ToyParams(TrainingParams):
     """The parameters that every segmenter has, for a training of a second."""
 
     samples: int = 48
     batch_size: int = 4
-    learning_rate: float = 0.01
-    augment: bool = True
-    contrasts: tuple[str, ...] = ()
-    validation_fraction: float = 0.2
-    validation_samples: int = 2000
     checkpoint_every: int = 16
     seed: int = 3
 
