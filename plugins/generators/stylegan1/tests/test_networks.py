@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from synthkit_generative.progressive import GrowingDiscriminator, larger
+from synthkit_generative.progressive import GrowingDiscriminator, upscale
 from synthkit_stylegan1.networks import Architecture, Generator, adaptive_instance_norm
 from torch import nn
 
@@ -85,8 +85,8 @@ def test_the_synthesis_grows() -> None:
     for level, side in enumerate(SMALL.resolutions):
         assert _synthesised(generator, w, level, 1.0).shape == (2, 3, side, side)
     coarse, fine, half = (_synthesised(generator, w, *at) for at in ((2, 1.0), (3, 1.0), (3, 0.5)))
-    torch.testing.assert_close(_synthesised(generator, w, 3, 0.0), larger(coarse, 32))
-    torch.testing.assert_close(half, (larger(coarse, 32) + fine) / 2)
+    torch.testing.assert_close(_synthesised(generator, w, 3, 0.0), upscale(coarse, 32))
+    torch.testing.assert_close(half, (upscale(coarse, 32) + fine) / 2)
 
 
 def test_each_style_acts_from_its_layer_on() -> None:

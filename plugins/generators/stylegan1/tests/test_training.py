@@ -67,7 +67,7 @@ def test_the_discriminator_learns_the_formula_of_the_paper(monkeypatch: pytest.M
     random = torch.Generator().manual_seed(0)
     real, fake = (torch.randn(4, 3, 16, 16, generator=random) for _ in range(2))
     monkeypatch.setattr(training.optimisers["discriminator"], "step", lambda: None)
-    loss, penalty = training._teach([real], iter([fake]), 2, 0.5)
+    loss, penalty = training._discriminator_step([real], iter([fake]), 2, 0.5)
     found = _gradients(training.discriminator)
 
     training.discriminator.zero_grad()
@@ -86,7 +86,7 @@ def test_the_discriminator_learns_the_formula_of_the_paper(monkeypatch: pytest.M
 def test_the_generator_loss_is_non_saturating(monkeypatch: pytest.MonkeyPatch) -> None:
     """A discriminator that scores 0 gives log 2, and one that is certain of a fake (-20) still gives a loss of 20."""
     training = _training()
-    monkeypatch.setattr(training, "_teach", lambda *_: (torch.zeros(()), torch.zeros(())))
+    monkeypatch.setattr(training, "_discriminator_step", lambda *_: (torch.zeros(()), torch.zeros(())))
     for score, loss in ((0.0, np.log(2)), (-20.0, 20.0)):
         monkeypatch.setattr(
             training.discriminator, "forward", lambda images, *_, score=score: images.mean(dim=(1, 2, 3)) * 0 + score
@@ -100,7 +100,7 @@ def test_a_batch_in_parts_gives_the_same_step() -> None:
     for accumulate in (1, 4):
         training = _training(dataclasses.replace(SMALL, batch_size=16, accumulate=accumulate))
         real = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        losses = [float(value) for _ in range(3) for value in training.advance(real).values()]
+        losses = [float(value) for _ in range(3) for value in training.training_step(real).values()]
         seen.append((losses, training.state()))
     assert seen[0][0] == pytest.approx(seen[1][0], rel=1e-3)
     for name in (n for n in seen[0][1] if n.endswith(".exp_avg_sq")):

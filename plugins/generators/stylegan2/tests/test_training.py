@@ -21,7 +21,7 @@ from synthkit_generative.testing import (
     on_processes,
 )
 from synthkit_stylegan2 import Params, model
-from synthkit_stylegan2.augmentation import augment, draw_changes
+from synthkit_stylegan2.augmentation import augment, draw_transforms
 from synthkit_stylegan2.networks import Architecture
 
 from synthkit.errors import PluginError, UsageError
@@ -80,7 +80,7 @@ def test_a_batch_in_parts_gives_the_same_step() -> None:
         changed = dataclasses.replace(params, accumulate=accumulate)
         training = model.Training(Architecture(32, 3, 256, 8, 2), changed, CPU, torch.float32)
         training.augment_probability = torch.tensor(0.5)
-        losses = [training.advance(real) for _ in range(3)]
+        losses = [training.training_step(real) for _ in range(3)]
         seen.append(([float(value) for loss in losses for value in loss.values()], training.state()))
     assert seen[0][0] == pytest.approx(seen[1][0], rel=1e-3)
     moments = [name for name in seen[0][1] if name.startswith("optimiser.") and name.endswith(".exp_avg_sq")]
@@ -140,7 +140,7 @@ def test_augmentation_treats_labels_and_contrasts_alike() -> None:
     random = torch.Generator().manual_seed(0)
     base = torch.rand(64, 1, 16, 16, generator=random)
     images = torch.cat([base, base, base], dim=1) * 2 - 1
-    result = augment(images, *draw_changes(images.shape, 1.0, random))
+    result = augment(images, *draw_transforms(images.shape, 1.0, random))
     for image in result:
         for contrast in image[:2]:
             # Geometry is shared, so a contrast is the label channel times one factor about black.
@@ -148,4 +148,4 @@ def test_augmentation_treats_labels_and_contrasts_alike() -> None:
             factor = (contrast[inside] + 1) / (image[2][inside] + 1)
             assert float(factor.std()) < 1e-4
     assert not torch.equal(result[:, 2], images[:, 2])
-    torch.testing.assert_close(augment(images, *draw_changes(images.shape, 0.0, random)), images)
+    torch.testing.assert_close(augment(images, *draw_transforms(images.shape, 0.0, random)), images)

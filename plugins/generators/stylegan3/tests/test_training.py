@@ -76,7 +76,7 @@ def test_parts_of_a_batch_add_up(config: str) -> None:
     for accumulate in (1, 2):
         parted = dataclasses.replace(params, accumulate=accumulate)
         training = model.Training(architecture, parted, torch.device("cpu"), torch.float32)
-        losses = [training.advance(images) for _ in range(2)]
+        losses = [training.training_step(images) for _ in range(2)]
         ends.append((losses, training.generator.layers[5].magnitude.clone()))
     for name in ends[0][0][1]:
         torch.testing.assert_close(ends[0][0][1][name], ends[1][0][1][name], rtol=1e-3, atol=1e-4)

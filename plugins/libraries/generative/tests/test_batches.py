@@ -10,9 +10,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthkit_generative.batches import group_size, parts
+from synthkit_generative.batches import group_size, microbatches
 from synthkit_generative.data import RealImages, square_side
-from synthkit_generative.discriminator import minibatch_deviation
+from synthkit_generative.discriminator import minibatch_stddev
 from synthkit_generative.testing import make_discs
 from synthkit_torch import parallel
 
@@ -60,25 +60,25 @@ def test_parts_keep_the_groups_of_minibatch_deviation(n: int, accumulate: int) -
         return [tuple(column.tolist()) for column in batch.view(group, -1).T]
 
     batch = torch.arange(n)
-    taken = parts(batch, accumulate)
+    taken = microbatches(batch, accumulate)
     assert len(taken) == accumulate and len({len(part) for part in taken}) == 1
     assert [g for part in taken for g in groups(part)] == groups(batch)
 
 
 def test_parts_that_would_cut_a_group_are_refused() -> None:
     with pytest.raises(UsageError, match="multiple of 12"):
-        parts(torch.zeros(8), 3)
-    assert [len(part) for part in parts(torch.zeros(6), 3, groups=1)] == [2, 2, 2]
+        microbatches(torch.zeros(8), 3)
+    assert [len(part) for part in microbatches(torch.zeros(6), 3, groups=1)] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(("n", "world"), [(8, 2), (32, 4), (32, 8), (48, 3)])
 def test_groups_of_minibatch_deviation_stay_whole(n: int, world: int) -> None:
     """A share has the groups that the batch has, so its samples get the feature that they get in the batch."""
     batch = torch.randn(n, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    whole = minibatch_deviation(batch)
+    whole = minibatch_stddev(batch)
     for rank in range(world):
         share = parallel.rows(n, world, rank)
-        torch.testing.assert_close(minibatch_deviation(batch[share]), whole[share])
+        torch.testing.assert_close(minibatch_stddev(batch[share]), whole[share])
 
 
 def test_groups_are_smaller_where_a_share_holds_no_whole_one() -> None:

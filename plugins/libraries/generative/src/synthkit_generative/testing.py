@@ -128,7 +128,7 @@ def assert_processes_agree(train: Callable[[MemorySamples, Path, Any], None], fo
 
 def assert_takes_a_step_at(size: int, training: Any) -> None:
     """A training step on five channels of this size gives finite losses, and drawing gives images of it."""
-    values = training.advance(torch.rand(2, 5, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    values = training.training_step(torch.rand(2, 5, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1)
     assert all(bool(torch.isfinite(value)) for value in values.values()), values
     with torch.inference_mode():
         assert training.sample([3]).shape == (1, 5, size, size)

@@ -1,11 +1,11 @@
 """What the segmenters of synthkit share; each module says what it is for.
 
 A library without a plugin of its own. A segmenter brings a :class:`synthkit_segmentation.recipe.Recipe`: its network,
-loss, optimiser and schedule. Its method imports this, its declaration does not (it needs torch).
+loss, optimiser and schedule. Its declaration imports ``params`` alone; the rest needs torch.
 
 | module | what it holds |
 |---|---|
-| ``params`` | the parameters that every segmenter declares |
+| ``params`` | the parameters that all segmenters have; needs no torch |
 | ``recipe`` | what a segmenter brings |
 | ``inputs`` | normalisation and padding |
 | ``augmentation`` | random transforms of normalised slices |

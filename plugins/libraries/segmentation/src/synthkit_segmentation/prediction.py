@@ -85,9 +85,8 @@ def task_of(config: dict[str, Any]) -> Task:
 
 def params_of(config: dict[str, Any], params: TrainingParams) -> TrainingParams:
     """The parameters of the training, whatever those of the segmentation are: the network's shape follows from them."""
-    return dataclasses.replace(
-        params, **{name: tuple(v) if isinstance(v, list) else v for name, v in config["params"].items()}
-    )
+    trained: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in config["params"].items()}
+    return dataclasses.replace(params, **trained)
 
 
 def _grouped(images: Iterable[UInt8Array], batch_size: int, contrasts: Sequence[str]) -> Iterator[list[UInt8Array]]:
