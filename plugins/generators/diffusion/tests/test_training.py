@@ -7,7 +7,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +25,6 @@ from synthkit.errors import DataError, ExitCode, UsageError
 SMALL = Params(
     kimg=0.032, batch_size=4, width=8, res_blocks=1, diffusion_steps=100, sampler_steps=4, checkpoint_kimg=0.012
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    with testing.one_thread():
-        yield
 
 
 @pytest.fixture(scope="module", params=[False, True])

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from synthkit_generative.testing import (
     SpoiltSamples,
     assert_processes_agree,
+    assert_resumes_exactly,
     assert_takes_a_step_at,
-    killed_after,
     make_discs,
     on_processes,
 )
@@ -58,17 +58,8 @@ def test_path_length_averages_over_styles() -> None:
 
 
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
-    params, data = dataclasses.replace(SMALL, augment=True), make_discs(20)
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir()
-    broken.mkdir()
-    model.train(data, whole, params)
-    with killed_after(72):
-        model.train(data, broken, params)
-    model.train(data, broken, params)
-    expected, resumed = (load_file(folder / "generator.safetensors") for folder in (whole, broken))
-    assert expected.keys() == resumed.keys()
-    assert [name for name in expected if not torch.equal(expected[name], resumed[name])] == []
+    params = dataclasses.replace(SMALL, augment=True)
+    assert_resumes_exactly(lambda data, folder: model.train(data, folder, params), tmp_path, kills=(72,))
 
 
 def test_a_batch_in_parts_gives_the_same_step() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,6 @@ from synthkit_generative import testing
 from synthkit_stylegan3 import Params, model
 
 SMALL = Params(kimg=0.032, batch_size=4, channel_base=128, channel_max=8, latent=8, gamma=0.1, checkpoint_kimg=0.012)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    with testing.one_thread():
-        yield
 
 
 @pytest.fixture(scope="module", params=["t", "r"])
