@@ -94,7 +94,7 @@ def test_the_first_losses_are_those_of_a_network_that_finds_no_noise() -> None:
     assert float(losses["loss_variance"]) > 0
 
 
-def test_the_loss_of_the_variance_teaches_the_variance_alone() -> None:
+def test_the_loss_of_the_variance_trains_the_variance_alone() -> None:
     training = _training(dataclasses.replace(SMALL, learn_sigma=True))
     images, noise = torch.rand(4, 2, 32, 32) * 2 - 1, torch.randn(4, 2, 32, 32)
     training.losses(images, noise, torch.tensor([0, 1, 50, 99]))[1].backward()

@@ -31,12 +31,12 @@ def _by_hand(levels: int, channels: int) -> tuple[int, int]:
     """Generator and discriminator, layer by layer."""
     mapping = 8 * (512 + 1) * 512
     synthesis = 512 * 4 * 4 + _styled(512) + 9 * 512 * 512 + _styled(512)
-    judge = (9 * 513 + 1) * 512 + (16 * 512 + 1) * 512 + (512 + 1)
+    discriminator = (9 * 513 + 1) * 512 + (16 * 512 + 1) * 512 + (512 + 1)
     for coarse, fine in itertools.pairwise(FEATURES[:levels]):
         synthesis += 9 * coarse * fine + 9 * fine * fine + 2 * _styled(fine)
-        judge += (9 * fine + 1) * fine + (9 * fine + 1) * coarse
+        discriminator += (9 * fine + 1) * fine + (9 * fine + 1) * coarse
     images = sum((f + 1) * channels for f in FEATURES[:levels]), sum((channels + 1) * f for f in FEATURES[:levels])
-    return mapping + synthesis + images[0], judge + images[1]
+    return mapping + synthesis + images[0], discriminator + images[1]
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_only_the_same_job_resumes(tmp_path: Path, change: dict, resumes: bool) 
             train(make_discs(8), tmp_path, changed)
 
 
-def test_labels_are_learnt_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_labels_are_learned_in_the_order_asked_for(tmp_path: Path) -> None:
     data, seen = make_discs(8, label_values=(0, 1, 2, 4)), []
 
     class Watching(Toy):

@@ -96,7 +96,7 @@ class Training:
         return torch.stack([simple, self._variance_loss(images, x, t, found.float())])
 
     def _variance_loss(self, images: Tensor, x: Tensor, t: Tensor, found: Tensor) -> Tensor:
-        """L_vlb in bits an element, times its weight; it teaches the variance alone."""
+        """L_vlb in bits an element, times its weight; it trains the variance alone."""
         steps = process.Steps.of(self.alpha_bar)
         posterior = steps.posterior_variances
         posterior[0] = posterior[1]  # the first is 0: the second stands for it ([1], section 3.1)

@@ -171,8 +171,8 @@ def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str],
         check_channels(architecture.channels, contrasts)
         tensors = official.translate(network.tensors, architecture)
         state = state_of(lambda: Generator(architecture), tensors)
-        learnt = {**state, "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
-    save_imported(checkpoint, dataclasses.asdict(architecture), learnt, contrasts, label_values)
+        learned = {**state, "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
+    save_imported(checkpoint, dataclasses.asdict(architecture), learned, contrasts, label_values)
     return architecture.size
 
 

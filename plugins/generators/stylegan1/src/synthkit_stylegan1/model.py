@@ -196,9 +196,9 @@ def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str],
         w_mean = tensors.pop("w_mean")
         check_mean(w_mean, architecture.latent)
         state = state_of(lambda: Generator(architecture), tensors)
-        learnt = {**state, "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
-        learnt["w_mean"] = w_mean
-    save_imported(checkpoint, dataclasses.asdict(architecture), learnt, contrasts, label_values)
+        learned = {**state, "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
+        learned["w_mean"] = w_mean
+    save_imported(checkpoint, dataclasses.asdict(architecture), learned, contrasts, label_values)
     return architecture.size
 
 

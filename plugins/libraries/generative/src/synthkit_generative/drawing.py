@@ -83,7 +83,7 @@ def to_grey_levels(images: Tensor) -> NDArray[np.uint8]:
 
 
 def load(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """``config.json`` and the tensors (on the CPU) of a checkpoint; DataError if it is none."""
+    """``config.json`` and the tensors (on the CPU) of a checkpoint; DataError if it is not one."""
     config = load_json(Path(checkpoint) / "config.json")
     tensors, _ = load_tensors(Path(checkpoint) / "generator.safetensors")
     return config, tensors

@@ -33,7 +33,7 @@ from synthkit_generative.records import Records
 
 STATE, GENERATOR, CONFIG = "state.safetensors", "generator.safetensors", "config.json"
 
-#: Parameters that may differ between a training and its resumption: they do not touch what has been learnt so far.
+#: Parameters that may differ between a training and its resumption: they do not touch what has been learned so far.
 _DRAWING = ("background_zero", "settle_labels", "generate_batch_size")
 _FREE = ("kimg", "accumulate", "checkpoint_kimg", "snapshot_kimg", *_DRAWING)
 
@@ -242,8 +242,8 @@ def _numbers(values: dict[str, Tensor]) -> dict[str, float]:
 def _job(method: Method, data: Samples, params: Any) -> str:
     """Digest of what a training depends on, so that a state is resumed by its own job only."""
     free = _FREE + method.generating
-    learnt = {name: value for name, value in dataclasses.asdict(params).items() if name not in free}
-    facts = [data.digest, list(data.contrasts), list(data.label_values), list(data.size), learnt]
+    learned = {name: value for name, value in dataclasses.asdict(params).items() if name not in free}
+    facts = [data.digest, list(data.contrasts), list(data.label_values), list(data.size), learned]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 

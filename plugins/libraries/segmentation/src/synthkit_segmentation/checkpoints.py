@@ -28,7 +28,7 @@ CONFIG, BEST, LAST, HISTORY = "config.json", "model.safetensors", "last.safetens
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """Where a training stands; kept with the weights."""
 
     step: int = 0
@@ -64,7 +64,7 @@ def save(
     checkpoint: Path,
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
-    state: Progress,
+    state: TrainingState,
     shown: int,
     *,
     finished: bool,
@@ -92,12 +92,12 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
-def resume(checkpoint: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Progress:
+def resume(checkpoint: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> TrainingState:
     """Where the training in ``checkpoint`` stands, weights and optimiser set to it; the start where there is none."""
     if not (checkpoint / LAST).exists():
-        return Progress()
+        return TrainingState()
     with opened(checkpoint / LAST) as file:
-        state = Progress(**json.loads(file.metadata()["progress"]))
+        state = TrainingState(**json.loads(file.metadata()["progress"]))
         if state.finished:
             return state
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

@@ -27,7 +27,7 @@ import synthkit
 from synthkit.contract import Samples
 from synthkit.errors import PluginError, UsageError
 from synthkit_segmentation.augmentation import augment
-from synthkit_segmentation.checkpoints import LAST, Progress, begin, resume, save
+from synthkit_segmentation.checkpoints import LAST, TrainingState, begin, resume, save
 from synthkit_segmentation.feeding import Reader, order_of, read_ahead
 from synthkit_segmentation.inputs import normalise, pad
 from synthkit_segmentation.recipe import AUGMENTATION, NETWORK, Recipe, RecipeOf, Task
@@ -269,7 +269,7 @@ def _usable_processes(plan: _Plan) -> int:
     return n
 
 
-def _diverged(recipe: Recipe, plan: _Plan, state: Progress, shown: int) -> PluginError:
+def _diverged(recipe: Recipe, plan: _Plan, state: TrainingState, shown: int) -> PluginError:
     saved = state.history[-1]["samples"] if state.history else 0
     return PluginError(
         f"The training of {recipe.name} diverged: after {shown} samples its loss is not a number.",

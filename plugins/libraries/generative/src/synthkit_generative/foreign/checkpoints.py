@@ -57,7 +57,7 @@ class Network:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name of a file written by ``torch.save(network.state_dict(), path)``; DataError if it is none."""
+    """Tensors by name of a file written by ``torch.save(network.state_dict(), path)``; DataError if it is not one."""
     with reading(path):
         found = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):

@@ -172,7 +172,7 @@ def _tensors(network: _Saved, file_size: int) -> dict[str, Tensor]:
     n = 0
     for prefix, part in (("", network), *((f"{name_of(name)}/", part) for name, part in parts.items())):
         if not isinstance(part, _Saved):
-            raise ValueError("a part of the network is none")
+            raise ValueError("a part of the network is not a network")
         for name, value in part.part("variables", list):
             if not isinstance(value, _Array):
                 raise ValueError(f"the variable {name_of(name)} has no values")

@@ -106,7 +106,7 @@ def name_of(value: Any) -> str:
 
 
 def n_values(shape: Any) -> int:
-    """Number of values of a shape; ValueError if it is none."""
+    """Number of values of a shape; ValueError if it is not one."""
     if not isinstance(shape, tuple) or len(shape) > 32:
         raise ValueError("an array has no shape")
     if not all(isinstance(n, int) and 0 <= n < 2**40 for n in shape):
