@@ -93,7 +93,7 @@ def test_the_generator_loss_is_non_saturating(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(
             training.discriminator, "forward", lambda images, *_, score=score: images.mean(dim=(1, 2, 3)) * 0 + score
         )
-        values = training.learn(torch.zeros(8, 3, 8, 8), 1, 1.0, torch.Generator().manual_seed(0))
+        values = training.update(torch.zeros(8, 3, 8, 8), 1, 1.0, torch.Generator().manual_seed(0))
         assert float(values["loss_g"]) == pytest.approx(loss, rel=1e-4)
 
 
