@@ -77,7 +77,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def step_of(training: Any, real: Any, number: int) -> None:
     training.step = LATE + number
-    training.advance(real)
+    training.training_step(real)
 
 
 # ------------------------------------------------------------------------------------------------------ measure
@@ -100,7 +100,7 @@ def measure_one(name: str, size: int, batch: int, narrower: int) -> dict[str, fl
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if name == "diffusion":
         model = importlib.import_module("synthkit_diffusion.model")
-        draw = functools.partial(model.sample, training.averaged, "noise", training.left, [0], "dpm++", 25)
+        draw = functools.partial(model.sample, training.ema, "noise", training.alpha_bar, [0], "dpm++", 25)
     else:
         draw = drawer(training, [0])
     with torch.inference_mode():
@@ -160,7 +160,7 @@ def beside(name: str, size: int, batch: int, narrower: int, folder: Path, trials
     real = torch.rand(batch, CHANNELS, size, size) * 2 - 1
     our_step = functools.partial(step_of, training, real, 1)
     if name == "diffusion":
-        our_draw: Callable[[], object] = functools.partial(training.averaged, real, torch.zeros(batch))
+        our_draw: Callable[[], object] = functools.partial(training.ema, real, torch.zeros(batch))
         their_step, their_draw = official_diffusion(training, real)
     else:
         our_draw = drawer(training, range(batch))
@@ -187,7 +187,7 @@ def official_gan(name: str, training: Any, real: Any) -> tuple[Callable[[], obje
     import torch.nn.functional as F
 
     networks = importlib.import_module(f"training.networks_{name}")
-    judges = importlib.import_module("training.networks_stylegan2")
+    networks2 = importlib.import_module("training.networks_stylegan2")
     params, size = training.params, training.architecture.size
     shape = training.architecture
     width = {"channel_base": params.channel_base, "channel_max": params.channel_max}
@@ -198,21 +198,24 @@ def official_gan(name: str, training: Any, real: Any) -> tuple[Callable[[], obje
         z_dim=latent, c_dim=0, w_dim=latent, img_resolution=size, img_channels=CHANNELS, mapping_kwargs=layers,
         num_fp16_res=0, **drawing_width,
     ).requires_grad_(False)  # fmt: skip
-    judge = judges.Discriminator(c_dim=0, img_resolution=size, img_channels=CHANNELS, num_fp16_res=0, **width)
+    discriminator = networks2.Discriminator(
+        c_dim=0, img_resolution=size, img_channels=CHANNELS, num_fp16_res=0, **width
+    )
     adams = [
-        torch.optim.Adam(network.parameters(), lr=0.0025, betas=(0.0, 0.99), eps=1e-8) for network in (generator, judge)
+        torch.optim.Adam(network.parameters(), lr=0.0025, betas=(0.0, 0.99), eps=1e-8)
+        for network in (generator, discriminator)
     ]
 
     def step() -> None:
         z = torch.randn(2, len(real), latent)
         generator.requires_grad_(True)
-        judge.requires_grad_(False)
-        F.softplus(-judge(generator(z[0], None), None)).mean().backward()
+        discriminator.requires_grad_(False)
+        F.softplus(-discriminator(generator(z[0], None), None)).mean().backward()
         adams[0].step()
         generator.requires_grad_(False)
-        judge.requires_grad_(True)
-        F.softplus(judge(generator(z[1], None), None)).mean().backward()
-        F.softplus(-judge(real, None)).mean().backward()
+        discriminator.requires_grad_(True)
+        F.softplus(discriminator(generator(z[1], None), None)).mean().backward()
+        F.softplus(-discriminator(real, None)).mean().backward()
         adams[1].step()
         for adam in adams:
             adam.zero_grad(set_to_none=True)
@@ -309,7 +312,7 @@ def count_one(name: str, batch: int) -> tuple[float, float, float]:
         with Counter() as counter, torch.no_grad():
             if name == "diffusion":
                 for _ in range(25):
-                    training.averaged(real, torch.empty(batch, device="meta"))
+                    training.ema(real, torch.empty(batch, device="meta"))
             else:
                 draw()
     mean = sum(operations[number] * weight for number, weight in STEPS.items()) / sum(STEPS.values())

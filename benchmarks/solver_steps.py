@@ -55,13 +55,13 @@ def channels(data: View) -> Tensor:
     return torch.from_numpy(grey).float() / 127.5 - 1
 
 
-def exact(centres: Tensor, left: NDArray[np.float64]) -> process.Denoiser:
+def exact(centres: Tensor, alpha_bar: NDArray[np.float64]) -> process.Denoiser:
     """E[e | x_t] where x_0 is normal around one of ``centres (n, channels, y, x)``, each as likely."""
     flat = centres.flatten(1)
     squares = flat.square().sum(dim=1)
 
     def noise(x: Tensor, t: Tensor) -> Tensor:
-        share = float(left[int(t[0])])
+        share = float(alpha_bar[int(t[0])])
         root, variance = share**0.5, share * DEVIATION**2 + 1 - share
         rows = x.flatten(1)
         weights = torch.softmax((root * rows @ flat.T - 0.5 * share * squares) / variance, dim=1)
@@ -72,17 +72,17 @@ def exact(centres: Tensor, left: NDArray[np.float64]) -> process.Denoiser:
 
 
 def drawn(
-    denoiser: process.Denoiser, left: NDArray[np.float64], shape: tuple[int, ...], way: str, count: int, n: int
+    denoiser: process.Denoiser, alpha_bar: NDArray[np.float64], shape: tuple[int, ...], way: str, count: int, n: int
 ) -> Tensor:
     """Samples of seeds 0 to ``n`` - 1."""
     batches = []
     for first in range(0, n, BATCH):
         normal = SeedStreams(range(first, min(first + BATCH, n)), torch.device("cpu")).normal
         if way == "ancestral":
-            batches.append(process.ancestral(denoiser, process.Steps.of(left, count), normal, shape, False))
+            batches.append(process.ancestral(denoiser, process.Steps.of(alpha_bar, count), normal, shape, False))
         else:
             solver = process.ddim if way == "ddim" else process.dpm_solver
-            batches.append(solver(denoiser, process.Steps.by_noise(left, count), normal, shape))
+            batches.append(solver(denoiser, process.Steps.by_log_snr(alpha_bar, count), normal, shape))
     return torch.cat(batches)
 
 
@@ -95,23 +95,23 @@ def relative_noise(samples: Tensor, centres: Tensor) -> float:
 
 def table(
     denoiser: process.Denoiser,
-    left: NDArray[np.float64],
+    alpha_bar: NDArray[np.float64],
     shape: tuple[int, ...],
     n: int,
     fine: int,
     measure: tuple[str, Callable[[Tensor], float]],
 ) -> None:
     """A line a solver and number of steps, with the mean grey level and a measure of its own name."""
-    reference = drawn(denoiser, left, shape, "dpm++", fine, n)
+    reference = drawn(denoiser, alpha_bar, shape, "dpm++", fine, n)
     name, score = measure
     print(f"{'solver':10}{'steps':>6}{'s/sample':>10}{'rms':>8}{'mean':>8}{name:>9}")
     for way, count in (*WAYS, ("dpm++", fine)):
         start = time.process_time()
-        samples = drawn(denoiser, left, shape, way, count, n)
+        samples = drawn(denoiser, alpha_bar, shape, way, count, n)
         seconds = (time.process_time() - start) / n
         difference = 127.5 * float((samples - reference).square().mean().sqrt())
         rms = f"{difference:8.2f}" if way != "ancestral" else f"{'-':>8}"
-        steps = count or len(left)
+        steps = count or len(alpha_bar)
         print(f"{way:10}{steps:6}{seconds:10.3f}{rms}{mean_grey(samples):8.1f}{score(samples):9.4f}", flush=True)
 
 
@@ -146,12 +146,17 @@ def main() -> None:
     shape = tuple(real.shape[1:])
     with torch.inference_mode():
         if options.run is None:
-            left, centres = process.shares_left("linear", 4000), SHRINK * real
+            alpha_bar, centres = process.alphas_cumprod("linear", 4000), SHRINK * real
             print(
                 f"exact network, linear schedule, 4000 steps, {n} samples; right is a mean of {mean_grey(centres):.1f}"
             )
             table(
-                exact(centres, left), left, shape, n, 500, ("noise", lambda samples: relative_noise(samples, centres))
+                exact(centres, alpha_bar),
+                alpha_bar,
+                shape,
+                n,
+                500,
+                ("noise", lambda samples: relative_noise(samples, centres)),
             )
             return
         config, tensors = load(options.run / "outputs" / "checkpoint")
@@ -168,7 +173,7 @@ def main() -> None:
         )
         print(f"256 training slices: mean {mean_grey(some):.1f}, kd {distance(some):.4f}")
         denoiser = process.Denoiser(network, prediction)
-        table(denoiser, process.shares_left(schedule, n_steps), shape, n, 100, ("kd", distance))
+        table(denoiser, process.alphas_cumprod(schedule, n_steps), shape, n, 100, ("kd", distance))
 
 
 if __name__ == "__main__":

@@ -129,6 +129,26 @@ class InterruptedRunError(SynthkitError):
     exit_code = ExitCode.INTERRUPTED
 
 
+#: What torch and CUDA's libraries say when an allocation fails; as a RuntimeError.
+_ALLOCATION_FAILURES = (
+    "DefaultCPUAllocator:",  # of Linux: "can't allocate memory", of others: "not enough memory"
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory, of the host or of a GPU, ran out.
+
+    Libraries are known by the names of their classes and by their words, so that none has to be imported to ask.
+    """
+    if isinstance(error, MemoryError) or any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATION_FAILURES)
+
+
 def error_from_dict(data: dict[str, object]) -> SynthkitError:
     """Rebuild an error from ``result.json``, so that it exits with the same code wherever the run ran."""
     classes = {cls.__name__: cls for cls in SynthkitError.__subclasses__()}

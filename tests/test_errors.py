@@ -8,7 +8,7 @@ import json
 import pytest
 
 from synthkit import errors
-from synthkit.errors import DataError, ExitCode, SynthkitError, error_from_dict
+from synthkit.errors import DataError, ExitCode, OutOfMemoryError, SynthkitError, error_from_dict, is_out_of_memory
 
 CLASSES = [
     value
@@ -59,3 +59,23 @@ def test_a_class_further_down_keeps_its_exit_code() -> None:
 
     again = error_from_dict(NarrowerError("A", "b", "c").to_dict())
     assert (type(again), again.exit_code, str(again)) == (DataError, ExitCode.INVALID_DATA, "A b c")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (type("OutOfMemoryError", (RuntimeError,), {})("of another library"), True),
+        (type("Deeper", (OutOfMemoryError,), {})("of ours"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (ValueError("CUDA out of memory, says the manual"), False),
+        (DataError("There is no memory of it."), False),
+    ],
+    ids=str,
+)
+def test_out_of_memory_is_known_by_class_and_words(error: Exception, expected: bool) -> None:
+    """What torch itself says on a CPU is asked of it where torch is at hand: in the tests of synthkit-torch."""
+    assert is_out_of_memory(error) is expected

@@ -545,7 +545,10 @@ FAILURES: dict[str, tuple[BaseException, ExitCode, str]] = {
     "out of memory": (MemoryError("8 GB"), ExitCode.OUT_OF_MEMORY, "8 GB"),
     "torch is out of memory": (OutOfMemoryError("CUDA out of memory"), ExitCode.OUT_OF_MEMORY, "batch_size"),
     "torch's allocator": (
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 1 TB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+            "allocate 4503599627370496 bytes. Error code 12 (Cannot allocate memory)"
+        ),
         ExitCode.OUT_OF_MEMORY,
         "batch_size",
     ),

@@ -45,6 +45,7 @@ from synthkit.errors import (
     PluginError,
     SynthkitError,
     UsageError,
+    is_out_of_memory,
 )
 from synthkit.registry import provenance
 from synthkit.registry.parameters import make_params, params_to_dict
@@ -569,9 +570,7 @@ def _yielded(declaration: Declaration, values: Iterable[Any]) -> Iterator[Any]:
 def _plugin_error(declaration: Declaration, error: Exception) -> BaseException:
     if isinstance(error, (SynthkitError, MemoryError, OSError)):
         return error
-    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(
-        error
-    ):  # torch's, never imported here
+    if is_out_of_memory(error):
         return OutOfMemoryError(
             f"{declaration.name} is out of memory.",
             str(error).strip().partition("\n")[0],

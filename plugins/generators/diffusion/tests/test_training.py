@@ -7,7 +7,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +25,6 @@ from synthkit.errors import DataError, ExitCode, UsageError
 SMALL = Params(
     kimg=0.032, batch_size=4, width=8, res_blocks=1, diffusion_steps=100, sampler_steps=4, checkpoint_kimg=0.012
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    with testing.one_thread():
-        yield
 
 
 @pytest.fixture(scope="module", params=[False, True])
@@ -63,7 +56,9 @@ def test_parts_of_a_batch_add_up(learn_sigma: bool) -> None:
     ends = []
     for accumulate in (1, 4):
         training = _training(dataclasses.replace(SMALL, batch_size=8, accumulate=accumulate, learn_sigma=learn_sigma))
-        ends.append(([training.advance(images) for _ in range(3)], training.network.out[2].weight.detach().clone()))
+        ends.append(
+            ([training.training_step(images) for _ in range(3)], training.network.out[2].weight.detach().clone())
+        )
     for whole, parted in zip(ends[0][0], ends[1][0], strict=True):
         for name in whole:
             torch.testing.assert_close(whole[name], parted[name], rtol=1e-3, atol=1e-5)
@@ -94,12 +89,12 @@ def test_shares_are_equal(tmp_path: Path) -> None:
 def test_the_first_losses_are_those_of_a_network_that_finds_no_noise() -> None:
     """E |noise|^2 = 1; and with the variance half-way between its bounds, which are nearly one, next to no bits."""
     training = _training(dataclasses.replace(SMALL, learn_sigma=True, diffusion_steps=1000))
-    losses = training.advance(torch.rand(32, 2, 32, 32) * 2 - 1)
+    losses = training.training_step(torch.rand(32, 2, 32, 32) * 2 - 1)
     assert float(losses["loss_noise"]) == pytest.approx(1, abs=0.02)
     assert float(losses["loss_variance"]) > 0
 
 
-def test_the_loss_of_the_variance_teaches_the_variance_alone() -> None:
+def test_the_loss_of_the_variance_trains_the_variance_alone() -> None:
     training = _training(dataclasses.replace(SMALL, learn_sigma=True))
     images, noise = torch.rand(4, 2, 32, 32) * 2 - 1, torch.randn(4, 2, 32, 32)
     training.losses(images, noise, torch.tensor([0, 1, 50, 99]))[1].backward()
@@ -109,10 +104,10 @@ def test_the_loss_of_the_variance_teaches_the_variance_alone() -> None:
 
 def test_the_averaged_network_follows_soon_and_remembers_long() -> None:
     training = _training(SMALL)
-    before = training.averaged.out[2].bias.clone()
-    training.advance(torch.rand(4, 2, 32, 32))
+    before = training.ema.out[2].bias.clone()
+    training.training_step(torch.rand(4, 2, 32, 32))
     now = training.network.out[2].bias
-    torch.testing.assert_close(training.averaged.out[2].bias, before + (now - before) * 9 / 11)
+    torch.testing.assert_close(training.ema.out[2].bias, before + (now - before) * 9 / 11)
 
 
 def test_samples_belong_to_their_seed(trained: tuple[Path, Params]) -> None:
@@ -129,11 +124,11 @@ def test_samples_in_a_batch_are_those_drawn_alone() -> None:
     network = UNet(Architecture(32, 2, 8, 1)).eval()
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    left = model.process.shares_left("linear", 100)
+    alpha_bar = model.process.alphas_cumprod("linear", 100)
     for sampler in ("dpm++", "ancestral"):
         with torch.inference_mode():
-            both = model.sample(network, "noise", left, [3, 4], sampler, 5)
-            alone = torch.cat([model.sample(network, "noise", left, [seed], sampler, 5) for seed in (3, 4)])
+            both = model.sample(network, "noise", alpha_bar, [3, 4], sampler, 5)
+            alone = torch.cat([model.sample(network, "noise", alpha_bar, [seed], sampler, 5) for seed in (3, 4)])
         torch.testing.assert_close(both, alone, rtol=0, atol=1 / 255)
 
 
@@ -178,8 +173,8 @@ def test_official_weights_are_imported_and_draw(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     with torch.inference_mode():
-        left = model.process.shares_left("linear", 4000)
-        expected = model.sample(network, "noise", left, [5], "dpm++", 2)
+        alpha_bar = model.process.alphas_cumprod("linear", 4000)
+        expected = model.sample(network, "noise", alpha_bar, [5], "dpm++", 2)
     image, _ = Dataset(tmp_path / "syn").read([0])
     grey = ((expected[0, :2] + 1) * 127.5).round().clamp(0, 255).numpy().astype(np.uint8)
     np.testing.assert_array_equal(image[0], grey)

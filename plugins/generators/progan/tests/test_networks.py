@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from synthkit_generative.progressive import GrowingDiscriminator, larger
+from synthkit_generative.progressive import GrowingDiscriminator, upscale
 from synthkit_progan.networks import Architecture, Generator, pixel_norm
 from torch import nn
 
@@ -25,12 +25,12 @@ def _count(network: nn.Module) -> int:
 def _by_hand(levels: int, channels: int) -> tuple[int, int]:
     """Generator and discriminator, layer by layer."""
     generator = (16 * 512 + 1) * 512 + (9 * 512 + 1) * 512
-    judge = (9 * 513 + 1) * 512 + (16 * 512 + 1) * 512 + (512 + 1)
+    discriminator = (9 * 513 + 1) * 512 + (16 * 512 + 1) * 512 + (512 + 1)
     for coarse, fine in itertools.pairwise(FEATURES[:levels]):
         generator += (9 * coarse + 1) * fine + (9 * fine + 1) * fine
-        judge += (9 * fine + 1) * fine + (9 * fine + 1) * coarse
+        discriminator += (9 * fine + 1) * fine + (9 * fine + 1) * coarse
     images = sum((f + 1) * channels for f in FEATURES[:levels]), sum((channels + 1) * f for f in FEATURES[:levels])
-    return generator + images[0], judge + images[1]
+    return generator + images[0], discriminator + images[1]
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_the_generator_grows() -> None:
     for level, side in enumerate(SMALL.resolutions):
         assert generator(z, level, 1.0).shape == (2, 3, side, side)
     coarse, fine, half = (generator(z, *at) for at in ((2, 1.0), (3, 1.0), (3, 0.5)))
-    torch.testing.assert_close(generator(z, 3, 0.0), larger(coarse, 32))
-    torch.testing.assert_close(half, (larger(coarse, 32) + fine) / 2)
+    torch.testing.assert_close(generator(z, 3, 0.0), upscale(coarse, 32))
+    torch.testing.assert_close(half, (upscale(coarse, 32) + fine) / 2)
     torch.testing.assert_close(generator(z * 5, 3, 1.0), fine, rtol=1e-3, atol=1e-3)
 
 

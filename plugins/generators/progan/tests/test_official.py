@@ -13,11 +13,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 import torch.nn.functional as F
 from synthkit_generative.drawing import load
 from synthkit_generative.foreign.checkpoints import Network
-from synthkit_generative.foreign.testing import write_tensorflow
+from synthkit_generative.foreign.testing import assert_import_is_refused, write_tensorflow
 from synthkit_progan import Params, model
 from synthkit_progan.networks import Architecture, Generator
-
-from synthkit.errors import DataError
 
 MODULE, PARTS = "tfutil", ()
 LOD = 0.25  # of 32 x 32 pixels a quarter is still to be faded in
@@ -85,12 +83,8 @@ def test_the_mirrored_kernel_of_a_transposed_convolution_is_that_of_repeated_pix
 def test_other_variables_are_refused(name: str, tmp_path: Path) -> None:
     network = _official(_generator(), True)
     network.tensors[name] = torch.ones(2)
-    (tmp_path / "checkpoint").mkdir()
-    write_tensorflow(tmp_path / "a.pkl", network, module=MODULE, parts=PARTS)
-    with pytest.raises(DataError, match="does not hold a generator"):
-        model.import_checkpoint(
-            tmp_path / "a.pkl", tmp_path / "checkpoint", contrasts=("t1", "t2"), label_values=(0, 4)
-        )
+    reason = "does not hold a generator"
+    assert_import_is_refused(model.import_checkpoint, network, tmp_path, reason, module=MODULE, parts=PARTS)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +104,5 @@ def test_other_variables_are_refused(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_other_networks_are_refused_with_a_reason(settings: dict[str, Any], reason: str, tmp_path: Path) -> None:
-    write_tensorflow(tmp_path / "a.pkl", _official(_generator(), True, **settings), module=MODULE)
-    (tmp_path / "checkpoint").mkdir()
-    with pytest.raises(DataError, match=reason):
-        model.import_checkpoint(
-            tmp_path / "a.pkl", tmp_path / "checkpoint", contrasts=("t1", "t2"), label_values=(0, 4)
-        )
+    network = _official(_generator(), True, **settings)
+    assert_import_is_refused(model.import_checkpoint, network, tmp_path, reason, module=MODULE, parts=PARTS)

@@ -13,7 +13,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from safetensors.torch import load_file
 from synthkit_generative.testing import (
     assert_like_discs,
+    assert_microbatches_agree,
     assert_processes_agree,
+    assert_resumes_exactly,
     assert_takes_a_step_at,
     killed_after,
     make_discs,
@@ -58,20 +60,20 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     )
 
 
-def test_slope_penalty_of_a_linear_discriminator() -> None:
+def test_gradient_penalty_of_a_linear_discriminator() -> None:
     """D(x) = <a, x> has the slope |a| everywhere."""
     direction = torch.randn(3, 8, 8, dtype=torch.float64)
     images = torch.randn(4, 3, 8, 8, dtype=torch.float64, requires_grad=True)
-    penalty = model.slope_penalty((images * direction).sum(dim=(1, 2, 3)), images)
+    penalty = model.gradient_penalty((images * direction).sum(dim=(1, 2, 3)), images)
     torch.testing.assert_close(penalty, (direction.norm() - 1).square().expand(4))
 
 
-def test_slope_penalty_of_a_quadratic_discriminator_and_its_derivative() -> None:
+def test_gradient_penalty_of_a_quadratic_discriminator_and_its_derivative() -> None:
     """D(x) = a |x|^2 / 2 has the slope a |x|: the penalty is (a |x| - 1)^2, its derivative by a 2 |x| (a |x| - 1)."""
     scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
     images = torch.randn(2, 1, 4, 4, dtype=torch.float64, requires_grad=True)
     norm = images.detach().flatten(1).norm(dim=1)
-    penalty = model.slope_penalty(scale / 2 * images.square().sum(dim=(1, 2, 3)), images)
+    penalty = model.gradient_penalty(scale / 2 * images.square().sum(dim=(1, 2, 3)), images)
     torch.testing.assert_close(penalty.detach(), (3 * norm - 1).square())
     penalty.sum().backward()
     torch.testing.assert_close(scale.grad, (2 * norm * (3 * norm - 1)).sum())
@@ -83,7 +85,7 @@ def test_the_discriminator_learns_the_formula_of_the_paper(monkeypatch: pytest.M
     random = torch.Generator().manual_seed(0)
     real, z, mix = (torch.rand(*shape, generator=random) for shape in ((4, 3, 16, 16), (4, 8), (4, 1, 1, 1)))
     monkeypatch.setattr(training.optimisers["discriminator"], "step", lambda: None)
-    loss, slope = training._teach(real, z, mix, 2, 0.5)
+    loss, mean_penalty = training._discriminator_step(real, z, mix, 2, 0.5)
     found = _gradients(training.discriminator)
 
     training.discriminator.zero_grad()
@@ -95,7 +97,7 @@ def test_the_discriminator_learns_the_formula_of_the_paper(monkeypatch: pytest.M
     wasserstein = of_fake.mean() - of_real.mean()
     (wasserstein + 10 * penalty + 0.001 * of_real.square().mean()).backward()
     torch.testing.assert_close(loss, wasserstein.detach())
-    torch.testing.assert_close(slope, penalty.detach())
+    torch.testing.assert_close(mean_penalty, penalty.detach())
     for a, b in zip(found, _gradients(training.discriminator), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
@@ -104,36 +106,21 @@ def test_the_generator_learns_to_raise_its_scores(monkeypatch: pytest.MonkeyPatc
     training = _training()
     z = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
     expected = -training.discriminator(training.generator(z, 2, 1.0), 2, 1.0).mean().detach()
-    torch.testing.assert_close(training._convince(z, 2, 1.0), expected)
+    torch.testing.assert_close(training._generator_step(z, 2, 1.0), expected)
     for _ in range(10):
-        training._convince(z, 2, 1.0)
+        training._generator_step(z, 2, 1.0)
     assert training.discriminator(training.generator(z, 2, 1.0), 2, 1.0).mean() > -expected
 
 
-def test_a_batch_in_parts_gives_the_same_step() -> None:
-    seen = []
-    for accumulate in (1, 4):
-        training = _training(dataclasses.replace(SMALL, batch_size=16, accumulate=accumulate))
-        real = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        losses = [float(value) for _ in range(3) for value in training.advance(real).values()]
-        seen.append((losses, training.state()))
-    assert seen[0][0] == pytest.approx(seen[1][0], rel=1e-3, abs=1e-5)
-    for name in (n for n in seen[0][1] if n.endswith(".exp_avg_sq")):
-        torch.testing.assert_close(seen[0][1][name], seen[1][1][name], rtol=2e-2, atol=1e-7, msg=name)
+def test_microbatches_give_the_same_step() -> None:
+    assert_microbatches_agree(
+        lambda accumulate: _training(dataclasses.replace(SMALL, batch_size=16, accumulate=accumulate))
+    )
 
 
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
-    data, whole, broken = make_discs(20), tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir()
-    broken.mkdir()
-    model.train(data, whole, SMALL)
-    for images in (32, 112):  # while 8 fades in, and while 32 does
-        with killed_after(images):
-            model.train(data, broken, SMALL)
-    model.train(data, broken, SMALL)
-    expected, resumed = (load_file(folder / "generator.safetensors") for folder in (whole, broken))
-    assert expected.keys() == resumed.keys()
-    assert [name for name in expected if not torch.equal(expected[name], resumed[name])] == []
+    # While 8 fades in, and while 32 does.
+    assert_resumes_exactly(lambda data, folder: model.train(data, folder, SMALL), tmp_path, kills=(32, 112))
 
 
 def test_an_unfinished_training_draws_what_it_has_grown_to(tmp_path: Path) -> None:

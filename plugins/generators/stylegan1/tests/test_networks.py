@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from synthkit_generative.progressive import GrowingDiscriminator, larger
+from synthkit_generative.progressive import GrowingDiscriminator, upscale
 from synthkit_stylegan1.networks import Architecture, Generator, adaptive_instance_norm
 from torch import nn
 
@@ -31,12 +31,12 @@ def _by_hand(levels: int, channels: int) -> tuple[int, int]:
     """Generator and discriminator, layer by layer."""
     mapping = 8 * (512 + 1) * 512
     synthesis = 512 * 4 * 4 + _styled(512) + 9 * 512 * 512 + _styled(512)
-    judge = (9 * 513 + 1) * 512 + (16 * 512 + 1) * 512 + (512 + 1)
+    discriminator = (9 * 513 + 1) * 512 + (16 * 512 + 1) * 512 + (512 + 1)
     for coarse, fine in itertools.pairwise(FEATURES[:levels]):
         synthesis += 9 * coarse * fine + 9 * fine * fine + 2 * _styled(fine)
-        judge += (9 * fine + 1) * fine + (9 * fine + 1) * coarse
+        discriminator += (9 * fine + 1) * fine + (9 * fine + 1) * coarse
     images = sum((f + 1) * channels for f in FEATURES[:levels]), sum((channels + 1) * f for f in FEATURES[:levels])
-    return mapping + synthesis + images[0], judge + images[1]
+    return mapping + synthesis + images[0], discriminator + images[1]
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_the_synthesis_grows() -> None:
     for level, side in enumerate(SMALL.resolutions):
         assert _synthesised(generator, w, level, 1.0).shape == (2, 3, side, side)
     coarse, fine, half = (_synthesised(generator, w, *at) for at in ((2, 1.0), (3, 1.0), (3, 0.5)))
-    torch.testing.assert_close(_synthesised(generator, w, 3, 0.0), larger(coarse, 32))
-    torch.testing.assert_close(half, (larger(coarse, 32) + fine) / 2)
+    torch.testing.assert_close(_synthesised(generator, w, 3, 0.0), upscale(coarse, 32))
+    torch.testing.assert_close(half, (upscale(coarse, 32) + fine) / 2)
 
 
 def test_each_style_acts_from_its_layer_on() -> None:

@@ -13,11 +13,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from synthkit_generative.drawing import load
 from synthkit_generative.foreign.checkpoints import Network
-from synthkit_generative.foreign.testing import write_tensorflow
+from synthkit_generative.foreign.testing import assert_import_is_refused, write_tensorflow
 from synthkit_stylegan1 import Params, model, official
 from synthkit_stylegan1.networks import Architecture, Generator
-
-from synthkit.errors import DataError
 
 MODULE, PARTS = "dnnlib.tflib.network", ("mapping", "synthesis")
 
@@ -94,12 +92,8 @@ def test_an_imported_generator_draws_the_same_images(fused: str | bool, tmp_path
 def test_a_mean_of_other_latents_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
     network = _official(_generator(), "auto")
     network.tensors["dlatent_avg"] = torch.zeros(shape)
-    write_tensorflow(tmp_path / "a.pkl", network, module=MODULE, parts=PARTS)
-    (tmp_path / "checkpoint").mkdir()
-    with pytest.raises(DataError, match="mean of its latents has the shape"):
-        model.import_checkpoint(
-            tmp_path / "a.pkl", tmp_path / "checkpoint", contrasts=("t1", "t2"), label_values=(0, 4)
-        )
+    reason = "mean of its latents has the shape"
+    assert_import_is_refused(model.import_checkpoint, network, tmp_path, reason, module=MODULE, parts=PARTS)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +108,8 @@ def test_the_original_fuses_from_128_pixels_on(setting: Any, sides: list[int]) -
 def test_other_variables_are_refused(name: str, tmp_path: Path) -> None:
     network = _official(_generator(), True)
     network.tensors[name] = torch.ones(2)
-    (tmp_path / "checkpoint").mkdir()
-    write_tensorflow(tmp_path / "a.pkl", network, module=MODULE, parts=PARTS)
-    with pytest.raises(DataError, match="does not hold a generator"):
-        model.import_checkpoint(
-            tmp_path / "a.pkl", tmp_path / "checkpoint", contrasts=("t1", "t2"), label_values=(0, 4)
-        )
+    reason = "does not hold a generator"
+    assert_import_is_refused(model.import_checkpoint, network, tmp_path, reason, module=MODULE, parts=PARTS)
 
 
 @pytest.mark.parametrize(
@@ -139,9 +129,4 @@ def test_other_variables_are_refused(name: str, tmp_path: Path) -> None:
 )
 def test_other_networks_are_refused_with_a_reason(settings: dict[str, Any], reason: str, tmp_path: Path) -> None:
     network = _official(_generator(), "auto", **settings)
-    write_tensorflow(tmp_path / "a.pkl", network, module=MODULE, parts=PARTS)
-    (tmp_path / "checkpoint").mkdir()
-    with pytest.raises(DataError, match=reason):
-        model.import_checkpoint(
-            tmp_path / "a.pkl", tmp_path / "checkpoint", contrasts=("t1", "t2"), label_values=(0, 4)
-        )
+    assert_import_is_refused(model.import_checkpoint, network, tmp_path, reason, module=MODULE, parts=PARTS)

@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from synthkit_generative.testing import (
     SpoiltSamples,
     assert_processes_agree,
+    assert_resumes_exactly,
     assert_takes_a_step_at,
-    killed_after,
     make_discs,
     on_processes,
 )
 from synthkit_stylegan2 import Params, model
-from synthkit_stylegan2.augmentation import augment, draw_changes
+from synthkit_stylegan2.augmentation import augment, draw_transforms
 from synthkit_stylegan2.networks import Architecture
 
 from synthkit.errors import PluginError, UsageError
@@ -58,17 +58,8 @@ def test_path_length_averages_over_styles() -> None:
 
 
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
-    params, data = dataclasses.replace(SMALL, augment=True), make_discs(20)
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir()
-    broken.mkdir()
-    model.train(data, whole, params)
-    with killed_after(72):
-        model.train(data, broken, params)
-    model.train(data, broken, params)
-    expected, resumed = (load_file(folder / "generator.safetensors") for folder in (whole, broken))
-    assert expected.keys() == resumed.keys()
-    assert [name for name in expected if not torch.equal(expected[name], resumed[name])] == []
+    params = dataclasses.replace(SMALL, augment=True)
+    assert_resumes_exactly(lambda data, folder: model.train(data, folder, params), tmp_path, kills=(72,))
 
 
 def test_a_batch_in_parts_gives_the_same_step() -> None:
@@ -80,7 +71,7 @@ def test_a_batch_in_parts_gives_the_same_step() -> None:
         changed = dataclasses.replace(params, accumulate=accumulate)
         training = model.Training(Architecture(32, 3, 256, 8, 2), changed, CPU, torch.float32)
         training.augment_probability = torch.tensor(0.5)
-        losses = [training.advance(real) for _ in range(3)]
+        losses = [training.training_step(real) for _ in range(3)]
         seen.append(([float(value) for loss in losses for value in loss.values()], training.state()))
     assert seen[0][0] == pytest.approx(seen[1][0], rel=1e-3)
     moments = [name for name in seen[0][1] if name.startswith("optimiser.") and name.endswith(".exp_avg_sq")]
@@ -140,7 +131,7 @@ def test_augmentation_treats_labels_and_contrasts_alike() -> None:
     random = torch.Generator().manual_seed(0)
     base = torch.rand(64, 1, 16, 16, generator=random)
     images = torch.cat([base, base, base], dim=1) * 2 - 1
-    result = augment(images, *draw_changes(images.shape, 1.0, random))
+    result = augment(images, *draw_transforms(images.shape, 1.0, random))
     for image in result:
         for contrast in image[:2]:
             # Geometry is shared, so a contrast is the label channel times one factor about black.
@@ -148,4 +139,4 @@ def test_augmentation_treats_labels_and_contrasts_alike() -> None:
             factor = (contrast[inside] + 1) / (image[2][inside] + 1)
             assert float(factor.std()) < 1e-4
     assert not torch.equal(result[:, 2], images[:, 2])
-    torch.testing.assert_close(augment(images, *draw_changes(images.shape, 0.0, random)), images)
+    torch.testing.assert_close(augment(images, *draw_transforms(images.shape, 0.0, random)), images)

@@ -101,7 +101,7 @@ def test_magnitudes_are_seen_and_followed() -> None:
     generator.synthesis(w, magnitudes=seen)
     features = generator.features(w, torch.eye(2, 3))
     assert len(seen) == 15 and float(seen[0]) == pytest.approx(float(features.square().mean()), rel=1e-4)
-    generator.follow_magnitudes(torch.stack(seen), 0.75)
+    generator.update_magnitude_ema(torch.stack(seen), 0.75)
     assert float(generator.layers[0].magnitude) == pytest.approx(0.75 + 0.25 * float(seen[0]), rel=1e-4)
     # A layer's output before the bias is divided by the root of its magnitude: four times it halves the image.
     generator.to_image.bias.zero_()

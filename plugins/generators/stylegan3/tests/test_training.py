@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,6 @@ from synthkit_generative import testing
 from synthkit_stylegan3 import Params, model
 
 SMALL = Params(kimg=0.032, batch_size=4, channel_base=128, channel_max=8, latent=8, gamma=0.1, checkpoint_kimg=0.012)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    with testing.one_thread():
-        yield
 
 
 @pytest.fixture(scope="module", params=["t", "r"])
@@ -76,7 +69,7 @@ def test_parts_of_a_batch_add_up(config: str) -> None:
     for accumulate in (1, 2):
         parted = dataclasses.replace(params, accumulate=accumulate)
         training = model.Training(architecture, parted, torch.device("cpu"), torch.float32)
-        losses = [training.advance(images) for _ in range(2)]
+        losses = [training.training_step(images) for _ in range(2)]
         ends.append((losses, training.generator.layers[5].magnitude.clone()))
     for name in ends[0][0][1]:
         torch.testing.assert_close(ends[0][0][1][name], ends[1][0][1][name], rtol=1e-3, atol=1e-4)

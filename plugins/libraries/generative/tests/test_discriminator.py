@@ -7,13 +7,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from synthkit_generative.discriminator import Discriminator, Pyramid, minibatch_deviation
+from synthkit_generative.discriminator import Discriminator, Pyramid, minibatch_stddev
 
 
 def test_minibatch_deviation_by_hand() -> None:
     # One group of two: values 0 and 2 at each pixel, so the deviation is 1 everywhere.
     x = torch.stack([torch.zeros(3, 4, 4), torch.full((3, 4, 4), 2.0)])
-    result = minibatch_deviation(x)
+    result = minibatch_stddev(x)
     assert result.shape == (2, 4, 4, 4)
     torch.testing.assert_close(result[:, :3], x)
     torch.testing.assert_close(result[:, 3], torch.ones(2, 4, 4))
@@ -23,7 +23,7 @@ def test_minibatch_deviation_groups_do_not_mix() -> None:
     # Eight samples make two groups of four: the even and the odd rows. Only the odd ones vary.
     x = torch.zeros(8, 1, 4, 4)
     x[1::2] = torch.tensor([-1.0, 1.0, -1.0, 1.0])[:, None, None, None]
-    deviation = minibatch_deviation(x)[:, 1, 0, 0]
+    deviation = minibatch_stddev(x)[:, 1, 0, 0]
     torch.testing.assert_close(deviation, torch.tensor([0.0, 1.0] * 4), atol=2e-4, rtol=0)
 
 

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from synthkit_generative.decoding import decode, encode, read_order, settled, surroundings, thin_rims, unclear
 from synthkit_generative.drawing import draw
+from synthkit_generative.params import LastParams
 from synthkit_generative.records import grid
 from synthkit_torch.streams import SeedStreams, own_seed, stream
 from torch import Tensor
@@ -41,10 +42,8 @@ def drawn(
     return draw(
         seeds,
         sampler,
-        batch_size=batch_size,
+        LastParams(generate_batch_size=batch_size, background_zero=background_zero, settle_labels=settle_labels),
         label_order=label_order,
-        background_zero=background_zero,
-        settle_labels=settle_labels,
         device=device,
         name="Toy",
     )

@@ -9,17 +9,17 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from hypothesis import given
 from hypothesis import strategies as st
+from synthkit_generative.adversarial import r1_penalty
 from synthkit_generative.discriminator import Pyramid
 from synthkit_generative.layers import Conv
-from synthkit_generative.losses import r1_penalty
 from synthkit_generative.progressive import (
     GrowingDiscriminator,
     Schedule,
     binomial,
-    coarser,
-    enlarging_conv,
-    halving_conv,
-    larger,
+    downsampling_conv,
+    downscale,
+    upsampling_conv,
+    upscale,
 )
 
 from synthkit.errors import UsageError
@@ -70,10 +70,10 @@ def test_a_training_too_short_to_grow_is_refused() -> None:
 def test_coarser_images_are_means_mixed_with_coarser_ones() -> None:
     image = torch.arange(16.0).view(1, 1, 4, 4)
     means = torch.tensor([[2.5, 4.5], [10.5, 12.5]])
-    torch.testing.assert_close(coarser(image, 2, 1.0)[0, 0], means)
-    torch.testing.assert_close(coarser(image, 2, 0.25)[0, 0], 0.25 * means + 0.75 * 7.5)
-    assert torch.equal(coarser(image, 4, 1.0), image)
-    assert larger(means[None, None], 4)[0, 0, 0].tolist() == [2.5, 2.5, 4.5, 4.5]
+    torch.testing.assert_close(downscale(image, 2, 1.0)[0, 0], means)
+    torch.testing.assert_close(downscale(image, 2, 0.25)[0, 0], 0.25 * means + 0.75 * 7.5)
+    assert torch.equal(downscale(image, 4, 1.0), image)
+    assert upscale(means[None, None], 4)[0, 0, 0].tolist() == [2.5, 2.5, 4.5, 4.5]
 
 
 def test_binomial_filter_and_its_derivatives() -> None:
@@ -90,9 +90,9 @@ def test_convolutions_that_resample_are_what_they_stand_for() -> None:
     conv, x = Conv(3, 5, 3), torch.randn(2, 3, 8, 8)
     torch.nn.init.normal_(conv.bias)
     halved = torch.nn.functional.avg_pool2d(conv(x, padding=1, gain=1.5), 2)
-    torch.testing.assert_close(halving_conv(conv, x, gain=1.5), halved)
+    torch.testing.assert_close(downsampling_conv(conv, x, gain=1.5), halved)
     bare = Conv(3, 5, 3, bias=False)
-    torch.testing.assert_close(enlarging_conv(bare, x, gain=1.5), bare(larger(x, 16), padding=1, gain=1.5))
+    torch.testing.assert_close(upsampling_conv(bare, x, gain=1.5), bare(upscale(x, 16), padding=1, gain=1.5))
 
 
 @pytest.mark.parametrize("smooth", [False, True])

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from synthkit_generative import training as loop
 from synthkit_generative.testing import killed_after, make_discs
 from synthkit_generative.training import Method, fit
-from synthkit_generative.weights import follow, gather, half_life_share, scatter
+from synthkit_generative.weights import ema_decay, load_state_dict, state_dict, update_ema
 from synthkit_torch.streams import SeedStreams, own_seed, stream
 from torch import Tensor, nn
 
@@ -49,36 +49,36 @@ class Toy:
         self.params, self.device, self.step = params, device, 0
         with own_seed(params.seed):
             self.layer = nn.Linear(3, 3)
-        self.averaged = nn.Linear(3, 3)
-        self.averaged.load_state_dict(self.layer.state_dict())
+        self.ema = nn.Linear(3, 3)
+        self.ema.load_state_dict(self.layer.state_dict())
         self.optimiser = torch.optim.Adam(self.layer.parameters(), lr=params.learning_rate)
 
-    def advance(self, real: Tensor) -> dict[str, Tensor]:
+    def training_step(self, real: Tensor) -> dict[str, Tensor]:
         noise = torch.randn(len(real), 3, generator=stream(self.device, self.params.seed, 1, self.step))
         loss = (self.layer(noise) - real.mean(dim=(2, 3))).square().mean()
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
         self.step += 1
-        follow(self.averaged, self.layer, half_life_share(8, self.step * 8, 0.05))
+        update_ema(self.ema, self.layer, ema_decay(8, self.step * 8, 0.05))
         return {"loss": loss}
 
     @property
     def _roles(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
-        return {"layer": self.layer, "averaged": self.averaged}, {"layer": self.optimiser}
+        return {"layer": self.layer, "averaged": self.ema}, {"layer": self.optimiser}
 
     def state(self) -> dict[str, Tensor]:
-        return gather(*self._roles)
+        return state_dict(*self._roles)
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
-        scatter(tensors, *self._roles)
+        load_state_dict(tensors, *self._roles)
         self.step = step
 
-    def learnt(self) -> dict[str, Tensor]:
-        return dict(self.averaged.state_dict())
+    def inference_state(self) -> dict[str, Tensor]:
+        return dict(self.ema.state_dict())
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        return self.averaged(SeedStreams(seeds, self.device).normal(3))[:, :, None, None].expand(-1, -1, 32, 32)
+        return self.ema(SeedStreams(seeds, self.device).normal(3))[:, :, None, None].expand(-1, -1, 32, 32)
 
 
 def train(data, folder: Path, params: Params = Params(), toy: type[Toy] = Toy) -> None:
@@ -140,13 +140,13 @@ def test_only_the_same_job_resumes(tmp_path: Path, change: dict, resumes: bool) 
             train(make_discs(8), tmp_path, changed)
 
 
-def test_labels_are_learnt_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_labels_are_learned_in_the_order_asked_for(tmp_path: Path) -> None:
     data, seen = make_discs(8, label_values=(0, 1, 2, 4)), []
 
     class Watching(Toy):
-        def advance(self, real: Tensor) -> dict[str, Tensor]:
+        def training_step(self, real: Tensor) -> dict[str, Tensor]:
             seen.append(real[:, -1].amax().item())
-            return super().advance(real)
+            return super().training_step(real)
 
     for name, order, level in (("study", "", 204), ("nested", "0,2,4,1", 102)):
         (tmp_path / name).mkdir()
@@ -164,8 +164,8 @@ def test_other_data_does_not_resume(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_names_the_last_good_state(tmp_path: Path) -> None:
     class Spoilt(Toy):
-        def advance(self, real: Tensor) -> dict[str, Tensor]:
-            values = super().advance(real)
+        def training_step(self, real: Tensor) -> dict[str, Tensor]:
+            values = super().training_step(real)
             return {"loss": values["loss"] * float("nan")} if self.step == 12 else values
 
     with pytest.raises(
@@ -184,14 +184,10 @@ def test_a_state_with_nan_is_never_saved(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "error",
-    [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), RuntimeError("[enforce] not enough memory: you")],
-)
-def test_memory_errors_say_what_to_lower(tmp_path: Path, error: Exception) -> None:
+def test_memory_errors_say_what_to_lower(tmp_path: Path) -> None:
     class Greedy(Toy):
-        def advance(self, real: Tensor) -> dict[str, Tensor]:
-            raise error
+        def training_step(self, real: Tensor) -> dict[str, Tensor]:
+            return {"loss": torch.empty(2**50)}
 
     with pytest.raises(OutOfMemoryError, match="Lower batch_size"):
         train(make_discs(8), tmp_path, toy=Greedy)
@@ -226,9 +222,9 @@ def test_float32_is_not_tf32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pr
     seen = set()
 
     class Watching(Toy):
-        def advance(self, real: Tensor) -> dict[str, Tensor]:
+        def training_step(self, real: Tensor) -> dict[str, Tensor]:
             seen.add(torch.backends.cudnn.allow_tf32)
-            return super().advance(real)
+            return super().training_step(real)
 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     train(make_discs(8), tmp_path, Params(kimg=0.008, precision=precision), toy=Watching)
@@ -261,8 +257,8 @@ def test_a_run_keeps_statistics_and_snapshots_of_the_whole_training(tmp_path: Pa
 
 def test_statistics_are_means_since_the_last_line(tmp_path: Path) -> None:
     class Counting(Toy):
-        def advance(self, real: Tensor) -> dict[str, Tensor]:
-            super().advance(real)
+        def training_step(self, real: Tensor) -> dict[str, Tensor]:
+            super().training_step(real)
             return {"loss": torch.tensor(float(self.step))}
 
     outputs = _run(tmp_path)
@@ -286,19 +282,19 @@ def test_the_state_of_a_training_is_everything(tmp_path: Path) -> None:
     data = torch.rand(8, 3, 32, 32)
     first, second = Toy(Params(), torch.device("cpu")), Toy(Params(seed=5), torch.device("cpu"))
     second.params = first.params
-    first.advance(data)
-    second.advance(data)
+    first.training_step(data)
+    second.training_step(data)
     second.restore({name: tensor.clone() for name, tensor in first.state().items()}, first.step)
     for _ in range(2):
-        first.advance(data)
-        second.advance(data)
+        first.training_step(data)
+        second.training_step(data)
     assert all(torch.equal(a, b) for a, b in zip(first.state().values(), second.state().values(), strict=True))
 
 
 def test_half_lives() -> None:
-    assert half_life_share(8, 10**9, 0.008) == pytest.approx(0.5)
-    assert half_life_share(8, 160, 10.0, ramp=0.05) == pytest.approx(0.5)  # 5 % of 160 images are one batch
-    assert half_life_share(8, 160, 0.0) == 0.0
+    assert ema_decay(8, 10**9, 0.008) == pytest.approx(0.5)
+    assert ema_decay(8, 160, 10.0, ramp=0.05) == pytest.approx(0.5)  # 5 % of 160 images are one batch
+    assert ema_decay(8, 160, 0.0) == 0.0
 
 
 def test_interval_of_zero_is_never() -> None:

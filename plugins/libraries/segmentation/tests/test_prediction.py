@@ -1,4 +1,4 @@
-"""Segmentation of a stream, by a network that has learnt the toy."""
+"""Segmentation of a stream, by a network that has learned the toy."""
 
 from __future__ import annotations
 

@@ -12,8 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
 
-from synthkit_segmentation import training  # noqa: E402
-from synthkit_segmentation.testing import Toy  # noqa: E402
+from synthkit_segmentation.testing import Toy, assert_resumes_exactly  # noqa: E402
 from synthkit_swin import SwinParams, model  # noqa: E402
 
 TINY = SwinParams(
@@ -36,26 +35,8 @@ def test_learns_disc_and_ring_and_segments_any_size(tmp_path: Path) -> None:
         assert dice(found, fresh.labels, 4) > 0.6
 
 
-def test_resumed_training_equals_uninterrupted_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = Toy(20, n_subjects=5)
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir()
-    broken.mkdir()
-    model.train(data, whole, TINY)
-    real_step = training._step
-
-    def failing_step(*arguments: object) -> object:
-        if arguments[-1][0] == 24:  # type: ignore[index]
-            raise KeyboardInterrupt
-        return real_step(*arguments)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_step", failing_step)
-        with pytest.raises(KeyboardInterrupt):
-            model.train(data, broken, TINY)
-    model.train(data, broken, TINY)
-    for name in ("model.safetensors", "last.safetensors"):
-        assert (broken / name).read_bytes() == (whole / name).read_bytes()
+def test_resumed_training_equals_uninterrupted_bitwise(tmp_path: Path) -> None:
+    assert_resumes_exactly(lambda data, folder: model.train(data, folder, TINY), tmp_path, stop_at=24)
 
 
 def test_training_begins_with_pretrained_weights(tmp_path: Path) -> None:

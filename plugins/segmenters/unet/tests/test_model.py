@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("monai", reason="monai is not installed")
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
 
-from synthkit_segmentation import devices, training  # noqa: E402
-from synthkit_segmentation.testing import Toy  # noqa: E402
+from synthkit_segmentation.testing import Toy, assert_resumes_exactly  # noqa: E402
+from synthkit_torch import devices  # noqa: E402
 from synthkit_unet import UnetParams, model  # noqa: E402
 
 TINY = UnetParams(samples=32, batch_size=4, depth=3, filters=4, checkpoint_every=16)
@@ -35,26 +35,8 @@ def test_learns_disc_and_ring(tmp_path: Path) -> None:
     assert history["best_val_dice"] == max(entry["val_dice"] for entry in history["validations"]) > 0.9
 
 
-def test_resumed_training_equals_uninterrupted_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = Toy(20, n_subjects=5)
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir()
-    broken.mkdir()
-    model.train(data, whole, TINY)
-    real_step = training._step
-
-    def failing_step(*arguments: object) -> object:
-        if arguments[-1][0] == 24:  # type: ignore[index]
-            raise KeyboardInterrupt
-        return real_step(*arguments)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_step", failing_step)
-        with pytest.raises(KeyboardInterrupt):
-            model.train(data, broken, TINY)
-    model.train(data, broken, TINY)
-    for name in ("model.safetensors", "last.safetensors"):
-        assert (broken / name).read_bytes() == (whole / name).read_bytes()
+def test_resumed_training_equals_uninterrupted_bitwise(tmp_path: Path) -> None:
+    assert_resumes_exactly(lambda data, folder: model.train(data, folder, TINY), tmp_path, stop_at=24)
 
 
 def test_two_processes_learn_what_one_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from synthkit_generative.params import FirstParams, LastParams
+from synthkit_torch.params import changed
+
 import synthkit
 
 
 @dataclass(frozen=True)
-class Params:
-    """Parameters of training and of generation. Defaults of training are those of the study at 256x256."""
+class MethodParams(FirstParams):
+    """What only diffusion has in training."""
 
-    kimg: float = synthkit.param(10000.0, "length of training: real images shown, in thousands", minimum=0, unit="kimg")
-    batch_size: int = synthkit.param(32, "images a training step", minimum=1)
-    accumulate: int = synthkit.param(
-        1, "parts that a batch is taken in, for less memory; the result is the same within rounding", minimum=1
-    )
-    learning_rate: float = synthkit.param(1e-4, "Adam learning rate", minimum=0)
+    kimg: float = changed(FirstParams, "kimg", 10000.0)
+    learning_rate: float = changed(FirstParams, "learning_rate", 1e-4)
     width: int = synthkit.param(64, "feature maps at the finest resolution; a multiple of 4", minimum=4)
     res_blocks: int = synthkit.param(3, "residual blocks a resolution", minimum=1)
     diffusion_steps: int = synthkit.param(4000, "steps T of the diffusion that is learned", minimum=2)
@@ -35,23 +34,16 @@ class Params:
     ema: float = synthkit.param(
         0.9999, "share that the averaged weights keep in a step; less in the first steps", minimum=0, maximum=1
     )
-    label_order: str = synthkit.param(
-        "",
-        "labels from the lowest grey level to the highest, as 0,2,4,1, where neighbours in a tumour are neighbours; "
-        "empty: by value, as the study",
+
+
+@dataclass(frozen=True)
+class Params(LastParams, MethodParams):
+    """Parameters of training and of generation. Defaults of training are those of the study at 256x256."""
+
+    precision: str = changed(
+        LastParams, "precision", "auto", "arithmetic of the network in training; auto: bfloat16 on a GPU that has it"
     )
-    checkpoint_kimg: float = synthkit.param(
-        20.0, "training can be resumed from a state saved this often", minimum=0.001, unit="kimg"
-    )
-    snapshot_kimg: float = synthkit.param(
-        200.0, "a grid of samples is kept in the run's outputs this often; 0 for none", minimum=0, unit="kimg"
-    )
-    precision: str = synthkit.param(
-        "auto",
-        "arithmetic of the network in training; auto: bfloat16 on a GPU that has it",
-        choices=("auto", "float32", "bfloat16"),
-    )
-    seed: int = synthkit.param(0, "seed of training: weights, order of images, noise", minimum=0)
+    seed: int = changed(LastParams, "seed", 0, "seed of training: weights, order of images, noise")
     sampler: str = synthkit.param(
         "dpm++",
         "generate: dpm++ (DPM-Solver++, second order) and ddim follow the flow in few steps; ancestral draws noise in "
@@ -61,17 +53,6 @@ class Params:
     sampler_steps: int = synthkit.param(
         25, "generate: evaluations of the network a sample; 0 for all of diffusion_steps, as the study", minimum=0
     )
-    background_zero: bool = synthkit.param(
-        True,
-        "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images; nothing is "
-        "labelled there",
-    )
-    settle_labels: bool = synthkit.param(
-        False,
-        "generate: unclear pixels, between the grey levels of two labels or in rims one pixel thin, take the label of "
-        "the nearest clear one",
-    )
-    generate_batch_size: int = synthkit.param(16, "generate: images a batch on a GPU", minimum=1)
 
 
 DECLARATION = synthkit.GeneratorDeclaration(

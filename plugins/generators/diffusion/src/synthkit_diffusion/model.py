@@ -1,7 +1,7 @@
 """Diffusion of MR contrasts and their labels: training and generation, written from the papers.
 
 Sources: [1] Nichol, Dhariwal 2021, arXiv 2102.09672; [3] Ho et al. 2020, arXiv 2006.11239. The network is in
-``networks.py``, noising and the samplers in ``process.py``.
+``networks.py``, forward process and samplers in ``process.py``.
 
 An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, then the labels as grey levels.
 """
@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from synthkit_generative.batches import parts
+from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
-from synthkit_generative.drawing import draw, fitting, load
+from synthkit_generative.drawing import checkpoint_errors, draw, load
 from synthkit_generative.foreign.checkpoints import check_channels, read_state_dict, save_imported, translating
 from synthkit_generative.training import Method, fit
-from synthkit_generative.weights import follow, gather, scatter
+from synthkit_generative.weights import load_state_dict, state_dict, update_ema
 from synthkit_torch import parallel
 from synthkit_torch.devices import find_device
 from synthkit_torch.streams import SeedStreams, own_seed, stream
@@ -39,7 +39,7 @@ VARIANCE_WEIGHT = 0.001  # [1] section 3.1: L_hybrid = L_simple + 0.001 L_vlb
 
 
 class Training:
-    """The network, its optimiser, the averaged network, and the step that advances them."""
+    """The network, its optimiser, its EMA, and the step that trains them."""
 
     def __init__(
         self, architecture: Architecture, params: Params, device: torch.device, precision: torch.dtype
@@ -48,17 +48,18 @@ class Training:
         self.params = params
         self.device = device
         self.precision = precision
-        self.left = process.shares_left(params.schedule, params.diffusion_steps)
+        self.alpha_bar = process.alphas_cumprod(params.schedule, params.diffusion_steps)
         with own_seed(params.seed):
             self.network = UNet(architecture).to(device)
-        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
-        self.modules = {"network": self.network, "averaged": self.averaged}
+        self.ema = copy.deepcopy(self.network).requires_grad_(False)
+        # "averaged" is the name of the EMA in states on disk.
+        self.modules = {"network": self.network, "averaged": self.ema}
         self.optimisers: dict[str, torch.optim.Optimizer] = {
             "network": torch.optim.Adam(self.network.parameters(), lr=params.learning_rate, fused=True)
         }
         self.step = 0
 
-    def advance(self, real: Tensor) -> dict[str, Tensor]:
+    def training_step(self, real: Tensor) -> dict[str, Tensor]:
         """One step on ``real``, images in [-1, 1]: every image at a random step of its own ([3] algorithm 1)."""
         random, count = stream(self.device, self.params.seed, 1, self.step), self.params.accumulate
         n = len(real) * parallel.n_processes()
@@ -67,7 +68,9 @@ class Training:
         optimiser = self.optimisers["network"]
         optimiser.zero_grad(set_to_none=True)
         found: list[Tensor] = []
-        for images, noises, times in zip(*(parts(each, count, groups=1) for each in (real, noise, t)), strict=True):
+        for images, noises, times in zip(
+            *(microbatches(each, count, groups=1) for each in (real, noise, t)), strict=True
+        ):
             losses = self.losses(images, noises, times)
             losses = losses / (count * parallel.n_processes())
             losses.sum().backward()
@@ -75,59 +78,58 @@ class Training:
         parallel.step(optimiser)
         self.step += 1
         # Long memory from the first step on would keep the untrained weights for 10,000 steps.
-        follow(self.averaged, self.network, min(self.params.ema, (1 + self.step) / (10 + self.step)))
+        update_ema(self.ema, self.network, min(self.params.ema, (1 + self.step) / (10 + self.step)))
         names = (f"loss_{self.params.prediction}", "loss_variance")[: len(found[0])]
         return dict(zip(names, parallel.total(found), strict=True))
 
     def losses(self, images: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """L_simple ([3] equation 14) and, with ``learn_sigma``, L_vlb by its weight ([1] eq. 16): (1,) or (2,)."""
-        left = torch.from_numpy(self.left).to(self.device)
-        share = left[t].float()
-        x = process.noised(images, noise, share)
+        alpha_bar = torch.from_numpy(self.alpha_bar).to(self.device)[t].float()
+        x = process.add_noise(images, noise, alpha_bar)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
             found = self.network(x, t)
         channels = images.shape[1]
-        wanted = process.target(self.params.prediction, images, noise, share)
+        wanted = process.target(self.params.prediction, images, noise, alpha_bar)
         simple = (found[:, :channels].float() - wanted).square().mean()
         if not self.architecture.learn_sigma:
             return simple[None]
-        return torch.stack([simple, self._variance_loss(images, x, t, found.float(), left)])
+        return torch.stack([simple, self._variance_loss(images, x, t, found.float())])
 
-    def _variance_loss(self, images: Tensor, x: Tensor, t: Tensor, found: Tensor, left: Tensor) -> Tensor:
-        """L_vlb in bits an element, times its weight; it teaches the variance alone."""
-        steps = process.Steps.of(self.left)
+    def _variance_loss(self, images: Tensor, x: Tensor, t: Tensor, found: Tensor) -> Tensor:
+        """L_vlb in bits an element, times its weight; it trains the variance alone."""
+        steps = process.Steps.of(self.alpha_bar)
         posterior = steps.posterior_variances
         posterior[0] = posterior[1]  # the first is 0: the second stands for it ([1], section 3.1)
-        before, beta, spread, share = (
+        alpha_bar_prev, beta, spread, alpha_bar = (
             torch.from_numpy(array).to(self.device)[t][:, None, None, None].float()
-            for array in (steps.left_before, steps.betas, posterior, self.left)
+            for array in (steps.alpha_bar_prev, steps.betas, posterior, self.alpha_bar)
         )
         predicted, placed = found.detach()[:, : images.shape[1]], found[:, images.shape[1] :]
-        estimate = process.image_of(self.params.prediction, predicted, x, share)
-        true, found_mean = (process.posterior_mean(image, x, share, before) for image in (images, estimate))
+        estimate = process.predict_x0(self.params.prediction, predicted, x, alpha_bar)
+        true, found_mean = (process.posterior_mean(image, x, alpha_bar, alpha_bar_prev) for image in (images, estimate))
         log_variance = process.learned_log_variance(placed, beta, spread)
-        kl = process.kl_of_normals(true, spread.log(), found_mean, log_variance)
-        first = process.grey_level_nats(images, found_mean, log_variance)
+        kl = process.normal_kl(true, spread.log(), found_mean, log_variance)
+        first = process.discretized_nll(images, found_mean, log_variance)
         nats = torch.where(t[:, None, None, None] == 0, first, kl).mean()
         # One step stands for all T of the sum.
         return nats / float(np.log(2)) * (VARIANCE_WEIGHT * self.params.diffusion_steps)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, but the step's number."""
-        return gather(self.modules, self.optimisers)
+        return state_dict(self.modules, self.optimisers)
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Continue from what :meth:`state` gave after ``step`` steps."""
-        scatter(tensors, self.modules, self.optimisers)
+        load_state_dict(tensors, self.modules, self.optimisers)
         self.step = step
 
-    def learnt(self) -> dict[str, Tensor]:
-        """Weights of the averaged network."""
-        return self.averaged.state_dict()
+    def inference_state(self) -> dict[str, Tensor]:
+        """Weights of the EMA of the network."""
+        return self.ema.state_dict()
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Images of these seeds by the averaged network, in few steps."""
-        return sample(self.averaged, self.params.prediction, self.left, seeds, "dpm++", SNAPSHOT_STEPS)
+        """Images of these seeds by the EMA of the network, in few steps."""
+        return sample(self.ema, self.params.prediction, self.alpha_bar, seeds, "dpm++", SNAPSHOT_STEPS)
 
 
 def train(data: Samples, checkpoint: Path, params: Params) -> None:
@@ -158,9 +160,9 @@ def generate(
     """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order."""
     device = find_device()
     config, tensors = load(Path(checkpoint))
-    with fitting("Diffusion"):
+    with checkpoint_errors("Diffusion"):
         described = dict(config["architecture"])
-        left = process.shares_left(described.pop("schedule"), int(described.pop("diffusion_steps")))
+        alpha_bar = process.alphas_cumprod(described.pop("schedule"), int(described.pop("diffusion_steps")))
         prediction = process.read_prediction(described.pop("prediction", "noise"))  # of older checkpoints: noise
         with own_seed(0):  # for weights that are replaced at once
             network = UNet(Architecture(**described))
@@ -169,11 +171,9 @@ def generate(
     network.requires_grad_(False).eval().to(device)
     yield from draw(
         seeds,
-        lambda batch: sample(network, prediction, left, batch, params.sampler, params.sampler_steps),
-        batch_size=params.generate_batch_size,
+        lambda batch: sample(network, prediction, alpha_bar, batch, params.sampler, params.sampler_steps),
+        params,
         label_order=label_order,
-        background_zero=params.background_zero,
-        settle_labels=params.settle_labels,
         device=device,
         name="Diffusion",
     )
@@ -182,7 +182,7 @@ def generate(
 def sample(
     network: UNet,
     prediction: process.Prediction,
-    left: NDArray[np.float64],
+    alpha_bar: NDArray[np.float64],
     seeds: Sequence[int],
     sampler: str,
     count: int,
@@ -192,9 +192,9 @@ def sample(
     normal = SeedStreams(seeds, next(network.parameters()).device).normal
     shape = (architecture.channels, architecture.size, architecture.size)
     if sampler == "ancestral":
-        return process.ancestral(denoiser, process.Steps.of(left, count), normal, shape, architecture.learn_sigma)
-    way = process.ddim if sampler == "ddim" else process.dpm_solver
-    return way(denoiser, process.Steps.by_noise(left, count), normal, shape)
+        return process.ancestral(denoiser, process.Steps.of(alpha_bar, count), normal, shape, architecture.learn_sigma)
+    solver = process.ddim if sampler == "ddim" else process.dpm_solver
+    return solver(denoiser, process.Steps.by_log_snr(alpha_bar, count), normal, shape)
 
 
 def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:

@@ -13,17 +13,18 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from synthkit_generative.batches import parts
+from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
-from synthkit_generative.drawing import draw, fitting, load
+from synthkit_generative.drawing import draw, load_network
 from synthkit_generative.foreign.checkpoints import check_channels, save_imported, state_of, translating
 from synthkit_generative.foreign.tensorflow import growth_of, read_tensorflow_generator
 from synthkit_generative.growing import GrowingTraining
-from synthkit_generative.progressive import GrowingDiscriminator, Schedule, larger
+from synthkit_generative.progressive import GrowingDiscriminator, Schedule, upscale
 from synthkit_generative.training import Method, fit
 from synthkit_torch import parallel
 from synthkit_torch.devices import find_device
@@ -37,7 +38,7 @@ from synthkit_progan.networks import Architecture, Generator
 FIRST_LEVEL = 0  # [4] section 2: growing begins at 4 x 4
 
 
-def slope_penalty(scores: Tensor, images: Tensor) -> Tensor:
+def gradient_penalty(scores: Tensor, images: Tensor) -> Tensor:
     """``(|dD/dx| - 1)^2`` of each image, ``(n,)`` ([6] equation 3); it can be derived again."""
     (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
     return (gradient.square().sum(dim=(1, 2, 3)).add(1e-12).sqrt() - 1).square()
@@ -47,7 +48,7 @@ class Training(GrowingTraining):
     """The step of Progressive GAN: WGAN-GP with a penalty on drifting scores ([4] appendix A.1)."""
 
     generator: Generator
-    averaged: Generator
+    ema: Generator
 
     def __init__(
         self, architecture: Architecture, params: Params, device: torch.device, precision: torch.dtype
@@ -66,22 +67,26 @@ class Training(GrowingTraining):
             first=FIRST_LEVEL,
         )
 
-    def learn(self, real: Tensor, level: int, alpha: float, random: torch.Generator) -> dict[str, Tensor]:
+    def update(self, real: Tensor, level: int, alpha: float, random: torch.Generator) -> dict[str, Tensor]:
         """The discriminator first, then the generator, each on new latents ([4] appendix A.1: n_critic = 1)."""
         n = len(real) * parallel.n_processes()
         z = torch.randn(2, n, self.architecture.latent, device=self.device, generator=random)
         mix = torch.rand(n, 1, 1, 1, device=self.device, generator=random)
-        loss_d, slope = self._teach(real, parallel.share(z[0]), parallel.share(mix), level, alpha)
-        loss_g = self._convince(parallel.share(z[1]), level, alpha)
-        return {"loss_g": loss_g, "loss_d": loss_d, "slope_penalty": slope}
+        loss_d, penalty = self._discriminator_step(real, parallel.share(z[0]), parallel.share(mix), level, alpha)
+        loss_g = self._generator_step(parallel.share(z[1]), level, alpha)
+        return {"loss_g": loss_g, "loss_d": loss_d, "gradient_penalty": penalty}
 
-    def _teach(self, real: Tensor, z: Tensor, mix: Tensor, level: int, alpha: float) -> tuple[Tensor, Tensor]:
-        """One step of the discriminator; returns its Wasserstein loss and the mean slope penalty without its weight."""
+    def _discriminator_step(
+        self, real: Tensor, z: Tensor, mix: Tensor, level: int, alpha: float
+    ) -> tuple[Tensor, Tensor]:
+        """One step of the discriminator; returns its Wasserstein loss and the mean gradient penalty, unweighted."""
         params, optimiser = self.params, self.optimisers["discriminator"]
         count = params.accumulate * parallel.n_processes()
         optimiser.zero_grad(set_to_none=True)
-        losses, slopes = [], []
-        for images, latents, t in zip(*(parts(tensor, params.accumulate) for tensor in (real, z, mix)), strict=True):
+        losses, penalties = [], []
+        for images, latents, t in zip(
+            *(microbatches(tensor, params.accumulate) for tensor in (real, z, mix)), strict=True
+        ):
             with torch.no_grad():
                 fake = self.generator(latents, level, alpha, self.precision)
             of_fake = self.discriminator(fake, level, alpha, self.precision)
@@ -90,21 +95,21 @@ class Training(GrowingTraining):
             ((params.drift_penalty * of_real.square() - of_real).mean() / count).backward()
             # In float32 whatever the rest: the norm of a gradient in bfloat16 is off by more than what is asked of it.
             between = images.lerp(fake, t).requires_grad_(True)
-            slope = slope_penalty(self.discriminator(between, level, alpha), between).mean() / count
-            (params.gradient_penalty * slope).backward()
+            penalty = gradient_penalty(self.discriminator(between, level, alpha), between).mean() / count
+            (params.gradient_penalty * penalty).backward()
             losses.append((of_fake - of_real).detach().mean() / count)
-            slopes.append(slope.detach())
+            penalties.append(penalty.detach())
         parallel.step(optimiser)
-        return parallel.total(losses), parallel.total(slopes)
+        return parallel.total(losses), parallel.total(penalties)
 
-    def _convince(self, z: Tensor, level: int, alpha: float) -> Tensor:
+    def _generator_step(self, z: Tensor, level: int, alpha: float) -> Tensor:
         """One step of the generator; returns its loss."""
         optimiser = self.optimisers["generator"]
         count = self.params.accumulate * parallel.n_processes()
         optimiser.zero_grad(set_to_none=True)
         self.discriminator.requires_grad_(False)
         losses = []
-        for latents in parts(z, self.params.accumulate):
+        for latents in microbatches(z, self.params.accumulate):
             fake = self.generator(latents, level, alpha, self.precision)
             loss = -self.discriminator(fake, level, alpha, self.precision).mean() / count
             loss.backward()
@@ -114,8 +119,8 @@ class Training(GrowingTraining):
         return parallel.total(losses)
 
     def draw(self, seeds: Sequence[int], level: int, alpha: float) -> Tensor:
-        """Images of these seeds by the averaged generator."""
-        return sample(self.averaged, seeds, level, alpha)
+        """Images of these seeds by the EMA of the generator."""
+        return sample(self.ema, seeds, level, alpha)
 
 
 def train(data: Samples, checkpoint: Path, params: Params) -> None:
@@ -139,24 +144,23 @@ def generate(
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order."""
     device = find_device()
-    config, tensors = load(Path(checkpoint))
-    with fitting("Progressive GAN"):
-        with torch.device("meta"):  # no time spent on weights that are replaced at once
-            generator = Generator(Architecture(**config["architecture"]))
-        level, alpha = tensors.pop("growth").tolist()
-        generator.load_state_dict(tensors, assign=True)
-        label_order = [int(value) for value in config["label_values"]]
-    generator = generator.to(device).requires_grad_(False).eval()
+    generator, others, label_order = load_network(
+        Path(checkpoint), _build, device=device, name="Progressive GAN", beside=("growth",)
+    )
+    level, alpha = others["growth"].tolist()
     yield from draw(
         seeds,
-        lambda batch: larger(sample(generator, batch, int(level), alpha), generator.architecture.size),
-        batch_size=params.generate_batch_size,
+        lambda batch: upscale(sample(generator, batch, int(level), alpha), generator.architecture.size),
+        params,
         label_order=label_order,
-        background_zero=params.background_zero,
-        settle_labels=params.settle_labels,
         device=device,
         name="Progressive GAN",
     )
+
+
+def _build(architecture: dict[str, Any]) -> Generator:
+    with torch.device("meta"):  # no time spent on weights that are replaced at once
+        return Generator(Architecture(**architecture))
 
 
 def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
@@ -167,8 +171,8 @@ def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str],
         check_channels(architecture.channels, contrasts)
         tensors = official.translate(network.tensors, architecture)
         state = state_of(lambda: Generator(architecture), tensors)
-        learnt = {**state, "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
-    save_imported(checkpoint, dataclasses.asdict(architecture), learnt, contrasts, label_values)
+        learned = {**state, "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
+    save_imported(checkpoint, dataclasses.asdict(architecture), learned, contrasts, label_values)
     return architecture.size
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from synthkit_generative.discriminator import Pyramid
 from synthkit_generative.layers import Conv, activate
-from synthkit_generative.progressive import enlarging_conv, larger
+from synthkit_generative.progressive import upsampling_conv, upscale
 from torch import Tensor, nn
 
 
@@ -44,7 +44,7 @@ class NormedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         root = math.sqrt(2)
-        x = enlarging_conv(self.conv, x, gain=root) if self.up else self.conv(x, padding=1, gain=root)
+        x = upsampling_conv(self.conv, x, gain=root) if self.up else self.conv(x, padding=1, gain=root)
         return pixel_norm(activate(x + self.bias[:, None, None].to(x.dtype)))
 
 
@@ -96,5 +96,5 @@ class Generator(nn.Module):
         image: Tensor = self.to_image[level](x.float())
         if alpha < 1:
             coarse = self.to_image[level - 1](before.float())
-            image = larger(coarse, image.shape[-1]).lerp(image, alpha)
+            image = upscale(coarse, image.shape[-1]).lerp(image, alpha)
         return image

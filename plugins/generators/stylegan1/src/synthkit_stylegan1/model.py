@@ -13,20 +13,21 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from synthkit_generative.adversarial import convince
-from synthkit_generative.batches import parts
+from synthkit_generative.adversarial import generator_step, r1_penalty
+from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
-from synthkit_generative.drawing import draw, fitting, load
+from synthkit_generative.drawing import draw, load_network
 from synthkit_generative.foreign.checkpoints import check_channels, check_mean, save_imported, state_of, translating
 from synthkit_generative.foreign.tensorflow import growth_of, read_tensorflow_generator
 from synthkit_generative.growing import GrowingTraining
-from synthkit_generative.losses import r1_penalty
-from synthkit_generative.progressive import GrowingDiscriminator, Schedule, larger
+from synthkit_generative.layers import mean_w
+from synthkit_generative.progressive import GrowingDiscriminator, Schedule, upscale
 from synthkit_generative.training import Method, fit
 from synthkit_torch import parallel
 from synthkit_torch.devices import find_device
@@ -48,7 +49,7 @@ class Training(GrowingTraining):
     """The step of StyleGAN: non-saturating logistic loss with R1 on real images ([1] appendix C)."""
 
     generator: Generator
-    averaged: Generator
+    ema: Generator
 
     def __init__(
         self, architecture: Architecture, params: Params, device: torch.device, precision: torch.dtype
@@ -67,14 +68,14 @@ class Training(GrowingTraining):
             first=FIRST_LEVEL,
         )
 
-    def learn(self, real: Tensor, level: int, alpha: float, random: torch.Generator) -> dict[str, Tensor]:
+    def update(self, real: Tensor, level: int, alpha: float, random: torch.Generator) -> dict[str, Tensor]:
         """The discriminator first, then the generator, each on new latents."""
         count = self.params.accumulate
         n = len(real) * parallel.n_processes()
         fakes = (self._generate(part, level, alpha) for part in self._inputs(n, level, random))
-        loss_d, penalty = self._teach(parts(real, count), fakes, level, alpha)
+        loss_d, penalty = self._discriminator_step(microbatches(real, count), fakes, level, alpha)
         fakes = (self._generate(part, level, alpha) for part in self._inputs(n, level, random))
-        loss_g = convince(
+        loss_g = generator_step(
             lambda images: self.discriminator(images, level, alpha, self.precision),
             self.discriminator,
             self.optimisers["generator"],
@@ -83,7 +84,9 @@ class Training(GrowingTraining):
         )
         return {"loss_g": loss_g, "loss_d": loss_d, "r1": penalty}
 
-    def _teach(self, reals: list[Tensor], fakes: Iterator[Tensor], level: int, alpha: float) -> tuple[Tensor, Tensor]:
+    def _discriminator_step(
+        self, reals: list[Tensor], fakes: Iterator[Tensor], level: int, alpha: float
+    ) -> tuple[Tensor, Tensor]:
         """One step of the discriminator; returns its loss and the mean R1 penalty, without its weight."""
         optimiser, precision = self.optimisers["discriminator"], self.precision
         count = len(reals) * parallel.n_processes()
@@ -94,10 +97,10 @@ class Training(GrowingTraining):
                 fake = next(fakes)
             loss_fake = F.softplus(self.discriminator(fake, level, alpha, precision)).mean() / count
             loss_fake.backward()
-            shown = real.detach().requires_grad_(True)
-            scores = self.discriminator(shown, level, alpha, precision)
-            loss_real = F.softplus(-scores).mean() / count
-            penalty = r1_penalty(scores, shown).mean() / count
+            images = real.detach().requires_grad_(True)
+            logits = self.discriminator(images, level, alpha, precision)
+            loss_real = F.softplus(-logits).mean() / count
+            penalty = r1_penalty(logits, images).mean() / count
             (loss_real + self.params.gamma / 2 * penalty).backward()
             losses.append((loss_fake + loss_real).detach())
             penalties.append(penalty.detach())
@@ -117,7 +120,7 @@ class Training(GrowingTraining):
             torch.randn(n, 1, side, side, device=self.device, generator=random)
             for side in self.architecture.noise_sizes[:styles]
         ]
-        drawn = (parts(parallel.share(tensor), self.params.accumulate) for tensor in (z, mixed, start, *noise))
+        drawn = (microbatches(parallel.share(tensor), self.params.accumulate) for tensor in (z, mixed, start, *noise))
         return list(zip(*drawn, strict=True))
 
     def _generate(self, inputs: Inputs, level: int, alpha: float) -> Tensor:
@@ -128,20 +131,17 @@ class Training(GrowingTraining):
         return self.generator.synthesis(w, noise, level, alpha, self.precision)
 
     def w_mean(self) -> Tensor:
-        """The mean w of the averaged generator over 10,000 latents: the centre of truncation ([1] appendix B)."""
+        """The mean w of the generator's EMA: the centre of truncation."""
         random = stream(self.device, self.params.seed, 2)
-        z = torch.randn(10_000, self.architecture.latent, device=self.device, generator=random)
-        with torch.no_grad():
-            mean: Tensor = self.averaged.mapping(z).mean(dim=0)
-        return mean
+        return mean_w(self.ema.mapping, self.architecture.latent, random)
 
-    def learnt(self) -> dict[str, Tensor]:
-        """Weights of the averaged generator, its mean w, and how far it has grown."""
-        return {**super().learnt(), "w_mean": self.w_mean()}
+    def inference_state(self) -> dict[str, Tensor]:
+        """Weights of the EMA of the generator, its mean w, and how far it has grown."""
+        return {**super().inference_state(), "w_mean": self.w_mean()}
 
     def draw(self, seeds: Sequence[int], level: int, alpha: float) -> Tensor:
-        """Images of these seeds by the averaged generator, truncated as generation does by default."""
-        return sample(self.averaged, self.w_mean(), seeds, level, alpha, self.params)
+        """Images of these seeds by the EMA of the generator, truncated as generation does by default."""
+        return sample(self.ema, self.w_mean(), seeds, level, alpha, self.params)
 
 
 def train(data: Samples, checkpoint: Path, params: Params) -> None:
@@ -167,24 +167,23 @@ def generate(
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order."""
     device = find_device()
-    config, tensors = load(Path(checkpoint))
-    with fitting("StyleGAN"):
-        with torch.device("meta"):  # no time spent on weights that are replaced at once
-            generator = Generator(Architecture(**config["architecture"]))
-        w_mean, (level, alpha) = tensors.pop("w_mean").to(device), tensors.pop("growth").tolist()
-        generator.load_state_dict(tensors, assign=True)
-        label_order = [int(value) for value in config["label_values"]]
-    generator = generator.to(device).requires_grad_(False).eval()
+    generator, others, label_order = load_network(
+        Path(checkpoint), _build, device=device, name="StyleGAN", beside=("w_mean", "growth")
+    )
+    w_mean, (level, alpha) = others["w_mean"], others["growth"].tolist()
     yield from draw(
         seeds,
-        lambda batch: larger(sample(generator, w_mean, batch, int(level), alpha, params), generator.architecture.size),
-        batch_size=params.generate_batch_size,
+        lambda batch: upscale(sample(generator, w_mean, batch, int(level), alpha, params), generator.architecture.size),
+        params,
         label_order=label_order,
-        background_zero=params.background_zero,
-        settle_labels=params.settle_labels,
         device=device,
         name="StyleGAN",
     )
+
+
+def _build(architecture: dict[str, Any]) -> Generator:
+    with torch.device("meta"):  # no time spent on weights that are replaced at once
+        return Generator(Architecture(**architecture))
 
 
 def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
@@ -197,9 +196,9 @@ def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str],
         w_mean = tensors.pop("w_mean")
         check_mean(w_mean, architecture.latent)
         state = state_of(lambda: Generator(architecture), tensors)
-        learnt = {**state, "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
-        learnt["w_mean"] = w_mean
-    save_imported(checkpoint, dataclasses.asdict(architecture), learnt, contrasts, label_values)
+        learned = {**state, "growth": growth_of(network.tensors["lod"], len(architecture.resolutions))}
+        learned["w_mean"] = w_mean
+    save_imported(checkpoint, dataclasses.asdict(architecture), learned, contrasts, label_values)
     return architecture.size
 
 

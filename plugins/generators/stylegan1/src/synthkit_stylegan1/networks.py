@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from synthkit_generative.discriminator import Pyramid
 from synthkit_generative.layers import Conv, Linear, Mapping, activate
-from synthkit_generative.progressive import binomial, enlarging_conv, larger
+from synthkit_generative.progressive import binomial, upsampling_conv, upscale
 from torch import Tensor, nn
 
 
@@ -83,7 +83,7 @@ class SynthesisBlock(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Sequence[Tensor]) -> Tensor:
         root = math.sqrt(2)
-        x = binomial(enlarging_conv(self.conv0, x, gain=root))
+        x = binomial(upsampling_conv(self.conv0, x, gain=root))
         x = self.layer0(x, w[:, 0], noise[0])
         return self.layer1(self.conv1(x, padding=1, gain=root), w[:, 1], noise[1])
 
@@ -129,7 +129,7 @@ class Generator(nn.Module):
         image: Tensor = self.to_image[level](x.float())
         if alpha < 1:
             coarse = self.to_image[level - 1](before.float())
-            image = larger(coarse, image.shape[-1]).lerp(image, alpha)
+            image = upscale(coarse, image.shape[-1]).lerp(image, alpha)
         return image
 
     def styles(self, z: Tensor, w_mean: Tensor, psi: float, side: int) -> Tensor:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from synthkit_generative.params import FirstParams, LastParams
+from synthkit_torch.params import changed
+
 import synthkit
 
 
 @dataclass(frozen=True)
-class Params:
-    """Parameters of training and of generation. Defaults are those of the study at 256x256 where it fixes them."""
+class MethodParams(FirstParams):
+    """What only StyleGAN2 has in training."""
 
-    kimg: float = synthkit.param(25000.0, "length of training: real images shown, in thousands", minimum=0, unit="kimg")
-    batch_size: int = synthkit.param(32, "images a training step", minimum=1)
-    accumulate: int = synthkit.param(
-        1, "parts that a batch is taken in, for less memory; the result is the same within rounding", minimum=1
-    )
-    learning_rate: float = synthkit.param(0.0025, "Adam learning rate of both networks", minimum=0)
+    learning_rate: float = changed(FirstParams, "learning_rate", 0.0025, "Adam learning rate of both networks")
     gamma: float = synthkit.param(
         8.0, "weight of the R1 penalty; smaller images want less (0.05 to 0.5 at 64)", minimum=0
     )
@@ -36,40 +34,18 @@ class Params:
         10.0, "half-life of the averaged generator, at most 5 % of the images so far", minimum=0, unit="kimg"
     )
     augment: bool = synthkit.param(False, "adaptive augmentation of what the discriminator sees (for small datasets)")
-    label_order: str = synthkit.param(
-        "",
-        "labels from the lowest grey level to the highest, as 0,2,4,1, where neighbours in a tumour are neighbours; "
-        "empty: by value, as the study",
-    )
-    checkpoint_kimg: float = synthkit.param(
-        20.0, "training can be resumed from a state saved this often", minimum=0.001, unit="kimg"
-    )
-    snapshot_kimg: float = synthkit.param(
-        200.0, "a grid of samples is kept in the run's outputs this often; 0 for none", minimum=0, unit="kimg"
-    )
-    precision: str = synthkit.param(
-        "auto",
-        "arithmetic of the four finest resolutions in training; auto: bfloat16 on a GPU that has it",
-        choices=("auto", "float32", "bfloat16"),
-    )
-    seed: int = synthkit.param(0, "seed of training: weights, order of images, latents", minimum=0)
+
+
+@dataclass(frozen=True)
+class Params(LastParams, MethodParams):
+    """Parameters of training and of generation. Defaults are those of the study at 256x256 where it fixes them."""
+
     truncation_psi: float = synthkit.param(
         1.0,
         "generate: 1 draws from the whole distribution, less gives safer and less varied images",
         minimum=0,
         maximum=1,
     )
-    background_zero: bool = synthkit.param(
-        True,
-        "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images; nothing is "
-        "labelled there",
-    )
-    settle_labels: bool = synthkit.param(
-        False,
-        "generate: unclear pixels, between the grey levels of two labels or in rims one pixel thin, take the label of "
-        "the nearest clear one",
-    )
-    generate_batch_size: int = synthkit.param(16, "generate: images a batch on a GPU", minimum=1)
 
 
 DECLARATION = synthkit.GeneratorDeclaration(

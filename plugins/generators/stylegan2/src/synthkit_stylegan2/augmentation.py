@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 #: Augmentation of a batch: which images are mirrored ``(n,)``, shift in pixels ``(n, 2)``, contrast ``(n, channels)``.
-Changes = tuple[Tensor, Tensor, Tensor]
+Transforms = tuple[Tensor, Tensor, Tensor]
 
 
-def draw_changes(shape: Sequence[int], probability: float, random: torch.Generator) -> Changes:
+def draw_transforms(shape: Sequence[int], probability: float, random: torch.Generator) -> Transforms:
     """What happens to each image of a batch of shape ``(n, contrast + 1, y, x)``, every kind with ``probability``.
 
     Mirroring left to right and a shift by whole pixels (up to an eighth of the side, black outside) act on all channels
@@ -30,7 +30,7 @@ def draw_changes(shape: Sequence[int], probability: float, random: torch.Generat
 
 
 def augment(images: Tensor, mirror: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """``images`` in [-1, 1] after the :data:`Changes` drawn for them; derivatives pass through."""
+    """``images`` in [-1, 1] after the :data:`Transforms` drawn for them; derivatives pass through."""
     _, _, height, width = images.shape
     images = torch.where(mirror[:, None, None, None], images.flip(3), images)
     reach = width // 8

@@ -15,14 +15,15 @@ import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from synthkit_generative.adversarial import convince, penalise_slope, tell_apart
-from synthkit_generative.batches import parts
+from synthkit_generative.adversarial import discriminator_step, generator_step, r1_step
+from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
-from synthkit_generative.drawing import draw, fitting, load
+from synthkit_generative.drawing import draw, load_network
 from synthkit_generative.foreign.checkpoints import (
     check_channels,
     check_mean,
@@ -31,8 +32,9 @@ from synthkit_generative.foreign.checkpoints import (
     state_of,
     translating,
 )
+from synthkit_generative.layers import mean_w
 from synthkit_generative.training import Method, fit
-from synthkit_generative.weights import follow, gather, half_life_share, scatter
+from synthkit_generative.weights import ema_decay, load_state_dict, state_dict, update_ema
 from synthkit_torch import parallel
 from synthkit_torch.devices import find_device
 from synthkit_torch.streams import SeedStreams, own_seed, stream
@@ -40,7 +42,7 @@ from torch import Tensor, nn
 
 from synthkit.contract import Samples
 from synthkit_stylegan2 import Params, official
-from synthkit_stylegan2.augmentation import augment, draw_changes
+from synthkit_stylegan2.augmentation import augment, draw_transforms
 from synthkit_stylegan2.networks import Architecture, Discriminator, Generator
 
 R1_INTERVAL = 16  # [2] appendix B: lazy regularisation, every 16 steps for the discriminator
@@ -48,7 +50,7 @@ PATH_INTERVAL = 4  # and every 4 for the generator
 PATH_DECAY = 0.99  # [2] eq. 4: the target length is a moving average of the lengths seen
 AUGMENT_TARGET = 0.6  # [3] section 3: wanted mean sign of the discriminator on real images
 AUGMENT_KIMG = 500.0  # [3]: from no augmentation to all in half a million images
-EMA_RAMP = 0.05  # half-life of the averaged generator as a share of the images shown, early in training
+EMA_RAMP = 0.05  # half-life of the EMA as a share of the images shown, early in training
 
 
 def path_lengths(images: Tensor, w: Tensor, directions: Tensor) -> Tensor:
@@ -74,7 +76,7 @@ Inputs = tuple[Tensor, ...]
 
 
 class Training:
-    """Both networks, their optimisers, the averaged generator, and the step that advances them."""
+    """Both networks, their optimisers, the generator's EMA, and the step that trains them."""
 
     def __init__(
         self, architecture: Architecture, params: Params, device: torch.device, precision: torch.dtype
@@ -86,8 +88,9 @@ class Training:
         with own_seed(params.seed):
             self.generator = Generator(architecture).to(device)
             self.discriminator = Discriminator(architecture).to(device)
-        self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
-        self.modules = {"generator": self.generator, "discriminator": self.discriminator, "averaged": self.averaged}
+        self.ema = copy.deepcopy(self.generator).requires_grad_(False)
+        # "averaged" is the name of the EMA in states on disk.
+        self.modules = {"generator": self.generator, "discriminator": self.discriminator, "averaged": self.ema}
         self.optimisers = {
             "generator": _adam(self.generator, params.learning_rate, PATH_INTERVAL, params.path_length_weight),
             "discriminator": _adam(self.discriminator, params.learning_rate, R1_INTERVAL, params.gamma),
@@ -97,36 +100,36 @@ class Training:
         self.augment_probability = torch.zeros(())
         self.step = 0
 
-    def advance(self, real: Tensor) -> dict[str, Tensor]:
+    def training_step(self, real: Tensor) -> dict[str, Tensor]:
         """One step on ``real``, images in [-1, 1]; returns the losses of generator and discriminator."""
         params, step, n = self.params, self.step, len(real) * parallel.n_processes()
         random = stream(self.device, params.seed, 1, step)
-        reals = parts(real, params.accumulate)
-        inputs = list(zip(*(parts(drawn, params.accumulate) for drawn in self._inputs(n, random)), strict=True))
-        # The same generated images first teach the discriminator, then the generator, which saves a synthesis. Parts
-        # are drawn twice instead: to keep how they were made would take the memory of the whole batch.
+        reals = microbatches(real, params.accumulate)
+        inputs = list(zip(*(microbatches(drawn, params.accumulate) for drawn in self._inputs(n, random)), strict=True))
+        # The same generated images first train the discriminator, then the generator, which saves a synthesis.
+        # Microbatches are drawn twice instead: to keep how they were made would take the memory of the whole batch.
         whole = self._generate(inputs[0]) if len(inputs) == 1 else None
-        judge, count = self._judge, len(inputs)
-        teacher = self.optimisers["discriminator"]
-        loss_d, sign = tell_apart(
-            judge,
-            teacher,
-            self._shown(reals, real, random),
-            self._shown(self._seen(inputs, whole), real, random),
+        count, optimiser = len(inputs), self.optimisers["discriminator"]
+        loss_d, sign = discriminator_step(
+            self._logits,
+            optimiser,
+            self._augmented(reals, real, random),
+            self._augmented(self._detached(inputs, whole), real, random),
             count,
         )
         self.sign += sign
         if params.gamma > 0 and step % R1_INTERVAL == 0:
-            penalise_slope(judge, teacher, self._shown(reals, real, random), count, params.gamma / 2 * R1_INTERVAL)
+            shown = self._augmented(reals, real, random)
+            r1_step(self._logits, optimiser, shown, count, params.gamma / 2 * R1_INTERVAL)
         fakes = [whole] if whole is not None else map(self._generate, inputs)
-        shown = self._shown(fakes, real, random)
-        loss_g = convince(judge, self.discriminator, self.optimisers["generator"], shown, count)
+        shown = self._augmented(fakes, real, random)
+        loss_g = generator_step(self._logits, self.discriminator, self.optimisers["generator"], shown, count)
         if params.path_length_weight > 0 and step % PATH_INTERVAL == 0:
-            self._regularise_generator(max(1, len(real) // 2) * parallel.n_processes(), random)
+            self._path_length_step(max(1, len(real) // 2) * parallel.n_processes(), random)
         self.step += 1
-        share = half_life_share(params.batch_size, self.step * params.batch_size, params.ema_kimg, EMA_RAMP)
-        follow(self.averaged, self.generator, share)
-        self._adapt()
+        decay = ema_decay(params.batch_size, self.step * params.batch_size, params.ema_kimg, EMA_RAMP)
+        update_ema(self.ema, self.generator, decay)
+        self._adapt_augmentation()
         return {"loss_g": loss_g, "loss_d": loss_d}
 
     def _inputs(self, n: int, random: torch.Generator) -> Inputs:
@@ -155,27 +158,29 @@ class Training:
         z, mixed, start, *noise = inputs
         return self.generator.synthesis(self._styles(z, mixed, start), noise, precision=self.precision)
 
-    def _seen(self, inputs: list[Inputs], whole: Tensor | None) -> Iterator[Tensor]:
-        """Generated images without gradients, a part at a time."""
+    def _detached(self, inputs: list[Inputs], whole: Tensor | None) -> Iterator[Tensor]:
+        """Generated images without gradients, a microbatch at a time."""
         for part in inputs:
             with torch.no_grad():
                 images = self._generate(part) if whole is None else whole.detach()
             yield images
 
-    def _shown(self, images: Iterable[Tensor], batch: Tensor, random: torch.Generator) -> Iterator[Tensor]:
-        """What the discriminator is shown of the parts of a batch: augmented as drawn for the whole at once."""
+    def _augmented(self, images: Iterable[Tensor], batch: Tensor, random: torch.Generator) -> Iterator[Tensor]:
+        """What the discriminator is shown of the microbatches: augmented as drawn for the whole at once."""
         if not self.params.augment:
             return iter(images)
         whole = (len(batch) * parallel.n_processes(), *batch.shape[1:])
-        drawn = draw_changes(whole, float(self.augment_probability), random)
-        changes = zip(*(parts(parallel.share(tensor), self.params.accumulate) for tensor in drawn), strict=True)
-        return (augment(part, *change) for part, change in zip(images, changes, strict=True))
+        drawn = draw_transforms(whole, float(self.augment_probability), random)
+        transforms = zip(
+            *(microbatches(parallel.share(tensor), self.params.accumulate) for tensor in drawn), strict=True
+        )
+        return (augment(part, *transform) for part, transform in zip(images, transforms, strict=True))
 
-    def _judge(self, images: Tensor) -> Tensor:
-        scores: Tensor = self.discriminator(images, self.precision)
-        return scores
+    def _logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.discriminator(images, self.precision)
+        return logits
 
-    def _regularise_generator(self, n: int, random: torch.Generator) -> None:
+    def _path_length_step(self, n: int, random: torch.Generator) -> None:
         """Path length ([2] eq. 4). The mean includes the lengths of the whole batch, so parts are measured first."""
         optimiser = self.optimisers["generator"]
         optimiser.zero_grad(set_to_none=True)
@@ -198,7 +203,7 @@ class Training:
         w = self._styles(z, mixed, start)
         return path_lengths(self.generator.synthesis(w, noise, precision=self.precision), w, directions)
 
-    def _adapt(self) -> None:
+    def _adapt_augmentation(self) -> None:
         if self.params.augment and self.step % PATH_INTERVAL == 0:
             change = PATH_INTERVAL * self.params.batch_size / (AUGMENT_KIMG * 1000)
             overfits = float(self.sign) / PATH_INTERVAL > AUGMENT_TARGET
@@ -211,31 +216,29 @@ class Training:
             "path_mean": self.path_mean,
             "sign": self.sign,
             "augment_probability": self.augment_probability,
-            **gather(self.modules, self.optimisers),
+            **state_dict(self.modules, self.optimisers),
         }
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Continue from what :meth:`state` gave after ``step`` steps."""
-        scatter(tensors, self.modules, self.optimisers)
+        load_state_dict(tensors, self.modules, self.optimisers)
         self.path_mean.copy_(tensors["path_mean"])
         self.sign.copy_(tensors["sign"])
         self.augment_probability = tensors["augment_probability"]
         self.step = step
 
     def w_mean(self) -> Tensor:
-        """The mean w of the averaged generator over 10,000 latents: the centre of truncation ([1] appendix B)."""
+        """The mean w of the generator's EMA: the centre of truncation."""
         random = stream(self.device, self.params.seed, 2)
-        z = torch.randn(10_000, self.architecture.latent, device=self.device, generator=random)
-        with torch.no_grad():
-            return self.averaged.mapping(z).mean(dim=0)
+        return mean_w(self.ema.mapping, self.architecture.latent, random)
 
-    def learnt(self) -> dict[str, Tensor]:
-        """Weights of the averaged generator, and its mean w."""
-        return {**self.averaged.state_dict(), "w_mean": self.w_mean()}
+    def inference_state(self) -> dict[str, Tensor]:
+        """Weights of the EMA of the generator, and its mean w."""
+        return {**self.ema.state_dict(), "w_mean": self.w_mean()}
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Images of these seeds by the averaged generator."""
-        return sample(self.averaged, self.w_mean(), seeds, self.params.truncation_psi)
+        """Images of these seeds by the EMA of the generator."""
+        return sample(self.ema, self.w_mean(), seeds, self.params.truncation_psi)
 
 
 def train(data: Samples, checkpoint: Path, params: Params) -> None:
@@ -263,10 +266,8 @@ def generate(
     yield from draw(
         seeds,
         lambda batch: sample(generator, w_mean, batch, params.truncation_psi),
-        batch_size=params.generate_batch_size,
+        params,
         label_order=label_order,
-        background_zero=params.background_zero,
-        settle_labels=params.settle_labels,
         device=device,
         name="StyleGAN2",
     )
@@ -282,8 +283,8 @@ def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str],
         w_mean = tensors.pop("w_mean")
         check_mean(w_mean, architecture.latent)
         state = state_of(lambda: Generator(architecture), tensors)
-        learnt = {**state, "w_mean": w_mean}
-    save_imported(checkpoint, dataclasses.asdict(architecture), learnt, contrasts, label_values)
+        learned = {**state, "w_mean": w_mean}
+    save_imported(checkpoint, dataclasses.asdict(architecture), learned, contrasts, label_values)
     return architecture.size
 
 
@@ -297,11 +298,12 @@ def sample(generator: Generator, w_mean: Tensor, seeds: Sequence[int], psi: floa
 
 def _load(checkpoint: Path, device: torch.device) -> tuple[Generator, Tensor, list[int]]:
     """The generator of a checkpoint, its mean w, and the labels it draws, from the lowest grey level on."""
-    config, tensors = load(checkpoint)
-    with fitting("StyleGAN2"):
-        with torch.device("meta"):  # no time spent on weights that are replaced at once
-            generator = Generator(Architecture(**config["architecture"]))
-        w_mean = tensors.pop("w_mean").to(device)
-        generator.load_state_dict(tensors, assign=True)
-        label_order = [int(value) for value in config["label_values"]]
-    return generator.to(device).requires_grad_(False).eval(), w_mean, label_order
+    generator, others, label_order = load_network(
+        checkpoint, _build, device=device, name="StyleGAN2", beside=("w_mean",)
+    )
+    return generator, others["w_mean"], label_order
+
+
+def _build(architecture: dict[str, Any]) -> Generator:
+    with torch.device("meta"):  # no time spent on weights that are replaced at once
+        return Generator(Architecture(**architecture))

@@ -13,15 +13,16 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from synthkit_generative.adversarial import convince, penalise_slope, tell_apart
-from synthkit_generative.batches import parts
+from synthkit_generative.adversarial import discriminator_step, generator_step, r1_step
+from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
 from synthkit_generative.discriminator import Discriminator, Pyramid
-from synthkit_generative.drawing import draw, fitting, load
+from synthkit_generative.drawing import draw, load_network
 from synthkit_generative.foreign.checkpoints import (
     check_channels,
     check_mean,
@@ -30,8 +31,9 @@ from synthkit_generative.foreign.checkpoints import (
     state_of,
     translating,
 )
+from synthkit_generative.layers import mean_w
 from synthkit_generative.training import Method, fit
-from synthkit_generative.weights import follow, gather, half_life_share, scatter
+from synthkit_generative.weights import ema_decay, load_state_dict, state_dict, update_ema
 from synthkit_torch import parallel
 from synthkit_torch.devices import find_device
 from synthkit_torch.streams import SeedStreams, own_seed, stream
@@ -43,7 +45,7 @@ from synthkit_stylegan3.networks import Generator
 from synthkit_stylegan3.schedule import Architecture
 
 R1_INTERVAL = 16  # arXiv 1912.04958, appendix B: lazy regularisation, every 16 steps
-EMA_RAMP = 0.05  # half-life of the averaged generator as a share of the images shown, early in training
+EMA_RAMP = 0.05  # half-life of the EMA as a share of the images shown, early in training
 MAGNITUDE_KIMG = 20.0  # half-life of the layers' moving magnitudes
 BLUR_SIGMA = 10.0  # standard deviation in pixels of the first blur of config r, at 256 pixels and more
 
@@ -59,7 +61,7 @@ def blur(images: Tensor, sigma: float) -> Tensor:
 
 
 class Training:
-    """Both networks, their optimisers, the averaged generator, and the step that advances them."""
+    """Both networks, their optimisers, the generator's EMA, and the step that trains them."""
 
     def __init__(
         self, architecture: Architecture, params: Params, device: torch.device, precision: torch.dtype
@@ -72,8 +74,9 @@ class Training:
             self.generator = Generator(architecture).to(device)
             pyramid = Pyramid(architecture.size, architecture.channels, params.channel_base, params.channel_max)
             self.discriminator = Discriminator(pyramid).to(device)
-        self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
-        self.modules = {"generator": self.generator, "discriminator": self.discriminator, "averaged": self.averaged}
+        self.ema = copy.deepcopy(self.generator).requires_grad_(False)
+        # "averaged" is the name of the EMA in states on disk.
+        self.modules = {"generator": self.generator, "discriminator": self.discriminator, "averaged": self.ema}
         # Adam of the discriminator is corrected for its extra steps (arXiv 1912.04958, appendix B).
         share = R1_INTERVAL / (R1_INTERVAL + 1) if params.gamma > 0 else 1.0
         self.optimisers = {
@@ -101,40 +104,44 @@ class Training:
         left = 1 - self.step * self.params.batch_size / (self.params.blur_kimg * 1000)
         return max(left, 0.0) * BLUR_SIGMA * min(self.architecture.size / 256, 1.0)
 
-    def advance(self, real: Tensor) -> dict[str, Tensor]:
+    def training_step(self, real: Tensor) -> dict[str, Tensor]:
         """One step on ``real``, images in [-1, 1]; returns the losses of generator and discriminator."""
         count, sigma = self.params.accumulate, self.sigma
         random = stream(self.device, self.params.seed, 1, self.step)
         n = len(real) * parallel.n_processes()
         z = parallel.share(torch.randn(n, self.architecture.latent, device=self.device, generator=random))
-        reals, latents = parts(blur(real, sigma), count), parts(z, count)
+        reals, latents = microbatches(blur(real, sigma), count), microbatches(z, count)
 
-        def judge(images: Tensor) -> Tensor:
-            scores: Tensor = self.discriminator(images, self.precision)
-            return scores
+        def discriminator(images: Tensor) -> Tensor:
+            logits: Tensor = self.discriminator(images, self.precision)
+            return logits
 
         observed: list[Tensor] = []
         drawn: Iterable[Tensor]
         if count == 1:
-            # The same generated images first teach the discriminator, then the generator, which saves a synthesis.
+            # The same generated images first train the discriminator, then the generator, which saves a synthesis.
             drawn = [self._generate(z, observed)]
-            taught: Iterable[Tensor] = [drawn[0].detach()]
+            detached: Iterable[Tensor] = [drawn[0].detach()]
         else:
-            # Parts are drawn twice: to keep how they were made would take the memory of the whole batch.
+            # Microbatches are drawn twice: to keep how they were made would take the memory of the whole batch.
             drawn = (self._generate(part, observed) for part in latents)
-            taught = (self._look(part) for part in latents)
+            detached = (self._generate_detached(part) for part in latents)
         optimiser = self.optimisers["discriminator"]
-        loss_d, sign = tell_apart(judge, optimiser, reals, (blur(fake, sigma) for fake in taught), count)
+        loss_d, sign = discriminator_step(
+            discriminator, optimiser, reals, (blur(fake, sigma) for fake in detached), count
+        )
         if self.params.gamma > 0 and self.step % R1_INTERVAL == 0:
-            penalise_slope(judge, optimiser, reals, count, self.params.gamma / 2 * R1_INTERVAL)
+            r1_step(discriminator, optimiser, reals, count, self.params.gamma / 2 * R1_INTERVAL)
         optimiser = self.optimisers["generator"]
-        loss_g = convince(judge, self.discriminator, optimiser, (blur(fake, sigma) for fake in drawn), count)
+        loss_g = generator_step(
+            discriminator, self.discriminator, optimiser, (blur(fake, sigma) for fake in drawn), count
+        )
         self.step += 1
         batch_size, shown = self.params.batch_size, self.step * self.params.batch_size
-        self.generator.follow_magnitudes(
-            parallel.mean(torch.stack(observed).mean(dim=0)), half_life_share(batch_size, shown, MAGNITUDE_KIMG)
+        self.generator.update_magnitude_ema(
+            parallel.mean(torch.stack(observed).mean(dim=0)), ema_decay(batch_size, shown, MAGNITUDE_KIMG)
         )
-        follow(self.averaged, self.generator, half_life_share(batch_size, shown, self.params.ema_kimg, EMA_RAMP))
+        update_ema(self.ema, self.generator, ema_decay(batch_size, shown, self.params.ema_kimg, EMA_RAMP))
         return {"loss_g": loss_g, "loss_d": loss_d, "sign_real": sign}
 
     def _generate(self, z: Tensor, observed: list[Tensor]) -> Tensor:
@@ -145,34 +152,31 @@ class Training:
         return images
 
     @torch.no_grad()
-    def _look(self, z: Tensor) -> Tensor:
+    def _generate_detached(self, z: Tensor) -> Tensor:
         images: Tensor = self.generator.synthesis(self.generator.mapping(z), self.precision)
         return images
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, but the step's number."""
-        return gather(self.modules, self.optimisers)
+        return state_dict(self.modules, self.optimisers)
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Continue from what :meth:`state` gave after ``step`` steps."""
-        scatter(tensors, self.modules, self.optimisers)
+        load_state_dict(tensors, self.modules, self.optimisers)
         self.step = step
 
     def w_mean(self) -> Tensor:
-        """The mean w of the averaged generator over 10,000 latents: the centre of truncation."""
+        """The mean w of the generator's EMA: the centre of truncation."""
         random = stream(self.device, self.params.seed, 2)
-        z = torch.randn(10_000, self.architecture.latent, device=self.device, generator=random)
-        with torch.no_grad():
-            mean: Tensor = self.averaged.mapping(z).mean(dim=0)
-        return mean
+        return mean_w(self.ema.mapping, self.architecture.latent, random)
 
-    def learnt(self) -> dict[str, Tensor]:
-        """Weights of the averaged generator, and its mean w."""
-        return {**self.averaged.state_dict(), "w_mean": self.w_mean()}
+    def inference_state(self) -> dict[str, Tensor]:
+        """Weights of the EMA of the generator, and its mean w."""
+        return {**self.ema.state_dict(), "w_mean": self.w_mean()}
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Images of these seeds by the averaged generator."""
-        return sample(self.averaged, self.w_mean(), seeds, self.params.truncation_psi)
+        """Images of these seeds by the EMA of the generator."""
+        return sample(self.ema, self.w_mean(), seeds, self.params.truncation_psi)
 
 
 def make_architecture(size: int, channels: int, params: Params) -> Architecture:
@@ -213,10 +217,8 @@ def generate(
     yield from draw(
         seeds,
         lambda batch: sample(generator, w_mean, batch, params.truncation_psi),
-        batch_size=params.generate_batch_size,
+        params,
         label_order=label_order,
-        background_zero=params.background_zero,
-        settle_labels=params.settle_labels,
         device=device,
         name="StyleGAN3",
     )
@@ -232,8 +234,8 @@ def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str],
         w_mean = tensors.pop("w_mean")
         check_mean(w_mean, architecture.latent)
         state = state_of(lambda: Generator(architecture), tensors)
-        learnt = {**state, "w_mean": w_mean}
-    save_imported(checkpoint, dataclasses.asdict(architecture), learnt, contrasts, label_values)
+        learned = {**state, "w_mean": w_mean}
+    save_imported(checkpoint, dataclasses.asdict(architecture), learned, contrasts, label_values)
     return architecture.size
 
 
@@ -246,11 +248,12 @@ def sample(generator: Generator, w_mean: Tensor, seeds: Sequence[int], psi: floa
 
 def _load(checkpoint: Path, device: torch.device) -> tuple[Generator, Tensor, list[int]]:
     """The generator of a checkpoint, its mean w, and the labels it draws, from the lowest grey level on."""
-    config, tensors = load(checkpoint)
-    with fitting("StyleGAN3"):
-        with own_seed(0):  # for weights that are replaced at once
-            generator = Generator(Architecture(**config["architecture"]))
-        w_mean = tensors.pop("w_mean").to(device)
-        generator.load_state_dict(tensors)
-        label_order = [int(value) for value in config["label_values"]]
-    return generator.to(device).requires_grad_(False).eval(), w_mean, label_order
+    generator, others, label_order = load_network(
+        checkpoint, _build, device=device, name="StyleGAN3", beside=("w_mean",)
+    )
+    return generator, others["w_mean"], label_order
+
+
+def _build(architecture: dict[str, Any]) -> Generator:
+    with own_seed(0):  # for weights that are replaced at once
+        return Generator(Architecture(**architecture))

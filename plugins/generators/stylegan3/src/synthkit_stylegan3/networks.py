@@ -150,7 +150,7 @@ class Generator(nn.Module):
         precision : that of the layers at more than a sixteenth of the image's rate.
         pose : ``(2, 3)``, which takes a position (x, y) of the image, from its centre in sides of the image, to where
             the unmoved image has it. For measurements of equivariance.
-        magnitudes : appended to, the mean square of each layer's input, for :meth:`follow_magnitudes`.
+        magnitudes : appended to, the mean square of each layer's input, for :meth:`update_magnitude_ema`.
         """
         pose = torch.eye(2, 3, device=w.device) if pose is None else pose
         x = self.features(w, pose).contiguous(memory_format=torch.channels_last)
@@ -163,13 +163,13 @@ class Generator(nn.Module):
         return image
 
     @torch.no_grad()
-    def follow_magnitudes(self, observed: Tensor, share: float) -> None:
-        """Move the layers' magnitudes, of which ``share`` remains, towards those observed in a batch ``(layers + 1,)``.
+    def update_magnitude_ema(self, observed: Tensor, decay: float) -> None:
+        """Move the layers' magnitudes, of which ``decay`` remains, towards those observed in a batch ``(layers + 1,)``.
 
         After the step rather than during it, so that a batch may be taken in parts.
         """
         for layer, magnitude in zip([*self.layers, self.to_image], observed, strict=True):
-            layer.magnitude.lerp_(magnitude, 1 - share)
+            layer.magnitude.lerp_(magnitude, 1 - decay)
 
     def forward(self, z: Tensor, w_mean: Tensor | None = None, psi: float = 1.0) -> Tensor:
         """Images of latents ``z (n, latent)``; w is truncated towards ``w_mean`` by ``psi`` (arXiv 1812.04948)."""

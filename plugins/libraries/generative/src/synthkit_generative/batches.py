@@ -1,25 +1,23 @@
-"""A batch taken in parts, so that the groups that belong together stay together."""
+"""A batch taken in microbatches, so that the groups that belong together stay together."""
 
 from __future__ import annotations
 
+from synthkit_torch.parallel import GROUP
 from torch import Tensor
 
 from synthkit.errors import UsageError
 
-#: Samples that minibatch standard deviation compares (Karras et al. 2018, arXiv 1710.10196, section 3).
-DEVIATION_GROUP = 4
-
 
 def group_size(n: int) -> int:
-    """The largest group up to :data:`DEVIATION_GROUP` that divides ``n`` samples."""
-    return next(size for size in range(DEVIATION_GROUP, 0, -1) if n % size == 0)
+    """The largest group up to :data:`synthkit_torch.parallel.GROUP` that divides ``n`` samples."""
+    return next(size for size in range(GROUP, 0, -1) if n % size == 0)
 
 
-def parts(batch: Tensor, accumulate: int, groups: int | None = None) -> list[Tensor]:
-    """A batch ``(n, ...)`` in ``accumulate`` equal parts, whose gradients sum to that of the batch.
+def microbatches(batch: Tensor, accumulate: int, groups: int | None = None) -> list[Tensor]:
+    """A batch ``(n, ...)`` in ``accumulate`` equal microbatches, whose gradients sum to that of the batch.
 
     ``groups`` is the size of the groups that belong together (sample i with i + n / groups, ...), by default those of
-    minibatch standard deviation, which a discriminator then forms of the parts as it would of the batch. 1 for a method
+    minibatch standard deviation, which a discriminator then forms of them as it would of the batch. 1 for a method
     whose samples know nothing of one another. UsageError where the parts would not be equal or would cut a group.
     """
     n = len(batch)

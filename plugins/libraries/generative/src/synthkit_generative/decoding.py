@@ -49,7 +49,7 @@ def encode(labels: NDArray[np.uint8], order: Sequence[int]) -> NDArray[np.uint8]
 
 
 def decode(grey: NDArray[np.uint8], order: Sequence[int]) -> NDArray[np.uint8]:
-    """The labels whose grey levels are nearest, of a generator that has learnt them in this ``order``."""
+    """The labels whose grey levels are nearest, of a generator that has learned them in this ``order``."""
     codes, _ = from_grey(grey, order)
     return _recoded(codes, sorted(order), order)
 

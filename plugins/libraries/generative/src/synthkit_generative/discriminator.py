@@ -37,7 +37,7 @@ class Pyramid:
         return max(1, min(self.channel_base // side, self.channel_max))
 
 
-class DiscriminatorBlock(nn.Module):
+class ResidualBlock(nn.Module):
     """Residual block to half the resolution ([2] section 4.1, figure 7c)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -54,7 +54,7 @@ class DiscriminatorBlock(nn.Module):
         return halved
 
 
-def minibatch_deviation(x: Tensor) -> Tensor:
+def minibatch_stddev(x: Tensor) -> Tensor:
     """Append a feature map that holds the mean standard deviation within groups of up to 4 samples ([4] section 3)."""
     n = x.shape[0]
     group = group_size(n)
@@ -70,7 +70,7 @@ class Discriminator(nn.Module):
         super().__init__()
         features = [pyramid.features(side) for side in reversed(pyramid.resolutions)]
         self.from_image = Conv(pyramid.channels, features[0], 1)
-        self.blocks = nn.ModuleList(DiscriminatorBlock(a, b) for a, b in itertools.pairwise(features))
+        self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in itertools.pairwise(features))
         self.conv = Conv(features[-1] + 1, features[-1], 3)
         self.dense = Linear(features[-1] * 16, features[-1])
         self.score = Linear(features[-1], 1)
@@ -82,7 +82,7 @@ class Discriminator(nn.Module):
         x = activate(self.from_image(x, gain=root))
         for number, block in enumerate(self.blocks):
             x = block(x if number < 4 else x.float())
-        x = minibatch_deviation(x.float().contiguous())
+        x = minibatch_stddev(x.float().contiguous())
         x = activate(self.conv(x, padding=1, gain=root))
         x = activate(self.dense(x.flatten(1)) * root)
         scores: Tensor = self.score(x)[:, 0]

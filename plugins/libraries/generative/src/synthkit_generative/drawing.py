@@ -6,28 +6,29 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from synthkit_torch.devices import memory_errors, whole_float32
 from synthkit_torch.storage import load_json, load_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 import synthkit
 from synthkit.errors import DataError
 from synthkit_generative.decoding import decode, encode, settled, surroundings, thin_rims, unclear
+from synthkit_generative.params import LastParams
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def draw(
     seeds: Iterable[int],
     sampler: Callable[[Sequence[int]], Tensor],
+    params: LastParams,
     *,
-    batch_size: int,
     label_order: Sequence[int],
-    background_zero: bool,
-    settle_labels: bool,
     device: torch.device,
     name: str,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
@@ -35,13 +36,13 @@ def draw(
 
     ``sampler`` gives float images ``(n, contrast + 1, y, x)`` in [-1, 1] for ``n`` seeds, each from its own seed alone.
     The arithmetic is float32 in batches of one size (the last is filled up): a sample is the same whatever it is drawn
-    with. On a CPU a batch is one sample, which costs little and makes the bytes independent of ``batch_size`` too.
-    ``label_order`` has the labels from the lowest grey level to the highest, as in the training.
-    ``background_zero`` sets the surroundings of the head to 0, their labels too. ``settle_labels`` gives pixels between
-    the grey levels of two labels, and those in thin rims, the label of the nearest other pixel. ``name`` is the
+    with. On a CPU a batch is one sample, which costs little and makes the bytes independent of its size too.
+    ``label_order`` has the labels from the lowest grey level to the highest, as in the training. Of ``params``,
+    ``background_zero`` sets the surroundings of the head to 0, their labels too, and ``settle_labels`` gives pixels
+    between the grey levels of two labels, and those in thin rims, the label of the nearest other pixel. ``name`` is the
     method's, for messages.
     """
-    size = batch_size if device.type == "cuda" else 1
+    size = params.generate_batch_size if device.type == "cuda" else 1
     waiting = iter(seeds)
     drawn = tissue = off_level = rim = stray = 0
     with memory_errors(name, "Lower generate_batch_size, then run the same command again."):
@@ -56,9 +57,9 @@ def draw(
                 tissue += int(np.count_nonzero(labels))
                 off_level += int(np.count_nonzero(between))
                 rim += int(np.count_nonzero(thin))
-                if settle_labels:
+                if params.settle_labels:
                     labels = settled(labels, ~(between | thin))
-                if background_zero:
+                if params.background_zero:
                     outside = surroundings(image)
                     stray += int(np.count_nonzero(labels[outside]))
                     image[:, outside], labels[outside] = 0, label_order[0]
@@ -70,7 +71,7 @@ def draw(
             "every 100 labelled ones) lay between the grey levels of two labels and were decoded to the nearer; "
             f"{rim} ({100 * rim / tissue:.0f}) are a rim one pixel thin between a lower and a higher label, as a "
             "blurred edge leaves it."
-            + (" All of these took the label of the nearest clear pixel." if settle_labels else "")
+            + (" All of these took the label of the nearest clear pixel." if params.settle_labels else "")
             + (f" {stray} in the black surroundings of the head became background." if stray else "")
         )
 
@@ -82,14 +83,45 @@ def to_grey_levels(images: Tensor) -> NDArray[np.uint8]:
 
 
 def load(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """``config.json`` and the tensors (on the CPU) of a checkpoint; DataError if it is none."""
+    """``config.json`` and the tensors (on the CPU) of a checkpoint; DataError if it is not one."""
     config = load_json(Path(checkpoint) / "config.json")
     tensors, _ = load_tensors(Path(checkpoint) / "generator.safetensors")
     return config, tensors
 
 
+def load_network(
+    checkpoint: Path,
+    make: Callable[[dict[str, Any]], Network],
+    *,
+    device: torch.device,
+    name: str,
+    beside: Sequence[str] = (),
+) -> tuple[Network, dict[str, Tensor], list[int]]:
+    """What a generator draws with; DataError if the checkpoint does not fit.
+
+    Parameters
+    ----------
+    make : builds the network of an ``architecture`` as ``config.json`` has it. Its weights are replaced, so they may be
+        on the device "meta".
+    name : of the method, for messages.
+    beside : names of the tensors that the checkpoint has beside the network's.
+
+    Returns
+    -------
+    the network on ``device``, in evaluation and without gradients; the tensors beside it by name, on ``device``; the
+    labels from the lowest grey level to the highest.
+    """
+    config, tensors = load(checkpoint)
+    with checkpoint_errors(name):
+        network = make(dict(config["architecture"]))
+        others = {key: tensors.pop(key).to(device) for key in beside}
+        network.load_state_dict(tensors, assign=True)
+        label_order = [int(value) for value in config["label_values"]]
+    return network.to(device).requires_grad_(False).eval(), others, label_order
+
+
 @contextmanager
-def fitting(name: str) -> Iterator[None]:
+def checkpoint_errors(name: str) -> Iterator[None]:
     """Around the building of a network from a checkpoint: what does not fit becomes a DataError."""
     try:
         yield

@@ -13,8 +13,8 @@ from synthkit_torch.streams import stream
 from torch import Tensor, nn
 
 from synthkit_generative.discriminator import Pyramid
-from synthkit_generative.progressive import GrowingDiscriminator, Schedule, coarser, larger
-from synthkit_generative.weights import follow, gather, half_life_share, scatter
+from synthkit_generative.progressive import GrowingDiscriminator, Schedule, downscale, upscale
+from synthkit_generative.weights import ema_decay, load_state_dict, state_dict, update_ema
 
 
 def _adam(network: nn.Module, rate: float) -> torch.optim.Optimizer:
@@ -23,7 +23,7 @@ def _adam(network: nn.Module, rate: float) -> torch.optim.Optimizer:
 
 
 class GrowingTraining(ABC):
-    """Both networks, their optimisers, the averaged generator, and the level that they have grown to.
+    """Both networks, their optimisers, the generator's EMA, and the level that they have grown to.
 
     ``params`` has batch_size, seed, learning_rate, fade_kimg, stable_kimg and ema_kimg. ``first`` is the index of the
     resolution that training begins with.
@@ -41,7 +41,7 @@ class GrowingTraining(ABC):
         first: int,
     ) -> None:
         self.pyramid, self.params, self.device, self.precision = pyramid, params, device, precision
-        self.averaged: nn.Module = copy.deepcopy(generator).requires_grad_(False)
+        self.ema: nn.Module = copy.deepcopy(generator).requires_grad_(False)
         self.generator, self.discriminator = generator, discriminator
         roles = ("generator", "discriminator")
         self.optimisers = {role: _adam(self._modules[role], params.learning_rate) for role in roles}
@@ -49,46 +49,47 @@ class GrowingTraining(ABC):
         self.step = 0
 
     @abstractmethod
-    def learn(self, real: Tensor, level: int, alpha: float, random: torch.Generator) -> dict[str, Tensor]:
+    def update(self, real: Tensor, level: int, alpha: float, random: torch.Generator) -> dict[str, Tensor]:
         """A step of both networks on ``real``, as a network of this level sees it; returns the losses."""
 
     @abstractmethod
     def draw(self, seeds: Sequence[int], level: int, alpha: float) -> Tensor:
-        """Images of these seeds by the averaged generator, of the level's side."""
+        """Images of these seeds by the EMA of the generator, of the level's side."""
 
-    def advance(self, real: Tensor) -> dict[str, Tensor]:
+    def training_step(self, real: Tensor) -> dict[str, Tensor]:
         """One step on ``real``, images of full size in [-1, 1]; returns losses and how far it has grown."""
         params = self.params
         level, alpha = self.schedule.at(self.step * params.batch_size)
         side = self.pyramid.resolutions[level]
         random = stream(self.device, params.seed, 1, self.step)
-        values = self.learn(coarser(real, side, alpha), level, alpha, random)
+        values = self.update(downscale(real, side, alpha), level, alpha, random)
         self.step += 1
-        follow(self.averaged, self.generator, half_life_share(params.batch_size, 0, params.ema_kimg))
+        update_ema(self.ema, self.generator, ema_decay(params.batch_size, 0, params.ema_kimg))
         # 4.25: images of 32 pixels are a quarter faded in over those of 16.
         return values | {"log2_side": torch.tensor(math.log2(side) - 1 + alpha, device=self.device)}
 
     @property
     def _modules(self) -> dict[str, nn.Module]:
-        return {"generator": self.generator, "discriminator": self.discriminator, "averaged": self.averaged}
+        # "averaged" is the name of the EMA in states on disk.
+        return {"generator": self.generator, "discriminator": self.discriminator, "averaged": self.ema}
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, but the step's number."""
-        return gather(self._modules, self.optimisers)
+        return state_dict(self._modules, self.optimisers)
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Continue from what :meth:`state` gave after ``step`` steps."""
-        scatter(tensors, self._modules, self.optimisers)
+        load_state_dict(tensors, self._modules, self.optimisers)
         self.step = step
 
     def growth(self) -> tuple[int, float]:
         """Level and alpha of the step done last."""
         return self.schedule.at(max(0, self.step - 1) * self.params.batch_size)
 
-    def learnt(self) -> dict[str, Tensor]:
-        """Weights of the averaged generator, and how far it has grown: what is not trained yet must not be drawn."""
-        return {**self.averaged.state_dict(), "growth": torch.tensor(self.growth(), dtype=torch.float64)}
+    def inference_state(self) -> dict[str, Tensor]:
+        """Weights of the generator's EMA, and how far it has grown: what is not trained yet must not be drawn."""
+        return {**self.ema.state_dict(), "growth": torch.tensor(self.growth(), dtype=torch.float64)}
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Images of these seeds by the averaged generator, repeated to full size."""
-        return larger(self.draw(seeds, *self.growth()), self.pyramid.size)
+        """Images of these seeds by the EMA of the generator, repeated to full size."""
+        return upscale(self.draw(seeds, *self.growth()), self.pyramid.size)

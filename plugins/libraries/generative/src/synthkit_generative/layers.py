@@ -59,3 +59,10 @@ class Mapping(nn.Module):
         for layer in self.layers:
             x = activate(layer(x) * math.sqrt(2))
         return x
+
+
+@torch.no_grad()
+def mean_w(mapping: nn.Module, latent: int, random: torch.Generator) -> Tensor:
+    """The mean w ``(latent,)`` over 10,000 latents: the centre of truncation ([1] appendix B)."""
+    mean: Tensor = mapping(torch.randn(10_000, latent, device=random.device, generator=random)).mean(dim=0)
+    return mean

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthkit.errors import UsageError
-from synthkit_generative.discriminator import Pyramid, minibatch_deviation
+from synthkit_generative.discriminator import Pyramid, minibatch_stddev
 from synthkit_generative.layers import Conv, Linear, activate
 
 
@@ -62,18 +62,18 @@ class Schedule:
             )
 
 
-def coarser(images: Tensor, side: int, alpha: float) -> Tensor:
+def downscale(images: Tensor, side: int, alpha: float) -> Tensor:
     """Real images ``(n, channels, y, x)`` as a network of this side sees them ([4] appendix A.1).
 
     Downscaled by averaging; while the level is faded in, mixed with themselves at half the side.
     """
     images = F.avg_pool2d(images, images.shape[-1] // side) if images.shape[-1] > side else images
     if alpha < 1:
-        images = larger(F.avg_pool2d(images, 2), side).lerp(images, alpha)
+        images = upscale(F.avg_pool2d(images, 2), side).lerp(images, alpha)
     return images
 
 
-def larger(images: Tensor, side: int) -> Tensor:
+def upscale(images: Tensor, side: int) -> Tensor:
     """Images repeated to ``side`` pixels (nearest neighbour)."""
     return images if images.shape[-1] == side else F.interpolate(images, size=(side, side), mode="nearest")
 
@@ -104,7 +104,7 @@ def _boxed(weight: Tensor) -> Tensor:
     return columns[..., 1:, :] + columns[..., :-1, :]
 
 
-def enlarging_conv(conv: Conv, x: Tensor, gain: float = 1.0) -> Tensor:
+def upsampling_conv(conv: Conv, x: Tensor, gain: float = 1.0) -> Tensor:
     """The 3x3 convolution, without bias, of ``x`` repeated to twice the side.
 
     As one transposed convolution: repeated pixels share their products, four a pixel instead of nine.
@@ -113,14 +113,14 @@ def enlarging_conv(conv: Conv, x: Tensor, gain: float = 1.0) -> Tensor:
     return F.conv_transpose2d(x, kernel.to(x.dtype), stride=2, padding=1)
 
 
-def halving_conv(conv: Conv, x: Tensor, gain: float = 1.0) -> Tensor:
+def downsampling_conv(conv: Conv, x: Tensor, gain: float = 1.0) -> Tensor:
     """The 3x3 convolution of ``x``, averaged over 2 x 2 pixels, as one convolution of stride 2."""
     kernel = _boxed(conv.weight * (conv.gain * gain / 4))
     bias = None if conv.bias is None else (conv.bias * gain).to(x.dtype)
     return F.conv2d(x, kernel.to(x.dtype), bias, stride=2, padding=1)
 
 
-class DiscriminatorBlock(nn.Module):
+class GrowingBlock(nn.Module):
     """Two convolutions and half the resolution ([4] table 2); with ``smooth`` low-pass filtered ([1] appendix C)."""
 
     def __init__(self, inputs: int, outputs: int, smooth: bool) -> None:
@@ -132,7 +132,7 @@ class DiscriminatorBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = activate(self.conv0(x, padding=1, gain=math.sqrt(2)))
         if self.smooth:
-            return activate(halving_conv(self.conv1, binomial(x), gain=math.sqrt(2)))
+            return activate(downsampling_conv(self.conv1, binomial(x), gain=math.sqrt(2)))
         return F.avg_pool2d(activate(self.conv1(x, padding=1, gain=math.sqrt(2))), 2)
 
 
@@ -145,7 +145,7 @@ class GrowingDiscriminator(nn.Module):
         sides = pyramid.resolutions
         self.from_image = nn.ModuleList(Conv(pyramid.channels, pyramid.features(side), 1) for side in sides)
         self.blocks = nn.ModuleList(
-            DiscriminatorBlock(pyramid.features(side), pyramid.features(side // 2), smooth) for side in sides[1:]
+            GrowingBlock(pyramid.features(side), pyramid.features(side // 2), smooth) for side in sides[1:]
         )
         features = pyramid.features(4)
         self.conv = Conv(features + 1, features, 3)
@@ -162,7 +162,7 @@ class GrowingDiscriminator(nn.Module):
             if number == level and alpha < 1:
                 before = F.avg_pool2d(image, 2).to(x.dtype)
                 x = activate(self.from_image[level - 1](before, gain=root)).lerp(x, alpha)
-        x = minibatch_deviation(x.float().contiguous())
+        x = minibatch_stddev(x.float().contiguous())
         x = activate(self.conv(x, padding=1, gain=root))
         x = activate(self.dense(x.flatten(1)) * root)
         scores: Tensor = self.score(x)[:, 0]

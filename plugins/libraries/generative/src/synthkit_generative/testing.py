@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
@@ -23,6 +24,7 @@ from synthkit_torch import devices, parallel
 
 import synthkit
 from synthkit.contract import Sample
+from synthkit_generative.training import Training
 
 UInt8Array = NDArray[np.uint8]
 
@@ -126,9 +128,42 @@ def assert_processes_agree(train: Callable[[MemorySamples, Path, Any], None], fo
     assert one.keys() == two.keys() and np.median(differences) < 1e-5, np.sort(differences)
 
 
+def assert_resumes_exactly(train: Callable[[MemorySamples, Path], None], folder: Path, kills: Sequence[int]) -> None:
+    """A training killed after each number of images in ``kills`` ends with the weights of one that was not."""
+    data, whole, broken = make_discs(20), folder / "whole", folder / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    train(data, whole)
+    for images in kills:
+        with killed_after(images):
+            train(data, broken)
+    train(data, broken)
+    expected, resumed = (load_file(folder / "generator.safetensors") for folder in (whole, broken))
+    assert expected.keys() == resumed.keys()
+    assert [name for name in expected if not torch.equal(expected[name], resumed[name])] == []
+
+
+def assert_microbatches_agree(make: Callable[[int], Training], tolerance: float = 1e-5) -> None:
+    """Three steps on 16 images of three channels and 32 pixels, whole and in four microbatches.
+
+    ``make`` builds the training for a value of ``accumulate``. Losses agree to 1e-3 of them or to ``tolerance``, and
+    second moments of the gradients to 2 %.
+    """
+    seen = []
+    for accumulate in (1, 4):
+        training = make(accumulate)
+        real = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        losses = [float(value) for _ in range(3) for value in training.training_step(real).values()]
+        seen.append((losses, training.state()))
+    (whole, expected), (parts, found) = seen
+    assert whole == pytest.approx(parts, rel=1e-3, abs=tolerance)
+    for name in (n for n in expected if n.endswith(".exp_avg_sq")):
+        torch.testing.assert_close(found[name], expected[name], rtol=2e-2, atol=1e-7, msg=name)
+
+
 def assert_takes_a_step_at(size: int, training: Any) -> None:
     """A training step on five channels of this size gives finite losses, and drawing gives images of it."""
-    values = training.advance(torch.rand(2, 5, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    values = training.training_step(torch.rand(2, 5, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1)
     assert all(bool(torch.isfinite(value)) for value in values.values()), values
     with torch.inference_mode():
         assert training.sample([3]).shape == (1, 5, size, size)
@@ -167,17 +202,6 @@ def killed_after(images: int) -> Iterator[None]:
         except KilledError:
             return
     raise AssertionError(f"The training ended before it had shown {images} images.")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Networks of tests gain nothing from threads, and lose much to their waiting on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def stacked(samples: Iterator[tuple[UInt8Array, UInt8Array]]) -> tuple[UInt8Array, UInt8Array]:

@@ -33,7 +33,7 @@ from synthkit_generative.records import Records
 
 STATE, GENERATOR, CONFIG = "state.safetensors", "generator.safetensors", "config.json"
 
-#: Parameters that may differ between a training and its resumption: they do not touch what has been learnt so far.
+#: Parameters that may differ between a training and its resumption: they do not touch what has been learned so far.
 _DRAWING = ("background_zero", "settle_labels", "generate_batch_size")
 _FREE = ("kimg", "accumulate", "checkpoint_kimg", "snapshot_kimg", *_DRAWING)
 
@@ -46,7 +46,7 @@ class Training(Protocol):
 
     step: int
 
-    def advance(self, real: Tensor) -> dict[str, Tensor]:
+    def training_step(self, real: Tensor) -> dict[str, Tensor]:
         """One step on a batch of real images, or on this process's share of it.
 
         Returns scalars worth watching, the losses among them, by name: those of the whole batch.
@@ -61,12 +61,12 @@ class Training(Protocol):
         """Continue from what :meth:`state` gave after ``step`` steps."""
         ...
 
-    def learnt(self) -> dict[str, Tensor]:
-        """What generating needs: averaged weights, and what follows from them."""
+    def inference_state(self) -> dict[str, Tensor]:
+        """What generating needs: the EMA of the weights, and what follows from them."""
         ...
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Images of these seeds by the averaged weights, for a look now and then. Called in inference mode."""
+        """Images of these seeds by the EMA of the weights, for snapshots. Called in inference mode."""
         ...
 
 
@@ -100,7 +100,7 @@ def fit(
     """Train on all of ``data``; ``checkpoint`` then holds ``generator.safetensors`` and ``config.json``.
 
     Until the end it also holds ``state.safetensors``, from which the same call resumes. The state goes at the end
-    because what judges images in it has seen the real ones, and a checkpoint is made to be shared. Of ``params`` the
+    because the discriminator in it has seen the real images, and a checkpoint is made to be shared. Of ``params`` the
     loop reads kimg, batch_size, checkpoint_kimg, snapshot_kimg, precision, label_order and seed. ``make`` builds the
     training for a device and the precision asked for; where there are several GPUs it and ``data`` are pickled.
     """
@@ -183,7 +183,7 @@ class _Loop:
         started, before = time.monotonic(), self.shown  # of the last save: a network that grows becomes slower
         with RealImages(data, order, params.batch_size, params.seed, training.step, self.steps) as batches:
             for batch in batches:
-                values = training.advance(to_float(batch, device))
+                values = training.training_step(to_float(batch, device))
                 records.watch(values)
                 at_end, saving = training.step == self.steps, every > 0 and training.step % every == 0
                 if training.step % report == 0 or saving or at_end:
@@ -215,7 +215,7 @@ class _Loop:
         facts = {"job": self.config["job"], "step": training.step, "batch_size": self.params.batch_size}
         if not finished:
             save_tensors(self.checkpoint / STATE, state, facts)
-        save_tensors(self.checkpoint / GENERATOR, training.learnt(), facts)
+        save_tensors(self.checkpoint / GENERATOR, training.inference_state(), facts)
         save_json(self.checkpoint / CONFIG, {**self.config, "images_shown": self.shown, "finished": finished})
         if finished:
             _discard_state(self.checkpoint)
@@ -242,8 +242,8 @@ def _numbers(values: dict[str, Tensor]) -> dict[str, float]:
 def _job(method: Method, data: Samples, params: Any) -> str:
     """Digest of what a training depends on, so that a state is resumed by its own job only."""
     free = _FREE + method.generating
-    learnt = {name: value for name, value in dataclasses.asdict(params).items() if name not in free}
-    facts = [data.digest, list(data.contrasts), list(data.label_values), list(data.size), learnt]
+    learned = {name: value for name, value in dataclasses.asdict(params).items() if name not in free}
+    facts = [data.digest, list(data.contrasts), list(data.label_values), list(data.size), learned]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 

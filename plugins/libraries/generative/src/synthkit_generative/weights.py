@@ -1,4 +1,4 @@
-"""Weights over time: their moving average, and what a saved state holds of them."""
+"""Weights over time: their exponential moving average (EMA), and what a saved state holds of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from synthkit_torch import parallel
 from torch import Tensor, nn
 
 
-def half_life_share(batch_size: int, images_shown: int, kimg: float, ramp: float | None = None) -> float:
-    """How much of an average remains after one step: its half-life is ``kimg`` thousand images.
+def ema_decay(batch_size: int, images_shown: int, kimg: float, ramp: float | None = None) -> float:
+    """The decay of one step of an exponential moving average whose half-life is ``kimg`` thousand images.
 
     With ``ramp`` the half-life is at most that share of the images shown so far, so that the first weights are soon
     forgotten. 0, the current weights, where the half-life is 0.
@@ -20,22 +20,22 @@ def half_life_share(batch_size: int, images_shown: int, kimg: float, ramp: float
 
 
 @torch.no_grad()
-def follow(averaged: nn.Module, network: nn.Module, share: float) -> None:
-    """One step of the exponential moving average: ``averaged = share * averaged + (1 - share) * network``.
+def update_ema(ema: nn.Module, network: nn.Module, decay: float) -> None:
+    """One step of the exponential moving average: ``ema = decay * ema + (1 - decay) * network``.
 
-    Buffers are copied: they hold what is counted, not what is learnt. Of several processes only the first, which
+    Buffers are copied: they hold what is counted, not what is learned. Of several processes only the first, which
     writes and draws, has an average.
     """
     if parallel.rank():
         return
-    for average, current in zip(averaged.parameters(), network.parameters(), strict=True):
-        average.lerp_(current, 1 - share)
-    for average, current in zip(averaged.buffers(), network.buffers(), strict=True):
+    for average, current in zip(ema.parameters(), network.parameters(), strict=True):
+        average.lerp_(current, 1 - decay)
+    for average, current in zip(ema.buffers(), network.buffers(), strict=True):
         average.copy_(current)
 
 
-def gather(modules: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """Weights and moments under one name each, for :func:`scatter`."""
+def state_dict(modules: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """Weights and moments under one name each, for :func:`load_state_dict`."""
     tensors = {f"{role}.{name}": tensor for role, m in modules.items() for name, tensor in m.state_dict().items()}
     for role, optimiser in optimisers.items():
         for number, moments in optimiser.state_dict()["state"].items():
@@ -43,10 +43,10 @@ def gather(modules: Mapping[str, nn.Module], optimisers: Mapping[str, torch.opti
     return tensors
 
 
-def scatter(
+def load_state_dict(
     tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer]
 ) -> None:
-    """Put what :func:`gather` gave back into its place."""
+    """Put what :func:`state_dict` gave back into its place."""
     for role, module in modules.items():
         module.load_state_dict(_below(tensors, f"{role}."))
     for role, optimiser in optimisers.items():

@@ -14,16 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
+from synthkit_torch.storage import opened, save_json, write_tensors
 from torch import Tensor, nn
 
 from synthkit.errors import DataError, PluginError
@@ -32,7 +28,7 @@ CONFIG, BEST, LAST, HISTORY = "config.json", "model.safetensors", "last.safetens
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """Where a training stands; kept with the weights."""
 
     step: int = 0
@@ -40,16 +36,6 @@ class Progress:
     best_samples: int = 0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     finished: bool = False
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Atomically: the file is there whole, or as it was."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def begin(checkpoint: Path, config: dict[str, Any]) -> None:
@@ -60,7 +46,7 @@ def begin(checkpoint: Path, config: dict[str, Any]) -> None:
             "Its data or parameters differ from those given now.",
             "Train into an empty folder, or give the parameters of the first call.",
         )
-    _write(checkpoint / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    save_json(checkpoint / CONFIG, config)
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
@@ -78,27 +64,27 @@ def save(
     checkpoint: Path,
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
-    state: Progress,
+    state: TrainingState,
     shown: int,
     *,
     finished: bool,
 ) -> None:
     """Best weights first: were the second file lost, resuming would come by here again."""
     dice = state.history[-1]["val_dice"]
-    weights = {name: _stored(tensor) for name, tensor in weights_of(network).items()}
+    weights = weights_of(network)
     if state.best_dice is None or (dice is not None and dice >= state.best_dice):
         state.best_dice, state.best_samples = dice, shown
-        _write(checkpoint / BEST, to_safetensors(weights, {"samples": str(shown)}))
+        write_tensors(checkpoint / BEST, weights, {"samples": str(shown)})
     state.finished = finished
     tensors = weights
     if not finished:
         tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
         for name, parameter in network.named_parameters():
             for key, value in optimiser.state[parameter].items():
-                tensors[f"optimiser.{key}.{name}"] = _stored(value)
-    _write(checkpoint / LAST, to_safetensors(tensors, {"progress": json.dumps(dataclasses.asdict(state))}))
+                tensors[f"optimiser.{key}.{name}"] = value
+    write_tensors(checkpoint / LAST, tensors, {"progress": json.dumps(dataclasses.asdict(state))})
     summary = {"best_samples": state.best_samples, "best_val_dice": state.best_dice, "validations": state.history}
-    _write(checkpoint / HISTORY, (json.dumps(summary, indent=2) + "\n").encode())
+    save_json(checkpoint / HISTORY, summary)
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
@@ -106,16 +92,12 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
-def _stored(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous()
-
-
-def resume(checkpoint: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Progress:
+def resume(checkpoint: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> TrainingState:
     """Where the training in ``checkpoint`` stands, weights and optimiser set to it; the start where there is none."""
     if not (checkpoint / LAST).exists():
-        return Progress()
-    with _opened(checkpoint / LAST) as file:
-        state = Progress(**json.loads(file.metadata()["progress"]))
+        return TrainingState()
+    with opened(checkpoint / LAST) as file:
+        state = TrainingState(**json.loads(file.metadata()["progress"]))
         if state.finished:
             return state
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -141,17 +123,6 @@ def resume(checkpoint: Path, network: nn.Module, optimiser: torch.optim.Optimize
 
 def load_weights(network: nn.Module, path: Path) -> None:
     """Weights by name; DataError if the file is damaged or of another network."""
-    with _opened(path) as file, torch.no_grad():
+    with opened(path) as file, torch.no_grad():
         for name, tensor in weights_of(network).items():
             tensor.copy_(file.get_tensor(name))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (OSError, SafetensorError) as error:
-        raise DataError(
-            f"The checkpoint {path} cannot be read.", f"{error}.", "Train the segmenter again, or copy the file again."
-        ) from error

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from synthkit.contract import Samples
 from synthkit.errors import DataError
-from synthkit_segmentation.streams import ORDER
+from synthkit_segmentation.recipe import ORDER
 
 _BATCHES_AHEAD = 4
 

@@ -13,11 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from synthkit_torch.parallel import n_processes
 from torch import Tensor
-
-
-def n_processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def summed(values: Tensor) -> Tensor:

@@ -1,43 +1,30 @@
-"""The parameters that the shared training reads; every segmenter declares these among its own."""
+"""The parameters that all segmenters have. Needs the standard library and synthkit alone: declarations import it."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+
+import synthkit
 
 
-class TrainingParams(Protocol):
-    """What is trained on, for how long and from which seed. A frozen dataclass.
+@dataclass(frozen=True)
+class TrainingParams:
+    """What is trained on, for how long and from which seed; a segmenter's own parameters follow."""
 
-    Attributes
-    ----------
-    samples : budget, training images shown with repeats.
-    batch_size : images of one training step, over all GPUs.
-    learning_rate : the largest.
-    augment : whether the training images are augmented.
-    contrasts : those that the network sees; none means all of the dataset.
-    validation_fraction : share of the subjects (of the samples, if synthetic) kept for validation.
-    validation_samples : at most this many validation slices are scored.
-    checkpoint_every : training images between validations, each of which leaves a checkpoint.
-    seed : of weights, order, augmentation and validation split.
-    """
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def samples(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def augment(self) -> bool: ...
-    @property
-    def contrasts(self) -> tuple[str, ...]: ...
-    @property
-    def validation_fraction(self) -> float: ...
-    @property
-    def validation_samples(self) -> int: ...
-    @property
-    def checkpoint_every(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
+    samples: int = synthkit.param(500_000, "budget: training images shown, with repeats", minimum=1, unit="samples")
+    batch_size: int = synthkit.param(48, "images of one training step, over all GPUs", minimum=1, unit="samples")
+    learning_rate: float = synthkit.param(0.01, "learning rate at the start; decays to 0", minimum=1e-8, maximum=10)
+    augment: bool = synthkit.param(
+        True, "augment the training images: rotation, scale, noise, blur, low resolution, gamma"
+    )
+    contrasts: tuple[str, ...] = synthkit.param((), "contrasts that the network sees; none means all of the dataset")
+    validation_fraction: float = synthkit.param(
+        0.2, "share of the subjects (of the samples, if synthetic) kept for validation", minimum=0, maximum=0.9
+    )
+    validation_samples: int = synthkit.param(
+        2000, "at most this many validation slices are scored, drawn once", minimum=1, unit="samples"
+    )
+    checkpoint_every: int = synthkit.param(
+        25_000, "training images between validations, each of which leaves a checkpoint", minimum=1, unit="samples"
+    )
+    seed: int = synthkit.param(0, "seed of weights, order, augmentation and validation split", minimum=0)

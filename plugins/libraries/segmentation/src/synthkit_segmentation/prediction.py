@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from synthkit_torch.devices import find_device, memory_errors
 from torch import Tensor, nn
 
 from synthkit.errors import DataError
-from synthkit_segmentation import devices
 from synthkit_segmentation.checkpoints import BEST, load_weights, read_config
 from synthkit_segmentation.inputs import BACKGROUND_LEVEL, normalise, pad
 from synthkit_segmentation.recipe import Recipe, RecipeOf, Task
@@ -63,12 +63,12 @@ def _segmented(
     """Labels uint8 (n, y, x) and logits (n, class, y, x) of batches."""
     config = read_config(checkpoint)
     recipe = recipe_of(task_of(config), params_of(config, params))
-    device = devices.find_device()
+    device = find_device()
     network = recipe.build(device, 0)
     load_weights(network, checkpoint / BEST)
     values = torch.tensor(config["label_values"], dtype=torch.uint8, device=device)
     batch_size = min(params.batch_size, BATCH)
-    with devices.memory_explained(recipe.name, f"batch_size {batch_size} in segmentation", recipe.remedy):
+    with memory_errors(recipe.name, recipe.remedy, f"batch_size {batch_size} in segmentation"):
         for batch in _grouped(images, batch_size, config["contrasts"]):
             pixels = torch.from_numpy(np.stack(batch)).to(device)
             logits = predict(network, pixels[:, config["channels"]], recipe)
@@ -85,9 +85,8 @@ def task_of(config: dict[str, Any]) -> Task:
 
 def params_of(config: dict[str, Any], params: TrainingParams) -> TrainingParams:
     """The parameters of the training, whatever those of the segmentation are: the network's shape follows from them."""
-    return dataclasses.replace(
-        params, **{name: tuple(v) if isinstance(v, list) else v for name, v in config["params"].items()}
-    )
+    trained: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in config["params"].items()}
+    return dataclasses.replace(params, **trained)
 
 
 def _grouped(images: Iterable[UInt8Array], batch_size: int, contrasts: Sequence[str]) -> Iterator[list[UInt8Array]]:

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+#: Separate random streams of one seed.
+SPLIT, ORDER, AUGMENTATION, VALIDATION, NETWORK = range(5)
+
 
 @dataclass(frozen=True)
 class Task:

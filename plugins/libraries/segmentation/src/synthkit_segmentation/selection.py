@@ -10,7 +10,7 @@ import numpy as np
 from synthkit.contract import Sample, Samples
 from synthkit.data.splits import patient_of
 from synthkit.errors import DataError, UsageError
-from synthkit_segmentation.streams import SPLIT, VALIDATION
+from synthkit_segmentation.recipe import SPLIT, VALIDATION
 
 if TYPE_CHECKING:
     from synthkit_segmentation.params import TrainingParams

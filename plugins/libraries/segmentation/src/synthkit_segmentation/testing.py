@@ -1,45 +1,34 @@
-"""What tests of segmenters need: a task that is learnt in seconds, and one thread."""
+"""What tests of segmenters need: a task that is learned in seconds, and a training that is interrupted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from synthkit.contract import Sample
+from synthkit_segmentation import training
+from synthkit_segmentation.checkpoints import BEST, LAST
 from synthkit_segmentation.losses import dice_and_cross_entropy
+from synthkit_segmentation.params import TrainingParams
 from synthkit_segmentation.recipe import Recipe, Task
 
 
 @dataclass(frozen=True)
-class ToyParams:
+class ToyParams(TrainingParams):
     """The parameters that every segmenter has, for a training of a second."""
 
     samples: int = 48
     batch_size: int = 4
-    learning_rate: float = 0.01
-    augment: bool = True
-    contrasts: tuple[str, ...] = ()
-    validation_fraction: float = 0.2
-    validation_samples: int = 2000
     checkpoint_every: int = 16
     seed: int = 3
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """These networks are so small that a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class Toy:
@@ -115,3 +104,23 @@ def _build(task: Task, dropout: float, device: torch.device, seed: int) -> nn.Mo
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return ToyNetwork(task, dropout).to(device)
+
+
+def assert_resumes_exactly(train: Callable[[Toy, Path], None], folder: Path, stop_at: int) -> None:
+    """A training interrupted where image ``stop_at`` comes next ends with the bytes of one that was not interrupted."""
+    data, whole, broken = Toy(20, n_subjects=5), folder / "whole", folder / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    train(data, whole)
+    real_step = training._step
+
+    def failing_step(*arguments: Any) -> Tensor:
+        if arguments[-1][0] == stop_at:
+            raise KeyboardInterrupt
+        return real_step(*arguments)
+
+    with mock.patch.object(training, "_step", failing_step), pytest.raises(KeyboardInterrupt):
+        train(data, broken)
+    train(data, broken)
+    for name in (BEST, LAST):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes()

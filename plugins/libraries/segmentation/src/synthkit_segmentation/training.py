@@ -19,22 +19,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from synthkit_torch import devices, parallel
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import synthkit
 from synthkit.contract import Samples
 from synthkit.errors import PluginError, UsageError
-from synthkit_segmentation import devices, processes
 from synthkit_segmentation.augmentation import augment
-from synthkit_segmentation.checkpoints import LAST, Progress, begin, resume, save
+from synthkit_segmentation.checkpoints import LAST, TrainingState, begin, resume, save
 from synthkit_segmentation.feeding import Reader, order_of, read_ahead
 from synthkit_segmentation.inputs import normalise, pad
-from synthkit_segmentation.losses import n_processes
-from synthkit_segmentation.recipe import Recipe, RecipeOf, Task
+from synthkit_segmentation.recipe import AUGMENTATION, NETWORK, Recipe, RecipeOf, Task
 from synthkit_segmentation.selection import channels_of, drawn, split
-from synthkit_segmentation.streams import AUGMENTATION, NETWORK
 from synthkit_segmentation.validation import validate
 
 if TYPE_CHECKING:
@@ -134,13 +131,13 @@ def fit(
             level="warning",
         )
     load = f"batch_size {params.batch_size} at {data.size[0]}x{data.size[1]} pixels"
-    with devices.memory_explained(recipe.name, load, recipe.remedy):
-        processes.launch(_train, plan, _usable_processes(plan))
+    with devices.memory_errors(recipe.name, recipe.remedy, load):
+        parallel.launch(_train, plan, _usable_processes(plan))
 
 
 def _train(plan: _Plan, rank: int) -> None:
     """The work of one process; that of rank 0 writes the checkpoints and reports."""
-    training = _Training(plan, rank, n_processes(), devices.find_device(rank))
+    training = _Training(plan, rank, parallel.n_processes(), devices.find_device(rank))
     if training.state.finished:
         synthkit.progress(plan.budget, plan.budget, unit="sample")
     else:
@@ -189,7 +186,7 @@ class _Training:
                 due = state.step == plan.n_steps or shown // every > before // every
                 if not (due or state.step % steps_per_report == 0):
                     continue
-                if not math.isfinite(value := _mean(loss)):
+                if not math.isfinite(value := float(parallel.mean(loss))):
                     raise _diverged(self.recipe, plan, state, shown)
                 if due:
                     self._checkpoint(shown)
@@ -202,7 +199,7 @@ class _Training:
         dice, by_class = validate(
             self.network, self.validation_reader, mine, self.recipe, plan.task.classes, plan.params.batch_size
         )
-        loss = _mean(self.losses) / self.n_losses
+        loss = float(parallel.mean(self.losses)) / self.n_losses
         state.history.append({"samples": shown, "loss": loss, "val_dice": dice, "val_dice_by_class": by_class})
         self.known = {} if dice is None else {"val_dice": dice}
         self.losses, self.n_losses = torch.zeros_like(self.losses), 0
@@ -260,15 +257,6 @@ def _in_parallel(network: nn.Module, device: torch.device) -> nn.Module:
         )
 
 
-def _mean(loss: Tensor) -> float:
-    """Mean over the processes."""
-    if n_processes() > 1:
-        loss = loss.clone()
-        dist.all_reduce(loss)
-        loss /= n_processes()
-    return float(loss)
-
-
 def _usable_processes(plan: _Plan) -> int:
     n = devices.count_processes()
     smallest = plan.budget - plan.shown(plan.n_steps - 1)
@@ -281,7 +269,7 @@ def _usable_processes(plan: _Plan) -> int:
     return n
 
 
-def _diverged(recipe: Recipe, plan: _Plan, state: Progress, shown: int) -> PluginError:
+def _diverged(recipe: Recipe, plan: _Plan, state: TrainingState, shown: int) -> PluginError:
     saved = state.history[-1]["samples"] if state.history else 0
     return PluginError(
         f"The training of {recipe.name} diverged: after {shown} samples its loss is not a number.",

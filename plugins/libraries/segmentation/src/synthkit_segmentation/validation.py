@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
+from synthkit_torch import parallel
 from torch import nn
 
 from synthkit_segmentation.feeding import Reader
-from synthkit_segmentation.losses import n_processes
 from synthkit_segmentation.prediction import BATCH, predict
 from synthkit_segmentation.recipe import Recipe
 
@@ -32,8 +31,7 @@ def validate(
         wanted = reference.to(device) == classes
         counts[0] += 2 * (found & wanted).sum((1, 2, 3))
         counts[1] += found.sum((1, 2, 3)) + wanted.sum((1, 2, 3))
-    if n_processes() > 1:
-        dist.all_reduce(counts)
-    by_class = [overlap / size if size else None for overlap, size in zip(*counts.tolist(), strict=True)]
+    pooled = parallel.total([counts]).tolist()
+    by_class = [overlap / size if size else None for overlap, size in zip(*pooled, strict=True)]
     counted = [dice for dice in by_class if dice is not None]
     return (sum(counted) / len(counted) if counted else None), by_class

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from synthkit.errors import OutOfMemoryError
+from synthkit.errors import OutOfMemoryError, SynthkitError, is_out_of_memory
 
 
 def find_device(rank: int = 0) -> torch.device:
@@ -42,11 +42,20 @@ def whole_float32(wanted: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def memory_errors(name: str, remedy: str) -> Iterator[None]:
-    """Turn torch's out-of-memory errors, of GPU and CPU, into synthkit's. ``remedy`` says what to lower."""
+def memory_errors(name: str, remedy: str, load: str = "") -> Iterator[None]:
+    """Whatever says that memory ran out, of GPU or CPU, becomes an OutOfMemoryError of synthkit.
+
+    Parameters
+    ----------
+    name : of the method.
+    remedy : what to lower, a sentence.
+    load : what it was that took the memory, as "batch_size 8 at 256x256 pixels".
+    """
     try:
         yield
-    except RuntimeError as error:
-        if not (isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)):
+    except Exception as error:
+        if isinstance(error, SynthkitError) or not is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(f"{name} ran out of memory.", str(error).splitlines()[0], remedy) from error
+        reason = str(error).strip().partition("\n")[0] or "allocation failed"
+        why = f"{load} needs more than there is ({reason})." if load else reason
+        raise OutOfMemoryError(f"{name} ran out of memory.", why, remedy) from error

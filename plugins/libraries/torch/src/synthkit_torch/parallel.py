@@ -21,12 +21,15 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from synthkit_generative.batches import DEVIATION_GROUP
 from torch import Tensor
 
 from synthkit.errors import UsageError
-from synthkit.running import processes
+from synthkit_torch import processes
 from synthkit_torch.devices import find_device
+
+#: Rows of a batch that belong together: as many as minibatch standard deviation compares (Karras et al. 2018, arXiv
+#: 1710.10196, section 3).
+GROUP = 4
 
 
 def launch(work: Callable[[Any, int], None], plan: Any, n: int) -> None:
@@ -40,14 +43,14 @@ def launch(work: Callable[[Any, int], None], plan: Any, n: int) -> None:
     processes.launch(functools.partial(_join, work), plan, n)
 
 
-def _join(work: Callable[[Any, int], None], plan: Any, rank: int, n: int, meeting: Path) -> None:
+def _join(work: Callable[[Any, int], None], plan: Any, rank: int, n: int, rendezvous: Path) -> None:
     device = find_device(rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(1)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=meeting.as_uri(), rank=rank, world_size=n)
+    dist.init_process_group(backend, init_method=rendezvous.as_uri(), rank=rank, world_size=n)
     work(plan, rank)
     dist.destroy_process_group()
 
@@ -71,9 +74,9 @@ def rows(n: int, world: int, rank: int) -> NDArray[np.int64]:
         raise UsageError(
             f"{world} GPUs cannot share a batch of {n} images.",
             "Their shares must be equal.",
-            f"Make batch_size a multiple of {DEVIATION_GROUP * world}, or give fewer GPUs (--gpus).",
+            f"Make batch_size a multiple of {GROUP * world}, or give fewer GPUs (--gpus).",
         )
-    groups = next(size for size in range(DEVIATION_GROUP, 0, -1) if n % (size * world) == 0)
+    groups = next(size for size in range(GROUP, 0, -1) if n % (size * world) == 0)
     return np.arange(n).reshape(groups, world, -1)[:, rank].ravel()
 
 

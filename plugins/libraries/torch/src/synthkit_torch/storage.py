@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,15 @@ def partial_path(path: Path) -> Path:
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and JSON-ready ``facts`` into one safetensors file, which appears whole or not at all."""
+    write_tensors(path, tensors, {"facts": json.dumps(dict(facts))})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """As :func:`save_tensors`, with metadata as safetensors has it."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     partial = partial_path(path)
     try:
-        save_file(whole, partial, metadata={"facts": json.dumps(dict(facts))})
+        save_file(whole, partial, metadata=dict(metadata))
         partial.chmod(0o644)  # safetensors leaves it to its owner alone, and a container may be another user
         _publish(partial, path)
     except (OSError, SafetensorError) as error:
@@ -35,10 +41,17 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors (on the CPU) and facts of a file written by :func:`save_tensors`; DataError if it is not one."""
+    with opened(path) as file:
+        facts = json.loads((file.metadata() or {})["facts"])
+        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The safetensors file (``safetensors.safe_open``), its tensors on the CPU; DataError where it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["facts"])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
+            yield file
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise DataError(
             f"The checkpoint file {path.name} cannot be read.",

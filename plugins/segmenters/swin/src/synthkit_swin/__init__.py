@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from synthkit_segmentation.params import TrainingParams
+
 import synthkit
 
 
 @dataclass(frozen=True)
-class SwinParams:
+class SwinParams(TrainingParams):
     """Parameters of the Swin transformer with its UPerNet head. The study's values are the defaults, but the budget."""
 
-    backbone: str = synthkit.param("base", "size of the Swin transformer", choices=("base", "small", "tiny", "nano"))
     samples: int = synthkit.param(
         500_000, "budget: training images shown, with repeats, in whole batches", minimum=1, unit="samples"
     )
@@ -28,24 +29,11 @@ class SwinParams:
     warmup_steps: int = synthkit.param(
         1500, "steps in which the learning rate rises; at most half the training", minimum=0, unit="steps"
     )
+    backbone: str = synthkit.param("base", "size of the Swin transformer", choices=("base", "small", "tiny", "nano"))
     drop_path: float = synthkit.param(
         0.3, "chance of leaving out a block, largest in the last one", minimum=0, maximum=0.9
     )
     head_channels: int = synthkit.param(512, "channels of the UPerNet head", minimum=8, maximum=1024)
-    augment: bool = synthkit.param(
-        True, "augment the training images: rotation, scale, noise, blur, low resolution, gamma"
-    )
-    contrasts: tuple[str, ...] = synthkit.param((), "contrasts that the network sees; none means all of the dataset")
-    validation_fraction: float = synthkit.param(
-        0.2, "share of the subjects (of the samples, if synthetic) kept for validation", minimum=0, maximum=0.9
-    )
-    validation_samples: int = synthkit.param(
-        2000, "at most this many validation slices are scored, drawn once", minimum=1, unit="samples"
-    )
-    checkpoint_every: int = synthkit.param(
-        25_000, "training images between validations, each of which leaves a checkpoint", minimum=1, unit="samples"
-    )
-    seed: int = synthkit.param(0, "seed of weights, order, augmentation and validation split", minimum=0)
 
 
 DECLARATION = synthkit.SegmenterDeclaration(

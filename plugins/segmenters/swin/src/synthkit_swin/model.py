@@ -66,11 +66,11 @@ def learning_rate(params: SwinParams, done: int, total: int) -> float:
 
 def make_optimiser(rate: float, network: nn.Module) -> torch.optim.Optimizer:
     """AdamW; norms and tables of position biases do not decay."""
-    spared: list[nn.Parameter] = []
-    decayed: list[nn.Parameter] = []
+    no_decay: list[nn.Parameter] = []
+    decay: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        (spared if "norm" in name or "relative_position_bias" in name else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": _WEIGHT_DECAY}, {"params": spared, "weight_decay": 0.0}]
+        (no_decay if "norm" in name or "relative_position_bias" in name else decay).append(parameter)
+    groups = [{"params": decay, "weight_decay": _WEIGHT_DECAY}, {"params": no_decay, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=rate)
 
 

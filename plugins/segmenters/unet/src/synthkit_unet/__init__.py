@@ -4,38 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from synthkit_segmentation.params import TrainingParams
+
 import synthkit
 
 
 @dataclass(frozen=True)
-class UnetParams:
+class UnetParams(TrainingParams):
     """Parameters of the U-Net. The study's values are the defaults, but for ``samples`` (3.2e7 there)."""
 
     samples: int = synthkit.param(
         500_000, "budget: training images shown, with repeats; the study shows 3.2e7", minimum=1, unit="samples"
     )
-    batch_size: int = synthkit.param(48, "images of one training step, over all GPUs", minimum=1, unit="samples")
-    learning_rate: float = synthkit.param(0.01, "learning rate at the start; decays to 0", minimum=1e-8, maximum=10)
     depth: int = synthkit.param(
         6, "resolution levels; fewer are used where the smallest map would have under 4 pixels", minimum=3, maximum=8
     )
     filters: int = synthkit.param(
         64, "filters of the first level, doubled each level up to 2048", minimum=1, maximum=2048
     )
-    augment: bool = synthkit.param(
-        True, "augment the training images: rotation, scale, noise, blur, low resolution, gamma"
-    )
-    contrasts: tuple[str, ...] = synthkit.param((), "contrasts that the network sees; none means all of the dataset")
-    validation_fraction: float = synthkit.param(
-        0.2, "share of the subjects (of the samples, if synthetic) kept for validation", minimum=0, maximum=0.9
-    )
-    validation_samples: int = synthkit.param(
-        2000, "at most this many validation slices are scored, drawn once", minimum=1, unit="samples"
-    )
-    checkpoint_every: int = synthkit.param(
-        25_000, "training images between validations, each of which leaves a checkpoint", minimum=1, unit="samples"
-    )
-    seed: int = synthkit.param(0, "seed of weights, order, augmentation and validation split", minimum=0)
 
 
 DECLARATION = synthkit.SegmenterDeclaration(

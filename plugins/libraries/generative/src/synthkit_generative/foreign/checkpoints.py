@@ -21,7 +21,7 @@ from synthkit_torch.storage import save_json, save_tensors
 from torch import Tensor, nn
 
 from synthkit.errors import DataError
-from synthkit_generative.foreign.unpickling import Reader, n_values, name_of
+from synthkit_generative.foreign.unpickling import RestrictedUnpickler, n_values, name_of
 from synthkit_generative.training import CONFIG, GENERATOR
 
 _LARGEST = 2**16  # of the numbers in settings: feature maps, layers
@@ -57,7 +57,7 @@ class Network:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name of a file written by ``torch.save(network.state_dict(), path)``; DataError if it is none."""
+    """Tensors by name of a file written by ``torch.save(network.state_dict(), path)``; DataError if it is not one."""
     with reading(path):
         found = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
@@ -73,7 +73,7 @@ def read_snapshot(path: Path) -> dict[str, Network]:
     DataError : another format, a truncated file, or one that names something no snapshot needs.
     """
     with reading(path), path.open("rb") as file:
-        found = Reader(file, _CALLED, _CLASSES).load()
+        found = RestrictedUnpickler(file, _CALLED, _CLASSES).load()
         if not isinstance(found, dict):
             raise ValueError("it holds no networks by name")
         networks = {name_of(name): _network(item) for name, item in found.items() if isinstance(item, _Persistent)}

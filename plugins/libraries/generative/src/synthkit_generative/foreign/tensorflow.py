@@ -20,7 +20,7 @@ from torch import Tensor
 
 from synthkit.errors import DataError
 from synthkit_generative.foreign.checkpoints import Inert, Network, reading
-from synthkit_generative.foreign.unpickling import Reader, n_values, name_of
+from synthkit_generative.foreign.unpickling import RestrictedUnpickler, n_values, name_of
 
 #: Kinds of numbers that weights and arguments come in, by NumPy's names.
 _NUMBERS = frozenset(("b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1"))
@@ -36,7 +36,7 @@ def read_tensorflow_generator(path: Path, function: str) -> Network:
     DataError : another format or function, a truncated file, or one that names something no such file needs.
     """
     with reading(path), path.open("rb") as file:
-        found = Reader(file, _CALLED, _CLASSES).load()
+        found = RestrictedUnpickler(file, _CALLED, _CLASSES).load()
         size = path.stat().st_size
         if not isinstance(found, tuple) or len(found) != 3 or not all(isinstance(item, _Saved) for item in found):
             raise ValueError("it does not hold a generator, a discriminator and an averaged generator")
@@ -172,7 +172,7 @@ def _tensors(network: _Saved, file_size: int) -> dict[str, Tensor]:
     n = 0
     for prefix, part in (("", network), *((f"{name_of(name)}/", part) for name, part in parts.items())):
         if not isinstance(part, _Saved):
-            raise ValueError("a part of the network is none")
+            raise ValueError("a part of the network is not a network")
         for name, value in part.part("variables", list):
             if not isinstance(value, _Array):
                 raise ValueError(f"the variable {name_of(name)} has no values")

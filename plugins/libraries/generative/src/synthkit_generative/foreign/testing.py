@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 from torch import Tensor
 
+from synthkit.errors import DataError
 from synthkit_generative.foreign.checkpoints import Network
 
 #: Where the original has the source of the module that the class is defined in; loading it the usual way executes it.
@@ -119,3 +121,19 @@ def write_tensorflow(
     vars(modules[-1])["Network"] = kind
     with mock.patch.dict(sys.modules, {item.__name__: item for item in modules}):
         path.write_bytes(pickle.dumps((other, other, averaged), protocol))
+
+
+def assert_import_is_refused(
+    import_checkpoint: Callable[..., object],
+    network: Network,
+    folder: Path,
+    reason: str,
+    *,
+    module: str,
+    parts: Sequence[str] = (),
+) -> None:
+    """The network, written by :func:`write_tensorflow`, is not imported (of two contrasts): DataError with a reason."""
+    write_tensorflow(folder / "a.pkl", network, module=module, parts=parts)
+    (folder / "checkpoint").mkdir()
+    with pytest.raises(DataError, match=reason):
+        import_checkpoint(folder / "a.pkl", folder / "checkpoint", contrasts=("t1", "t2"), label_values=(0, 4))

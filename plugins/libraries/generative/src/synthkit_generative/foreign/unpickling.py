@@ -1,4 +1,4 @@
-"""A reader of strangers' pickles: it runs nothing that they name, and its time and memory are in proportion to theirs.
+"""A reader of untrusted pickles: it runs nothing that they name, and its time and memory are in proportion to theirs.
 
 A pickle is a program for a small machine. The machine here is the standard library's in Python, whose operations can be
 taken away: its twin in C fills memory at the word of eleven bytes, and crashes on keys that are deeply nested.
@@ -34,7 +34,7 @@ class Function:
         raise pickle.UnpicklingError("it changes a function")
 
 
-class Reader(pickle._Unpickler):
+class RestrictedUnpickler(pickle._Unpickler):
     """Knows two tables of names, and refuses all others: functions, and classes by what stands for them.
 
     Whatever stands for a class must have a ``__setstate__`` of its own.
@@ -106,7 +106,7 @@ def name_of(value: Any) -> str:
 
 
 def n_values(shape: Any) -> int:
-    """Number of values of a shape; ValueError if it is none."""
+    """Number of values of a shape; ValueError if it is not one."""
     if not isinstance(shape, tuple) or len(shape) > 32:
         raise ValueError("an array has no shape")
     if not all(isinstance(n, int) and 0 <= n < 2**40 for n in shape):

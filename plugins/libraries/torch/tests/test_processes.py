@@ -6,9 +6,9 @@ import os
 from typing import Any
 
 import pytest
+from synthkit_torch.processes import _portable, launch
 
 from synthkit.errors import DataError, PluginError
-from synthkit.running.processes import _portable, launch
 
 
 class Deadly:
@@ -29,7 +29,7 @@ def test_processes_work_and_come_back(capfd: pytest.CaptureFixture[str]) -> None
     launch(print, "plan", 3)
     lines = sorted(capfd.readouterr().out.splitlines())
     assert [line.split()[:3] for line in lines] == [["plan", str(rank), "3"] for rank in range(3)]
-    assert len({line.split()[3] for line in lines}) == 1  # where they would meet
+    assert len({line.split()[3] for line in lines}) == 1  # the file where they would find one another
 
 
 def test_an_error_comes_back() -> None:

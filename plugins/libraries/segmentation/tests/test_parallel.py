@@ -10,9 +10,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
 
-from synthkit_segmentation import devices  # noqa: E402
 from synthkit_segmentation.testing import Toy, ToyParams, toy_recipe  # noqa: E402
 from synthkit_segmentation.training import fit  # noqa: E402
+from synthkit_torch import devices  # noqa: E402
 
 from synthkit import events  # noqa: E402
 from synthkit.errors import DataError, UsageError  # noqa: E402

@@ -20,8 +20,8 @@ from typing import Any
 from synthkit import events
 from synthkit.errors import PluginError, SynthkitError
 
-#: ``work(plan, rank, n, meeting)``: what the process ``rank`` of ``n`` does; ``meeting`` is a path for all of them,
-#: where there is no file yet.
+#: ``work(plan, rank, n, rendezvous)``: what the process ``rank`` of ``n`` does; ``rendezvous`` is a path for all of
+#: them, where there is no file yet.
 Work = Callable[[Any, int, int, Path], None]
 
 
@@ -35,7 +35,7 @@ def launch(work: Work, plan: Any, n: int) -> None:
         ends = [context.Pipe(duplex=False) for _ in range(n)]
         workers = [
             context.Process(
-                target=_work, args=(work, plan, rank, n, Path(folder) / "meeting", events.outputs(), ends[rank][1])
+                target=_work, args=(work, plan, rank, n, Path(folder) / "rendezvous", events.outputs(), ends[rank][1])
             )
             for rank in range(n)
         ]
@@ -74,13 +74,13 @@ def _report(connection: Any, worker: Any) -> BaseException | None:
     return error
 
 
-def _work(work: Work, plan: Any, rank: int, n: int, meeting: Path, outputs: Path | None, reports: Any) -> None:
+def _work(work: Work, plan: Any, rank: int, n: int, rendezvous: Path, outputs: Path | None, reports: Any) -> None:
     # Without a network there is the loopback device alone, which neither library would choose by itself.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
     try:
         with _reporting(outputs if rank == 0 else None):
-            work(plan, rank, n, meeting)
+            work(plan, rank, n, rendezvous)
     except BaseException as error:
         reports.send(_portable(error))
         return

@@ -1,9 +1,7 @@
 # ruff: noqa: E402 (imports follow the check for torch)
-"""Files that are whole or absent, and real images in the order of the seed."""
+"""Real images in the order of the seed, and batches in parts."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,27 +10,13 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthkit_generative.batches import parts
+from synthkit_generative.batches import group_size, microbatches
 from synthkit_generative.data import RealImages, square_side
+from synthkit_generative.discriminator import minibatch_stddev
 from synthkit_generative.testing import make_discs
-from synthkit_torch import storage
+from synthkit_torch import parallel
 
-from synthkit.errors import DataError, NotWritableError, UsageError
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "state.safetensors"
-    storage.save_tensors(path, {"a": torch.ones(3)}, {"step": 1})
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(storage, "save_file", full)
-    with pytest.raises(NotWritableError, match="disk space"):
-        storage.save_tensors(path, {"a": torch.zeros(3)}, {"step": 2})
-    tensors, facts = storage.load_tensors(path)
-    assert facts == {"step": 1} and torch.equal(tensors["a"], torch.ones(3))
-    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+from synthkit.errors import DataError, UsageError
 
 
 @settings(max_examples=30, deadline=None)
@@ -76,12 +60,26 @@ def test_parts_keep_the_groups_of_minibatch_deviation(n: int, accumulate: int) -
         return [tuple(column.tolist()) for column in batch.view(group, -1).T]
 
     batch = torch.arange(n)
-    taken = parts(batch, accumulate)
+    taken = microbatches(batch, accumulate)
     assert len(taken) == accumulate and len({len(part) for part in taken}) == 1
     assert [g for part in taken for g in groups(part)] == groups(batch)
 
 
 def test_parts_that_would_cut_a_group_are_refused() -> None:
     with pytest.raises(UsageError, match="multiple of 12"):
-        parts(torch.zeros(8), 3)
-    assert [len(part) for part in parts(torch.zeros(6), 3, groups=1)] == [2, 2, 2]
+        microbatches(torch.zeros(8), 3)
+    assert [len(part) for part in microbatches(torch.zeros(6), 3, groups=1)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(("n", "world"), [(8, 2), (32, 4), (32, 8), (48, 3)])
+def test_groups_of_minibatch_deviation_stay_whole(n: int, world: int) -> None:
+    """A share has the groups that the batch has, so its samples get the feature that they get in the batch."""
+    batch = torch.randn(n, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    whole = minibatch_stddev(batch)
+    for rank in range(world):
+        share = parallel.rows(n, world, rank)
+        torch.testing.assert_close(minibatch_stddev(batch[share]), whole[share])
+
+
+def test_groups_are_smaller_where_a_share_holds_no_whole_one() -> None:
+    assert group_size(8) == 4 and [parallel.rows(8, 4, rank).tolist() for rank in (0, 3)] == [[0, 4], [3, 7]]

@@ -10,8 +10,6 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from hypothesis import given
 from hypothesis import strategies as st
-from synthkit_generative.batches import group_size
-from synthkit_generative.discriminator import minibatch_deviation
 from synthkit_torch import parallel
 
 from synthkit.errors import UsageError
@@ -23,20 +21,6 @@ def test_shares_are_disjoint_equal_and_everything(world: int, each: int) -> None
     assert {len(share) for share in shares} == {each}
     assert sorted(np.concatenate(shares).tolist()) == list(range(world * each))
     assert all((np.diff(share) > 0).all() for share in shares)
-
-
-@pytest.mark.parametrize(("n", "world"), [(8, 2), (32, 4), (32, 8), (48, 3)])
-def test_groups_of_minibatch_deviation_stay_whole(n: int, world: int) -> None:
-    """A share has the groups that the batch has, so its samples get the feature that they get in the batch."""
-    batch = torch.randn(n, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    whole = minibatch_deviation(batch)
-    for rank in range(world):
-        share = parallel.rows(n, world, rank)
-        torch.testing.assert_close(minibatch_deviation(batch[share]), whole[share])
-
-
-def test_groups_are_smaller_where_a_share_holds_no_whole_one() -> None:
-    assert group_size(8) == 4 and [parallel.rows(8, 4, rank).tolist() for rank in (0, 3)] == [[0, 4], [3, 7]]
 
 
 def test_shares_that_would_not_be_equal_are_refused() -> None:

@@ -1,0 +1,70 @@
+"""The parameters that all generators have. Needs the standard library and synthkit alone: declarations import it.
+
+They are two classes, so that those of the method come in between: the fields of a dataclass come in the order of its
+bases from the last to the first. ::
+
+    @dataclass(frozen=True)
+    class MethodParams(FirstParams):
+        kimg: float = changed(FirstParams, "kimg", 10000.0)
+        gamma: float = synthkit.param(8.0, "weight of the R1 penalty", minimum=0)
+
+
+    @dataclass(frozen=True)
+    class Params(LastParams, MethodParams):
+        truncation_psi: float = synthkit.param(1.0, "generate: less gives safer images", minimum=0)
+
+What the method changes of the :class:`FirstParams` belongs into the first class, of the :class:`LastParams` into the
+second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import synthkit
+
+
+@dataclass(frozen=True)
+class FirstParams:
+    """Length and size of a training, as the study has it at 256x256."""
+
+    kimg: float = synthkit.param(25000.0, "length of training: real images shown, in thousands", minimum=0, unit="kimg")
+    batch_size: int = synthkit.param(32, "images a training step", minimum=1)
+    accumulate: int = synthkit.param(
+        1, "parts that a batch is taken in, for less memory; the result is the same within rounding", minimum=1
+    )
+    learning_rate: float = synthkit.param(0.001, "Adam learning rate", minimum=0)
+
+
+@dataclass(frozen=True)
+class LastParams:
+    """How labels are coded, what is kept of a training and how precise it is, and how samples are generated."""
+
+    label_order: str = synthkit.param(
+        "",
+        "labels from the lowest grey level to the highest, as 0,2,4,1, where neighbours in a tumour are neighbours; "
+        "empty: by value, as the study",
+    )
+    checkpoint_kimg: float = synthkit.param(
+        20.0, "training can be resumed from a state saved this often", minimum=0.001, unit="kimg"
+    )
+    snapshot_kimg: float = synthkit.param(
+        200.0, "a grid of samples is kept in the run's outputs this often; 0 for none", minimum=0, unit="kimg"
+    )
+    precision: str = synthkit.param(
+        "auto",
+        "arithmetic of the four finest resolutions in training; auto: bfloat16 on a GPU that has it",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    seed: int = synthkit.param(0, "seed of training: weights, order of images, latents", minimum=0)
+    background_zero: bool = synthkit.param(
+        True,
+        "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images; nothing is "
+        "labelled there",
+    )
+    settle_labels: bool = synthkit.param(
+        False,
+        "generate: unclear pixels, between the grey levels of two labels or in rims one pixel thin, take the label of "
+        "the nearest clear one",
+    )
+    generate_batch_size: int = synthkit.param(16, "generate: images a batch on a GPU", minimum=1)
