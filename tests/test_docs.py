@@ -29,7 +29,7 @@ from synthkit.testing import check_generator, data
 from synthkit.testing.toys import TOYS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
 
 
 def load(path: Path, name: str) -> ModuleType:
