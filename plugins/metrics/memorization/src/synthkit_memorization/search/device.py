@@ -11,7 +11,7 @@ The same code runs on a CPU (device "cpu"), for tests; there it is no faster tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -58,9 +58,13 @@ class OnDevice:
         pairs: dict[Key, list[Pairs]] = {key: [] for key in floors}
         for first in range(0, self._n, TRAIN_TILE):
             tile = slice(first, min(first + TRAIN_TILE, self._n))
-            product = cache(lambda p, q, tile=tile: queries.products(p, self._train, q, tile))
+
+            @cache
+            def product(p: Plane, q: Plane, tile: slice = tile) -> torch.Tensor:
+                return queries.products(p, self._train, q, tile)
+
             for key in floors:
-                y = self._rows[key].mapped(lambda array, tile=tile: array[..., tile])
+                y = self._rows[key].mapped(partial(_columns, tile))
                 numerator = self._views[key].numerator(product, columns[key], y)
                 r = numerator * scale[key] * self._scale[key][tile]
                 if excluded is not None:
@@ -70,8 +74,13 @@ class OnDevice:
                     least[key] = torch.maximum(least[key], r.topk(k, dim=1).values[:, -1])
                 rows, found = torch.nonzero(r >= least[key].clamp(min=-1.0)[:, None] - ROUNDING, as_tuple=True)
                 some = rows, found + first, numerator[rows, found]
-                pairs[key].append(tuple(part.cpu().numpy() for part in some))
+                query, image, value = (part.cpu().numpy() for part in some)
+                pairs[key].append((query, image, value))
         return {key: decided(pairs[key], x[key], self._moments[key], k) for key in floors}
+
+
+def _columns(tile: slice, array: Any) -> Any:
+    return array[..., tile]
 
 
 class _Planes:

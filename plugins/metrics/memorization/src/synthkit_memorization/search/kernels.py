@@ -53,7 +53,7 @@ class Task(NamedTuple):
 class Answer(NamedTuple):
     """Written by the kernel, best first: index and r ``(query, k)``; ``solved`` and work done ``(query,)``."""
 
-    index: NDArray[np.int64]
+    index: NDArray[np.int64]  # type: ignore[assignment]  # hides tuple.index, which nothing calls
     r: NDArray[np.float64]
     solved: NDArray[np.bool_]
 
