@@ -38,6 +38,11 @@ def arm_of(generator: str, *, with_real: bool) -> str:
     return f"{REAL}+{generator}" if with_real else generator
 
 
+def has_real(arm: str) -> bool:
+    """Whether real images are among what an arm is trained on."""
+    return arm == REAL or arm.startswith(f"{REAL}+")
+
+
 def generator_of(arm: str) -> str | None:
     """The generator whose samples an arm is trained on; None for the real arm."""
     return None if arm == REAL else arm.removeprefix(f"{REAL}+")

@@ -180,7 +180,7 @@ class _Planner:
 
         name = f"{segmenter.name}-{arm}-{augmentation}-seed-{seed}"
         data, after = [], self.prepared
-        if arm == layout.REAL or arm.startswith(f"{layout.REAL}+"):
+        if layout.has_real(arm):
             data.append(str(self.real))
         if generator := layout.generator_of(arm):
             data.append(str(layout.generator_run(generator, "samples")))

@@ -210,7 +210,7 @@ def _groups(results: StudyResults) -> list[dict[str, Any]]:
         for arm in dict.fromkeys(c.arm for c in own):
             cells = {c.region: c for c in own if c.arm == arm}
             ratio, interval = ratio_of(cells[_MAIN]) if _MAIN in cells else (None, None)
-            kind = "real" if arm == layout.REAL else "both" if arm.startswith(f"{layout.REAL}+") else "synthetic"
+            kind = "real" if arm == layout.REAL else "both" if layout.has_real(arm) else "synthetic"
             any_cell = next(iter(cells.values()))
             rows.append(
                 {
