@@ -220,3 +220,32 @@ def test_the_parameters_of_the_demo_generator_are_parameters() -> None:
 def test_the_generator_script_reports_by_its_exit_status() -> None:
     done = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True)
     assert done.returncode in (0, 1) and bool(done.stdout) == bool(done.returncode), done.stderr
+
+
+# -------------------------------------------------------------------------------------------------- contributing
+
+
+def changes() -> dict[str, list[str]]:
+    """Change -> files that it touches, as CONTRIBUTING.md has them."""
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", section(CONTRIBUTING, "Ten likely changes"), flags=re.MULTILINE)
+    return {name: re.findall(r"`([\w./-]+/[\w./-]+|\w+\.\w+)`", files) for name, files in rows if "`" in files}
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_ten_changes_touch_at_most_four_files() -> None:
+    assert len(changes()) == 10
+    assert all(1 <= len(files) <= 4 for files in changes().values())
+
+
+def test_files_named_in_contributing_exist() -> None:
+    named = re.findall(r"`([a-z_.-][\w.-]*(?:/[a-z_.][\w.-]*)+)`", CONTRIBUTING)
+    assert len(named) > 20
+    missing = {name for name in named if not any((folder / name).exists() for folder in (ROOT, ROOT / "synthkit"))}
+    assert not missing
+
+
+def test_every_room_is_in_the_table() -> None:
+    rooms = set(re.findall(r"^\| `(\w+)` \|", section(CONTRIBUTING, "The rooms"), flags=re.MULTILINE))
+    assert rooms == {path.parent.name for path in (ROOT / "synthkit").glob("*/__init__.py")}
