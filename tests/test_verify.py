@@ -22,9 +22,9 @@ from synthkit.reproduce import Drawn, How, Outcome, draw_runs, verify_run, verif
 from synthkit.reproduce.compare import dataset_digest
 from synthkit.running import backends
 from synthkit.running.backends.following import OnEvent
+from synthkit.running.backends.recorded import check_sif, recorded_image
 from synthkit.running.containers import images as containers
 from synthkit.running.containers import sif
-from synthkit.running.containers.recorded import check_sif, recorded_image
 from synthkit.running.run import Input, Job, Run, create_run, file_digest, folder_digest
 from synthkit.testing import data
 from synthkit.testing.toys import GENERATOR, TOYS

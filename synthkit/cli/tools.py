@@ -114,7 +114,7 @@ def check_plugin(
     quiet: common.Quiet = False,
 ) -> None:
     """Run the conformance checks on a plugin. Exits with 4 if one fails."""
-    from synthkit.testing.checks import run_checks
+    from synthkit.testing import run_checks
 
     console = common.console_for(json, quiet)
     with console.progress(f"check {name}") as view:

@@ -29,10 +29,10 @@ from synthkit.running.backends.following import EventFollower, OnEvent
 from synthkit.running.backends.gpus import check_gpus, visible_devices
 from synthkit.running.backends.isolation import FOLDER, PIDS, environment, memory_limit, mounts, this_machine, wants_gpu
 from synthkit.running.backends.outcome import finish, prepare_attempt, result_left_by
+from synthkit.running.backends.recorded import check_sif
 from synthkit.running.backends.supervision import died, supervise
 from synthkit.running.containers import images as containers
 from synthkit.running.containers import sif
-from synthkit.running.containers.recorded import check_sif
 from synthkit.running.run import JOB, Job, Run, file_digest
 from synthkit.running.signals import termination_as_interrupt
 

@@ -41,10 +41,10 @@ from synthkit.running.backends.isolation import (
     wants_gpu,
 )
 from synthkit.running.backends.outcome import finish, log_tail, prepare_attempt, result_left_by
+from synthkit.running.backends.recorded import recorded_image
 from synthkit.running.containers import engine
 from synthkit.running.containers import images as containers
 from synthkit.running.containers.engine import Engine, engine_info, remove_leftovers
-from synthkit.running.containers.recorded import recorded_image
 from synthkit.running.run import LOG, Job, Resources, Run
 from synthkit.running.signals import termination_as_interrupt
 
