@@ -90,7 +90,7 @@ class Training:
             found = self.network(x, t)
         channels = images.shape[1]
         wanted = process.target(self.params.prediction, images, noise, alpha_bar)
-        simple = (found[:, :channels].float() - wanted).square().mean()
+        simple: Tensor = (found[:, :channels].float() - wanted).square().mean()
         if not self.architecture.learn_sigma:
             return simple[None]
         return torch.stack([simple, self._variance_loss(images, x, t, found.float())])

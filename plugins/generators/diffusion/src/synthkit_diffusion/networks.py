@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -102,7 +103,8 @@ class ResBlock(nn.Module):
         h = norm(h) * (1 + scale) + shift
         for layer in rest:
             h = layer(h)
-        return self.skip_connection(x) + h
+        total: Tensor = self.skip_connection(x) + h
+        return total
 
 
 class Attention(nn.Module):
@@ -120,7 +122,8 @@ class Attention(nn.Module):
         heads = self.qkv(self.norm(flat)).view(n, HEADS, 3 * maps // HEADS, -1).transpose(2, 3)
         q, k, v = heads.chunk(3, dim=3)
         h = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(n, maps, -1)
-        return (flat + self.proj_out(h)).view(n, maps, height, width)
+        attended: Tensor = flat + self.proj_out(h)
+        return attended.view(n, maps, height, width)
 
 
 class Downsample(nn.Module):
@@ -131,7 +134,8 @@ class Downsample(nn.Module):
         self.op = nn.Conv2d(maps, maps, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)
+        halved: Tensor = self.op(x)
+        return halved
 
 
 class Upsample(nn.Module):
@@ -142,7 +146,8 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(maps, maps, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+        doubled: Tensor = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+        return doubled
 
 
 def apply(layers: Iterable[nn.Module], x: Tensor, embedding: Tensor) -> Tensor:
@@ -200,10 +205,10 @@ class UNet(nn.Module):
         embedding = self.time_embed(time_embedding(t, self.architecture.width))
         kept = []
         for block in self.input_blocks:
-            x = apply(block, x, embedding)
+            x = apply(cast("nn.ModuleList", block), x, embedding)
             kept.append(x)
         x = apply(self.middle_block, x, embedding)
         for block in self.output_blocks:
-            x = apply(block, torch.cat([x, kept.pop()], dim=1), embedding)
+            x = apply(cast("nn.ModuleList", block), torch.cat([x, kept.pop()], dim=1), embedding)
         noise: Tensor = self.out(x).float()
         return noise

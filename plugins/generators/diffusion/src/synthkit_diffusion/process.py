@@ -154,7 +154,7 @@ def discretized_nll(images: Tensor, mean: Tensor, log_variance: Tensor) -> Tenso
     scale = (-0.5 * log_variance).exp()
     upper = torch.where(images > 0.999, torch.inf, (images - mean + 1 / 255) * scale)
     lower = torch.where(images < -0.999, -torch.inf, (images - mean - 1 / 255) * scale)
-    mass = torch.special.ndtr(upper) - torch.special.ndtr(lower)
+    mass: Tensor = torch.special.ndtr(upper) - torch.special.ndtr(lower)
     return -mass.clamp(min=1e-12).log()
 
 

@@ -85,7 +85,8 @@ class SynthesisBlock(nn.Module):
         root = math.sqrt(2)
         x = binomial(upsampling_conv(self.conv0, x, gain=root))
         x = self.layer0(x, w[:, 0], noise[0])
-        return self.layer1(self.conv1(x, padding=1, gain=root), w[:, 1], noise[1])
+        x = self.layer1(self.conv1(x, padding=1, gain=root), w[:, 1], noise[1])
+        return x
 
 
 class Generator(nn.Module):

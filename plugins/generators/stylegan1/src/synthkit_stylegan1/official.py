@@ -86,8 +86,8 @@ def translate(network: Network, architecture: Architecture) -> dict[str, Tensor]
             found["w_mean"] = tensor
         elif part == "mapping":
             # The gain of the activations comes after the bias here.
-            ours = tensor.T if rest[0] == "weight" else tensor / math.sqrt(2)
-            found[f"mapping.layers.{place.removeprefix('Dense')}.{rest[0]}"] = ours
+            value = tensor.T if rest[0] == "weight" else tensor / math.sqrt(2)
+            found[f"mapping.layers.{place.removeprefix('Dense')}.{rest[0]}"] = value
         elif part == "synthesis" and place.startswith("ToRGB_lod"):
             level = last - int(place.removeprefix("ToRGB_lod"))
             found[f"to_image.{level}.{rest[0]}"] = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor

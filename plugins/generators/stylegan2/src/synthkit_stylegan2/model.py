@@ -293,7 +293,8 @@ def sample(generator: Generator, w_mean: Tensor, seeds: Sequence[int], psi: floa
     streams = SeedStreams(seeds, w_mean.device)
     z = streams.normal(generator.architecture.latent)
     noise = [streams.normal(1, side, side) for side in generator.architecture.noise_sizes]
-    return generator(z, noise, w_mean, psi)
+    planes: Tensor = generator(z, noise, w_mean, psi)
+    return planes
 
 
 def _load(checkpoint: Path, device: torch.device) -> tuple[Generator, Tensor, list[int]]:

@@ -93,7 +93,7 @@ class _Binomial(torch.autograd.Function):
 
 def binomial(x: Tensor) -> Tensor:
     """Low-pass filter of ``(n, features, y, x)`` ([1] appendix C)."""
-    result: Tensor = _Binomial.apply(x)
+    result: Tensor = _Binomial.apply(x)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -31,7 +31,7 @@ class _Fir(torch.autograd.Function):
 
 
 def _fir(x: Tensor, stride: int, padding: int, adjoint: bool) -> Tensor:
-    result: Tensor = _Fir.apply(x, stride, padding, adjoint)
+    result: Tensor = _Fir.apply(x, stride, padding, adjoint)  # type: ignore[no-untyped-call]
     return result
 
 

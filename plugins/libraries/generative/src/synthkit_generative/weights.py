@@ -30,8 +30,8 @@ def update_ema(ema: nn.Module, network: nn.Module, decay: float) -> None:
         return
     for average, current in zip(ema.parameters(), network.parameters(), strict=True):
         average.lerp_(current, 1 - decay)
-    for average, current in zip(ema.buffers(), network.buffers(), strict=True):
-        average.copy_(current)
+    for kept, buffer in zip(ema.buffers(), network.buffers(), strict=True):
+        kept.copy_(buffer)
 
 
 def state_dict(modules: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:

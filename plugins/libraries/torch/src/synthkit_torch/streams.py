@@ -24,7 +24,7 @@ def own_seed(seed: int) -> Iterator[None]:
     """
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also seed the caller's GPUs.
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -92,7 +92,7 @@ def write_tensorflow(
     Tensors named ``part/...`` go into a network of their own; what is not a tensor is pickled as it is. Generator and
     discriminator are others, which are not to be read.
     """
-    kind = type("Network", (_TensorflowNetwork,), {"__module__": module})
+    kind = cast("type[_TensorflowNetwork]", type("Network", (_TensorflowNetwork,), {"__module__": module}))
     values = {
         name: tensor.numpy(force=True)[()] if isinstance(tensor, Tensor) else tensor  # [()]: a number has no dimension
         for name, tensor in network.tensors.items()

@@ -40,6 +40,14 @@ class RestrictedUnpickler(pickle._Unpickler):
     Whatever stands for a class must have a ``__setstate__`` of its own.
     """
 
+    # What the base class has and its stub leaves out.
+    stack: list[Any]
+    append: Callable[[Any], None]
+    read: Callable[[int], bytes]
+    load_setitem: Callable[[], None]
+    load_setitems: Callable[[], None]
+    load_additems: Callable[[], None]
+
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(
