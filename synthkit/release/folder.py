@@ -29,6 +29,7 @@ from typing import Any
 
 from synthkit.contract import Citation
 from synthkit.data.dataset import Dataset
+from synthkit.data.exporting import FORMATS as EXPORTED
 from synthkit.data.exporting import export_dataset, whole_folder
 from synthkit.data.lineage import training_keys
 from synthkit.data.splits import patient_of
@@ -39,7 +40,8 @@ from synthkit.release.samples import labels_present, public_lineage, write_part
 from synthkit.report.audit.protection import data_protection
 from synthkit.running.run import write_json
 
-FORMATS = ("png", "nifti", "nnunet", "dataset")
+#: Those of `synthkit export`, and a dataset.
+FORMATS = (*EXPORTED, "dataset")
 CHECKSUMS = "SHA256SUMS"
 
 #: Shorter names occur by chance, in checksums and in pictures that are written as text.
