@@ -34,16 +34,14 @@ def _declared(plugin: PluginUnderTest) -> MetricDeclaration:
 
 
 def _ordinary(role: str) -> Any:
-    """A usual input for a role: a prediction is the reference moved by a voxel."""
-    sources: Mapping[str, Callable[[], Any]] = {
-        "reference": data.label_volumes,
-        "prediction": lambda: data.label_volumes(shift=1),
-        "real": lambda: data.real_dataset(4, 32).training_part(),
-        "train": lambda: data.real_dataset(4, 32).training_part(),
+    """A usual input for a role: a prediction is the reference moved by a voxel, slices are real and trained on."""
+    if role in VOLUME_ROLES:
+        return data.label_volumes(shift=1 if role == "prediction" else 0)
+    others: Mapping[str, Callable[[], Any]] = {
         "holdout": lambda: data.real_dataset(4, 32).select("holdout"),
         "synthetic": lambda: data.synthetic_dataset(4, 32).training_part(),
     }
-    return sources[role]()
+    return others.get(role, lambda: data.real_dataset(4, 32).training_part())()
 
 
 def _degenerate(role: str, n: int) -> Any:
