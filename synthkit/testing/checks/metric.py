@@ -23,6 +23,7 @@ from synthkit.testing.bench import (
     watched_writes,
 )
 from synthkit.testing.checks.registry import check
+from synthkit.testing.memory import InMemoryVolumes
 
 Answers = list[Score | Row]
 
@@ -159,7 +160,7 @@ def scored_inputs_are_left_alone(plugin: PluginUnderTest) -> None:
     changed = changed_random_states(before)
     require(not changed, f"it changes the global state of {', '.join(changed)}")
     for role, source in given.items():
-        if isinstance(source, data.LabelVolumes):
+        if isinstance(source, InMemoryVolumes):
             fresh = _ordinary(role)
             for subject in fresh.subjects:
                 require(
