@@ -6,9 +6,10 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import NoReturn
 
 import nibabel as nib
 import numpy as np
@@ -17,24 +18,93 @@ import pytest
 from synthkit.contract import Declaration
 from synthkit.registry.registry import Registry, discover
 
+#: What SYNTHKIT_EXPECT may name, separated by commas: where it is missing, the tests that need it fail.
+EXPECTABLE = {"engine", "slurm", "apptainer", "subjects"}
 NEW_NAMES = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f", "seg": "seg"}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _interrupts_arrive() -> None:
-    """A shell that starts the tests in the background makes them, and all that they start, deaf to Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# ------------------------------------------------------------------------------------------------- in parallel
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    unknown = expected() - EXPECTABLE
+    if unknown:
+        raise pytest.UsageError(f"SYNTHKIT_EXPECT names {', '.join(sorted(unknown))}; it may name {EXPECTABLE}")
+    if getattr(config.option, "dist", "no") == "load":  # pytest -n without --dist
+        config.option.dist = "loadgroup"
+        # Before the workers start: several that each use all cores wait for each other more than they compute.
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What ``-n auto`` means: each worker may hold a torch of a gigabyte."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Tests that share what is expensive to make are done by one worker: it is made once."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        shared = shared_by(item)
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.relative_to(config.rootpath)}:{shared}"))
+
+
+def shared_by(item: pytest.Item) -> str:
+    """A name of what the test shares with others of its file: fixtures of the module, or a plugin on the bench."""
+    if item.path.parts[-2] in ("containers", "cluster"):
+        return "outside"  # one engine, one cluster
+    if not isinstance(item, pytest.Function):
+        return ""
+    if item.path.stem == "test_conformance" and hasattr(item, "callspec"):
+        return item.callspec.id.rpartition("-")[0]
+    definitions = item._fixtureinfo.name2fixturedefs.values()
+    names = {d[-1].argname for d in definitions if d[-1].scope == "module" and not d[-1].argname.startswith("_")}
+    return "+".join(sorted(names))
+
+
+# --------------------------------------------------------------------------------------------------- fixtures
+
+
+def expected() -> set[str]:
+    return set(filter(None, os.environ.get("SYNTHKIT_EXPECT", "").split(",")))
 
 
 @pytest.fixture(scope="session")
-def real_subjects() -> Path:
+def missing() -> Callable[[str, str], NoReturn]:
+    """Says that something which a test needs is not there: skips the test, or fails it where that is expected."""
+
+    def give_up(what: str, reason: str) -> NoReturn:
+        assert what in EXPECTABLE
+        if what in expected():
+            pytest.fail(f"SYNTHKIT_EXPECT names {what}, but: {reason}", pytrace=False)
+        pytest.skip(reason)
+
+    return give_up
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_arrive() -> None:
+    """A shell that starts the tests in the background makes them, and all that they start, deaf to Ctrl-C.
+
+    And nohup to the end of the terminal.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def real_subjects(missing: Callable[[str, str], NoReturn]) -> Path:
     """The folder of the five real subjects; skips where they are not."""
     given = os.environ.get("SYNTHKIT_TEST_DATA")
     data = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
     for folder in (data / "brats-mini", data):
         if (folder / "TCGA-FG-6692").is_dir():
             return folder
-    pytest.skip("real subjects not found, set SYNTHKIT_TEST_DATA")
+    missing("subjects", "real subjects not found, set SYNTHKIT_TEST_DATA")
 
 
 @pytest.fixture
