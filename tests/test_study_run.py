@@ -139,6 +139,7 @@ def test_a_failing_step_leaves_the_others_running(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_interrupted_and_run_again(folder: Path, ending: signal.Signals) -> None:
+    (folder / "study.toml").write_text(STUDY.replace('[generators.two]\nplugin = "toy-generator"\n', ""))
     process = subprocess.Popen(
         [sys.executable, "-m", "synthkit", "study", "run", str(folder), "--cores", "1"],
         stderr=subprocess.PIPE, text=True, start_new_session=True,

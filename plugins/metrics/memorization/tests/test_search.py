@@ -140,10 +140,10 @@ def test_ties_go_to_the_lowest_index_and_constants_have_r_zero(way: str) -> None
 
 @pytest.fixture(scope="module")
 def real_answers(real_slices: Any) -> Any:
-    """Some slices of two real subjects; the slices of two others and every second one of these; r of all pairs."""
+    """Some slices of two real subjects; every second one of two others, every fourth one of these; r of all pairs."""
     parts = [real_slices(name)[:, [1, 3]] for name in ("TCGA-DU-7294", "TCGA-FG-6692", "BRATS_009", "BRATS_119")]
-    queries = np.concatenate([part[::8] for part in parts[:2]])
-    train = np.concatenate([*parts[2:], *(part[::2] for part in parts[:2])])
+    queries = np.concatenate([part[::16] for part in parts[:2]])
+    train = np.concatenate([*(part[::2] for part in parts[2:]), *(part[::4] for part in parts[:2])])
     views = every_view(("t1", "t1ce"))
     return queries, train, {(v, rule): brute_force(queries, train, views[v], rule) for v in views for rule in RULES}
 
