@@ -6,10 +6,10 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import nibabel as nib
 import numpy as np
@@ -30,8 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     unknown = expected() - EXPECTABLE
     if unknown:
         raise pytest.UsageError(f"SYNTHKIT_EXPECT names {', '.join(sorted(unknown))}; it may name {EXPECTABLE}")
-    if getattr(config.option, "dist", "no") == "load":  # pytest -n without --dist
-        config.option.dist = "loadgroup"
+    if getattr(config.option, "numprocesses", None):
         # Before the workers start: several that each use all cores wait for each other more than they compute.
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ.setdefault(name, "1")
@@ -43,27 +42,18 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """Tests that share what is expensive to make are done by one worker: it is made once."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        shared = shared_by(item)
-        if shared:
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.relative_to(config.rootpath)}:{shared}"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Without --dist, one worker does a whole file: what its tests share is trained once.
 
+    The files come in their order. The longest are not among the last, which one worker does alone.
+    """
+    if config.option.dist != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
 
-def shared_by(item: pytest.Item) -> str:
-    """A name of what the test shares with others of its file: fixtures of the module, or a plugin on the bench."""
-    if item.path.parts[-2] in ("containers", "cluster"):
-        return "outside"  # one engine, one cluster
-    if not isinstance(item, pytest.Function):
-        return ""
-    if item.path.stem == "test_conformance" and hasattr(item, "callspec"):
-        return item.callspec.id.rpartition("-")[0]
-    definitions = item._fixtureinfo.name2fixturedefs.values()
-    names = {d[-1].argname for d in definitions if d[-1].scope == "module" and not d[-1].argname.startswith("_")}
-    return "+".join(sorted(names))
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 # --------------------------------------------------------------------------------------------------- fixtures
