@@ -60,10 +60,17 @@ def _score(plugin: PluginUnderTest, datasets: Mapping[str, Any]) -> Answers:
     return list(require_iterable(made, "score"))
 
 
-def _usual(plugin: PluginUnderTest, *, optional: bool = True) -> Answers:
+def _score_usual(plugin: PluginUnderTest, *, optional: bool = True) -> Answers:
     declared = _declared(plugin)
     roles = (*declared.roles, *(_optional_datasets(declared) if optional else ()))
     return _score(plugin, {role: _ordinary(role) for role in roles})
+
+
+def _usual(plugin: PluginUnderTest, *, optional: bool = True) -> Answers:
+    """:func:`_score_usual`, once for all checks."""
+    if optional not in plugin.answers:
+        plugin.answers[optional] = _score_usual(plugin, optional=optional)
+    return plugin.answers[optional]
 
 
 def _optional_datasets(declared: MetricDeclaration) -> list[str]:
@@ -137,7 +144,7 @@ def scoring_can_be_repeated(plugin: PluginUnderTest) -> None:
     """The same inputs give the same scores and rows, whatever the global random generators hold."""
     first = _usual(plugin)
     disturb_random_states(777)
-    second = _usual(plugin)
+    second = _score_usual(plugin)
     require(len(first) == len(second), f"{len(first)} answers, then {len(second)}")
     for a, b in zip(first, second, strict=True):
         if plugin.bitwise:
