@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any, NoReturn
 
 import nibabel as nib
 import numpy as np
@@ -17,24 +18,83 @@ import pytest
 from synthkit.contract import Declaration
 from synthkit.registry.registry import Registry, discover
 
+#: What SYNTHKIT_EXPECT may name, separated by commas: where it is missing, the tests that need it fail.
+EXPECTABLE = {"engine", "slurm", "apptainer", "subjects"}
 NEW_NAMES = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f", "seg": "seg"}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _interrupts_arrive() -> None:
-    """A shell that starts the tests in the background makes them, and all that they start, deaf to Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# ------------------------------------------------------------------------------------------------- in parallel
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    unknown = expected() - EXPECTABLE
+    if unknown:
+        raise pytest.UsageError(f"SYNTHKIT_EXPECT names {', '.join(sorted(unknown))}; it may name {EXPECTABLE}")
+    if getattr(config.option, "numprocesses", None):
+        # Before the workers start: several that each use all cores wait for each other more than they compute.
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What ``-n auto`` means: each worker may hold a torch of a gigabyte."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Without --dist, one worker does a whole file: what its tests share is trained once.
+
+    The files come in their order. The longest are not among the last, which one worker does alone.
+    """
+    if config.option.dist != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
+# --------------------------------------------------------------------------------------------------- fixtures
+
+
+def expected() -> set[str]:
+    return set(filter(None, os.environ.get("SYNTHKIT_EXPECT", "").split(",")))
 
 
 @pytest.fixture(scope="session")
-def real_subjects() -> Path:
+def missing() -> Callable[[str, str], NoReturn]:
+    """Says that something which a test needs is not there: skips the test, or fails it where that is expected."""
+
+    def give_up(what: str, reason: str) -> NoReturn:
+        assert what in EXPECTABLE
+        if what in expected():
+            pytest.fail(f"SYNTHKIT_EXPECT names {what}, but: {reason}", pytrace=False)
+        pytest.skip(reason)
+
+    return give_up
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_arrive() -> None:
+    """A shell that starts the tests in the background makes them, and all that they start, deaf to Ctrl-C.
+
+    And nohup to the end of the terminal.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def real_subjects(missing: Callable[[str, str], NoReturn]) -> Path:
     """The folder of the five real subjects; skips where they are not."""
     given = os.environ.get("SYNTHKIT_TEST_DATA")
     data = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
     for folder in (data / "brats-mini", data):
         if (folder / "TCGA-FG-6692").is_dir():
             return folder
-    pytest.skip("real subjects not found, set SYNTHKIT_TEST_DATA")
+    missing("subjects", "real subjects not found, set SYNTHKIT_TEST_DATA")
 
 
 @pytest.fixture

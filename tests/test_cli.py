@@ -144,7 +144,7 @@ def test_dry_run_of_a_run_shows_job_and_command(dataset: Path, tmp_path: Path) -
 def test_planted_copies_fail_the_audit_and_new_subjects_do_not(real_subjects: Path, tmp_path: Path) -> None:
     """Training slices exported to PNG and imported as synthetic: every one is flagged, exit code 10."""
     holdout = "Brats18_CBICA_AAB_1,TCGA-FG-6692"
-    done = synthkit("prepare", real_subjects, "-o", tmp_path / "data", "--size", 64, "--holdout", holdout, "-q")
+    done = synthkit("prepare", real_subjects, "-o", tmp_path / "data", "--size", 32, "--holdout", holdout, "-q")
     assert done.returncode == 0, done.stderr
     outcomes = {}
     for split in ("train", "holdout"):

@@ -39,7 +39,8 @@ def files_in(folder: Path) -> dict[str, str]:
 
 def run(*command: object, site: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """``python -m COMMAND`` where the packages in ``site`` are installed besides those of this environment."""
-    environment = {**os.environ, "PYTHONPATH": str(site)} if site is not None else None
+    path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path} if site is not None else None
     return subprocess.run(
         [sys.executable, "-m", *map(str, command)], capture_output=True, text=True, env=environment, cwd=cwd
     )

@@ -1,4 +1,4 @@
-"""What a plugin promises, as checks that any plugin's tests can run. Importing this costs nothing.
+"""A kit for the tests of a plugin: its promises as checks, and data in memory. Importing this costs nothing.
 
 A plugin's conformance test is four lines::
 
@@ -13,6 +13,9 @@ Training with a method's defaults takes hours, so a plugin says in its declarati
     CONFORMANCE_PARAMS = {"kimg": 0.05, "batch_size": 4}
 
 a plain dictionary of parameters that suffice for a few training steps on 32 x 32 pixels. Only the checks read it.
+
+For tests of the method itself, :class:`InMemorySamples` and :class:`InMemoryVolumes` are arrays in the form in which a
+method gets its data.
 """
 
 from __future__ import annotations
@@ -31,10 +34,13 @@ if TYPE_CHECKING:
         parametrize_with_checks,
         run_checks,
     )
+    from synthkit.testing.memory import InMemorySamples, InMemoryVolumes
 
 __all__ = [
     "Check",
     "CheckResult",
+    "InMemorySamples",
+    "InMemoryVolumes",
     "PluginUnderTest",
     "check_generator",
     "check_metric",
@@ -51,6 +57,10 @@ def __getattr__(name: str) -> Any:
         from synthkit.testing import bench
 
         return bench.PluginUnderTest
+    if name in ("InMemorySamples", "InMemoryVolumes"):
+        from synthkit.testing import memory
+
+        return getattr(memory, name)
     if name in __all__:
         from synthkit.testing import checks
 

@@ -78,6 +78,8 @@ class PluginUnderTest:
         self._module_is_unusable = False
         self._trained: dict[int, Path] = {}
         self._outputs: list[tuple[UInt8Array, ...]] | None = None
+        # What a metric says of its usual inputs, with and without the optional roles.
+        self.answers: dict[bool, list[Any]] = {}
         self.progress_calls: list[tuple[int, int | None]] = []
         # Of the dataset before, and of the checkpoint after that training.
         self.dataset_digest = self.checkpoint_digest = ""

@@ -15,6 +15,7 @@ from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.slices import SIZES, SliceProtocol
 from synthkit.data.writer import DatasetWriter
+from synthkit.testing.memory import InMemoryVolumes
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
@@ -110,22 +111,7 @@ def _write(name: str, images: UInt8Array, labels: UInt8Array, rows: Sequence[Map
     return Dataset(path)
 
 
-class LabelVolumes:
-    """Label volumes in memory, as :class:`synthkit.contract.Volumes`."""
-
-    def __init__(self, volumes: Mapping[str, UInt8Array], spacing_mm: tuple[float, float, float]) -> None:
-        self.volumes = dict(volumes)
-        self.spacing_mm = spacing_mm
-
-    @property
-    def subjects(self) -> Sequence[str]:
-        return tuple(self.volumes)
-
-    def labels(self, subject: str) -> tuple[UInt8Array, tuple[float, float, float]]:
-        return self.volumes[subject], self.spacing_mm
-
-
-def label_volumes(n: int = 4, shift: int = 0, seed: int = 3) -> LabelVolumes:
+def label_volumes(n: int = 4, shift: int = 0, seed: int = 3) -> InMemoryVolumes:
     """``n`` volumes of 16 x 16 x 6 voxels that hold a tumour of three rings, moved by ``shift`` voxels along x."""
     rng = np.random.default_rng(seed)
     grid = np.mgrid[:16, :16, :6].astype(np.float64)
@@ -137,9 +123,9 @@ def label_volumes(n: int = 4, shift: int = 0, seed: int = 3) -> LabelVolumes:
         for value, radius in ((2, 5.0), (4, 3.5), (1, 2.0)):
             volume[distance < radius] = value
         volumes[f"s{i}"] = np.roll(volume, shift, axis=0)
-    return LabelVolumes(volumes, (1.0, 1.0, 2.0))
+    return InMemoryVolumes(volumes, (1.0, 1.0, 2.0))
 
 
-def empty_volumes(n: int) -> LabelVolumes:
+def empty_volumes(n: int) -> InMemoryVolumes:
     """``n`` volumes without any label."""
-    return LabelVolumes({f"s{i}": np.zeros((16, 16, 6), np.uint8) for i in range(n)}, (1.0, 1.0, 2.0))
+    return InMemoryVolumes({f"s{i}": np.zeros((16, 16, 6), np.uint8) for i in range(n)}, (1.0, 1.0, 2.0))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -35,14 +36,14 @@ Snakemake = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def snakemake(tmp_path: Path) -> Snakemake:
+def snakemake(tmp_path: Path, missing: Callable[[str, str], NoReturn]) -> Snakemake:
     """Starts Snakemake on the cluster in ``tmp_path``; skips where there is no cluster."""
     pytest.importorskip("snakemake_executor_plugin_slurm")
     if shutil.which("sinfo") is None:
-        pytest.skip("no Slurm")
+        missing("slurm", "no Slurm")
     nodes = subprocess.run(["sinfo", "--noheader", "--Node"], capture_output=True, text=True, timeout=30, check=False)
     if nodes.returncode != 0 or len(nodes.stdout.splitlines()) < 2:
-        pytest.skip("no Slurm cluster of two nodes answers")
+        missing("slurm", "no Slurm cluster of two nodes answers")
     synthkit = f"{sys.executable} -m synthkit"
     (tmp_path / "Snakefile").write_text(WORKFLOW.format(synthkit=synthkit))
 

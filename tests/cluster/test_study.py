@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -52,13 +53,13 @@ QUICKLY = ("--", "--slurm-init-seconds-before-status-checks", "2", "--seconds-be
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Path:
+def study(tmp_path: Path, missing: Callable[[str, str], NoReturn]) -> Path:
     pytest.importorskip("snakemake_executor_plugin_slurm")
     nodes = shutil.which("sinfo") and subprocess.run(
         ["sinfo", "--noheader", "--Node"], capture_output=True, text=True, timeout=30, check=False
     )
     if not nodes or len(nodes.stdout.splitlines()) < 2:
-        pytest.skip("no Slurm cluster of two nodes answers")
+        missing("slurm", "no Slurm cluster of two nodes answers")
     (tmp_path / "study.toml").write_text(STUDY)
     return tmp_path
 

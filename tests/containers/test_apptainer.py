@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import nibabel as nib
 import numpy as np
@@ -32,15 +32,15 @@ MakeRun = Callable[..., Run]
 
 
 @pytest.fixture(scope="module")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Declaration]:
+def probe(tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str, str], NoReturn]) -> Iterator[Declaration]:
     """The probe plugin, installed into a folder of its own, and its SIF file."""
     if apptainer.program() is None:
-        pytest.skip("no Apptainer")
+        missing("apptainer", "no Apptainer")
     try:
         client = engine.connect()
         containers.find_image(containers.image_name("base-cpu"), client)
     except SynthkitError as error:
-        pytest.skip(f"nothing to make SIF files of: {error.what}")
+        missing("engine", f"nothing to make SIF files of: {error.what}")
     site, folder = tmp_path_factory.mktemp("probe") / "site", tmp_path_factory.mktemp("sif")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", str(site), str(Path(__file__).parent / "probe")], check=True)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import nibabel as nib
 import numpy as np
@@ -43,20 +43,22 @@ MakeRun = Callable[..., Run]
 
 
 @pytest.fixture(scope="module")
-def client() -> Any:
+def client(missing: Callable[[str, str], NoReturn]) -> Any:
     try:
         return engine.connect()
     except SynthkitError as error:
-        pytest.skip(f"no container engine: {error.why}")
+        missing("engine", f"no container engine: {error.why}")
 
 
 @pytest.fixture(scope="module")
-def probe(client: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Declaration]:
+def probe(
+    client: Any, tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str, str], NoReturn]
+) -> Iterator[Declaration]:
     """The probe plugin, installed into a folder of its own and seen by this process for a while; and its image."""
     try:
         containers.find_image(containers.image_name("base-cpu"), client)
     except BackendUnavailableError as error:
-        pytest.skip(f"{error.what} Build it with `synthkit containers build base-cpu`.")
+        missing("engine", f"{error.what} Build it with `synthkit containers build base-cpu`.")
     site = tmp_path_factory.mktemp("probe") / "site"
     source = Path(__file__).parent / "probe"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]

@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def synthkit(*arguments: object, codes: tuple[int, ...] = (0,)) -> dict[str, Any
 
 
 @pytest.fixture(scope="module")
-def images() -> None:
+def images(missing: Callable[[str, str], NoReturn]) -> None:
     """Skips unless the engine answers and has the images of the first-party plugins."""
     from synthkit.errors import SynthkitError
     from synthkit.registry.registry import discover
@@ -42,15 +43,15 @@ def images() -> None:
     try:
         there = {image["name"] for image in containers.list_images()}
     except SynthkitError as error:
-        pytest.skip(f"no container engine: {error.why}")
+        missing("engine", f"no container engine: {error.why}")
     registry = discover()
-    missing = [
+    unbuilt = [
         name
         for name in ("stylegan2", "unet", "dice", "memorization")
         if containers.image_name(registry.get(name)) not in there
     ]
-    if missing:
-        pytest.skip(f"container images not built: synthkit containers build {' '.join(missing)}")
+    if unbuilt:
+        missing("engine", f"container images not built: synthkit containers build {' '.join(unbuilt)}")
 
 
 @pytest.fixture(scope="module")

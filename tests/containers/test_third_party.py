@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -26,13 +26,13 @@ INSTALL = Path(__file__).parents[1] / "third_party" / "install.py"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def site(tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str, str], NoReturn]) -> Iterator[Path]:
     """Where the distribution is installed; its image is removed at the end."""
     try:
         client = engine.connect()
         containers.find_image(containers.image_name("base-cpu"), client)
     except SynthkitError as error:
-        pytest.skip(f"no engine with the image of base-cpu: {error.what}")
+        missing("engine", f"no engine with the image of base-cpu: {error.what}")
     folder = tmp_path_factory.mktemp("third-party") / "site"
     subprocess.run([sys.executable, INSTALL, folder], check=True)
     yield folder

@@ -154,14 +154,14 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_labels_follow_the_bright_disc(tmp_path: Path) -> None:
     params = Params(
-        kimg=12,
-        fade_kimg=0.75,
-        stable_kimg=0.75,
+        kimg=7,
+        fade_kimg=0.25,
+        stable_kimg=0.25,
         batch_size=16,
-        channel_base=512,
+        channel_base=256,
         channel_max=32,
-        ema_kimg=1,
-        learning_rate=0.002,
+        ema_kimg=0.5,
+        learning_rate=0.003,
     )
     model.train(make_discs(512), tmp_path, params)
     assert_like_discs(*stacked(model.generate(tmp_path, range(64), params)), overlap=0.8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +10,17 @@ import numpy as np
 import pytest
 from synthkit_fidelity import Params
 
-from synthkit.contract import Sample, Score
+from synthkit.contract import Score
 from synthkit.errors import DataError
 from synthkit.registry.registry import discover
+from synthkit.testing import InMemorySamples
 
 pytest.importorskip("torch", exc_type=ImportError)
 metrics = pytest.importorskip("synthkit_fidelity.metrics", exc_type=ImportError)
 
 ALL = ("fid", "inception-score", "kid", "prdc")
 GRID = 4
-
-
-class InMemory:
-    """A dataset of two contrasts; images of ``None`` are synthetic."""
-
-    def __init__(self, images: np.ndarray, subjects: Sequence[str | None], contrasts: Iterable[str] = ("t1", "t2")):
-        self.images = images
-        self.contrasts = tuple(contrasts)
-        self.size = images.shape[2:]
-        self.samples = [Sample(f"i{i}", "train", s, None, None, "") for i, s in enumerate(subjects)]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        return self.images[indices], np.zeros((len(indices), *self.size), np.uint8)
+CONTRASTS = ("t1", "t2")
 
 
 class Means:
@@ -62,13 +48,13 @@ def images(rng: np.random.Generator, n: int, mean: float = 100.0, joint: bool = 
     return np.stack([coarse, 255 - other], axis=1).astype(np.uint8)
 
 
-def real(rng: np.random.Generator, n_patients: int = 15, n_slices: int = 8) -> InMemory:
+def real(rng: np.random.Generator, n_patients: int = 15, n_slices: int = 8) -> InMemorySamples:
     subjects = [f"s{i // n_slices}" for i in range(n_patients * n_slices)]
-    return InMemory(images(rng, len(subjects)), subjects)
+    return InMemorySamples(images(rng, len(subjects)), subjects=subjects, contrasts=CONTRASTS)
 
 
-def synthetic(pixels: np.ndarray) -> InMemory:
-    return InMemory(pixels, [None] * len(pixels))
+def synthetic(pixels: np.ndarray) -> InMemorySamples:
+    return InMemorySamples(pixels, subjects=[None] * len(pixels), contrasts=CONTRASTS)
 
 
 def run(metric_names: Sequence[str] = ALL, params: Params | None = None, **given: Any) -> dict[tuple[str, str], Score]:
@@ -141,7 +127,10 @@ def test_contrasts_that_do_not_fit_together_show_in_the_joint_features_only() ->
 @pytest.mark.usefixtures("network")
 def test_numbers_travel_with_patients_and_notes() -> None:
     rng = np.random.default_rng(4)
-    data, others = real(rng), InMemory(images(rng, 24), [f"h{i // 8}" for i in range(24)])
+    data, others = (
+        real(rng),
+        InMemorySamples(images(rng, 24), subjects=[f"h{i // 8}" for i in range(24)], contrasts=CONTRASTS),
+    )
     scores = run(real=data, synthetic=synthetic(images(rng, 60)), holdout=others)
     distance = scores["fd", "t1"]
     assert distance.n == 15 and "120 real and 60 synthetic images, 16 features" in distance.note
@@ -155,10 +144,10 @@ def test_numbers_travel_with_patients_and_notes() -> None:
 @pytest.mark.usefixtures("network")
 def test_too_few_images_give_reasons_and_no_numbers() -> None:
     rng = np.random.default_rng(5)
-    one = InMemory(images(rng, 1), ["s0"])
+    one = InMemorySamples(images(rng, 1), subjects=["s0"], contrasts=CONTRASTS)
     for score in run(real=one, synthetic=synthetic(images(rng, 3))).values():
         assert score.value is None and score.note
-    patient = InMemory(images(rng, 30), ["s0"] * 30)
+    patient = InMemorySamples(images(rng, 30), subjects=["s0"] * 30, contrasts=CONTRASTS)
     scores = run(real=patient, synthetic=synthetic(images(rng, 30)))
     assert value(scores, "fd") > 0 and scores["fd", "joint"].low is None
     assert scores["fd_floor", "joint"].value is None and "two patients" in scores["fd_floor", "joint"].note
@@ -182,7 +171,7 @@ def test_sets_that_cannot_be_compared_are_named() -> None:
     with pytest.raises(DataError, match="synthetic dataset is empty"):
         run(real=data, synthetic=synthetic(images(rng, 0)))
     with pytest.raises(DataError, match="cannot be compared"):
-        run(real=data, synthetic=InMemory(images(rng, 5), [None] * 5, ("t1", "flair")))
+        run(real=data, synthetic=InMemorySamples(images(rng, 5), subjects=[None] * 5, contrasts=("t1", "flair")))
     with pytest.raises(DataError, match="cannot be compared"):
         run(real=data, synthetic=synthetic(images(rng, 5)[..., :4, :4]))
 

@@ -18,7 +18,7 @@ def real_slices() -> Callable[[str], Any]:
 
     By the rule of the study: scaled to the volume's maximum, kept if 15 % of the pixels have T1 > 50.
     """
-    beside = Path(__file__).resolve().parents[4] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[5] / "shared" / "data"
     root = Path(os.environ.get("SYNTHKIT_TEST_DATA", beside)) / "brats-mini"
     if not root.is_dir():
         pytest.skip("real subjects not found, set SYNTHKIT_TEST_DATA")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from synthkit_memorization import DECLARATION, Params
 from synthkit_memorization.metrics import score
 from synthkit_memorization.null.thresholds import Null
@@ -16,37 +15,13 @@ from synthkit_memorization.numbers.scores import IDENTICAL
 from synthkit_memorization.search.exact import best_matches
 
 from synthkit import Row, Score
-from synthkit.contract import Sample
 from synthkit.errors import DataError
 from synthkit.judging.policy import Policy
 from synthkit.judging.verdict import verdict
+from synthkit.testing import InMemorySamples
 
 
-class InMemory:
-    """A dataset held in an array: ``synthkit.contract.Samples`` for tests."""
-
-    label_values = (0, 1, 2, 4)
-    digest = "0" * 64
-
-    def __init__(self, images: NDArray[np.uint8], subjects: Sequence[str | None], prefix: str = "i") -> None:
-        self.images = images
-        self.contrasts = ("t1", "t1ce", "t2", "flair")[: images.shape[1]]
-        self.size = images.shape[2:]
-        self.samples = [Sample(f"{prefix}{n}", "train", s, n, None, "") for n, s in enumerate(subjects)]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        images = self.images[np.asarray(indices, dtype=np.int64)]
-        return images, np.zeros((len(images), *self.size), np.uint8)
-
-    def batches(self, batch_size: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-        for start in range(0, len(self), batch_size):
-            yield self.read(range(start, min(start + batch_size, len(self))))
-
-
-def subjects(rng: np.random.Generator, names: Sequence[str], slices: int = 6, size: int = 24) -> InMemory:
+def subjects(rng: np.random.Generator, names: Sequence[str], slices: int = 6, size: int = 24) -> InMemorySamples:
     """Images of two contrasts: a head that all share, a pattern of the subject, a little of the slice."""
     y, x = np.mgrid[:size, :size] / size - 0.5
     head = 140 * ((x**2 + y**2) < 0.2)
@@ -56,10 +31,12 @@ def subjects(rng: np.random.Generator, names: Sequence[str], slices: int = 6, si
         for _ in range(slices):
             images.append(np.clip(head + (head > 0) * (own + rng.normal(0, 6, own.shape)), 0, 255))
             owners.append(name)
-    return InMemory(np.stack(images).astype(np.uint8), owners, f"{names[0]}-")
+    return InMemorySamples(np.stack(images).astype(np.uint8), subjects=owners, prefix=f"{names[0]}-")
 
 
-def run(train: InMemory, synthetic: InMemory, holdout: InMemory | None = None, **params: Any) -> Any:
+def run(
+    train: InMemorySamples, synthetic: InMemorySamples, holdout: InMemorySamples | None = None, **params: Any
+) -> Any:
     """Scores and rows; by the rule pearson and without planted copies, unless these are asked for."""
     chosen = Params(**{"rules": ("pearson",), "plants": 0, **params})
     found = list(score(metrics=["memorization"], params=chosen, train=train, synthetic=synthetic, holdout=holdout))
@@ -125,7 +102,7 @@ def test_planted_noisy_copies_of_three_subjects_are_exactly_found() -> None:
     flagged = {row.values["synthetic_id"] for row in rows if row.table == "matches" and row.values["flagged"]}
     assert flagged >= {f"c0-{i}" for i in range(5)} and len(flagged) <= 6
     joint = [r.values for r in rows if r.table == "matches" and r.values["contrast"] == "joint"][:5]
-    assert [(row["train_id"], row["train_slice"]) for row in joint] == [(f"a0-{i}", i) for i in copied]
+    assert [(row["train_id"], row["train_slice"]) for row in joint] == [(f"a0-{i}", i % 6) for i in copied]
     assert value(scores, "n_copies") == 5 and value(scores, "n_identical") == 0
     assert value(scores, "n_copied_subjects") == 3
     counts = {row.values["train_subject"]: row.values["n_copies"] for row in rows if row.table == "subjects"}
@@ -140,13 +117,13 @@ def test_planted_noisy_copies_of_three_subjects_are_exactly_found() -> None:
 def test_training_images_as_synthetic_are_flagged_wholly_and_holdout_images_not_at_all() -> None:
     rng = np.random.default_rng(2)
     train, holdout = subjects(rng, names("a", 6)), subjects(rng, names("b", 3))
-    planted = InMemory(train.images[::-1].copy(), [None] * len(train), "p")
+    planted = InMemorySamples(train.images[::-1].copy(), subjects=[None] * len(train), prefix="p")
     scores, rows = run(train, planted, holdout)
     assert value(scores, "n_flagged") == value(scores, "n_copies") == value(scores, "n_identical") == len(train)
     assert value(scores, "n_memorized_subjects") == 6 and value(scores, "closer_to_train") > 0.5
     assert all(row.values["r"] == 1.0 and row.values["flagged"] for row in rows if row.table == "matches")
     assert decide(scores).outcome == "fail"
-    scores, _ = run(train, InMemory(holdout.images, [None] * len(holdout), "h"), holdout)
+    scores, _ = run(train, InMemorySamples(holdout.images, subjects=[None] * len(holdout), prefix="h"), holdout)
     assert value(scores, "n_flagged") == value(scores, "n_memorized_subjects") == 0
     assert value(scores, "closer_to_train") == 0.0
     # Three null subjects are too few for the default policy; and a generator that makes held-out images has seen them.
@@ -176,7 +153,7 @@ def test_scans_of_one_patient_are_one_subject() -> None:
     for patient in range(4):  # the second scan shows the same anatomy
         first = train.images[patient * 12 : patient * 12 + 6].astype(float)
         train.images[patient * 12 + 6 : patient * 12 + 12] = np.clip(first + rng.normal(0, 2, first.shape), 0, 255)
-    copies = InMemory(train.images[[0, 6]], [None, None])
+    copies = InMemorySamples(train.images[[0, 6]], subjects=[None, None])
     scores, rows = run(train, copies)
     owner = {sample.id: (sample.subject or "")[:-4] for sample in train.samples}
     null = [row.values for row in rows if row.table == "null"]
@@ -199,14 +176,14 @@ def test_one_training_subject_without_holdout_is_insufficient_unless_copies_are_
     assert value(scores, "threshold", contrast="joint") is None
     assert not [row for row in rows if row.table == "null"]
     assert decide(scores).outcome == "insufficient evidence" and decide(scores).exit_code == 10
-    scores, _ = run(train, InMemory(train.images, [None] * len(train)))
+    scores, _ = run(train, InMemorySamples(train.images, subjects=[None] * len(train)))
     assert value(scores, "n_identical") == len(train) and decide(scores).outcome == "fail"
 
 
 def test_one_held_out_subject_gives_thresholds_but_not_a_pass() -> None:
     rng = np.random.default_rng(5)
     train, holdout = subjects(rng, names("a", 4)), subjects(rng, ["b"])
-    scores, _ = run(train, InMemory(holdout.images, [None] * len(holdout)), holdout)
+    scores, _ = run(train, InMemorySamples(holdout.images, subjects=[None] * len(holdout)), holdout)
     assert value(scores, "n_flagged") == 0 and value(scores, "explained_flag_rate") is None
     assert decide(scores).outcome == "insufficient evidence"
 
@@ -215,7 +192,7 @@ def test_blank_images_are_never_flagged() -> None:
     rng = np.random.default_rng(6)
     train, holdout = subjects(rng, names("a", 4)), subjects(rng, names("b", 4))
     train.images[3, 1] = 0
-    blank = InMemory(train.images[3:4].copy(), [None])
+    blank = InMemorySamples(train.images[3:4].copy(), subjects=[None])
     _, rows = run(train, blank, holdout)
     found = {row.values["contrast"]: row.values for row in rows if row.table == "matches"}
     assert found["t1ce"]["r"] == 0 and not found["t1ce"]["flagged"]
@@ -226,7 +203,7 @@ def test_brightness_and_contrast_do_not_hide_a_copy() -> None:
     rng = np.random.default_rng(7)
     train, holdout = subjects(rng, names("a", 4)), subjects(rng, names("b", 4))
     train.images[...] = train.images // 2
-    scores, rows = run(train, InMemory(train.images * 2 + 1, [None] * len(train)), holdout)
+    scores, rows = run(train, InMemorySamples(train.images * 2 + 1, subjects=[None] * len(train)), holdout)
     assert value(scores, "n_identical") == len(train)
     assert min(row.values["r"] for row in rows if row.table == "matches") > IDENTICAL
 
@@ -237,15 +214,15 @@ def test_invalid_inputs_are_named() -> None:
     with pytest.raises(DataError, match="1 subjects are in both"):
         run(train, fresh, subjects(rng, ["a1", "b"]))
     with pytest.raises(DataError, match="synthetic dataset is empty"):
-        run(train, InMemory(fresh.images[:0], []))
+        run(train, InMemorySamples(fresh.images[:0], subjects=[]))
     with pytest.raises(DataError, match="holdout and the train dataset cannot be compared"):
-        run(train, fresh, InMemory(fresh.images[:, :1], ["x"] * len(fresh)))
+        run(train, fresh, InMemorySamples(fresh.images[:, :1], subjects=["x"] * len(fresh)))
 
 
 def test_a_single_contrast_has_no_joint_view() -> None:
     rng = np.random.default_rng(9)
     train, fresh, holdout = (subjects(rng, names(p, 3)) for p in "acb")
-    one = [InMemory(d.images[:, :1], [s.subject for s in d.samples]) for d in (train, fresh, holdout)]
+    one = [InMemorySamples(d.images[:, :1], subjects=[s.subject for s in d.samples]) for d in (train, fresh, holdout)]
     scores, rows = run(*one)
     assert {row.values["contrast"] for row in rows if row.table in ("matches", "null")} == {"t1"}
     assert len([row for row in rows if row.table == "pairs"]) == 12 and value(scores, "n_copies") == 0
@@ -307,7 +284,7 @@ def test_the_held_out_match_of_a_pair_is_by_the_rule_of_the_pair() -> None:
     assert {"brain", "flip"} <= {pair["rule"] for pair in pairs}
     for pair in pairs:
         query = fresh.images[[sample.id for sample in fresh.samples].index(pair["synthetic_id"])]
-        found = best_matches(InMemory(query[None], [None], "q"), holdout, rules=(pair["rule"],))
+        found = best_matches(InMemorySamples(query[None], subjects=[None], prefix="q"), holdout, rules=(pair["rule"],))
         match = found[pair["contrast"], pair["rule"]]
         assert pair["r_holdout"] == match.r[0, 0]
         assert pair["holdout_id"] == holdout.samples[int(match.index[0, 0])].id
@@ -316,8 +293,8 @@ def test_the_held_out_match_of_a_pair_is_by_the_rule_of_the_pair() -> None:
 # --------------------------------------------------------------------------------------------------- real subjects
 
 
-def of_subject(images: Any, subject: str) -> InMemory:
-    return InMemory(images, [subject] * len(images), f"{subject}_")
+def of_subject(images: Any, subject: str) -> InMemorySamples:
+    return InMemorySamples(images, subjects=[subject] * len(images), prefix=f"{subject}_")
 
 
 def test_warped_and_noisy_copies_of_a_real_subject_are_found(real_slices: Any) -> None:
@@ -330,16 +307,16 @@ def test_warped_and_noisy_copies_of_a_real_subject_are_found(real_slices: Any) -
         [[ndimage.map_coordinates(c.astype(np.float32), field, order=1) for c in image] for image in train.images[::4]]
     )
     copies = np.clip(warped + (warped > 0) * rng.normal(0, 4, warped.shape), 0, 255).astype(np.uint8)
-    synthetic = InMemory(copies, [None] * len(copies), "syn")
+    synthetic = InMemorySamples(copies, subjects=[None] * len(copies), prefix="syn")
     scores, rows = run(train, synthetic, holdout)
     assert value(scores, "n_flagged") == len(copies) == value(scores, "n_flagged", contrast="joint")
     joint = [row.values for row in rows if row.table == "matches" and row.values["contrast"] == "joint"]
     # A slice and its neighbours look alike; the match is the slice itself or next to it.
     assert all(abs(int(row["train_slice"]) - 4 * i) <= 1 for i, row in enumerate(joint))
     assert value(scores, "n_memorized_subjects") == 1 and value(scores, "closer_to_train") == 1.0
-    unrelated, _ = run(train, InMemory(holdout.images, [None] * len(holdout), "h"), holdout)
+    unrelated, _ = run(train, InMemorySamples(holdout.images, subjects=[None] * len(holdout), prefix="h"), holdout)
     assert value(unrelated, "n_flagged") == 0
-    identical, _ = run(train, InMemory(train.images, [None] * len(train), "copy"), holdout)
+    identical, _ = run(train, InMemorySamples(train.images, subjects=[None] * len(train), prefix="copy"), holdout)
     assert value(identical, "n_copies") == value(identical, "n_flagged") == len(train)
     assert decide(identical).outcome == "fail"
 
@@ -387,7 +364,7 @@ def test_authenticity_falls_and_membership_shows_as_copies_are_added() -> None:
     train, holdout, fresh = (subjects(rng, names(p, 10)) for p in "abc")
     authentic, auc, closer = [], [], []
     for share in (0, 20, 40, 60):
-        mixed = InMemory(fresh.images.copy(), [None] * len(fresh), "s")
+        mixed = InMemorySamples(fresh.images.copy(), subjects=[None] * len(fresh), prefix="s")
         mixed.images[:share] = np.clip(train.images[:share] + rng.normal(0, 1, train.images[:share].shape), 0, 255)
         scores, _ = run(train, mixed, holdout)
         authentic.append(value(scores, "authenticity"))
@@ -403,7 +380,7 @@ def test_a_holdout_that_was_trained_on_hides_no_copies() -> None:
     train, holdout = subjects(rng, names("a", 20)), subjects(rng, names("b", 20))
     both = np.concatenate([train.images, holdout.images]).astype(float)
     copies = np.clip(both + rng.normal(0, 3, both.shape), 0, 255).astype(np.uint8)
-    scores, _ = run(train, InMemory(copies, [None] * len(copies), "s"), holdout)
+    scores, _ = run(train, InMemorySamples(copies, subjects=[None] * len(copies), prefix="s"), holdout)
     assert value(scores, "n_copies") == len(train) and value(scores, "n_holdout_copies") == len(holdout)
     assert decide(scores).outcome == "fail"
 
@@ -414,7 +391,7 @@ def test_typical_images_are_no_copies() -> None:
     train, holdout = subjects(rng, names("a", 30)), subjects(rng, names("b", 30))
     mean = subjects(rng, names("d", 60)).images.mean(axis=0)
     typical = np.clip(mean + (mean > 0) * rng.normal(0, 17, (300, *mean.shape)), 0, 255).astype(np.uint8)
-    scores, _ = run(train, InMemory(typical, [None] * 300, "s"), holdout)
+    scores, _ = run(train, InMemorySamples(typical, subjects=[None] * 300, prefix="s"), holdout)
     null = value(scores, "null_max", contrast="joint")
     assert value(scores, "best_r_median", contrast="joint") > null  # by the null alone, most would be flagged
     assert value(scores, "flagged_rate") < 0.05 and value(scores, "n_copies") == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,22 +20,9 @@ from synthkit_memorization.numbers.closeness import (
 )
 from synthkit_memorization.numbers.membership import membership_auc
 
+from synthkit.testing import InMemorySamples
+
 ZEROS = np.zeros(40, np.int64)
-
-
-class InMemory:
-    contrasts = ("t1", "t2")
-
-    def __init__(self, images: NDArray[np.uint8]) -> None:
-        self.images = images
-        self.size = images.shape[2], images.shape[3]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        images = self.images[np.asarray(indices)]
-        return images, images[:, 0]
 
 
 def test_distance_is_that_of_standardised_images() -> None:
@@ -90,11 +75,11 @@ def test_cells_find_separate_clusters() -> None:
 @pytest.mark.parametrize("size", [(32, 32), (24, 40)])
 def test_embedding_is_means_over_areas_standardised(size: tuple[int, int]) -> None:
     images = np.random.default_rng(3).integers(0, 256, (3, 2, *size), dtype=np.uint8)
-    found = embedding(InMemory(images), side=8)
+    found = embedding(InMemorySamples(images), side=8)
     small = images.reshape(3, 2, 8, size[0] // 8, 8, size[1] // 8).mean(axis=(3, 5)).reshape(3, -1)
     small -= small.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(found, small / np.linalg.norm(small, axis=1, keepdims=True), atol=1e-5)
-    uneven = embedding(InMemory(images[..., :30, :31] if size == (32, 32) else images), side=7)
+    uneven = embedding(InMemorySamples(images[..., :30, :31] if size == (32, 32) else images), side=7)
     np.testing.assert_allclose(np.linalg.norm(uneven, axis=1), 1, atol=1e-5)
 
 

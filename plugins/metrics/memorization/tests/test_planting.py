@@ -14,14 +14,12 @@ from scipy import ndimage
 from synthkit_memorization.power.changes import Change, Picture, blend, flip, lesion, recombination, shift
 from synthkit_memorization.power.planting import KINDS, Plant, plants
 
-from synthkit.contract import Sample, Samples
+from synthkit.contract import Samples
+from synthkit.testing import InMemorySamples
 
 
-class Heads:
-    """Smooth random heads in an array, ``synthkit.contract.Samples``: one pattern a patient, a little of each slice."""
-
-    label_values = (0, 1, 2, 4)
-    digest = "0" * 64
+class Heads(InMemorySamples):
+    """Smooth random heads: one pattern a patient, a little of each slice. ``patient`` numbers the patient of each."""
 
     def __init__(
         self, n_patients: int, n_slices: int, size: int = 48, contrasts: int = 2, tumours: bool = True
@@ -29,8 +27,8 @@ class Heads:
         rng = np.random.default_rng(size)
         y, x = np.mgrid[:size, :size] / size - 0.5
         self.patient = np.repeat(np.arange(n_patients), n_slices)
-        self.images = np.zeros((len(self.patient), contrasts, size, size), np.uint8)
-        self.labels = np.zeros((len(self.patient), size, size), np.uint8)
+        images = np.zeros((len(self.patient), contrasts, size, size), np.uint8)
+        labels = np.zeros((len(self.patient), size, size), np.uint8)
         for i, number in enumerate(self.patient):
             own = np.random.default_rng(number)
             head = (x / own.uniform(0.33, 0.4)) ** 2 + (y / own.uniform(0.38, 0.45)) ** 2 < 1
@@ -39,21 +37,9 @@ class Heads:
             pattern = own.normal(size=(contrasts, size, size)) + 0.3 * rng.normal(size=(contrasts, size, size))
             smooth = np.stack([ndimage.gaussian_filter(part, size / 24) for part in pattern])
             levels = 110 + 30 * smooth / smooth.std() + 60 * tumour
-            self.images[i] = np.where(head, np.clip(levels, 1, 255), 0)
-            self.labels[i] = 4 * tumour
-        self.contrasts = ("t1", "t1ce", "t2", "flair")[:contrasts]
-        self.size = (size, size)
-        self.samples = [Sample(f"i{i}", "train", f"p{p}", i, None, "") for i, p in enumerate(self.patient)]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        rows = np.asarray(indices, dtype=np.int64)
-        return self.images[rows], self.labels[rows]
-
-    def batches(self, batch_size: int) -> Any:
-        return (self.read(range(i, min(i + batch_size, len(self)))) for i in range(0, len(self), batch_size))
+            images[i] = np.where(head, np.clip(levels, 1, 255), 0)
+            labels[i] = 4 * tumour
+        super().__init__(images, labels, subjects=[f"p{number}" for number in self.patient])
 
 
 @pytest.fixture(scope="module")

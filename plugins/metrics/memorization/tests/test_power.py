@@ -6,44 +6,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from synthkit_memorization.null.thresholds import Null
 from synthkit_memorization.power.planting import Plant, plants
 from synthkit_memorization.power.recall import Recall, Together, found_sentence, interval, measure
 from synthkit_memorization.search.exact import best_matches, every_view
 from synthkit_memorization.search.matches import Groups
 
-from synthkit.contract import Sample
 from synthkit.judging.intervals import clopper_pearson
+from synthkit.testing import InMemorySamples
 
 
-class Noise:
-    """Images of white noise in a head that all share: patients by their slices, nothing else in common."""
-
-    label_values = (0, 1, 2, 4)
-    digest = "0" * 64
-    contrasts = ("t1", "t2")
-    size = (32, 32)
+class Noise(InMemorySamples):
+    """White noise in a head that all share: patients by their slices, nothing else in common."""
 
     def __init__(self, patients: range, n_slices: int) -> None:
         y, x = np.mgrid[:32, :32] / 32 - 0.5
         head = np.hypot(y, x) < 0.4
         names = np.repeat(list(patients), n_slices)
         rng = np.random.default_rng(patients.start)
-        self.images = np.where(head, rng.normal(120, 30, (len(names), 2, 32, 32)).clip(1, 255), 0).astype(np.uint8)
-        self.labels = np.broadcast_to(4 * (np.hypot(y - 0.1, x) < 0.1), (len(names), 32, 32)).astype(np.uint8)
-        self.samples = [Sample(f"i{i}", "train", f"p{name}", i, None, "") for i, name in enumerate(names)]
+        images = np.where(head, rng.normal(120, 30, (len(names), 2, 32, 32)).clip(1, 255), 0).astype(np.uint8)
+        labels = np.broadcast_to(4 * (np.hypot(y - 0.1, x) < 0.1), (len(names), 32, 32)).astype(np.uint8)
+        super().__init__(images, labels, subjects=[f"p{name}" for name in names])
         self.patient = np.unique(names, return_inverse=True)[1].astype(np.int64)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        rows = np.asarray(indices, dtype=np.int64)
-        return self.images[rows], self.labels[rows]
-
-    def batches(self, batch_size: int) -> Any:
-        raise NotImplementedError
 
 
 @pytest.fixture(scope="module")

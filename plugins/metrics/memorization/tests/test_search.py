@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,36 +21,9 @@ from synthkit_memorization.search.matches import nothing  # noqa: E402
 from synthkit_memorization.search.pixels import make_block, shards  # noqa: E402
 from synthkit_memorization.search.rules import RULES, View  # noqa: E402
 
-from synthkit.contract import Sample  # noqa: E402
+from synthkit.testing import InMemorySamples  # noqa: E402
 
 WAYS = ["dense", "cascade", "torch"]
-
-
-class InMemory:
-    """A dataset held in an array: ``synthkit.contract.Samples`` for tests."""
-
-    label_values = (0, 1, 2, 4)
-    digest = "0" * 64
-
-    def __init__(self, images: NDArray[np.uint8], subjects: Sequence[str | None] | None = None) -> None:
-        self.images = images
-        self.contrasts = tuple(("t1", "t1ce", "t2", "flair")[: images.shape[1]])
-        self.size = images.shape[2:]
-        subjects = subjects or ["s"] * len(images)
-        self.samples = [Sample(f"i{n}", "train", s, n, None, "") for n, s in enumerate(subjects)]
-        self.largest_read = 0
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        self.largest_read = max(self.largest_read, len(indices))
-        images = self.images[np.asarray(indices, dtype=np.int64)]
-        return images, np.zeros((len(images), *self.size), np.uint8)
-
-    def batches(self, batch_size: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-        for start in range(0, len(self), batch_size):
-            yield self.read(range(start, min(start + batch_size, len(self))))
 
 
 def brute_force(
@@ -126,7 +99,7 @@ def noise(rng: np.random.Generator, n: int, contrasts: int, size: tuple[int, int
 def search(queries: NDArray[np.uint8], train: NDArray[np.uint8], way: str = "auto", **options: Any) -> Any:
     if way == "torch":
         pytest.importorskip("torch")
-    return best_matches(InMemory(queries), InMemory(train), method=way, **options)  # type: ignore[arg-type]
+    return best_matches(InMemorySamples(queries), InMemorySamples(train), method=way, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -167,10 +140,10 @@ def test_ties_go_to_the_lowest_index_and_constants_have_r_zero(way: str) -> None
 
 @pytest.fixture(scope="module")
 def real_answers(real_slices: Any) -> Any:
-    """Some slices of two real subjects; the slices of two others and every second one of these; r of all pairs."""
+    """Some slices of two real subjects; every second one of two others, every fourth one of these; r of all pairs."""
     parts = [real_slices(name)[:, [1, 3]] for name in ("TCGA-DU-7294", "TCGA-FG-6692", "BRATS_009", "BRATS_119")]
-    queries = np.concatenate([part[::8] for part in parts[:2]])
-    train = np.concatenate([*parts[2:], *(part[::2] for part in parts[:2])])
+    queries = np.concatenate([part[::16] for part in parts[:2]])
+    train = np.concatenate([*(part[::2] for part in parts[2:]), *(part[::4] for part in parts[:2])])
     views = every_view(("t1", "t1ce"))
     return queries, train, {(v, rule): brute_force(queries, train, views[v], rule) for v in views for rule in RULES}
 
@@ -253,12 +226,12 @@ def test_answer_does_not_depend_on_the_memory_given(way: str) -> None:
     queries[0] = train[20]
     if way == "torch":
         pytest.importorskip("torch")
-    source = InMemory(train)
+    source = InMemorySamples(train)
     options: Any = {"k": 3, "method": way, "rules": RULES}
-    whole = best_matches(InMemory(queries), source, **options)
+    whole = best_matches(InMemorySamples(queries), source, **options)
     shares: list[float] = []
-    parts = best_matches(InMemory(queries), source, memory_mb=0.9, report=shares.append, **options)
-    assert len(list(shards(source, 900_000, 8))) > 2 and source.largest_read <= 256
+    parts = best_matches(InMemorySamples(queries), source, memory_mb=0.9, report=shares.append, **options)
+    assert len(list(shards(source, 900_000, 8))) > 2 and max(source.reads) <= 256
     assert shares == sorted(shares) and shares[-1] == 1.0
     for key in whole:
         np.testing.assert_array_equal(whole[key].index, parts[key].index)
@@ -274,7 +247,7 @@ def test_the_bound_of_the_cascade_is_never_below_r() -> None:
         queries[0, 0], queries[1] = 9, train[5]
         queries[2:4, :, 20:], queries[4] = 0, 254
         queries[4, :, 10, 10] = 255
-        shard = next(shards(InMemory(train), 10**9, 8))
+        shard = next(shards(InMemorySamples(train), 10**9, 8))
         block = make_block(queries, shard.box, 0, 8)
         for measure in ("pearson", "brain"):
             views: Any = {(str(c), measure): View(measure, c, 37 * 70) for c in ((0,), (1,), (0, 1))}  # type: ignore[arg-type]
@@ -295,7 +268,7 @@ def test_cascade_prunes_smooth_images_and_gives_noise_to_the_dense_way() -> None
     views: Any = {("t1", "pearson"): View("pearson", (0,), 48 * 48)}
     for make, solved in ((smooth, True), (noise, False)):
         train = make(rng, 1500, 1, (48, 48))
-        shard = next(shards(InMemory(train), 10**9))
+        shard = next(shards(InMemorySamples(train), 10**9))
         index = Cascade(Directions(shard, views), shard, views, None)
         block = make_block(make(rng, 50, 1, (48, 48)), shard.box, 0)
         _, done = index.search(block, {("t1", "pearson"): np.full(50, -np.inf)}, 1, None)["t1", "pearson"]
@@ -305,13 +278,13 @@ def test_cascade_prunes_smooth_images_and_gives_noise_to_the_dense_way() -> None
 
 def built(queries: NDArray[np.uint8], train: NDArray[np.uint8]) -> set[str]:
     """Views of all contrasts that get a cascade, by the rule pearson."""
-    shard = next(shards(InMemory(train), 10**9))
+    shard = next(shards(InMemorySamples(train), 10**9))
     views: Any = {
-        (name, "pearson"): View("pearson", c, 900) for name, c in every_view(InMemory(train).contrasts).items()
+        (name, "pearson"): View("pearson", c, 900) for name, c in every_view(InMemorySamples(train).contrasts).items()
     }
     index = ShardSearch(shard, views, 1, None)
     best = {key: nothing(len(queries), 1) for key in views}
-    index.build_cascades(InMemory(queries), ("pearson",), best, 8, 2)
+    index.build_cascades(InMemorySamples(queries), ("pearson",), best, 8, 2)
     return {view for cascade in index.cascades.values() for view, _ in cascade.views}
 
 
@@ -342,7 +315,7 @@ def test_any_small_images_equal_the_brute_force(data: st.DataObject) -> None:
     train = rng.integers(0, levels, (m, c, *size)).astype(np.uint8)
     queries = rng.integers(0, levels, (n, c, *size)).astype(np.uint8)
     options: Any = {"k": data.draw(st.integers(1, 3)), "rules": data.draw(st.permutations(RULES))[:2]}
-    views = every_view(InMemory(train).contrasts)
+    views = every_view(InMemorySamples(train).contrasts)
     groups = Groups(rng.integers(-1, 3, n), rng.integers(-1, 3, m)) if data.draw(st.booleans()) else None
     above = data.draw(st.sampled_from([None, -0.3, 0.2, 0.9]))
     expected = {}

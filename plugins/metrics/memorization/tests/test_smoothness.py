@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 from synthkit_memorization.null.smoothness import Matched, filters, spectra
 
+from synthkit.testing import InMemorySamples
+
 SIZE = 64
-
-
-class InMemory:
-    contrasts = ("t1", "t2")
-
-    def __init__(self, images: NDArray[np.uint8]) -> None:
-        self.images = images
-        self.size = images.shape[2], images.shape[3]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        images = self.images[np.asarray(indices)]
-        return images, images[:, 0] // 100
 
 
 def textures(seed: int, n: int = 24) -> NDArray[np.float64]:
@@ -48,7 +33,7 @@ def heads(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def spectrum(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    return spectra(InMemory(images), np.arange(len(images)))
+    return spectra(InMemorySamples(images), np.arange(len(images)))
 
 
 def test_spectrum_of_a_wave_is_one_ring_and_of_noise_is_flat() -> None:
@@ -89,10 +74,10 @@ def test_filtered_heads_have_the_spectrum_of_blurred_ones_and_their_own_backgrou
     blurred = ndimage.gaussian_filter(textures(3), (0, 0, 1, 1), mode="wrap")
     synthetic = heads(as_images(blurred))
     target, before = spectrum(synthetic), spectrum(real)
-    matched = Matched(InMemory(real), filters(target, before))
+    matched = Matched(InMemorySamples(real, real[:, 0] // 100), filters(target, before))
     images, labels = matched.read(np.arange(len(real)))
     after = spectrum(images)
-    assert images.dtype == np.uint8 and len(matched) == len(real) and matched.contrasts == InMemory.contrasts
+    assert images.dtype == np.uint8 and len(matched) == len(real) and matched.contrasts == ("t1", "t1ce")
     assert (images[real == 0] == 0).all()
     np.testing.assert_array_equal(labels, real[:, 0] // 100)
     middle = slice(5, 28)
@@ -110,14 +95,14 @@ def test_images_come_bit_for_bit_where_synthetic_ones_are_not_smoother(noise: fl
     if noise:
         h[:, :20] = 1  # low frequencies of two sets differ a little
     assert (h == 1).all()
-    np.testing.assert_array_equal(Matched(InMemory(real), h).read(np.arange(24))[0], real)
+    np.testing.assert_array_equal(Matched(InMemorySamples(real), h).read(np.arange(24))[0], real)
 
 
 def test_a_filter_of_one_contrast_leaves_the_other() -> None:
     real = heads(as_images(textures(6)))
     target = spectrum(real)
     target[1, 10:] *= 0.1
-    images = Matched(InMemory(real), filters(target, spectrum(real))).read(np.arange(24))[0]
+    images = Matched(InMemorySamples(real), filters(target, spectrum(real))).read(np.arange(24))[0]
     np.testing.assert_array_equal(images[:, 0], real[:, 0])
     assert (images[:, 1] != real[:, 1]).any()
 
@@ -133,4 +118,4 @@ def test_images_without_a_brain_pass() -> None:
     h = filters(spectrum(blank), spectrum(blank))
     assert (h == 1).all()
     half = np.full_like(h, 0.5)
-    np.testing.assert_array_equal(Matched(InMemory(blank), half).read([0, 1])[0], blank)
+    np.testing.assert_array_equal(Matched(InMemorySamples(blank), half).read([0, 1])[0], blank)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 
 np = pytest.importorskip("numpy")
@@ -19,22 +17,9 @@ from synthkit_overlap.surfaces import bounding_box, hausdorff, surface_dice, sur
 
 from synthkit import MetricDeclaration, Row, Score  # noqa: E402
 from synthkit.errors import DataError  # noqa: E402
+from synthkit.testing import InMemoryVolumes  # noqa: E402
 
 MM = (1.0, 1.0, 1.0)
-
-
-class InMemory:
-    """Label volumes of subjects, held in a dictionary."""
-
-    def __init__(self, volumes: Mapping[str, np.ndarray], spacing_mm: tuple[float, float, float] = MM) -> None:
-        self._volumes, self._spacing_mm = volumes, spacing_mm
-
-    @property
-    def subjects(self) -> list[str]:
-        return list(self._volumes)
-
-    def labels(self, subject: str) -> tuple[np.ndarray, tuple[float, float, float]]:
-        return self._volumes[subject], self._spacing_mm
 
 
 def cube(shape: tuple[int, int, int], start: tuple[int, int, int], side: int) -> np.ndarray:
@@ -241,7 +226,14 @@ def test_missing_a_region_never_improves_a_mean(seed: int, rule: str, erased: in
     worse = {**prediction, names[erased]: np.zeros((6, 7, 5), dtype=np.uint8)}
     params = Params(hausdorff_rule=rule, resamples=100)
     before, after = (
-        list(score(metrics=["dice", "hausdorff"], params=params, reference=InMemory(reference), prediction=InMemory(p)))
+        list(
+            score(
+                metrics=["dice", "hausdorff"],
+                params=params,
+                reference=InMemoryVolumes(reference),
+                prediction=InMemoryVolumes(p),
+            )
+        )
         for p in (prediction, worse)
     )
     for region in ("NCR", "ED", "ET", "TC", "WT", "mean"):
@@ -252,7 +244,7 @@ def test_missing_a_region_never_improves_a_mean(seed: int, rule: str, erased: in
 # ------------------------------------------------------------------------------------------------- the metric
 
 
-def run(reference: InMemory, prediction: InMemory, *names: str, **params: object) -> list[Score | Row]:
+def run(reference: InMemoryVolumes, prediction: InMemoryVolumes, *names: str, **params: object) -> list[Score | Row]:
     return list(
         score(
             metrics=names or ("dice", "hausdorff"),
@@ -269,14 +261,14 @@ def test_declarations_cover_what_is_scored() -> None:
     for name, declaration in declared.items():
         assert isinstance(declaration, MetricDeclaration)
         assert declaration.module == metrics.__name__
-        volumes = InMemory({"a": labels(NCR=2, ED=3, ET=4)})
+        volumes = InMemoryVolumes({"a": labels(NCR=2, ED=3, ET=4)})
         items = [*run(volumes, volumes, name), *run(volumes, volumes, name, hausdorff_percentile=100)]
         seen = {item.name for item in items if isinstance(item, Score)}
         assert seen == {definition.name for definition in declaration.scores}
 
 
 def test_perfect_prediction() -> None:
-    volumes = InMemory({name: labels(NCR=2, ED=3, ET=4) for name in "abc"})
+    volumes = InMemoryVolumes({name: labels(NCR=2, ED=3, ET=4) for name in "abc"})
     items = run(volumes, volumes)
     for region in ("NCR", "ED", "ET", "TC", "WT", "mean"):
         mean = scores_of(items, "dice_mean", region=region)
@@ -287,8 +279,8 @@ def test_perfect_prediction() -> None:
 
 def test_cases_are_counted_and_noted() -> None:
     """a: ET missed. b: ET false. c: ET in neither. d: ET found, half of it (Dice 2/3)."""
-    reference = InMemory({"a": labels(ET=4), "b": labels(ED=1), "c": labels(ED=1), "d": labels(ET=4)})
-    prediction = InMemory({"a": labels(), "b": labels(ED=1, ET=2), "c": labels(ED=1), "d": labels(ET=2)})
+    reference = InMemoryVolumes({"a": labels(ET=4), "b": labels(ED=1), "c": labels(ED=1), "d": labels(ET=4)})
+    prediction = InMemoryVolumes({"a": labels(), "b": labels(ED=1, ET=2), "c": labels(ED=1), "d": labels(ET=2)})
     items = run(reference, prediction)
     assert [scores_of(items, f"n_{case}", region="ET").value for case in ("missed", "false", "empty")] == [1, 1, 1]
     et = {s: scores_of(items, "dice", subject=s, region="ET") for s in "abcd"}
@@ -304,8 +296,8 @@ def test_cases_are_counted_and_noted() -> None:
 
 
 def test_excluding_says_so() -> None:
-    reference = InMemory({"a": labels(ET=4), "b": labels(ET=4)})
-    prediction = InMemory({"a": labels(), "b": labels(ET=4)})
+    reference = InMemoryVolumes({"a": labels(ET=4), "b": labels(ET=4)})
+    prediction = InMemoryVolumes({"a": labels(), "b": labels(ET=4)})
     items = run(reference, prediction, hausdorff_one_empty="exclude")
     mean = scores_of(items, "hd95_mean", region="ET")
     assert (mean.value, mean.n) == (0.0, 1)
@@ -315,8 +307,8 @@ def test_excluding_says_so() -> None:
 
 
 def test_maximum_instead_of_the_percentile_and_labels_alone() -> None:
-    reference = InMemory({"a": labels(ET=4), "b": labels(ET=4), "c": labels(ET=1)}, (1.0, 1.0, 5.0))
-    prediction = InMemory({"a": labels(ET=2), "b": labels(ET=4), "c": labels()}, (1.0, 1.0, 5.0))
+    reference = InMemoryVolumes({"a": labels(ET=4), "b": labels(ET=4), "c": labels(ET=1)}, (1.0, 1.0, 5.0))
+    prediction = InMemoryVolumes({"a": labels(ET=2), "b": labels(ET=4), "c": labels()}, (1.0, 1.0, 5.0))
     rules = {"hausdorff_percentile": 100, "hausdorff_one_empty": "exclude", "nested_regions": False}
     items = run(reference, prediction, **rules)
     assert scores_of(items, "hausdorff", subject="a", region="ET").value == 10.0  # the farthest of {0, 0, 5, 10}
@@ -329,7 +321,7 @@ def test_maximum_instead_of_the_percentile_and_labels_alone() -> None:
 
 
 def test_both_empty_as_perfect() -> None:
-    volumes = InMemory({"a": labels(ED=2)})
+    volumes = InMemoryVolumes({"a": labels(ED=2)})
     items = run(volumes, volumes, both_empty="perfect")
     assert scores_of(items, "dice", subject="a", region="ET").value == 1.0
     assert scores_of(items, "hd95", subject="a", region="ET").value == 0.0
@@ -338,8 +330,8 @@ def test_both_empty_as_perfect() -> None:
 
 def test_mean_of_labels_is_the_mean_of_their_means() -> None:
     """NCR 1 and 1, ED 1 (once), ET 0 (once): (1 + 1 + 0) / 3, not 3/4, the mean of the four numbers."""
-    reference = InMemory({"a": labels(NCR=2, ED=2), "b": labels(NCR=2, ET=2)})
-    prediction = InMemory({"a": labels(NCR=2, ED=2), "b": labels(NCR=2)})
+    reference = InMemoryVolumes({"a": labels(NCR=2, ED=2), "b": labels(NCR=2, ET=2)})
+    prediction = InMemoryVolumes({"a": labels(NCR=2, ED=2), "b": labels(NCR=2)})
     items = run(reference, prediction, "dice")
     assert scores_of(items, "dice_mean", region="mean").value == pytest.approx(2 / 3)
     assert scores_of(items, "dice_std", region="mean").value == pytest.approx(np.std([1.0, 0.5], ddof=1))
@@ -347,7 +339,7 @@ def test_mean_of_labels_is_the_mean_of_their_means() -> None:
 
 
 def test_nothing_to_average() -> None:
-    volumes = InMemory({name: labels(ED=2) for name in "abc"})
+    volumes = InMemoryVolumes({name: labels(ED=2) for name in "abc"})
     items = run(volumes, volumes)
     mean = scores_of(items, "dice_mean", region="ET")
     assert (mean.value, mean.n) == (None, 0)
@@ -357,8 +349,8 @@ def test_nothing_to_average() -> None:
 
 
 def test_rows() -> None:
-    reference = InMemory({"a": labels(ET=4)}, (1.0, 1.0, 5.0))
-    prediction = InMemory({"a": labels(ET=2)}, (1.0, 1.0, 5.0))
+    reference = InMemoryVolumes({"a": labels(ET=4)}, (1.0, 1.0, 5.0))
+    prediction = InMemoryVolumes({"a": labels(ET=2)}, (1.0, 1.0, 5.0))
     rows = {item.values["region"]: item.values for item in run(reference, prediction) if isinstance(item, Row)}
     assert set(rows) == {"NCR", "ED", "ET", "TC", "WT"}
     # Distances {0, 0, 5, 10} and {0, 0} mm: pooled position 4.75 gives 8.75, directed position 2.85 gives 9.25.
@@ -383,14 +375,14 @@ def test_rows() -> None:
 
 def test_dice_alone_measures_no_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "surface_distances", lambda *_: pytest.fail("no distance was asked for"))
-    volumes = InMemory({"a": labels(ET=4)})
+    volumes = InMemoryVolumes({"a": labels(ET=4)})
     rows = [item for item in run(volumes, volumes, "dice") if isinstance(item, Row)]
     assert all(row.values["hd95_pooled_mm"] is None for row in rows)
 
 
 def test_surface_dice_of_a_missed_and_of_a_false_region_is_zero() -> None:
-    reference = InMemory({"a": labels(ET=4), "b": labels(NCR=1), "c": labels(ET=4)})
-    prediction = InMemory({"a": labels(), "b": labels(NCR=1, ET=2), "c": labels(ET=4)})
+    reference = InMemoryVolumes({"a": labels(ET=4), "b": labels(NCR=1), "c": labels(ET=4)})
+    prediction = InMemoryVolumes({"a": labels(), "b": labels(NCR=1, ET=2), "c": labels(ET=4)})
     items = run(reference, prediction, "surface-dice")
     values = [scores_of(items, "surface_dice", subject=name, region="ET").value for name in "abc"]
     assert values == [0.0, 0.0, 1.0]
@@ -400,8 +392,8 @@ def test_surface_dice_of_a_missed_and_of_a_false_region_is_zero() -> None:
 
 
 def test_unpaired_subjects_are_named() -> None:
-    reference = InMemory({"a": labels(ET=4), "only-reference": labels()})
-    prediction = InMemory({"a": labels(ET=4), "only-prediction": labels()})
+    reference = InMemoryVolumes({"a": labels(ET=4), "only-reference": labels()})
+    prediction = InMemoryVolumes({"a": labels(ET=4), "only-prediction": labels()})
     unpaired = scores_of(run(reference, prediction), "n_unpaired")
     assert (unpaired.value, unpaired.n) == (2, 1)
     assert "only-reference: no prediction" in unpaired.note
@@ -411,13 +403,13 @@ def test_unpaired_subjects_are_named() -> None:
 def test_data_errors_name_the_subject() -> None:
     a = labels(ET=4)
     with pytest.raises(DataError, match="no subject in common"):
-        run(InMemory({"a": a}), InMemory({"b": a}))
+        run(InMemoryVolumes({"a": a}), InMemoryVolumes({"b": a}))
     with pytest.raises(DataError, match="of a are not on one grid"):
-        run(InMemory({"a": a}), InMemory({"a": a[:5]}))
+        run(InMemoryVolumes({"a": a}), InMemoryVolumes({"a": a[:5]}))
     with pytest.raises(DataError, match="of a are not on one grid"):
-        run(InMemory({"a": a}), InMemory({"a": a}, (1.0, 1.0, 2.0)))
+        run(InMemoryVolumes({"a": a}), InMemoryVolumes({"a": a}, (1.0, 1.0, 2.0)))
     with pytest.raises(DataError, match=r"a cannot be scored.*\[7\]"):
-        run(InMemory({"a": a}), InMemory({"a": np.where(a == 4, np.uint8(7), a)}))
+        run(InMemoryVolumes({"a": a}), InMemoryVolumes({"a": np.where(a == 4, np.uint8(7), a)}))
 
 
 def test_label_three_is_enhancing_tumour() -> None:

@@ -16,7 +16,7 @@ from synthkit_overlap.surfaces import hausdorff, surface_dice, surface_distances
 
 from synthkit.data.conventions import BRATS  # noqa: E402
 
-DATA = Path(os.environ.get("SYNTHKIT_TEST_DATA") or Path(__file__).resolve().parents[3].parent / "shared" / "data")
+DATA = Path(os.environ.get("SYNTHKIT_TEST_DATA") or Path(__file__).resolve().parents[5] / "shared" / "data")
 pytestmark = pytest.mark.skipif(
     not (DATA / "brats-mini-raters").is_dir(), reason="real subjects not found, set SYNTHKIT_TEST_DATA"
 )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,49 +14,25 @@ from synthkit_realism.metrics import score
 from synthkit import Row, Score
 from synthkit.contract import Sample
 from synthkit.errors import DataError
-from synthkit.testing import data
+from synthkit.testing import InMemorySamples, data
 
 Images = NDArray[np.uint8]
 QUICK = Params(resamples=100, splits=50)
 N, SIZE, SLICES_PER_PATIENT = 72, 64, 4
 
 
-class InMemory:
-    """A dataset held in arrays: ``synthkit.contract.Samples`` for tests."""
-
-    label_values = (0, 1, 2, 4)
-    digest = "0" * 64
-
-    def __init__(self, images: Images, labels: Images, subjects: Sequence[str | None]) -> None:
-        self.images, self.labels = images, labels
-        self.contrasts = ("t1", "t1ce", "t2", "flair")[: images.shape[1]]
-        self.size = images.shape[2:]
-        self.samples = [Sample(f"i{k}", "train", subject, k, None, "") for k, subject in enumerate(subjects)]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: Any) -> tuple[Images, Images]:
-        rows = np.asarray(indices, dtype=np.int64)
-        return self.images[rows], self.labels[rows]
-
-    def batches(self, batch_size: int) -> Iterator[tuple[Images, Images]]:
-        for start in range(0, len(self), batch_size):
-            yield self.read(range(start, min(start + batch_size, len(self))))
-
-
-def real() -> InMemory:
+def real() -> InMemorySamples:
     images, labels = data.slices(N, 4, SIZE, seed=5)
-    return InMemory(images, labels, [f"patient{k // SLICES_PER_PATIENT}" for k in range(N)])
+    return InMemorySamples(images, labels, subjects=[f"patient{k // SLICES_PER_PATIENT}" for k in range(N)])
 
 
-def synthetic(change: Callable[[Images, Images], tuple[Images, Images]] = lambda *both: both) -> InMemory:
+def synthetic(change: Callable[[Images, Images], tuple[Images, Images]] = lambda *both: both) -> InMemorySamples:
     """Other heads of the same kind, after a change."""
     images, labels = change(*data.slices(N, 4, SIZE, seed=6))
-    return InMemory(images, labels, [None] * N)
+    return InMemorySamples(images, labels, subjects=[None] * N)
 
 
-def ranked(made: InMemory) -> dict[str, float]:
+def ranked(made: InMemorySamples) -> dict[str, float]:
     """The excess of every property that has one, largest first, by its name in words."""
     answers = score(metrics=["label-realism"], params=QUICK, real=real(), synthetic=made)
     found = {
@@ -183,7 +158,7 @@ def test_tables_have_a_row_a_property_and_quantiles_of_both_sides() -> None:
 
 
 def test_held_out_patients_are_a_yardstick() -> None:
-    def holdout_ks(holdout: InMemory | None) -> dict[str, Score]:
+    def holdout_ks(holdout: InMemorySamples | None) -> dict[str, Score]:
         answers = score(metrics=["label-realism"], params=QUICK, real=real(), synthetic=synthetic(), holdout=holdout)
         return {" ".join(a.of.values()): a for a in answers if isinstance(a, Score) and a.name == "holdout_ks"}
 
@@ -203,8 +178,8 @@ def test_scans_of_one_patient_count_as_one(said: list[str]) -> None:
 
 
 def test_datasets_that_do_not_fit_are_refused() -> None:
-    small = InMemory(*data.slices(4, 4, 32, seed=0), [None] * 4)
-    three = InMemory(*data.slices(4, 3, SIZE, seed=0), [None] * 4)
+    small = InMemorySamples(*data.slices(4, 4, 32, seed=0), subjects=[None] * 4)
+    three = InMemorySamples(*data.slices(4, 3, SIZE, seed=0), subjects=[None] * 4)
     for made in (small, three):
         with pytest.raises(DataError, match="cannot be compared"):
             list(score(metrics=["label-realism"], params=QUICK, real=real(), synthetic=made))
@@ -213,7 +188,7 @@ def test_datasets_that_do_not_fit_are_refused() -> None:
 # -------------------------------------------------------------------------------------------- contrast-identity
 
 
-def identity(made: InMemory) -> dict[str, Score]:
+def identity(made: InMemorySamples) -> dict[str, Score]:
     answers = score(metrics=["contrast-identity"], params=QUICK, real=real(), synthetic=made)
     return {" ".join((a.name, *a.of.values())): a for a in answers if isinstance(a, Score)}
 
@@ -246,7 +221,7 @@ def test_channels_that_are_the_same_cannot_be_told_apart() -> None:
 
 
 def test_one_contrast_has_nothing_to_be_told_from() -> None:
-    one = InMemory(*data.slices(8, 1, SIZE, seed=0), [f"p{k}" for k in range(8)])
+    one = InMemorySamples(*data.slices(8, 1, SIZE, seed=0), subjects=[f"p{k}" for k in range(8)])
     answers = list(score(metrics=["contrast-identity"], params=QUICK, real=one, synthetic=one))
     assert [a.value for a in answers if isinstance(a, Score) and a.name == "n_mismatched"] == [None]
 

@@ -5,7 +5,6 @@ The dataset is of discs: a dim disc (the head) with a bright, labelled disc (the
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -23,47 +22,15 @@ from scipy import ndimage
 from synthkit_torch import devices, parallel
 
 import synthkit
-from synthkit.contract import Sample
+from synthkit.testing import InMemorySamples
 from synthkit_generative.training import Training
 
 UInt8Array = NDArray[np.uint8]
 
 
-class MemorySamples:
-    """Arrays ``(n, contrast, y, x)`` and ``(n, y, x)`` as :class:`synthkit.contract.Samples`; ``reads`` counts."""
-
-    def __init__(
-        self, images: UInt8Array, labels: UInt8Array, contrasts: tuple[str, ...], label_values: tuple[int, ...]
-    ) -> None:
-        self.images, self.labels = images, labels
-        self.contrasts, self.label_values = contrasts, label_values
-        self.digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-        self.reads = 0
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.images.shape[2], self.images.shape[3]
-
-    @property
-    def samples(self) -> Sequence[Sample]:
-        return [Sample(str(row), "train", f"subject{row}", 0, None, "") for row in range(len(self))]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
-        self.reads += 1
-        rows = np.asarray(indices)
-        return self.images[rows], self.labels[rows]
-
-    def batches(self, batch_size: int) -> Iterator[tuple[UInt8Array, UInt8Array]]:
-        for start in range(0, len(self), batch_size):
-            yield self.read(range(start, min(start + batch_size, len(self))))
-
-
 def make_discs(
     n: int = 64, size: int = 32, contrasts: tuple[str, ...] = ("t1", "flair"), label_values: tuple[int, ...] = (0, 4)
-) -> MemorySamples:
+) -> InMemorySamples:
     """``n`` discs, with soft edges and some noise as MR has.
 
     The first contrast is brightest in the inner disc, the further ones ever less so. The last label value is the disc.
@@ -81,18 +48,20 @@ def make_discs(
         labels[row][inner] = label_values[-1]
     soft = ndimage.gaussian_filter(images.astype(float), (0, 0, 0.7, 0.7))
     noisy = np.where(soft > 5, soft + random.normal(0, 6, soft.shape), 0)
-    return MemorySamples(np.clip(np.rint(noisy), 0, 255).astype(np.uint8), labels, contrasts, label_values)
+    return InMemorySamples(
+        np.clip(np.rint(noisy), 0, 255).astype(np.uint8), labels, contrasts=contrasts, label_values=label_values
+    )
 
 
-class SpoiltSamples(MemorySamples):
+class SpoiltSamples(InMemorySamples):
     """Samples of which the process of rank 1 cannot read batch number ``spoilt``: it raises ``error``, or is killed."""
 
-    def __init__(self, data: MemorySamples, spoilt: int, error: Exception | None = None) -> None:
-        super().__init__(data.images, data.labels, data.contrasts, data.label_values)
+    def __init__(self, data: InMemorySamples, spoilt: int, error: Exception | None = None) -> None:
+        super().__init__(data.images, data.labels, contrasts=data.contrasts, label_values=data.label_values)
         self.spoilt, self.error = spoilt, error
 
     def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
-        if parallel.rank() == 1 and self.reads == self.spoilt:
+        if parallel.rank() == 1 and len(self.reads) == self.spoilt:
             if self.error is None:
                 os.kill(os.getpid(), signal.SIGKILL)
             else:
@@ -111,7 +80,7 @@ def on_processes(n: int) -> Iterator[None]:
         yield
 
 
-def assert_processes_agree(train: Callable[[MemorySamples, Path, Any], None], folder: Path, params: Any) -> None:
+def assert_processes_agree(train: Callable[[InMemorySamples, Path, Any], None], folder: Path, params: Any) -> None:
     """Trained by one process and by two, half of the weight tensors differ by less than 1e-5 of their norm.
 
     Not all, nor after many steps: the first steps of Adam move a weight by the learning rate however small its gradient
@@ -128,7 +97,7 @@ def assert_processes_agree(train: Callable[[MemorySamples, Path, Any], None], fo
     assert one.keys() == two.keys() and np.median(differences) < 1e-5, np.sort(differences)
 
 
-def assert_resumes_exactly(train: Callable[[MemorySamples, Path], None], folder: Path, kills: Sequence[int]) -> None:
+def assert_resumes_exactly(train: Callable[[InMemorySamples, Path], None], folder: Path, kills: Sequence[int]) -> None:
     """A training killed after each number of images in ``kills`` ends with the weights of one that was not."""
     data, whole, broken = make_discs(20), folder / "whole", folder / "broken"
     whole.mkdir()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from synthkit.contract import Sample
+from synthkit.testing import InMemorySamples
 from synthkit_segmentation import training
 from synthkit_segmentation.checkpoints import BEST, LAST
 from synthkit_segmentation.losses import dice_and_cross_entropy
@@ -31,42 +31,24 @@ class ToyParams(TrainingParams):
     seed: int = 3
 
 
-class Toy:
-    """Discs (label 1) in rings (label 4) of any place and radius; satisfies :class:`synthkit.contract.Samples`."""
-
-    contrasts = ("t1", "t1ce", "t2")
-    label_values = (0, 1, 4)
+class Toy(InMemorySamples):
+    """``n`` discs (label 1) in rings (label 4) of any place and radius; synthetic ones, unless there are subjects."""
 
     def __init__(self, n: int, size: tuple[int, int] = (32, 32), *, n_subjects: int = 0, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        self.size = size
         y, x = np.mgrid[: size[0], : size[1]]
-        self.labels = np.zeros((n, *size), np.uint8)
+        labels = np.zeros((n, *size), np.uint8)
         images = rng.normal(60, 12, (n, 3, *size))
         for i in range(n):
             radius = rng.uniform(3, 5)
             distance = np.hypot(y - rng.uniform(8, size[0] - 8), x - rng.uniform(8, size[1] - 8))
-            self.labels[i][distance < radius + 3] = 4
-            self.labels[i][distance < radius] = 1
-            images[i, 0][self.labels[i] == 1] += 90
-            images[i, 1][self.labels[i] == 4] += 70
-        self.images = images.clip(5, 255).astype(np.uint8)
-        split = "train" if n_subjects else "synthetic"
-        self.samples: Sequence[Sample] = [
-            Sample(f"{i}", split, f"s{i % n_subjects}" if n_subjects else None, i, i, "") for i in range(n)
-        ]
-        self.digest = f"toy-{n}-{size}-{n_subjects}-{seed}"
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def read(self, indices: Any) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.asarray(indices, dtype=np.int64)
-        return self.images[rows], self.labels[rows]
-
-    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(self), batch_size):
-            yield self.images[start : start + batch_size], self.labels[start : start + batch_size]
+            labels[i][distance < radius + 3] = 4
+            labels[i][distance < radius] = 1
+            images[i, 0][labels[i] == 1] += 90
+            images[i, 1][labels[i] == 4] += 70
+        subjects = [f"s{i % n_subjects}" if n_subjects else None for i in range(n)]
+        pixels = images.clip(5, 255).astype(np.uint8)
+        super().__init__(pixels, labels, subjects=subjects, contrasts=("t1", "t1ce", "t2"), label_values=(0, 1, 4))
 
 
 class ToyNetwork(nn.Module):
