@@ -12,23 +12,27 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from synthkit.cli import audit, data, models, release, study, utility
-from synthkit.cli import evaluate as judgement
-from synthkit.cli import reproduce as studies
-from synthkit.cli import tools as house
-from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, SynthkitError, UsageError
+from synthkit.cli import audit, data, evaluate, models, release, reproduce, study, tools, utility
+from synthkit.errors import (
+    ExitCode,
+    InterruptedRunError,
+    NotWritableError,
+    SynthkitError,
+    UsageError,
+    explain,
+)
 from synthkit.running.signals import termination_as_interrupt
 
 _MODULES: tuple[tuple[Any, str], ...] = (
     (data, "Data"),
     (models, "Models"),
-    (judgement, "Judgement"),
-    (utility, "Judgement"),
-    (audit, "Judgement"),
-    (release, "Judgement"),
+    (evaluate, "Evaluation"),
+    (utility, "Evaluation"),
+    (audit, "Evaluation"),
+    (release, "Evaluation"),
     (study, "Studies"),
-    (studies, "Studies"),
-    (house, "House"),
+    (reproduce, "Studies"),
+    (tools, "Tools"),
 )
 _PANELS = tuple(dict.fromkeys(panel for _, panel in _MODULES))
 
@@ -203,8 +207,6 @@ def main() -> None:
             console.document({"status": "failed", "exit_code": int(ExitCode.USAGE), "error": what.to_dict()})
         _leave(end.code if isinstance(end.code, int) else ExitCode.OK if end.code is None else ExitCode.USAGE)
     except Exception as error:
-        from synthkit.running.verbs.execute import explain
-
         if isinstance(error, (OSError, MemoryError)):
             known = explain(error)
             if (

@@ -171,7 +171,7 @@ class _Demo:
         Another processor or numpy may round a few voxels differently; the anatomy is the same, the digest is not.
         """
         from synthkit.data.dataset import Dataset
-        from synthkit.running.run import read_checkpoint_metadata
+        from synthkit.running.checkpoints import read_checkpoint_metadata
 
         digests = [item["digest"] for item in read_checkpoint_metadata(CHECKPOINT)["training_datasets"]]
         return [] if Dataset(real).digest in digests else ["--accept-other-training-set"]
