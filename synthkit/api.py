@@ -151,8 +151,9 @@ def train(
         params=params,
         listener=_heard(options.get("listener")),
     )
-    own = {"validate_on": validate_on, "pretrained": pretrained, "params": params, "out": out}
-    return _run(request, ("train", plugin, *datasets), own, options)
+    arguments: dict[str, Any] = {"plugin": plugin, "datasets": list(datasets), "validate_on": validate_on}
+    arguments |= {"pretrained": pretrained, "params": params, "out": out}
+    return _run(request, "train", arguments, options)
 
 
 def import_checkpoint(
@@ -168,8 +169,8 @@ def import_checkpoint(
     from synthkit.running.verbs import import_checkpoint as verb
 
     request = verb.ask(plugin, Path(file), contrasts=contrasts, labels=labels)
-    own = {"contrasts": ",".join(contrasts), "labels": ",".join(map(str, labels)), "out": out}
-    return _run(request, ("import-checkpoint", plugin, file), own, {**options, "gpus": "none"}, unsaid=("gpus",))
+    arguments = {"plugin": plugin, "file": file, "contrasts": list(contrasts), "labels": list(labels), "out": out}
+    return _run(request, "import_checkpoint", arguments, options)
 
 
 def generate(
@@ -187,7 +188,8 @@ def generate(
 
     text = seeds_as_text(seeds)
     request = verb.ask(Path(model), text, shard=shard, params=params)
-    return _run(request, ("generate", model), {"seeds": text, "shard": shard, "params": params, "out": out}, options)
+    arguments = {"model": model, "seeds": text, "shard": shard, "params": params, "out": out}
+    return _run(request, "generate", arguments, options)
 
 
 def segment(
@@ -208,8 +210,8 @@ def segment(
     request = verb.ask(
         Path(model), Path(subjects), only=only, params=params, listener=_heard(options.get("listener")), **flags
     )
-    own = {"only": None if only is None else ",".join(only), **flags, "params": params, "out": out}
-    return _run(request, ("segment", model, subjects), own, options)
+    arguments = {"model": model, "subjects": subjects, "only": None if only is None else list(only), **flags}
+    return _run(request, "segment", {**arguments, "params": params, "out": out}, options)
 
 
 # ------------------------------------------------------------------------------------------------------ evaluation
@@ -245,9 +247,9 @@ def evaluate(
         params=params,
         listener=_heard(options.get("listener")),
     )
-    own: dict[str, Any] = {**paths, "protocol": protocol, "include_training_subjects": include_training_subjects}
-    own |= {"params": params, "out": out}
-    return [_run(request, ("evaluate", *metrics), own, options) for request in requests]
+    arguments: dict[str, Any] = {"metrics": list(metrics), **paths, "protocol": protocol}
+    arguments |= {"include_training_subjects": include_training_subjects, "params": params, "out": out}
+    return [_run(request, "evaluate", arguments, options) for request in requests]
 
 
 def audit_memorization(
@@ -283,10 +285,10 @@ def audit_memorization(
         params=params,
         listener=_heard(options.get("listener")),
     )
-    own: dict[str, Any] = {"holdout": holdout, "policy": policy, "features": features, "also_train": list(also_train)}
-    own |= {"metric": None if metric == verb.DEFAULT_METRIC else metric}
-    own |= {"accept_other_training_set": accept_other_training_set, "params": params, "out": out}
-    done = _run(request, ("audit-memorization", real, synthetic), own, options)
+    arguments: dict[str, Any] = {"real": real, "synthetic": synthetic, "holdout": holdout, "policy": policy}
+    arguments |= {"features": features, "metric": None if metric == verb.DEFAULT_METRIC else metric}
+    arguments |= {"also_train": list(also_train), "accept_other_training_set": accept_other_training_set}
+    done = _run(request, "audit_memorization", {**arguments, "params": params, "out": out}, options)
     write_audit_page(done.run.path, done.run.path / AUDIT_PAGE)
     return done
 
@@ -294,21 +296,16 @@ def audit_memorization(
 # --------------------------------------------------------------------------------------------------------- helpers
 
 
-def _run(
-    request: Request,
-    words: Sequence[Any],
-    own: Mapping[str, Any],
-    options: RunKeywords,
-    unsaid: Sequence[str] = (),
-) -> Done:
-    """Carry a request out; ``words`` and ``own`` are the command that a user would type, but for the shared options."""
-    from synthkit.running.commands import command_line
+def _run(request: Request, function: str, arguments: Mapping[str, Any], options: RunKeywords) -> Done:
+    """Carry a request out; with the options, ``arguments`` are those of the command that a user would type."""
+    from synthkit.running.commands import command_of
     from synthkit.running.launch import RunOptions, carry_out
 
     shared: dict[str, Any] = {name: value for name, value in options.items() if name != "listener"}
-    said = {name: value for name, value in shared.items() if name not in unsaid}
-    request.job.command = command_line(*words, **own, **said)
-    return carry_out(request, Path(str(own["out"])), RunOptions(**shared), _heard(options.get("listener")))
+    request.job.command = command_of(function, {**arguments, **shared})
+    if function == "import_checkpoint":  # which computes on no GPU, and has no such option
+        shared["gpus"] = "none"
+    return carry_out(request, Path(arguments["out"]), RunOptions(**shared), _heard(options.get("listener")))
 
 
 def _path(path: AnyPath | None) -> Path | None:

@@ -191,3 +191,19 @@ def explain(error: BaseException) -> SynthkitError:
         f"{error}".strip() or "It gave no reason.",
         "The traceback is at the end of the run's log.txt.",
     )
+
+
+def explain_end(error: BaseException) -> SynthkitError:
+    """What ended a command, as the error that it ends with; what nobody has foreseen is a bug of synthkit."""
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedRunError(
+            "Interrupted.", fix="What was finished is kept; where the command has --resume, it goes on from there."
+        )
+    if isinstance(error, (SynthkitError, OSError, MemoryError)):
+        known = explain(error)
+        if isinstance(error, OSError) and known.exit_code == ExitCode.PLUGIN:  # no full disk: a path or a permission
+            return NotWritableError(f"{error.filename or 'A file'} cannot be used.", f"{error.strerror}.", "Check it.")
+        return known
+    return SynthkitError(
+        "This is a bug of synthkit.", f"{type(error).__name__}: {error}", "Please report it with the lines above."
+    )

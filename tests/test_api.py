@@ -22,7 +22,7 @@ import pytest
 from synthkit import api
 from synthkit.data.dataset import Dataset
 from synthkit.errors import DataError, ExitCode, UsageError
-from synthkit.running.commands import command_line
+from synthkit.running.commands import command_of
 from synthkit.running.launch import Done
 from synthkit.running.listening import Listener, LoggingListener
 from synthkit.running.verbs.seeds import parse_seeds, seeds_as_text
@@ -127,16 +127,26 @@ def test_every_run_records_a_command_that_makes_the_same(
     assert_same_job(compared[0])
 
 
-def test_command_line() -> None:
-    assert shlex.join(
-        command_line(
-            "train", "x", Path("data/real"), validate_on=None, params={"a": True, "b": (1, 2), "c": None},
-            also_train=["p", "q"], resume=True, overwrite=False, out="runs/x", cpus=1.5,
-        )
-    ) == (
-        "synthkit train x data/real -p a=true -p b=1,2 -p c=none --also-train p --also-train q --resume -o runs/x "
-        "--cpus 1.5"
+def test_command_of() -> None:
+    said = command_of(
+        "train",
+        {"plugin": "x", "datasets": [Path("data/real"), "b c"], "validate_on": None, "also_train": ["p", "q"],
+         "params": {"a": True, "b": (1, 2), "c": None}, "contrasts": ["t1", "t2"], "resume": True, "overwrite": False,
+         "out": "runs/x", "cpus": 1.5},
     )  # fmt: skip
+    assert shlex.join(said) == (
+        "synthkit train x data/real 'b c' --also-train p --also-train q -p a=true -p b=1,2 -p c=none "
+        "--contrasts t1,t2 --resume -o runs/x --cpus 1.5"
+    )
+    assert command_of("phantom", {"out": "p", "number": 3, "seed": 0})[1:] == (
+        "phantom",
+        "-o",
+        "p",
+        "-n",
+        "3",
+        "--seed",
+        "0",
+    )
 
 
 @pytest.mark.parametrize(

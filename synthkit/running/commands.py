@@ -1,29 +1,56 @@
-"""The command that a user would type for what a program asks: shown, and recorded in ``job.json``."""
+"""The command that a user would type for a call of :mod:`synthkit.api`: shown, and recorded in ``job.json``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+#: By function: the arguments that are words of its command, in their order. All others are options.
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "phantom": (),
+    "prepare": ("subjects",),
+    "train": ("plugin", "datasets"),
+    "import_checkpoint": ("plugin", "file"),
+    "generate": ("model",),
+    "segment": ("model", "subjects"),
+    "evaluate": ("metrics",),
+    "audit_memorization": ("real", "synthetic"),
+    "report": ("runs",),
+}
+#: Options that are not called like their argument.
+_SHORT = {"out": "-o", "number": "-n"}
+#: Lists that are one word, with commas; of other lists every item is an option, or a word, of its own.
+_WITH_COMMAS = frozenset({"contrasts", "labels", "only"})
 
-def command_line(*words: Any, **options: Any) -> tuple[str, ...]:
-    """``synthkit``, the words, then the options that have a value.
 
-    An option is named like its argument in Python (``validate_on`` is ``--validate-on``); ``out`` is ``-o``, and
-    ``params`` a table of parameters. True is a flag, a list is the option repeated; None and False are left out.
+def command_of(function: str, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """``synthkit``, the name of the command, its words, then its options in the order of ``arguments``.
+
+    ``validate_on`` becomes ``--validate-on``, an item of ``params`` ``-p name=value``. True is a flag; what is None or
+    False is left out.
     """
-    command = ["synthkit", *map(_text, words)]
-    for name, value in options.items():
-        if name == "params":
-            command += [word for key, item in (value or {}).items() for word in ("-p", f"{key}={_text(item)}")]
-            continue
-        option = "-o" if name == "out" else f"--{name.replace('_', '-')}"
-        if value is True:
-            command.append(option)
-        elif isinstance(value, list | tuple):
-            command += [word for item in value for word in (option, _text(item))]
-        elif value is not None and value is not False:
-            command += [option, _text(value)]
+    positional = _WORDS[function]
+    command = ["synthkit", function.replace("_", "-")]
+    for name in positional:
+        value = arguments[name]
+        command += map(_text, value) if isinstance(value, list | tuple) else [_text(value)]
+    for name, value in arguments.items():
+        if name not in positional:
+            command += _option(name, value)
     return tuple(command)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    if value is None or value is False:
+        return []
+    if name == "params":
+        return [word for key, item in value.items() for word in ("-p", f"{key}={_text(item)}")]
+    option = _SHORT.get(name) or f"--{name.replace('_', '-')}"
+    if value is True:
+        return [option]
+    if isinstance(value, list | tuple) and name not in _WITH_COMMAS:
+        return [word for item in value for word in (option, _text(item))]
+    return [option, _text(value)]
 
 
 def _text(value: Any) -> str:

@@ -55,10 +55,12 @@ class LoggingListener:
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Follower]:
-        yield _WarningFollower(self)
+        yield WarningsOnly(self)
 
 
-class _WarningFollower:
+class WarningsOnly:
+    """Passes the warnings of a run on to a listener, and nothing else."""
+
     def __init__(self, listener: Listener) -> None:
         self.warned: set[str] = set()
         self._listener = listener
