@@ -38,6 +38,7 @@ __all__ = [
     "import_checkpoint",
     "phantom",
     "prepare",
+    "report",
     "segment",
     "train",
 ]
@@ -291,6 +292,20 @@ def audit_memorization(
     done = _run(request, "audit_memorization", {**arguments, "params": params, "out": out}, options)
     write_audit_page(done.run.path, done.run.path / AUDIT_PAGE)
     return done
+
+
+def report(
+    runs: Sequence[AnyPath],
+    out: AnyPath = "report.html",
+    *,
+    title: str = "synthkit report",
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """One self-contained HTML file from runs (:func:`synthkit.report.report.write_report`); returns what is in it."""
+    from synthkit.report.report import write_report
+
+    with _heard(listener).progress("report"):
+        return write_report([Path(path) for path in runs], Path(out), title=title)
 
 
 # --------------------------------------------------------------------------------------------------------- helpers
