@@ -33,6 +33,7 @@ __all__ = [
     "AUDIT_PAGE",
     "RunKeywords",
     "audit_memorization",
+    "audit_page",
     "evaluate",
     "generate",
     "import_checkpoint",
@@ -271,7 +272,6 @@ def audit_memorization(
 
     The verdict is ``result["verdict"]``, whatever it is; the run's page is :data:`AUDIT_PAGE`.
     """
-    from synthkit.report.report import write_audit_page
     from synthkit.running.verbs import audit_memorization as verb
 
     request = verb.ask(
@@ -290,8 +290,17 @@ def audit_memorization(
     arguments |= {"features": features, "metric": None if metric == verb.DEFAULT_METRIC else metric}
     arguments |= {"also_train": list(also_train), "accept_other_training_set": accept_other_training_set}
     done = _run(request, "audit_memorization", {**arguments, "params": params, "out": out}, options)
-    write_audit_page(done.run.path, done.run.path / AUDIT_PAGE)
+    audit_page(done)
     return done
+
+
+def audit_page(done: Done) -> Path:
+    """Write the page of an audit into its run folder, and return its path. It shows real images: for internal use."""
+    from synthkit.report.report import write_audit_page
+
+    page = done.run.path / AUDIT_PAGE
+    write_audit_page(done.run.path, page)
+    return page
 
 
 def report(

@@ -134,7 +134,7 @@ def test_contrasts_and_labels_of_the_command_line(
 
 
 def test_a_missing_file_is_told_before_a_run_is_made(tmp_path: Path) -> None:
-    from synthkit.running.request import file_input
+    from synthkit.running.verbs.inputs import file_input
 
     with pytest.raises(DataError, match="There is no file"):
         file_input(tmp_path / "none.pkl")

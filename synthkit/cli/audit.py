@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthkit.api import AUDIT_PAGE
+from synthkit import api
 from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, FeaturesFile, Given, Out, shares
 from synthkit.errors import GateFailedError
 
@@ -82,7 +82,6 @@ def audit_memorization(
 def _show(done: Done, synthetic: Path, declaration: Declaration, console: Console) -> None:
     """Print scores, verdict and page; raise :class:`GateFailedError` unless the verdict is pass."""
     from synthkit.cli.scores import print_scores
-    from synthkit.report.report import write_audit_page
 
     run, result = done.run, done.result
     verdict = result["verdict"]
@@ -97,8 +96,7 @@ def _show(done: Done, synthetic: Path, declaration: Declaration, console: Consol
         console.print("Not proven:")
         for line in verdict["not_proven"]:
             console.print(f"  {line}")
-    page = run.path / AUDIT_PAGE
-    write_audit_page(run.path, page)
+    page = api.audit_page(done)
     console.print(f"The worst pairs side by side, real patients' images, not to be passed on: {page}")
     release, report = f"release {synthetic} --audit {run.path} -o release", f"report {run.path} -o report.html"
     console.ending(f"synthkit {release if passed else report}", declaration.citations)

@@ -71,7 +71,7 @@ def evaluate(
 
 def _run_and_show(given: Given, requests: list[Request], out: Path) -> None:
     from synthkit.cli.scores import print_scores
-    from synthkit.registry.provenance import citations_of
+    from synthkit.running.request import citations_of
 
     console, documents = given.console, []
     for done, request in zip(given.run_all(requests, out), requests, strict=True):
@@ -79,8 +79,8 @@ def _run_and_show(given: Given, requests: list[Request], out: Path) -> None:
         print_scores(console, done.result)
         console.print(f"Scored {', '.join(request.job.plugins)}: {done.run.path}")
     console.document(documents[0] if len(documents) == 1 else {"runs": documents})
-    declarations = [declaration for request in requests for declaration in request.declarations]
-    console.ending(f"synthkit report {out} -o report.html", citations_of(declarations))
+    metrics = [name for request in requests for name in request.job.plugins]
+    console.ending(f"synthkit report {out} -o report.html", citations_of(metrics))
 
 
 COMMANDS = {"evaluate": evaluate}

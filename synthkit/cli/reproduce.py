@@ -29,10 +29,10 @@ def report(
     quiet: common.Quiet = False,
 ) -> None:
     """One self-contained HTML file from runs."""
-    from synthkit.report.report import write_report
+    from synthkit import api
 
     console = common.console_for(json, quiet)
-    summary = write_report(runs, out, title=title)
+    summary = api.report(runs, out, title=title, listener=console)
     console.document({"report": str(out), **summary})
     console.print(f"Report of {summary['n_runs']} runs: {out}")
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from synthkit.contract import Citation, Declaration
+from synthkit.contract import Declaration
 
 _WATCHED = ("numpy", "scipy", "nibabel", "zstandard", "torch", "monai", "safetensors", "scikit-learn")
 
@@ -80,12 +79,3 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def citations_of(declarations: Iterable[Declaration]) -> list[Citation]:
-    """What to cite for these plugins, once each."""
-    seen: dict[str, Citation] = {}
-    for declaration in declarations:
-        for citation in declaration.citations:
-            seen.setdefault(citation.text, citation)
-    return list(seen.values())

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 from synthkit.data.dataset import Dataset
 from synthkit.errors import UsageError
-from synthkit.registry.provenance import citations_of
-from synthkit.registry.registry import discover
 from synthkit.release import gate
 from synthkit.release.folder import FORMATS, Description, Release, check_vacant, write_release
 from synthkit.release.gate import AuditRun, Removal
 from synthkit.release.samples import write_part
 from synthkit.running.launch import RunOptions, carry_out
-from synthkit.running.request import Request
+from synthkit.running.request import Request, citations_of
 
 if TYPE_CHECKING:
     from synthkit.contract import Citation
@@ -83,7 +81,8 @@ def make(candidate: Candidate, about: Description, *, format: str, options: RunO
     samples, first, removal = candidate.samples, candidate.audit, candidate.removal
     options = replace(options, backend=options.backend or first.result.get("backend"))
     final = _audit_again(candidate, options, listener) if candidate.audited_again else first
-    made = Release(samples, removal, final, first if removal.n_removed else None, about, _citations(samples, final))
+    citations = citations_of([str(samples.lineage.get("generator", "")), *final.job.plugins])
+    made = Release(samples, removal, final, first if removal.n_removed else None, about, citations)
     with listener.progress("release") as view:
         files = write_release(
             candidate.out, made, format=format, on_progress=lambda done, total: view.step(done, total, "sample")
@@ -102,15 +101,7 @@ def _audit_again(candidate: Candidate, options: RunOptions, listener: Listener) 
             on_progress=lambda done, total: view.step(done, total, "sample"),
         )
     job = gate.audit_again(candidate.audit, remaining)
-    declarations = tuple(discover().get(name, "metric") for name in job.plugins)
-    request = Request(job, declarations, f"audit {len(remaining):,} again")
+    request = Request.of(job, f"audit {len(remaining):,} again")
     again = gate.read_audit(carry_out(request, candidate.work / "run", options, listener).run.path)
     gate.check_passed(again)
     return again
-
-
-def _citations(samples: Dataset, audit: AuditRun) -> list[Citation]:
-    """What to cite: the generator, where it is installed here, and the audit's method."""
-    known = discover().declarations
-    names = [str(samples.lineage.get("generator", "")), *audit.job.plugins]
-    return citations_of(known[name] for name in names if name in known)

@@ -1,19 +1,13 @@
-"""What is asked of a run before it is made: its job, checked here, and the inputs of that job."""
+"""A run that is asked for, before it is made."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
 
-from synthkit.errors import DataError
-from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
-from synthkit.running.run import Input, Job, file_digest, folder_digest
-
-if TYPE_CHECKING:
-    from synthkit.contract import Declaration
-    from synthkit.data.dataset import Dataset
+from synthkit.contract import Citation, Declaration
+from synthkit.registry.registry import discover
+from synthkit.running.run import Job
 
 
 @dataclass(frozen=True)
@@ -33,41 +27,17 @@ class Request:
     title: str
     folder: str = ""
 
-
-def dataset_input(path: Path, splits: Sequence[str] = ()) -> tuple[Dataset, Input]:
-    """Open a dataset and describe it as an input."""
-    from synthkit.data.dataset import Dataset
-
-    dataset = Dataset(path)
-    return dataset, Input("dataset", source=dataset.path, splits=tuple(splits), digest=dataset.digest)
+    @classmethod
+    def of(cls, job: Job, title: str) -> Request:
+        """The request for a job that is there already, by the plugins that are installed here."""
+        return cls(job, tuple(discover().get(name) for name in job.plugins), title)
 
 
-def checkpoint_input(path: Path) -> tuple[dict[str, Any], Input]:
-    """Find the checkpoint of a run and describe it as an input; returns synthkit's notes on it as well."""
-    checkpoint = find_checkpoint(path)
-    return read_checkpoint_metadata(checkpoint), Input(
-        "checkpoint", source=checkpoint, digest=folder_digest(checkpoint)
-    )
-
-
-def resolved_params(
-    declaration: Declaration, metadata: Mapping[str, Any], given: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Parameters of a run that uses a checkpoint: those of its training, changed by what is given now."""
-    from synthkit.registry.parameters import make_params, params_to_dict
-
-    return params_to_dict(make_params(declaration, {**metadata["params"], **(given or {})}))
-
-
-def folder_input(kind: Literal["subjects", "labels"], path: Path) -> Input:
-    """A folder of NIfTI files as an input; :class:`DataError` if there is none."""
-    if not path.is_dir():
-        raise DataError(f"There is no folder {path}.", fix="Check the path.")
-    return Input(kind, source=path)
-
-
-def file_input(path: Path) -> Input:
-    """A file as an input, with its digest; :class:`DataError` if there is none."""
-    if not path.is_file():
-        raise DataError(f"There is no file {path}.", fix="Check the path.")
-    return Input("file", source=path, digest=file_digest(path))
+def citations_of(plugins: Iterable[str]) -> list[Citation]:
+    """What to cite for these plugins, once each; nothing for one that is not installed here."""
+    known = discover().declarations
+    found: dict[str, Citation] = {}
+    for name in plugins:
+        for citation in known[name].citations if name in known else ():
+            found.setdefault(citation.text, citation)
+    return list(found.values())

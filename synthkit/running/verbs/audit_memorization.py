@@ -16,8 +16,9 @@ from synthkit.judging.verdict import verdict
 from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover
 from synthkit.running.listening import Listener
-from synthkit.running.request import Request, dataset_input, file_input
+from synthkit.running.request import Request
 from synthkit.running.run import Job, Run
+from synthkit.running.verbs.inputs import dataset_input, file_input
 from synthkit.running.verbs.scores import metrics_of, opened_inputs, scored
 
 DEFAULT_METRIC = "memorization"

@@ -17,8 +17,9 @@ from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover
 from synthkit.running.checkpoints import find_predictions, read_checkpoint_metadata
 from synthkit.running.listening import Listener
-from synthkit.running.request import Request, dataset_input, file_input, folder_input
+from synthkit.running.request import Request
 from synthkit.running.run import Input, Job, Run
+from synthkit.running.verbs.inputs import dataset_input, file_input, folder_input
 from synthkit.running.verbs.scores import metrics_of, opened_inputs, scored
 
 # ------------------------------------------------------------------------------------------------ asked on the host

@@ -15,9 +15,10 @@ from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, PluginError
 from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover, load_module
-from synthkit.running.request import Request, checkpoint_input, resolved_params
+from synthkit.running.request import Request
 from synthkit.running.run import Job, Run
 from synthkit.running.verbs.boundary import call, opened_checkpoint, yielded
+from synthkit.running.verbs.inputs import checkpoint_input, resolved_params
 from synthkit.running.verbs.seeds import count_seeds, format_seeds, iterate_seeds, parse_seeds, take_shard
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from synthkit.data.conventions import BRATS
 from synthkit.errors import UsageError
 from synthkit.registry.registry import discover, load_module
 from synthkit.running.checkpoints import CHECKPOINT_METADATA
-from synthkit.running.request import Request, file_input
+from synthkit.running.request import Request
 from synthkit.running.run import Job, Run, folder_digest, write_json
 from synthkit.running.verbs.boundary import call, check_generator_size, opened_file
+from synthkit.running.verbs.inputs import file_input
 
 # ------------------------------------------------------------------------------------------------ asked on the host
 

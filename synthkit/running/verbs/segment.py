@@ -19,9 +19,10 @@ from synthkit.errors import DataError, PluginError, UsageError
 from synthkit.registry.parameters import make_params
 from synthkit.registry.registry import discover, load_module
 from synthkit.running.listening import Listener, counted
-from synthkit.running.request import Request, checkpoint_input, folder_input, resolved_params
+from synthkit.running.request import Request
 from synthkit.running.run import Job, Run, folder_digest, write_json
 from synthkit.running.verbs.boundary import call, opened_checkpoint, yielded
+from synthkit.running.verbs.inputs import checkpoint_input, folder_input, resolved_params
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array

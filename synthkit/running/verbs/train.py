@@ -17,9 +17,10 @@ from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover, load_module
 from synthkit.running.checkpoints import CHECKPOINT_METADATA
 from synthkit.running.listening import Listener, counted
-from synthkit.running.request import Request, dataset_input, file_input
+from synthkit.running.request import Request
 from synthkit.running.run import Input, Job, Run, folder_digest, write_json
 from synthkit.running.verbs.boundary import call, check_generator_size, opened_dataset, opened_file
+from synthkit.running.verbs.inputs import dataset_input, file_input
 
 if TYPE_CHECKING:
     from synthkit.contract import Samples
