@@ -7,7 +7,9 @@ synthkit and exits with 1.
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -161,4 +163,47 @@ def error_from_dict(data: dict[str, object]) -> SynthkitError:
         str(data.get("why", "")),
         str(data.get("fix", "")),
         [str(line) for line in details] if isinstance(details, list) else [],
+    )
+
+
+def explain(error: BaseException) -> SynthkitError:
+    """Any exception as an error with what, why and what to try."""
+    if isinstance(error, SynthkitError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedRunError("The run was interrupted.", fix="Run the same command with --resume to go on.")
+    if isinstance(error, MemoryError):
+        return OutOfMemoryError(
+            "The run is out of memory.", f"{error}".strip(), "Lower the batch size, or give it more memory."
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return NotWritableError(
+            "The output cannot be written.",
+            f"{error.strerror}" + (f": {error.filename}." if error.filename else "."),
+            "Free some space or choose another folder, then run the command again (with --resume, where it has that).",
+        )
+    import traceback  # costs something, and only a bug needs it
+
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return PluginError(
+        f"The method failed with {type(error).__name__}{where}.",
+        f"{error}".strip() or "It gave no reason.",
+        "The traceback is at the end of the run's log.txt.",
+    )
+
+
+def explain_end(error: BaseException) -> SynthkitError:
+    """What ended a command, as the error that it ends with; what nobody has foreseen is a bug of synthkit."""
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedRunError(
+            "Interrupted.", fix="What was finished is kept; where the command has --resume, it goes on from there."
+        )
+    if isinstance(error, (SynthkitError, OSError, MemoryError)):
+        known = explain(error)
+        if isinstance(error, OSError) and known.exit_code == ExitCode.PLUGIN:  # no full disk: a path or a permission
+            return NotWritableError(f"{error.filename or 'A file'} cannot be used.", f"{error.strerror}.", "Check it.")
+        return known
+    return SynthkitError(
+        "This is a bug of synthkit.", f"{type(error).__name__}: {error}", "Please report it with the lines above."
     )

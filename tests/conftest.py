@@ -154,7 +154,7 @@ def install_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
             f"def synthkit_declare():\n    return pickle.loads(pathlib.Path({str(declared)!r}).read_bytes())\n{code}"
         )
         monkeypatch.syspath_prepend(str(folder))
-        monkeypatch.setenv("PYTHONPATH", str(folder))
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         monkeypatch.delitem(sys.modules, "synthkit_for_tests", raising=False)
         return discover(e for e in entry_points(group="synthkit.plugins") if e.name == "for-tests")
 

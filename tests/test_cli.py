@@ -65,7 +65,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_help_has_the_groups_and_the_exit_codes() -> None:
     text = synthkit("--help").stdout
-    for group in ("Data:", "Models:", "Judgement:", "House:"):
+    for group in ("Data:", "Models:", "Evaluation:", "Studies:", "Tools:"):
         assert group in text
     assert "10 gate failed" in text.replace("\n", " ").replace("  ", " ")
 
@@ -322,7 +322,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 
 
 def test_a_run_folder_in_use_is_refused(dataset: Path, tmp_path: Path) -> None:
-    from synthkit.running.run import locked
+    from synthkit.running.exclusive import locked
 
     with locked(tmp_path / "run"):
         done = synthkit("audit-memorization", dataset, dataset, "-o", tmp_path / "run")
@@ -336,8 +336,9 @@ def test_warnings_of_the_backend_are_shown_once(
     quiet: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from synthkit.cli.console import Console
-    from synthkit.cli.options import RunOptions, run_job
     from synthkit.running import backends
+    from synthkit.running.launch import RunOptions, carry_out
+    from synthkit.running.request import Request
     from synthkit.running.run import Job
     from synthkit.testing.toys import GENERATOR
 
@@ -348,7 +349,8 @@ def test_warnings_of_the_backend_are_shown_once(
 
     monkeypatch.setattr(backends, "choose", lambda *arguments: Backend())
     job = Job("train", (GENERATOR.name,))
-    run_job(tmp_path / "run", job, [GENERATOR], RunOptions(gpus="none"), Console(quiet=quiet), "train")
+    request = Request(job, (GENERATOR,), "train")
+    carry_out(request, tmp_path / "run", RunOptions(gpus="none"), Console(quiet=quiet))
     assert capsys.readouterr().err.splitlines() == ["warning: seen live", "warning: the image is outdated"]
 
 

@@ -7,9 +7,10 @@ import json
 import pytest
 
 from synthkit.cli import console as module
-from synthkit.cli.console import Console, LineView, counted
+from synthkit.cli.console import Console, LineView
 from synthkit.contract import Citation
 from synthkit.errors import DataError
+from synthkit.running.listening import counted
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from synthkit.cli.models import _label_values, _names
+from synthkit.cli.console import Console
+from synthkit.cli.models import import_checkpoint
 from synthkit.data.dataset import Dataset
 from synthkit.data.lineage import has_unknown_origin
 from synthkit.errors import DataError, ExitCode, PluginError, UsageError
@@ -105,20 +107,34 @@ def test_a_plugin_that_declares_imports_must_import(tmp_path: Path, monkeypatch:
     load_module(replace(GENERATOR, module="no_import_for_test", imports=()))
 
 
-def test_contrasts_and_labels_of_the_command_line() -> None:
-    assert _names("t1, t2,flair") == ["t1", "t2", "flair"]
-    assert _label_values("0,1,2,4") == {"background": 0, "NCR": 1, "ED": 2, "ET": 4}
-    assert _label_values("0,3") == {"background": 0, "label3": 3}
+def test_contrasts_and_labels_of_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("synthkit.running.verbs.import_checkpoint.discover", lambda: REGISTRY)
+    file = _file(tmp_path)
+
+    def ask(contrasts: str, labels: str) -> dict[str, Any]:
+        command = {"contrasts": contrasts, "labels": labels, "dry_run": True, "json": True}
+        monkeypatch.setattr(Console, "_document_printed", False)
+        with pytest.raises(typer.Exit):
+            import_checkpoint(GENERATOR.name, file, tmp_path / "run", **command)
+        options: dict[str, Any] = json.loads(capsys.readouterr().out)["job"]["options"]
+        return options
+
+    asked = ask("t1, t2,flair", "0,1,2,4")
+    assert asked["contrasts"] == ["t1", "t2", "flair"]
+    assert asked["labels"] == {"background": 0, "NCR": 1, "ED": 2, "ET": 4}
+    assert ask("t1", "0,3")["labels"] == {"background": 0, "label3": 3}
     for names in ("", "t1,,t2", "t1,t1"):
         with pytest.raises(UsageError, match="not a list of contrasts"):
-            _names(names)
+            ask(names, "0,1")
     for values in ("", "1,2", "0,a", "0,2,1", "0,1,1", "0,255"):
         with pytest.raises(UsageError, match="not a list of label values"):
-            _label_values(values)
+            ask("t1", values)
 
 
 def test_a_missing_file_is_told_before_a_run_is_made(tmp_path: Path) -> None:
-    from synthkit.cli.options import file_input
+    from synthkit.running.verbs.inputs import file_input
 
     with pytest.raises(DataError, match="There is no file"):
         file_input(tmp_path / "none.pkl")

@@ -207,11 +207,11 @@ def test_steps_of_a_study_in_a_slurm_job(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    step = Step("train-a", "train generator", Path("a"), ("train", "a"), gpus=1, in_container=True)
+    step = Step("train-a", "train generator", Path("a"), "train", {"plugin": "a"}, gpus=1, in_container=True)
     with _gpus(step, {"local_gpus": []}) as options:
-        assert options == ["--gpus", "1"], "a job of its own: no numbers of this machine on record"
+        assert options == {"gpus": "1"}, "a job of its own: no numbers of this machine on record"
     with _gpus(step, {"local_gpus": ["3", "5"]}) as one, _gpus(step, {"local_gpus": ["3", "5"]}) as other:
-        assert (one, other) == (["--gpus", "device=3"], ["--gpus", "device=5"]), "one job for all: each has its own"
+        assert (one, other) == ({"gpus": "device=3"}, {"gpus": "device=5"}), "one job for all: each has its own"
 
 
 def test_gpu_only_for_those_who_use_it(run: Run) -> None:

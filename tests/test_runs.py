@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import DataError, NotWritableError, UsageError
 from synthkit.running import run as runs_module
+from synthkit.running.checkpoints import find_checkpoint, find_predictions, read_checkpoint_metadata
+from synthkit.running.exclusive import locked
 from synthkit.running.run import (
     Input,
     Job,
@@ -24,12 +26,8 @@ from synthkit.running.run import (
     count_gpus,
     create_run,
     file_digest,
-    find_checkpoint,
-    find_predictions,
     find_runs,
     folder_digest,
-    locked,
-    read_checkpoint_metadata,
     write_json,
 )
 

@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from synthkit.errors import DataError, UsageError
 from synthkit.running.backends import apptainer
+from synthkit.running.listening import Listener
 from synthkit.study import step as steps
 from synthkit.study.config import Study
 from synthkit.study.plan import make_plan
@@ -154,15 +156,15 @@ def test_interrupted_and_run_again(folder: Path, ending: signal.Signals) -> None
 
 
 @pytest.fixture
-def called(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
-    """Commands that steps would call, which succeed and leave a file each. Steps run in ``folder``."""
-    found: list[list[str]] = []
+def called(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """Arguments of what steps would call, which succeed and leave a file each. Steps run in ``folder``."""
+    found: list[dict[str, Any]] = []
 
-    def call(command: Sequence[str], *_: object) -> int:
-        found.append(list(command))
-        out = Path(command[command.index("-o") + 1])
+    def call(function: str, arguments: Mapping[str, Any], log: object) -> int:
+        found.append(dict(arguments))
+        out = Path(arguments["out"])
         out.mkdir(parents=True, exist_ok=True)
-        (out / f"{'Phantom_' * (command[0] == 'phantom')}{len(found)}").touch()
+        (out / f"{'Phantom_' * (function == 'phantom')}{len(found)}").touch()
         return 0
 
     monkeypatch.setattr(steps, "_call", call)
@@ -177,15 +179,17 @@ def execute(folder: Path, name: str, text: str) -> int:
     return steps.execute(name)
 
 
-def test_what_another_command_made_gives_way(folder: Path, called: list[list[str]]) -> None:
+def test_what_another_command_made_gives_way(folder: Path, called: list[dict[str, Any]]) -> None:
     out = folder / "generators" / "one" / "train"
     for passes in (2, 2, 3):
         assert execute(folder, "train-one", STUDY.replace("passes = 2", f"passes = {passes}")) == 0
-    assert [command[-1] for command in called] == ["local", "--resume", "local"]
+    assert [call["backend"] for call in called] == ["local"] * 3
+    assert ["resume" in call for call in called] == [False, True, False]
+    assert not any("overwrite" in call for call in called)
     assert {path.name for path in out.iterdir()} == {"3"}
 
 
-def test_a_folder_on_another_disk_stays_a_link(folder: Path, called: list[list[str]], tmp_path: Path) -> None:
+def test_a_folder_on_another_disk_stays_a_link(folder: Path, called: list[dict[str, Any]], tmp_path: Path) -> None:
     out = folder / "generators" / "one" / "train"
     out.parent.mkdir(parents=True)
     (tmp_path / "disk").mkdir()
@@ -195,13 +199,13 @@ def test_a_folder_on_another_disk_stays_a_link(folder: Path, called: list[list[s
     assert out.is_symlink() and [path.name for path in out.iterdir()] == ["2"]
 
 
-def test_a_phantom_is_gone_on_with_and_made_anew(folder: Path, called: list[list[str]]) -> None:
+def test_a_phantom_is_gone_on_with_and_made_anew(folder: Path, called: list[dict[str, Any]]) -> None:
     own = set((folder / "subjects").iterdir())
     for n in (3, 3, 2):
         assert execute(folder, "phantom", STUDY.replace('subjects = "subjects"', f"phantom = {n}")) == 0
-    # Its command has no --resume: it keeps what is there.
-    assert [command[3:5] for command in called] == [["-n", "3"], ["-n", "3"], ["-n", "2"]]
-    assert not any("--resume" in command for command in called)
+    # It cannot be resumed: it keeps what is there.
+    assert [call["number"] for call in called] == [3, 3, 2]
+    assert not any("resume" in call for call in called)
     assert set((folder / "subjects").iterdir()) == own | {folder / "subjects" / "Phantom_3"}
 
 
@@ -211,14 +215,19 @@ def test_a_phantom_is_gone_on_with_and_made_anew(folder: Path, called: list[list
      ("apptainer", True, False), ("", False, True)],
 )  # fmt: skip
 def test_memory_is_limited_by_backends_that_can(
-    folder: Path, called: list[list[str]], backend: str, scheduler: bool, limited: bool, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    called: list[dict[str, Any]],
+    backend: str,
+    scheduler: bool,
+    limited: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("SYNTHKIT_BACKEND", raising=False)
     monkeypatch.setattr(apptainer, "in_scheduler", lambda: scheduler)
     text = STUDY.replace('backend = "local"', f'backend = "{backend}"\nmemory_gb = 3.5')
     assert execute(folder, "train-one", text) == 0
-    assert ("--memory" in called[0]) == limited
-    assert called[0][called[0].index("--cpus") + 1] == "1"
+    assert called[0].get("memory") == ("3.5g" if limited else None)
+    assert called[0]["cpus"] == 1
 
 
 def test_the_lock_of_either_folder_holds_the_steps(
@@ -262,3 +271,79 @@ def test_states_without_any_run(folder: Path) -> None:
     assert set(states(folder).values()) == {"waiting"}
     assert synthkit("study", "run", folder, "--executor", "nonesuch").returncode == 5
     assert synthkit("study", "plan", folder, "--json").returncode == 0
+
+
+# ------------------------------------------------------------------------------------------- one step, in its process
+
+
+def step_with(folder: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[..., object]) -> tuple[int, str]:
+    """Exit code and log of the step prepare, whose function in the library is ``call``."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("synthkit.api.prepare", call)
+    code = execute(folder, "prepare", STUDY)
+    return code, (folder / ".study" / "logs" / "prepare.txt").read_text()
+
+
+def test_the_log_of_a_step_has_what_was_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(listener: Listener, **arguments: Any) -> None:
+        listener.note("a note")
+        with listener.progress("work") as follower:
+            follower.event({"event": "message", "level": "warning", "text": "beware"})
+            follower.step(1, 2)
+        print("printed by a library")
+        raise DataError("It failed.", "For a reason.", "Try again.", ["first subject"])
+
+    code, log = step_with(folder, monkeypatch, call)
+    assert code == 3
+    assert log.splitlines()[0].startswith("$ synthkit prepare subjects -o data/real --size 32 --holdout 1 ")
+    assert log.splitlines()[1:] == [
+        "a note", "warning: beware", "printed by a library",
+        "error: It failed.", "  first subject", "  why: For a reason.", "  try: Try again.",
+    ]  # fmt: skip
+    assert states_of(folder, make_plan(Study.load(folder)))[0].error == "error: It failed."
+
+
+def test_a_bug_in_a_step_has_its_traceback(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, log = step_with(folder, monkeypatch, lambda **_: [][1])
+    assert code == 1
+    assert "Traceback" in log and "error: This is a bug of synthkit.\n  why: IndexError" in log
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_step_is_interrupted_once(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    ended = []
+
+    def call(**_: object) -> None:
+        try:
+            os.kill(os.getpid(), getattr(signal, name))
+            time.sleep(60)
+        except KeyboardInterrupt:
+            for number in (signal.SIGINT, signal.SIGTERM):  # while the run ends with grace
+                os.kill(os.getpid(), number)
+                time.sleep(0.01)
+            ended.append("with grace")
+            raise
+
+    code, log = step_with(folder, monkeypatch, call)
+    assert code == 130 and ended == ["with grace"] and "error: Interrupted." in log
+    assert signal.getsignal(signal.SIGTERM) is handler
+    record = json.loads((folder / ".study" / "records" / "prepare.json").read_text())
+    assert record["status"] == "interrupted"
+    assert states(folder)["prepare"] == "interrupted"
+
+
+def test_what_cannot_be_resumed_is_made_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = []
+
+    def call(out: str, resume: bool = False, overwrite: bool = False, **_: object) -> None:
+        ways.append((resume, overwrite))
+        if resume:
+            raise UsageError("It was made of other inputs.")
+        Path(out).mkdir(parents=True, exist_ok=True)
+
+    (folder / "data" / "real").mkdir(parents=True)
+    (folder / "data" / "real" / "something").touch()
+    code, log = step_with(folder, monkeypatch, call)
+    assert code == 0 and ways == [(True, False), (False, True)]
+    assert [line.split()[-1] for line in log.splitlines() if line.startswith("$ ")] == ["--resume", "--overwrite"]

@@ -12,23 +12,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from synthkit.cli import audit, data, models, release, study, utility
-from synthkit.cli import evaluate as judgement
-from synthkit.cli import reproduce as studies
-from synthkit.cli import tools as house
-from synthkit.errors import ExitCode, InterruptedRunError, NotWritableError, SynthkitError, UsageError
+from synthkit.cli import audit, data, evaluate, models, release, reproduce, study, tools, utility
+from synthkit.errors import ExitCode, SynthkitError, UsageError, explain_end
 from synthkit.running.signals import termination_as_interrupt
 
 _MODULES: tuple[tuple[Any, str], ...] = (
     (data, "Data"),
     (models, "Models"),
-    (judgement, "Judgement"),
-    (utility, "Judgement"),
-    (audit, "Judgement"),
-    (release, "Judgement"),
+    (evaluate, "Evaluation"),
+    (utility, "Evaluation"),
+    (audit, "Evaluation"),
+    (release, "Evaluation"),
     (study, "Studies"),
-    (studies, "Studies"),
-    (house, "House"),
+    (reproduce, "Studies"),
+    (tools, "Tools"),
 )
 _PANELS = tuple(dict.fromkeys(panel for _, panel in _MODULES))
 
@@ -43,9 +40,7 @@ def _kept_from_typer() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        raise InterruptedRunError(
-            "Interrupted.", fix="What was finished is kept; where the command has --resume, it goes on from there."
-        ) from error
+        raise explain_end(error) from error
     except BrokenPipeError as error:
         raise _ReaderLeftError from error
 
@@ -203,29 +198,13 @@ def main() -> None:
             console.document({"status": "failed", "exit_code": int(ExitCode.USAGE), "error": what.to_dict()})
         _leave(end.code if isinstance(end.code, int) else ExitCode.OK if end.code is None else ExitCode.USAGE)
     except Exception as error:
-        from synthkit.running.verbs.execute import explain
+        known = explain_end(error)
+        if known.exit_code == ExitCode.BUG:
+            import traceback
 
-        if isinstance(error, (OSError, MemoryError)):
-            known = explain(error)
-            if (
-                isinstance(error, OSError) and known.exit_code == ExitCode.PLUGIN
-            ):  # no full disk, but a path or a permission
-                known = NotWritableError(
-                    f"{error.filename or 'A file'} cannot be used.", f"{error.strerror}.", "Check it."
-                )
-            console.error(known)
-            _leave(known.exit_code)
-        import traceback
-
-        traceback.print_exc()
-        console.error(
-            SynthkitError(
-                "This is a bug of synthkit.",
-                f"{type(error).__name__}: {error}",
-                "Please report it with the lines above.",
-            )
-        )
-        _leave(ExitCode.BUG)
+            traceback.print_exc()
+        console.error(known)
+        _leave(known.exit_code)
 
 
 def _leave(code: int) -> None:

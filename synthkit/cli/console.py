@@ -221,11 +221,6 @@ class BarView(ProgressView):
         self._bar.console.print(prefix + text, style=style, markup=False, highlight=False)
 
 
-def counted(n: int, noun: str) -> str:
-    """``"1 subject"``, ``"1,200 subjects"``."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
 def _cell(value: object) -> str:
     if value is None:
         return "-"

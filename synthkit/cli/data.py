@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthkit.cli import options as common
+from synthkit.cli.options import AGAIN_OPTIONS, OUTPUT_OPTIONS, Given, shares
 from synthkit.data.conventions import BRATS
 from synthkit.errors import UsageError
 
@@ -15,91 +16,88 @@ if TYPE_CHECKING:
     from synthkit.cli.console import Console
     from synthkit.data.prepare import PreparedSummary
 
+Holdout = Annotated[
+    str,
+    typer.Option(
+        "--holdout",
+        metavar="SPEC",
+        help="Subjects never trained on: ID[,ID...], a number, a fraction, or akbar2024 (the study's test lists).",
+    ),
+]
+Size = Annotated[int, typer.Option("--size", metavar="PIXELS", help="Side of a slice: 256, 128, 64 or 32.")]
+Contrasts = Annotated[str, typer.Option("--contrasts", metavar="LIST", help="Channels, in order.")]
+Intensity = Annotated[
+    str, typer.Option("--intensity", metavar="RULE", help="What becomes 255: max, or a percentile such as p99.9.")
+]
+BrainThreshold = Annotated[
+    float, typer.Option("--brain-threshold", metavar="GREY", help="A T1 pixel above this counts as brain.")
+]
+BrainFraction = Annotated[
+    float,
+    typer.Option("--brain-fraction", metavar="SHARE", help="A slice is kept with more than this share of brain."),
+]
+TrainingPatients = Annotated[
+    int | None,
+    typer.Option(
+        "--training-patients", metavar="N", help="Keep only so many patients to train on.", show_default=False
+    ),
+]
+Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Default: one a core.", show_default=False)]
 
+
+@shares(*AGAIN_OPTIONS, *OUTPUT_OPTIONS)
 def prepare(
+    given: Given,
     subjects: Annotated[Path, typer.Argument(metavar="SUBJECTS", help="Folder of BraTS-style subjects (NIfTI).")],
     out: common.Out,
-    holdout: Annotated[
-        str,
-        typer.Option(
-            "--holdout",
-            metavar="SPEC",
-            help="Subjects never trained on: ID[,ID...], a number, a fraction, or akbar2024 (the study's test lists).",
-        ),
-    ] = "0.2",
-    size: Annotated[int, typer.Option("--size", metavar="PIXELS", help="Side of a slice: 256, 128, 64 or 32.")] = 256,
-    contrasts: Annotated[str, typer.Option("--contrasts", metavar="LIST", help="Channels, in order.")] = ",".join(
-        BRATS.contrast_names
-    ),
-    intensity: Annotated[
-        str, typer.Option("--intensity", metavar="RULE", help="What becomes 255: max, or a percentile such as p99.9.")
-    ] = "max",
-    brain_threshold: Annotated[
-        float, typer.Option("--brain-threshold", metavar="GREY", help="A T1 pixel above this counts as brain.")
-    ] = 50.0,
-    brain_fraction: Annotated[
-        float,
-        typer.Option("--brain-fraction", metavar="SHARE", help="A slice is kept with more than this share of brain."),
-    ] = 0.15,
+    holdout: Holdout = "0.2",
+    size: Size = 256,
+    contrasts: Contrasts = ",".join(BRATS.contrast_names),
+    intensity: Intensity = "max",
+    brain_threshold: BrainThreshold = 50.0,
+    brain_fraction: BrainFraction = 0.15,
     seed: Annotated[int, typer.Option("--seed", help="For a holdout given as a number or fraction.")] = 0,
-    training_patients: Annotated[
-        int | None,
-        typer.Option(
-            "--training-patients", metavar="N", help="Keep only so many patients to train on.", show_default=False
-        ),
-    ] = None,
+    training_patients: TrainingPatients = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without subjects that cannot be used.")] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", help="Default: one a core.", show_default=False)
-    ] = None,
-    resume: common.Resume = False,
-    overwrite: common.Overwrite = False,
-    dry_run: common.DryRun = False,
-    json: common.Json = False,
-    quiet: common.Quiet = False,
+    workers: Workers = None,
 ) -> None:
     """Turn subjects into a dataset, split by subject.
 
     The protocol of Akbar et al. (2024) is the default. Bad subjects are named before anything is written.
     """
-    from synthkit.data.prepare import prepare as prepare_dataset
-    from synthkit.data.slices import SliceProtocol
+    from synthkit import api
 
-    console = common.console_for(json, quiet)
-    protocol = SliceProtocol(
-        contrasts=tuple(name.strip().lower() for name in contrasts.split(",")),
+    console = given.console
+    summary = api.prepare(
+        subjects,
+        out,
+        holdout=holdout,
         size=size,
+        contrasts=[name.strip().lower() for name in contrasts.split(",")],
         intensity=intensity,
         brain_threshold=brain_threshold,
         brain_fraction=brain_fraction,
+        seed=seed,
+        training_patients=training_patients,
+        skip_bad=skip_bad,
+        workers=workers,
+        resume=given.options.resume,
+        overwrite=given.options.overwrite,
+        dry_run=given.dry_run,
+        listener=console,
     )
-    with console.progress("prepare") as view:
-        summary = prepare_dataset(
-            subjects,
-            out,
-            protocol=protocol,
-            holdout=holdout,
-            seed=seed,
-            training_patients=training_patients,
-            skip_bad=skip_bad,
-            workers=workers,
-            resume=resume,
-            overwrite=overwrite,
-            dry_run=dry_run,
-            on_progress=lambda stage, done, total: view.step(
-                done, total, "subject checked" if stage == "check" else "subject written"
-            ),
-        )
     console.document({"dataset": str(out), **summary.to_dict()})
     _show_prepared(console, summary)
-    if dry_run:
+    if given.dry_run:
         console.note("Nothing was written (--dry-run).")
     else:
-        console.print(f"Prepared {summary.n_samples:,} samples by {protocol.name}: {out}")
+        console.print(f"Prepared {summary.n_samples:,} samples by {summary.protocol.name}: {out}")
         console.ending(f"synthkit train stylegan2 {out} -o runs/stylegan2")
 
 
+@shares(*AGAIN_OPTIONS, *OUTPUT_OPTIONS)
 def import_(
+    given: Given,
     folder: Annotated[
         Path, typer.Argument(metavar="PNG_FOLDER", help="Folders T1 T1CE T2 FLAIR Seg of <stem>_<contrast>.png.")
     ],
@@ -110,11 +108,6 @@ def import_(
     without_labels: Annotated[
         bool, typer.Option("--without-labels", help="Import images alone; all labels background.")
     ] = False,
-    resume: common.Resume = False,
-    overwrite: common.Overwrite = False,
-    dry_run: common.DryRun = False,
-    json: common.Json = False,
-    quiet: common.Quiet = False,
 ) -> None:
     """Import PNG images, to audit anybody's.
 
@@ -122,7 +115,7 @@ def import_(
     """
     from synthkit.data.importing import import_png
 
-    console = common.console_for(json, quiet)
+    console = given.console
     if as_ not in ("real", "synthetic"):
         raise UsageError(f"--as {as_} is not understood.", fix="Write synthetic or real.")
     with console.progress("import") as view:
@@ -131,15 +124,15 @@ def import_(
             out,
             kind="real" if as_ == "real" else "synthetic",
             without_labels=without_labels,
-            resume=resume,
-            overwrite=overwrite,
-            dry_run=dry_run,
+            resume=given.options.resume,
+            overwrite=given.options.overwrite,
+            dry_run=given.dry_run,
             on_progress=lambda done, total: view.step(done, total, "sample"),
         )
     console.document({"dataset": str(out), **summary.to_dict()})
     console.print(
-        f"{'Would import' if dry_run else 'Imported'} {summary.n_samples:,} samples of {'/'.join(summary.contrasts)}, "
-        f"{summary.size[1]} x {summary.size[0]}: {out}"
+        f"{'Would import' if given.dry_run else 'Imported'} {summary.n_samples:,} samples of "
+        f"{'/'.join(summary.contrasts)}, {summary.size[1]} x {summary.size[0]}: {out}"
     )
     for finding in summary.contrast_findings:
         (console.note if finding.looks_like is None else console.warning)(finding.sentence)
@@ -153,7 +146,7 @@ def import_(
         if as_ == "real"
         else f"audit-memorization DATASET {out} -o runs/audit"
     )
-    console.ending("" if dry_run else f"synthkit {follow}")
+    console.ending("" if given.dry_run else f"synthkit {follow}")
 
 
 def export(
@@ -189,9 +182,7 @@ def phantom(
     out: common.Out,
     number: Annotated[int, typer.Option("-n", "--number", metavar="N", help="How many subjects.", min=1)] = 40,
     seed: Annotated[int, typer.Option("--seed", help="A subject depends on the seed and on its number alone.")] = 0,
-    workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", help="Default: one a core.", show_default=False)
-    ] = None,
+    workers: Workers = None,
     dry_run: common.DryRun = False,
     json: common.Json = False,
     quiet: common.Quiet = False,
@@ -200,7 +191,8 @@ def phantom(
 
     Real anatomy (MNI152), deformed for each subject, with planted tumours; BraTS-style NIfTI.
     """
-    from synthkit.data.phantom import subject_name, write_phantom
+    from synthkit import api
+    from synthkit.data.phantom import subject_name
 
     console = common.console_for(json, quiet)
     if dry_run:
@@ -208,10 +200,7 @@ def phantom(
         console.document({"out": str(out), "subjects": names})
         console.print(f"Would make {names[0]} to {names[-1]}, about {number * 9 / 1000:.2f} GB: {out}")
         return
-    with console.progress("phantom") as view:
-        folders = write_phantom(
-            out, number, seed, workers=workers, progress=lambda done, total: view.step(done, total, "subject")
-        )
+    folders = api.phantom(out, number, seed, workers=workers, listener=console)
     console.document({"out": str(out), "subjects": [folder.name for folder in folders]})
     console.print(f"Made {len(folders)} phantom subjects: {out}")
     console.ending(f"synthkit prepare {out} -o data/phantom --holdout 0.2")

@@ -1,4 +1,4 @@
-"""The whole job on a phantom, by the same commands that a user types, one after another.
+"""The whole job on a phantom: what a user's commands do, one after another, each shown as it would be typed.
 
 Only the generator is not trained here: a useful one takes more than an hour on two CPU cores. A small one, trained on
 exactly these phantom subjects, travels with synthkit (``docs/demo.md`` has the command that made it).
@@ -10,20 +10,23 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from synthkit import api
 from synthkit.cli.console import Console
-from synthkit.errors import ExitCode, SynthkitError, UsageError
+from synthkit.errors import InterruptedRunError, SynthkitError, UsageError
+from synthkit.running.backends import VARIABLE
+from synthkit.running.commands import command_of
 
 #: The shipped checkpoint of stylegan2, 64 x 64.
 CHECKPOINT = Path(__file__).parent / "_demo" / "stylegan2"
 N_SUBJECTS, N_HOLDOUT, SIZE, N_SYNTHETIC = 30, 6, 64, 600
-_UNET = ("-p", "samples=6000", "-p", "filters=8", "-p", "depth=4", "-p", "batch_size=4", "-p", "learning_rate=0.02")
+_UNET = {"samples": 6000, "filters": 8, "depth": 4, "batch_size": 4, "learning_rate": 0.02}
 _SUMMARY = "demo.json"
 
 
@@ -42,16 +45,22 @@ def run_demo(out: Path, console: Console, *, overwrite: bool = False) -> dict[st
     )
     start = time.monotonic()
     demo = _Demo(out, console)
-    demo.step("phantom", "-o", demo.path("subjects"), "-n", str(N_SUBJECTS), "--seed", "0")
-    subjects, real = demo.path("subjects"), demo.path("data/real")
-    demo.step("prepare", subjects, "-o", real, "--size", str(SIZE), "--holdout", str(N_HOLDOUT))
-    synthetic = demo.path("data/synthetic")
-    demo.step("generate", str(CHECKPOINT), "--seeds", f"0-{N_SYNTHETIC - 1}", "-o", synthetic)
-    scored = [demo.score_segmenter(arm, data) for arm, data in (("real", real), ("synthetic", synthetic))]
-    audit = demo.step("audit-memorization", real, synthetic, "-o", demo.path("runs/audit"), *demo.lineage_option(real))
+    subjects, real, synthetic = (demo.path(name) for name in ("subjects", "data/real", "data/synthetic"))
+    with _local_backend():
+        demo.step("phantom", out=subjects, number=N_SUBJECTS, seed=0)
+        demo.step("prepare", subjects=subjects, out=real, size=SIZE, holdout=str(N_HOLDOUT))
+        demo.step("generate", model=str(CHECKPOINT), seeds=f"0-{N_SYNTHETIC - 1}", out=synthetic)
+        scored = [demo.score_segmenter(arm, data) for arm, data in (("real", real), ("synthetic", synthetic))]
+        audit = demo.step(
+            "audit_memorization",
+            real=real,
+            synthetic=synthetic,
+            accept_other_training_set=_is_another_phantom(real),
+            out=demo.path("runs/audit"),
+        )
     report = demo.path("report.html")
-    demo.step("report", str(out), "-o", report, "--title", "synthkit demo: a phantom")
-    verdict, reasons = (audit["result"]["verdict"][key] for key in ("outcome", "reasons"))
+    demo.step("report", runs=[str(out)], out=report, title="synthkit demo: a phantom")
+    verdict, reasons = (audit.result["verdict"][key] for key in ("outcome", "reasons"))
     dice, warnings = compared_dice(*scored)
     summary = {
         "phantom": True,
@@ -116,8 +125,34 @@ def _show(summary: dict[str, Any], console: Console) -> None:
     console.ending("synthkit prepare SUBJECTS -o data/real --holdout 0.2   (your own subjects, BraTS-style NIfTI)")
 
 
+@contextmanager
+def _local_backend() -> Iterator[None]:
+    """Runs are made by this Python, as with ``export SYNTHKIT_BACKEND=local``."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "local"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def _is_another_phantom(real: str) -> bool:
+    """False where the phantom came out, to the byte, as on the machine that trained the shipped generator.
+
+    Another processor or numpy may round a few voxels differently; the anatomy is the same, the digest is not.
+    """
+    from synthkit.data.dataset import Dataset
+    from synthkit.running.checkpoints import read_checkpoint_metadata
+
+    digests = [item["digest"] for item in read_checkpoint_metadata(CHECKPOINT)["training_datasets"]]
+    return Dataset(real).digest not in digests
+
+
 class _Demo:
-    """Runs commands as subprocesses and shows each as a user would type it."""
+    """Calls the library, and shows for each call the command that a user would type."""
 
     def __init__(self, out: Path, console: Console) -> None:
         self.out = out
@@ -126,52 +161,30 @@ class _Demo:
     def path(self, name: str) -> str:
         return str(self.out / name)
 
-    def step(self, *arguments: str) -> dict[str, Any]:
-        """Run ``synthkit ARGUMENTS``; its progress is seen live. A verdict that fails is a result here, no error."""
-        self.console.note(f"\n$ synthkit {shlex.join(arguments)}")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "synthkit", *arguments, "--json", *(["--quiet"] if self.console.quiet else [])],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "SYNTHKIT_BACKEND": "local"},
-            text=True,
-        )
+    def step(self, function: str, **arguments: Any) -> Any:
+        """Call a function of the library; its progress is seen live. An audit's verdict is a result, no error."""
+        command = command_of(function, arguments)
+        self.console.note(f"\n$ {shlex.join(command)}")
         try:
-            text, _ = process.communicate()
-        except KeyboardInterrupt:
-            # The terminal has interrupted the command as well; it ends with grace and says so.
-            process.wait()
-            raise
-        document: dict[str, Any] = json.loads(text) if text.strip() else {}
-        if process.returncode not in (ExitCode.OK, ExitCode.GATE_FAILED):
-            error = SynthkitError(
-                f"The demo stopped at `synthkit {arguments[0]}`.",
+            return getattr(api, function)(**arguments, listener=self.console)
+        except InterruptedRunError as error:
+            raise KeyboardInterrupt from error
+        except SynthkitError as error:
+            Console(quiet=self.console.quiet).error(error)
+            stopped = SynthkitError(
+                f"The demo stopped at `{' '.join(command[:2])}`.",
                 "Its error is above.",
                 "See `synthkit doctor` for what may be missing.",
             )
-            error.exit_code = ExitCode(process.returncode) if process.returncode in list(ExitCode) else ExitCode.BUG
-            raise error
-        return document
+            stopped.exit_code = error.exit_code
+            raise stopped from error
 
     def score_segmenter(self, arm: str, data: str) -> Path:
         """Train on a dataset, segment the subjects that it has not learned from, score; the run of ``evaluate``."""
-        subjects = self.path("subjects")
+        subjects, scores = self.path("subjects"), self.path(f"runs/evaluate-{arm}")
         trained, predictions = self.path(f"runs/unet-{arm}"), self.path(f"runs/segment-{arm}")
-        scores = self.path(f"runs/evaluate-{arm}")
-        self.step("train", "unet", data, "-o", trained, *_UNET)
-        self.step("segment", trained, subjects, "-o", predictions)
-        self.step(
-            "evaluate", "dice", "hausdorff", "surface-dice", "--reference", subjects, "--prediction", predictions,
-            "-o", scores,
-        )  # fmt: skip
+        self.step("train", plugin="unet", datasets=[data], params=_UNET, out=trained)
+        self.step("segment", model=trained, subjects=subjects, out=predictions)
+        metrics = ["dice", "hausdorff", "surface-dice"]
+        self.step("evaluate", metrics=metrics, reference=subjects, prediction=predictions, out=scores)
         return Path(scores)
-
-    def lineage_option(self, real: str) -> list[str]:
-        """Empty where the phantom came out, to the byte, as on the machine that trained the shipped generator.
-
-        Another processor or numpy may round a few voxels differently; the anatomy is the same, the digest is not.
-        """
-        from synthkit.data.dataset import Dataset
-        from synthkit.running.run import read_checkpoint_metadata
-
-        digests = [item["digest"] for item in read_checkpoint_metadata(CHECKPOINT)["training_datasets"]]
-        return [] if Dataset(real).digest in digests else ["--accept-other-training-set"]

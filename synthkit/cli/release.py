@@ -7,29 +7,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthkit.cli import options as common
+from synthkit.cli.options import OUTPUT_OPTIONS, PLACE_OPTIONS, Given, Out, shares
 
 if TYPE_CHECKING:
-    from synthkit.cli.console import Console
-    from synthkit.contract import Citation
-    from synthkit.data.dataset import Dataset
-    from synthkit.release.gate import AuditRun, Removal
+    from synthkit.release.gate import Removal
+
+MaxQuantile = Annotated[
+    float | None,
+    typer.Option(
+        "--max-quantile",
+        metavar="Q",
+        help="Leave out images, too, with a match at or above this quantile of unrelated real ones.",
+        show_default=False,
+    ),
+]
 
 
+@shares(*PLACE_OPTIONS, "dry_run", *OUTPUT_OPTIONS)
 def release(
+    given: Given,
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Synthetic samples, or a `generate` run.")],
-    out: common.Out,
+    out: Out,
     audit: Annotated[Path, typer.Option("--audit", metavar="RUN", help="The audit of exactly these samples.")],
     format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="png, nifti, nnunet or dataset.")] = "png",
-    max_quantile: Annotated[
-        float | None,
-        typer.Option(
-            "--max-quantile",
-            metavar="Q",
-            help="Leave out images, too, with a match at or above this quantile of unrelated real ones.",
-            show_default=False,
-        ),
-    ] = None,
+    max_quantile: MaxQuantile = None,
     title: Annotated[str, typer.Option("--title", metavar="TEXT", help="Name of the data.", show_default=False)] = "",
     creator: Annotated[
         list[str] | None,
@@ -41,88 +42,41 @@ def release(
     contact: Annotated[
         str, typer.Option("--contact", metavar="TEXT", help="Whom to ask or to tell.", show_default=False)
     ] = "",
-    backend: common.BackendName = None,
-    gpus: common.Gpus = None,
-    cpus: common.Cpus = None,
-    memory: common.Memory = None,
-    timeout: common.Timeout = None,
-    dry_run: common.DryRun = False,
-    json: common.Json = False,
-    quiet: common.Quiet = False,
 ) -> None:
     """Make a folder of audited images that may be shared.
 
     Leaves out what the audit flagged, audits the rest again, and writes images, datasheet and audit without anything
     that names a training subject. Exits with 10 if the images may not be released.
     """
-    from synthkit.data.dataset import Dataset
-    from synthkit.errors import UsageError
-    from synthkit.release import gate
-    from synthkit.release.folder import CHECKSUMS, FORMATS, Description, Release, check_vacant, write_release
+    from synthkit.release import make
+    from synthkit.release.folder import CHECKSUMS, Description
 
-    console = common.console_for(json, quiet)
-    if format not in FORMATS:
-        raise UsageError(f"There is no format {format!r}.", fix=f"Choose one of {', '.join(FORMATS)}.")
+    console = given.console
     about = Description(title=title, creators=tuple(creator or ()), licence=licence, contact=contact)
-    check_vacant(out)
-    work = out.with_name(f"{out.name}-audit")
-    samples, first = Dataset(dataset), gate.read_audit(audit)
-    with console.progress("check") as view:
-        gate.check_samples(samples, first, lambda done, total: view.step(done, total, "sample"))
-    removal = gate.choose_removal(samples, first, max_quantile)
-    if removal.n_removed:
-        check_vacant(work)
+    candidate = make.consider(dataset, audit, out, format=format, max_quantile=max_quantile, listener=console)
+    removal = candidate.removal
     document: dict[str, Any] = {
         "out": str(out),
         "n_samples": len(removal.kept),
         "n_flagged": len(removal.flagged),
         "n_near": len(removal.near),
-        "audited_again": bool(removal.n_removed),
+        "audited_again": candidate.audited_again,
     }
-    if dry_run:
+    if given.dry_run:
         console.document({**document, "dry_run": True})
-        console.print(_removed(removal) + (" The rest would be audited again." if removal.n_removed else ""))
+        console.print(_removed(removal) + (" The rest would be audited again." if candidate.audited_again else ""))
         return
-    final = first
-    if removal.n_removed:
-        options = common.RunOptions(backend or first.result.get("backend"), gpus, cpus, memory, timeout)
-        final = _audit_again(samples, first, removal, work, options, console)
-    made = Release(samples, removal, final, first if removal.n_removed else None, about, _citations(samples, final))
-    with console.progress("release") as view:
-        files = write_release(
-            out, made, format=format, on_progress=lambda done, total: view.step(done, total, "sample")
-        )
+    made = make.make(candidate, about, format=format, options=given.options, listener=console)
+    verdict, path = made.audit.verdict, made.audit.run.path
     console.print(_removed(removal))
-    if removal.n_removed:
-        console.print(f"The second audit and its samples are in {work}; it names training subjects: do not share it.")
-    console.print(f"Verdict: {final.verdict['outcome']}", style="bold green")
+    if candidate.audited_again:
+        console.print(
+            f"The second audit and its samples are in {candidate.work}; it names training subjects: do not share it."
+        )
+    console.print(f"Verdict: {verdict['outcome']}", style="bold green")
     console.print(f"Released {len(removal.kept):,} samples as {format}: {out}")
     console.ending(f"cd {out} && sha256sum -c {CHECKSUMS}", made.citations)
-    console.document({**document, "verdict": final.verdict, "audit": str(final.run.path), "files": files})
-
-
-def _audit_again(
-    samples: Dataset, first: AuditRun, removal: Removal, work: Path, options: common.RunOptions, console: Console
-) -> AuditRun:
-    """The audit of what remains, in the folder ``work``; refused unless it passes."""
-    from synthkit.registry.registry import discover
-    from synthkit.release import gate
-    from synthkit.release.samples import write_part
-
-    with console.progress("remaining") as view:
-        remaining = write_part(
-            samples,
-            removal.kept,
-            work / "remaining",
-            public=False,
-            on_progress=lambda done, total: view.step(done, total, "sample"),
-        )
-    job = gate.audit_again(first, remaining)
-    declarations = [discover().get(name, "metric") for name in job.plugins]
-    run, _ = common.run_job(work / "run", job, declarations, options, console, f"audit {len(remaining):,} again")
-    again = gate.read_audit(run.path)
-    gate.check_passed(again)
-    return again
+    console.document({**document, "verdict": verdict, "audit": str(path), "files": made.files})
 
 
 def _removed(removal: Removal) -> str:
@@ -130,15 +84,6 @@ def _removed(removal: Removal) -> str:
         return f"Left out: none of {removal.n_before:,} images."
     near = f" and {len(removal.near):,} near it" if removal.near else ""
     return f"Left out: {removal.n_removed:,} of {removal.n_before:,} images ({len(removal.flagged):,} flagged{near})."
-
-
-def _citations(samples: Dataset, audit: AuditRun) -> list[Citation]:
-    """What to cite: the generator, where it is installed here, and the audit's method."""
-    from synthkit.registry.registry import discover
-
-    known = discover().declarations
-    names = [str(samples.lineage.get("generator", "")), *audit.job.plugins]
-    return common.citations_of(known[name] for name in names if name in known)
 
 
 COMMANDS = {"release": release}

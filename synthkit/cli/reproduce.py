@@ -1,4 +1,4 @@
-"""``verify`` and ``lock``: whether results come out again, and with what they were made."""
+"""``report``, ``verify`` and ``lock``: results on a page, whether they come out again, and with what they were made."""
 
 from __future__ import annotations
 
@@ -17,6 +17,24 @@ if TYPE_CHECKING:
     from synthkit.contract import Declaration
     from synthkit.reproduce import Comparison, Found, How, Outcome
     from synthkit.running.backends.following import OnEvent
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUNS...", help="Run folders, datasets, or folders that hold some.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option("--title", help="Heading of the report.")] = "synthkit report",
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """One self-contained HTML file from runs."""
+    from synthkit import api
+
+    console = common.console_for(json, quiet)
+    summary = api.report(runs, out, title=title, listener=console)
+    console.document({"report": str(out), **summary})
+    console.print(f"Report of {summary['n_runs']} runs: {out}")
 
 
 def verify(
@@ -111,8 +129,8 @@ def _verify_folder(
     dry_run: bool,
     console: Console,
 ) -> None:
-    from synthkit.cli.console import counted
     from synthkit.reproduce import draw_runs, verify_runs
+    from synthkit.running.listening import counted
 
     if keep is not None and keep.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{keep} lies in {folder}.", "Repetitions would count as its runs.", "Keep them elsewhere.")
@@ -249,4 +267,4 @@ def _check_lock(path: Path, declarations: tuple[Declaration, ...], console: Cons
     console.print(f"What is installed is what {path} says.")
 
 
-COMMANDS = {"verify": verify, "lock": lock}
+COMMANDS = {"report": report, "verify": verify, "lock": lock}

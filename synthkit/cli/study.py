@@ -108,7 +108,6 @@ def run(
     Run it again after an interruption, a failure or a change of study.toml: what is done stays, what depends on a
     change is done again, unfinished trainings go on. Arguments after -- go to Snakemake.
     """
-    from synthkit.errors import DataError
     from synthkit.study.plan import make_plan
     from synthkit.study.progress import states_of
     from synthkit.study.report import write_report
@@ -134,17 +133,7 @@ def run(
         code = run_workflow(wanted, executor=executor, cores=cores, gpus=gpus, jobs=jobs, extra=extra, on_tick=tick)
     states = states_of(wanted.folder, planned)
     report = write_report(wanted.folder, wanted)
-    failed = [item for item in states if item.state == "failed"]
-    left = [item for item in states if item.state != "done"]
-    if failed:
-        raise _steps_failed(failed, left, wanted)
-    if left or code:
-        raise DataError(
-            f"{len(left)} of {len(states)} steps were not done.",
-            "Snakemake gave up before they began." if left else "Snakemake ended with an error.",
-            f"Its log says why: {wanted.folder / '.study' / 'snakemake.txt'}",
-            details=_last_lines(wanted.folder / ".study" / "snakemake.txt"),
-        )
+    _check_done(wanted, states, code)
     console.document({"study": wanted.name, "report": str(report), **_totals(planned, states)})
     console.print(f"All {len(states)} steps are done. Open {report}")
     console.ending(f"synthkit verify {folder} --sample 3")
@@ -292,6 +281,24 @@ def _log(wanted: Study, item: StepState) -> Path:
     from synthkit.study.step import log_of
 
     return wanted.folder / log_of(item.step.name)
+
+
+def _check_done(wanted: Study, states: list[StepState], code: int) -> None:
+    """Raise an error unless every step is done and Snakemake ended well."""
+    from synthkit.errors import DataError
+
+    failed = [item for item in states if item.state == "failed"]
+    left = [item for item in states if item.state != "done"]
+    if failed:
+        raise _steps_failed(failed, left, wanted)
+    if left or code:
+        log = wanted.folder / ".study" / "snakemake.txt"
+        raise DataError(
+            f"{len(left)} of {len(states)} steps were not done.",
+            "Snakemake gave up before they began." if left else "Snakemake ended with an error.",
+            f"Its log says why: {log}",
+            details=_last_lines(log),
+        )
 
 
 def _steps_failed(failed: list[StepState], left: list[StepState], wanted: Study) -> Exception:

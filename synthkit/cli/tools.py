@@ -1,4 +1,4 @@
-"""``demo``, ``report``, ``plugins``, ``containers``, ``doctor``: the house around the work."""
+"""``plugins``, ``containers``, ``doctor``, ``demo``: what is here, and what it can do."""
 
 from __future__ import annotations
 
@@ -31,24 +31,6 @@ def demo(
     console = common.console_for(json, quiet)
     result = run_demo(out, console, overwrite=overwrite)
     console.document(result)
-
-
-def report(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUNS...", help="Run folders, datasets, or folders that hold some.")
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file to write.")] = Path("report.html"),
-    title: Annotated[str, typer.Option("--title", help="Heading of the report.")] = "synthkit report",
-    json: common.Json = False,
-    quiet: common.Quiet = False,
-) -> None:
-    """One self-contained HTML file from runs."""
-    from synthkit.report.report import write_report
-
-    console = common.console_for(json, quiet)
-    summary = write_report(runs, out, title=title)
-    console.document({"report": str(out), **summary})
-    console.print(f"Report of {summary['n_runs']} runs: {out}")
 
 
 @plugins.callback()
@@ -286,5 +268,5 @@ def _bounds(param: dict[str, Any]) -> str:
     return f"{'' if low is None else low}..{'' if high is None else high}"
 
 
-COMMANDS = {"demo": demo, "report": report, "doctor": doctor}
+COMMANDS = {"demo": demo, "doctor": doctor}
 GROUPS = {"plugins": plugins, "containers": containers}

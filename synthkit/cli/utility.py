@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthkit.cli import options as common
+from synthkit.cli.options import OUTPUT_OPTIONS, PLACE_OPTIONS, Given, Out, shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,11 +17,24 @@ if TYPE_CHECKING:
     from synthkit.running.run import Job
 
 
+AllowDifferent = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-different",
+        metavar="NAME",
+        help="Setting in which the trainings may differ: learning_rate, contrasts, ...; repeatable.",
+        show_default=False,
+    ),
+]
+
+
+@shares(*PLACE_OPTIONS, "resume", "overwrite", *OUTPUT_OPTIONS)
 def utility(
+    given: Given,
     reference: Annotated[
         Path, typer.Option("--reference", metavar="SUBJECTS", help="Subjects with labels.", show_default=False)
     ],
-    out: common.Out,
+    out: Out,
     real: Annotated[
         list[Path],
         typer.Option("--real", metavar="RUN", help="Trainings on real images, or a folder of some; repeatable."),
@@ -33,41 +46,25 @@ def utility(
         list[Path] | None,
         typer.Option("--both", metavar="RUN", help="Trainings on real and synthetic images.", show_default=False),
     ] = None,
-    allow_different: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-different",
-            metavar="NAME",
-            help="Setting in which the trainings may differ: learning_rate, contrasts, ...; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    allow_different: AllowDifferent = None,
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap resamples.")] = 10_000,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
-    backend: common.BackendName = None,
-    gpus: common.Gpus = None,
-    cpus: common.Cpus = None,
-    memory: common.Memory = None,
-    timeout: common.Timeout = None,
-    resume: common.Resume = False,
-    overwrite: common.Overwrite = False,
-    json: common.Json = False,
-    quiet: common.Quiet = False,
 ) -> None:
     """How useful synthetic images are, beside real ones.
 
     Every training segments the same subjects, none of which any of them has learned from. The ratio of the mean scores
     has an interval over patients and trainings, so give several trainings an arm, with different seeds.
     """
+    from synthkit.running.launch import carry_out
+    from synthkit.running.request import Request
     from synthkit.running.verbs.utility import UtilityRequest, measure_utility
 
-    console = common.console_for(json, quiet)
+    console, options = given.console, given.options
     arms = {name: paths for name, paths in (("real", real), ("synthetic", synthetic), ("both", both)) if paths}
-    request = UtilityRequest(reference, out, arms, allow_different or (), resamples, seed, resume)
-    options = common.RunOptions(backend, gpus, cpus, memory, timeout, resume, overwrite)
+    request = UtilityRequest(reference, out, arms, allow_different or (), resamples, seed, options.resume)
 
     def start(folder: Path, job: Job, declarations: Sequence[Declaration], title: str) -> None:
-        common.run_job(folder, job, declarations, options, console, title)
+        carry_out(Request(job, tuple(declarations), title), folder, options, console)
 
     document = measure_utility(request, start, console)
     _print(document, console)

@@ -17,7 +17,8 @@ from synthkit.data.dataset import Dataset
 from synthkit.data.format import DESCRIPTION
 from synthkit.data.lineage import datasets_behind, entries_of, is_phantom, training_keys
 from synthkit.errors import DataError, SynthkitError
-from synthkit.running.run import JOB, Job, Run, read_checkpoint_metadata
+from synthkit.running.checkpoints import read_checkpoint_metadata
+from synthkit.running.run import JOB, Job, Run
 
 #: What reading damaged files of an earlier run may raise.
 DAMAGE = (SynthkitError, OSError, KeyError, ValueError, TypeError, AttributeError, IndexError)

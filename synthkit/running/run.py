@@ -13,27 +13,25 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import hashlib
 import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from synthkit.contract import CONTRACT_VERSION
-from synthkit.errors import DataError, NotWritableError, UsageError
+from synthkit.errors import DataError, UsageError
 from synthkit.files import discard, read_untrusted, write_atomically
 from synthkit.running.attempts import seconds_of_attempt
+from synthkit.running.exclusive import LOCK_NAME
 
 Verb = Literal["train", "import-checkpoint", "generate", "segment", "evaluate", "audit-memorization"]
 
 JOB, RESULT, EVENTS, LOG = "job.json", "result.json", "events.jsonl", "log.txt"
-_LOCK = ".lock"
 
 # Far more than any result has; a method could fill the disk with one.
 _MAX_JSON_BYTES = 256 * 2**20
@@ -230,7 +228,7 @@ def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = 
     run = Run(path)
     job.spent_seconds = 0.0
     job.created = job.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    job.command = job.command or ("synthkit", *map(_without_folders, sys.argv[1:]))
+    job.command = tuple(map(_without_folders, job.command or ("synthkit", *sys.argv[1:])))
     if not job.synthkit:
         from synthkit import __version__
 
@@ -238,7 +236,7 @@ def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = 
     sources = {role: item.source.resolve() for role, item in job.inputs.items() if item.source is not None}
     if missing := sorted(set(job.inputs) - set(sources)):
         raise UsageError(f"The input {missing[0]} has no source.")
-    if path.exists() and (not path.is_dir() or any(item.name != _LOCK for item in path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(item.name != LOCK_NAME for item in path.iterdir())):
         _clear_the_way(run, job, sources, resume=resume, overwrite=overwrite)
     path.mkdir(parents=True, exist_ok=True)
     # First of all: what has a job is a run folder, which --resume and --overwrite accept however this ends.
@@ -252,47 +250,6 @@ def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = 
         link.unlink(missing_ok=True)
         link.symlink_to(os.path.relpath(source, link.parent.resolve()))
     return run
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the run folder ``path``, made if need be, for one command.
-
-    :class:`NotWritableError` if another one has it: no mistake in the command, which may be given again later.
-
-    Locks are per machine on some network file systems, and where there are none the block runs without.
-    """
-    if path.exists() and not path.is_dir():
-        yield  # create_run refuses it
-        return
-    path.mkdir(parents=True, exist_ok=True)
-    file = path / _LOCK
-    descriptor = -1
-    try:
-        while True:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise NotWritableError(
-                    f"Another command is at work in {path}.",
-                    "Two at once would mix their outputs.",
-                    "Wait for it, or choose another folder.",
-                ) from error
-            except OSError:
-                break
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), file.lstat()):
-                    break
-            os.close(descriptor)  # its owner removed it meanwhile; another command may hold a new one
-            descriptor = -1
-        try:
-            yield
-        finally:
-            file.unlink(missing_ok=True)
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
 
 
 def _without_folders(argument: str) -> str:
@@ -355,47 +312,8 @@ def _without_common(value: Any, other: Any) -> Any:
 def _remove(run: Run) -> None:
     """Empty a run folder, its job last: a removal that is interrupted leaves a run folder."""
     for item in sorted(run.path.iterdir(), key=lambda item: item.name == JOB):
-        if item.name != _LOCK:
+        if item.name != LOCK_NAME:
             discard(item)
-
-
-def find_checkpoint(path: Path) -> Path:
-    """The checkpoint of a run folder, or ``path`` if it is a checkpoint folder itself."""
-    for candidate in (path / "outputs" / "checkpoint", path):
-        if (candidate / CHECKPOINT_METADATA).is_file():
-            return candidate
-    why = "It does not exist."
-    if path.exists():
-        result = Run(path).result() if (path / JOB).is_file() else None
-        if result is not None and result.get("status") != "succeeded":
-            why = "Its training did not succeed."
-        elif (path / JOB).is_file():
-            why = "Its training has not finished; run the same command with --resume."
-        else:
-            why = "It is not a run folder of `synthkit train`."
-    raise DataError(f"There is no trained model at {path}.", why, "Train one with `synthkit train`.")
-
-
-CHECKPOINT_METADATA = "synthkit.json"
-
-
-def read_checkpoint_metadata(checkpoint: Path) -> dict[str, Any]:
-    """What synthkit notes beside a method's files: plugin, contrasts, labels, size, protocol, training lineage."""
-    try:
-        metadata = json.loads((checkpoint / CHECKPOINT_METADATA).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"The checkpoint {checkpoint} cannot be read.", f"{error}.", "Train it again.") from error
-    if not isinstance(metadata, dict) or "plugin" not in metadata:
-        raise DataError(
-            f"The checkpoint {checkpoint} cannot be read.", "Its description is not an object.", "Train it again."
-        )
-    return metadata
-
-
-def find_predictions(path: Path) -> Path:
-    """The label volumes of a ``segment`` run, or ``path`` if it is a folder of label volumes."""
-    inside = path / "outputs" / "predictions"
-    return inside if inside.is_dir() else path
 
 
 def find_runs(paths: Sequence[Path]) -> list[Run]:

@@ -1,9 +1,9 @@
-"""The steps of a study: each is an ordinary command that makes one run folder, and says after which others it comes."""
+"""The steps of a study: each is a call of the library that makes one run folder, after those that it needs."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from synthkit.contract import GeneratorDeclaration
 from synthkit.errors import UsageError
 from synthkit.registry.registry import discover
+from synthkit.running.commands import command_of
 from synthkit.study import layout
 from synthkit.study.config import Generator, Segmenter, Study
 
@@ -35,7 +36,7 @@ class Step:
     ----------
     name : unique in the study, and a file name: ``train-unet-real-augmented-seed-0``.
     out : what the command writes, relative to the folder of the study.
-    command : arguments of ``synthkit``, without those that say how to go on (``--resume``) or where (``--gpus``).
+    function, arguments : of :mod:`synthkit.api`; without those that say how to go on (``resume``) or where (``gpus``).
     after : names of the steps whose products it reads.
     gpus : how many it wants.
     gpu_hours, disk_bytes : what it is estimated to take; None where nobody knows.
@@ -44,21 +45,26 @@ class Step:
     name: str
     kind: Kind
     out: Path
-    command: tuple[str, ...]
+    function: str
+    arguments: Mapping[str, Any]
     after: tuple[str, ...] = ()
     gpus: int = 0
     in_container: bool = False
     gpu_hours: float | None = 0.0
     disk_bytes: float | None = 0.0
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What a user would type behind ``synthkit``. By this a step tells whether another one was run before it."""
+        return command_of(self.function, self.arguments)[1:]
+
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "out": str(self.out), "command": list(self.command), "after": list(self.after)}
+        return {**asdict(self), "out": str(self.out), "after": list(self.after), "command": list(self.command)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Step:
-        return cls(
-            **{**data, "out": Path(data["out"]), "command": tuple(data["command"]), "after": tuple(data["after"])}
-        )
+        own = {name: value for name, value in data.items() if name != "command"}
+        return cls(**{**own, "out": Path(data["out"]), "after": tuple(data["after"])})
 
 
 @dataclass
@@ -116,8 +122,8 @@ class _Planner:
         study, add = self.study, self.result.add
         first: tuple[str, ...] = ()
         if study.data.phantom:
-            command = ("phantom", "-o", str(layout.PHANTOM), "-n", str(study.data.phantom), "--seed", "0")
-            first = (add(Step("phantom", "phantom", layout.PHANTOM, command)),)
+            arguments = {"out": str(layout.PHANTOM), "number": study.data.phantom, "seed": 0}
+            first = (add(Step("phantom", "phantom", layout.PHANTOM, "phantom", arguments)),)
         self.first = first
         self.prepared = first
         if not study.data.dataset:
@@ -137,40 +143,42 @@ class _Planner:
 
     def _prepare(self, n: int | None) -> Step:
         data, out = self.study.data, layout.real_dataset(n)
-        command: tuple[str, ...] = (
-            "prepare", self.subjects, "-o", str(out), "--size", str(data.size), "--holdout", data.holdout,
-            "--contrasts", ",".join(data.contrasts), "--intensity", data.intensity, "--seed", str(data.seed),
-        )  # fmt: skip
+        arguments: dict[str, Any] = {
+            "subjects": self.subjects, "out": str(out), "size": data.size, "holdout": data.holdout,
+            "contrasts": list(data.contrasts), "intensity": data.intensity, "seed": data.seed,
+        }  # fmt: skip
         if n is not None:
-            command = (*command, "--training-patients", str(n))
-        return Step("prepare" if n is None else f"prepare-{n}", "prepare", out, command, self.first, disk_bytes=None)
+            arguments["training_patients"] = n
+        name = "prepare" if n is None else f"prepare-{n}"
+        return Step(name, "prepare", out, "prepare", arguments, self.first, disk_bytes=None)
 
     def _generator(self, generator: Generator, n: int | None, after: tuple[str, ...], real: Path) -> str:
         """Train, draw, score and audit; returns the name of the step that draws."""
         name = generator.name if n is None else f"{generator.name}-{n}"
         train = self._step(
             f"train-{name}", "train generator", layout.generator_run(generator.name, "train", n),
-            ("train", generator.plugin, str(real), *_assignments(generator.params)),
+            "train", {"plugin": generator.plugin, "datasets": [str(real)], "params": _plain(generator.params)},
             after, gpu_hours=generator.gpu_hours, disk_bytes=_bytes(generator.disk_gb),
         )  # fmt: skip
         samples = layout.generator_run(generator.name, "samples", n)
         seeds = f"0-{self.study.n_samples - 1}"
         draw = self._step(
             f"generate-{name}", "generate", samples,
-            ("generate", str(layout.generator_run(generator.name, "train", n)), "--seeds", seeds),
+            "generate", {"model": str(layout.generator_run(generator.name, "train", n)), "seeds": seeds},
             (train,), gpu_hours=generator.sampling_gpu_hours, disk_bytes=self._sample_bytes(),
         )  # fmt: skip
         if self.study.metrics.fidelity and n is None:
             self._step(
                 f"fidelity-{name}", "fidelity", layout.generator_run(generator.name, "fidelity"),
-                ("evaluate", *self.study.metrics.fidelity, "--real", str(real), "--synthetic", str(samples)),
+                "evaluate",
+                {"metrics": list(self.study.metrics.fidelity), "real": str(real), "synthetic": str(samples)},
                 (*after, draw),
             )  # fmt: skip
         if self.study.audit.enabled:
-            policy = ("--policy", self.study.audit.policy) if self.study.audit.policy else ()
+            policy = self.study.audit.policy or None
             self._step(
                 f"audit-{name}", "audit", layout.generator_run(generator.name, "audit", n),
-                ("audit-memorization", str(real), str(samples), *policy), (*after, draw),
+                "audit_memorization", {"real": str(real), "synthetic": str(samples), "policy": policy}, (*after, draw),
             )  # fmt: skip
         return draw
 
@@ -185,33 +193,41 @@ class _Planner:
         if generator := layout.generator_of(arm):
             data.append(str(layout.generator_run(generator, "samples")))
             after = (*after, self.samples[generator])
-        values = {"augment": str(augmentation == layout.AUGMENTED).lower(), "seed": str(seed)}
+        values = {"augment": augmentation == layout.AUGMENTED, "seed": seed}
         own = {key: values[key] for key in segmenter.settings}
         train = self._step(
             f"train-{name}", "train segmenter", run("train"),
-            ("train", segmenter.plugin, *data, *_assignments({**segmenter.params, **own})),
+            "train", {"plugin": segmenter.plugin, "datasets": data, "params": _plain({**segmenter.params, **own})},
             after, gpu_hours=segmenter.gpu_hours, disk_bytes=_bytes(segmenter.disk_gb),
         )  # fmt: skip
         segment = self._step(
-            f"segment-{name}", "segment", run("segment"), ("segment", str(run("train")), self.subjects),
-            (*self.first, train),
+            f"segment-{name}", "segment", run("segment"),
+            "segment", {"model": str(run("train")), "subjects": self.subjects}, (*self.first, train),
         )  # fmt: skip
-        protocol = ("--protocol", self.study.metrics.protocol) if self.study.metrics.protocol else ()
-        scored = ("--reference", self.subjects, "--prediction", str(run("segment")), *protocol)
+        scored = {"reference": self.subjects, "prediction": str(run("segment"))}
+        scored |= {"protocol": self.study.metrics.protocol} if self.study.metrics.protocol else {}
         self._step(
-            f"evaluate-{name}", "evaluate", run("evaluate"), ("evaluate", *self.study.metrics.overlap, *scored),
-            (*self.first, segment),
+            f"evaluate-{name}", "evaluate", run("evaluate"),
+            "evaluate", {"metrics": list(self.study.metrics.overlap), **scored}, (*self.first, segment),
         )  # fmt: skip
 
     def _step(
-        self, name: str, kind: Kind, out: Path, command: tuple[str, ...], after: tuple[str, ...], **cost: Any
+        self,
+        name: str,
+        kind: Kind,
+        out: Path,
+        function: str,
+        arguments: Mapping[str, Any],
+        after: tuple[str, ...],
+        **cost: Any,
     ) -> str:
         gpus = self.study.machine.gpus if kind.startswith("train") else min(1, self.study.machine.gpus)
         if not self.study.machine.gpus:
             cost["gpu_hours"] = 0.0
         step = Step(
-            name=name, kind=kind, out=out, command=(*command, "-o", str(out)), after=tuple(dict.fromkeys(after)),
-            gpus=gpus if kind in _ON_GPU else 0, in_container=kind in _IN_CONTAINER, **cost,
+            name=name, kind=kind, out=out, function=function, arguments={**arguments, "out": str(out)},
+            after=tuple(dict.fromkeys(after)), gpus=gpus if kind in _ON_GPU else 0, in_container=kind in _IN_CONTAINER,
+            **cost,
         )  # fmt: skip
         return self.result.add(step)
 
@@ -224,11 +240,9 @@ def _bytes(gigabytes: float | None) -> float | None:
     return None if gigabytes is None else gigabytes * 1e9
 
 
-def _assignments(params: Mapping[str, Any]) -> Iterator[str]:
-    """Parameters as arguments of the command line."""
-    for name, value in params.items():
-        text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        yield from ("-p", f"{name}={text.lower() if isinstance(value, bool) else text}")
+def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as JSON holds them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in params.items()}
 
 
 def check_sizes(study: Study) -> list[str]:

@@ -23,7 +23,8 @@ from synthkit.judging.arms import (
 )
 from synthkit.judging.comparable import Training, find_differences
 from synthkit.registry.registry import discover
-from synthkit.running.run import RESULT, Job, Run, count_gpus, find_checkpoint, find_runs, read_checkpoint_metadata
+from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
+from synthkit.running.run import RESULT, Job, Run, count_gpus, find_runs
 from synthkit.study import layout
 from synthkit.study.config import Study
 from synthkit.study.plan import make_plan

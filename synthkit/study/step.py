@@ -14,18 +14,20 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from synthkit.errors import ExitCode
+from synthkit import api
+from synthkit.errors import ExitCode, explain_end
 from synthkit.files import discard
 from synthkit.running import backends
-from synthkit.running.run import RESULT, Resources, file_digest, folder_digest, write_json
-from synthkit.running.signals import termination_as_interrupt
+from synthkit.running.commands import command_of
+from synthkit.running.listening import WarningsOnly
+from synthkit.running.run import RESULT, file_digest, folder_digest, write_json
 from synthkit.study import layout
 from synthkit.study.plan import Step
 
@@ -60,12 +62,15 @@ def digest_of_mark(folder: Path, name: str) -> str:
 
 
 def execute(name: str) -> int:
-    """Run the step of the plan in the working directory; returns its exit code, 0 for an audit that failed its gate."""
+    """Run the step of the plan in the working directory; returns its exit code.
+
+    That is 0 for an audit, whatever its verdict: that is a result of the study, not a failure of its run.
+    """
     plan = json.loads(PLAN.read_text(encoding="utf-8"))
     step = Step.from_dict(next(item for item in plan["steps"] if item["name"] == name))
     for path in (mark_of(name), record_of(name), log_of(name), lock_of(name)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with _held(lock_of(name)) as lock, log_of(name).open("a", encoding="utf-8") as log:
+    with _held(lock_of(name)), log_of(name).open("a", encoding="utf-8") as log:
         if record_of(name).is_file():
             made_by = json.loads(record_of(name).read_text(encoding="utf-8"))["command"]
             if made_by != list(step.command):
@@ -80,8 +85,8 @@ def execute(name: str) -> int:
         write_json(record_of(name), {**known, "status": "running"})
         code = int(ExitCode.BUG)
         try:
-            with _gpus(step, plan["machine"]) as options:
-                code = _run(step, [*options, *_limits(step, plan["machine"])], plan["machine"], log, lock)
+            with _gpus(step, plan["machine"]) as gpus:
+                code = _run(step, {**gpus, **_limits(step, plan["machine"])}, log)
         finally:
             status = "done" if code == ExitCode.OK else "interrupted" if code == ExitCode.INTERRUPTED else "failed"
             seconds = time.time() - known["started"]
@@ -98,54 +103,85 @@ def _clear(step: Step) -> None:
         discard(path)
 
 
-def _run(step: Step, options: Sequence[str], machine: dict[str, Any], log: TextIO, lock: int) -> int:
+def _run(step: Step, options: Mapping[str, Any], log: TextIO) -> int:
     """Go on with the run that is there; make it anew if it was made of other inputs."""
     there = step.out.exists() and any(step.out.iterdir())
     # The phantom keeps the subjects that are there, unasked.
-    ways = [["--resume"], ["--overwrite"]] if there and step.kind != "phantom" else [[]]
+    ways = [{"resume": True}, {"overwrite": True}] if there and step.kind != "phantom" else [{}]
     code = int(ExitCode.BUG)
     for way in ways:
-        command = [*step.command, *options, *way]
-        print(f"$ synthkit {' '.join(command)}", file=log, flush=True)
-        code = _call(command, machine, log, lock)
+        arguments = {**step.arguments, **options, **way}
+        print(f"$ {' '.join(command_of(step.function, arguments))}", file=log, flush=True)
+        code = _call(step.function, arguments, log)
         if code != ExitCode.USAGE:
             break
-    # A verdict is a result of the study, not a failure of its run.
-    return 0 if code == ExitCode.GATE_FAILED and step.kind == "audit" else code
+    return code
 
 
-def _call(command: Sequence[str], machine: dict[str, Any], log: TextIO, lock: int) -> int:
-    with termination_as_interrupt():
-        process = subprocess.Popen(
-            [sys.executable, "-m", "synthkit", *command, "--quiet"],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            # Several steps share the machine: each keeps to its own cores.
-            env={**os.environ, **Resources(cpus=machine["cpus"]).threads},
-            # The command outlives this process if that is killed, and holds the lock as long as it lives.
-            pass_fds=(lock,),
-            # Interrupts come by way of this process alone, once.
-            start_new_session=True,
-        )
+def _call(function: str, arguments: Mapping[str, Any], log: TextIO) -> int:
+    """Call a function of the library; what it says, and the error that it ends with, go into the log."""
+    with _interrupted_once(), contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
-            return process.wait()
-        except KeyboardInterrupt:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
-            process.wait()
-            return int(ExitCode.INTERRUPTED)
+            getattr(api, function)(**arguments, listener=_Log(log))
+        except (Exception, KeyboardInterrupt) as error:
+            known = explain_end(error)
+            if known.exit_code == ExitCode.BUG:
+                traceback.print_exc(file=log)
+            lines = [f"error: {known.what}", *(f"  {line}" for line in known.details)]
+            lines += [f"  {label}: {text}" for label, text in (("why", known.why), ("try", known.fix)) if text]
+            print("\n".join(lines), file=log, flush=True)
+            return int(known.exit_code)
+    return int(ExitCode.OK)
 
 
-def _limits(step: Step, machine: dict[str, Any]) -> list[str]:
+class _Log:
+    """A listener that writes notes and warnings into the log of a step."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def note(self, text: str) -> None:
+        print(text, file=self._file, flush=True)
+
+    def warning(self, text: str) -> None:
+        self.note(f"warning: {text}")
+
+    @contextlib.contextmanager
+    def progress(self, title: str) -> Iterator[WarningsOnly]:
+        yield WarningsOnly(self)
+
+
+@contextlib.contextmanager
+def _interrupted_once() -> Iterator[None]:
+    """The first signal to end interrupts; what follows is passed over, while the run ends with grace.
+
+    Snakemake and the terminal may each send their own, and a second interrupt would kill the run.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        for ending in before:
+            signal.signal(ending, lambda number, frame: None)  # not SIG_IGN, which children would inherit
+        raise KeyboardInterrupt
+
+    endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in endings}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _limits(step: Step, machine: Mapping[str, Any]) -> dict[str, Any]:
     if not step.in_container:
-        return []
-    options = ["--cpus", str(machine["cpus"])]
-    options += ["--backend", machine["backend"]] if machine["backend"] else []
+        return {}
+    options: dict[str, Any] = {"cpus": machine["cpus"]}
+    if machine["backend"]:
+        options["backend"] = machine["backend"]
     if machine["memory_gb"] and _limits_memory(machine["backend"]):
-        options += ["--memory", f"{machine['memory_gb']}g"]
+        options["memory"] = f"{machine['memory_gb']}g"
     if machine["hours"]:
-        options += ["--timeout", str(machine["hours"] * 3600)]
+        options["timeout"] = machine["hours"] * 3600
     return options
 
 
@@ -158,18 +194,18 @@ def _limits_memory(backend: str) -> bool:
 
 
 @contextlib.contextmanager
-def _gpus(step: Step, machine: dict[str, Any]) -> Iterator[list[str]]:
-    """``--gpus`` for this step: how many of a cluster's job, or devices of this machine that no other step holds."""
+def _gpus(step: Step, machine: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """``gpus`` for this step: how many of a cluster's job, or devices of this machine that no other step holds."""
     if not step.in_container:
-        yield []
+        yield {}
     elif not step.gpus:
-        yield ["--gpus", "none"]
+        yield {"gpus": "none"}
     elif not machine["local_gpus"]:
         # In a cluster's job every backend keeps to the devices that the job was given.
-        yield ["--gpus", str(step.gpus)]
+        yield {"gpus": str(step.gpus)}
     else:
         with contextlib.ExitStack() as stack:
-            yield ["--gpus", f"device={','.join(_free_devices(step.gpus, machine['local_gpus'], stack))}"]
+            yield {"gpus": f"device={','.join(_free_devices(step.gpus, machine['local_gpus'], stack))}"}
 
 
 def _free_devices(wanted: int, devices: Sequence[str], stack: contextlib.ExitStack) -> list[str]:
@@ -202,12 +238,12 @@ def _try_lock(path: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[int]:
+def _held(path: Path) -> Iterator[None]:
     """Wait for the lock: a step whose Snakemake was killed may still be at work, and is left to finish."""
     with path.open("w") as file:
         with contextlib.suppress(OSError):  # a file system without locks: the run folder's own care must do
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+        yield
 
 
 # --------------------------------------------------------------------------------------------------------- its notes
@@ -227,5 +263,14 @@ def _outputs(step: Step) -> dict[str, str]:
     return found or {"files": folder_digest(step.out)}
 
 
+def main() -> None:
+    """Entry point of a step."""
+    code = execute(sys.argv[1])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: a thread of a plugin that hangs on import must not hold the step.
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(execute(sys.argv[1]))
+    main()

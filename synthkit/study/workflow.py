@@ -18,7 +18,7 @@ from pathlib import Path
 from synthkit.errors import BackendUnavailableError, UsageError
 from synthkit.registry.provenance import gpu_indices
 from synthkit.running.lock import VARIABLE, find_lock
-from synthkit.running.run import write_json
+from synthkit.running.run import Resources, write_json
 from synthkit.running.signals import termination_as_interrupt
 from synthkit.study import layout
 from synthkit.study.config import Study
@@ -91,7 +91,9 @@ def write_plan(study: Study, plan: Plan, devices: Sequence[str] = ()) -> Path:
     steps = [step.to_dict() for step in plan.steps]
     resources = {step.name: _resources(step, study) for step in plan.steps}
     machine = {**asdict(study.machine), "local_gpus": list(devices)}
-    head = {"study": study.name, "python": sys.executable, "machine": machine}
+    # Several steps share the machine: each keeps to its own cores. Libraries look when they are imported.
+    environment = Resources(cpus=study.machine.cpus).threads
+    head = {"study": study.name, "python": sys.executable, "environment": environment, "machine": machine}
     write_json(path, {**head, "resources": resources, "steps": steps})
     return path
 

@@ -72,3 +72,16 @@ def take_shard(ranges: Iterable[range], text: str) -> tuple[range, ...]:
 def format_seeds(ranges: Iterable[range]) -> str:
     """Ranges as :func:`parse_seeds` reads them."""
     return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in ranges)
+
+
+def seeds_as_text(seeds: str | Iterable[int]) -> str:
+    """Numbers such as ``range(1000)`` as :func:`parse_seeds` reads them, neighbours in one range; a text as it is."""
+    if isinstance(seeds, str):
+        return seeds
+    ranges: list[range] = []
+    for seed in seeds:
+        if ranges and seed == ranges[-1].stop:
+            ranges[-1] = range(ranges[-1].start, seed + 1)
+        else:
+            ranges.append(range(seed, seed + 1))
+    return format_seeds(ranges)

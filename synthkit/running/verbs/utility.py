@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.arms import (
@@ -19,31 +19,15 @@ from synthkit.judging.arms import (
     sentence,
 )
 from synthkit.judging.comparable import Training, check_comparable
-from synthkit.running.run import (
-    JOB,
-    Input,
-    Job,
-    Run,
-    find_checkpoint,
-    find_runs,
-    folder_digest,
-    read_checkpoint_metadata,
-    write_json,
-)
+from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
+from synthkit.running.listening import Listener
+from synthkit.running.run import JOB, Input, Job, Run, find_runs, folder_digest, write_json
 
 if TYPE_CHECKING:
     from synthkit.contract import Declaration
 
 #: Executes a job in a folder: ``start(folder, job, declarations, title)``; raises the error that the run ends with.
 Start = Callable[[Path, Job, Sequence["Declaration"], str], object]
-
-
-class Listener(Protocol):
-    """Who is told what is done, and what is doubtful about it."""
-
-    def note(self, text: str) -> None: ...
-
-    def warning(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)

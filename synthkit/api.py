@@ -1,0 +1,342 @@
+"""synthkit from Python: what the commands do, as functions.
+
+::
+
+    from synthkit import api
+
+    api.prepare("BraTS2020", "data/real", holdout="0.2")
+    api.train("stylegan2", ["data/real"], out="runs/sg2", params={"kimg": 12})
+    api.generate("runs/sg2", range(1000), out="data/synthetic")
+    audit = api.audit_memorization("data/real", "data/synthetic", out="runs/audit")
+    print(audit.result["verdict"]["outcome"])
+
+Functions that make a run take :class:`RunKeywords` besides their own arguments, and return it as :class:`Done` or raise
+the :class:`synthkit.errors.SynthkitError` that it failed with. Importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from synthkit.data.conventions import BRATS
+
+if TYPE_CHECKING:
+    from synthkit.data.prepare import PreparedSummary
+    from synthkit.running.launch import Done
+    from synthkit.running.listening import Listener
+    from synthkit.running.request import Request
+
+__all__ = [
+    "AUDIT_PAGE",
+    "RunKeywords",
+    "audit_memorization",
+    "audit_page",
+    "evaluate",
+    "generate",
+    "import_checkpoint",
+    "phantom",
+    "prepare",
+    "report",
+    "segment",
+    "train",
+]
+
+AnyPath = str | os.PathLike[str]
+
+#: The page that an audit leaves in its run folder.
+AUDIT_PAGE = "audit.html"
+
+
+class RunKeywords(TypedDict, total=False):
+    """Where and with what a run is made: the fields of :class:`synthkit.running.launch.RunOptions`, and who is told.
+
+    ``listener`` takes notes, warnings and progress; without one, notes go to the logger ``synthkit`` and warnings are
+    Python's (:class:`synthkit.running.listening.LoggingListener`).
+    """
+
+    backend: str | None
+    gpus: str | None
+    cpus: float | None
+    memory: str | None
+    timeout: float | None
+    resume: bool
+    overwrite: bool
+    listener: Listener
+
+
+# ------------------------------------------------------------------------------------------------------------ data
+
+
+def phantom(
+    out: AnyPath, number: int = 40, seed: int = 0, *, workers: int | None = None, listener: Listener | None = None
+) -> list[Path]:
+    """Make phantom subjects with exact labels (:func:`synthkit.data.phantom.write_phantom`); returns their folders."""
+    from synthkit.data.phantom import write_phantom
+
+    with _heard(listener).progress("phantom") as view:
+        return write_phantom(
+            Path(out), number, seed, workers=workers, progress=lambda done, total: view.step(done, total, "subject")
+        )
+
+
+def prepare(
+    subjects: AnyPath,
+    out: AnyPath,
+    *,
+    holdout: str = "0.2",
+    size: int = 256,
+    contrasts: Sequence[str] = BRATS.contrast_names,
+    intensity: str = "max",
+    brain_threshold: float = 50.0,
+    brain_fraction: float = 0.15,
+    listener: Listener | None = None,
+    **options: Any,
+) -> PreparedSummary:
+    """Turn subjects into a dataset, split by subject.
+
+    Parameters
+    ----------
+    subjects : folder of subjects (NIfTI).
+    out : folder of the dataset.
+    holdout : subjects that are never trained on: names, a number, a fraction, or "akbar2024".
+    size, contrasts, intensity, brain_threshold, brain_fraction : see :class:`synthkit.data.slices.SliceProtocol`.
+    options : ``seed``, ``training_patients``, ``skip_bad``, ``workers``, ``resume``, ``overwrite`` and ``dry_run`` of
+        :func:`synthkit.data.prepare.prepare`.
+    """
+    from synthkit.data.prepare import prepare as prepare_dataset
+    from synthkit.data.slices import SliceProtocol
+
+    protocol = SliceProtocol(
+        contrasts=tuple(contrasts),
+        size=size,
+        intensity=intensity,
+        brain_threshold=brain_threshold,
+        brain_fraction=brain_fraction,
+    )
+    with _heard(listener).progress("prepare") as view:
+        return prepare_dataset(
+            Path(subjects),
+            Path(out),
+            protocol=protocol,
+            holdout=holdout,
+            on_progress=lambda stage, done, total: view.step(
+                done, total, "subject checked" if stage == "check" else "subject written"
+            ),
+            **options,
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------- models
+
+
+def train(
+    plugin: str,
+    datasets: Sequence[AnyPath],
+    out: AnyPath,
+    *,
+    validate_on: AnyPath | None = None,
+    pretrained: AnyPath | None = None,
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[RunKeywords],
+) -> Done:
+    """Train a generator or a segmenter; see :func:`synthkit.running.verbs.train.ask`."""
+    from synthkit.running.verbs import train as verb
+
+    request = verb.ask(
+        plugin,
+        [Path(path) for path in datasets],
+        validate_on=_path(validate_on),
+        pretrained=_path(pretrained),
+        params=params,
+        listener=_heard(options.get("listener")),
+    )
+    arguments: dict[str, Any] = {"plugin": plugin, "datasets": list(datasets), "validate_on": validate_on}
+    arguments |= {"pretrained": pretrained, "params": params, "out": out}
+    return _run(request, "train", arguments, options)
+
+
+def import_checkpoint(
+    plugin: str,
+    file: AnyPath,
+    out: AnyPath,
+    *,
+    contrasts: Sequence[str],
+    labels: Sequence[int] = BRATS.values,
+    **options: Unpack[RunKeywords],
+) -> Done:
+    """Bring in a generator that was trained elsewhere; see :func:`synthkit.running.verbs.import_checkpoint.ask`."""
+    from synthkit.running.verbs import import_checkpoint as verb
+
+    request = verb.ask(plugin, Path(file), contrasts=contrasts, labels=labels)
+    arguments = {"plugin": plugin, "file": file, "contrasts": list(contrasts), "labels": list(labels), "out": out}
+    return _run(request, "import_checkpoint", arguments, options)
+
+
+def generate(
+    model: AnyPath,
+    seeds: str | Iterable[int],
+    out: AnyPath,
+    *,
+    shard: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[RunKeywords],
+) -> Done:
+    """Draw synthetic samples, one a seed; see :func:`synthkit.running.verbs.generate.ask`."""
+    from synthkit.running.verbs import generate as verb
+    from synthkit.running.verbs.seeds import seeds_as_text
+
+    text = seeds_as_text(seeds)
+    request = verb.ask(Path(model), text, shard=shard, params=params)
+    arguments = {"model": model, "seeds": text, "shard": shard, "params": params, "out": out}
+    return _run(request, "generate", arguments, options)
+
+
+def segment(
+    model: AnyPath,
+    subjects: AnyPath,
+    out: AnyPath,
+    *,
+    only: Sequence[str] | None = None,
+    include_training_subjects: bool = False,
+    keep_probabilities: bool = False,
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[RunKeywords],
+) -> Done:
+    """Segment subjects into NIfTI labels; see :func:`synthkit.running.verbs.segment.ask`."""
+    from synthkit.running.verbs import segment as verb
+
+    flags = {"include_training_subjects": include_training_subjects, "keep_probabilities": keep_probabilities}
+    request = verb.ask(
+        Path(model), Path(subjects), only=only, params=params, listener=_heard(options.get("listener")), **flags
+    )
+    arguments = {"model": model, "subjects": subjects, "only": None if only is None else list(only), **flags}
+    return _run(request, "segment", {**arguments, "params": params, "out": out}, options)
+
+
+# ------------------------------------------------------------------------------------------------------ evaluation
+
+
+def evaluate(
+    metrics: Sequence[str],
+    out: AnyPath,
+    *,
+    reference: AnyPath | None = None,
+    prediction: AnyPath | None = None,
+    real: AnyPath | None = None,
+    synthetic: AnyPath | None = None,
+    features: AnyPath | None = None,
+    protocol: str | None = None,
+    include_training_subjects: bool = False,
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[RunKeywords],
+) -> list[Done]:
+    """Score predictions or synthetic samples; see :func:`synthkit.running.verbs.evaluate.ask`.
+
+    One run for all metrics of a package, in ``out``; those of several packages in folders below it.
+    """
+    from synthkit.running.verbs import evaluate as verb
+
+    paths = {"reference": reference, "prediction": prediction, "real": real, "synthetic": synthetic}
+    paths["features"] = features
+    requests = verb.ask(
+        metrics,
+        **{role: _path(path) for role, path in paths.items()},
+        protocol=protocol,
+        include_training_subjects=include_training_subjects,
+        params=params,
+        listener=_heard(options.get("listener")),
+    )
+    arguments: dict[str, Any] = {"metrics": list(metrics), **paths, "protocol": protocol}
+    arguments |= {"include_training_subjects": include_training_subjects, "params": params, "out": out}
+    return [_run(request, "evaluate", arguments, options) for request in requests]
+
+
+def audit_memorization(
+    real: AnyPath,
+    synthetic: AnyPath,
+    out: AnyPath,
+    *,
+    holdout: AnyPath | None = None,
+    policy: AnyPath | None = None,
+    features: AnyPath | None = None,
+    metric: str = "memorization",
+    also_train: Sequence[AnyPath] = (),
+    accept_other_training_set: bool = False,
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[RunKeywords],
+) -> Done:
+    """Find copies of training images; see :func:`synthkit.running.verbs.audit_memorization.ask`.
+
+    The verdict is ``result["verdict"]``, whatever it is; the run's page is :data:`AUDIT_PAGE`.
+    """
+    from synthkit.running.verbs import audit_memorization as verb
+
+    request = verb.ask(
+        Path(real),
+        Path(synthetic),
+        holdout=_path(holdout),
+        policy=_path(policy),
+        features=_path(features),
+        metric=metric,
+        also_train=[Path(path) for path in also_train],
+        accept_other_training_set=accept_other_training_set,
+        params=params,
+        listener=_heard(options.get("listener")),
+    )
+    arguments: dict[str, Any] = {"real": real, "synthetic": synthetic, "holdout": holdout, "policy": policy}
+    arguments |= {"features": features, "metric": None if metric == verb.DEFAULT_METRIC else metric}
+    arguments |= {"also_train": list(also_train), "accept_other_training_set": accept_other_training_set}
+    done = _run(request, "audit_memorization", {**arguments, "params": params, "out": out}, options)
+    audit_page(done)
+    return done
+
+
+def audit_page(done: Done) -> Path:
+    """Write the page of an audit into its run folder, and return its path. It shows real images: for internal use."""
+    from synthkit.report.report import write_audit_page
+
+    page = done.run.path / AUDIT_PAGE
+    write_audit_page(done.run.path, page)
+    return page
+
+
+def report(
+    runs: Sequence[AnyPath],
+    out: AnyPath = "report.html",
+    *,
+    title: str = "synthkit report",
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """One self-contained HTML file from runs (:func:`synthkit.report.report.write_report`); returns what is in it."""
+    from synthkit.report.report import write_report
+
+    with _heard(listener).progress("report"):
+        return write_report([Path(path) for path in runs], Path(out), title=title)
+
+
+# --------------------------------------------------------------------------------------------------------- helpers
+
+
+def _run(request: Request, function: str, arguments: Mapping[str, Any], options: RunKeywords) -> Done:
+    """Carry a request out; with the options, ``arguments`` are those of the command that a user would type."""
+    from synthkit.running.commands import command_of
+    from synthkit.running.launch import RunOptions, carry_out
+
+    shared: dict[str, Any] = {name: value for name, value in options.items() if name != "listener"}
+    request.job.command = command_of(function, {**arguments, **shared})
+    if function == "import_checkpoint":  # which computes on no GPU, and has no such option
+        shared["gpus"] = "none"
+    return carry_out(request, Path(arguments["out"]), RunOptions(**shared), _heard(options.get("listener")))
+
+
+def _path(path: AnyPath | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _heard(listener: Listener | None) -> Listener:
+    from synthkit.running.listening import LoggingListener
+
+    return listener or LoggingListener()

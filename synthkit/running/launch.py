@@ -1,0 +1,147 @@
+"""The one way a command or a program makes and follows a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthkit.errors import ContainerFailedError, GpuUnavailableError, PluginError, UsageError, error_from_dict
+from synthkit.running import backends
+from synthkit.running.backends.outcome import log_tail
+from synthkit.running.exclusive import locked
+from synthkit.running.lock import check_lock, find_lock
+from synthkit.running.run import Resources, Run, count_gpus, create_run, file_digest
+
+if TYPE_CHECKING:
+    from synthkit.contract import Declaration
+    from synthkit.running.listening import Listener
+    from synthkit.running.request import Request
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and with what a run is made, whatever it does.
+
+    Attributes
+    ----------
+    backend : name of one; None for that of ``SYNTHKIT_BACKEND``, else docker.
+    gpus : "all", "none", a number or "device=0,1"; None for all, if there are any and the method uses them.
+    cpus : cores of a container, and threads of the libraries; None for all.
+    memory : limit of a container, such as "8g"; None for none.
+    timeout : seconds after which the run is stopped; None for no limit.
+    resume : go on with an interrupted run of the same job.
+    overwrite : replace an earlier run.
+    """
+
+    backend: str | None = None
+    gpus: str | None = None
+    cpus: float | None = None
+    memory: str | None = None
+    timeout: float | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run that succeeded, and its ``result.json``. An audit whose verdict is not "pass" has succeeded, too."""
+
+    run: Run
+    result: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"run": str(self.run.path), "result": self.result}
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What would be done: the job as ``job.json`` would hold it, and the shell command that does about the same."""
+
+    out: Path
+    job: dict[str, Any]
+    backend: str
+    command: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"out": str(self.out), "job": self.job, "backend": self.backend, "command": self.command}
+
+    def described(self) -> str:
+        """The folder and the job, as JSON to read."""
+        return json.dumps({"out": str(self.out), "job": self.job}, indent=1)
+
+
+def carry_out(request: Request, out: Path, options: RunOptions, listener: Listener) -> Done:
+    """Make the run folder of a request, at ``out`` or its folder below, execute it and follow it.
+
+    Raises what the run failed with, as it would be raised here; :class:`UsageError` for a folder in the way or for
+    options that cannot be, :class:`BackendUnavailableError`, and what :func:`synthkit.running.lock.check_lock` refuses.
+    """
+    job, declaration, folder = request.job, request.declarations[0], out / request.folder
+    job.resources = resources_for(options, declaration, listener)
+    backend = backends.choose(options.backend, declaration, job)
+    if lock := find_lock():
+        check_lock(lock, request.declarations, backend.name)
+        job.lock = file_digest(lock)
+    with locked(folder):
+        run = create_run(folder, job, resume=options.resume, overwrite=options.overwrite)
+        with listener.progress(request.title) as follower:
+            result = backend.run(run, declaration, follower.event)
+    for text in result["warnings"]:  # the backend's own are not events of the run
+        if text not in follower.warned:
+            listener.warning(text)
+    if result["status"] != "succeeded":
+        error = error_from_dict(result["error"])
+        if isinstance(error, (PluginError, ContainerFailedError)) and not error.details:
+            # What the method printed last may tell more than we can; for our own errors it is only a traceback.
+            error.details = tuple(f"| {line}" for line in log_tail(run))
+        error.details = (*error.details, f"log: {run.path / 'log.txt'}")
+        raise error
+    return Done(run, result)
+
+
+def dry_run(request: Request, out: Path, options: RunOptions, listener: Listener) -> DryRun:
+    """What :func:`carry_out` would do. Looks for no engine and makes nothing."""
+    job, declaration, folder = request.job, request.declarations[0], out / request.folder
+    job.resources = resources_for(options, declaration, listener)
+    backend = backends.get(backends.asked(options.backend) or backends.DEFAULT)
+    return DryRun(folder, job.to_dict(), backend.name, backend.command(Run(folder), declaration, job))
+
+
+def resources_for(options: RunOptions, declaration: Declaration, listener: Listener) -> Resources:
+    """GPUs, cores, memory and time limit; says so when a method that could use a GPU will run on the CPU."""
+    from synthkit.registry.provenance import gpu_visible
+
+    gpus = options.gpus
+    if gpus is None:
+        has_gpu = gpu_visible()
+        gpus = "all" if has_gpu and declaration.gpu != "none" else "none"
+        if not has_gpu and declaration.gpu == "required":
+            raise GpuUnavailableError(
+                f"{declaration.name} needs a GPU.", "This machine shows no NVIDIA device.", "See `synthkit doctor`."
+            )
+        if not has_gpu and declaration.gpu == "optional":
+            listener.note("No GPU here: running on the CPU (--gpus all insists on one).")
+    count_gpus(gpus)  # refuses what is none of its forms
+    if options.timeout is not None and options.timeout <= 0:
+        raise UsageError("--timeout must be positive.", fix="Give seconds, or leave it out.")
+    if options.cpus is not None and options.cpus <= 0:
+        raise UsageError("--cpus must be positive.", fix="Give a number of cores, or leave it out.")
+    memory = parse_size(options.memory) if options.memory else None
+    return Resources(gpus=gpus, memory_bytes=memory, timeout_seconds=options.timeout, cpus=options.cpus)
+
+
+def parse_size(text: str) -> int:
+    """``"8g"``, ``"500m"`` or a number of bytes."""
+    units = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+    number, unit = text.strip().lower().removesuffix("b").removesuffix("i"), 1
+    if number[-1:] in units:
+        number, unit = number[:-1], units[number[-1]]
+    try:
+        size = int(float(number) * unit)
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise UsageError(f"--memory {text} is not a size.", fix="Write it like 8g or 500m.")
+    return size

@@ -1,0 +1,43 @@
+"""A run that is asked for, before it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from synthkit.contract import Citation, Declaration
+from synthkit.registry.registry import discover
+from synthkit.running.run import Job
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run that may be made: what is asked for has been checked on this machine.
+
+    Attributes
+    ----------
+    job : what the run is to do; what it may use is added when it is made.
+    declarations : of its plugins; the first one decides what it runs in.
+    title : of its progress.
+    folder : below the output folder, for one of several runs that were asked for at once; empty for that itself.
+    """
+
+    job: Job
+    declarations: tuple[Declaration, ...]
+    title: str
+    folder: str = ""
+
+    @classmethod
+    def of(cls, job: Job, title: str) -> Request:
+        """The request for a job that is there already, by the plugins that are installed here."""
+        return cls(job, tuple(discover().get(name) for name in job.plugins), title)
+
+
+def citations_of(plugins: Iterable[str]) -> list[Citation]:
+    """What to cite for these plugins, once each; nothing for one that is not installed here."""
+    known = discover().declarations
+    found: dict[str, Citation] = {}
+    for name in plugins:
+        for citation in known[name].citations if name in known else ():
+            found.setdefault(citation.text, citation)
+    return list(found.values())

@@ -1,0 +1,166 @@
+"""``audit-memorization``: are there copies of training images, and would this audit have found them?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from synthkit.contract import Declaration
+from synthkit.data.dataset import Dataset
+from synthkit.data.lineage import original_digests, was_trained_on
+from synthkit.errors import DataError, ExitCode, UsageError
+from synthkit.judging.policy import Policy, load_policy
+from synthkit.judging.verdict import verdict
+from synthkit.registry.parameters import make_params, params_to_dict
+from synthkit.registry.registry import discover
+from synthkit.running.listening import Listener
+from synthkit.running.request import Request
+from synthkit.running.run import Job, Run
+from synthkit.running.verbs.inputs import dataset_input, file_input
+from synthkit.running.verbs.scores import metrics_of, opened_inputs, scored
+
+DEFAULT_METRIC = "memorization"
+
+# ------------------------------------------------------------------------------------------------ asked on the host
+
+
+def ask(
+    real: Path,
+    synthetic: Path,
+    *,
+    holdout: Path | None = None,
+    policy: Path | None = None,
+    features: Path | None = None,
+    metric: str = DEFAULT_METRIC,
+    also_train: Sequence[Path] = (),
+    accept_other_training_set: bool = False,
+    params: Mapping[str, Any] | None = None,
+    listener: Listener,
+) -> Request:
+    """The run that looks for copies of training images among synthetic ones.
+
+    Parameters
+    ----------
+    real : the dataset that the generator was trained on, with its holdout.
+    synthetic : the samples.
+    holdout : real subjects that were never trained on, instead of the holdout of ``real``.
+    policy : TOML file that says what passes and what fails; the default policy without one.
+    features : weights of the feature network, where the metric uses one.
+    metric : name of the audit's method.
+    also_train : further datasets that the generator was trained on.
+    accept_other_training_set : audit although the lineage names other training sets than those given.
+    params : parameters of the metric.
+
+    Raises :class:`DataError` for datasets that do not belong together, and for a holdout that was trained on.
+    """
+    declaration = discover().audit(metric)
+    rules = load_policy(policy) if policy else Policy()
+    train_set, train_input = dataset_input(real, ("train",))
+    synthetic_set, synthetic_input = dataset_input(synthetic)
+    train_sets, inputs = {real: train_set}, {"train": train_input, "synthetic": synthetic_input}
+    for number, path in enumerate(also_train, start=2):
+        dataset, inputs[f"train{number}"] = dataset_input(path)
+        if dataset.digest in {other.digest for other in train_sets.values()}:
+            raise UsageError(f"The training set {path} is given twice.", fix="Give each dataset once.")
+        train_sets[path] = dataset
+    _check_same_images(train_sets, synthetic, synthetic_set)
+    lineage = synthetic_set.training_datasets
+    if lineage:
+        _check_training_sets(synthetic, lineage, train_sets, accept_other_training_set, listener)
+    elif imported := synthetic_set.lineage.get("imported"):
+        listener.note(
+            f"Their generator was imported ({imported['file']}), its training data are unknown: the audit shows only "
+            "what they copy from REAL."
+        )
+    else:
+        listener.note("The synthetic images are of unknown origin: the audit shows only what they copy from REAL.")
+    if holdout is not None:
+        holdout_set, inputs["holdout"] = dataset_input(holdout)
+        _check_never_trained_on(holdout, holdout_set.training_part().subjects, lineage)
+    elif len(train_set.select("holdout")):
+        inputs["holdout"] = dataset_input(real, ("holdout",))[1]
+        _check_never_trained_on(real, train_set.select("holdout").subjects, lineage)
+    if features is not None:
+        if "features" not in declaration.optional_roles:
+            raise UsageError(f"{declaration.name} uses no feature network.", fix="Leave --features out.")
+        inputs["features"] = file_input(features)
+    job = Job(
+        verb="audit-memorization",
+        plugins=(declaration.name,),
+        params=params_to_dict(make_params(declaration, params or {})),
+        inputs=inputs,
+        options={"policy": asdict(rules), "lineage": "known" if lineage else "unknown"},
+    )
+    return Request(job, (declaration,), f"audit {len(synthetic_set):,}")
+
+
+def _check_same_images(train_sets: Mapping[Path, Dataset], synthetic: Path, synthetic_set: Dataset) -> None:
+    for path, dataset in train_sets.items():
+        if dataset.contrasts != synthetic_set.contrasts or dataset.size != synthetic_set.size:
+            raise DataError(
+                "The two datasets do not match.",
+                f"{path} has {'/'.join(dataset.contrasts)} at {dataset.size}, {synthetic} has "
+                f"{'/'.join(synthetic_set.contrasts)} at {synthetic_set.size}.",
+                "Prepare the real subjects with the size and the contrasts of the synthetic images.",
+            )
+
+
+def _check_training_sets(
+    synthetic: Path, lineage: list[dict[str, Any]], given: dict[Path, Dataset], accept: bool, listener: Listener
+) -> None:
+    """Refuse to audit against other datasets than all those that the generator was trained on.
+
+    An image that was copied from a dataset which is not searched would pass; one that is searched in vain raises the
+    null, and with it the thresholds.
+    """
+    wanted = original_digests(lineage)
+    known = {*wanted, *(str(item["digest"]) for item in lineage)}
+    found = {dataset.digest: path for path, dataset in given.items()}
+    missing = [digest for digest in wanted if digest not in found]
+    others = [str(path) for digest, path in found.items() if digest not in known]
+    if not missing and not others:
+        return
+    if accept:
+        listener.warning(
+            f"The lineage names other training sets ({len(missing)} of {len(wanted)} not searched, {len(others)} "
+            "searched besides); audited all the same, as asked."
+        )
+        return
+    if others:
+        digests = ", ".join(digest[:19] for digest in wanted)
+        raise DataError(
+            f"{synthetic} was not made from {' and '.join(others)}.",
+            f"Its lineage names {'the training set' if len(wanted) == 1 else 'the training sets'} {digests}.",
+            "Give the datasets that its generator was trained on, or --accept-other-training-set.",
+        )
+    raise DataError(
+        f"{synthetic} was made from {len(missing)} more training set{'s' if len(missing) > 1 else ''} than were given.",
+        f"Copies of {', '.join(digest[:19] for digest in missing)} would not be found.",
+        "Give each by --also-train, or --accept-other-training-set to search without them.",
+        missing,
+    )
+
+
+def _check_never_trained_on(path: Path, subjects: Sequence[str], lineage: list[dict[str, Any]]) -> None:
+    """Refuse a holdout that the generator has seen: it would hide the copies of its own subjects."""
+    seen = [subject for subject in subjects if was_trained_on(subject, lineage)]
+    if seen:
+        raise DataError(
+            f"The generator was trained on {len(seen)} of the {len(subjects)} held-out subjects of {path}.",
+            "Thresholds from subjects that it has seen would hide its copies.",
+            "Give real subjects that it was never trained on, or leave --holdout out.",
+            seen[:20],
+        )
+
+
+# -------------------------------------------------------------------------------------------------- done in the run
+
+
+def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
+    """Score, and judge the scores; what ``result.json`` gets of it."""
+    result = scored(run, job, metrics_of(declarations), opened_inputs(run, job))
+    judged = verdict(result["scores"], Policy(**job.options.get("policy", {})))
+    exit_code = ExitCode.OK if judged.outcome == "pass" else ExitCode.GATE_FAILED
+    return {**result, "verdict": judged.to_dict(), "exit_code": int(exit_code)}

@@ -1,0 +1,115 @@
+"""Where a run meets a method: its inputs opened and checked, the method called, its errors turned into ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthkit.contract import Declaration, GeneratorDeclaration
+from synthkit.errors import DataError, OutOfMemoryError, PluginError, SynthkitError, explain, is_out_of_memory
+from synthkit.running.checkpoints import read_checkpoint_metadata
+from synthkit.running.run import Job, Run, file_digest, folder_digest
+
+if TYPE_CHECKING:
+    from synthkit.data.dataset import Dataset
+
+
+def opened_dataset(run: Run, job: Job, role: str) -> Dataset:
+    """The dataset of an input; :class:`DataError` if it is damaged, or not the one that the job was made for."""
+    from synthkit.data.dataset import Dataset
+    from synthkit.data.format import content_digest
+
+    dataset = Dataset(run.input(role))
+    expected = job.inputs[role].digest
+    content = content_digest(dataset.contrasts, dataset.label_values, dataset.size, dataset.samples)
+    if content != dataset.digest:
+        raise DataError(
+            f"The dataset for {role} is damaged.",
+            f"Its table gives the digest {content[:23]}, its description says {dataset.digest[:23]}.",
+            "Restore it from its source, or make it again.",
+        )
+    if expected and dataset.digest != expected:
+        raise DataError(
+            f"The dataset for {role} has changed since the run was made.",
+            f"Its digest is {dataset.digest[:23]}, the job says {expected[:23]}.",
+            "Make the run again.",
+        )
+    return dataset
+
+
+def opened_file(run: Run, job: Job, role: str) -> Path:
+    """The file of an input; :class:`DataError` if it is not the one that the job was made for."""
+    path, expected = run.input(role), job.inputs[role].digest
+    if expected and (found := file_digest(path)) != expected:
+        raise DataError(
+            f"The file given as {role} has changed since the run was made.",
+            f"Its digest is {found[:23]}, the job says {expected[:23]}.",
+            "Make the run again.",
+        )
+    return path
+
+
+def opened_checkpoint(run: Run, job: Job, declaration: Declaration) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint that a run uses, and synthkit's notes on it; :class:`DataError` unless it is the plugin's."""
+    checkpoint = run.input("checkpoint")
+    expected = job.inputs["checkpoint"].digest
+    if expected and (found := folder_digest(checkpoint)) != expected:
+        raise DataError(
+            "The checkpoint has changed since the run was made.",
+            f"Its digest is {found[:23]}, the job says {expected[:23]}.",
+            "Make the run again.",
+        )
+    metadata = read_checkpoint_metadata(checkpoint)
+    if metadata["plugin"] != declaration.name:
+        raise DataError(
+            f"The checkpoint is of {metadata['plugin']}, not of {declaration.name}.", fix="Give another run."
+        )
+    return checkpoint, metadata
+
+
+def call(declaration: Declaration, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call the method; what it raises without a class of ours is the plugin's error, out of memory apart."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        raise _plugin_error(declaration, error) from error
+
+
+def yielded(declaration: Declaration, values: Iterable[Any]) -> Iterator[Any]:
+    """The values of a method's iterator, its exceptions treated as by :func:`call`."""
+    iterator: Iterator[Any] | None = None
+    while True:
+        try:
+            iterator = iter(values) if iterator is None else iterator
+            value = next(iterator)
+        except StopIteration:
+            return
+        except Exception as error:
+            raise _plugin_error(declaration, error) from error
+        yield value
+
+
+def _plugin_error(declaration: Declaration, error: Exception) -> BaseException:
+    if isinstance(error, (SynthkitError, MemoryError, OSError)):
+        return error
+    if is_out_of_memory(error):
+        return OutOfMemoryError(
+            f"{declaration.name} is out of memory.",
+            str(error).strip().partition("\n")[0],
+            "Lower its batch size (-p batch_size=...) or use smaller images.",
+        )
+    known = explain(error)
+    return PluginError(known.what.replace("The method", declaration.name), known.why, known.fix)
+
+
+def check_generator_size(declaration: GeneratorDeclaration, size: tuple[int, int]) -> None:
+    """Raise :class:`DataError` if a generator cannot make images of ``(height, width)`` pixels."""
+    height, width = size
+    power = height & (height - 1) == 0
+    if height != width or not power or not declaration.minimum_size <= height <= declaration.maximum_size:
+        raise DataError(
+            f"{declaration.name} cannot make images of {width} x {height} pixels.",
+            f"It makes squares, a power of two from {declaration.minimum_size} to {declaration.maximum_size} a side.",
+            "Prepare the dataset with another --size.",
+        )

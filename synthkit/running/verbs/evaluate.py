@@ -1,0 +1,205 @@
+"""``evaluate``: scores of predictions, or of synthetic samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from synthkit.contract import FILE_ROLES, SLICE_ROLES, Declaration, MetricDeclaration
+from synthkit.data.label_folders import LabelFolder
+from synthkit.data.lineage import datasets_behind, was_trained_on
+from synthkit.errors import DataError, UsageError
+from synthkit.judging.protocols import KeptSlices, SliceRule, evaluation_protocol
+from synthkit.registry.parameters import make_params, params_to_dict
+from synthkit.registry.registry import discover
+from synthkit.running.checkpoints import find_predictions, read_checkpoint_metadata
+from synthkit.running.listening import Listener
+from synthkit.running.request import Request
+from synthkit.running.run import Input, Job, Run
+from synthkit.running.verbs.inputs import dataset_input, file_input, folder_input
+from synthkit.running.verbs.scores import metrics_of, opened_inputs, scored
+
+# ------------------------------------------------------------------------------------------------ asked on the host
+
+
+def ask(
+    metrics: Sequence[str],
+    *,
+    reference: Path | None = None,
+    prediction: Path | None = None,
+    real: Path | None = None,
+    synthetic: Path | None = None,
+    features: Path | None = None,
+    protocol: str | None = None,
+    include_training_subjects: bool = False,
+    params: Mapping[str, Any] | None = None,
+    listener: Listener,
+) -> list[Request]:
+    """The runs that score: one for all metrics of a package.
+
+    Parameters
+    ----------
+    metrics : names of at least one.
+    reference, prediction : subjects with labels, or label volumes; and a `segment` run, or label volumes.
+    real, synthetic : datasets.
+    features : weights of the feature network, where a metric uses one.
+    protocol : name of an evaluation protocol for segmentations.
+    include_training_subjects : also score subjects that the segmenter was trained on.
+    params : parameters of the metrics.
+
+    Raises :class:`UsageError` for data that a metric needs and does not get, :class:`DataError` where there is nothing
+    to compare.
+    """
+    given = {"reference": reference, "prediction": prediction, "real": real, "synthetic": synthetic}
+    given["features"] = features
+    packages = _by_package(metrics, given)
+    requests = []
+    for members in packages.values():
+        first = members[0]
+        inputs = _inputs(first, given)
+        options: dict[str, Any] = {}
+        if reference is not None and prediction is not None and "prediction" in inputs:
+            subjects, unpaired = _subjects_to_score(
+                reference, find_predictions(prediction), include_training_subjects, listener
+            )
+            options |= {"subjects": subjects, "references_without_prediction": unpaired}
+        fixed: dict[str, Any] = {}
+        if protocol is not None:
+            fixed = _fixed_by(protocol, first, params or {}, listener)
+            options["protocol"] = protocol
+        job = Job(
+            verb="evaluate",
+            plugins=tuple(d.name for d in members),
+            params=params_to_dict(make_params(first, {**(params or {}), **fixed})),
+            inputs=inputs,
+            options=options,
+        )
+        folder = "" if len(packages) == 1 else first.distribution.removeprefix("synthkit-")
+        requests.append(Request(job, tuple(members), f"evaluate {' '.join(job.plugins)}", folder))
+    return requests
+
+
+def _by_package(names: Sequence[str], given: Mapping[str, Path | None]) -> dict[str, list[MetricDeclaration]]:
+    """The metrics by the module that scores them; refused where data are missing that one of them compares."""
+    registry = discover()
+    if not names:
+        raise UsageError("There is nothing to score.", fix="Name a metric; `synthkit plugins` lists them.")
+    packages: dict[str, list[MetricDeclaration]] = {}
+    for declaration in [registry.get(name, "metric") for name in dict.fromkeys(names)]:
+        assert isinstance(declaration, MetricDeclaration)
+        if declaration.audit:
+            raise UsageError(f"{declaration.name} is an audit.", fix="Use `synthkit audit-memorization`.")
+        for role in declaration.roles:
+            if given.get(role) is None:
+                raise UsageError(
+                    f"{declaration.name} compares {' and '.join(declaration.roles)}.", fix=f"Give --{role}."
+                )
+        packages.setdefault(declaration.module, []).append(declaration)
+    return packages
+
+
+def _inputs(metric: MetricDeclaration, given: Mapping[str, Path | None]) -> dict[str, Input]:
+    """What the metric compares, and of what it can use besides whatever is there."""
+    inputs: dict[str, Input] = {}
+    for role in (*metric.roles, *metric.optional_roles):
+        path, real = given.get(role), given.get("real")
+        if role == "holdout" and real is not None:
+            dataset, held_out = dataset_input(real, ("holdout",))
+            if len(dataset.select("holdout")):
+                inputs[role] = held_out
+        elif path is None:
+            continue
+        elif role in FILE_ROLES:
+            inputs[role] = file_input(path)
+        elif role in SLICE_ROLES:
+            inputs[role] = dataset_input(path)[1]
+        else:
+            inputs[role] = folder_input("labels", find_predictions(path))
+    return inputs
+
+
+def _fixed_by(protocol: str, metric: MetricDeclaration, given: Mapping[str, Any], listener: Listener) -> dict[str, Any]:
+    """Parameters that an evaluation protocol sets; its rules are said."""
+    chosen = evaluation_protocol(protocol)
+    if not {"reference", "prediction"} <= set(metric.roles):
+        raise UsageError(
+            f"--protocol {protocol} is about segmentations.", f"{metric.name} scores none.", "Leave it out."
+        )
+    if both := sorted(set(chosen.params) & set(given)):
+        raise UsageError(f"--protocol {protocol} sets {both[0]}.", fix=f"Leave -p {both[0]} out, or the protocol.")
+    for rule in chosen.policy:
+        listener.note(rule)
+    own = {item.name for item in dataclasses.fields(metric.params)}
+    return {name: value for name, value in chosen.params.items() if name in own}
+
+
+def _subjects_to_score(
+    reference: Path, prediction: Path, include_training_subjects: bool, listener: Listener
+) -> tuple[list[str], list[str]]:
+    """Which subjects are compared, and which references go without a prediction.
+
+    Compared are the subjects of the prediction that have a reference and, unless asked for, were not trained on. A
+    reference without prediction counts unless its subject was left out because it was trained on.
+    """
+    predicted = LabelFolder(prediction).subjects
+    referenced = set(LabelFolder(reference, usable_only=True).subjects)
+    seen: set[str] = set()
+    notes = prediction / "predictions.json"
+    if notes.is_file():
+        seen = set(json.loads(notes.read_text(encoding="utf-8")).get("seen_in_training", ()))
+    common_subjects = [name for name in predicted if name in referenced]
+    if not common_subjects:
+        raise DataError(
+            "Reference and prediction have no subject in common.",
+            f"{len(referenced)} references, {len(predicted)} predictions.",
+            "Subjects are matched by name: a prediction is NAME.nii.gz.",
+        )
+    without = sorted(set(predicted) - referenced)
+    if without:
+        listener.warning(
+            f"{len(without)} predictions have no usable reference and are not scored: {', '.join(without[:5])}."
+        )
+    if seen & set(common_subjects) and not include_training_subjects:
+        listener.note(f"{len(seen & set(common_subjects))} subjects were trained on and are not scored.")
+        common_subjects = [name for name in common_subjects if name not in seen]
+        if not common_subjects:
+            raise DataError(
+                "All predicted subjects were trained on.",
+                "Their scores would say nothing about new patients.",
+                "Segment held-out subjects, or give --include-training-subjects.",
+            )
+    unpaired = _without_trained_on(sorted(referenced - set(predicted) - seen), prediction)
+    if unpaired:
+        listener.warning(
+            f"{len(unpaired)} of {len(common_subjects) + len(unpaired)} references have no prediction and are not "
+            f"scored: {', '.join(unpaired[:5])}{', ...' if len(unpaired) > 5 else ''}."
+        )
+    return common_subjects, unpaired
+
+
+def _without_trained_on(subjects: list[str], predictions: Path) -> list[str]:
+    """Those of ``subjects`` that the segmenter was not trained on, as far as the run of the predictions tells."""
+    try:
+        lineage = datasets_behind(read_checkpoint_metadata(Run(predictions.parent.parent).input("checkpoint")))
+    except (DataError, KeyError):  # no run of `segment`, or moved away from its checkpoint
+        return subjects
+    return [subject for subject in subjects if not was_trained_on(subject, lineage)]
+
+
+# -------------------------------------------------------------------------------------------------- done in the run
+
+
+def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
+    """Score; what ``result.json`` gets of it."""
+    metrics = metrics_of(declarations)
+    datasets = opened_inputs(run, job)
+    protocol = job.options.get("protocol")
+    if protocol is None:
+        return scored(run, job, metrics, datasets)
+    rule = SliceRule(run.input("reference"))
+    datasets |= {role: KeptSlices(datasets[role], rule) for role in ("reference", "prediction")}
+    policy = list(evaluation_protocol(protocol).policy)
+    return {**scored(run, job, metrics, datasets), "protocol": {"name": protocol, "policy": policy}}

@@ -1,0 +1,49 @@
+"""What a user names, as inputs of a job: found, and with the digest that it has now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from synthkit.contract import Declaration
+from synthkit.data.dataset import Dataset
+from synthkit.errors import DataError
+from synthkit.registry.parameters import make_params, params_to_dict
+from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
+from synthkit.running.run import Input, file_digest, folder_digest
+
+
+def dataset_input(path: Path, splits: Sequence[str] = ()) -> tuple[Dataset, Input]:
+    """Open a dataset and describe it as an input."""
+    dataset = Dataset(path)
+    return dataset, Input("dataset", source=dataset.path, splits=tuple(splits), digest=dataset.digest)
+
+
+def checkpoint_input(path: Path) -> tuple[dict[str, Any], Input]:
+    """Find the checkpoint of a run and describe it as an input; returns synthkit's notes on it as well."""
+    checkpoint = find_checkpoint(path)
+    return read_checkpoint_metadata(checkpoint), Input(
+        "checkpoint", source=checkpoint, digest=folder_digest(checkpoint)
+    )
+
+
+def resolved_params(
+    declaration: Declaration, metadata: Mapping[str, Any], given: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Parameters of a run that uses a checkpoint: those of its training, changed by what is given now."""
+    return params_to_dict(make_params(declaration, {**metadata["params"], **(given or {})}))
+
+
+def folder_input(kind: Literal["subjects", "labels"], path: Path) -> Input:
+    """A folder of NIfTI files as an input; :class:`DataError` if there is none."""
+    if not path.is_dir():
+        raise DataError(f"There is no folder {path}.", fix="Check the path.")
+    return Input(kind, source=path)
+
+
+def file_input(path: Path) -> Input:
+    """A file as an input, with its digest; :class:`DataError` if there is none."""
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.", fix="Check the path.")
+    return Input("file", source=path, digest=file_digest(path))

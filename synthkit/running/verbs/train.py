@@ -1,0 +1,183 @@
+"""``train``: a generator or a segmenter, on one dataset or several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthkit import events
+from synthkit.contract import Declaration, GeneratorDeclaration, SegmenterDeclaration
+from synthkit.data.conventions import BRATS
+from synthkit.data.dataset import Dataset
+from synthkit.data.slices import SIZES, SliceProtocol
+from synthkit.data.views import Joined
+from synthkit.errors import DataError, PluginError, UsageError
+from synthkit.registry.parameters import make_params, params_to_dict
+from synthkit.registry.registry import discover, load_module
+from synthkit.running.checkpoints import CHECKPOINT_METADATA
+from synthkit.running.listening import Listener, counted
+from synthkit.running.request import Request
+from synthkit.running.run import Input, Job, Run, folder_digest, write_json
+from synthkit.running.verbs.boundary import call, check_generator_size, opened_dataset, opened_file
+from synthkit.running.verbs.inputs import dataset_input, file_input
+
+if TYPE_CHECKING:
+    from synthkit.contract import Samples
+
+
+# ------------------------------------------------------------------------------------------------ asked on the host
+
+
+def ask(
+    plugin: str,
+    datasets: Sequence[Path],
+    *,
+    validate_on: Path | None = None,
+    pretrained: Path | None = None,
+    params: Mapping[str, Any] | None = None,
+    listener: Listener,
+) -> Request:
+    """The run that trains ``plugin`` on the training part of ``datasets``.
+
+    Parameters
+    ----------
+    plugin : name of a generator or a segmenter.
+    datasets : at least one; their holdout is never used.
+    validate_on : real samples that a segmenter validates on, instead of on a part of its data.
+    pretrained : file of weights to begin with.
+    params : parameters of the plugin, over its defaults.
+
+    Raises :class:`UsageError` for what the plugin does not do, :class:`DataError` for datasets that cannot be read.
+    """
+    declaration = discover().get(plugin)
+    if declaration.kind == "metric":
+        raise UsageError(f"{plugin} is a metric, it is not trained.", fix="Use `synthkit evaluate`.")
+    if not datasets:
+        raise UsageError("There is nothing to train on.", fix="Give a dataset.")
+    chosen = make_params(declaration, params or {})
+    inputs: dict[str, Input] = {}
+    n_train = 0
+    for number, path in enumerate(datasets, start=1):
+        dataset, item = dataset_input(path)
+        inputs["data" if number == 1 else f"data{number}"] = item
+        n_train += len(dataset.training_part())
+        if declaration.kind == "generator" and dataset.kind == "synthetic":
+            listener.warning(f"{path} is synthetic: a generator trained on generated images drifts.")
+    inputs |= _optional_inputs(declaration, validate_on, pretrained)
+    job = Job(verb="train", plugins=(declaration.name,), params=params_to_dict(chosen), inputs=inputs)
+    listener.note(f"Training {declaration.name} on {counted(n_train, 'sample')}.")
+    return Request(job, (declaration,), f"train {declaration.name}")
+
+
+def _optional_inputs(declaration: Declaration, validate_on: Path | None, pretrained: Path | None) -> dict[str, Input]:
+    """What not every plugin takes: samples to validate on, weights to begin with."""
+    takes = getattr(declaration, "optional_roles", ())
+    for role, option, given in (
+        ("validation", "--validate-on", validate_on),
+        ("pretrained", "--pretrained", pretrained),
+    ):
+        if given is not None and role not in takes:
+            raise UsageError(f"{declaration.name} takes no {option}.", fix="Leave it out.")
+    inputs: dict[str, Input] = {}
+    if validate_on is not None:
+        dataset, inputs["validation"] = dataset_input(validate_on)
+        if dataset.kind != "real":
+            raise UsageError(
+                f"{validate_on} is synthetic.", fix="Validate on real samples, or leave --validate-on out."
+            )
+    if pretrained is not None:
+        inputs["pretrained"] = file_input(pretrained)
+    return inputs
+
+
+# -------------------------------------------------------------------------------------------------- done in the run
+
+
+def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
+    """Train; what ``result.json`` gets of it."""
+    declaration = declarations[0]
+    datasets = {role: opened_dataset(run, job, role) for role, item in job.inputs.items() if item.kind == "dataset"}
+    validation = {role: datasets.pop(role) for role in ("validation",) if role in datasets}
+    optional: dict[str, Any] = {role: dataset.training_part() for role, dataset in validation.items()}
+    optional |= {role: opened_file(run, job, role) for role, item in job.inputs.items() if item.kind == "file"}
+    parts = [dataset.training_part() for dataset in datasets.values()]
+    data: Samples = parts[0] if len(parts) == 1 else Joined(parts)
+    if not len(data):
+        raise DataError(
+            "There is nothing to train on.", "Every sample is held out.", "Prepare with a smaller --holdout."
+        )
+    if isinstance(declaration, GeneratorDeclaration):
+        check_generator_size(declaration, data.size)
+    if isinstance(declaration, SegmenterDeclaration) and any(s % declaration.size_multiple for s in data.size):
+        raise DataError(
+            f"{declaration.name} cannot take images of {data.size[1]} x {data.size[0]} pixels.",
+            f"Their sides must be multiples of {declaration.size_multiple}.",
+            "Prepare the dataset with another --size.",
+        )
+    params = make_params(declaration, job.params)
+    module = load_module(declaration)
+    run.checkpoint.mkdir(parents=True, exist_ok=True)
+    call(declaration, module.train, data, run.checkpoint, params, **optional)
+    if not any(run.checkpoint.iterdir()):
+        raise PluginError(
+            f"{declaration.name} trained but left no checkpoint.", fix=f"Report it to {declaration.distribution}."
+        )
+    first = next(iter(datasets.values()))
+    write_json(
+        run.checkpoint / CHECKPOINT_METADATA,
+        {
+            "plugin": declaration.name,
+            "kind": declaration.kind,
+            "distribution": declaration.distribution,
+            "params": params_to_dict(params),
+            "contrasts": list(data.contrasts),
+            "labels": first.labels,
+            "size": list(data.size),
+            "protocol": _common_protocol(datasets | validation),
+            "training_datasets": [dataset.training_entry() for dataset in datasets.values()],
+            **({"validation_datasets": [v.training_entry() for v in validation.values()]} if validation else {}),
+        },
+    )
+    return {"outputs": {"checkpoint": {"kind": "checkpoint", "digest": folder_digest(run.checkpoint)}}}
+
+
+def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
+    """How slices are made for a model trained on these datasets: the protocol of all that have one.
+
+    Without the holdout and its seed, which name subjects and are not part of how a slice is made. Datasets without a
+    protocol (imported ones) are taken to follow the others'; if none has one, size and contrasts are those of the
+    data and the rest is the default, with a warning.
+    """
+    first: tuple[str, SliceProtocol] | None = None
+    for role, dataset in datasets.items():
+        recorded = dataset.description.get("protocol")
+        if not recorded:
+            continue
+        protocol = SliceProtocol.from_dict(recorded)
+        if first and any(
+            getattr(protocol, key) != getattr(first[1], key) for key in ("intensity", "size", "contrasts")
+        ):
+            raise DataError(
+                "The datasets were made by different protocols.",
+                f"{first[0]}: {first[1].name}; {role}: {protocol.name}.",
+                "Prepare them with the same options, or train on one of them.",
+            )
+        first = first or (role, protocol)
+    if first:
+        return first[1].to_dict()
+    dataset = next(iter(datasets.values()))
+    height, width = dataset.size
+    if height != width or height not in SIZES or set(dataset.contrasts) - set(BRATS.contrast_names):
+        events.message(
+            f"The data record no protocol, and volumes cannot be sliced to {'/'.join(dataset.contrasts)} of {width} x "
+            f"{height}: no subject can be segmented by what is trained on them.",
+            level="warning",
+        )
+        return {}
+    events.message(
+        "The data record no protocol: it is assumed that the maximum of each volume became 255, as by "
+        "`synthkit prepare` without --intensity.",
+        level="warning",
+    )
+    return SliceProtocol(contrasts=dataset.contrasts, size=height).to_dict()
