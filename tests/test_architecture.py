@@ -44,8 +44,6 @@ LONGER_FILES = {
     "plugins/metrics/memorization/tests/test_metric.py",
     "plugins/metrics/overlap/tests/test_overlap.py",
     "synthkit/running/containers/images.py",
-    "synthkit/running/run.py",
-    "synthkit/running/verbs/execute.py",
 }
 
 Graph = Mapping[str, set[str]]
