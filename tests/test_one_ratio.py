@@ -21,7 +21,8 @@ from synthkit.contract import Declaration
 from synthkit.data.slices import SliceProtocol
 from synthkit.judging.arms import OverlapTable, compared_arms
 from synthkit.report.report import write_report
-from synthkit.running.run import Job, create_run, write_json
+from synthkit.running.launch import Done
+from synthkit.running.run import Job, Run, create_run, write_json
 from synthkit.running.verbs.utility import UtilityRequest, measure_utility
 from synthkit.study.config import Study
 from synthkit.study.plan import make_plan
@@ -213,21 +214,21 @@ def test_report(measured: tuple[Path, dict[str, Any]], expected: Any, case: str,
 
 
 def test_demo(expected: Any, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo's table and ``demo.json``, with commands that only leave their files."""
+    """The demo's table and ``demo.json``, with steps that only leave their files."""
     if TRAININGS[case] > 1:
         pytest.skip("the demo has one training an arm")
 
-    def step(self: Any, *arguments: str) -> dict[str, Any]:
-        if arguments[0] == "evaluate":
-            folder = Path(arguments[-1])
+    def step(self: Any, function: str, **arguments: Any) -> Done:
+        folder = Path(arguments["out"])
+        if function == "evaluate":
             create_run(folder, Job(verb="evaluate", plugins=("dice", "hausdorff")))
             finish_evaluation(folder, CASES[case](folder.name.removeprefix("evaluate-"), 0))
-        return {"result": {"verdict": {"outcome": "pass", "reasons": ["No copies."]}}}
+        return Done(Run(folder), {"verdict": {"outcome": "pass", "reasons": ["No copies."]}})
 
     out = io.StringIO()
     monkeypatch.setattr(demo, "_check_installed", lambda: None)
     monkeypatch.setattr(demo._Demo, "step", step)
-    monkeypatch.setattr(demo._Demo, "lineage_option", lambda self, real: [])
+    monkeypatch.setattr(demo, "_is_another_phantom", lambda real: False)
     monkeypatch.setattr(Console, "_out", lambda self: RichConsole(file=out, width=250))
     demo.run_demo(tmp_path / "demo", Console(quiet=True))
     summary = json.loads((tmp_path / "demo" / "demo.json").read_text())
