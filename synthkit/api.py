@@ -243,7 +243,7 @@ def evaluate(
     paths["features"] = features
     requests = verb.ask(
         metrics,
-        **{role: _path(path) for role, path in paths.items()},
+        {role: _path(path) for role, path in paths.items()},
         protocol=protocol,
         include_training_subjects=include_training_subjects,
         params=params,

@@ -56,11 +56,10 @@ def evaluate(
     """
     from synthkit.running.verbs import evaluate as verb
 
-    compared = {"reference": reference, "prediction": prediction, "real": real, "synthetic": synthetic}
+    roles = {"reference": reference, "prediction": prediction, "real": real, "synthetic": synthetic}
     requests = verb.ask(
         metrics,
-        **compared,
-        features=features,
+        {**roles, "features": features},
         protocol=protocol,
         include_training_subjects=include_training_subjects,
         params=given.params,

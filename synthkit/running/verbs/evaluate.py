@@ -27,12 +27,8 @@ from synthkit.running.verbs.scores import metrics_of, opened_inputs, scored
 
 def ask(
     metrics: Sequence[str],
+    given: Mapping[str, Path | None],
     *,
-    reference: Path | None = None,
-    prediction: Path | None = None,
-    real: Path | None = None,
-    synthetic: Path | None = None,
-    features: Path | None = None,
     protocol: str | None = None,
     include_training_subjects: bool = False,
     params: Mapping[str, Any] | None = None,
@@ -43,9 +39,8 @@ def ask(
     Parameters
     ----------
     metrics : names of at least one.
-    reference, prediction : subjects with labels, or label volumes; and a `segment` run, or label volumes.
-    real, synthetic : datasets.
-    features : weights of the feature network, where a metric uses one.
+    given : role -> what takes it, None for nothing: a dataset for slices, for volumes subjects with labels, a `segment`
+        run or label volumes, for a file its path.
     protocol : name of an evaluation protocol for segmentations.
     include_training_subjects : also score subjects that the segmenter was trained on.
     params : parameters of the metrics.
@@ -53,9 +48,8 @@ def ask(
     Raises :class:`UsageError` for data that a metric needs and does not get, :class:`DataError` where there is nothing
     to compare.
     """
-    given = {"reference": reference, "prediction": prediction, "real": real, "synthetic": synthetic}
-    given["features"] = features
     packages = _by_package(metrics, given)
+    reference, prediction = given.get("reference"), given.get("prediction")
     requests = []
     for members in packages.values():
         first = members[0]
