@@ -39,8 +39,8 @@ def ask(
     Parameters
     ----------
     metrics : names of at least one.
-    given : by role: ``reference`` is subjects with labels, or label volumes; ``prediction`` a `segment` run, or label
-        volumes; ``real`` and ``synthetic`` are datasets; ``features`` the weights of a feature network.
+    given : role -> what takes it, None for nothing: a dataset for slices, for volumes subjects with labels, a `segment`
+        run or label volumes, for a file its path.
     protocol : name of an evaluation protocol for segmentations.
     include_training_subjects : also score subjects that the segmenter was trained on.
     params : parameters of the metrics.
@@ -48,8 +48,8 @@ def ask(
     Raises :class:`UsageError` for data that a metric needs and does not get, :class:`DataError` where there is nothing
     to compare.
     """
-    reference, prediction = given.get("reference"), given.get("prediction")
     packages = _by_package(metrics, given)
+    reference, prediction = given.get("reference"), given.get("prediction")
     requests = []
     for members in packages.values():
         first = members[0]
