@@ -43,7 +43,6 @@ FACE = ("synthkit", "synthkit.registry.hookspecs")
 LONGER_FILES = {
     "plugins/metrics/memorization/tests/test_metric.py",
     "plugins/metrics/overlap/tests/test_overlap.py",
-    "synthkit/running/containers/images.py",
 }
 
 Graph = Mapping[str, set[str]]

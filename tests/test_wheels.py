@@ -17,6 +17,7 @@ import pytest
 from synthkit.errors import PluginError, UsageError
 from synthkit.registry import wheels
 from synthkit.registry.wheels import code_digest, make_wheel
+from synthkit.running.containers import building
 from synthkit.running.containers import images as containers
 from synthkit.testing.toys import VOLUME_METRIC
 
@@ -71,7 +72,7 @@ def test_context_of_a_base(tmp_path: Path) -> None:
     (links / "notes.txt").write_bytes(b"x")
     certificates = tmp_path / "ours.pem"
     certificates.write_text("authority")
-    containers._assemble(context, "base-cpu", links, certificates)
+    building._assemble(context, "base-cpu", links, certificates)
     assert [path.name for path in (context / "wheels").iterdir()] == ["some-1.0-py3-none-any.whl"]
     (core,) = (context / "synthkit").iterdir()
     assert core.name.startswith("synthkit_core-")
@@ -97,8 +98,8 @@ def test_stale_wheels_of_our_own_stay_out(tmp_path: Path, monkeypatch: pytest.Mo
         (links / f"{name}-py3-none-any.whl").write_bytes(b"stale")
     plugin = replace(VOLUME_METRIC, distribution="pluggy")
     (tmp_path / "Dockerfile").write_text("FROM scratch")
-    monkeypatch.setattr(containers, "_dockerfile", lambda declaration: tmp_path / "Dockerfile")
-    containers._assemble(context, plugin, links, None)
+    monkeypatch.setattr(building, "_dockerfile", lambda declaration: tmp_path / "Dockerfile")
+    building._assemble(context, plugin, links, None)
     ours = f"pluggy-{distribution('pluggy').version}"
     found = {path.name.removesuffix("-py3-none-any.whl") for path in (context / "wheels").iterdir()}
     assert found == {ours, "pluggy_more-1.0", "numpy-9.9"}
@@ -120,7 +121,7 @@ def test_what_pip_builds_is_what_is_taken(tmp_path: Path, monkeypatch: pytest.Mo
 def test_pip_settings_follow_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "https://index.example.org/simple")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "file:///srv/wheels https://more.example.org/simple")
-    found = containers._pip_settings()
+    found = building._pip_settings()
     assert found["index-url"] == "https://index.example.org/simple"
     assert found["extra-index-url"] == "https://more.example.org/simple"
 
@@ -130,4 +131,4 @@ def test_wrong_options(tmp_path: Path) -> None:
         containers.image_name("base-gpu")
     with pytest.raises(UsageError, match="find-links"):
         (tmp_path / "context").mkdir()
-        containers._assemble(tmp_path / "context", "base", tmp_path / "nowhere", None)
+        building._assemble(tmp_path / "context", "base", tmp_path / "nowhere", None)

@@ -164,10 +164,10 @@ def build_containers(
     quiet: common.Quiet = False,
 ) -> None:
     """Build the container images of plugins; base or base-cpu comes first."""
-    from synthkit.running.containers import images
+    from synthkit.running.containers import building
 
     console = common.console_for(json, quiet)
-    built = images.build_all(
+    built = building.build_all(
         names,
         base_image=base_image,
         find_links=find_links,

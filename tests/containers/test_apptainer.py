@@ -22,7 +22,7 @@ from synthkit.contract import Declaration
 from synthkit.errors import BackendUnavailableError, ExitCode, SynthkitError
 from synthkit.registry.registry import discover
 from synthkit.running.backends import apptainer, get
-from synthkit.running.containers import engine, sif
+from synthkit.running.containers import building, engine, sif
 from synthkit.running.containers import images as containers
 from synthkit.running.run import Input, Job, Resources, Run, create_run
 
@@ -49,7 +49,7 @@ def probe(tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str, str]
         patch.setenv("PYTHONPATH", str(site))
         patch.setenv("SYNTHKIT_SIF_DIR", str(folder))
         declaration = discover().get("probe")
-        containers.build(declaration, base_image="base-cpu", client=client)
+        building.build(declaration, base_image="base-cpu", client=client)
         (exported,) = sif.export(["probe"], folder)
         build = shlex.split(exported["build"])
         build[2:2] = ["--mksquashfs-args", "-noI -noD -noF -noX"]  # compressing would take minutes

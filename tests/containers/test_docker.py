@@ -33,7 +33,7 @@ from synthkit.registry.registry import Registry, discover
 from synthkit.running.backends import docker as backend_module
 from synthkit.running.backends import get, isolation
 from synthkit.running.backends.docker import DockerBackend
-from synthkit.running.containers import engine
+from synthkit.running.containers import building, engine
 from synthkit.running.containers import images as containers
 from synthkit.running.run import Input, Job, Resources, Run, create_run
 
@@ -67,7 +67,7 @@ def probe(
     os.environ["PROBE_SITE"] = str(site)
     try:
         declaration = discover().get("probe")
-        containers.build(declaration, base_image="base-cpu", client=client)
+        building.build(declaration, base_image="base-cpu", client=client)
         yield declaration
         for name in (containers.image_name(declaration), "synthkit/probe:latest"):
             client.remove_image(name, force=True)
@@ -459,8 +459,8 @@ def test_no_settings_of_the_index_in_the_image(client: Any, probe: Declaration) 
 def test_build_that_fails(client: Any, probe: Declaration, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo what went wrong && exit 7\n")
-    monkeypatch.setattr(containers, "_dockerfile", lambda declaration: dockerfile)
+    monkeypatch.setattr(building, "_dockerfile", lambda declaration: dockerfile)
     lines: list[str] = []
     with pytest.raises(ContainerFailedError, match="could not be built") as caught:
-        containers.build(probe, base_image="base-cpu", on_line=lines.append, client=client, registry=Registry())
+        building.build(probe, base_image="base-cpu", on_line=lines.append, client=client, registry=Registry())
     assert "what went wrong" in caught.value.details and "what went wrong" in lines

@@ -58,12 +58,12 @@ def test_keeps_every_promise(site: Path) -> None:
 def test_goes_into_an_image_as_it_was_built(site: Path, tmp_path: Path) -> None:
     """An installed wheel is packed again, with its Dockerfile, for the build context."""
     code = (
-        "import sys, pathlib; from synthkit.running.containers import images as containers\n"
+        "import sys, pathlib; from synthkit.running.containers import building, images as containers\n"
         "from synthkit.registry.wheels import make_wheel\n"
         "declaration = containers.find_target('random-phase-mri')\n"
         "assert declaration == containers.find_target('random-phase')\n"
         "print(make_wheel(declaration.distribution, pathlib.Path(sys.argv[1])))\n"
-        "print(containers.image_name(declaration), containers._dockerfile(declaration).parent.name)"
+        "print(containers.image_name(declaration), building._dockerfile(declaration).parent.name)"
     )
     wheel, where = python(site, "-c", code, tmp_path).splitlines()
     assert where == "synthkit/random-phase-mri:0.3.1 random_phase_mri"

@@ -44,6 +44,7 @@ from synthkit.running.backends.outcome import finish, log_tail, prepare_attempt,
 from synthkit.running.backends.recorded import recorded_image
 from synthkit.running.containers import engine
 from synthkit.running.containers import images as containers
+from synthkit.running.containers.building import own_files
 from synthkit.running.containers.engine import Engine, engine_info, remove_leftovers
 from synthkit.running.run import LOG, Job, Resources, Run
 from synthkit.running.signals import termination_as_interrupt
@@ -175,7 +176,7 @@ class DockerBackend:
                 image=image.id,
                 entrypoint=["true"],
                 host_config=self._client.create_host_config(**options),
-                labels=engine.labels(containers.own_files()),
+                labels=engine.labels(own_files()),
             )["Id"]
             self._client.start(container)
         except APIError as error:
