@@ -25,9 +25,9 @@ from synthkit.data.naming import (
     NameFinding,
     Signatures,
     brain_mask,
+    check_names,
     healthy_medians,
     identify,
-    judge,
     signatures,
 )
 from synthkit.data.prepare import prepare
@@ -231,7 +231,7 @@ def test_an_import_judges_the_channels(tmp_path: Path, exchanged: bool) -> None:
 
 def every_order(found: Signatures) -> Iterator[tuple[tuple[int, ...], list[NameFinding]]]:
     for order in _PERMUTATIONS:
-        yield order, judge(reordered(found, order), NAMES)
+        yield order, check_names(reordered(found, order), NAMES)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("nilearn") is None, reason="nilearn brings the template of the phantom")

@@ -51,10 +51,16 @@ def audit_memorization(
         ),
     ] = None,
     policy: Annotated[
-        Path | None, typer.Option("--policy", metavar="TOML", help="What passes and what fails.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--policy",
+            metavar="TOML",
+            help="File with the rules of the verdict. Default: those of docs/audit.md.",
+            show_default=False,
+        ),
     ] = None,
     features: FeaturesFile = None,
-    metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="The audit's method.")] = "memorization",
+    metric: Annotated[str, typer.Option("--metric", metavar="NAME", help="The audit plugin.")] = "memorization",
     also_train: AlsoTrain = None,
     accept_other_training_set: AcceptOther = False,
 ) -> None:

@@ -109,7 +109,7 @@ def import_(
         bool, typer.Option("--without-labels", help="Import images alone; all labels background.")
     ] = False,
 ) -> None:
-    """Import PNG images, to audit anybody's.
+    """Import PNG images that were made elsewhere.
 
     The layout is the study's: folders T1 T1CE T2 FLAIR Seg, labels as grey levels.
     """

@@ -67,7 +67,7 @@ def import_checkpoint(
         str, typer.Option("--labels", metavar="LIST", help="Label values in the last channel, background 0 first.")
     ] = ",".join(map(str, BRATS.values)),
 ) -> None:
-    """Bring in a generator that was trained elsewhere.
+    """Import a generator that was trained elsewhere.
 
     Code in the file is never executed. The file does not tell the order of its channels, nor what it was trained on.
     """

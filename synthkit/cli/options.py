@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from synthkit.running.launch import Done, RunOptions
     from synthkit.running.request import Request
 
-Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must be new or empty.", show_default=False)]
+Out = Annotated[
+    Path,
+    typer.Option("-o", "--out", metavar="FOLDER", help="Folder to write; must be new or empty.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, do nothing.")]

@@ -74,7 +74,7 @@ def verify(
     json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:
-    """Run a run, or some of a study's, again and compare.
+    """Repeat a run, or some runs of a study, and compare.
 
     Digests are compared where the method promises them, else pixels and scores. A container run is repeated in the
     image that it ran in. Exits with 10 on a difference.
@@ -223,7 +223,7 @@ def lock(
     ] = False,
     json: common.Json = False,
 ) -> None:
-    """Pin versions and image digests; later runs refuse a drift.
+    """Pin versions and container images; later runs refuse others.
 
     Runs look for synthkit.lock in the working directory, and in a study up to its folder. SYNTHKIT_LOCK names another
     one, or is off. With --check, exits with 10 on a drift.

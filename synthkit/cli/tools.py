@@ -10,7 +10,7 @@ import typer
 from synthkit.cli import options as common
 from synthkit.errors import ExitCode, PluginError
 
-plugins = typer.Typer(help="List, show, check and begin plugins.", invoke_without_command=True, rich_markup_mode=None)
+plugins = typer.Typer(help="List, show, check and create plugins.", invoke_without_command=True, rich_markup_mode=None)
 containers = typer.Typer(
     help="Build, list, inspect, export container images.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -38,7 +38,7 @@ def list_plugins(
     context: typer.Context,
     json: common.Json = False,
 ) -> None:
-    """List, show, check and begin plugins."""
+    """List, show, check and create plugins."""
     if context.invoked_subcommand is not None:
         return
     from synthkit.registry.registry import discover
@@ -236,7 +236,7 @@ def doctor(
     clean: Annotated[bool, typer.Option("--clean", help="Remove containers that killed commands left behind.")] = False,
     json: common.Json = False,
 ) -> None:
-    """What is here, and what is missing.
+    """Check this machine: what is there, and what is missing.
 
     Engine, GPU, disk, plugins, container images; and what to do about what is not there.
     """

@@ -50,7 +50,7 @@ def utility(
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap resamples.")] = 10_000,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
 ) -> None:
-    """How useful synthetic images are, beside real ones.
+    """Compare segmenters trained on synthetic and on real images.
 
     Every training segments the same subjects, none of which any of them has learned from. The ratio of the mean scores
     has an interval over patients and trainings, so give several trainings an arm, with different seeds.

@@ -212,10 +212,10 @@ def identify(images: UInt8Array, labels: UInt8Array, contrasts: Sequence[str]) -
     contrasts : names of the channels. Those that are not in :data:`NAMES` are left out; fewer than two have nothing to
         be compared with, and give no findings.
     """
-    return judge(signatures(images, labels), contrasts)
+    return check_names(signatures(images, labels), contrasts)
 
 
-def judge(found: Signatures, contrasts: Sequence[str]) -> list[NameFinding]:
+def check_names(found: Signatures, contrasts: Sequence[str]) -> list[NameFinding]:
     """:func:`identify`, from signatures."""
     channels = {name: contrasts.index(name) for name in NAMES if name in contrasts}
     names = tuple(channels)

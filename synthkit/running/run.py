@@ -26,8 +26,8 @@ from typing import Any, Literal, get_args
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import DataError, UsageError
 from synthkit.files import discard, read_untrusted, write_atomically
-from synthkit.running.attempts import seconds_of_attempt
 from synthkit.running.exclusive import LOCK_NAME
+from synthkit.running.timing import seconds_of_attempt
 
 Verb = Literal["train", "import-checkpoint", "generate", "segment", "evaluate", "audit-memorization"]
 
@@ -194,7 +194,7 @@ class Run:
         return self._read(RESULT) if os.path.lexists(self.path / RESULT) else None
 
     def seconds_spent(self) -> float:
-        """Seconds that the attempts at this run took so far, all together; see :mod:`synthkit.running.attempts`."""
+        """Seconds that the attempts at this run took so far, all together; see :mod:`synthkit.running.timing`."""
         job = self.job()
         try:
             result = self.result()

@@ -11,8 +11,8 @@ from typing import Any
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import ContainerFailedError, DataError, ExitCode, SynthkitError
 from synthkit.files import discard, open_untrusted
-from synthkit.running.attempts import seconds_since
 from synthkit.running.run import EVENTS, LOG, RESULT, Run
+from synthkit.running.timing import seconds_since
 
 
 def prepare_attempt(run: Run) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import synthkit
 from synthkit import Row, Score
 from synthkit.contract import Samples
-from synthkit.data.naming import NameFinding, Signatures, judge, signatures
+from synthkit.data.naming import NameFinding, Signatures, check_names, signatures
 from synthkit.data.splits import patient_of
 from synthkit.errors import DataError
 from synthkit.judging.intervals import FEW_SUBJECTS
@@ -224,7 +224,7 @@ def _contrast_identity(
     identity = identify_against(found[0], numbers, found[1], resamples=params.resamples, seed=params.seed)
     yield from _identity_scores(identity, real.contrasts, int(numbers.max()) + 1)
     for name, part in zip(("real", "synthetic"), found, strict=True):
-        yield _misnamed(name, judge(part, real.contrasts), len(part))
+        yield _misnamed(name, check_names(part, real.contrasts), len(part))
 
 
 def _evenly(n: int, at_most: int) -> NDArray[np.intp]:
