@@ -167,7 +167,7 @@ def import_checkpoint(
     labels: Sequence[int] = BRATS.values,
     **options: Unpack[RunKeywords],
 ) -> Done:
-    """Bring in a generator that was trained elsewhere; see :func:`synthkit.running.verbs.import_checkpoint.ask`."""
+    """Import a generator that was trained elsewhere; see :func:`synthkit.running.verbs.import_checkpoint.ask`."""
     from synthkit.running.verbs import import_checkpoint as verb
 
     request = verb.ask(plugin, Path(file), contrasts=contrasts, labels=labels)
@@ -184,7 +184,7 @@ def generate(
     params: Mapping[str, Any] | None = None,
     **options: Unpack[RunKeywords],
 ) -> Done:
-    """Draw synthetic samples, one a seed; see :func:`synthkit.running.verbs.generate.ask`."""
+    """Draw synthetic samples, one per seed; see :func:`synthkit.running.verbs.generate.ask`."""
     from synthkit.running.verbs import generate as verb
     from synthkit.running.verbs.seeds import seeds_as_text
 
@@ -326,10 +326,12 @@ def _run(request: Request, function: str, arguments: Mapping[str, Any], options:
     from synthkit.running.launch import RunOptions, carry_out
 
     shared: dict[str, Any] = {name: value for name, value in options.items() if name != "listener"}
+    fixed: dict[str, Any] = {}
+    if function == "import_checkpoint":  # which computes on no GPU, and whose command has no such option
+        shared.pop("gpus", None)
+        fixed["gpus"] = "none"
     request.job.command = command_of(function, {**arguments, **shared})
-    if function == "import_checkpoint":  # which computes on no GPU, and has no such option
-        shared["gpus"] = "none"
-    return carry_out(request, Path(arguments["out"]), RunOptions(**shared), _heard(options.get("listener")))
+    return carry_out(request, Path(arguments["out"]), RunOptions(**shared, **fixed), _heard(options.get("listener")))
 
 
 def _path(path: AnyPath | None) -> Path | None:

@@ -114,7 +114,7 @@ class GpuUnavailableError(SynthkitError):
 
 
 class GateFailedError(SynthkitError):
-    """The work was done and its result fails the gate (audit verdict, verify)."""
+    """The work was done and its result fails the gate (audit, release, verify, lock)."""
 
     exit_code = ExitCode.GATE_FAILED
 

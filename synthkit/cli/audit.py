@@ -55,7 +55,7 @@ def audit_memorization(
         typer.Option(
             "--policy",
             metavar="TOML",
-            help="File with the rules of the verdict. Default: those of docs/audit.md.",
+            help="File with the rules of the verdict. Default: no copies, and nothing flagged beyond chance.",
             show_default=False,
         ),
     ] = None,

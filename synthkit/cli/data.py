@@ -42,7 +42,10 @@ TrainingPatients = Annotated[
         "--training-patients", metavar="N", help="Keep only so many patients to train on.", show_default=False
     ),
 ]
-Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Default: one a core.", show_default=False)]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", help="Processes side by side. Default: one per core.", show_default=False),
+]
 
 
 @shares(*AGAIN_OPTIONS, *OUTPUT_OPTIONS)
@@ -56,7 +59,9 @@ def prepare(
     intensity: Intensity = "max",
     brain_threshold: BrainThreshold = 50.0,
     brain_fraction: BrainFraction = 0.15,
-    seed: Annotated[int, typer.Option("--seed", help="For a holdout given as a number or fraction.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the draw, where --holdout is a number or a fraction.")
+    ] = 0,
     training_patients: TrainingPatients = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without subjects that cannot be used.")] = False,
     workers: Workers = None,
@@ -181,7 +186,9 @@ def export(
 def phantom(
     out: common.Out,
     number: Annotated[int, typer.Option("-n", "--number", metavar="N", help="How many subjects.", min=1)] = 40,
-    seed: Annotated[int, typer.Option("--seed", help="A subject depends on the seed and on its number alone.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the subjects; the same seed and number make the same subject.")
+    ] = 0,
     workers: Workers = None,
     dry_run: common.DryRun = False,
     json: common.Json = False,

@@ -98,7 +98,9 @@ def _numbers(text: str) -> list[int]:
 @shares(*PLUGIN_OPTIONS, *RUN_OPTIONS)
 def generate(
     given: Given,
-    model: Annotated[Path, typer.Argument(metavar="RUN", help="A `train` run of a generator.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run of `train` or `import-checkpoint`, or its checkpoint folder.")
+    ],
     seeds: Annotated[
         str, typer.Option("--seeds", metavar="LIST", help="Seeds, one sample each: 0-999,2000.", show_default=False)
     ],
@@ -110,7 +112,7 @@ def generate(
         ),
     ] = None,
 ) -> None:
-    """Draw synthetic samples, one a seed."""
+    """Draw synthetic samples, one per seed."""
     from synthkit.running.listening import counted
     from synthkit.running.verbs import generate as verb
 

@@ -67,7 +67,8 @@ Cpus = Annotated[
     typer.Option(
         "--cpus",
         metavar="N",
-        help="Cores of the container, and threads of its libraries. Default: all. Another number rounds differently.",
+        help="Cores of the container, and threads of its libraries. Default: all. Results may differ by rounding with "
+        "another number.",
         show_default=False,
     ),
 ]

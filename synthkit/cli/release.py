@@ -17,7 +17,8 @@ MaxQuantile = Annotated[
     typer.Option(
         "--max-quantile",
         metavar="Q",
-        help="Leave out images, too, with a match at or above this quantile of unrelated real ones.",
+        help="Also leave out images whose best match is at or above this quantile of the matches of unrelated real "
+        "images.",
         show_default=False,
     ),
 ]

@@ -62,7 +62,10 @@ def verify(
         typer.Option("--gpus", metavar="GPUS", help="Default: as many as it ran with.", show_default=False),
     ] = None,
     current_image: Annotated[
-        bool, typer.Option("--current-image", help="Not the container image that it ran in, but the one of today.")
+        bool,
+        typer.Option(
+            "--current-image", help="Use the container image that is there now, instead of the one that the run used."
+        ),
     ] = False,
     input: Annotated[
         list[str] | None,

@@ -199,9 +199,9 @@ def export(
     ] = "",
     json: common.Json = False,
 ) -> None:
-    """Describe a study as an RO-Crate: what was run, by which versions, from what, with which result.
+    """Describe a study as an RO-Crate.
 
-    No image, label volume or checkpoint goes into it.
+    What was run, by which versions, from what, with which result. No image, label volume or checkpoint goes into it.
     """
     from synthkit.study.crate import write_crate
 

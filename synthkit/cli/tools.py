@@ -90,7 +90,12 @@ def show_plugin(name: Annotated[str, typer.Argument(metavar="NAME")], json: comm
 def check_plugin(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     backend: Annotated[
-        str, typer.Option("--backend", metavar="NAME", help="Also run real jobs on this backend.")
+        str,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="With docker, apptainer or local, also run whole jobs there; inline runs none.",
+        ),
     ] = "inline",
     json: common.Json = False,
     quiet: common.Quiet = False,

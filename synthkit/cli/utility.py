@@ -44,7 +44,9 @@ def utility(
     ],
     both: Annotated[
         list[Path] | None,
-        typer.Option("--both", metavar="RUN", help="Trainings on real and synthetic images.", show_default=False),
+        typer.Option(
+            "--both", metavar="RUN", help="Trainings on real and synthetic images; repeatable.", show_default=False
+        ),
     ] = None,
     allow_different: AllowDifferent = None,
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap resamples.")] = 10_000,
