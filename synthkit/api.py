@@ -326,12 +326,10 @@ def _run(request: Request, function: str, arguments: Mapping[str, Any], options:
     from synthkit.running.launch import RunOptions, carry_out
 
     shared: dict[str, Any] = {name: value for name, value in options.items() if name != "listener"}
-    fixed: dict[str, Any] = {}
-    if function == "import_checkpoint":  # which computes on no GPU, and whose command has no such option
+    if not request.uses_gpu:  # its command has no such option
         shared.pop("gpus", None)
-        fixed["gpus"] = "none"
     request.job.command = command_of(function, {**arguments, **shared})
-    return carry_out(request, Path(arguments["out"]), RunOptions(**shared, **fixed), _heard(options.get("listener")))
+    return carry_out(request, Path(arguments["out"]), RunOptions(**shared), _heard(options.get("listener")))
 
 
 def _path(path: AnyPath | None) -> Path | None:

@@ -332,7 +332,7 @@ class ImportingModule(GeneratorModule, Protocol):
     ) -> int:
         """Bring ``file``, of another project, into the existing folder ``checkpoint``; returns the images' side.
 
-        The file is a stranger's: it is read without executing anything stored in it, and DataError says what is wrong
+        The file is not trusted: it is read without executing anything stored in it, and DataError says what is wrong
         with it. ``contrasts`` are in the order of its image channels, the labels being the last channel.
         """
         ...

@@ -13,6 +13,7 @@ import pytest
 from synthkit.errors import BackendUnavailableError, UsageError
 from synthkit.running import backends
 from synthkit.running.backends.local import LocalBackend
+from synthkit.running.lock import make_lock_of_run
 from synthkit.testing.toys import GENERATOR
 
 
@@ -70,3 +71,11 @@ def test_the_help_names_all_of_ours() -> None:
 def test_a_plain_process_has_no_image_to_be_pinned_to() -> None:
     with pytest.raises(BackendUnavailableError, match="--current-image"):
         backends.get("local").pin({"image": "synthkit/toy", "image_id": "sha256:0"}, GENERATOR)
+
+
+def test_a_lock_refuses_a_backend_whose_images_it_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Elsewhere, "lock_section", "wasm")
+    monkeypatch.setitem(sys.modules, "backend_of_somebody", SimpleNamespace(Elsewhere=Elsewhere))
+    install(monkeypatch, [point("elsewhere", "backend_of_somebody:Elsewhere")])
+    with pytest.raises(UsageError, match=r"elsewhere.*'wasm'.*SYNTHKIT_LOCK=off"):
+        make_lock_of_run((GENERATOR,), "elsewhere")

@@ -113,12 +113,17 @@ def test_contrasts_and_labels_of_the_command_line(
     monkeypatch.setattr("synthkit.running.verbs.import_checkpoint.discover", lambda: REGISTRY)
     file = _file(tmp_path)
 
+    monkeypatch.setattr("synthkit.registry.provenance.gpu_visible", lambda: True)
+
     def ask(contrasts: str, labels: str) -> dict[str, Any]:
         command = {"contrasts": contrasts, "labels": labels, "dry_run": True, "json": True}
         monkeypatch.setattr(Console, "_document_printed", False)
         with pytest.raises(typer.Exit):
             import_checkpoint(GENERATOR.name, file, tmp_path / "run", **command)
-        options: dict[str, Any] = json.loads(capsys.readouterr().out)["job"]["options"]
+        printed = capsys.readouterr()
+        job = json.loads(printed.out)["job"]
+        assert job["resources"]["gpus"] == "none" and "--gpus" not in printed.err  # it computes on none, and asks not
+        options: dict[str, Any] = job["options"]
         return options
 
     asked = ask("t1, t2,flair", "0,1,2,4")

@@ -152,3 +152,20 @@ def test_references_without_prediction_are_counted_and_named(tmp_path: Path, mak
     done = synthkit(*arguments, tmp_path / "again")
     (unpaired,) = [s for s in json.loads(done.stdout)["result"]["scores"] if s["name"] == "n_unpaired"]
     assert unpaired["value"] == 3
+
+
+def test_two_runs_of_segment_are_compared_with_one_another(tmp_path: Path, make_subject: Callable[..., Path]) -> None:
+    """As two readers are: the reference may be a run, too."""
+    name = "BraTS20_Training_001"
+    make_subject(tmp_path / "subjects", name, shape=(24, 20, 3))
+    for run in ("one", "two"):
+        predictions = tmp_path / run / "outputs" / "predictions"
+        predictions.mkdir(parents=True)
+        shutil.copy(tmp_path / "subjects" / name / f"{name}_seg.nii.gz", predictions / f"{name}.nii.gz")
+    done = synthkit(
+        "evaluate", "dice", "--reference", tmp_path / "one", "--prediction", tmp_path / "two", "--json",
+        "-o", tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    means = [s["value"] for s in json.loads(done.stdout)["result"]["scores"] if s["name"] == "dice_mean"]
+    assert means and set(means) <= {1.0, None}

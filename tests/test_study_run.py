@@ -291,13 +291,14 @@ def test_the_log_of_a_step_has_what_was_said(folder: Path, monkeypatch: pytest.M
             follower.event({"event": "message", "level": "warning", "text": "beware"})
             follower.step(1, 2)
         print("printed by a library")
+        os.write(2, b"written by a library in C\n")
         raise DataError("It failed.", "For a reason.", "Try again.", ["first subject"])
 
     code, log = step_with(folder, monkeypatch, call)
     assert code == 3
     assert log.splitlines()[0].startswith("$ synthkit prepare subjects -o data/real --size 32 --holdout 1 ")
     assert log.splitlines()[1:] == [
-        "a note", "warning: beware", "printed by a library",
+        "a note", "warning: beware", "printed by a library", "written by a library in C",
         "error: It failed.", "  first subject", "  why: For a reason.", "  try: Try again.",
     ]  # fmt: skip
     assert states_of(folder, make_plan(Study.load(folder)))[0].error == "error: It failed."

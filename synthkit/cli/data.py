@@ -44,7 +44,12 @@ TrainingPatients = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", metavar="N", help="Processes side by side. Default: one per core.", show_default=False),
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Subjects worked on side by side. Default: one per core, at most 8.",
+        show_default=False,
+    ),
 ]
 
 

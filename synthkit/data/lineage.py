@@ -127,7 +127,7 @@ def original_digests(entries: Iterable[Entry]) -> list[str]:
 
 
 def public_entries(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    """Entries as strangers may see them: digest, kind, numbers of samples and subjects, and ``trained_on`` likewise."""
+    """What the public may see of entries: digest, kind, numbers of samples and subjects; ``trained_on`` likewise."""
     found = []
     for entry in entries:
         public = {key: entry[key] for key in ("digest", "kind", "n_samples", "phantom") if key in entry}

@@ -183,7 +183,7 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 def nifti_files(folder: Path) -> list[Path]:
     """NIfTI files directly in a folder, sorted by name."""
-    # "._name.nii.gz" are what macOS leaves beside files it copies; they are not a NIfTI.
+    # "._name.nii.gz" are what macOS leaves beside files it copies; they are not NIfTI.
     names = sorted(p for p in folder.iterdir() if _NIFTI_NAME.fullmatch(p.name) and not p.name.startswith("."))
     return [p for p in names if p.is_file()]
 
@@ -259,7 +259,7 @@ def load_labels(path: Path | str) -> tuple[UInt8Array, Volume]:
 
     Raises
     ------
-    VolumeError : the file is not a volume, or its values are not a BraTS labels.
+    VolumeError : the file is not a volume, or its values are not labels of BraTS.
     """
     volume = read_volume(path)
     try:

@@ -229,7 +229,7 @@ def load_module(declaration: Declaration) -> ModuleType:
     for function in (*_FUNCTIONS[declaration.kind], *declared):
         if not callable(getattr(module, function, None)):
             raise PluginError(
-                f"{declaration.name} is no {declaration.kind}.",
+                f"{declaration.name} is not a {declaration.kind}.",
                 f"Its module {declaration.module} has no function {function}.",
                 f"Report it to the authors of {declaration.distribution}.",
             )

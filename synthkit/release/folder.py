@@ -10,7 +10,7 @@
     CITATION.cff    how to cite it, where creators were named
     SHA256SUMS      for `sha256sum -c`
 
-Nothing in it names a training subject: what strangers may not see is left out where it is written, and the names that
+Nothing in it names a training subject: what the public may not see is left out where it is written, and the names that
 the audit knows are searched for in the end.
 """
 
@@ -166,7 +166,7 @@ def _facts(release: Release, public: Dataset, present: Sequence[tuple[str, ...]]
 
 
 def _audit(release: Release, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The audit as strangers may see it: no subject, no folder, no name of a machine."""
+    """The audit as the public may see it: no subject, no folder, no name of a machine."""
     audit = release.audit
     result = audit.result
     return {

@@ -1,4 +1,4 @@
-"""Samples of a dataset written anew: the part that remains after a removal, and what strangers may see of it.
+"""Samples of a dataset written anew: the part that remains after a removal, and what the public may see of it.
 
 The public form keeps images, labels and seeds, and of the lineage the generator, the checkpoint's digest and for each
 training dataset its digest and numbers. The keyed hashes of training subjects stay behind: who holds an id could ask

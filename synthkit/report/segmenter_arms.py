@@ -100,7 +100,7 @@ def arms_of(records: Sequence[RunRecord], material: Material, notes: list[str]) 
         training = training_behind(record, material)
         key = _alike(record, training)
         if training is not None:
-            # The same model scored again is no further training.
+            # The same model scored again is not another training.
             scored = f"{key} {training.checkpoint}"
             key = f"{key} {seen[scored]}"
             seen[scored] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ def carry_out(request: Request, out: Path, options: RunOptions, listener: Listen
     options that cannot be, :class:`BackendUnavailableError`, and what :func:`synthkit.running.lock.check_lock` refuses.
     """
     job, declaration, folder = request.job, request.declarations[0], out / request.folder
-    job.resources = resources_for(options, declaration, listener)
+    job.resources = _resources(request, options, listener)
     backend = backends.choose(options.backend, declaration, job)
     if lock := find_lock():
         check_lock(lock, request.declarations, backend.name)
@@ -104,9 +104,14 @@ def carry_out(request: Request, out: Path, options: RunOptions, listener: Listen
 def dry_run(request: Request, out: Path, options: RunOptions, listener: Listener) -> DryRun:
     """What :func:`carry_out` would do. Looks for no engine and makes nothing."""
     job, declaration, folder = request.job, request.declarations[0], out / request.folder
-    job.resources = resources_for(options, declaration, listener)
+    job.resources = _resources(request, options, listener)
     backend = backends.get(backends.asked(options.backend) or backends.DEFAULT)
     return DryRun(folder, job.to_dict(), backend.name, backend.command(Run(folder), declaration, job))
+
+
+def _resources(request: Request, options: RunOptions, listener: Listener) -> Resources:
+    wanted = options if request.uses_gpu else replace(options, gpus="none")
+    return resources_for(wanted, request.declarations[0], listener)
 
 
 def resources_for(options: RunOptions, declaration: Declaration, listener: Listener) -> Resources:

@@ -220,7 +220,13 @@ def make_lock_of_run(declarations: Sequence[Declaration], backend: str) -> dict[
     section = backends.get(backend).lock_section
     if not section:
         return {**used, "python": _python(), "libraries": _libraries(declarations)}
-    files = {"images": _images, "sif": _sifs}[section](declarations)
+    if section not in ("images", "sif"):
+        raise UsageError(
+            f"A lock cannot hold what the backend {backend} runs.",
+            f"It names the section {section!r}; there are images and sif.",
+            f"Use another backend, or go without a lock: {VARIABLE}=off.",
+        )
+    files = _images(declarations) if section == "images" else _sifs(declarations)
     return used if files is None else {**used, section: files}
 
 

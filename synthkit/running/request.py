@@ -20,12 +20,14 @@ class Request:
     declarations : of its plugins; the first one decides what it runs in.
     title : of its progress.
     folder : below the output folder, for one of several runs that were asked for at once; empty for that itself.
+    uses_gpu : False for what computes on none, whatever its plugin trains on.
     """
 
     job: Job
     declarations: tuple[Declaration, ...]
     title: str
     folder: str = ""
+    uses_gpu: bool = True
 
     @classmethod
     def of(cls, job: Job, title: str) -> Request:

@@ -171,7 +171,7 @@ class DoneSteps:
     """The only steps whose runs are read; ``outs`` is what they have written, relative to ``folder``, the study's.
 
     A step that ran by another ``study.toml``, or before something that it reads was made anew, is not done: what it
-    left is no result of this study. Neither is a folder that the plan does not name.
+    left is not a result of this study. Neither is a folder that the plan does not name.
     """
 
     folder: Path

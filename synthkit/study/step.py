@@ -70,7 +70,7 @@ def execute(name: str) -> int:
     step = Step.from_dict(next(item for item in plan["steps"] if item["name"] == name))
     for path in (mark_of(name), record_of(name), log_of(name), lock_of(name)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with _held(lock_of(name)), log_of(name).open("a", encoding="utf-8") as log:
+    with _held(lock_of(name)), log_of(name).open("a", buffering=1, encoding="utf-8") as log:
         if record_of(name).is_file():
             made_by = json.loads(record_of(name).read_text(encoding="utf-8"))["command"]
             if made_by != list(step.command):
@@ -120,7 +120,7 @@ def _run(step: Step, options: Mapping[str, Any], log: TextIO) -> int:
 
 def _call(function: str, arguments: Mapping[str, Any], log: TextIO) -> int:
     """Call a function of the library; what it says, and the error that it ends with, go into the log."""
-    with _interrupted_once(), contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    with _interrupted_once(), _written_to(log), contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
             getattr(api, function)(**arguments, listener=_Log(log))
         except (Exception, KeyboardInterrupt) as error:
@@ -132,6 +132,20 @@ def _call(function: str, arguments: Mapping[str, Any], log: TextIO) -> int:
             print("\n".join(lines), file=log, flush=True)
             return int(known.exit_code)
     return int(ExitCode.OK)
+
+
+@contextlib.contextmanager
+def _written_to(log: TextIO) -> Iterator[None]:
+    """Have the log take what the interpreter, libraries in C and workers write to the descriptors of the process."""
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    try:
+        for number, _ in kept:
+            os.dup2(log.fileno(), number)
+        yield
+    finally:
+        for number, before in kept:
+            os.dup2(before, number)
+            os.close(before)
 
 
 class _Log:

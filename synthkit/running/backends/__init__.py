@@ -89,7 +89,7 @@ def get(name: str) -> Backend:
         )
     try:
         backend: Backend = point.load()()
-    except Exception as error:  # a stranger's package: anything may go wrong there
+    except Exception as error:  # somebody else's package: anything may go wrong there
         if where:
             raise
         raise UsageError(

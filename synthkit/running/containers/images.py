@@ -215,6 +215,3 @@ def _outdated(labels: Mapping[str, str]) -> tuple[str, ...]:
         except (SynthkitError, OSError):  # not installed here: nothing to compare with
             continue
     return tuple(outdated)
-
-
-# ------------------------------------------------------------------------------------------------------ building

@@ -57,7 +57,7 @@ def ask(
         options: dict[str, Any] = {}
         if reference is not None and prediction is not None and "prediction" in inputs:
             subjects, unpaired = _subjects_to_score(
-                reference, find_predictions(prediction), include_training_subjects, listener
+                find_predictions(reference), find_predictions(prediction), include_training_subjects, listener
             )
             options |= {"subjects": subjects, "references_without_prediction": unpaired}
         fixed: dict[str, Any] = {}

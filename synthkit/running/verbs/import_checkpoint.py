@@ -40,7 +40,7 @@ def ask(plugin: str, file: Path, *, contrasts: Sequence[str], labels: Sequence[i
         inputs={"file": file_input(file)},
         options={"contrasts": _channels(contrasts), "labels": _named_labels(labels), "name": file.name},
     )
-    return Request(job, (declaration,), f"import {file.name}")
+    return Request(job, (declaration,), f"import {file.name}", uses_gpu=False)
 
 
 def _channels(names: Sequence[str]) -> list[str]:

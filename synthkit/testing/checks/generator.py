@@ -80,7 +80,7 @@ def samples_come_as_they_are_made(plugin: PluginUnderTest) -> None:
 def foreign_files_are_not_executed(plugin: PluginUnderTest) -> None:
     """Importing a file of another project runs nothing that is stored in it; what is wrong with it is a DataError."""
     if not getattr(plugin.declaration, "imports", ()):
-        return  # it reads no files of strangers
+        return  # it reads no files of other projects
     folder, module = plugin.folder(), plugin.module
     made = folder / "made"
     for number, (what, content) in enumerate(_foreign_files(made)):

@@ -1,6 +1,6 @@
 """Toy plugins that keep every promise: the smallest complete example of each kind, in numpy alone. Declarations only.
 
-They are not an entry points, so they are never installed; tests register them. :mod:`synthkit.testing.toys.wrong` holds
+They are not entry points, so they are never installed; tests register them. :mod:`synthkit.testing.toys.wrong` holds
 plugins that break one promise each.
 """
 
