@@ -213,6 +213,8 @@ class Sample:
     subject, slice : the real subject and its axial slice index (0-based); None for synthetic samples.
     seed : the seed of a synthetic sample, where known.
     digest : sha256 (hex, 32 characters) of the image and label bytes.
+    patient : whom the subject is a scan of, as the dataset says; None where it does not. Ask
+        :func:`synthkit.data.patients.patient_behind`, which knows what the subject's id says.
     """
 
     id: str
@@ -221,6 +223,7 @@ class Sample:
     slice: int | None
     seed: int | None
     digest: str
+    patient: str | None = None
 
 
 class Samples(Protocol):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthkit.data.splits import AKBAR2024_TEST, Holdout, parse_holdout, patient_of, split_subjects
+from synthkit.data.patients import patient_of
+from synthkit.data.splits import AKBAR2024_TEST, Holdout, parse_holdout, split_subjects
 from synthkit.errors import UsageError
 
 IDS = [f"BraTS20_Training_{n:03d}" for n in range(1, 370)]

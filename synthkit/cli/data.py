@@ -42,6 +42,15 @@ TrainingPatients = Annotated[
         "--training-patients", metavar="N", help="Keep only so many patients to train on.", show_default=False
     ),
 ]
+Patients = Annotated[
+    str | None,
+    typer.Option(
+        "--patients",
+        metavar="TABLE",
+        help="Who the subjects are: a CSV file (columns subject, patient), or one-per-subject. Default: by their names.",
+        show_default=False,
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -67,11 +76,12 @@ def prepare(
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the draw, where --holdout is a number or a fraction.")
     ] = 0,
+    patients: Patients = None,
     training_patients: TrainingPatients = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without subjects that cannot be used.")] = False,
     workers: Workers = None,
 ) -> None:
-    """Turn subjects into a dataset, split by subject.
+    """Turn subjects into a dataset, split by patient.
 
     The protocol of Akbar et al. (2024) is the default. Bad subjects are named before anything is written.
     """
@@ -88,6 +98,7 @@ def prepare(
         brain_threshold=brain_threshold,
         brain_fraction=brain_fraction,
         seed=seed,
+        patients=patients,
         training_patients=training_patients,
         skip_bad=skip_bad,
         workers=workers,

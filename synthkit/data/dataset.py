@@ -79,6 +79,7 @@ class Dataset(Readable):
             kind=self.kind,
             n_samples=len(part),
             subjects=part.subjects,
+            patients=self.patients,
             behind=self.training_datasets,
         )
 

@@ -20,7 +20,7 @@ from synthkit.data import png_folders
 from synthkit.data.dataset import Dataset
 from synthkit.data.labels import to_grey
 from synthkit.data.shards import map_threads
-from synthkit.data.splits import patient_of
+from synthkit.data.patients import patient_behind
 from synthkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _begin_nnunet(folder: Path, dataset: Dataset, samples: Sequence[Sample]) -> 
 
 def _group(row: Sample) -> str:
     """What a fold keeps together: a patient; a synthetic sample stands for itself."""
-    return row.id if row.subject is None else patient_of(row.subject)
+    return patient_behind(row) or row.id
 
 
 def _write_nnunet(folder: Path, dataset: Dataset, row: Sample, image: UInt8Array, labels: UInt8Array) -> None:

@@ -3,7 +3,7 @@
 ::
 
     dataset.json     description, in nnU-Net's keys where they exist; written last: a folder without it is not a dataset
-    samples.csv      one row a sample: id, split, subject, slice, seed, digest
+    samples.csv      one row a sample: id, split, subject, slice, seed, digest, patient
     images/          uint8 (n, contrast, y, x), Zarr 3 (see :mod:`synthkit.data.shards`)
     labels/          uint8 (n, y, x)
     zarr.json        makes the folder a Zarr group
@@ -33,7 +33,7 @@ DESCRIPTION, TABLE, GROUP, IMAGES, LABELS = "dataset.json", "samples.csv", "zarr
 #: Splits of the samples of each kind of dataset.
 SPLITS = {"real": ("train", "holdout"), "synthetic": ("synthetic",)}
 
-_COLUMNS = ("id", "split", "subject", "slice", "seed", "digest")
+_COLUMNS = ("id", "split", "subject", "slice", "seed", "digest", "patient")
 _NEEDED = ("version", "channel_names", "labels", "size", "n_samples", "digest")
 
 
@@ -47,10 +47,14 @@ def sample_digest(image: UInt8Array, labels: UInt8Array) -> str:
 def content_digest(
     contrasts: Sequence[str], label_values: Sequence[int], size: Sequence[int], samples: Sequence[Sample]
 ) -> str:
-    """``sha256:...`` of what a dataset holds, whatever its compression, sharding and provenance."""
+    """``sha256:...`` of what a dataset holds, whatever its compression, sharding and provenance.
+
+    A patient counts where it is said and is not the subject itself, so that datasets from before keep their digests.
+    """
     digest = hashlib.sha256(json.dumps([list(contrasts), list(label_values), list(size)]).encode())
     for row in samples:
-        digest.update(json.dumps([row.id, row.split, row.subject, row.slice, row.seed, row.digest]).encode())
+        said = [row.patient] if row.patient not in (None, row.subject) else []
+        digest.update(json.dumps([row.id, row.split, row.subject, row.slice, row.seed, row.digest, *said]).encode())
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -123,6 +127,7 @@ def read_table(path: Path, n_samples: int) -> list[Sample]:
                     int(row["slice"]) if row["slice"] else None,
                     int(row["seed"]) if row["seed"] else None,
                     row["digest"],
+                    row.get("patient") or None,  # absent before patients were written
                 )
                 for _, row in zip(range(n_samples), reader, strict=False)
             ]

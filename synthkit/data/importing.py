@@ -251,6 +251,7 @@ def _read_rows(folder: Path) -> dict[str, dict[str, Any]]:
                     "split": row["split"],
                     "subject": row["subject"] or None,
                     "slice": int(row["slice"]) if row["slice"] else None,
+                    "patient": row.get("patient") or None,
                 }
                 for row in csv.DictReader(file)
             }

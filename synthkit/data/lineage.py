@@ -1,7 +1,8 @@
 """Who was trained on what: the entries that models and synthetic images keep of their training datasets.
 
 An entry names one dataset: its digest, kind and number of samples, and ``subject_keys``, hashes of its patients, since
-names must not travel. Behind a synthetic dataset stand, as ``training_datasets``, the entries of what its generator was
+names must not travel. Where a table says who the patients are, ``alias_keys`` are hashes of whatever else they may be
+asked by. Behind a synthetic dataset stand, as ``training_datasets``, the entries of what its generator was
 trained on, and so on down to real patients. Checkpoints keep such entries, and the ``lineage`` of a synthetic dataset.
 Everything that asks whether somebody was trained on asks here.
 """
@@ -13,7 +14,7 @@ import hmac
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from synthkit.data.splits import patient_of
+from synthkit.data.patients import by_names, patient_of, scans_of
 from synthkit.errors import DataError
 
 #: An entry, as it is kept in JSON.
@@ -27,7 +28,7 @@ PHANTOM_PREFIX = "Phantom_"
 
 
 def subject_key(subject: str, digest: str) -> str:
-    """Keyed hash of a subject's patient: HMAC-SHA256 (RFC 2104), first 32 hex characters.
+    """Keyed hash of a subject's patient by name: HMAC-SHA256 (RFC 2104), first 32 hex characters.
 
     It goes where ids must not: into checkpoints and synthetic datasets. Scans of one patient have one key. Who holds
     an id and the file can ask whether that patient was trained on, which is its purpose; the ids are not in the file.
@@ -36,7 +37,11 @@ def subject_key(subject: str, digest: str) -> str:
     ----------
     digest : of the dataset that the subject belongs to, the key: keys of two datasets cannot be compared.
     """
-    return hmac.new(digest.encode(), patient_of(subject).encode(), hashlib.sha256).hexdigest()[:32]
+    return _key(patient_of(subject), digest)
+
+
+def _key(name: str, digest: str) -> str:
+    return hmac.new(digest.encode(), name.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def is_phantom(subject: str) -> bool:
@@ -50,6 +55,7 @@ def training_entry(
     kind: Literal["real", "synthetic"],
     n_samples: int,
     subjects: Sequence[str],
+    patients: Mapping[str, str] | None = None,
     behind: Sequence[Entry] = (),
 ) -> dict[str, Any]:
     """The entry of one dataset, see :meth:`synthkit.data.dataset.Dataset.training_entry`.
@@ -57,6 +63,7 @@ def training_entry(
     Parameters
     ----------
     n_samples, subjects : of what may be trained on.
+    patients : subject -> patient of the whole dataset, its holdout too; by default what the names say.
     behind : entries of what its images were made from.
     """
     entry = {
@@ -64,9 +71,32 @@ def training_entry(
         "kind": kind,
         "n_samples": n_samples,
         "phantom": bool(subjects) and all(map(is_phantom, subjects)),
-        "subject_keys": sorted({subject_key(subject, digest) for subject in subjects}),
     }
+    patients = by_names(subjects) if patients is None else patients
+    names, aliases = _names_of(subjects, patients)
+    entry["subject_keys"] = sorted({_key(name, digest) for name in names})
+    if aliases:
+        entry["alias_keys"] = sorted({_key(name, digest) for name in aliases})
     return {**entry, "training_datasets": list(behind)} if behind else entry
+
+
+def _names_of(subjects: Sequence[str], patients: Mapping[str, str]) -> tuple[set[str], set[str]]:
+    """One name for each patient of these subjects, and all others that they may be asked by later.
+
+    Later, nobody has the table: a subject comes by its id, which stands for a patient by the known namings. So those
+    names are kept, and not the table's own. A naming that the dataset contradicts does not count: where two scans were
+    said to be of two patients, one must not stand for the other.
+    """
+    owners: dict[str, set[str]] = {}
+    for subject, patient in patients.items():
+        owners.setdefault(patient_of(subject), set()).add(patient)
+    names, aliases = set(), set()
+    for patient, scans in scans_of({subject: patients[subject] for subject in subjects}).items():
+        by_name = [patient_of(scan) for scan in scans if owners[patient_of(scan)] == {patient}]
+        names.add((by_name or scans)[0])
+        aliases |= set(by_name)
+        aliases |= {scan for scan in scans if patient_of(scan) not in by_name}
+    return names, aliases - names
 
 
 # ----------------------------------------------------------------------------------------------------- reading
@@ -95,7 +125,10 @@ def every_entry(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def training_keys(entries: Iterable[Entry], *, phantoms_only: bool = False) -> set[str]:
-    """Keys of all patients behind these entries, directly or through a generator; or of the phantoms among them."""
+    """Keys of all patients behind these entries, directly or through a generator; or of the phantoms among them.
+
+    One key a patient: those that a patient may be asked by besides are in :func:`alias_keys`.
+    """
     keys: set[str] = set()
     for entry in every_entry(entries):
         own = _keys_of(entry)
@@ -103,11 +136,20 @@ def training_keys(entries: Iterable[Entry], *, phantoms_only: bool = False) -> s
     return keys
 
 
+def alias_keys(entries: Iterable[Entry]) -> set[str]:
+    """Further keys of patients behind these entries, where a table said which subjects are scans of one patient."""
+    return {key for entry in every_entry(entries) for key in entry.get("alias_keys", ())}
+
+
 def was_trained_on(subject: str, entries: Iterable[Entry]) -> bool:
-    """Whether any scan of the subject's patient is in these datasets, directly or through a generator."""
+    """Whether any scan of the subject's patient is in these datasets, directly or through a generator.
+
+    The patient is the one that the dataset said where the subject was in it, else the one that its id stands for by the
+    known namings: another scan of a patient under an unrelated id is not recognized.
+    """
     for entry in every_entry(entries):
-        keys = _keys_of(entry)
-        if subject_key(subject, entry["digest"]) in keys:
+        keys = {*_keys_of(entry), *entry.get("alias_keys", ())}
+        if not keys.isdisjoint(_key(name, entry["digest"]) for name in (subject, patient_of(subject))):
             return True
     return False
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from synthkit.contract import Sample
 from synthkit.data.conventions import BRATS
+from synthkit.data.patients import decided, patient_behind
 from synthkit.data.slices import SliceProtocol, Slices, slice_volume
 from synthkit.data.splits import Holdout, Split, parse_holdout, split_subjects, with_fewer_to_train_on
 from synthkit.data.subjects import (
@@ -45,6 +46,7 @@ class PreparedSubject:
 
     Attributes
     ----------
+    patient : whom it is a scan of.
     kept : indices of the slices kept.
     n_dropped : slices left out by the slice rule.
     label_voxels : label name -> voxels in the whole volume.
@@ -53,6 +55,7 @@ class PreparedSubject:
     """
 
     id: str
+    patient: str
     split: Split
     kept: tuple[int, ...]
     n_dropped: int
@@ -63,6 +66,7 @@ class PreparedSubject:
     def to_dict(self) -> dict[str, Any]:
         return {
             "subject": self.id,
+            "patient": self.patient,
             "split": self.split,
             "slices_kept": len(self.kept),
             "slices_dropped": self.n_dropped,
@@ -96,6 +100,7 @@ class PreparedSummary:
             part = [subject for subject in self.subjects if subject.split == split]
             totals[split] = {
                 "subjects": len(part),
+                "patients": len({subject.patient for subject in part}),
                 "slices_kept": sum(len(subject.kept) for subject in part),
                 "slices_dropped": sum(subject.n_dropped for subject in part),
             }
@@ -118,6 +123,7 @@ def prepare(
     protocol: SliceProtocol | None = None,
     holdout: Holdout | str = "0",
     seed: int = 0,
+    patients: Path | str | None = None,
     training_patients: int | None = None,
     skip_bad: bool = False,
     workers: int | None = None,
@@ -134,6 +140,8 @@ def prepare(
     out : folder to write; absent or empty, unless ``resume`` or ``overwrite`` (which replaces a dataset, nothing else).
     protocol : how volumes become slices; the study's by default.
     holdout, seed : see :func:`synthkit.data.splits.split_subjects`; only usable subjects are split.
+    patients : a table of which patient each subject is, or "one-per-subject"; by default the names say it, see
+        :func:`synthkit.data.patients.decided`.
     training_patients : keep only so many patients to train on, drawn by ``seed``; the holdout stays whole.
     skip_bad : go on without bad subjects. By default one of them stops everything, before anything is written.
     workers : subjects in work at the same time; by default one a core, at most 8. Each takes up to 0.2 GB.
@@ -142,7 +150,8 @@ def prepare(
 
     Raises
     ------
-    DataError : bad subjects (each is in ``details`` with its reason), no subject, or no slice kept at all.
+    DataError : bad subjects (each is in ``details`` with its reason), no subject, no slice kept at all, names that
+        leave open which patient is meant, or a table of patients that does not fit.
     UsageError : a holdout that cannot be, or an output that may not be written.
     """
     protocol = protocol or SliceProtocol()
@@ -152,9 +161,10 @@ def prepare(
     found, bad = scan_subjects(source, protocol.contrasts)
     n_workers = workers or min(8, os.cpu_count() or 1)
     # A holdout that cannot be is said before minutes of reading; bad subjects may still leave the split below.
-    possible = split_subjects([*(s.id for s in found), *(b.id for b in bad)], holdout, seed)
+    identity = decided([subject.id for subject in found], patients)
+    possible = split_subjects([*(s.id for s in found), *(b.id for b in bad)], holdout, seed, identity.of)
     if training_patients is not None:
-        with_fewer_to_train_on(possible, training_patients, seed)
+        with_fewer_to_train_on(possible, training_patients, seed, identity.of)
 
     checked: list[SurveyedSubject] = []
     for n, result in enumerate(_in_order(lambda s: survey(s, protocol), found, n_workers), start=1):
@@ -166,18 +176,18 @@ def prepare(
     bad.sort(key=lambda subject: subject.id)
     if bad and not (skip_bad and checked):
         raise bad_subjects_error(bad, len(checked) + len(bad))
-    split = split_subjects([c.subject.id for c in checked], holdout, seed)
+    split = split_subjects([c.subject.id for c in checked], holdout, seed, identity.of)
     if training_patients is not None:
-        split = with_fewer_to_train_on(split, training_patients, seed)
+        split = with_fewer_to_train_on(split, training_patients, seed, identity.of)
         checked = [c for c in checked if c.subject.id in split]
     summary = PreparedSummary(
         path=target,
         protocol=protocol,
         holdout=holdout,
         seed=seed,
-        subjects=tuple(_row(c, split[c.subject.id]) for c in checked),
+        subjects=tuple(_row(c, identity.of[c.subject.id], split[c.subject.id]) for c in checked),
         bad_subjects=tuple(bad),
-        notes=notes_of_all(checked),
+        notes=(*notes_of_all(checked), *identity.notes),
     )
     if summary.n_samples == 0:
         raise DataError(
@@ -194,9 +204,10 @@ def prepare(
     return PreparedSummary(**{**vars(summary), "n_resumed": n_resumed})
 
 
-def _row(subject: SurveyedSubject, split: Split) -> PreparedSubject:
+def _row(subject: SurveyedSubject, patient: str, split: Split) -> PreparedSubject:
     return PreparedSubject(
         id=subject.subject.id,
+        patient=patient,
         split=split,
         kept=subject.kept,
         n_dropped=subject.n_dropped,
@@ -248,9 +259,8 @@ def _write(
 
 
 def _rows(subject: PreparedSubject) -> list[dict[str, Any]]:
-    return [
-        {"id": f"{subject.id}_{z:03d}", "split": subject.split, "subject": subject.id, "slice": z} for z in subject.kept
-    ]
+    of = {"split": subject.split, "subject": subject.id, "patient": subject.patient}
+    return [{"id": f"{subject.id}_{z:03d}", "slice": z, **of} for z in subject.kept]
 
 
 def _written(subjects: Sequence[PreparedSubject], samples: Sequence[Sample]) -> int:
@@ -259,8 +269,9 @@ def _written(subjects: Sequence[PreparedSubject], samples: Sequence[Sample]) -> 
     for n, subject in enumerate(subjects):
         if position == len(samples):
             return n
-        expected = [(row["id"], row["split"]) for row in _rows(subject)]
-        if [(row.id, row.split) for row in samples[position : position + len(expected)]] != expected:
+        expected = [(row["id"], row["split"], row["patient"]) for row in _rows(subject)]
+        there = [(row.id, row.split, patient_behind(row)) for row in samples[position : position + len(expected)]]
+        if there != expected:
             break
         position += len(expected)
     else:
@@ -269,7 +280,7 @@ def _written(subjects: Sequence[PreparedSubject], samples: Sequence[Sample]) -> 
     raise UsageError(
         "The dataset begun here is of other subjects.",
         f"It differs from what this command would write at sample {position}.",
-        "Give the folder of subjects it was begun with, or --overwrite.",
+        "Give the folder of subjects and the --patients it was begun with, or --overwrite.",
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from synthkit.data.patients import by_names, scans_of
 from synthkit.errors import UsageError
 
 Split = Literal["train", "holdout"]
@@ -42,9 +42,6 @@ AKBAR2024_TEST: Mapping[str, frozenset[str]] = {
 # the Medical Segmentation Decathlon is another subject than 009 of BraTS 2020.
 _BRATS_2020 = re.compile(r"brats[-_]?(?:20)?20[-_](?:training[-_])?(\d{3})$", re.IGNORECASE)
 _BRATS_2021 = re.compile(r"brats[-_]?(?:20)?21[-_](?:training[-_])?(\d{5})$", re.IGNORECASE)
-
-# "BraTS-GLI-00005-101": the second scan of patient 00005 (BraTS 2023 and later).
-_SCAN = re.compile(r"(brats-[a-z]+-\d{5})-\d{3}$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -99,13 +96,9 @@ def _refused(text: str, why: str) -> UsageError:
     )
 
 
-def patient_of(subject: str) -> str:
-    """The patient a subject id stands for; scans of one patient differ only in the last number since BraTS 2023."""
-    match = _SCAN.fullmatch(subject)
-    return match[1] if match else subject
-
-
-def split_subjects(ids: Iterable[str], holdout: Holdout | str, seed: int = 0) -> dict[str, Split]:
+def split_subjects(
+    ids: Iterable[str], holdout: Holdout | str, seed: int = 0, patients: Mapping[str, str] | None = None
+) -> dict[str, Split]:
     """Subject id -> "train" or "holdout", sorted by id.
 
     Patients are drawn in the order of a hash of seed and patient, so a subject that joins or leaves moves at most one
@@ -116,6 +109,7 @@ def split_subjects(ids: Iterable[str], holdout: Holdout | str, seed: int = 0) ->
     holdout : what to hold out, or its text (see :func:`parse_holdout`). A fraction of the subjects is rounded, to at
         least 1. Where patients have several scans, whole patients are taken until the number is reached.
     seed : another seed, another draw; without meaning for named subjects and the study's list.
+    patients : subject -> patient; what it lacks, or by default every subject, is the patient that its name says.
 
     Raises
     ------
@@ -123,6 +117,7 @@ def split_subjects(ids: Iterable[str], holdout: Holdout | str, seed: int = 0) ->
         study's list for subjects that are not the study's.
     """
     subjects = sorted(set(ids))
+    scans = scans_of({**by_names(subjects), **{s: p for s, p in (patients or {}).items() if s in set(subjects)}})
     spec = parse_holdout(holdout) if isinstance(holdout, str) else holdout
     if spec.kind == "subjects":
         held = _named(subjects, spec.subjects)
@@ -130,16 +125,14 @@ def split_subjects(ids: Iterable[str], holdout: Holdout | str, seed: int = 0) ->
         held = _study(subjects)
     else:
         wanted = int(spec.amount) if spec.kind == "count" else max(1, round(spec.amount * len(subjects)))
-        held = _drawn(subjects, wanted, seed)
+        held = _drawn(scans, wanted, seed)
     if subjects and len(held) == len(subjects):
         raise UsageError(
             f"The holdout {spec} leaves nothing to train on.",
-            f"It takes all {len(subjects)} subjects.",
+            f"It takes all {len(subjects)} subjects"
+            + (f", which are scans of one patient, {next(iter(scans))}." if len(scans) == 1 < len(subjects) else "."),
             "Hold out fewer, or prepare more subjects.",
         )
-    scans = defaultdict(list)
-    for subject in subjects:
-        scans[patient_of(subject)].append(subject)
     for patient, own in scans.items():
         if 0 < len(held.intersection(own)) < len(own):
             raise UsageError(
@@ -150,7 +143,9 @@ def split_subjects(ids: Iterable[str], holdout: Holdout | str, seed: int = 0) ->
     return {subject: "holdout" if subject in held else "train" for subject in subjects}
 
 
-def with_fewer_to_train_on(split: Mapping[str, Split], n_patients: int, seed: int = 0) -> dict[str, Split]:
+def with_fewer_to_train_on(
+    split: Mapping[str, Split], n_patients: int, seed: int = 0, patients: Mapping[str, str] | None = None
+) -> dict[str, Split]:
     """The same split with only ``n_patients`` training patients; the holdout stays whole.
 
     Patients are drawn in the order of a hash of seed and patient: a smaller number draws a part of a larger one's.
@@ -159,8 +154,9 @@ def with_fewer_to_train_on(split: Mapping[str, Split], n_patients: int, seed: in
     ------
     UsageError : there are not so many, or fewer than one is asked for.
     """
-    train = [subject for subject, part in split.items() if part == "train"]
-    n_there = len({patient_of(subject) for subject in train})
+    of = {**by_names(split), **(patients or {})}
+    there = {of[subject] for subject, part in split.items() if part == "train"}
+    n_there = len(there)
     if not 1 <= n_patients <= n_there:
         raise UsageError(
             f"{n_patients} training patients cannot be kept.",
@@ -168,10 +164,9 @@ def with_fewer_to_train_on(split: Mapping[str, Split], n_patients: int, seed: in
             f"Give 1 to {n_there}.",
         )
     # Another order than the holdout's, whose first patients are gone.
-    patients = {patient_of(subject) for subject in train}
-    order = sorted(patients, key=lambda name: hashlib.sha256(f"{seed}\0train\0{name}".encode()).digest())
+    order = sorted(there, key=lambda name: hashlib.sha256(f"{seed}\0train\0{name}".encode()).digest())
     kept = set(order[:n_patients])
-    return {s: part for s, part in split.items() if part == "holdout" or patient_of(s) in kept}
+    return {s: part for s, part in split.items() if part == "holdout" or of[s] in kept}
 
 
 def _named(subjects: Sequence[str], wanted: Sequence[str]) -> set[str]:
@@ -188,10 +183,7 @@ def _named(subjects: Sequence[str], wanted: Sequence[str]) -> set[str]:
     return set(wanted)
 
 
-def _drawn(subjects: Sequence[str], wanted: int, seed: int) -> set[str]:
-    scans = defaultdict(list)
-    for subject in subjects:
-        scans[patient_of(subject)].append(subject)
+def _drawn(scans: Mapping[str, Sequence[str]], wanted: int, seed: int) -> set[str]:
     held: set[str] = set()
     for patient in sorted(scans, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest()):
         if len(held) >= wanted:

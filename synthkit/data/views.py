@@ -9,6 +9,7 @@ import numpy as np
 
 from synthkit.contract import Sample, Samples
 from synthkit.data.format import content_digest
+from synthkit.data.patients import patient_behind
 from synthkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ class Readable:
     def subjects(self) -> tuple[str, ...]:
         """Real subjects among the samples, sorted."""
         return tuple(sorted({row.subject for row in self.samples if row.subject is not None}))
+
+    @property
+    def patients(self) -> dict[str, str]:
+        """Subject -> patient, of the real subjects among the samples."""
+        return {row.subject: patient for row in self.samples if row.subject and (patient := patient_behind(row))}
 
     def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
         raise TypeError("a source of samples defines read")

@@ -120,7 +120,7 @@ class DatasetWriter:
         ----------
         images : uint8 (n, contrast, y, x).
         labels : uint8 (n, y, x), only values of ``labels``.
-        rows : for each sample ``id`` and ``split``, and ``subject``, ``slice``, ``seed`` where they apply.
+        rows : for each sample ``id`` and ``split``, and ``subject``, ``slice``, ``seed``, ``patient`` where they apply.
 
         Raises
         ------
@@ -151,7 +151,15 @@ class DatasetWriter:
             )
         digests = map_threads(lambda i: sample_digest(images[i], labels[i]), range(len(rows)))
         new = [
-            Sample(str(row["id"]), str(row["split"]), row.get("subject"), row.get("slice"), row.get("seed"), digest)
+            Sample(
+                str(row["id"]),
+                str(row["split"]),
+                row.get("subject"),
+                row.get("slice"),
+                row.get("seed"),
+                digest,
+                row.get("patient"),
+            )
             for row, digest in zip(rows, digests, strict=True)
         ]
         new_ids: set[str] = set()

@@ -339,7 +339,7 @@ def mean_of_arm(tables: Sequence[OverlapTable], region: str, column: str, *, res
 
 
 def _patients(subjects: Iterable[str]) -> list[str]:
-    from synthkit.data.splits import patient_of
+    from synthkit.data.patients import patient_of
 
     return [patient_of(name) for name in subjects]
 

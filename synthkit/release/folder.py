@@ -31,8 +31,8 @@ from synthkit.contract import Citation
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import FORMATS as EXPORTED
 from synthkit.data.exporting import export_dataset, whole_folder
-from synthkit.data.lineage import training_keys
-from synthkit.data.splits import patient_of
+from synthkit.data.lineage import alias_keys, training_keys
+from synthkit.data.patients import patient_of
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.audit_scores import MATCHES
 from synthkit.release.gate import AuditRun, OnProgress, Removal
@@ -258,12 +258,13 @@ def _write_checksums(folder: Path) -> None:
 
 def _names(release: Release) -> set[str]:
     """What must not be in the folder: subjects and their keys, and the folders that the data came from."""
-    names = training_keys(release.dataset.training_datasets)
+    names = training_keys(release.dataset.training_datasets) | alias_keys(release.dataset.training_datasets)
     for audit in filter(None, (release.audit, release.first)):
         names |= {row["train_subject"] for row in audit.rows(MATCHES.name)}
         for role in audit.job.inputs:
             try:
-                names |= set(Dataset(audit.run.input(role)).subjects)
+                patients = Dataset(audit.run.input(role)).patients
+                names |= {*patients, *patients.values()}
             except DataError:  # gone, or no dataset: a file of weights
                 continue
         names.add(str(audit.run.path.resolve()))

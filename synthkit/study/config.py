@@ -39,6 +39,7 @@ class Data:
     holdout: str = param("0.2", "subjects never trained on: ids, a number, a fraction, or akbar2024 (the study's)")
     contrasts: tuple[str, ...] = param(BRATS.contrast_names, "channels, in order")
     intensity: str = param("max", "what becomes 255: max, or a percentile such as p99.9")
+    patients: str = param("", "who the subjects are: a table (columns subject, patient) or one-per-subject")
     seed: int = param(0, "for a holdout given as a number or a fraction", minimum=0)
 
     def __post_init__(self) -> None:
@@ -46,7 +47,7 @@ class Data:
             raise ValueError("either subjects or phantom has to be given")
         if self.dataset and self.phantom:
             raise ValueError("a phantom is always prepared by the study: leave dataset out")
-        if any(path.startswith("-") for path in (self.subjects, self.dataset)):
+        if any(path.startswith("-") for path in (self.subjects, self.dataset, self.patients)):
             raise ValueError("a path that begins with a hyphen looks like an option: write it in full")
         # What `prepare` would refuse is refused before anything has run.
         parse_holdout(self.holdout)

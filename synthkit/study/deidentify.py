@@ -1,6 +1,6 @@
 """De-identified text files: subjects under other names, no pictures, no folders of this machine.
 
-Hashed names (``subject_keys``) are dropped as well: the names of public datasets can be counted through.
+Hashed names (``subject_keys``, ``alias_keys``) are dropped as well: names of public datasets can be counted through.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from synthkit.study import layout
 
 #: A path from the root, from home or upwards; after a letter, ``<`` or ``:`` it would be a fraction, a tag, a URL.
 _PATH = re.compile(r"(?<![\w.:/<~\\-])(?:/(?=[\w.@+-]+/)|(?:~|\.\.)/)(?:[\w.@+-]+/)*[\w.@+-]*")
+_HASHED = ("subject_keys", "alias_keys")
 _PICTURE = re.compile(r"data:image/(?!svg)[a-z0-9.+-]+;base64,[A-Za-z0-9+/=\s]+")
 _EMPTY_PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 
@@ -64,7 +65,7 @@ class Deidentifier:
         if isinstance(value, list):
             return [self.value(item) for item in value]
         if isinstance(value, dict):
-            return {self.text(key): self.value(item) for key, item in value.items() if key != "subject_keys"}
+            return {self.text(key): self.value(item) for key, item in value.items() if key not in _HASHED}
         return value
 
     def text(self, text: str) -> str:

@@ -147,6 +147,8 @@ class _Planner:
             "subjects": self.subjects, "out": str(out), "size": data.size, "holdout": data.holdout,
             "contrasts": list(data.contrasts), "intensity": data.intensity, "seed": data.seed,
         }  # fmt: skip
+        if data.patients:
+            arguments["patients"] = data.patients
         if n is not None:
             arguments["training_patients"] = n
         name = "prepare" if n is None else f"prepare-{n}"

@@ -147,7 +147,6 @@ def gather(folder: Path, study: Study) -> StudyResults:
 
 def _count_real(done: DoneSteps, study: Study, results: StudyResults) -> None:
     from synthkit.data.dataset import Dataset
-    from synthkit.data.splits import patient_of
 
     folder, out = done.folder, Path(study.data.dataset or layout.real_dataset())
     if not study.data.dataset and out not in done.outs:
@@ -157,7 +156,7 @@ def _count_real(done: DoneSteps, study: Study, results: StudyResults) -> None:
         data = Dataset(path)
     except SynthkitError:
         return
-    train, holdout = ({patient_of(s) for s in data.select(part).subjects} for part in ("train", "holdout"))
+    train, holdout = (set(data.select(part).patients.values()) for part in ("train", "holdout"))
     results.n_training_patients, results.n_holdout_patients = len(train), len(holdout)
     results.n_real_samples = len(data.select("train"))
     results.datasets[path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name] = data.digest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthkit.contract import Sample, Samples
-from synthkit.data.splits import patient_of
+from synthkit.data.patients import patient_behind
 from synthkit.errors import DataError, UsageError
 from synthkit_segmentation.recipe import SPLIT, VALIDATION
 
@@ -43,8 +43,7 @@ def split(data: Samples, validation: Samples | None, params: TrainingParams) -> 
 
 
 def _patient(data: Samples, row: int) -> str | None:
-    subject = data.samples[row].subject
-    return None if subject is None else patient_of(subject)
+    return patient_behind(data.samples[row])
 
 
 def split_samples(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[int], list[int]]:
@@ -54,13 +53,10 @@ def split_samples(samples: Sequence[Sample], fraction: float, seed: int) -> tupl
     side where it has two. The patients held out are the same whether or not there are synthetic samples beside them.
     """
     rng = np.random.default_rng([seed, SPLIT])
-    patients = {row.subject: patient_of(row.subject) for row in samples if row.subject is not None}
-    held_patients = _held_out(sorted(set(patients.values())), fraction, rng)
+    patients = [patient_behind(row) for row in samples]
+    held_patients = _held_out(sorted({patient for patient in patients if patient is not None}), fraction, rng)
     held_rows = _held_out([i for i, row in enumerate(samples) if row.subject is None], fraction, rng)
-    held = [
-        patients[row.subject] in held_patients if row.subject is not None else i in held_rows
-        for i, row in enumerate(samples)
-    ]
+    held = [patient in held_patients if patient is not None else i in held_rows for i, patient in enumerate(patients)]
     return [i for i, out in enumerate(held) if not out], [i for i, out in enumerate(held) if out]
 
 

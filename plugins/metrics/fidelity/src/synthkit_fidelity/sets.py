@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthkit.contract import Sample
-from synthkit.data.splits import patient_of
+from synthkit.data.patients import patient_behind
 
 Indices = NDArray[np.int64]
 
@@ -60,7 +60,10 @@ def joined(sets: Sequence[FeatureSet]) -> FeatureSet:
 
 def groups_of(samples: Sequence[Sample]) -> Indices:
     """Patients numbered from 0 on; a sample without a subject is a group of its own."""
-    names = [(1, sample.id) if sample.subject is None else (0, patient_of(sample.subject)) for sample in samples]
+    patients = [patient_behind(sample) for sample in samples]
+    names = [
+        (1, sample.id) if patient is None else (0, patient) for sample, patient in zip(samples, patients, strict=True)
+    ]
     number: Mapping[tuple[int, str], int] = {name: i for i, name in enumerate(dict.fromkeys(names))}
     return np.array([number[name] for name in names], dtype=np.int64)
 

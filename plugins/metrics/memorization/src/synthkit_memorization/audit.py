@@ -4,7 +4,7 @@ A *column* is a view (a contrast, or ``joint``: all of them as one long image) u
 that rest on one distance a pair use the *primary* column, the joint image over all pixels.
 
 Scans of one patient are no more independent than slices of one subject: subjects are patients here
-(:func:`synthkit.data.splits.patient_of`).
+(:func:`synthkit.data.patients.patient_behind`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from synthkit.contract import Sample, Samples
-from synthkit.data.splits import patient_of
+from synthkit.data.patients import patient_behind
 from synthkit_memorization.null.control import Control
 from synthkit_memorization.null.thresholds import Null
 from synthkit_memorization.numbers.closeness import BestPatients
@@ -131,5 +131,5 @@ class Audit:
 
 def patients(samples: Sequence[Sample]) -> Int64:
     """0, 1, ... for each patient, int64 ``(image,)``. Images without a subject count as one: they may be one person."""
-    names = [patient_of(sample.subject or "") for sample in samples]
+    names = [patient_behind(sample) or "" for sample in samples]
     return np.unique(names, return_inverse=True)[1].astype(np.int64)

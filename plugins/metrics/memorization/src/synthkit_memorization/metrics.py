@@ -4,7 +4,7 @@ Views are the contrasts and, if there are several, ``joint``: all contrasts as o
 ``rules.py``; ``pearson``, r over all pixels in place, background included, is the definition of Akbar et al. 2025.
 
 Scans of one patient are no more independent than slices of one subject. So the null, its intervals, every choice of
-subjects and every number of subjects among the scores count patients (:func:`synthkit.data.splits.patient_of`); the
+subjects and every number of subjects among the scores count patients (:func:`synthkit.data.patients.patient_behind`); the
 tables keep the subjects as the dataset names them, one row a scan.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import synthkit
 from synthkit import Row, Score
 from synthkit.contract import Samples
-from synthkit.data.splits import patient_of
+from synthkit.data.patients import patient_behind
 from synthkit.errors import DataError
 from synthkit.judging.intervals import FEW_SUBJECTS
 from synthkit_memorization.audit import Audit
@@ -85,7 +85,7 @@ def _check(train: Samples, synthetic: Samples, holdout: Samples | None) -> None:
 
 
 def _patients(data: Samples) -> set[str]:
-    return {patient_of(sample.subject) for sample in data.samples if sample.subject is not None}
+    return {patient for sample in data.samples if (patient := patient_behind(sample)) is not None}
 
 
 def _device() -> str:

@@ -1,7 +1,7 @@
 """The metrics ``label-realism`` and ``contrast-identity``: reading, comparing, and the words for what was found.
 
 Slices count as they come, since that is what a generator is trained to imitate; uncertainty counts patients
-(:func:`synthkit.data.splits.patient_of`).
+(:func:`synthkit.data.patients.patient_behind`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import synthkit
 from synthkit import Row, Score
 from synthkit.contract import Samples
 from synthkit.data.naming import NameFinding, Signatures, check_names, signatures
-from synthkit.data.splits import patient_of
+from synthkit.data.patients import patient_behind
 from synthkit.errors import DataError
 from synthkit.judging.intervals import FEW_SUBJECTS
 from synthkit_realism import Params
@@ -77,9 +77,7 @@ def _check(datasets: Mapping[str, Samples]) -> None:
 
 def _patient_numbers(data: Samples) -> NDArray[np.intp]:
     """Number of each sample's patient, ``(n,)``; a sample without a subject stands for itself."""
-    names = [
-        sample.id if sample.subject is None else f"patient {patient_of(sample.subject)}" for sample in data.samples
-    ]
+    names = [sample.id if sample.subject is None else f"patient {patient_behind(sample)}" for sample in data.samples]
     numbers = {name: k for k, name in enumerate(dict.fromkeys(names))}
     return np.array([numbers[name] for name in names], dtype=np.intp)
 
