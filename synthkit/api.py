@@ -103,8 +103,8 @@ def prepare(
     out : folder of the dataset.
     holdout : subjects that are never trained on: names, a number, a fraction, or "akbar2024".
     size, contrasts, intensity, brain_threshold, brain_fraction : see :class:`synthkit.data.slices.SliceProtocol`.
-    options : ``seed``, ``patients``, ``training_patients``, ``skip_bad``, ``workers``, ``resume``, ``overwrite`` and ``dry_run`` of
-        :func:`synthkit.data.prepare.prepare`.
+    options : ``seed``, ``patients``, ``training_patients``, ``skip_bad``, ``workers``, ``resume``, ``overwrite`` and
+        ``dry_run`` of :func:`synthkit.data.prepare.prepare`.
     """
     from synthkit.data.prepare import prepare as prepare_dataset
     from synthkit.data.slices import SliceProtocol

@@ -47,7 +47,7 @@ Patients = Annotated[
     typer.Option(
         "--patients",
         metavar="TABLE",
-        help="Who the subjects are: a CSV file (columns subject, patient), or one-per-subject. Default: by their names.",
+        help="Who each subject is: a CSV file (columns subject, patient), or one-per-subject; else their names say.",
         show_default=False,
     ),
 ]

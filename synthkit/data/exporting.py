@@ -19,8 +19,8 @@ from synthkit.contract import Sample
 from synthkit.data import png_folders
 from synthkit.data.dataset import Dataset
 from synthkit.data.labels import to_grey
-from synthkit.data.shards import map_threads
 from synthkit.data.patients import patient_behind
+from synthkit.data.shards import map_threads
 from synthkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ def _begin_png(folder: Path, dataset: Dataset, samples: Sequence[Sample]) -> Non
     (folder / png_folders.LABELS).mkdir()
     with (folder / png_folders.TABLE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("id", "split", "subject", "slice", "seed"))
-        writer.writerows((row.id, row.split, row.subject, row.slice, row.seed) for row in samples)
+        writer.writerow(("id", "split", "subject", "slice", "seed", "patient"))
+        writer.writerows((row.id, row.split, row.subject, row.slice, row.seed, row.patient) for row in samples)
 
 
 def _write_png(folder: Path, dataset: Dataset, row: Sample, image: UInt8Array, labels: UInt8Array) -> None:

@@ -89,7 +89,7 @@ def patient_of(subject: str) -> str:
     ('BraTS-GLI-00005', 'sub-01', 'BraTS20_Training_002')
     """
     if match := _BRATS_2017_TO_2019.fullmatch(subject):
-        return f"Brats_{match[1]}_{match[2]}".replace("brats", "Brats")
+        return f"Brats_{match[1]}_{match[2]}"
     for pattern in (*_COLLECTIONS, _BIDS):
         if match := pattern.fullmatch(subject):
             return match[1]
@@ -108,8 +108,10 @@ def patient_behind(sample: Sample) -> str | None:
 
 
 def by_names(subjects: Iterable[str]) -> dict[str, str]:
-    """Subject -> patient, by the known namings."""
-    return {subject: patient_of(subject) for subject in subjects}
+    """Subject -> patient, by the known namings; patients whose names differ in upper and lower case alone are one."""
+    spelling: dict[str, str] = {}
+    patients = {subject: patient_of(subject) for subject in sorted(subjects)}
+    return {subject: spelling.setdefault(patient.casefold(), patient) for subject, patient in patients.items()}
 
 
 def scans_of(patients: Mapping[str, str]) -> dict[str, list[str]]:
@@ -149,8 +151,12 @@ def unclear_groups(subjects: Iterable[str]) -> list[list[str]]:
     for name, parts in tokens.items():
         if parts in by_stem and parts and parts[-1].isdigit():  # P012 beside P012_2
             by_stem[parts].add(name)
+    spelled: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for name, parts in tokens.items():
+        spelled[parts].add(name)  # P012 and P-012
     groups = {stem: members for stem, members in by_stem.items() if len(members) > 1 and stem}
     unclear = [members for stem, members in groups.items() if _may_be_scans(stem, members, tokens, len(names))]
+    unclear += [members for members in spelled.values() if len(members) > 1]
     wordy = [g for stem, g in groups.items() if not _has_number(stem) and _are_few_and_short(g, tokens)]
     if len(wordy) > 1 and 2 * len(set().union(*wordy)) > len(names):  # AAB_1, AAB_2, ABC_1 ...
         unclear += wordy

@@ -4,8 +4,8 @@ Views are the contrasts and, if there are several, ``joint``: all contrasts as o
 ``rules.py``; ``pearson``, r over all pixels in place, background included, is the definition of Akbar et al. 2025.
 
 Scans of one patient are no more independent than slices of one subject. So the null, its intervals, every choice of
-subjects and every number of subjects among the scores count patients (:func:`synthkit.data.patients.patient_behind`); the
-tables keep the subjects as the dataset names them, one row a scan.
+subjects and every number of subjects among the scores count patients (:func:`synthkit.data.patients.patient_behind`);
+the tables keep the subjects as the dataset names them, one row a scan.
 """
 
 from __future__ import annotations
