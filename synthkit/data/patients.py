@@ -31,25 +31,27 @@ _S = r"[-_. /\\]"
 
 # Public collections whose ids begin with the patient; what follows is a scan. All of them are tried on every id.
 _COLLECTIONS = [
-    re.compile(rf"({pattern})(?={_S}|$).*", re.IGNORECASE)
+    re.compile(rf"({pattern})(?=~|$).*".replace("~", _S), re.IGNORECASE)  # ~ is any separator
     for pattern in (
-        r"brats(?:20)?(?:\d\d)?(?:[-_][a-z]+){1,3}[-_]\d{4,5}(?=[-_]\d{1,3}(?:\D|$))",  # BraTS-GLI-00005-101
-        r"brats(?:20)?2\d(?:[-_][a-z]+)*[-_]\d{3,5}",  # BraTS20_Training_002, BraTS2021_00002
-        r"brats_\d{3}",  # BRATS_009 of the Decathlon
-        r"upenn-gbm-\d{5}",  # UPENN-GBM-00002_21
-        r"ucsf-pdgm-\d{3,5}",  # UCSF-PDGM-0429_FU003d
-        r"ucsd-ptgbm-\d{4}",
-        r"rhuh-\d{4}",
-        r"tcga-[a-z0-9]{2}-[a-z0-9]{4}",  # TCGA-02-0006_1996.08.23
-        r"c3[ln]-\d{5}",
+        r"brats(?:20)?(?:\d\d)?(?:~[a-z]+){1,3}~\d{4,5}(?=~\d{1,3}(?:\D|$))",  # BraTS-GLI-00005-101
+        r"brats(?:20)?2\d(?:~[a-z]+)*~\d{3,5}",  # BraTS20_Training_002, BraTS2021_00002
+        r"brats~\d{3}",  # BRATS_009 of the Decathlon
+        r"upenn~gbm~\d{5}",  # UPENN-GBM-00002_21
+        r"ucsf~pdgm~\d{3,5}",  # UCSF-PDGM-0429_FU003d
+        r"ucsd~ptgbm~\d{4}",
+        r"rhuh~\d{4}",
+        r"tcga~\w{2}~\w{4}",  # TCGA-02-0006_1996.08.23
+        r"c3[ln]~\d{5}",
         r"oas\d{5}",
-        r"patient-\d{3}(?=_week-)",  # LUMIERE: Patient-001_week-000-1
-        r"phantom_\d{4}",
+        r"patient~\d{3}(?=~week~)",  # LUMIERE: Patient-001_week-000-1
+        r"phantom~\d{4}",
     )
 ]
 
 # "Brats18_CBICA_AAB_1": the last number counts scans, and BraTS 2017, 2018 and 2019 name the same patients alike.
-_BRATS_2017_TO_2019 = re.compile(r"brats(?:20)?1[789][-_](2013|cbica|tcia\d*|tmc)[-_]([a-z0-9]+)[-_]\d+", re.IGNORECASE)
+_BRATS_2017_TO_2019 = re.compile(
+    rf"brats(?:20)?1[789]{_S}(2013|cbica|tcia\d*|tmc){_S}([a-z0-9]+){_S}\d+", re.IGNORECASE
+)
 
 # "sub-01_ses-02", "sub-01/ses-02". An entity has to follow: "sub-BraTS20_Training_002" is not BIDS.
 _BIDS = re.compile(

@@ -52,6 +52,13 @@ def test_scans_of_a_patient_are_on_one_side() -> None:
         assert not {names[i][:15] for i in training} & {names[i][:15] for i in validation}
 
 
+def test_patients_that_the_dataset_names_are_on_one_side() -> None:
+    rows = [Sample(str(i), "train", f"x{i}", 0, None, "", patient=f"p{i % 3}") for i in range(12)]
+    for seed in range(20):
+        _, validation = split_samples(rows, 0.34, seed)
+        assert len(validation) == 4 and len({i % 3 for i in validation}) == 1
+
+
 def test_every_arm_validates_on_the_same_patients() -> None:
     real, synthetic = Toy(20, n_subjects=10), Toy(30, seed=1)
     params = ToyParams(validation_fraction=0.3, seed=5)

@@ -19,6 +19,11 @@ def test_scans_of_one_patient_are_one_group_and_synthetic_images_one_each() -> N
     assert groups_of([sample(str(i), s) for i, s in enumerate(subjects)]).tolist() == [0, 1, 0, 2, 3]
 
 
+def test_patients_that_the_dataset_names_are_one_group() -> None:
+    rows = [Sample(name, "train", name, 0, None, name, patient) for name, patient in (("x", "1"), ("y", "2"), ("z", "1"))]
+    assert groups_of(rows).tolist() == [0, 1, 0]
+
+
 def test_draws_are_of_whole_patients() -> None:
     group = np.repeat(np.arange(10), 4)
     drawn = draw(group, 14, np.random.default_rng(0))

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from synthkit_memorization import DECLARATION, Params
+from synthkit_memorization.audit import patients
 from synthkit_memorization.metrics import score
 from synthkit_memorization.null.thresholds import Null
 from synthkit_memorization.numbers.scores import IDENTICAL
 from synthkit_memorization.search.exact import best_matches
 
 from synthkit import Row, Score
+from synthkit.contract import Sample
 from synthkit.errors import DataError
 from synthkit.judging.policy import Policy
 from synthkit.judging.verdict import verdict
@@ -166,6 +168,11 @@ def test_scans_of_one_patient_are_one_subject() -> None:
     assert len(table) == 8 and [table[scan]["n_copies"] for scan in scans[:3]] == [1, 1, 0]
     with pytest.raises(DataError, match="1 subjects are in both"):
         run(train, copies, subjects(rng, ["BraTS-GLI-00002-102"]))
+
+
+def test_patients_are_those_that_the_dataset_names() -> None:
+    rows = [Sample(name, "train", name, 0, None, "", patient) for name, patient in (("x", "1"), ("y", "2"), ("z", "1"))]
+    assert patients(rows).tolist() == [0, 1, 0]
 
 
 def test_one_training_subject_without_holdout_is_insufficient_unless_copies_are_identical() -> None:

@@ -174,6 +174,10 @@ def test_scans_of_one_patient_count_as_one(said: list[str]) -> None:
     scans.samples = [Sample(f"i{k}", "train", name, k, None, "") for k, name in enumerate(names)]
     answers = score(metrics=["label-realism"], params=QUICK, real=scans, synthetic=synthetic())
     assert {a.n for a in answers if isinstance(a, Score) and a.name == "ks"} == {3}
+    # And so do those that the dataset says to be of one patient.
+    scans.samples = [Sample(f"i{k}", "train", f"x{k // 12}", k, None, "", f"p{k // 24}") for k in range(N)]
+    answers = score(metrics=["label-realism"], params=QUICK, real=scans, synthetic=synthetic())
+    assert {a.n for a in answers if isinstance(a, Score) and a.name == "ks"} == {3}
     assert any("3 patients, fewer than" in text for text in said)
 
 

@@ -35,15 +35,13 @@ def split(data: Samples, validation: Samples | None, params: TrainingParams) -> 
             f"validation_fraction {params.validation_fraction} of them is kept, of two patients or more.",
             "Give a dataset with more patients, or a larger -p validation_fraction.",
         )
-    patients = {_patient(validation, row) for row in held_out} - {None}
-    rows = [row for row in range(len(data)) if _patient(data, row) not in patients]
+    # By subject too: the patients of two datasets may go by other names.
+    patients = {patient_behind(validation.samples[row]) for row in held_out} - {None}
+    subjects = {validation.samples[row].subject for row in held_out} - {None}
+    rows = [i for i, s in enumerate(data.samples) if patient_behind(s) not in patients and s.subject not in subjects]
     if not rows:
         raise DataError("Nothing is left to train on.", "Every patient is validated on.", "Train on more patients.")
     return rows, held_out
-
-
-def _patient(data: Samples, row: int) -> str | None:
-    return patient_behind(data.samples[row])
 
 
 def split_samples(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[int], list[int]]:

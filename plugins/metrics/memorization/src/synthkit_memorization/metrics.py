@@ -74,7 +74,8 @@ def _check(train: Samples, synthetic: Samples, holdout: Samples | None) -> None:
                 "Prepare both with the same contrasts, in the same order, and the same size.",
             )
     if holdout is not None:
-        shared = sorted(_patients(train) & _patients(holdout))
+        # By subject too: the patients of two datasets may go by other names.
+        shared = sorted(_patients(train) & _patients(holdout) | _subjects(train) & _subjects(holdout))
         if shared:
             raise DataError(
                 f"{len(shared)} subjects are in both the train and the holdout dataset.",
@@ -86,6 +87,10 @@ def _check(train: Samples, synthetic: Samples, holdout: Samples | None) -> None:
 
 def _patients(data: Samples) -> set[str]:
     return {patient for sample in data.samples if (patient := patient_behind(sample)) is not None}
+
+
+def _subjects(data: Samples) -> set[str]:
+    return {sample.subject for sample in data.samples if sample.subject is not None}
 
 
 def _device() -> str:
