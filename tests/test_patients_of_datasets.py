@@ -117,7 +117,11 @@ def test_digests_tell_patients_apart_and_stay_where_each_subject_is_one(
     tmp_path: Path, folder: Callable[..., Path]
 ) -> None:
     subjects = folder("a", "b", "c")
-    for name, patients in (("names", None), ("own", "one-per-subject"), ("t", table(tmp_path / "t.csv", a="1", b="1", c="2"))):
+    for name, patients in (
+        ("names", None),
+        ("own", "one-per-subject"),
+        ("t", table(tmp_path / "t.csv", a="1", b="1", c="2")),
+    ):
         prepare(subjects, tmp_path / name, protocol=SMALL, patients=patients)
     digests = {name: Dataset(tmp_path / name).digest for name in ("names", "own", "t")}
     assert digests["names"] == digests["own"] != digests["t"]
@@ -169,7 +173,11 @@ def test_a_table_that_contradicts_a_naming_counts_in_the_lineage_too() -> None:
     assert was_trained_on("sub-01_ses-01", [apart]) and not was_trained_on("sub-01_ses-02", [apart])
     joined = entry(["sub-01_ses-01", "x"], {"sub-01_ses-01": "1", "x": "1", "y": "2"})
     # A scan that the table does not know is recognized by the naming, which nothing contradicts.
-    assert was_trained_on("sub-01_ses-09", [joined]) and was_trained_on("x", [joined]) and not was_trained_on("y", [joined])
+    assert (
+        was_trained_on("sub-01_ses-09", [joined])
+        and was_trained_on("x", [joined])
+        and not was_trained_on("y", [joined])
+    )
 
 
 def test_models_from_before_still_know_the_scan_that_they_were_trained_on() -> None:

@@ -20,7 +20,9 @@ def test_scans_of_one_patient_are_one_group_and_synthetic_images_one_each() -> N
 
 
 def test_patients_that_the_dataset_names_are_one_group() -> None:
-    rows = [Sample(name, "train", name, 0, None, name, patient) for name, patient in (("x", "1"), ("y", "2"), ("z", "1"))]
+    rows = [
+        Sample(name, "train", name, 0, None, name, patient) for name, patient in (("x", "1"), ("y", "2"), ("z", "1"))
+    ]
     assert groups_of(rows).tolist() == [0, 1, 0]
 
 
