@@ -253,13 +253,17 @@ def test_one_per_subject_is_no_advice_where_it_would_tear_known_scans_apart() ->
     assert "one-per-subject" not in caught.value.fix
     insisted = decided([*IDS, *known], "one-per-subject")
     assert len(set(insisted.of.values())) == 6
-    assert insisted.notes == ("By --patients one-per-subject UPENN-GBM-00002_11 and UPENN-GBM-00002_21 are patients of "
-                              "their own.",)  # fmt: skip
+    assert insisted.notes == (
+        "By their names 2 subjects are scans of 1 patient, but not by --patients one-per-subject: "
+        "UPENN-GBM-00002_11 and UPENN-GBM-00002_21.",
+    )
 
 
 def test_what_the_names_join_is_said() -> None:
     (note,) = decided(["sub-01_ses-01", "sub-01_ses-02", "sub-02_ses-01"]).notes
-    assert note == "By their names sub-01_ses-01 and sub-01_ses-02 are scans of one patient each, and stay together."
+    assert (
+        note == "By their names 2 subjects are scans of 1 patient, and stay together: sub-01_ses-01 and sub-01_ses-02."
+    )
     assert decided(["sub-01_ses-01", "sub-02_ses-01"]).notes == ()
 
 
@@ -309,7 +313,7 @@ def test_a_subject_that_the_table_spells_otherwise_is_named(tmp_path: Path) -> N
     assert caught.value.details == ("P012-1",)
     (tmp_path / "t.csv").write_text(rows + "P012-1,7\n")  # what it advises
     (note,) = decided(IDS, tmp_path / "t.csv").notes
-    assert note == "The table of patients has 1 subjects that are not in the folder: p012-1."
+    assert note == "The table of patients names 1 more than the folder holds: p012-1."
 
 
 def test_a_table_overrides_known_namings(tmp_path: Path) -> None:

@@ -187,6 +187,9 @@ def test_commands(tmp_path: Path) -> None:
         "train", "stylegan2", "data/real", "-p", "kimg=1.0", "-o", "generators/stylegan2/train",
     )  # fmt: skip
     assert steps["prepare-2"].command[-2:] == ("--training-patients", "2")
+    told = make_plan(study(tmp_path / "told", SMALL.replace("size = 32", "size = 32\npatients = 'who.csv'"))).steps
+    prepared = next(step.command for step in told if step.name == "prepare-2")
+    assert prepared[prepared.index("--patients") + 1] == "who.csv" and prepared[-2:] == ("--training-patients", "2")
     assert steps["train-sg3-r-2"].command[:3] == ("train", "stylegan3", "data/real-2")
     assert steps["audit-sg3-r-2"].command[1:3] == ("data/real-2", "generators/sg3-r/sizes/2/samples")
     both = steps["train-unet-real+sg3-r-augmented-seed-1"]

@@ -242,12 +242,13 @@ def decided(subjects: Sequence[str], patients: Path | str | None = None) -> Pati
     """
     if patients is not None and str(patients) == ONE_PER_SUBJECT:
         joined = _several(by_names(subjects))
-        notes = (f"By --patients {ONE_PER_SUBJECT} {_listed(joined)} are patients of their own.",) if joined else ()
+        said = f"By their names {_counted(joined)}, but not by --patients {ONE_PER_SUBJECT}: {_listed(joined)}."
+        notes = (said,) if joined else ()
         return Patients({subject: subject for subject in subjects}, ONE_PER_SUBJECT, notes)
     if patients is not None:
         of, without = read_patients(Path(patients), subjects)
         few = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
-        note = f"The table of patients has {len(without)} subjects that are not in the folder: {few}."
+        note = f"The table of patients names {len(without)} more than the folder holds: {few}."
         return Patients(of, "table", (note,) if without else ())
     of = by_names(subjects)
     joined = _several(of)
@@ -255,7 +256,7 @@ def decided(subjects: Sequence[str], patients: Path | str | None = None) -> Pati
     many = [group for group in joined if len(group) > _FEW_SCANS and not _is_known(group[0])]
     if groups := sorted([*unclear_groups(subjects), *many]):
         raise _question(groups, any(group not in many for group in joined))
-    notes = (f"By their names {_listed(joined)} are scans of one patient each, and stay together.",) if joined else ()
+    notes = (f"By their names {_counted(joined)}, and stay together: {_listed(joined)}.",) if joined else ()
     return Patients(of, "names", notes)
 
 
@@ -265,7 +266,12 @@ def _several(of: Mapping[str, str]) -> list[list[str]]:
 
 def _listed(groups: Sequence[Sequence[str]]) -> str:
     shown = "; ".join(" and ".join(group[:3]) + (" ..." if len(group) > 3 else "") for group in groups[:3])
-    return shown + (f"; and {len(groups) - 3} more groups" if len(groups) > 3 else "")
+    return shown + ("; ..." if len(groups) > 3 else "")
+
+
+def _counted(groups: Sequence[Sequence[str]]) -> str:
+    n = len(groups)
+    return f"{sum(map(len, groups))} subjects are scans of {n} patient{'s' if n > 1 else ''}"
 
 
 def _question(groups: Sequence[Sequence[str]], has_known_scans: bool) -> DataError:
