@@ -31,6 +31,7 @@ NAMINGS: dict[str, Callable[[int, int], str]] = {
     "BraTS-PED": lambda p, k: f"BraTS-PED-{p:05d}-{k:03d}",
     "BraTS 2017 to 2019": lambda p, k: f"{('Brats17', 'Brats18', 'BraTS19')[k % 3]}_CBICA_{letters(p)}_{k + 1}",
     "BraTS 2018, TCIA": lambda p, k: f"Brats18_TCIA01_{p:03d}_{k + 1}",
+    "BraTS-Reg": lambda p, k: f"BraTSReg_{p:03d}_{k:02d}_{37 * k:04d}",
     "UPENN-GBM": lambda p, k: f"UPENN-GBM-{p:05d}_{k + 1}1",
     "UCSF-PDGM": lambda p, k: f"UCSF-PDGM-{p:04d}" + ("", "_FU003d", "_FU1d", "_FU012d")[k],
     "MU-Glioma-Post": lambda p, k: f"PatientID_{p:04d}_Timepoint_{k + 1}",

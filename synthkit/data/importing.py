@@ -17,6 +17,7 @@ from synthkit.data.format import SPLITS
 from synthkit.data.labels import from_grey, grey_levels
 from synthkit.data.naming import NameFinding, identify
 from synthkit.data.shards import map_threads
+from synthkit.data.splits import check_sides
 from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
 from synthkit.errors import DataError
 
@@ -238,6 +239,7 @@ def _rows_for(folder: Path, stems: Sequence[str]) -> dict[str, dict[str, Any]]:
             "Correct the table, or import with --as synthetic.",
             [*wrong[:20], *([f"... and {len(wrong) - 20} more"] if len(wrong) > 20 else [])],
         )
+    check_sides(table[stem] for stem in stems)
     return table
 
 

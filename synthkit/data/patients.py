@@ -36,6 +36,7 @@ _COLLECTIONS = [
         r"brats(?:20)?(?:\d\d)?(?:~[a-z]+){1,3}~\d{4,5}(?=~\d{1,3}(?:\D|$))",  # BraTS-GLI-00005-101
         r"brats(?:20)?2\d(?:~[a-z]+)*~\d{3,5}",  # BraTS20_Training_002, BraTS2021_00002
         r"brats~\d{3}",  # BRATS_009 of the Decathlon
+        r"bratsreg~\d{3}",  # BraTSReg_001_01_0106
         r"upenn~gbm~\d{5}",  # UPENN-GBM-00002_21
         r"ucsf~pdgm~\d{3,5}",  # UCSF-PDGM-0429_FU003d
         r"ucsd~ptgbm~\d{4}",

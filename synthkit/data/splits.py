@@ -7,10 +7,10 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from synthkit.data.patients import by_names, scans_of
-from synthkit.errors import UsageError
+from synthkit.data.patients import by_names, patient_of, scans_of
+from synthkit.errors import DataError, UsageError
 
 Split = Literal["train", "holdout"]
 
@@ -141,6 +141,30 @@ def split_subjects(
                 "Name all of them, or none.",
             )
     return {subject: "holdout" if subject in held else "train" for subject in subjects}
+
+
+def check_sides(rows: Iterable[Mapping[str, Any]]) -> None:
+    """For a split that others made: :class:`DataError` if a patient is on both sides.
+
+    Parameters
+    ----------
+    rows : of samples, with ``split``, ``subject`` and perhaps ``patient``, by which the names are overridden.
+    """
+    of: dict[str, str] = {}
+    sides: dict[str, set[str]] = {}
+    for row in rows:
+        if row["subject"]:
+            of[row["subject"]] = row.get("patient") or patient_of(row["subject"])
+            sides.setdefault(of[row["subject"]], set()).add(row["split"])
+    scans = scans_of(of)
+    both = sorted(patient for patient, found in sides.items() if len(found) > 1)
+    if both:
+        raise DataError(
+            f"{len(both)} patient{'s are' if len(both) > 1 else ' is'} in train and in the holdout.",
+            "The table of samples says so; a model would be tested on whom it was trained on.",
+            "Give all scans of a patient one split, or say in a column patient of the table whom each is of.",
+            [f"{patient}: {', '.join(scans[patient])}" for patient in both],
+        )
 
 
 def with_fewer_to_train_on(
