@@ -215,6 +215,8 @@ def test_other_ids_that_are_asked_about(ids: str) -> None:
         "BraTS20_Training_001 BraTS20_Training_002 BraTS2021_00002 BraTS2021_00003",
         "3fa85f64-5717-4562-b3fc-2c963f66afa6 3fa85f65-5717-4562-b3fc-2c963f66afa7 3b",
         "A B C",
+        "C1 C2 P1 P2",
+        "case1 case2 case3 control1 control2",
     ],
 )
 def test_other_ids_that_are_not_asked_about(ids: str) -> None:

@@ -188,9 +188,10 @@ def _may_be_scans(stem: tuple[str, ...], members: set[str], tokens: Mapping[str,
 
 
 def _are_few_and_short(members: set[str], tokens: Mapping[str, tuple[str, ...]]) -> bool:
-    """A few, told apart by no number of three digits: HGG_001, HGG_002 are numbered patients."""
-    return len(members) <= _FEW_WITHOUT_NUMBER and all(
-        not (tokens[name][-1].isdigit() and len(tokens[name][-1]) > 2) for name in members
+    """A few, told apart by something short and apart: HGG_001 and HGG_002, case1 and case2 are numbered patients."""
+    return len(members) <= _FEW_WITHOUT_NUMBER and not any(
+        (tokens[name][-1].isdigit() and len(tokens[name][-1]) > 2) or re.fullmatch(r"[^\W\d_]+\d+", name)
+        for name in members
     )
 
 
