@@ -60,11 +60,11 @@ class Channels:
     def sample(
         self, planes: Sequence[NDArray[Any]], *, are_values: bool, labels: NDArray[Any] | None = None
     ) -> RawSample:
-        """Planes in the order of the names; labels that are kept apart win over none."""
+        """Planes in the order of the names, with labels that are kept apart if there are."""
         assert self.names is not None
         named = dict(zip(self.names, planes, strict=True))
         found = named[SEG] if self.has_labels else labels
-        return RawSample([named[name] for name in self.contrasts], found, are_values or labels is not None)
+        return RawSample([named[name] for name in self.contrasts], found, are_values)
 
 
 def parse_channels(text: str) -> tuple[str, ...]:

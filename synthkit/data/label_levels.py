@@ -55,9 +55,13 @@ class LabelLevels:
     @property
     def spec(self) -> str:
         """The ``--label-levels`` that asks for these."""
-        pairs = [f"{label}={grey}" for grey, label in self.levels.items()]
-        words = pairs if self.name == "given" else [self.name]
-        return ",".join([*words, *(["nearest"] if self.nearest else [])])
+        words = self.written if self.name == "given" else self.name
+        return f"{words},nearest" if self.nearest else words
+
+    @property
+    def written(self) -> str:
+        """Each ``label=grey``."""
+        return ",".join(f"{label}={grey}" for grey, label in self.levels.items())
 
     @cached_property
     def table(self) -> NDArray[np.uint8]:
@@ -73,9 +77,6 @@ class LabelLevels:
         found = np.zeros(N_VALUES, dtype=np.bool_)
         found[list(self.levels)] = True
         return found
-
-    def refused(self, value: int) -> bool:
-        return not self.nearest and not self.is_level[value]
 
 
 def study_levels(convention: Convention = BRATS) -> LabelLevels:
@@ -135,17 +136,12 @@ def parse_levels(spec: str, convention: Convention = BRATS) -> LabelLevels:
 
 def _not_understood(spec: str, why: str, convention: Convention) -> UsageError:
     labels = ", ".join(f"{value} {name}" for name, value in convention.label_values.items())
+    example = study_levels(convention).written
     return UsageError(
         f"--label-levels {spec} is not understood.",
         why,
-        f"Write raw, or label=grey such as {_in_order([0, 85, 170, 255], convention)}; labels are {labels}.",
+        f"Write raw, or label=grey of each, such as {example}; labels are {labels}.",
     )
-
-
-def _in_order(greys: Sequence[int], convention: Convention) -> str:
-    """Greys as labels in their order; those that are left over as the last label."""
-    values = [*convention.values]
-    return ",".join(f"{values[min(i, len(values) - 1)]}={grey}" for i, grey in enumerate(sorted(greys)))
 
 
 def whole_labels(name: str, labels: NDArray[Any]) -> NDArray[Any]:
@@ -250,7 +246,7 @@ class LabelCounts:
         strict = way.name != "study"
         if not way.nearest and n_off and (strict or wrong or n_off > max(_HANDFUL, MOST_OFF * above)):
             if len(self.values) <= _MANY_VALUES:
-                raise self._other_code(source, way, self._harm(way))
+                raise self._other_code(source, way, self._harm(way), wrong)
             raise self._noisy(source, way, n_off / above, wrong)
         return way, notes
 
@@ -279,22 +275,22 @@ class LabelCounts:
             return f"{expected}; taken to the nearest, {n_lost:,} pixels of tumour would become background."
         return f"{expected}."
 
-    def _other_code(self, source: str, way: LabelLevels, why: str) -> DataError:
-        by_order = _in_order(self.values, self.convention)
-        names = enumerated([*self.convention.label_values])
-        fix = (
-            f"Say which label each of them is: --label-levels {by_order} if they are {names} in this order; two greys "
-            "may be one label."
-        )
-        raw = set(raw_levels(self.convention).levels)
-        both = any(self.found[old] and self.found[new] for old, new in self.convention.read_as)
-        if way.name != "raw" and set(self.values) <= raw and not both:
-            fix = f"These look like label values: give --label-levels raw. Or {fix[0].lower()}{fix[1:]}"
-        elif set(self.values) <= set(study_levels(self.convention).levels):
+    def _other_code(self, source: str, way: LabelLevels, why: str, wrong: Sequence[str] = ()) -> DataError:
+        values, names = self.values, list(self.convention.label_values)
+        if len(values) <= len(names):
+            pairs = ",".join(f"{self.convention.label_values[n]}={v}" for n, v in zip(names, values, strict=False))
+            in_order = f"--label-levels {pairs} if they are {enumerated(names[: len(values)])} in this order"
+            fix = f"Say which label each of them is, as in {in_order}."
+        else:  # an order would be a guess that does harm
             fix = (
-                f"These are the grey levels that exports write: give --label-levels study. Or {fix[0].lower()}{fix[1:]}"
+                "Say with --label-levels, as label=grey, which label each of them is; correct pictures of another code."
             )
-        return DataError(f"The labels of {source} hold {self._listed()}.", why, fix)
+        both = any(self.found[old] and self.found[new] for old, new in self.convention.read_as)
+        if way.name != "raw" and set(values) <= set(raw_levels(self.convention).levels) and not both:
+            fix = f"These look like label values: give --label-levels raw. Or {fix[0].lower()}{fix[1:]}"
+        elif way.name != "study" and set(values) <= set(study_levels(self.convention).levels):
+            fix = f"These are the grey levels of exports: give --label-levels study. Or {fix[0].lower()}{fix[1:]}"
+        return DataError(f"The labels of {source} hold {self._listed()}.", why, fix, _folded(wrong))
 
     def _noisy(self, source: str, way: LabelLevels, share: float, wrong: list[str]) -> DataError:
         return DataError(
@@ -302,5 +298,9 @@ class LabelCounts:
             f"The levels are {enumerated([*map(str, sorted(way.levels))])}; the pixels hold {len(self.values)} values, "
             "as after blurring, resizing or JPEG, and the nearest level would leave thin false rims.",
             f"Store labels without loss, or take the nearest all the same: --label-levels {way.spec},nearest.",
-            [*wrong[:20], *([f"... and {len(wrong) - 20} more"] if len(wrong) > 20 else [])],
+            _folded(wrong),
         )
+
+
+def _folded(lines: Sequence[str]) -> list[str]:
+    return [*lines[:20], *([f"... and {len(lines) - 20} more"] if len(lines) > 20 else [])]

@@ -1,19 +1,20 @@
-"""Samples whose channels only the user can name: colour planes, mosaics, frames, and arrays of whole data sets."""
+"""Samples that are one picture each, whose channels only the user can name: colour planes, mosaics and frames."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.channel_options import SKIPPED, Channels, unnamed
+from synthkit.data.picture_arrays import ARRAYS, find_arrays
 from synthkit.data.picture_layouts import BESIDE, RawSample, Source, files_in, folded
 from synthkit.data.pictures import Picture, as_plane, ending_of, read_picture, stem_of
-from synthkit.data.png_folders import SEG
+from synthkit.data.png_folders import SEG, channel_of
 from synthkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-ARRAYS = (".npy", ".npz")
 
 
 def find_unnamed(root: Path, channels: Channels) -> Source:
@@ -28,9 +29,8 @@ def find_unnamed(root: Path, channels: Channels) -> Source:
     pictures = [path for path in inside if ending_of(path) and ending_of(path) != ".npy"]
     arrays = [path for path in inside if path.suffix.lower() in ARRAYS]
     base = root.parent if root.is_file() else root
-    left_out = [
-        p.relative_to(base).as_posix() for p in inside if p not in {*pictures, *arrays} and p.name not in BESIDE
-    ]
+    known = {*pictures, *arrays}
+    left_out = [p.relative_to(base).as_posix() for p in inside if p not in known and p.name not in BESIDE]
     if pictures and arrays:
         raise DataError(
             f"{root} holds both pictures and arrays.",
@@ -54,13 +54,10 @@ def find_unnamed(root: Path, channels: Channels) -> Source:
     return Source(**{**vars(source), "left_out": left_out, "notes": [*source.notes, *notes]})
 
 
-# ---------------------------------------------------------------------------------------------- a picture a sample
-
-
 def _pictures(root: Path, paths: list[Path], channels: Channels) -> Source:
+    paths, labels = _labels_apart(root, paths, channels)
     ids = [stem_of(path) for path in paths]
-    if len(set(ids)) < len(ids):
-        twice = sorted({name for name in ids if ids.count(name) > 1}) if len(ids) < 10_000 else []
+    if twice := sorted(name for name, n in Counter(ids).items() if n > 1):
         raise DataError(
             f"{root} has pictures of one name in several folders.",
             "Samples are named after their pictures.",
@@ -85,7 +82,7 @@ def _pictures(root: Path, paths: list[Path], channels: Channels) -> Source:
 
     def read(index: int) -> RawSample:
         path = paths[index]
-        picture = read_picture(path, as_labels=channels.names == (SEG,))
+        picture = read_picture(path)
         if grid is None and k > 1:
             if picture.planes.shape[0] != k:
                 raise _wrong_number(path, picture, k)
@@ -94,7 +91,43 @@ def _pictures(root: Path, paths: list[Path], channels: Channels) -> Source:
         planes = [plane] if grid is None else _tiles(path, plane, grid, k)
         return channels.sample(planes, are_values=picture.are_values)
 
-    return Source("a picture a sample", channels.contrasts, channels.has_labels, ids, read, notes)
+    def read_both(index: int) -> RawSample:
+        sample, path = read(index), labels[ids[index]]
+        picture = read_picture(path, as_labels=True)
+        return RawSample(sample.planes, as_plane(picture, path), picture.are_values)
+
+    if not labels:
+        return Source("a picture a sample", channels.contrasts, channels.has_labels, ids, read, notes)
+    if missing := [f"{name}: no labels" for name in ids if name not in labels] + [
+        f"{name}: no image" for name in sorted(labels) if name not in set(ids)
+    ]:
+        raise DataError(
+            f"{len(missing):,} pictures are missing in {root}.",
+            "Every image needs labels of its name.",
+            "Add them or remove their counterparts.",
+            folded(missing),
+        )
+    return Source("a picture a sample, labels in a folder", channels.contrasts, True, ids, read_both, notes)
+
+
+def _labels_apart(root: Path, paths: list[Path], channels: Channels) -> tuple[list[Path], dict[str, Path]]:
+    """Images, and the labels by stem that lie in a folder of their own (``labels``, ``masks``, ...)."""
+    folders = (
+        [child for child in root.iterdir() if child.is_dir() and channel_of(child.name) == SEG] if root.is_dir() else []
+    )
+    if len(folders) != 1:
+        return paths, {}
+    inside = [path for path in paths if path.is_relative_to(folders[0])]
+    images = [path for path in paths if not path.is_relative_to(folders[0])]
+    if not images or channels.without_labels:
+        return images or paths, {}
+    if SEG in (channels.names or ()):
+        raise UsageError(
+            f"{root} has labels in the folder {folders[0].name}.",
+            "--channels names them again.",
+            "Leave them out of --channels.",
+        )
+    return images, {stem_of(path): path for path in inside}
 
 
 def _wrong_number(path: Path, picture: Picture, k: int) -> DataError:

@@ -1,0 +1,90 @@
+"""Import of real pictures: the table beside them as exports write it, as Excel saves it, and each way to be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synthkit import api
+from synthkit.data.conventions import BRATS
+from synthkit.data.dataset import Dataset
+from synthkit.data.exporting import export_dataset
+from synthkit.data.writer import DatasetWriter
+from synthkit.errors import DataError, SynthkitError
+
+N, SIDE = 6, 16
+
+
+def refused(pictures: Path, out: Path) -> SynthkitError:
+    with pytest.raises(DataError) as caught:
+        api.import_images(pictures, out, kind="real")
+    assert not out.exists() and caught.value.fix
+    return caught.value
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    rows = [
+        {"id": f"P{i}_000", "split": "holdout" if i > 3 else "train", "subject": f"P{i}", "slice": 0} for i in range(N)
+    ]
+    with DatasetWriter(
+        tmp_path / "data", contrasts=BRATS.contrast_names, labels=BRATS.label_values, size=(SIDE, SIDE)
+    ) as writer:
+        rng = np.random.default_rng(0)
+        labels = rng.choice(np.array(BRATS.values, np.uint8), (N, SIDE, SIDE))
+        writer.append(rng.integers(0, 256, (N, 4, SIDE, SIDE), dtype=np.uint8), labels, rows)
+    export_dataset(tmp_path / "data", tmp_path / "png", format="png")
+    return tmp_path / "png"
+
+
+@pytest.mark.parametrize("saved", ["bom", "semicolon", "crlf", "tabs", "sep", "title", "blank", "order"])
+def test_a_table_that_excel_saved_is_read(exported: Path, tmp_path: Path, saved: str) -> None:
+    path = exported / "samples.csv"
+    text = path.read_text()
+    encoding = "utf-8-sig"
+    if saved in ("semicolon", "sep"):
+        text = ("sep=;\n" if saved == "sep" else "") + text.replace(",", ";")
+    elif saved == "tabs":
+        text, encoding = text.replace(",", "\t"), "utf-16"
+    elif saved == "title":
+        text = text.replace("id,split", " ID ,Split")
+    elif saved == "blank":
+        text += ",,,,\n\n"
+    elif saved == "order":
+        text = "\n".join(",".join([*line.split(",")[::-1], "more"]) for line in text.splitlines())
+    path.write_bytes(text.replace("\n", "\r\n").encode("utf-8" if saved == "crlf" else encoding))
+    api.import_images(exported, tmp_path / "out", kind="real")
+    assert Dataset(tmp_path / "out").digest == Dataset(tmp_path / "data").digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("id,split", "name,split", "no column id"),
+        ("P1_000,", "P0_000,", "two rows of P0_000"),
+        ("P1,0", "P1,0.5", "'0.5'"),
+        ("id,split,subject,slice,seed", "", "no column"),
+        ("P1", "P\udcff", "cannot be read"),
+    ],
+)
+def test_a_table_that_is_wrong_is_named(exported: Path, tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = exported / "samples.csv"
+    path.write_bytes(path.read_text().replace(old, new, 1).encode(errors="surrogateescape"))
+    error = refused(exported, tmp_path / "out")
+    assert said in str(error)
+    if "no column id" in said:
+        assert "name, split, subject, slice, seed" in error.why
+    if "--as synthetic" in error.fix:
+        assert api.import_images(exported, tmp_path / "out").n_samples == N
+
+
+def test_no_table_at_all(exported: Path, tmp_path: Path) -> None:
+    table = (exported / "samples.csv").rename(tmp_path / "elsewhere.csv")
+    error = refused(exported, tmp_path / "out")
+    assert "add the table (id, split, subject, slice)" in error.fix and "--as synthetic" in error.fix
+    assert api.import_images(exported, tmp_path / "synthetic").n_samples == N
+    table.rename(exported / "samples.csv")
+    api.import_images(exported, tmp_path / "out", kind="real")
+    assert Dataset(tmp_path / "out").digest == Dataset(tmp_path / "data").digest
