@@ -318,6 +318,25 @@ def test_channels_that_nobody_names_are_asked_for(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels, LABELS)
 
 
+def test_channels_are_never_named_over_names_that_say_otherwise(tmp_path: Path) -> None:
+    """All contrasts would become pictures of one."""
+    (tmp_path / "in").mkdir()
+    for name, plane in zip(("t1", "flair", "seg"), IMAGES[0], strict=False):
+        Image.fromarray(plane).save(tmp_path / "in" / f"a_{name}.png")
+    error = refused(tmp_path / "in", tmp_path / "out", "--channels", "t1", "--without-labels")
+    assert "files named by channel" in error.why and error.exit_code == ExitCode.USAGE
+    run("import", tmp_path / "in", "-o", tmp_path / "out", "--without-labels")
+
+
+def test_a_mask_in_an_array_is_told_what_it_is_read_as(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "a.npz", flair=IMAGES[:, 0], seg=LABELS > 0)
+    run("import", tmp_path / "a.npz", "-o", tmp_path / "first")
+    assert "1 is read as NCR" in capsys.readouterr().err
+    run("import", tmp_path / "a.npz", "-o", tmp_path / "out", "--label-levels", "0=0,2=1")
+    assert "NCR:" not in capsys.readouterr().err
+    np.testing.assert_array_equal(imported(tmp_path / "out")[1], (LABELS > 0) * 2)
+
+
 @pytest.mark.parametrize("content", ["nothing", "text", "both"])
 def test_folders_without_pictures_are_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "in").mkdir()

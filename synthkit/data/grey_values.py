@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,6 @@ class GreyValues:
     high: float = -np.inf
     whole: bool = True
     highest: list[float] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.highest = [-np.inf] * len(self.contrasts)
@@ -67,11 +65,10 @@ class GreyValues:
                     "Replace them where the images are made.",
                 )
             whole = plane.dtype.kind != "f" or bool((plane == np.rint(plane)).all())
-            with self._lock:
-                self.types.setdefault(str(plane.dtype), f"{self.contrasts[k]} of {name}")
-                self.low, self.high = min(self.low, low), max(self.high, high)
-                self.whole &= whole
-                self.highest[k] = max(self.highest[k], high)
+            self.types.setdefault(str(plane.dtype), f"{self.contrasts[k]} of {name}")
+            self.low, self.high = min(self.low, low), max(self.high, high)
+            self.whole &= whole
+            self.highest[k] = max(self.highest[k], high)
 
     def check(self, source: str) -> list[str]:
         """What was concluded from the values, for the user.

@@ -21,7 +21,7 @@ from synthkit.data.grey_values import GreyValues, parse_range
 from synthkit.data.label_levels import LabelCounts, LabelLevels, parse_levels, whole_labels
 from synthkit.data.naming import NameFinding, identify
 from synthkit.data.picture_channels import find_unnamed
-from synthkit.data.picture_layouts import RawSample, Source, find_named, folded, refuse_channels
+from synthkit.data.picture_layouts import RawSample, Source, find_named, folded, names_say, refuse_channels
 from synthkit.data.sample_tables import rows_for, table_of
 from synthkit.data.shards import map_threads
 from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
@@ -85,20 +85,12 @@ def find_source(path: Path, channels: Channels) -> Source:
     if not path.exists():
         raise DataError(f"There is no folder {path}.", fix="Check the path.")
     named = None
-    if path.is_dir() and (channels.names is None or _has_channel_folders(path, channels)):
+    if path.is_dir() and (channels.names is None or names_say(path)):
         named = find_named(path, channels.without_labels)
     if named is None:
         return find_unnamed(path, channels)
     refuse_channels(path, named, channels.given)
     return named
-
-
-def _has_channel_folders(path: Path, channels: Channels) -> bool:
-    try:
-        found = find_named(path, without_labels=True)
-    except DataError:
-        return False
-    return found is not None and found.layout == "a folder a channel"
 
 
 def import_images(
@@ -157,7 +149,9 @@ def import_images(
     size = _check_all(source, greys, counts, on_progress)
     summary = ImportSummary(len(source.ids), source.contrasts, size, source.layout, left_out=source.left_out)
     summary.notes = [*source.notes, *greys.check(str(path))]
-    levels = _judge_labels(str(path), source, counts, summary)
+    if kind == "synthetic" and table_of(path).is_file():
+        summary.notes.append("samples.csv is not read: the samples count as synthetic (--as real reads it).")
+    levels = _judge_labels(str(path), source, counts, summary, asked=asked is not None)
     summary.warnings += greys.warnings()
     if dry_run:
         return summary
@@ -238,7 +232,9 @@ def _check_size(name: str, source: Source, sample: RawSample, first: tuple[int, 
             )
 
 
-def _judge_labels(where: str, source: Source, counts: LabelCounts, summary: ImportSummary) -> LabelLevels | None:
+def _judge_labels(
+    where: str, source: Source, counts: LabelCounts, summary: ImportSummary, *, asked: bool
+) -> LabelLevels | None:
     if not source.has_labels:
         summary.notes.append("Images are imported alone: all labels are background.")
         return None
@@ -246,6 +242,11 @@ def _judge_labels(where: str, source: Source, counts: LabelCounts, summary: Impo
     summary.notes += notes
     summary.label_pixels, summary.label_samples = counts.pixels(levels), counts.samples(levels)
     summary.off_level_pixels, summary.off_level_samples = counts.off_level(levels)
+    if levels.name == "raw" and not asked and counts.values in ([1], [0, 1]):
+        summary.warnings.append(
+            "Labels hold 0 and 1 alone, and 1 is read as NCR: if they are a mask of something else, name its label, as "
+            "in --label-levels 0=0,2=1 for ED."
+        )
     if not any(pixels for name, pixels in summary.label_pixels.items() if BRATS.label_values[name]):
         summary.warnings.append("All labels are background: no pixel is of any other label.")
     return levels

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +22,28 @@ if TYPE_CHECKING:
 
 ARRAYS = (".npy", ".npz")
 _IMAGES = "images"
-_lock = threading.Lock()
+
+# As many as there may be contrasts, each in a file of its own.
+_MOST_OPEN = 8
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    with _lock:  # of an archive, all threads would unpack it
-        return _load_once(path)
+class _Files:
+    """Opens files of arrays, and keeps the last few open: samples of one file come one after the other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # of an archive, all threads would unpack it
+        self._open: dict[Path, dict[str, NDArray[Any]]] = {}
+
+    def load(self, path: Path) -> dict[str, NDArray[Any]]:
+        with self._lock:
+            if path not in self._open:
+                if len(self._open) == _MOST_OPEN:
+                    del self._open[next(iter(self._open))]
+                self._open[path] = _read_arrays(path)
+            return self._open[path]
 
 
-@lru_cache(maxsize=2)
-def _load_once(path: Path) -> dict[str, NDArray[Any]]:
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Arrays of a file by name; never a pickle."""
     try:
         if path.suffix.lower() == ".npy":
@@ -49,26 +60,31 @@ def _load_once(path: Path) -> dict[str, NDArray[Any]]:
 
 @dataclass(frozen=True)
 class _ArraySet:
-    """Arrays that belong together: ``files`` name of an array -> (file, name in it)."""
+    """Arrays that belong together: ``names`` of an array -> (file, name in it)."""
 
     stem: str
-    files: dict[str, tuple[Path, str]]
+    names: dict[str, tuple[Path, str]]
+    files: _Files
 
     def array(self, name: str) -> NDArray[Any]:
-        path, key = self.files[name]
-        return _load(path)[key]
+        path, key = self.names[name]
+        return self.files.load(path)[key]
 
 
 def find_arrays(root: Path, paths: list[Path], channels: Channels) -> Source:
+    """The samples in files of arrays; errors as :func:`synthkit.data.picture_channels.find_unnamed`."""
     if channels.mosaic is not None:
         raise UsageError("Arrays are not mosaics.", fix="--mosaic is for pictures; leave it out.")
-    loaded = [(path, list(_load(path))) for path in paths]
+    files = _Files()
+    loaded = [(path, list(files.load(path))) for path in paths]
     named = [(path, key) for path, keys in loaded for key in keys]
     by_role = [key for _, key in named if channel_of(key) or key.lower() in (_IMAGES, "image")]
-    if len(paths) > 1 and len(by_role) == len(named) == len(paths):  # t1.npy, t2.npy ..., or images.npy and labels.npy
-        sets = [_ArraySet(root.name, {key: (path, key) for path, key in named})]
+    if len(paths) > 1 and len(set(by_role)) == len(named) == len(
+        paths
+    ):  # t1.npy, t2.npy ..., or images.npy and labels.npy
+        sets = [_ArraySet(root.name, {key: (path, key) for path, key in named}, files)]
     else:
-        sets = [_ArraySet(path.stem, {key: (path, key) for key in keys}) for path, keys in loaded]
+        sets = [_ArraySet(path.stem, {key: (path, key) for key in keys}, files) for path, keys in loaded]
     if len({item.stem for item in sets}) < len(sets):
         raise DataError(
             f"{root} has arrays of one name in several folders.",
@@ -96,51 +112,53 @@ _Samples = tuple[Callable[[int], RawSample], int | None, tuple[str, ...], bool, 
 
 def _samples_of(root: Path, item: _ArraySet, channels: Channels) -> _Samples:
     """How a set is read, how many samples it has (None: it is one), contrasts, whether it has labels, and notes."""
-    role: dict[str, str] = {name: channel_of(name) or _IMAGES for name in item.files}
-    if len(item.files) == 1:
-        role = dict.fromkeys(item.files, _IMAGES)
-    for name in item.files:
-        check_numbers(f"{name} of {item.files[name][0]}", item.array(name))
+    role: dict[str, str] = {name: channel_of(name) or _IMAGES for name in item.names}
+    if len(item.names) == 1:
+        role = dict.fromkeys(item.names, _IMAGES)
+    for name in item.names:
+        check_numbers(f"{name} of {item.names[name][0]}", item.array(name))
     if len(set(role.values())) < len(role) or {*role.values()} - {SEG} > {_IMAGES}:
         raise DataError(
-            f"The arrays of {item.files[next(iter(item.files))][0]} are not understood.",
-            f"They are {', '.join(f'{name} {item.array(name).shape}' for name in item.files)}.",
+            f"The arrays of {item.names[next(iter(item.names))][0]} are not understood.",
+            f"They are {', '.join(f'{name} {item.array(name).shape}' for name in item.names)}.",
             "Keep one array of images, and one of labels called labels; or one for each contrast, called t1, t1ce ...",
         )
     by_role = {value: name for name, value in role.items()}
-    labels = item.array(by_role[SEG]) if SEG in by_role and not channels.without_labels else None
-    if _IMAGES not in by_role:
-        if channels.names is not None:
-            raise UsageError("The arrays' names say which channel is which.", fix="Leave out --channels.")
-        names = tuple(name for name in BRATS.contrast_names if name in by_role)
-        return _stacked([item.array(by_role[name]) for name in names], labels, names, item)
-    return _whole(root, item, item.array(by_role[_IMAGES]), labels, channels)
+    labels = None if channels.without_labels else by_role.get(SEG)
+    if _IMAGES in by_role:
+        return _whole(root, item, by_role[_IMAGES], labels, channels)
+    if channels.names is not None:
+        raise UsageError("The arrays' names say which channel is which.", fix="Leave out --channels.")
+    contrasts = tuple(name for name in BRATS.contrast_names if name in by_role)
+    return _stacked(item, [by_role[name] for name in contrasts], labels, contrasts)
 
 
-def _stacked(
-    planes: list[NDArray[Any]], labels: NDArray[Any] | None, names: tuple[str, ...], item: _ArraySet
-) -> _Samples:
-    shapes = {array.shape for array in [*planes, *([] if labels is None else [labels])]}
-    if len(shapes) > 1 or planes[0].ndim not in (2, 3):
+# What follows reads arrays by name when a sample is asked for: not all files can be open, or in memory, at once.
+
+
+def _stacked(item: _ArraySet, names: list[str], labels: str | None, contrasts: tuple[str, ...]) -> _Samples:
+    shapes = {item.array(name).shape for name in [*names, *([] if labels is None else [labels])]}
+    shape = item.array(names[0]).shape
+    if len(shapes) > 1 or len(shape) not in (2, 3):
         raise DataError(
             f"The arrays of {item.stem} do not fit.",
             f"Their shapes are {', '.join(map(str, sorted(shapes)))}, where all are (n, y, x).",
             "Save one array of that shape for each contrast and for the labels.",
         )
-    n = planes[0].shape[0] if planes[0].ndim == 3 else None
+    n = shape[0] if len(shape) == 3 else None
 
     def read(i: int) -> RawSample:
         at: Any = slice(None) if n is None else i
-        return RawSample([array[at] for array in planes], None if labels is None else labels[at], labels is not None)
+        own = None if labels is None else item.array(labels)[at]
+        return RawSample([item.array(name)[at] for name in names], own, labels_are_values=True)
 
-    return read, n, names, labels is not None, []
+    return read, n, contrasts, labels is not None, []
 
 
-def _whole(
-    root: Path, item: _ArraySet, images: NDArray[Any], labels: NDArray[Any] | None, channels: Channels
-) -> _Samples:
+def _whole(root: Path, item: _ArraySet, name: str, labels: str | None, channels: Channels) -> _Samples:
+    shape = item.array(name).shape
     if channels.names is None:
-        raise unnamed(root, f"{item.stem} has the shape {images.shape}")
+        raise unnamed(root, f"{item.stem} has the shape {shape}")
     if labels is not None and SEG in channels.names:
         raise UsageError(
             f"{root} has labels in an array of their own.",
@@ -148,20 +166,23 @@ def _whole(
             "Leave them out of --channels.",
         )
     k = len(channels.names)
-    one = images.ndim == 2 or (images.ndim == 3 and k > 1)  # (y, x), (c, y, x): one sample
-    if images.ndim == (2 if one else 3) and k == 1:
-        axis = None
-    else:
-        axis = _channel_axis(item, images.shape, k, channels.last, first=0 if one else 1)
-    notes = [f"Arrays are read as {'(y, x, c)' if one else '(n, y, x, c)'}."] if axis == images.ndim - 1 else []
-    n = None if one else images.shape[0]
-    if labels is not None:
-        labels = _fitting(item, labels, images, n, axis)
+    one = len(shape) == 2 or (len(shape) == 3 and k > 1)  # (y, x), (c, y, x): one sample
+    axis = None
+    if k > 1 or len(shape) != (2 if one else 3):
+        axis = _channel_axis(item, shape, k, channels.last, first=0 if one else 1)
+    notes = [f"Arrays are read as {'(y, x, c)' if one else '(n, y, x, c)'}."] if axis == len(shape) - 1 else []
+    n = None if one else shape[0]
+    expected = tuple(size for at, size in enumerate(shape) if at != axis)
+    squeezed = None if labels is None else _extra_axis(item, item.array(labels).shape, expected, n)
 
     def read(i: int) -> RawSample:
-        block = images if n is None else images[i]
+        at: Any = slice(None) if n is None else i
+        block = item.array(name)[at]
         planes = [block] if axis is None else [*np.moveaxis(block, axis - (n is not None), 0)]
-        own = None if labels is None else labels[i] if n is not None else labels
+        own = None
+        if labels is not None:
+            own = item.array(labels)[at]
+            own = own if squeezed is None else np.squeeze(own, squeezed - (n is not None))
         return channels.sample(planes, are_values=True, labels=own)
 
     return read, n, channels.contrasts, channels.has_labels or labels is not None, notes
@@ -188,20 +209,16 @@ def _channel_axis(item: _ArraySet, shape: tuple[int, ...], k: int, last: bool | 
     )
 
 
-def _fitting(
-    item: _ArraySet, labels: NDArray[Any], images: NDArray[Any], n: int | None, axis: int | None
-) -> NDArray[Any]:
-    """Labels (n, y, x) for images; an axis of one channel is taken away."""
-    expected = tuple(size for k, size in enumerate(images.shape) if k != axis)
-    if labels.ndim == len(expected) + 1:
-        at = 0 if n is None else 1
-        for where in (at, labels.ndim - 1):
-            if labels.shape[where] == 1 and labels.shape[:where] + labels.shape[where + 1 :] == expected:
-                return np.squeeze(labels, where)
-    if labels.shape != expected:
-        raise DataError(
-            f"Images and labels of {item.stem} do not fit.",
-            f"Labels are {labels.shape}, where {expected} are expected.",
-            "Save one label map an image.",
-        )
-    return labels
+def _extra_axis(item: _ArraySet, shape: tuple[int, ...], expected: tuple[int, ...], n: int | None) -> int | None:
+    """The axis of one channel that labels have beyond the expected shape; None if there is none."""
+    if shape == expected:
+        return None
+    if len(shape) == len(expected) + 1:
+        for at in (0 if n is None else 1, len(shape) - 1):
+            if shape[at] == 1 and shape[:at] + shape[at + 1 :] == expected:
+                return at
+    raise DataError(
+        f"Images and labels of {item.stem} do not fit.",
+        f"Labels are {shape}, where {expected} are expected.",
+        "Save one label map an image.",
+    )

@@ -83,6 +83,16 @@ def find_named(folder: Path, without_labels: bool) -> Source | None:
     return _named_files(folder, without_labels)
 
 
+def names_say(folder: Path) -> bool:
+    """Whether names tell channels apart: those of folders, nnU-Net's, or ends of files, two different ones at least."""
+    if (folder / "imagesTr").is_dir():
+        return True
+    if any(child.is_dir() and channel_of(child.name) not in (None, SEG) for child in folder.iterdir()):
+        return True
+    ends = {parts[1] for path in files_in(folder) if ending_of(path) and (parts := split_stem(stem_of(path)))}
+    return len(ends) > 1
+
+
 def files_in(folder: Path) -> Iterator[Path]:
     """All files below a folder, also links that lead nowhere; hidden ones are left alone."""
     for child in sorted(folder.iterdir()):
