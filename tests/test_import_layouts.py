@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import FORMATS, export_dataset
 from synthkit.data.importing import ImportSummary
 from synthkit.data.labels import to_grey
+from synthkit.data.png_folders import SEG, channel_of
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, UsageError
 
@@ -127,6 +129,14 @@ def test_nifti_slices_of_two_and_three_axes(tmp_path: Path) -> None:
     summary, images, labels = bring(tmp_path / "in", tmp_path / "out")
     assert_same(images, labels)
     assert any("label values" in note for note in summary.notes)
+
+
+def test_names_of_channels_in_the_docs_are_known() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    table = page.partition("| channel | known as |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (\w+) \| (.*) \|$", table, flags=re.MULTILINE)
+    listed = {name: row.replace("labels", SEG) for row, names in rows for name in re.findall(r"`(\w+)`", names)}
+    assert {name: channel_of(name) for name in listed} == listed
 
 
 def test_a_volume_is_sent_to_prepare(tmp_path: Path) -> None:
@@ -372,7 +382,10 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     }
 
 
-def test_a_dry_run_judges_everything_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_judges_everything_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synthkit.cli.console.Console._document_printed", False)
     folders(tmp_path / "in")
     app(["import", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--dry-run", "--json"], standalone_mode=False)
     assert json.loads(capsys.readouterr().out)["label_samples"]["ET"] == N

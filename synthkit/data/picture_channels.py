@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def find_unnamed(root: Path, channels: Channels) -> Source:
             "Name it among --channels, or give --without-labels to import images alone (all labels background).",
         )
     notes = [f"{path.name} is not read." for path in inside if path.name == "dataset.json"][:1]
-    return Source(**{**vars(source), "left_out": left_out, "notes": [*source.notes, *notes]})
+    return replace(source, left_out=left_out, notes=[*source.notes, *notes])
 
 
 def _pictures(root: Path, paths: list[Path], channels: Channels) -> Source:

@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -289,7 +289,7 @@ def _nnunet(root: Path, without_labels: bool) -> Source:
     order = [str(channels[number]) for number in sorted(channels)]
     notes = ["Channels and labels are those that dataset.json names."]
     source = _of_files("nnU-Net raw", root, files, names, without_labels, notes, left_out, order)
-    return Source(**{**vars(source), "levels": levels})
+    return replace(source, levels=levels)
 
 
 def _stated_levels(path: Path, labels: Mapping[str, Any]) -> LabelLevels:

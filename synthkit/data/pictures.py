@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
 #: Endings of the names of files that are read, in lower case.
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy", ".nii", ".nii.gz")
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy", ".nii", ".nii.gz")
 
 _GREY = ("L", "I", "F", "I;16", "I;16B", "I;16L")
 _COLOUR = ("RGB", "RGBA", "LA")
