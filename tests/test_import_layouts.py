@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import tempfile
@@ -390,12 +389,3 @@ def test_a_dry_run_judges_everything_and_writes_nothing(
     app(["import", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--dry-run", "--json"], standalone_mode=False)
     assert json.loads(capsys.readouterr().out)["label_samples"]["ET"] == N
     assert not (tmp_path / "out").exists()
-
-
-def test_the_table_of_an_export_has_a_row_a_sample(tmp_path: Path) -> None:
-    folders(tmp_path / "in")
-    api.import_images(tmp_path / "in", tmp_path / "data")
-    for format in FORMATS:
-        export_dataset(tmp_path / "data", tmp_path / format, format=format)
-        with (tmp_path / format / "samples.csv").open() as file:
-            assert [row["id"] for row in csv.DictReader(file)] == [f"s{i}" for i in range(N)]

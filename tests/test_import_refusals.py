@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -268,7 +270,7 @@ def test_labels_that_are_missing_or_have_an_unknown_name(tmp_path: Path) -> None
     np.testing.assert_array_equal(imported(tmp_path / "out")[1], LABELS)
 
 
-def test_a_colour_and_a_16_bit_colour_picture(tmp_path: Path) -> None:
+def test_a_colour_picture_and_a_transparent_one(tmp_path: Path) -> None:
     root = save(tmp_path / "in")
     path = root / "T1" / "s002_T1.png"
     Image.fromarray(np.moveaxis(IMAGES[:3, 0], 0, -1)).save(path)
@@ -279,6 +281,25 @@ def test_a_colour_and_a_16_bit_colour_picture(tmp_path: Path) -> None:
     Image.fromarray(np.dstack([IMAGES[2, 0], np.full((SIDE, SIDE), 255, np.uint8)]), "LA").save(path)
     run("import", root, "-o", tmp_path / "out")
     np.testing.assert_array_equal(imported(tmp_path / "out")[0], IMAGES)
+
+
+def png_of_16_bit_colours(path: Path, array: np.ndarray) -> None:
+    """Pillow cannot write one; array (y, x, 3)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    header = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def test_16_bit_colours_are_not_cut_to_8(tmp_path: Path) -> None:
+    root = save(tmp_path / "in")
+    colours = np.repeat(IMAGES[2, 0][..., None], 3, axis=2).astype(np.uint16) * 257
+    png_of_16_bit_colours(root / "T1" / "s002_T1.png", colours)
+    assert "16 bits in each of several channels" in refused(root, tmp_path / "out").why
 
 
 @pytest.mark.parametrize("k", [3, 4])

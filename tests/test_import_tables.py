@@ -10,7 +10,7 @@ import pytest
 from synthkit import api
 from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
-from synthkit.data.exporting import export_dataset
+from synthkit.data.exporting import FORMATS, export_dataset
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, SynthkitError
 
@@ -88,3 +88,9 @@ def test_no_table_at_all(exported: Path, tmp_path: Path) -> None:
     table.rename(exported / "samples.csv")
     api.import_images(exported, tmp_path / "out", kind="real")
     assert Dataset(tmp_path / "out").digest == Dataset(tmp_path / "data").digest
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_export_has_a_row_a_sample(exported: Path, tmp_path: Path, format: str) -> None:
+    export_dataset(tmp_path / "data", tmp_path / "out", format=format)
+    assert (tmp_path / "out" / "samples.csv").read_text() == (exported / "samples.csv").read_text()

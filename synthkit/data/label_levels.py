@@ -283,7 +283,8 @@ class LabelCounts:
             fix = f"Say which label each of them is, as in {in_order}."
         else:  # an order would be a guess that does harm
             fix = (
-                "Say with --label-levels, as label=grey, which label each of them is; correct pictures of another code."
+                "Say with --label-levels, as label=grey, which label each of them is, with nearest after the last if "
+                "labels were blurred; or correct the pictures that differ."
             )
         both = any(self.found[old] and self.found[new] for old, new in self.convention.read_as)
         if way.name != "raw" and set(values) <= set(raw_levels(self.convention).levels) and not both:
