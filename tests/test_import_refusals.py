@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,7 +88,7 @@ def test_labels_coded_otherwise_are_refused_with_the_values_and_the_option_that_
     root = save(tmp_path / "in", coded(*greys))
     error = refused(root, tmp_path / "out")
     assert error.exit_code == ExitCode.INVALID_DATA
-    assert f"{greys[0]}, {greys[1]}, {greys[2]} and {greys[3]}" in error.what
+    assert f"{greys[0]}, {greys[1]}, {greys[2]} and {greys[3]}" in error.what and error.details == ()
     advised = remedies(error)
     assert advised[0] == ["--label-levels", first]
     for k, option in enumerate(advised):
@@ -175,7 +173,7 @@ def test_ways_to_write_levels(tmp_path: Path, spec: str) -> None:
 
 def test_labels_that_are_no_whole_numbers(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", flair=IMAGES[:, 0], seg=LABELS / 4)
-    assert "0.25" in refused(tmp_path / "a.npz", tmp_path / "x" / "out").why
+    assert "not whole numbers" in refused(tmp_path / "a.npz", tmp_path / "x" / "out").what
     np.savez(tmp_path / "a.npz", flair=IMAGES[:, 0], seg=LABELS * np.float32(0.9999999))
     run("import", tmp_path / "a.npz", "-o", tmp_path / "out")
     np.testing.assert_array_equal(imported(tmp_path / "out")[1], LABELS)
@@ -281,25 +279,6 @@ def test_a_colour_picture_and_a_transparent_one(tmp_path: Path) -> None:
     Image.fromarray(np.dstack([IMAGES[2, 0], np.full((SIDE, SIDE), 255, np.uint8)]), "LA").save(path)
     run("import", root, "-o", tmp_path / "out")
     np.testing.assert_array_equal(imported(tmp_path / "out")[0], IMAGES)
-
-
-def png_of_16_bit_colours(path: Path, array: np.ndarray) -> None:
-    """Pillow cannot write one; array (y, x, 3)."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
-    header = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 16, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-
-
-def test_16_bit_colours_are_not_cut_to_8(tmp_path: Path) -> None:
-    root = save(tmp_path / "in")
-    colours = np.repeat(IMAGES[2, 0][..., None], 3, axis=2).astype(np.uint16) * 257
-    png_of_16_bit_colours(root / "T1" / "s002_T1.png", colours)
-    assert "16 bits in each of several channels" in refused(root, tmp_path / "out").why
 
 
 @pytest.mark.parametrize("k", [3, 4])

@@ -188,6 +188,7 @@ class LabelCounts:
     _samples: list[NDArray[np.int64]] = field(default_factory=list)
     _off: list[list[tuple[str, int, int]]] = field(default_factory=list)
     _are_values: set[bool] = field(default_factory=set)
+    _n_pictures: int = 0
 
     def __post_init__(self) -> None:
         both = [study_levels(self.convention), raw_levels(self.convention)]
@@ -197,6 +198,7 @@ class LabelCounts:
 
     def add(self, name: str, labels: NDArray[Any], *, are_values: bool) -> None:
         """Count one picture, whole numbers (y, x) of 0 to 65535; ``are_values`` if no viewer would show its greys."""
+        self._n_pictures += 1
         counts = np.bincount(labels.ravel())
         present = np.flatnonzero(counts)
         self.found[present] += counts[present]
@@ -246,7 +248,8 @@ class LabelCounts:
         strict = way.name != "study"
         if not way.nearest and n_off and (strict or wrong or n_off > max(_HANDFUL, MOST_OFF * above)):
             if len(self.values) <= _MANY_VALUES:
-                raise self._other_code(source, way, self._harm(way), wrong)
+                some = wrong if len(wrong) < self._n_pictures else []  # of all, a list says nothing
+                raise self._other_code(source, way, self._harm(way), some)
             raise self._noisy(source, way, n_off / above, wrong)
         return way, notes
 

@@ -148,10 +148,10 @@ def _channel_folders(root: Path, by_channel: Mapping[str, list[Path]], without_l
 
 def _without_channel(stem: str, channel: str, folder: str) -> str:
     """``s01`` of ``s01_T1Gd`` in a folder of t1ce; another ending belongs to the name."""
+    if stem.lower().endswith((f"_{folder}".lower(), f"-{folder}".lower())):
+        return stem[: -len(folder) - 1]
     parts = split_stem(stem)
-    if parts and parts[1] == channel:
-        return parts[0]
-    return stem[: -len(folder) - 1] if stem.lower().endswith((f"_{folder}".lower(), f"-{folder}".lower())) else stem
+    return parts[0] if parts and parts[1] == channel else stem
 
 
 def _one_each(found: Mapping[str, list[Path]], where: str) -> dict[str, Path]:

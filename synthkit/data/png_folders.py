@@ -33,7 +33,9 @@ _ALSO = {
 CHANNELS = {**BRATS.endings, **{alias: name for name, aliases in _ALSO.items() for alias in aliases}}
 
 _SEPARATORS = re.compile(r"[\s_-]+")
-_ENDING = re.compile(rf"(.+?)[_-]({'|'.join(sorted(CHANNELS, key=len, reverse=True))})", re.IGNORECASE)
+# T1_Gd and T2_FLAIR as well: the shortest stem wins, so the second is no T2.
+_WRITTEN = [re.sub(r"^(t[12])(?=.)", r"\1[_-]?", name) for name in CHANNELS]
+_ENDING = re.compile(rf"(.+?)[_-]({'|'.join(_WRITTEN)})", re.IGNORECASE)
 
 
 def channel_of(name: str) -> str | None:
@@ -44,4 +46,4 @@ def channel_of(name: str) -> str | None:
 def split_stem(stem: str) -> tuple[str, str] | None:
     """``s01_T1Gd`` as ``("s01", "t1ce")``; None for a name that ends in no channel's."""
     match = _ENDING.fullmatch(stem)
-    return (match[1], CHANNELS[match[2].lower()]) if match else None
+    return (match[1], CHANNELS[_SEPARATORS.sub("", match[2].lower())]) if match else None
