@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from synthkit import api
+from synthkit.data import importing
 from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import FORMATS, export_dataset
 from synthkit.data.writer import DatasetWriter
-from synthkit.errors import DataError, SynthkitError
+from synthkit.errors import DataError, SynthkitError, UsageError
 
 N, SIDE = 6, 16
 
@@ -88,6 +91,54 @@ def test_no_table_at_all(exported: Path, tmp_path: Path) -> None:
     table.rename(exported / "samples.csv")
     api.import_images(exported, tmp_path / "out", kind="real")
     assert Dataset(tmp_path / "out").digest == Dataset(tmp_path / "data").digest
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new"),
+    [
+        ("labels", "ED", "edema"),  # no name of ours: its value says nothing
+        ("labels", "ET", [1, 3]),  # a region
+        ("channel_names", "1", "adc"),
+        ("channel_names", "1", "T1"),  # twice
+    ],
+)
+def test_nnunet_by_names_alone(exported: Path, tmp_path: Path, key: str, old: str, new: Any) -> None:
+    export_dataset(tmp_path / "data", tmp_path / "raw", format="nnunet")
+    path = tmp_path / "raw" / "dataset.json"
+    right = json.loads(path.read_text())
+    wrong = json.loads(path.read_text())
+    if key == "labels" and isinstance(new, str):
+        wrong[key][new] = wrong[key].pop(old)
+    else:
+        wrong[key][old] = new
+    path.write_text(json.dumps(wrong))
+    error = refused(tmp_path / "raw", tmp_path / "out")
+    assert f"The {'labels' if key == 'labels' else 'channels'} of" in error.what
+    if "--without-labels" in error.fix:
+        assert not api.import_images(tmp_path / "raw", tmp_path / "alone", without_labels=True).label_pixels
+    if key == "labels":  # values in another order, named: they are what their names say
+        right[key] = {"background": 0, "ED": 1, "NCR": 2, "ET": 3}
+    path.write_text(json.dumps(right))
+    api.import_images(tmp_path / "raw", tmp_path / "out", kind="real")
+    (labels,), (truth,) = (Dataset(tmp_path / name).read([0])[1] for name in ("out", "data"))
+    swapped = np.array([0, 2, 1, 0, 4], np.uint8)[truth] if key == "labels" else truth
+    np.testing.assert_array_equal(labels, swapped)
+
+
+def test_an_interrupted_import_goes_on(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "_BATCH", 2)
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage == "write" and done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        importing.import_images(exported, tmp_path / "out", kind="real", on_progress=interrupt)
+    with pytest.raises(UsageError, match="--resume"):
+        api.import_images(exported, tmp_path / "out", kind="real")
+    summary = api.import_images(exported, tmp_path / "out", kind="real", resume=True)
+    assert Dataset(tmp_path / "out").digest == Dataset(tmp_path / "data").digest
+    assert summary.n_samples == N and sum(summary.label_pixels.values()) == N * SIDE * SIDE
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -92,7 +92,11 @@ def as_plane(picture: Picture, path: Path) -> NDArray[Any]:
             )
         planes = planes[:-1]
     if picture.is_colour and (planes != planes[:1]).any():
-        raise DataError(f"{path} is a colour picture.", "A contrast has one grey value a pixel.", "Convert it.")
+        raise DataError(
+            f"{path} is a colour picture.",
+            "A contrast has one grey a pixel; labels have one too, or indices of a palette.",
+            "Convert it to grey, or name all of its channels where each is one: --channels LIST.",
+        )
     if planes.shape[0] != 1 and not picture.is_colour:
         raise DataError(
             f"{path} holds {planes.shape[0]} pictures.", "One is expected here.", "Save each in a file of its own."
