@@ -126,6 +126,7 @@ def test_nifti_slices_of_two_and_three_axes(tmp_path: Path) -> None:
     summary, images, labels = bring(tmp_path / "in", tmp_path / "out")
     assert_same(images, labels)
     assert any("label values" in note for note in summary.notes)
+    assert any("as stored" in note for note in summary.notes)
 
 
 def test_names_of_channels_in_the_docs_are_known() -> None:
@@ -174,6 +175,13 @@ def test_rgb_with_labels_as_one_of_its_planes(tmp_path: Path) -> None:
     assert_same(images, labels, (1, 3))
 
 
+def test_grey_with_alpha_as_a_channel(tmp_path: Path) -> None:
+    for i in range(N):
+        picture(tmp_path / "in" / f"{i}.png", np.moveaxis(FIVE[i, [3, 4]], 0, -1), "LA")
+    _, images, labels = bring(tmp_path / "in", tmp_path / "out", channels="FLAIR,Seg")
+    assert_same(images, labels, (3,))
+
+
 @pytest.mark.parametrize("grid", [(1, 5), (5, 1)])
 @pytest.mark.parametrize("as_rgb", [False, True])
 def test_mosaics_of_squares_are_seen(tmp_path: Path, grid: tuple[int, int], as_rgb: bool) -> None:
@@ -212,9 +220,11 @@ def test_frames_of_a_tiff_are_channels(tmp_path: Path) -> None:
     assert_same(images, labels)
 
 
-def test_images_and_labels_in_two_folders(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mosaic", [False, True])
+def test_images_and_labels_in_two_folders(tmp_path: Path, mosaic: bool) -> None:
     for i in range(N):
-        picture(tmp_path / "in" / "images" / f"{i}.png", np.moveaxis(IMAGES[i], 0, -1))
+        tiles = np.block([[IMAGES[i, 0], IMAGES[i, 1]], [IMAGES[i, 2], IMAGES[i, 3]]])
+        picture(tmp_path / "in" / "images" / f"{i}.png", tiles if mosaic else np.moveaxis(IMAGES[i], 0, -1))
         picture(tmp_path / "in" / "masks" / f"{i}.png", GREY[i])
     _, images, labels = bring(tmp_path / "in", tmp_path / "out", channels="t1,t1ce,t2,flair")
     assert_same(images, labels)

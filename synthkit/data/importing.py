@@ -166,7 +166,8 @@ def import_images(
             size=size,
             kind="real" if kind == "real" else "synthetic",
             provenance={
-                "imported_from": source.layout,
+                "imported_from": "arrays" if source.layout == "arrays" else "pictures",
+                "layout": source.layout,
                 "range": list(greys.given) if greys.given else None,
                 "label_levels": {str(grey): label for grey, label in levels.levels.items()} if levels else None,
                 "labels": source.has_labels,

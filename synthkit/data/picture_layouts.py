@@ -230,6 +230,9 @@ def _of_files(
             folded(missing),
         )
 
+    if any((ending_of(path) or "").startswith(".nii") for channel in channels for path in files[channel].values()):
+        notes = [*notes, "Slices of NIfTI are read as stored: voxel [x, y] is pixel [y, x], the affine turns nothing."]
+
     def read(index: int) -> RawSample:
         name = ids[index]
         paths = [files[contrast][name] for contrast in contrasts]
