@@ -144,7 +144,7 @@ def import_images(
 ) -> ImportSummary:
     """Bring in pictures or arrays that were made elsewhere.
 
-    ``channels`` (``"t1,t1ce,t2,flair,labels"``), ``mosaic`` (``"1x5"``) and ``channels_last`` are as the command's;
+    ``channels`` (``"t1,flair,labels"``), ``mosaic`` (``"1x5"``) and ``channels_last`` are as the command's;
     ``options`` are ``kind``, ``value_range``, ``label_levels``, ``resume``, ``overwrite`` and ``dry_run`` of
     :func:`synthkit.data.importing.import_images`.
     """

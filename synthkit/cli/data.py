@@ -47,7 +47,7 @@ Channels = Annotated[
     typer.Option(
         "--channels",
         metavar="LIST",
-        help="Channels in their order, where the layout does not say: t1,t1ce,t2,flair,labels; - skips one.",
+        help="Channels in their order, where the layout does not say: t1ce,flair,labels; - skips one.",
         show_default=False,
     ),
 ]

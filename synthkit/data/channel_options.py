@@ -68,7 +68,7 @@ class Channels:
 
 
 def parse_channels(text: str) -> tuple[str, ...]:
-    """``t1,t1ce,t2,flair,labels`` as names, in any spelling that is known; ``-`` is a channel to leave out.
+    """``t1,flair,labels`` as names, in any spelling that is known; ``-`` is a channel to leave out.
 
     Raises
     ------
