@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from synthkit.data.conventions import BRATS
 
 if TYPE_CHECKING:
+    from synthkit.data.importing import ImportSummary
     from synthkit.data.prepare import PreparedSummary
     from synthkit.running.launch import Done
     from synthkit.running.listening import Listener
@@ -37,6 +38,7 @@ __all__ = [
     "evaluate",
     "generate",
     "import_checkpoint",
+    "import_images",
     "phantom",
     "prepare",
     "report",
@@ -124,6 +126,39 @@ def prepare(
             holdout=holdout,
             on_progress=lambda stage, done, total: view.step(
                 done, total, "subject checked" if stage == "check" else "subject written"
+            ),
+            **options,
+        )
+
+
+def import_images(
+    pictures: AnyPath,
+    out: AnyPath,
+    *,
+    channels: str | None = None,
+    mosaic: str | None = None,
+    channels_last: bool | None = None,
+    without_labels: bool = False,
+    listener: Listener | None = None,
+    **options: Any,
+) -> ImportSummary:
+    """Bring in pictures or arrays that were made elsewhere.
+
+    ``channels`` (``"t1,flair,labels"``), ``mosaic`` (``"1x5"``) and ``channels_last`` are as the command's;
+    ``options`` are ``kind``, ``value_range``, ``label_levels``, ``resume``, ``overwrite`` and ``dry_run`` of
+    :func:`synthkit.data.importing.import_images`.
+    """
+    from synthkit.data import importing
+    from synthkit.data.channel_options import Channels
+
+    said = Channels.parsed(channels, mosaic, channels_last, without_labels)
+    with _heard(listener).progress("import") as view:
+        return importing.import_images(
+            Path(pictures),
+            Path(out),
+            channels=said,
+            on_progress=lambda stage, done, total: view.step(
+                done, total, "sample checked" if stage == "check" else "sample written"
             ),
             **options,
         )

@@ -19,7 +19,7 @@ from synthkit.data import phantom
 from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import export_dataset
-from synthkit.data.importing import import_png
+from synthkit.data.importing import import_images
 from synthkit.data.naming import (
     NAMES,
     NameFinding,
@@ -221,7 +221,7 @@ def test_an_import_judges_the_channels(tmp_path: Path, exchanged: bool) -> None:
     ) as writer:
         writer.append(images, labels, [{"id": f"i{k}", "split": "synthetic"} for k in range(len(images))])
     export_dataset(tmp_path / "made", tmp_path / "png", format="png")
-    summary = import_png(tmp_path / "png", tmp_path / "imported")
+    summary = import_images(tmp_path / "png", tmp_path / "imported")
     assert wrong(summary.contrast_findings) == ({"t2": "flair", "flair": "t2"} if exchanged else {})
     assert json.dumps(summary.to_dict())
 

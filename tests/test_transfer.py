@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from synthkit.data.channel_options import Channels
 from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import export_dataset
-from synthkit.data.importing import import_png
+from synthkit.data.importing import import_images
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, UsageError
 
@@ -37,9 +38,12 @@ def dataset(tmp_path: Path) -> Dataset:
 
 def test_png_round_trip_is_exact(dataset: Dataset, tmp_path: Path) -> None:
     assert export_dataset(dataset.path, tmp_path / "png", format="png") == N
-    summary = import_png(tmp_path / "png", tmp_path / "back", kind="real")
+    summary = import_images(tmp_path / "png", tmp_path / "back", kind="real")
     assert Dataset(tmp_path / "back").digest == dataset.digest
     assert (summary.n_samples, summary.off_level_pixels) == (N, 0)
+    labels = dataset.read(range(N))[1]
+    assert summary.label_pixels["ET"] == (labels == 4).sum()
+    assert summary.label_samples["ET"] == N
     assert sum(summary.label_pixels.values()) == N * 32 * 32
 
 
@@ -52,7 +56,7 @@ def test_png_layout_is_the_study_s(dataset: Dataset, tmp_path: Path) -> None:
 
 def test_import_as_synthetic_forgets_subjects_and_splits(dataset: Dataset, tmp_path: Path) -> None:
     export_dataset(dataset.path, tmp_path / "png", format="png", split="holdout")
-    import_png(tmp_path / "png", tmp_path / "back")
+    import_images(tmp_path / "png", tmp_path / "back")
     back = Dataset(tmp_path / "back")
     assert back.kind == "synthetic"
     assert [(row.split, row.subject) for row in back.samples] == [("synthetic", None)]
@@ -65,7 +69,7 @@ def test_off_level_label_pixels_are_counted(dataset: Dataset, tmp_path: Path) ->
     grey = np.zeros((32, 32), np.uint8)
     grey[0, :4] = [25, 26, 153, 154]  # the study's cut points lie at 25.5, 76.5 and 153
     Image.fromarray(grey).save(path)
-    summary = import_png(tmp_path / "png", tmp_path / "back")
+    summary = import_images(tmp_path / "png", tmp_path / "back")
     assert (summary.off_level_pixels, summary.off_level_samples) == (4, 1)
     labels = Dataset(tmp_path / "back").read([0])[1][0]
     assert labels[0, :4].tolist() == [0, 1, 2, 4]
@@ -75,7 +79,7 @@ def test_folder_names_are_read_without_regard_to_case(dataset: Dataset, tmp_path
     export_dataset(dataset.path, tmp_path / "png", format="png")
     (tmp_path / "png" / "T1CE").rename(tmp_path / "png" / "t1ce")
     (tmp_path / "png" / "Seg").rename(tmp_path / "png" / "SEG")
-    import_png(tmp_path / "png", tmp_path / "back")
+    import_images(tmp_path / "png", tmp_path / "back")
     assert Dataset(tmp_path / "back").contrasts == CONTRASTS
 
 
@@ -86,8 +90,8 @@ def test_import_with_fewer_contrasts_and_without_labels(dataset: Dataset, tmp_pa
             path.unlink()
         (tmp_path / "png" / name).rmdir()
     with pytest.raises(DataError, match="no folder Seg"):
-        import_png(tmp_path / "png", tmp_path / "back")
-    import_png(tmp_path / "png", tmp_path / "back", without_labels=True)
+        import_images(tmp_path / "png", tmp_path / "back")
+    import_images(tmp_path / "png", tmp_path / "back", channels=Channels(without_labels=True))
     back = Dataset(tmp_path / "back")
     assert back.contrasts == ("t1", "t1ce", "flair")
     assert not back.read(range(N))[1].any()
@@ -110,10 +114,9 @@ def test_a_bad_picture_is_named_and_leaves_no_dataset(dataset: Dataset, tmp_path
     else:
         path.write_text("no picture")
     with pytest.raises(DataError) as caught:
-        import_png(tmp_path / "png", tmp_path / "back")
+        import_images(tmp_path / "png", tmp_path / "back")
     assert "P0_001" in " ".join([str(caught.value), *caught.value.details])
-    with pytest.raises(DataError):
-        Dataset(tmp_path / "back")
+    assert not (tmp_path / "back").exists()
 
 
 def test_nifti_export_is_exact(dataset: Dataset, tmp_path: Path) -> None:
@@ -168,17 +171,17 @@ def test_nnunet_folds_keep_the_scans_of_a_patient_together(tmp_path: Path) -> No
 
 def test_import_overwrite_replaces_a_dataset_only_once_the_pictures_are_good(dataset: Dataset, tmp_path: Path) -> None:
     export_dataset(dataset.path, tmp_path / "png", format="png")
-    import_png(tmp_path / "png", tmp_path / "back", kind="real")
+    import_images(tmp_path / "png", tmp_path / "back", kind="real")
     with pytest.raises(UsageError):
-        import_png(tmp_path / "png", tmp_path / "back", kind="real")
+        import_images(tmp_path / "png", tmp_path / "back", kind="real")
     picture = tmp_path / "png" / "FLAIR" / "P0_001_FLAIR.png"
     content = picture.read_bytes()
     picture.unlink()
     with pytest.raises(DataError):
-        import_png(tmp_path / "png", tmp_path / "back", overwrite=True)
+        import_images(tmp_path / "png", tmp_path / "back", overwrite=True)
     assert Dataset(tmp_path / "back").digest == dataset.digest
     picture.write_bytes(content)
-    import_png(tmp_path / "png", tmp_path / "back", overwrite=True)
+    import_images(tmp_path / "png", tmp_path / "back", overwrite=True)
     assert Dataset(tmp_path / "back").kind == "synthetic"
 
 
@@ -191,7 +194,7 @@ def test_import_overwrite_leaves_what_is_not_ours(dataset: Dataset, tmp_path: Pa
     (tmp_path / "file").write_text("a file")
     for name in ("nnunet", "mixed", "file"):
         with pytest.raises(UsageError, match="is not a dataset"):
-            import_png(tmp_path / "png", tmp_path / name, overwrite=True)
+            import_images(tmp_path / "png", tmp_path / name, overwrite=True)
     assert (tmp_path / "nnunet" / "splits_final.json").is_file()
     assert (tmp_path / "mixed" / "thesis.tex").read_text() == "years of work"
 
@@ -207,7 +210,7 @@ def test_import_of_real_pictures_guesses_no_split(dataset: Dataset, tmp_path: Pa
     ]
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match="1 of 7 pictures") as caught:
-        import_png(tmp_path / "png", tmp_path / "back", kind="real")
+        import_images(tmp_path / "png", tmp_path / "back", kind="real")
     assert "P2_006" in " ".join(caught.value.details)
     assert not (tmp_path / "back").exists()
 

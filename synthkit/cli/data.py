@@ -10,10 +10,10 @@ import typer
 from synthkit.cli import options as common
 from synthkit.cli.options import AGAIN_OPTIONS, OUTPUT_OPTIONS, Given, shares
 from synthkit.data.conventions import BRATS
-from synthkit.errors import UsageError
 
 if TYPE_CHECKING:
     from synthkit.cli.console import Console
+    from synthkit.data.importing import ImportSummary
     from synthkit.data.prepare import PreparedSummary
 
 Holdout = Annotated[
@@ -48,6 +48,43 @@ Patients = Annotated[
         "--patients",
         metavar="TABLE",
         help="Who each subject is: a CSV file (columns subject, patient), or one-per-subject; else their names say.",
+        show_default=False,
+    ),
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        "--channels",
+        metavar="LIST",
+        help="Channels in their order, where the layout does not say: t1ce,flair,labels; - skips one.",
+        show_default=False,
+    ),
+]
+Mosaic = Annotated[
+    str | None,
+    typer.Option(
+        "--mosaic",
+        metavar="RxC",
+        help="Rows and columns of tiles in a picture. Default: the only grid of squares that fits.",
+        show_default=False,
+    ),
+]
+ChannelsLast = Annotated[
+    bool | None,
+    typer.Option("--channels-last/--channels-first", help="Of arrays that may be either.", show_default=False),
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        "--range", metavar="LOW,HIGH", help="Values that become black and white; 8 bits need none.", show_default=False
+    ),
+]
+LabelLevels = Annotated[
+    str | None,
+    typer.Option(
+        "--label-levels",
+        metavar="LEVELS",
+        help="raw, or label=grey: 0=0,1=85,2=170,4=255; nearest with them, or alone, allows others in between.",
         show_default=False,
     ),
 ]
@@ -119,8 +156,8 @@ def prepare(
 @shares(*AGAIN_OPTIONS, *OUTPUT_OPTIONS)
 def import_(
     given: Given,
-    folder: Annotated[
-        Path, typer.Argument(metavar="PNG_FOLDER", help="Folders T1 T1CE T2 FLAIR Seg of <stem>_<contrast>.png.")
+    pictures: Annotated[
+        Path, typer.Argument(metavar="PICTURES", help="Folders T1 T1CE T2 FLAIR Seg, or another layout; see the docs.")
     ],
     out: common.Out,
     as_: Annotated[
@@ -129,45 +166,44 @@ def import_(
     without_labels: Annotated[
         bool, typer.Option("--without-labels", help="Import images alone; all labels background.")
     ] = False,
+    channels: Channels = None,
+    mosaic: Mosaic = None,
+    channels_last: ChannelsLast = None,
+    value_range: ValueRange = None,
+    label_levels: LabelLevels = None,
 ) -> None:
-    """Import PNG images that were made elsewhere.
+    """Import images that were made elsewhere.
 
-    The layout is the study's: folders T1 T1CE T2 FLAIR Seg, labels as grey levels.
+    Reads a folder a channel, mosaics, colour planes, arrays and NIfTI slices. What is ambiguous is refused.
     """
-    from synthkit.data.importing import import_png
+    from synthkit import api
 
-    console = given.console
-    if as_ not in ("real", "synthetic"):
-        raise UsageError(f"--as {as_} is not understood.", fix="Write synthetic or real.")
-    with console.progress("import") as view:
-        summary = import_png(
-            folder,
-            out,
-            kind="real" if as_ == "real" else "synthetic",
-            without_labels=without_labels,
-            resume=given.options.resume,
-            overwrite=given.options.overwrite,
-            dry_run=given.dry_run,
-            on_progress=lambda done, total: view.step(done, total, "sample"),
-        )
-    console.document({"dataset": str(out), **summary.to_dict()})
-    console.print(
-        f"{'Would import' if given.dry_run else 'Imported'} {summary.n_samples:,} samples of "
-        f"{'/'.join(summary.contrasts)}, {summary.size[1]} x {summary.size[0]}: {out}"
+    summary = api.import_images(
+        pictures,
+        out,
+        kind=as_,
+        without_labels=without_labels,
+        channels=channels,
+        mosaic=mosaic,
+        channels_last=channels_last,
+        value_range=value_range,
+        label_levels=label_levels,
+        resume=given.options.resume,
+        overwrite=given.options.overwrite,
+        dry_run=given.dry_run,
+        listener=given.console,
     )
-    for finding in summary.contrast_findings:
-        (console.note if finding.looks_like is None else console.warning)(finding.sentence)
-    if summary.off_level_pixels:
-        console.warning(
-            f"{summary.off_level_pixels:,} label pixels in {summary.off_level_samples:,} samples lay between two grey "
-            "levels and were decoded to the nearest: expect thin false rims."
-        )
-    follow = (
-        f"train stylegan2 {out} -o runs/stylegan2"
-        if as_ == "real"
-        else f"audit-memorization DATASET {out} -o runs/audit"
+    given.console.document({"dataset": str(out), **summary.to_dict()})
+    _show_imported(given.console, summary)
+    verb = "Would import" if given.dry_run else "Imported"
+    given.console.print(
+        f"{verb} {summary.n_samples:,} samples of {'/'.join(summary.contrasts)}, "
+        f"{summary.size[1]} x {summary.size[0]}: {out}"
     )
-    console.ending("" if given.dry_run else f"synthkit {follow}")
+    follow = f"audit-memorization DATASET {out} -o runs/audit"
+    if as_ == "real":
+        follow = f"train stylegan2 {out} -o runs/stylegan2"
+    given.console.ending("" if given.dry_run else f"synthkit {follow}")
 
 
 def export(
@@ -227,6 +263,26 @@ def phantom(
     console.document({"out": str(out), "subjects": [folder.name for folder in folders]})
     console.print(f"Made {len(folders)} phantom subjects: {out}")
     console.ending(f"synthkit prepare {out} -o data/phantom --holdout 0.2")
+
+
+def _show_imported(console: Console, summary: ImportSummary) -> None:
+    from synthkit.data.importing import left_out_lines
+
+    console.print(f"Layout: {summary.layout}.")
+    for note in summary.notes:
+        console.print(note)
+    for warning in [*left_out_lines(summary), *summary.warnings]:
+        console.warning(warning)
+    for finding in summary.contrast_findings:
+        (console.note if finding.looks_like is None else console.warning)(finding.sentence)
+    if summary.off_level_pixels:
+        console.warning(
+            f"{summary.off_level_pixels:,} label pixels in {summary.off_level_samples:,} samples lay between two grey "
+            "levels and were decoded to the nearest: expect thin false rims."
+        )
+    rows = [(name, pixels, summary.label_samples[name]) for name, pixels in summary.label_pixels.items()]
+    if rows:
+        console.table("", ("label", "pixels", "samples"), rows)
 
 
 def _show_prepared(console: Console, summary: PreparedSummary) -> None:

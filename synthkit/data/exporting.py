@@ -71,6 +71,7 @@ def export_dataset(
         return len(indices)
     with whole_folder(out) as folder:
         chosen.begin(folder, dataset, [dataset.samples[i] for i in indices])
+        _write_table(folder, [dataset.samples[i] for i in indices])
         for start in range(0, len(indices), _BATCH):
             batch = indices[start : start + _BATCH]
             images, labels = dataset.read(batch)
@@ -107,14 +108,18 @@ def whole_folder(out: Path) -> Iterator[Path]:
         raise
 
 
-def _begin_png(folder: Path, dataset: Dataset, samples: Sequence[Sample]) -> None:
-    for contrast in dataset.contrasts:
-        (folder / png_folders.FOLDERS.get(contrast, contrast)).mkdir()
-    (folder / png_folders.LABELS).mkdir()
+def _write_table(folder: Path, samples: Sequence[Sample]) -> None:
+    """What an import as real images needs to know of each sample."""
     with (folder / png_folders.TABLE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("id", "split", "subject", "slice", "seed", "patient"))
         writer.writerows((row.id, row.split, row.subject, row.slice, row.seed, row.patient) for row in samples)
+
+
+def _begin_png(folder: Path, dataset: Dataset, samples: Sequence[Sample]) -> None:
+    for contrast in dataset.contrasts:
+        (folder / png_folders.FOLDERS.get(contrast, contrast)).mkdir()
+    (folder / png_folders.LABELS).mkdir()
 
 
 def _write_png(folder: Path, dataset: Dataset, row: Sample, image: UInt8Array, labels: UInt8Array) -> None:

@@ -1,30 +1,39 @@
-"""Datasets from pictures that others made: the study's PNG folders, see :mod:`synthkit.data.png_folders`."""
+"""Datasets from pictures that others made, in any layout that :func:`find_source` knows.
+
+Every picture is read twice: once to see that all fit and how values and labels are coded, once to be written. So what
+is refused leaves nothing behind, and nothing is decided from the first few pictures.
+"""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthkit.data import png_folders
+from synthkit.data.channel_options import Channels
 from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
-from synthkit.data.format import SPLITS
-from synthkit.data.labels import from_grey, grey_levels
+from synthkit.data.format import is_safe_name
+from synthkit.data.grey_values import GreyValues, parse_range
+from synthkit.data.label_levels import LabelCounts, LabelLevels, parse_levels, whole_labels
 from synthkit.data.naming import NameFinding, identify
+from synthkit.data.picture_channels import find_unnamed
+from synthkit.data.picture_layouts import RawSample, Source, find_named, folded, names_say, refuse_channels
+from synthkit.data.sample_tables import rows_for, table_of
 from synthkit.data.shards import map_threads
-from synthkit.data.splits import check_sides
 from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
-from synthkit.errors import DataError
+from synthkit.errors import DataError, SynthkitError, UsageError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from synthkit.contract import UInt8Array
 
-OnProgress = Callable[[int, int], None]
+#: ``(stage, done, total)``, where the stage is "check" or "write".
+OnProgress = Callable[[str, int, int], None]
 
 _BATCH = 32
 # Images by which imported channels are judged, from all over the dataset.
@@ -33,233 +42,236 @@ _N_JUDGED = 128
 
 @dataclass
 class ImportSummary:
-    """What came in. Off-level pixels sit between the grey levels of two labels: blurred edges of generated labels.
+    """What came in.
 
-    ``contrast_findings`` says which channels look like another contrast, or cannot be told from one.
+    Attributes
+    ----------
+    n_samples, contrasts, size : of the dataset; size (y, x) in pixels.
+    layout : how the pictures lay, in words.
+    off_level_pixels, off_level_samples : pixels between the grey levels of two labels, as blurred edges of generated
+        labels are, and samples that have such.
+    label_pixels, label_samples : of each label, pixels and samples that have any; empty without labels.
+    notes : what was concluded from names, shapes and values, a line each.
+    warnings : what may mislead: contrasts that are nearly black, labels that are all background.
+    left_out : files and folders that were not imported.
+    contrast_findings : which channels look like another contrast, or cannot be told from one.
     """
 
     n_samples: int
     contrasts: tuple[str, ...]
     size: tuple[int, int]
+    layout: str = ""
     off_level_pixels: int = 0
     off_level_samples: int = 0
     label_pixels: dict[str, int] = field(default_factory=dict)
+    label_samples: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     contrast_findings: list[NameFinding] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def import_png(
-    folder: Path,
-    out: Path,
-    *,
-    kind: Literal["real", "synthetic"] = "synthetic",
-    without_labels: bool = False,
-    resume: bool = False,
-    overwrite: bool = False,
-    dry_run: bool = False,
-    on_progress: OnProgress = lambda done, total: None,
-) -> ImportSummary:
-    """Import a PNG folder as a dataset.
-
-    All files are matched before anything is written. ``kind="real"`` takes subjects, slices and splits from the
-    ``samples.csv`` that :func:`export_dataset` wrote beside the pictures; "synthetic" ignores them. ``overwrite``
-    replaces a dataset at ``out``, and nothing else, once the files are matched. ``dry_run`` matches the files and
-    writes nothing; label pixels are not counted then.
+def find_source(path: Path, channels: Channels) -> Source:
+    """The pictures at a path, a folder or one file, by the first layout that fits: names before ``channels``.
 
     Raises
     ------
-    DataError : a missing folder or picture, a picture of another size or depth, or one that cannot be read; of real
-        samples, a picture without a row in the table, or a row whose split is neither train nor holdout.
-    UsageError : ``out`` holds something that may not be replaced.
+    DataError : nothing there, or names and shapes that do not fit.
+    UsageError : channels that are not named, or are although names of folders say them.
     """
-    if overwrite:
-        check_replaceable(out)
-    layout = _find_layout(folder, without_labels)
-    stems = layout.stems
-    table = _rows_for(folder, stems) if kind == "real" else {}
-    first = _read_png(layout.path(layout.contrasts[0], stems[0]))
-    size = (first.shape[0], first.shape[1])
-    values = sorted(BRATS.label_values.values())
-    summary = ImportSummary(len(stems), layout.contrasts, size, label_pixels=dict.fromkeys(BRATS.label_values, 0))
+    if not path.exists():
+        raise DataError(f"There is no folder {path}.", fix="Check the path.")
+    named = None
+    if path.is_dir() and (channels.names is None or names_say(path)):
+        named = find_named(path, channels.without_labels)
+    if named is None:
+        return find_unnamed(path, channels)
+    refuse_channels(path, named, channels.given)
+    return named
+
+
+def import_images(
+    path: Path,
+    out: Path,
+    *,
+    kind: str = "synthetic",
+    channels: Channels | None = None,
+    value_range: str | None = None,
+    label_levels: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    on_progress: OnProgress = lambda stage, done, total: None,
+) -> ImportSummary:
+    """Import pictures as a dataset.
+
+    All pictures are read and judged before anything is written.
+
+    Parameters
+    ----------
+    path : a folder of pictures, or one file of arrays.
+    out : folder of the dataset.
+    kind : "real" takes subjects, slices and splits from the ``samples.csv`` that :func:`export_dataset` wrote beside
+        the pictures; "synthetic" ignores them.
+    channels : which channel is which, where names do not say it; and whether labels are left out.
+    value_range : the values that become 0 and 255, ``"0,4095"``, for images that are not 8-bit greys; images with
+        others are refused.
+    label_levels : how labels are written, see :func:`synthkit.data.label_levels.parse_levels`; None for the grey levels
+        of exports, or label values in arrays and volumes.
+    overwrite : replaces a dataset at ``out``, and nothing else, once all pictures are found to fit.
+    dry_run : judges all pictures and writes nothing.
+
+    Raises
+    ------
+    DataError : missing, damaged or ambiguous pictures, sizes that differ, values that are no greys and no labels; of
+        real samples, a picture without a row in the table, or a row whose split is neither train nor holdout.
+    UsageError : ``out`` holds something that may not be replaced, or the options do not fit the layout.
+    """
+    if kind not in ("real", "synthetic"):
+        raise UsageError(f"--as {kind} is not understood.", fix="Write synthetic or real.")
+    _check_out(out, resume, overwrite)
+    asked = parse_levels(label_levels) if label_levels else None
+    greys_asked = parse_range(value_range) if value_range else None
+    channels = channels or Channels()
+    source = find_source(path, channels)
+    if unsafe := [name for name in source.ids if not is_safe_name(name)]:
+        raise DataError(
+            f"{unsafe[0]!r} cannot be the name of a sample.",
+            "Exports name files after it.",
+            "Rename the picture: no dot in front, at most 200 bytes.",
+        )
+    table = rows_for(table_of(path), source.ids) if kind == "real" else {}
+    greys = GreyValues(source.contrasts, greys_asked)
+    counts = LabelCounts(asked or source.levels)
+    size = _check_all(source, greys, counts, on_progress)
+    summary = ImportSummary(len(source.ids), source.contrasts, size, source.layout, left_out=source.left_out)
+    summary.notes = [*source.notes, *greys.check(str(path))]
+    if kind == "synthetic" and table_of(path).is_file():
+        summary.notes.append("samples.csv is not read: the samples count as synthetic (--as real reads it).")
+    levels = _judge_labels(str(path), source, counts, summary, asked=asked is not None)
+    summary.warnings += greys.warnings()
     if dry_run:
         return summary
+    was_empty_folder = out.exists() and not overwrite
     if overwrite and not resume:
         remove_dataset(out)
-
-    def load(stem: str) -> tuple[UInt8Array, UInt8Array, int]:
-        planes = [_read_png(layout.path(contrast, stem), size) for contrast in layout.contrasts]
-        if layout.labels is None:
-            return np.stack(planes), np.zeros(size, np.uint8), 0
-        decoded, off = from_grey(_read_png(layout.path(png_folders.LABELS, stem), size), values)
-        return np.stack(planes), decoded, off
-
-    writer = DatasetWriter(
-        out,
-        contrasts=layout.contrasts,
-        labels=BRATS.label_values,
-        size=size,
-        kind=kind,
-        provenance={
-            "imported_from": "png",
-            "grey_levels": grey_levels(values).tolist(),
-            "labels": layout.labels is not None,
-        },
-        resume=resume,
-    )
-    with writer:
-        done = {row.id for row in writer.samples}
-        todo = [stem for stem in stems if stem not in done]
-        for start in range(0, len(todo), _BATCH):
-            batch = todo[start : start + _BATCH]
-            loaded = map_threads(load, batch)
-            rows = [table[stem] if table else {"id": stem, "split": "synthetic"} for stem in batch]
-            writer.append(np.stack([x[0] for x in loaded]), np.stack([x[1] for x in loaded]), rows)
-            on_progress(writer.n_samples, len(stems))
-            for _, decoded, off in loaded:
-                summary.off_level_pixels += off
-                summary.off_level_samples += off > 0
-                counts = np.bincount(decoded.ravel(), minlength=256)
-                for name, value in BRATS.label_values.items():
-                    summary.label_pixels[name] += int(counts[value])
-    judged = np.linspace(0, len(stems) - 1, min(len(stems), _N_JUDGED)).round().astype(np.intp)
-    summary.contrast_findings = identify(*Dataset(out).read(judged), layout.contrasts)
+    try:
+        writer = DatasetWriter(
+            out,
+            contrasts=source.contrasts,
+            labels=BRATS.label_values,
+            size=size,
+            kind="real" if kind == "real" else "synthetic",
+            provenance={
+                "imported_from": "arrays" if source.layout == "arrays" else "pictures",
+                "layout": source.layout,
+                "range": list(greys.given) if greys.given else None,
+                "label_levels": {str(grey): label for grey, label in levels.levels.items()} if levels else None,
+                "labels": source.has_labels,
+            },
+            resume=resume,
+        )
+        with writer:
+            done = {row.id for row in writer.samples}
+            todo = [i for i, name in enumerate(source.ids) if name not in done]
+            for batch, images, labels in _batches(source, todo, greys, levels):
+                ids = [source.ids[i] for i in batch]
+                writer.append(images, labels, [table.get(name) or {"id": name, "split": "synthetic"} for name in ids])
+                on_progress("write", writer.n_samples, len(source.ids))
+    except SynthkitError:
+        if not resume:  # a picture has changed since it was checked: no half of a dataset is left
+            remove_dataset(out)
+            if was_empty_folder:
+                out.mkdir()
+        raise
+    judged = np.linspace(0, len(source.ids) - 1, min(len(source.ids), _N_JUDGED)).round().astype(np.intp)
+    summary.contrast_findings = identify(*Dataset(out).read(judged), source.contrasts)
     return summary
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Files of a PNG folder, by contrast and stem."""
-
-    contrasts: tuple[str, ...]
-    labels: str | None
-    stems: list[str]
-    files: dict[str, dict[str, Path]]
-
-    def path(self, channel: str, stem: str) -> Path:
-        return self.files[channel][stem]
-
-
-def _find_layout(folder: Path, without_labels: bool) -> _Layout:
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}.", fix="Check the path.")
-    present = {child.name.lower(): child for child in folder.iterdir() if child.is_dir()}
-    contrasts = tuple(name for name in BRATS.contrast_names if name in present)
-    expected = ", ".join([*png_folders.FOLDERS.values(), png_folders.LABELS])
-    if not contrasts:
-        raise DataError(
-            f"{folder} has none of the folders {expected}.",
-            f"It has: {', '.join(present) or 'no folders'}.",
-            "Rename them so.",
+def _check_out(out: Path, resume: bool, overwrite: bool) -> None:
+    """Before the long reading; the writer looks again."""
+    if overwrite:
+        check_replaceable(out)
+    elif not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(
+            f"The output {out} is {'not empty' if out.is_dir() else 'not a folder'}.",
+            "Nothing is overwritten unasked.",
+            "Choose another folder; a dataset is replaced by --overwrite, and continued by --resume.",
         )
-    has_labels = png_folders.LABELS.lower() in present
-    if not has_labels and not without_labels:
-        raise DataError(
-            f"{folder} has no folder {png_folders.LABELS}.",
-            "The label channel is missing.",
-            "Add it, or give --without-labels to import images alone (all labels background).",
+
+
+def _check_all(source: Source, greys: GreyValues, counts: LabelCounts, on_progress: OnProgress) -> tuple[int, int]:
+    """Read every sample; returns the size (y, x) that all have."""
+    first = source.read(0).planes[0].shape
+    for start in range(0, len(source.ids), _BATCH):
+        batch = range(start, min(start + _BATCH, len(source.ids)))
+        for i, sample in zip(batch, map_threads(source.read, batch), strict=True):
+            _check_size(source.ids[i], source, sample, first)
+            greys.add(source.ids[i], sample.planes)
+            if sample.labels is not None:
+                labels = whole_labels(source.ids[i], sample.labels)
+                counts.add(source.ids[i], labels, are_values=sample.labels_are_values)
+        on_progress("check", batch.stop, len(source.ids))
+    return int(first[0]), int(first[1])
+
+
+def _check_size(name: str, source: Source, sample: RawSample, first: tuple[int, ...]) -> None:
+    planes = dict(zip(source.contrasts, sample.planes, strict=True))
+    if sample.labels is not None:
+        planes["label"] = sample.labels
+    for channel, plane in planes.items():
+        if plane.shape != first:
+            shape = " x ".join(map(str, plane.shape[::-1]))
+            raise DataError(
+                f"The {channel} picture of {name} has {shape} pixels.",
+                f"The first picture, {source.contrasts[0]} of {source.ids[0]}, has {first[1]} x {first[0]}.",
+                "All pictures of a dataset have one size.",
+            )
+
+
+def _judge_labels(
+    where: str, source: Source, counts: LabelCounts, summary: ImportSummary, *, asked: bool
+) -> LabelLevels | None:
+    if not source.has_labels:
+        summary.notes.append("Images are imported alone: all labels are background.")
+        return None
+    levels, notes = counts.decide(where)
+    summary.notes += notes
+    summary.label_pixels, summary.label_samples = counts.pixels(levels), counts.samples(levels)
+    summary.off_level_pixels, summary.off_level_samples = counts.off_level(levels)
+    if levels.name == "raw" and not asked and counts.values in ([1], [0, 1]):
+        summary.warnings.append(
+            "Labels hold 0 and 1 alone, and 1 is read as NCR: if they are a mask of something else, name its label, as "
+            "in --label-levels 0=0,2=1 for ED."
         )
-    channels = [*contrasts, *([png_folders.LABELS] if has_labels and not without_labels else [])]
-    files = {channel: _by_stem(present[channel.lower()], channel) for channel in channels}
-    stems = sorted(set().union(*files.values()))
-    missing = [
-        f"{stem}: no picture in {present[channel.lower()].name}"
-        for stem in stems
-        for channel in channels
-        if stem not in files[channel]
-    ]
-    if missing:
-        shown = [*missing[:20], *([f"... and {len(missing) - 20} more"] if len(missing) > 20 else [])]
-        raise DataError(
-            f"{len(missing)} pictures are missing in {folder}.",
-            "Every sample needs one picture of each contrast and of the labels, <stem>_<contrast>.png.",
-            "Add them or remove their counterparts.",
-            shown,
-        )
-    if not stems:
-        raise DataError(f"There are no PNG files in the folders of {folder}.", fix="Files are <stem>_<contrast>.png.")
-    return _Layout(contrasts, png_folders.LABELS if len(channels) > len(contrasts) else None, stems, files)
+    if not any(pixels for name, pixels in summary.label_pixels.items() if BRATS.label_values[name]):
+        summary.warnings.append("All labels are background: no pixel is of any other label.")
+    return levels
 
 
-def _by_stem(folder: Path, channel: str) -> dict[str, Path]:
-    found = {}
-    for path in folder.iterdir():
-        if path.suffix.lower() == ".png" and not path.name.startswith("."):
-            stem = path.stem
-            if stem.lower().endswith(f"_{channel.lower()}"):
-                stem = stem[: -len(channel) - 1]
-            found[stem] = path
-    return found
+def _batches(
+    source: Source, todo: list[int], greys: GreyValues, levels: LabelLevels | None
+) -> Iterator[tuple[list[int], UInt8Array, UInt8Array]]:
+    def load(i: int) -> tuple[UInt8Array, UInt8Array]:
+        sample = source.read(i)
+        images = np.stack([greys.greys(plane) for plane in sample.planes])
+        if sample.labels is None or levels is None:
+            return images, np.zeros(images.shape[1:], np.uint8)
+        labels: NDArray[Any] = whole_labels(source.ids[i], sample.labels)
+        return images, levels.table[labels]
+
+    for start in range(0, len(todo), _BATCH):
+        batch = todo[start : start + _BATCH]
+        loaded = map_threads(load, batch)
+        yield batch, np.stack([images for images, _ in loaded]), np.stack([labels for _, labels in loaded])
 
 
-def _read_png(path: Path, size: tuple[int, int] | None = None) -> UInt8Array:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            if picture.mode in ("RGB", "RGBA", "P", "LA"):
-                planes = np.asarray(picture.convert("RGB"))
-                if (planes != planes[..., :1]).any():
-                    raise DataError(
-                        f"{path} is a colour picture.", "A contrast has one grey value a pixel.", "Convert it."
-                    )
-                array = planes[..., 0]
-            elif picture.mode == "L":
-                array = np.asarray(picture)
-            else:
-                raise DataError(
-                    f"{path} is not an 8-bit picture.", f"Its mode is {picture.mode}.", "Convert it to 8-bit grey."
-                )
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} cannot be read.", f"{error}.", "The file is damaged or no PNG; replace it.") from error
-    if size is not None and array.shape != size:
-        raise DataError(
-            f"{path} has {array.shape[1]} x {array.shape[0]} pixels.",
-            f"The first picture has {size[1]} x {size[0]}.",
-            "All pictures of a dataset have one size.",
-        )
-    return np.ascontiguousarray(array)
-
-
-def _rows_for(folder: Path, stems: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The row of every picture; a guessed split could put a held-out subject into training."""
-    table = _read_rows(folder)
-    wrong = [f"{stem}: no row" for stem in stems if stem not in table]
-    wrong += [
-        f"{stem}: split {table[stem]['split']!r}"
-        for stem in stems
-        if stem in table and table[stem]["split"] not in SPLITS["real"]
-    ]
-    if wrong:
-        raise DataError(
-            f"{folder / png_folders.TABLE} does not fit the pictures.",
-            f"{len(wrong)} of {len(stems)} pictures have no row, or a split that is neither train nor holdout.",
-            "Correct the table, or import with --as synthetic.",
-            [*wrong[:20], *([f"... and {len(wrong) - 20} more"] if len(wrong) > 20 else [])],
-        )
-    check_sides(table[stem] for stem in stems)
-    return table
-
-
-def _read_rows(folder: Path) -> dict[str, dict[str, Any]]:
-    path = folder / png_folders.TABLE
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {
-                row["id"]: {
-                    "id": row["id"],
-                    "split": row["split"],
-                    "subject": row["subject"] or None,
-                    "slice": int(row["slice"]) if row["slice"] else None,
-                    "patient": row.get("patient") or None,
-                }
-                for row in csv.DictReader(file)
-            }
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read.",
-            f"{error!r}. Real samples need their subject, slice and split.",
-            "Import with --as synthetic, or add the table (id, split, subject, slice) that `synthkit export` writes.",
-        ) from error
+def left_out_lines(summary: ImportSummary) -> list[str]:
+    """What is left out, in a line for the user; the first twenty names."""
+    if not summary.left_out:
+        return []
+    return [f"Left out ({len(summary.left_out):,}): {', '.join(folded(summary.left_out))}."]

@@ -1,0 +1,104 @@
+"""What the user says about the channels of pictures and arrays: ``--channels``, ``--mosaic``, ``--channels-last``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthkit.data.conventions import BRATS
+from synthkit.data.picture_layouts import RawSample
+from synthkit.data.png_folders import SEG, channel_of
+from synthkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: A channel that is not imported, in ``--channels``.
+SKIPPED = "-"
+
+_EXAMPLE = ",".join([*BRATS.contrast_names, "labels"])
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What the user says about channels.
+
+    Attributes
+    ----------
+    names : contrasts, :data:`synthkit.data.png_folders.SEG` for labels, :data:`SKIPPED`; in order; None if not said.
+    mosaic : (rows, columns) of tiles, filled row by row.
+    last : whether the channel is an array's last axis; None to see it from the shape.
+    without_labels : leave out the labels.
+    """
+
+    names: tuple[str, ...] | None = None
+    mosaic: tuple[int, int] | None = None
+    last: bool | None = None
+    without_labels: bool = False
+
+    @classmethod
+    def parsed(cls, channels: str | None, mosaic: str | None, last: bool | None, without_labels: bool) -> Channels:
+        """From what the command line has; :class:`UsageError` for what is not understood."""
+        names = None if channels is None else parse_channels(channels)
+        return cls(names, None if mosaic is None else parse_mosaic(mosaic), last, without_labels)
+
+    @property
+    def contrasts(self) -> tuple[str, ...]:
+        return tuple(name for name in self.names or () if name not in (SEG, SKIPPED))
+
+    @property
+    def has_labels(self) -> bool:
+        return SEG in (self.names or ()) and not self.without_labels
+
+    @property
+    def given(self) -> dict[str, object]:
+        """Values of the options, by their names on the command line; None where one was not given."""
+        return {"--channels": self.names, "--mosaic": self.mosaic, "--channels-last": self.last}
+
+    def sample(
+        self, planes: Sequence[NDArray[Any]], *, are_values: bool, labels: NDArray[Any] | None = None
+    ) -> RawSample:
+        """Planes in the order of the names, with labels that are kept apart if there are."""
+        assert self.names is not None
+        named = dict(zip(self.names, planes, strict=True))
+        found = named[SEG] if self.has_labels else labels
+        return RawSample([named[name] for name in self.contrasts], found, are_values)
+
+
+def parse_channels(text: str) -> tuple[str, ...]:
+    """``t1,flair,labels`` as names, in any spelling that is known; ``-`` is a channel to leave out.
+
+    Raises
+    ------
+    UsageError : an unknown name, one that comes twice, or no image at all.
+    """
+    words = [word.strip() for word in text.split(",")]
+    names = [SKIPPED if word == SKIPPED else channel_of(word) for word in words]
+    used = [name for name in names if name not in (None, SKIPPED)]
+    wrong = [word for word, name in zip(words, names, strict=True) if name is None]
+    if wrong or len(set(used)) < len(used) or not set(used) - {SEG}:
+        why = f"{wrong[0]!r} is not a channel." if wrong else "A channel comes twice, or there is no image."
+        known = ", ".join([*BRATS.contrast_names, "labels"])
+        raise UsageError(f"--channels {text} is not understood.", why, f"Name each of {known} once, or - to skip one.")
+    return tuple(str(name) for name in names)
+
+
+def parse_mosaic(text: str) -> tuple[int, int]:
+    """``RxC`` as rows and columns."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise UsageError(
+            f"--mosaic {text} is not understood.", "It is rows x columns of tiles.", "Write it as in --mosaic 1x5."
+        )
+    return int(parts[0]), int(parts[1])
+
+
+def unnamed(root: Path, seen: str) -> UsageError:
+    """The refusal of channels that nobody has named; ``seen`` says what there is."""
+    return UsageError(
+        f"{root} does not say which channel is which.",
+        f"{seen}.",
+        f"Name the channels in their order, as in --channels {_EXAMPLE} (- skips one).",
+    )

@@ -1,0 +1,310 @@
+"""Which value of a picture is which label, and the refusal of pictures whose values are not those.
+
+A grey that is no level goes to the nearest one, so a map that is coded in another way would be read as something else
+without a word: the values 1, 2 and 4 lie next to the level of background. Values are therefore judged over all
+pictures before any is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthkit.data.conventions import BRATS, Convention, enumerated
+from synthkit.data.labels import grey_levels
+from synthkit.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Values that a picture of labels may hold: those of 16 bits.
+N_VALUES = 65536
+
+#: Shares of the pixels above background that may be at no level of the study, and are taken to the nearest: of all
+#: pictures together, and of one. A handful in one picture says nothing about how it is coded.
+MOST_OFF = 0.01
+MOST_OFF_IN_PICTURE = 0.05
+_HANDFUL = 8
+
+#: With more values than these, labels were blurred or compressed; with fewer, they are coded in another way.
+_MANY_VALUES = 16
+
+# What scaling to a type and back leaves of a whole number.
+_ROUNDED = 0.01
+
+
+@dataclass(frozen=True)
+class LabelLevels:
+    """How labels are written.
+
+    Attributes
+    ----------
+    name : "study" (grey levels of exports), "raw" (label values) or "given".
+    levels : value in a picture -> label value.
+    nearest : take every other value to the nearest of these.
+    """
+
+    name: str
+    levels: dict[int, int]
+    nearest: bool = False
+
+    @property
+    def spec(self) -> str:
+        """The ``--label-levels`` that asks for these."""
+        words = self.written if self.name == "given" else self.name
+        return f"{words},nearest" if self.nearest else words
+
+    @property
+    def written(self) -> str:
+        """Each ``label=grey``."""
+        return ",".join(f"{label}={grey}" for grey, label in self.levels.items())
+
+    @cached_property
+    def table(self) -> NDArray[np.uint8]:
+        """Label of each value, ``(65536,)``; a tie goes to the lower level, as in the study."""
+        greys = np.asarray(sorted(self.levels), dtype=np.int64)
+        cuts = (greys[:-1] + greys[1:]) // 2  # up to here the lower level is nearest, or as near
+        index = np.searchsorted(cuts, np.arange(N_VALUES), side="left")
+        return np.asarray([self.levels[int(grey)] for grey in greys], dtype=np.uint8)[index]
+
+    @cached_property
+    def is_level(self) -> NDArray[np.bool_]:
+        """Whether each value is one of the levels, ``(65536,)``."""
+        found = np.zeros(N_VALUES, dtype=np.bool_)
+        found[list(self.levels)] = True
+        return found
+
+
+def study_levels(convention: Convention = BRATS) -> LabelLevels:
+    """Those that exports write: 0, 51, 102 and 204 for BraTS."""
+    values = convention.values
+    return LabelLevels("study", dict(zip(grey_levels(values).tolist(), values, strict=True)))
+
+
+def raw_levels(convention: Convention = BRATS) -> LabelLevels:
+    """Label values themselves; values of other years stand for what the convention reads them as."""
+    return LabelLevels("raw", {**{v: v for v in convention.values}, **dict(convention.read_as)})
+
+
+def parse_levels(spec: str, convention: Convention = BRATS) -> LabelLevels:
+    """``study``, ``raw``, ``0=0,1=85,2=170,4=255`` (label=grey; names work as well) or ``0,85,170,255`` (in the order
+    of the labels); with ``nearest`` among them, other values go to the nearest.
+
+    Raises
+    ------
+    UsageError : not of these forms, no such label, a grey of two labels, or no grey of 0 to 65535.
+    """
+    words = [word.strip() for word in spec.split(",") if word.strip()]
+    nearest = "nearest" in words
+    words = [word for word in words if word != "nearest"]
+    if words in ([], ["study"]):
+        return replace(study_levels(convention), nearest=nearest)
+    if words == ["raw"]:
+        if nearest:
+            raise _not_understood(spec, "Label values have no nearest value: 3 is not half of a label.", convention)
+        return raw_levels(convention)
+    try:
+        if all("=" in word for word in words):
+            pairs = [(left.strip(), int(right)) for left, right in (word.split("=", 1) for word in words)]
+        else:
+            greys = [int(word) for word in words]
+            if len(greys) != len(convention.values):
+                reason = f"A list has one grey for each of the labels {enumerated([*map(str, convention.values)])}."
+                raise _not_understood(spec, reason, convention)
+            pairs = [(str(label), grey) for label, grey in zip(convention.values, greys, strict=True)]
+    except ValueError as error:
+        raise _not_understood(spec, "A grey is a whole number.", convention) from error
+    names = {name.lower(): value for name, value in convention.label_values.items()}
+    names |= {str(value): value for value in convention.values}
+    levels: dict[int, int] = {}
+    for name, grey in pairs:
+        if name.lower() not in names:
+            raise _not_understood(spec, f"{name} is not a label.", convention)
+        if not 0 <= grey < N_VALUES or levels.get(grey, names[name.lower()]) != names[name.lower()]:
+            raise _not_understood(spec, f"The grey {grey} is beyond 65535 or of two labels.", convention)
+        levels[grey] = names[name.lower()]
+    if 0 not in levels.values():
+        if 0 in levels:
+            raise _not_understood(spec, "It names no grey of the background, which is not 0 here.", convention)
+        levels = {0: 0, **levels}
+    return LabelLevels("given", levels, nearest)
+
+
+def _not_understood(spec: str, why: str, convention: Convention) -> UsageError:
+    labels = ", ".join(f"{value} {name}" for name, value in convention.label_values.items())
+    example = study_levels(convention).written
+    return UsageError(
+        f"--label-levels {spec} is not understood.",
+        why,
+        f"Write raw, or label=grey of each, such as {example}; labels are {labels}.",
+    )
+
+
+def whole_labels(name: str, labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels of any type as whole numbers of 0 to 65535; floats within 0.01 of one are rounded.
+
+    Raises
+    ------
+    DataError : other numbers.
+    """
+    if labels.dtype.kind == "f":
+        if not np.isfinite(labels).all() or (np.abs(labels - np.rint(labels)) > _ROUNDED).any():
+            off = labels[~(np.abs(labels - np.rint(labels)) <= _ROUNDED)]
+            raise DataError(
+                f"The labels of {name} are not whole numbers.",
+                f"They hold {float(off[0]):g}.",
+                "Save them without interpolation or scaling, as whole numbers.",
+            )
+        labels = np.rint(labels)
+    if labels.dtype.kind != "b" and (labels.min() < 0 or labels.max() >= N_VALUES):
+        raise DataError(
+            f"The labels of {name} hold values from {labels.min():g} to {labels.max():g}.",
+            f"Values of labels are 0 to {N_VALUES - 1}.",
+            "Correct them where they are made.",
+        )
+    return labels if labels.dtype == np.uint8 else labels.astype(np.uint16)
+
+
+# ------------------------------------------------------------------------------------------------------- judging
+
+
+@dataclass
+class LabelCounts:
+    """What the pictures of labels hold, by each way in which they may be coded.
+
+    Parameters
+    ----------
+    asked : the way that the user, or the layout, says; None to see it from the values.
+    """
+
+    asked: LabelLevels | None
+    convention: Convention = BRATS
+    found: NDArray[np.int64] = field(default_factory=lambda: np.zeros(N_VALUES, np.int64))
+    # Of every way: label value -> samples that have it; name, pixels off and pixels above background of each picture.
+    _samples: list[NDArray[np.int64]] = field(default_factory=list)
+    _off: list[list[tuple[str, int, int]]] = field(default_factory=list)
+    _are_values: set[bool] = field(default_factory=set)
+    _n_pictures: int = 0
+
+    def __post_init__(self) -> None:
+        both = [study_levels(self.convention), raw_levels(self.convention)]
+        self._ways = [self.asked] if self.asked else both
+        self._samples = [np.zeros(256, np.int64) for _ in self._ways]
+        self._off = [[] for _ in self._ways]
+
+    def add(self, name: str, labels: NDArray[Any], *, are_values: bool) -> None:
+        """Count one picture, whole numbers (y, x) of 0 to 65535; ``are_values`` if no viewer would show its greys."""
+        self._n_pictures += 1
+        counts = np.bincount(labels.ravel())
+        present = np.flatnonzero(counts)
+        self.found[present] += counts[present]
+        self._are_values.add(are_values)
+        for k, way in enumerate(self._ways):
+            self._samples[k][np.unique(way.table[present])] += 1
+            off = int(counts[present][~way.is_level[present]].sum())
+            if off:
+                background = [grey for grey, label in way.levels.items() if label == 0 and grey < counts.size]
+                self._off[k].append((name, off, int(labels.size - counts[background].sum())))
+
+    @property
+    def values(self) -> list[int]:
+        return [int(value) for value in np.flatnonzero(self.found)]
+
+    def decide(self, source: str) -> tuple[LabelLevels, list[str]]:
+        """The way in which they are coded, and what was concluded from the values, for the user.
+
+        Raises
+        ------
+        DataError : values that are no levels: more than :data:`MOST_OFF` and :data:`MOST_OFF_IN_PICTURE` allow, or
+            any at all where the way was asked for without ``nearest``.
+        """
+        notes = []
+        k = 0
+        if not self.asked and self._are_values == {True} and set(self.values) <= set(self._ways[1].levels):
+            k = 1
+            notes.append(
+                f"Labels are read as label values (they hold {self._listed()}); --label-levels says otherwise."
+            )
+        way = self._ways[k]
+        off = self._off[k]
+        if way.name == "raw":
+            for old, new in self.convention.read_as:
+                if self.found[old] and self.found[new]:
+                    raise self._other_code(source, way, f"{old} and {new} are both there, and {old} is not a label.")
+                if self.found[old]:
+                    name = next(n for n, value in self.convention.label_values.items() if value == new)
+                    notes.append(f"The label value {old} is read as {new} ({name}).")
+        n_off = sum(pixels for _, pixels, _ in off)
+        above = sum(count for value, count in enumerate(self.found.tolist()) if way.levels.get(value) != 0)
+        wrong = [
+            f"{name}: {pixels:,} of {of:,} pixels"
+            for name, pixels, of in off
+            if pixels > max(_HANDFUL, MOST_OFF_IN_PICTURE * of)
+        ]
+        strict = way.name != "study"
+        if not way.nearest and n_off and (strict or wrong or n_off > max(_HANDFUL, MOST_OFF * above)):
+            if len(self.values) <= _MANY_VALUES:
+                some = wrong if len(wrong) < self._n_pictures else []  # of all, a list says nothing
+                raise self._other_code(source, way, self._harm(way), some)
+            raise self._noisy(source, way, n_off / above, wrong)
+        return way, notes
+
+    def pixels(self, way: LabelLevels) -> dict[str, int]:
+        """Pixels of each label, by name."""
+        return {name: int(self.found[way.table == value].sum()) for name, value in self.convention.label_values.items()}
+
+    def samples(self, way: LabelLevels) -> dict[str, int]:
+        """Samples that have each label, by name."""
+        counts = self._samples[self._ways.index(way)]
+        return {name: int(counts[value]) for name, value in self.convention.label_values.items()}
+
+    def off_level(self, way: LabelLevels) -> tuple[int, int]:
+        """Pixels that are at no level, and the samples that have such."""
+        off = self._off[self._ways.index(way)]
+        return sum(pixels for _, pixels, _ in off), len(off)
+
+    def _listed(self) -> str:
+        shown = [f"{value}" for value in self.values[:_MANY_VALUES]]
+        return enumerated(shown) if len(self.values) <= _MANY_VALUES else ", ".join([*shown, "..."])
+
+    def _harm(self, way: LabelLevels) -> str:
+        expected = f"Labels are expected as {enumerated([*map(str, sorted(way.levels))])}"
+        n_lost = int(self.found[~way.is_level & (way.table == 0)].sum())
+        if n_lost:
+            return f"{expected}; taken to the nearest, {n_lost:,} pixels of tumour would become background."
+        return f"{expected}."
+
+    def _other_code(self, source: str, way: LabelLevels, why: str, wrong: Sequence[str] = ()) -> DataError:
+        values, names = self.values, list(self.convention.label_values)
+        if len(values) <= len(names):
+            pairs = ",".join(f"{self.convention.label_values[n]}={v}" for n, v in zip(names, values, strict=False))
+            in_order = f"--label-levels {pairs} if they are {enumerated(names[: len(values)])} in this order"
+            fix = f"Say which label each of them is, as in {in_order}."
+        else:  # an order would be a guess that does harm
+            fix = (
+                "Say with --label-levels, as label=grey, which label each of them is, with nearest after the last if "
+                "labels were blurred; or correct the pictures that differ."
+            )
+        both = any(self.found[old] and self.found[new] for old, new in self.convention.read_as)
+        if way.name != "raw" and set(values) <= set(raw_levels(self.convention).levels) and not both:
+            fix = f"These look like label values: give --label-levels raw. Or {fix[0].lower()}{fix[1:]}"
+        elif way.name != "study" and set(values) <= set(study_levels(self.convention).levels):
+            fix = f"These are the grey levels of exports: give --label-levels study. Or {fix[0].lower()}{fix[1:]}"
+        return DataError(f"The labels of {source} hold {self._listed()}.", why, fix, _folded(wrong))
+
+    def _noisy(self, source: str, way: LabelLevels, share: float, wrong: list[str]) -> DataError:
+        return DataError(
+            f"{share:.1%} of the label pixels above background in {source} are at no level.",
+            f"The levels are {enumerated([*map(str, sorted(way.levels))])}; the pixels hold {len(self.values)} values, "
+            "as after blurring, resizing or JPEG, and the nearest level would leave thin false rims.",
+            f"Store labels without loss, or take the nearest all the same: --label-levels {way.spec},nearest.",
+            _folded(wrong),
+        )
+
+
+def _folded(lines: Sequence[str]) -> list[str]:
+    return [*lines[:20], *([f"... and {len(lines) - 20} more"] if len(lines) > 20 else [])]

@@ -1,0 +1,316 @@
+"""Layouts of pictures, found by names: a folder a channel, files named by channel, nnU-Net's raw format.
+
+Those whose names do not say what a channel is are in :mod:`synthkit.data.picture_channels`. A layout is found before a
+picture is read; names that two pictures share, pictures without partners and files that are left out are named.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthkit.data.conventions import BRATS
+from synthkit.data.label_levels import LabelLevels
+from synthkit.data.pictures import ENDINGS, as_plane, ending_of, read_picture, stem_of
+from synthkit.data.png_folders import CHANNELS, FOLDERS, LABELS, SEG, TABLE, channel_of, split_stem
+from synthkit.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Known files that are no pictures; ``dataset.json`` is NVlabs' table of classes, or nnU-Net's description.
+BESIDE = (TABLE, "dataset.json", "splits_final.json")
+
+_CASE = re.compile(r"(.+)_(\d{4})")
+
+
+@dataclass(frozen=True, eq=False)
+class RawSample:
+    """One sample as stored: a plane (y, x) a contrast, and the labels (y, x) if there are any."""
+
+    planes: list[NDArray[Any]]
+    labels: NDArray[Any] | None = None
+    labels_are_values: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Pictures that can be imported.
+
+    Attributes
+    ----------
+    layout : what it is called.
+    contrasts : names of the channels, without the labels.
+    has_labels : whether every sample has labels.
+    ids : of the samples.
+    read : index -> the sample; raises DataError.
+    notes : what was concluded, a line each.
+    left_out : files and folders that are not imported.
+    levels : how labels are written, where the layout says it.
+    """
+
+    layout: str
+    contrasts: tuple[str, ...]
+    has_labels: bool
+    ids: list[str]
+    read: Callable[[int], RawSample]
+    notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    levels: LabelLevels | None = None
+
+
+def find_named(folder: Path, without_labels: bool) -> Source | None:
+    """A layout whose names say which channel is which; None if there is none.
+
+    Raises
+    ------
+    DataError : two pictures or two folders of one name, pictures without partners, or no labels.
+    """
+    if (folder / "imagesTr").is_dir() and (folder / "dataset.json").is_file():
+        return _nnunet(folder, without_labels)
+    folders = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    by_channel: dict[str, list[Path]] = {}
+    for child in folders:
+        if channel := channel_of(child.name):
+            by_channel.setdefault(channel, []).append(child)
+    if set(by_channel) - {SEG}:
+        return _channel_folders(folder, by_channel, without_labels)
+    return _named_files(folder, without_labels)
+
+
+def names_say(folder: Path) -> bool:
+    """Whether names tell channels apart: those of folders, nnU-Net's, or ends of files, two different ones at least."""
+    if (folder / "imagesTr").is_dir():
+        return True
+    if any(child.is_dir() and channel_of(child.name) not in (None, SEG) for child in folder.iterdir()):
+        return True
+    ends = {parts[1] for path in files_in(folder) if ending_of(path) and (parts := split_stem(stem_of(path)))}
+    return len(ends) > 1
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """All files below a folder, also links that lead nowhere; hidden ones are left alone."""
+    for child in sorted(folder.iterdir()):
+        if child.name.startswith("."):
+            continue
+        if child.is_dir():
+            yield from files_in(child)
+        else:
+            yield child
+
+
+def folded(lines: Sequence[str], n: int = 20) -> list[str]:
+    """The first lines, and how many more there are."""
+    return [*lines[:n], *([f"... and {len(lines) - n:,} more"] if len(lines) > n else [])]
+
+
+# -------------------------------------------------------------------------------------------------- a folder each
+
+
+def _channel_folders(root: Path, by_channel: Mapping[str, list[Path]], without_labels: bool) -> Source:
+    if twice := {channel: paths for channel, paths in by_channel.items() if len(paths) > 1}:
+        raise DataError(
+            f"{root} has several folders of one channel.",
+            "Which one is meant cannot be told.",
+            "Move all but one elsewhere.",
+            [f"{channel}: {', '.join(path.name for path in paths)}" for channel, paths in sorted(twice.items())],
+        )
+    used = {channel: paths[0] for channel, paths in by_channel.items() if not (without_labels and channel == SEG)}
+    left_out = [
+        f"{child.name}{'/' if child.is_dir() else ''}"
+        for child in sorted(root.iterdir())
+        if child not in used.values() and not child.name.startswith(".") and child.name not in BESIDE
+    ]
+    files: dict[str, dict[str, Path]] = {}
+    for channel, path in used.items():
+        found: dict[str, list[Path]] = {}
+        for child in sorted(path.iterdir()):
+            if child.name.startswith("."):
+                continue
+            if child.is_dir() or ending_of(child) is None:
+                left_out.append(f"{path.name}/{child.name}{'/' if child.is_dir() else ''}")
+            else:
+                found.setdefault(_without_channel(stem_of(child), channel, path.name), []).append(child)
+        files[channel] = _one_each(found, f"the folder {path.name}")
+    notes = [
+        f"The folder {path.name} is read as {'the labels' if channel == SEG else channel}."
+        for channel, path in used.items()
+        if path.name.lower() != FOLDERS.get(channel, LABELS).lower()
+    ]
+    names = {channel: path.name for channel, path in used.items()}
+    return _of_files("a folder a channel", root, files, names, without_labels, notes, left_out)
+
+
+def _without_channel(stem: str, channel: str, folder: str) -> str:
+    """``s01`` of ``s01_T1Gd`` in a folder of t1ce; another ending belongs to the name."""
+    if stem.lower().endswith((f"_{folder}".lower(), f"-{folder}".lower())):
+        return stem[: -len(folder) - 1]
+    parts = split_stem(stem)
+    return parts[0] if parts and parts[1] == channel else stem
+
+
+def _one_each(found: Mapping[str, list[Path]], where: str) -> dict[str, Path]:
+    if twice := {stem: paths for stem, paths in found.items() if len(paths) > 1}:
+        raise DataError(
+            f"{len(twice):,} samples have two pictures in {where}.",
+            "Which one is meant cannot be told.",
+            "Move one of each elsewhere, or rename it.",
+            folded([f"{stem}: {', '.join(path.name for path in paths)}" for stem, paths in sorted(twice.items())]),
+        )
+    return {stem: paths[0] for stem, paths in found.items()}
+
+
+# ------------------------------------------------------------------------------------------- files named by channel
+
+
+def _named_files(root: Path, without_labels: bool) -> Source | None:
+    found: dict[str, dict[str, list[Path]]] = {}
+    left_out: list[Path] = []
+    for path in files_in(root):
+        parts = split_stem(stem_of(path)) if ending_of(path) else None
+        if ending_of(path) and parts is None and path.parent != root and stem_of(path).lower() in CHANNELS:
+            parts = path.parent.name, CHANNELS[stem_of(path).lower()]  # subject/t1.png
+        if parts and not (without_labels and parts[1] == SEG):
+            found.setdefault(parts[1], {}).setdefault(parts[0], []).append(path)
+        elif path.name not in BESIDE:
+            left_out.append(path)
+    n_named = sum(len(paths) for channel in found.values() for paths in channel.values())
+    # A few names that happen to end in a channel's do not make a layout.
+    if not set(found) - {SEG} or sum(ending_of(path) is not None for path in left_out) > n_named:
+        return None
+    files = {channel: _one_each(paths, f"{root} for {channel}") for channel, paths in found.items()}
+    names = {channel: f"file that ends in _{channel}" for channel in files}
+    shown = [path.relative_to(root).as_posix() for path in left_out]
+    return _of_files("files named by channel", root, files, names, without_labels, [], shown)
+
+
+def _of_files(
+    layout: str,
+    root: Path,
+    files: Mapping[str, Mapping[str, Path]],
+    names: Mapping[str, str],
+    without_labels: bool,
+    notes: list[str],
+    left_out: list[str],
+    order: Sequence[str] = BRATS.contrast_names,
+) -> Source:
+    """The source of one file for each channel and sample; ``names`` says where a channel's files are."""
+    if SEG not in files and not without_labels:
+        seen = f" Not understood: {', '.join(folded(left_out, 10))}." if left_out else ""
+        raise DataError(
+            f"{root} has no folder {LABELS}." if layout == "a folder a channel" else f"{root} has no labels.",
+            f"The label channel is missing.{seen}",
+            "Add it, or give --without-labels to import images alone (all labels background).",
+        )
+    contrasts = tuple(name for name in order if name in files)
+    channels = [*contrasts, *([SEG] if SEG in files else [])]
+    ids = sorted(set().union(*(files[channel] for channel in channels)))
+    if not ids:
+        raise DataError(
+            f"There are no pictures in the folders of {root}.",
+            f"Not understood: {', '.join(folded(left_out, 10))}." if left_out else "",
+            f"Files are <stem>_<contrast>.png; {', '.join(ENDINGS)} are read.",
+        )
+    missing = [
+        f"{name}: no {'picture in ' if layout != 'files named by channel' else ''}{names[channel]}"
+        for name in ids
+        for channel in channels
+        if name not in files[channel]
+    ]
+    if missing:
+        raise DataError(
+            f"{len(missing):,} pictures are missing in {root}.",
+            "Every sample needs one picture of each contrast and of the labels, <stem>_<contrast>.png.",
+            "Add them or remove their counterparts.",
+            folded(missing),
+        )
+
+    if any((ending_of(path) or "").startswith(".nii") for channel in channels for path in files[channel].values()):
+        notes = [*notes, "Slices of NIfTI are read as stored: voxel [x, y] is pixel [y, x], the affine turns nothing."]
+
+    def read(index: int) -> RawSample:
+        name = ids[index]
+        paths = [files[contrast][name] for contrast in contrasts]
+        planes = [as_plane(read_picture(path), path) for path in paths]
+        if SEG not in files:
+            return RawSample(planes)
+        path = files[SEG][name]
+        picture = read_picture(path, as_labels=True)
+        return RawSample(planes, as_plane(picture, path), picture.are_values)
+
+    return Source(layout, contrasts, SEG in files, ids, read, notes, left_out)
+
+
+# ----------------------------------------------------------------------------------------------------------- nnU-Net
+
+
+def _nnunet(root: Path, without_labels: bool) -> Source:
+    path = root / "dataset.json"
+    try:
+        description = json.loads(path.read_text(encoding="utf-8-sig"))
+        stated = {int(number): str(name) for number, name in description["channel_names"].items()}
+        labels = dict(description["labels"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"{path} cannot be read.",
+            f"{error!r}. Its channel_names and labels say what the files are.",
+            "Restore it, or `synthkit prepare` subjects.",
+        ) from error
+    channels = {number: channel_of(name) for number, name in stated.items()}
+    unknown = [name for number, name in stated.items() if channels[number] in (None, SEG)]
+    if unknown or any(n > 1 for n in Counter(channels.values()).values()):
+        raise DataError(
+            f"The channels of {path} are not understood.",
+            f"They are {', '.join(stated.values())}; known are {', '.join(BRATS.contrast_names)}.",
+            "Name each channel_names as one of these.",
+        )
+    found: dict[str, dict[str, list[Path]]] = {str(channel): {} for channel in channels.values()}
+    left_out = []
+    for child in (
+        file for part in ("imagesTr", "imagesTs") if (root / part).is_dir() for file in files_in(root / part)
+    ):
+        match = _CASE.fullmatch(stem_of(child)) if ending_of(child) else None
+        channel = channels.get(int(match[2])) if match else None
+        if match and channel:
+            found[channel].setdefault(match[1], []).append(child)
+        else:
+            left_out.append(child.relative_to(root).as_posix())
+    levels = None
+    if not without_labels:
+        levels = _stated_levels(path, labels)
+        found[SEG] = {}
+        for child in (f for part in ("labelsTr", "labelsTs") if (root / part).is_dir() for f in files_in(root / part)):
+            if ending_of(child):
+                found[SEG].setdefault(stem_of(child), []).append(child)
+    files = {channel: _one_each(paths, f"{root} for {channel}") for channel, paths in found.items()}
+    names = {channel: "labelsTr or labelsTs" if channel == SEG else f"images for {channel}" for channel in files}
+    order = [str(channels[number]) for number in sorted(channels)]
+    notes = ["Channels and labels are those that dataset.json names."]
+    source = _of_files("nnU-Net raw", root, files, names, without_labels, notes, left_out, order)
+    return replace(source, levels=levels)
+
+
+def _stated_levels(path: Path, labels: Mapping[str, Any]) -> LabelLevels:
+    known = {name.lower(): value for name, value in BRATS.label_values.items()}
+    if wrong := [name for name, value in labels.items() if name.lower() not in known or not isinstance(value, int)]:
+        raise DataError(
+            f"The labels of {path} are not understood.",
+            f"{', '.join(map(str, wrong))}: known are {', '.join(BRATS.label_values)}, each of one value.",
+            "Name them so in dataset.json, or give --without-labels.",
+        )
+    return LabelLevels("given", {int(value): known[name.lower()] for name, value in labels.items()})
+
+
+def refuse_channels(folder: Path, source: Source, options: Mapping[str, object]) -> None:
+    """:class:`UsageError` for options of pictures whose names do not say what a channel is."""
+    if given := [name for name, value in options.items() if value is not None]:
+        raise UsageError(
+            f"{' and '.join(given)} cannot be used with {folder}.",
+            f"Its layout, {source.layout}, says which channel is which.",
+            "Leave it out.",
+        )
