@@ -56,11 +56,14 @@ Workers = Annotated[
 @shares(*AGAIN_OPTIONS, *OUTPUT_OPTIONS)
 def prepare(
     given: Given,
-    subjects: Annotated[Path, typer.Argument(metavar="SUBJECTS", help="Folder of BraTS-style subjects (NIfTI).")],
+    subjects: Annotated[
+        Path, typer.Argument(metavar="SUBJECTS", help="Folder of subjects (NIfTI), in any known layout.")
+    ],
     out: common.Out,
     holdout: Holdout = "0.2",
     size: Size = 256,
     contrasts: Contrasts = ",".join(BRATS.contrast_names),
+    names: common.Names = None,
     intensity: Intensity = "max",
     brain_threshold: BrainThreshold = 50.0,
     brain_fraction: BrainFraction = 0.15,
@@ -89,6 +92,7 @@ def prepare(
         brain_fraction=brain_fraction,
         seed=seed,
         training_patients=training_patients,
+        names=names or (),
         skip_bad=skip_bad,
         workers=workers,
         resume=given.options.resume,
