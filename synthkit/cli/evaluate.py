@@ -12,6 +12,15 @@ from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, FeaturesFile, Give
 if TYPE_CHECKING:
     from synthkit.running.request import Request
 
+PredictionGrid = Annotated[
+    str,
+    typer.Option(
+        "--prediction-grid",
+        metavar="GRID",
+        help="own, or reference: predictions saved without their affine are on the grid of the reference.",
+    ),
+]
+
 
 @shares(*PLUGIN_OPTIONS, *RUN_OPTIONS)
 def evaluate(
@@ -35,14 +44,7 @@ def evaluate(
         Path | None, typer.Option("--synthetic", metavar="DATASET", help="Synthetic samples.", show_default=False)
     ] = None,
     names: Names = None,
-    prediction_grid: Annotated[
-        str,
-        typer.Option(
-            "--prediction-grid",
-            metavar="GRID",
-            help="own, or reference: predictions saved without their affine are on the grid of the reference.",
-        ),
-    ] = "own",
+    prediction_grid: PredictionGrid = "own",
     features: FeaturesFile = None,
     protocol: Annotated[
         str | None,

@@ -96,7 +96,7 @@ def group_files(root: Path, names: Names) -> Grouped:
             else:
                 unknown.setdefault(folder, []).append(path)
         found.units += _units_of(root, folder, named)
-    found.units = _told_apart(_joined(root, found.units))
+    found.units = _told_apart(root, _joined(root, found.units))
     for folder, paths in unknown.items():
         _place_unknown(found, folder, paths)
     return found
@@ -134,7 +134,8 @@ def _units_of(root: Path, folder: Path, named: Sequence[NamedFile]) -> list[Unit
 
 def _is_one_subject(folder: Path, by_stem: dict[str, list[NamedFile]]) -> bool:
     if len(by_stem) == 1:
-        return True
+        (stem, files), *_ = by_stem.items()
+        return any(file.content != SEG for file in files) or _belongs(stem, folder) or not _has_digit(stem)
     contents = {stem: {file.content for file in files} for stem, files in by_stem.items()}
     held = [stem for stem, found in contents.items() if found != {SEG}]
     if not held:
@@ -162,13 +163,21 @@ def _id(root: Path, folder: Path, stem: str) -> str:
     if is_bids(stem):
         return stem
     name = folder.resolve().name
+    if _has_digit(stem) and not _belongs(stem.lower(), folder) and (folder == root or not _has_digit(name)):
+        return stem  # "train" or "archive" with one subject in it
     if folder == root:
-        return stem if _has_digit(stem) and not _belongs(stem.lower(), folder) else name
+        return name
+    return _folder_id(root, folder)
+
+
+def _folder_id(root: Path, folder: Path) -> str:
     parts = list(folder.relative_to(root).parts)
-    parts[-1] = name
+    if not parts:
+        return folder.resolve().name
+    parts[-1] = folder.resolve().name
     while len(parts) > 1 and _KIND_OF_FOLDER.fullmatch(parts[-1]):
         parts.pop()
-    own = parts.pop()
+    own = re.sub(r"[-_](?:nifti|nii)$", "", parts.pop(), flags=re.IGNORECASE)  # UCSF-PDGM
     while parts and _TIME.fullmatch(own.split("_")[0]):
         own = f"{parts.pop()}_{own}"
     return own
@@ -222,8 +231,14 @@ def _with_labels_below(root: Path, units: Sequence[Unit]) -> list[Unit]:
     return kept
 
 
-def _told_apart(units: list[Unit]) -> list[Unit]:
-    """Folders of one name in different folders get the other's name before theirs, where files do not say the id."""
+def _told_apart(root: Path, units: list[Unit]) -> list[Unit]:
+    """Subjects whose files begin alike are called by their folders; folders of one name by the one above as well."""
+    count = Counter(unit.id for unit in units)
+    folder_ids = Counter(_folder_id(root, unit.folder) for unit in units)
+    for unit in units:
+        own = _folder_id(root, unit.folder)
+        if count[unit.id] > 1 and folder_ids[own] == 1 and not is_bids(unit.id):
+            unit.id = own
     count = Counter(unit.id for unit in units)
     for unit in units:
         if count[unit.id] > 1 and not any(unit.id.lower() in stem for stem in unit.stems):

@@ -226,6 +226,12 @@ def label_values_named(labels: Mapping[str, Any], source: Path) -> dict[int, int
     return found
 
 
+def in_words(label_values: Mapping[int, int]) -> str:
+    """``"1 is ED, 2 is NCR"``."""
+    ours = {label.value: label.name for label in BRATS.labels}
+    return ", ".join(f"{value} is {ours[v]}" for value, v in sorted(label_values.items()) if v)
+
+
 def label_meant(name: str) -> tuple[str, ...]:
     """Our labels that a name speaks of: ``("NCR",)`` for "necrosis and non-enhancing tumour"."""
     left = re.sub(r"[^a-z]+", " ", name.lower()).strip()

@@ -21,7 +21,7 @@ from synthkit.data.label_reading import ReadLabels, as_labels
 from synthkit.data.label_tables import table_of_labels
 from synthkit.data.layouts import Unit, counted_files, first_of, folded, group_files
 from synthkit.data.nifti import Volume, VolumeError, read_channels, read_volume
-from synthkit.data.raw_layouts import RawCase, RawFolder, read_raw, refuse_part
+from synthkit.data.raw_layouts import DESCRIPTION, RawCase, RawFolder, in_words, read_raw, refuse_part
 from synthkit.data.volume_checks import check_content, check_grid
 from synthkit.errors import DataError
 
@@ -163,6 +163,10 @@ def survey_folder(
     for raw_folder in grouped.raw_folders:
         raw = read_raw(raw_folder, contrasts, given, need_labels)
         unread += raw.unread
+        if raw.label_values:
+            notes.append(
+                f"label values are what {raw_folder.name}/{DESCRIPTION} names them: {in_words(raw.label_values)}"
+            )
         for case in raw.cases:
             candidates[case.id].append((case.folder, _of_case(case, raw, contrasts, need_labels)))
     tables: dict[Path, dict[int, int] | None] = {}
@@ -187,7 +191,7 @@ def survey_folder(
     if not good and not bad:
         raise _no_subjects(root, [*unread, *grouped.texts])
     if unread:
-        notes.append(f"{counted_files(unread)} not read, by name: {'; '.join(folded(root, unread))}")
+        notes.append(f"{counted_files(unread)} not read: {'; '.join(folded(root, unread))}")
     if grouped.empty_folders:
         notes.append(f"folders without a file: {first_of(grouped.empty_folders)}")
     if aside:
