@@ -154,7 +154,7 @@ def survey_folder(
             "Give the folder that holds one folder a subject.",
         )
     given = Names.parse(names)
-    if not given.given:
+    if not given.given or need_labels:  # images can be told by --names, values of labels cannot
         refuse_part(root)
     grouped = group_files(root, given)
     candidates: dict[str, list[tuple[Path, Subject | BadSubject]]] = defaultdict(list)
