@@ -156,7 +156,8 @@ def test_labels_saved_by_get_fdata(tmp_path: Path, make_subject: MakeSubject, dt
     assert (f"{n_off} voxels are not quite whole numbers" in notes) == bool(n_off)
 
 
-def test_a_prediction_without_its_affine(tmp_path: Path, make_subject: MakeSubject) -> None:
+@pytest.mark.parametrize("own", [np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0]), None])
+def test_a_prediction_without_its_affine(tmp_path: Path, make_subject: MakeSubject, own: np.ndarray | None) -> None:
     pytest.importorskip("synthkit_overlap")
     affine = np.diag([-1.0, -1.0, 1.5, 1.0])
     affine[:2, 3] = 23, 19
@@ -164,11 +165,11 @@ def test_a_prediction_without_its_affine(tmp_path: Path, make_subject: MakeSubje
     for name in ("A", "B"):
         folder = make_subject(tmp_path / "ref", name, affines=dict.fromkeys(KINDS, affine))
         labels = np.asarray(nib.load(folder / f"{name}_seg.nii.gz").dataobj)
-        nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "pred" / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(labels, own), tmp_path / "pred" / f"{name}.nii.gz")
     command = ("evaluate", "dice", "hausdorff", "--reference", tmp_path / "ref", "--prediction", tmp_path / "pred")
     refused = synthkit(*command, "-o", tmp_path / "refused", code=3)
     error = refused["result"]["error"] if "result" in refused else refused["error"]
-    assert "--prediction-grid reference" in error["fix"]
+    assert "The prediction's says nothing" in error["why"] and "--prediction-grid reference" in error["fix"]
     scores = synthkit(*command, "-o", tmp_path / "run", "--prediction-grid", "reference")["result"]["scores"]
     dice = [score["value"] for score in scores if score["name"].lower() == "dice" and score["value"] is not None]
     assert dice and set(dice) == {1.0}

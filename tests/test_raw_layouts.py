@@ -230,6 +230,7 @@ def test_regions_that_resolve(tmp_path: Path) -> None:
         ("Enhancing Tumor Core", ("ET",)),
         ("edema and necrosis", ("ED", "NCR")),
         ("liver", ()),
+        ("tumor without edema", ()),
         ("resection cavity", ()),
     ],
 )
@@ -258,6 +259,15 @@ def test_other_numbers_of_channels_and_values_are_refused(tmp_path: Path) -> Non
         load_subject(subject)
     with pytest.raises(VolumeError, match="4-D image of 3 channels"):
         read_channels(tmp_path / "imagesTr" / "a.nii.gz", 3)
+
+
+def test_other_formats_are_named(tmp_path: Path) -> None:
+    make_raw(tmp_path, ("a",))
+    (tmp_path / "imagesTr" / "a.nii.gz").rename(tmp_path / "imagesTr" / "a.mha")
+    (tmp_path / "labelsTr" / "a.nii.gz").unlink()
+    with pytest.raises(DataError, match="no subjects") as caught:
+        find_subjects(tmp_path)
+    assert "imagesTr/a.mha (convert them to NIfTI)" in caught.value.details
 
 
 def test_cases_without_image_or_labels_are_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from synthkit import events
 from synthkit.data.file_names import SEG, base_name, named_file
 from synthkit.data.label_reading import load_labels
+from synthkit.data.label_tables import table_of_labels
 from synthkit.data.nifti import read_volume
 from synthkit.data.raw_layouts import DESCRIPTION, description_of, label_values_named, refuse_part
 from synthkit.data.subjects import bad_subjects_error, scan_subjects
@@ -87,6 +88,10 @@ class LabelFolder:
             (file.stem if file and file.stem else base_name(path.name) or "", path)
             for path, file in zip(flat, said, strict=True)
         ]
+        tables: dict[Path, dict[int, int] | None] = {}
+        for name, path in found:
+            if values := table_of_labels(path, self.folder, tables):
+                self._label_values[name] = values
         if description := description_of(self.folder):
             values = label_values_named(description["labels"], self.folder / DESCRIPTION)
             self._label_values = {name: values for name, _ in found}
@@ -153,7 +158,7 @@ def check_same_grids(reference: LabelFolder, prediction: LabelFolder) -> None:
     for subject in (name for name in reference.subjects if name in there):
         (shape, affine), (other_shape, other) = reference.grid(subject), prediction.grid(subject)
         if shape == other_shape and (distance := grid_distance_mm(affine, other, shape)) > AFFINE_TOLERANCE_MM:
-            lost = is_default_affine(other)
+            lost = is_default_affine(other, shape)
             raise DataError(
                 f"Reference and prediction of {subject} are not on one grid.",
                 f"Their affines put the same voxel up to {distance:.3g} mm apart."
@@ -165,7 +170,9 @@ def check_same_grids(reference: LabelFolder, prediction: LabelFolder) -> None:
                 "If its array is in the order of the reference's, evaluate with --prediction-grid reference; "
                 "resampling it by such an affine would put it elsewhere."
                 if lost
-                else "Resample the prediction to the grid of the reference, with its affine, and evaluate again.",
+                else "Resample the prediction to the grid of the reference, with its affine, and evaluate again. If "
+                "its array is in the order of the reference's and only its affine is wrong, evaluate with "
+                "--prediction-grid reference.",
             )
 
 

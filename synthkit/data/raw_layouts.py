@@ -120,6 +120,8 @@ def read_raw(folder: Path, contrasts: Sequence[str], names: Names, need_labels: 
     channel_names = _channel_names(description)
     channels = _channels(channel_names, contrasts, names, folder)
     for part in ("Tr", "Ts"):
+        for place in (folder / f"images{part}", folder / f"labels{part}"):
+            found.unread += _others(place)
         labels = {base: path for path in _volumes(folder / f"labels{part}") if (base := base_name(path.name))}
         images = _volumes(folder / f"images{part}")
         grouped = _grouped(images, set(labels), len(channel_names))
@@ -148,6 +150,12 @@ def _volumes(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if base_name(p.name) and not p.name.startswith("."))
+
+
+def _others(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if not base_name(p.name) and not p.name.startswith("."))
 
 
 def _grouped(images: Sequence[Path], labelled: set[str], n_channels: int) -> dict[str, dict[int | None, Path]]:
@@ -240,7 +248,7 @@ def label_meant(name: str) -> tuple[str, ...]:
         left, n = re.subn(words, " ", left)
         if n:
             found.append(label)
-    if re.search(r"cavity|\brc\b|cyst|\bwhole\b|ignore", left):
+    if re.search(r"cavity|\brc\b|cyst|\bwhole\b|ignore|\b(?:without|no|not|excluding|except|minus|outside)\b", left):
         return ()
     return tuple(found)
 

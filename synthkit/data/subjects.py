@@ -177,7 +177,12 @@ def survey_folder(
     given.refuse_unused()
     bad = [BadSubject(path.name, f"its folder is {not_fetched(path)}") for path in grouped.dead_folders]
     for place, volumes in grouped.nameless:
-        bad.append(BadSubject(place.name, f"no file in its folder has a name that is known: {first_of(volumes)}"))
+        bad.append(
+            BadSubject(
+                place.relative_to(root).as_posix(),
+                f"no file in its folder has a name that is known: {first_of(volumes)}",
+            )
+        )
     good: list[Subject] = []
     for subject_id, found in sorted(candidates.items()):
         if len(found) > 1:
@@ -231,8 +236,7 @@ def bad_subjects_error(
 def _no_subjects(root: Path, files: Sequence[Path]) -> DataError:
     return DataError(
         f"There are no subjects in {root}.",
-        "No file in it, at any depth, is named like <subject>_t1.nii.gz or <subject>-t1n.nii.gz, and there is no "
-        "imagesTr with a dataset.json."
+        "No file in it, at any depth, has a name that is known, such as <subject>_t1.nii.gz or <subject>-t1n.nii.gz."
         if files
         else "It holds no file.",
         "Give the folder that holds the subjects; where files have other names, say what they are: "
@@ -291,7 +295,7 @@ def _of_unit(
                 both = " and ".join(path.relative_to(root).as_posix() for path in first)
             ending = ending_that_chooses(first[0], first[1:])
             return BadSubject(unit.id, f"ambiguous {name}: {both} (--names {name}={ending} takes the first)")
-        if first:
+        if len(first) == 1:
             chosen[name] = first[0]
         aside += [file for file in files[name] if file.rank > best]
     used = [path for name, path in chosen.items() if need_labels or name != SEG]
@@ -300,10 +304,13 @@ def _of_unit(
     seg = chosen.pop(SEG, None)
     if not need_labels and seg and not_fetched(seg):
         seg = None
+    values = None
     try:
-        values = table_of_labels(seg, root, tables) if seg and need_labels else None
+        values = table_of_labels(seg, root, tables) if seg else None
     except DataError as error:
-        return BadSubject(unit.id, f"{seg.name if seg else SEG}: {error.what} {error.why}")
+        if need_labels and seg:
+            return BadSubject(unit.id, f"{seg.name}: {error.what} {error.why}")
+        seg = None  # what is not understood is not offered
     return Subject(unit.id, unit.folder, chosen, seg, label_values=values)
 
 

@@ -36,9 +36,12 @@ def grid_distance_mm(a: NDArray[np.float64], b: NDArray[np.float64], shape: Sequ
     return float(np.linalg.norm(((a - b) @ corners)[:3], axis=0).max())
 
 
-def is_default_affine(affine: NDArray[np.float64]) -> bool:
-    """Whether an affine is what programs write that know of no place: 1 mm, no turn, no origin."""
-    return bool(np.allclose(np.abs(affine), np.eye(4), atol=1e-4))
+def is_default_affine(affine: NDArray[np.float64], shape: Sequence[int]) -> bool:
+    """Whether an affine is what programs write that know of no place: 1 mm, no turn, origin in a corner or centre."""
+    origin = np.abs(affine[:3, 3])
+    centre = (np.asarray(shape[:3]) - 1) / 2
+    unturned = np.allclose(np.abs(affine[:3, :3]), np.eye(3), atol=1e-4)
+    return bool(unturned and (np.allclose(origin, 0, atol=1e-4) or np.allclose(origin, centre, atol=1e-4)))
 
 
 def check_content(name: str, data: NDArray[Any]) -> None:
