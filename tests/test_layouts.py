@@ -70,7 +70,8 @@ def test_upenn(tmp_path: Path) -> None:
         "UPENN-GBM-00002_11_automated_approx_segm.nii.gz",
     ]
     assert any("2 files ending in _AD.nii.gz" in note for note in found.notes)
-    assert any("left aside" in note and "automated_approx" in note for note in found.notes)
+    assert any(note.startswith("left aside") and "00001_11_automated_approx" in note for note in found.notes)
+    assert any(note.startswith("taken for want") and "00002_11_automated_approx" in note for note in found.notes)
 
 
 def test_ucsf(tmp_path: Path) -> None:

@@ -170,9 +170,9 @@ def survey_folder(
         for case in raw.cases:
             candidates[case.id].append((case.folder, _of_case(case, raw, contrasts, need_labels)))
     tables: dict[Path, dict[int, int] | None] = {}
-    aside: list[NamedFile] = []
+    ranked = _Ranked()
     for unit in grouped.units:
-        result = _of_unit(unit, root, contrasts, need_labels, tables, aside)
+        result = _of_unit(unit, root, contrasts, need_labels, tables, ranked)
         candidates[unit.id].append((unit.folder, result))
     given.refuse_unused()
     bad = [BadSubject(path.name, f"its folder is {not_fetched(path)}") for path in grouped.dead_folders]
@@ -199,8 +199,10 @@ def survey_folder(
         notes.append(f"{counted_files(unread)} not read: {'; '.join(folded(root, unread))}")
     if grouped.empty_folders:
         notes.append(f"folders without a file: {first_of(grouped.empty_folders)}")
-    if aside:
-        notes.append(f"left aside for a file that is better known: {'; '.join(folded(root, [f.path for f in aside]))}")
+    if ranked.aside:
+        notes.append(f"left aside for a better file: {'; '.join(folded(root, ranked.aside))}")
+    if ranked.second:
+        notes.append(f"taken for want of a better file: {'; '.join(folded(root, ranked.second))}")
     return FoundSubjects(good, sorted(bad, key=lambda subject: subject.id), tuple(notes))
 
 
@@ -270,15 +272,23 @@ def _of_case(case: RawCase, raw: RawFolder, contrasts: Sequence[str], need_label
     )
 
 
+@dataclass
+class _Ranked:
+    """Files passed over for better ones, such as automatic labels for corrected ones; and those taken without one."""
+
+    aside: list[Path] = field(default_factory=list)
+    second: list[Path] = field(default_factory=list)
+
+
 def _of_unit(
     unit: Unit,
     root: Path,
     contrasts: Sequence[str],
     need_labels: bool,
     tables: dict[Path, dict[int, int] | None],
-    aside: list[NamedFile],
+    ranked: _Ranked,
 ) -> Subject | BadSubject:
-    """The subject that the files of a unit are; files passed over for better ones go to ``aside``."""
+    """The subject that the files of a unit are."""
     files: dict[str, list[NamedFile]] = defaultdict(list)
     for file in unit.files:
         files[file.content].append(file)
@@ -297,7 +307,9 @@ def _of_unit(
             return BadSubject(unit.id, f"ambiguous {name}: {both} (--names {name}={ending} takes the first)")
         if len(first) == 1:
             chosen[name] = first[0]
-        aside += [file for file in files[name] if file.rank > best]
+        if need_labels or name != SEG:
+            ranked.aside += [file.path for file in files[name] if file.rank > best]
+            ranked.second += first if best else []
     used = [path for name, path in chosen.items() if need_labels or name != SEG]
     if absent := _absent(used):
         return BadSubject(unit.id, absent)
