@@ -191,7 +191,7 @@ def test_channels_that_are_not_known_are_named(tmp_path: Path, channels: Sequenc
     ("labels", "why"),
     [
         ({"background": 0, "tumor": 1}, "'tumor' (1) is none of them"),
-        ({"background": 0, "necrosis": 1, "edema": 2, "non-enhancing": 3, "enhancing": 4}, "two of its labels"),
+        ({"background": 0, "necrosis": 1, "edema": 2, "non-enhancing": 3, "enhancing": 4}, "Two of its labels"),
         ({"background": 0, "edema and necrosis": 1, "enhancing": 2}, "stands for ED and NCR"),
         ({"background": 0, "NETC": 1, "SNFH": 2, "ET": 3, "resection cavity": 4}, "cavity"),
         ({"background": 0, "edema": 1, "necrosis": 2, "enhancing": 3, "ignore": 4}, "ignore"),

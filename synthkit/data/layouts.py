@@ -151,7 +151,8 @@ def _is_one_subject(folder: Path, by_stem: dict[str, list[NamedFile]]) -> bool:
 
 def _belongs(stem: str, folder: Path) -> bool:
     name = folder.resolve().name.lower()
-    return not stem or stem.isdigit() or name in stem or (len(stem) > 2 and _has_digit(stem) and stem in name)
+    inside = re.search(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", stem)
+    return not stem or stem.isdigit() or bool(inside) or (len(stem) > 2 and _has_digit(stem) and stem in name)
 
 
 def _has_digit(text: str) -> bool:
@@ -163,7 +164,7 @@ def _id(root: Path, folder: Path, stem: str) -> str:
     if is_bids(stem):
         return stem
     name = folder.resolve().name
-    if _has_digit(stem) and not _belongs(stem.lower(), folder) and (folder == root or not _has_digit(name)):
+    if _has_digit(stem) and not (_has_digit(name) and (folder != root or _belongs(stem.lower(), folder))):
         return stem  # "train" or "archive" with one subject in it
     if folder == root:
         return name

@@ -114,7 +114,8 @@ def _read(path: Path) -> Volume:
     x, y, z = (*zooms, 0.0, 0.0, 0.0)[:3]
     if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0 or not all(0 < s < 1e3 for s in (x, y, z)):
         if data.ndim < 3:
-            raise VolumeError(path, f"it is {data.ndim}-D where one 3-D volume a file is expected")
+            shape = "x".join(map(str, data.shape))
+            raise VolumeError(path, f"it is {data.ndim}-D ({shape}) where one 3-D volume a file is expected")
         raise VolumeError(path, f"its affine or its voxel size ({x:g} x {y:g} x {z:g} mm) is not a real grid")
     return Volume(data, affine, (x, y, z), header)
 
