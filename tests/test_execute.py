@@ -299,10 +299,12 @@ def test_seeds_are_checked(tmp_path: Path, trained: Callable[[str], Input]) -> N
 
 
 def segment(
-    path: Path, subjects: Path, names: list[str], checkpoint: Input, registry: Registry = REGISTRY, **options: Any
+    path: Path, subjects: Path, wanted: list[str], checkpoint: Input, registry: Registry = REGISTRY, **options: Any
 ) -> Run:
     inputs = {"checkpoint": checkpoint, "subjects": Input("subjects", subjects)}
-    run = create_run(path, job("segment", "toy-segmenter", inputs, options={"subjects": names, **options}), resume=True)
+    run = create_run(
+        path, job("segment", "toy-segmenter", inputs, options={"subjects": wanted, **options}), resume=True
+    )
     execute(run.path, registry)
     return run
 
@@ -338,7 +340,8 @@ def test_segment_finds_files_by_the_names_that_the_job_gives(
     names = ["t1ce=_gado"]
     run = segment(tmp_path / "run", subjects, ["p1"], trained("toy-segmenter"), names=names)
     assert run.result()["status"] == "succeeded", run.result()  # type: ignore[index]
-    failed(segment(tmp_path / "without", subjects, ["p1"], trained("toy-segmenter")), ExitCode.INVALID_DATA, "p1")
+    without = segment(tmp_path / "without", subjects, ["p1"], trained("toy-segmenter"))
+    failed(without, ExitCode.INVALID_DATA, "1 of 1 subjects cannot be used")
 
 
 def half_sure(checkpoint: Path, images: Any, params: Any) -> Iterator[tuple[Any, Any]]:

@@ -213,7 +213,8 @@ def _refused_holdout(
     """Why the holdout cannot be, whatever reading the subjects may find."""
     try:
         # Bad subjects may still leave the split when they are known.
-        possible = split_subjects([s.id for s in (*folder.good, *folder.bad)], holdout, seed)
+        ids = [*(subject.id for subject in folder.good), *(subject.id for subject in folder.bad)]
+        possible = split_subjects(ids, holdout, seed)
         if training_patients is not None:
             with_fewer_to_train_on(possible, training_patients, seed)
     except UsageError as error:
