@@ -163,6 +163,36 @@ def test_subjects_never_get_files_of_another(
         assert files == each(subject, BRATS)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    ids=st.lists(st.from_regex(r"[A-Z][a-z]{1,5}[-_]\d{1,3}(_\d{1,2})?", fullmatch=True), min_size=1, max_size=5),
+    place=st.sampled_from(
+        ["{s}_{e}", "{s}/{s}_{e}", "x/{s}_{e}", "{e}/{s}_{e}", "{half}/{s}_{e}", "{half}/{s}/{s}_{e}"]
+    ),
+    lost=st.data(),
+)
+def test_what_is_lost_is_never_replaced_by_files_of_another(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[str], place: str, lost: st.DataObject
+) -> None:
+    """Whichever files are missing: a usable subject has its own five files, and the others are named or listed."""
+    ids = sorted({i.lower(): i for i in ids}.values())
+    files = [
+        place.format(s=subject, e=ending[1:], half="labels" if ending == "_seg" else "images")
+        for subject in ids
+        for ending in BRATS
+    ]
+    kept = lost.draw(st.lists(st.sampled_from(files), unique=True, min_size=1))
+    root = lay(tmp_path_factory.mktemp("lost"), kept)
+    found = survey_folder(root)
+    whole = {s for s in ids if sum(Path(file).name.rpartition("_")[0] == s for file in kept) == len(BRATS)}
+    assert {subject.id for subject in found.good} == whole
+    for subject in found.good:
+        assert subject.seg is not None
+        names = [*(path.name for path in subject.contrasts.values()), subject.seg.name]
+        assert names == each(subject.id, BRATS)
+    assert len(found.bad) >= int(len({Path(file).name.rpartition("_")[0] for file in kept} - whole) > 0)
+
+
 # ------------------------------------------------------------------------------------------- what must not be mixed
 
 
