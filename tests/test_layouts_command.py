@@ -188,3 +188,25 @@ def test_evaluate_takes_names_for_its_reference(tmp_path: Path, make_subject: Ma
     synthkit(*command, "-o", tmp_path / "refused", code=3)
     scores = synthkit(*command, "-o", tmp_path / "run", "--names", "seg=_truth")["result"]["scores"]
     assert {score["value"] for score in scores if score["value"] is not None and score["name"] == "dice"} <= {1.0}
+
+
+def test_a_prediction_on_another_grid_is_resampled_as_advised(tmp_path: Path, make_subject: MakeSubject) -> None:
+    pytest.importorskip("synthkit_overlap")
+    processing = pytest.importorskip("nibabel.processing")
+    pytest.importorskip("scipy")
+    folder = make_subject(tmp_path / "ref", "A")
+    reference = nib.load(folder / "A_seg.nii.gz")
+    moved = np.roll(np.asarray(reference.dataobj), 2, axis=0)  # two voxels further, and an affine that knows it
+    affine = reference.affine.copy()
+    affine[0, 3] += 2
+    (tmp_path / "pred").mkdir()
+    path = tmp_path / "pred" / "A.nii.gz"
+    nib.save(nib.Nifti1Image(moved, affine), path)
+    command = ("evaluate", "dice", "--reference", tmp_path / "ref", "--prediction", tmp_path / "pred")
+    refused = synthkit(*command, "-o", tmp_path / "refused", code=3)
+    error = refused["result"]["error"] if "result" in refused else refused["error"]
+    assert error["fix"].startswith("Resample the prediction to the grid of the reference")
+    resampled = processing.resample_from_to(nib.Nifti1Image(moved, affine), reference, order=0)
+    nib.save(nib.Nifti1Image(np.asarray(resampled.dataobj).astype(np.uint8), reference.affine), path)
+    scores = synthkit(*command, "-o", tmp_path / "run")["result"]["scores"]
+    assert {s["value"] for s in scores if s["name"].lower() == "dice" and s["value"] is not None} == {1.0}

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import export_dataset
 from synthkit.data.label_folders import LabelFolder
+from synthkit.data.label_tables import table_of_labels
 from synthkit.data.nifti import VolumeError, read_channels, write_labels
 from synthkit.data.prepare import prepare
 from synthkit.data.raw_layouts import label_meant, label_values_named
@@ -206,6 +207,33 @@ def test_labels_that_are_not_ours_are_refused_by_name(tmp_path: Path, labels: di
         find_subjects(tmp_path)
     assert why in caught.value.why
     assert find_subjects(tmp_path, need_labels=False)  # images alone need no labels
+
+
+def test_naming_labels_as_what_they_are_helps(tmp_path: Path) -> None:
+    labels = {"background": 0, "swelling": 1, "dead": 2, "bright": 3}
+    description = {"channel_names": {str(k): name for k, name in enumerate(CHANNELS)}, "labels": labels}
+    make_raw(tmp_path, description=description)
+    with pytest.raises(DataError, match="one to one") as caught:
+        find_subjects(tmp_path)
+    assert "Name each value in dataset.json as what it is: edema, necrosis" in caught.value.fix
+    described = {**description, "labels": {"background": 0, "edema": 1, "necrosis": 2, "enhancing tumor": 3}}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    assert counts(load_subject(find_subjects(tmp_path)[0]).labels) == TRUE
+
+
+def test_several_tables_of_labels_are_refused_until_one_is_left(tmp_path: Path) -> None:
+    seg = tmp_path / "sub-01" / "sub-01_dseg.nii.gz"
+    seg.parent.mkdir()
+    seg.write_bytes(b"x")
+    for name in ("a_dseg.tsv", "dseg.tsv"):
+        (tmp_path / name).write_text("index\tname\n1\tEdema\n")
+    with pytest.raises(DataError, match="several tables"):
+        table_of_labels(seg, tmp_path, {})
+    (tmp_path / "a_dseg.tsv").unlink()
+    assert table_of_labels(seg, tmp_path, {}) == {1: 2}
+    (tmp_path / "dseg.tsv").write_text("value,label\n1,Edema\n")
+    with pytest.raises(DataError, match="columns index and name"):
+        table_of_labels(seg, tmp_path, {})
 
 
 def test_regions_that_resolve(tmp_path: Path) -> None:
