@@ -105,7 +105,8 @@ def prepare(
     out : folder of the dataset.
     holdout : subjects that are never trained on: names, a number, a fraction, or "akbar2024".
     size, contrasts, intensity, brain_threshold, brain_fraction : see :class:`synthkit.data.slices.SliceProtocol`.
-    options : ``seed``, ``patients``, ``training_patients``, ``skip_bad``, ``workers``, ``resume``, ``overwrite`` and
+    options : ``seed``, ``patients``, ``training_patients``, ``names``, ``skip_bad``, ``workers``, ``resume``,
+        ``overwrite`` and
         ``dry_run`` of :func:`synthkit.data.prepare.prepare`.
     """
     from synthkit.data.prepare import prepare as prepare_dataset
@@ -237,6 +238,7 @@ def segment(
     only: Sequence[str] | None = None,
     include_training_subjects: bool = False,
     keep_probabilities: bool = False,
+    names: Sequence[str] = (),
     params: Mapping[str, Any] | None = None,
     **options: Unpack[RunKeywords],
 ) -> Done:
@@ -245,9 +247,16 @@ def segment(
 
     flags = {"include_training_subjects": include_training_subjects, "keep_probabilities": keep_probabilities}
     request = verb.ask(
-        Path(model), Path(subjects), only=only, params=params, listener=_heard(options.get("listener")), **flags
+        Path(model),
+        Path(subjects),
+        only=only,
+        names=names,
+        params=params,
+        listener=_heard(options.get("listener")),
+        **flags,
     )
     arguments = {"model": model, "subjects": subjects, "only": None if only is None else list(only), **flags}
+    arguments |= {"names": list(names)}
     return _run(request, "segment", {**arguments, "params": params, "out": out}, options)
 
 
@@ -265,6 +274,8 @@ def evaluate(
     features: AnyPath | None = None,
     protocol: str | None = None,
     include_training_subjects: bool = False,
+    prediction_grid: str = "own",
+    names: Sequence[str] = (),
     params: Mapping[str, Any] | None = None,
     **options: Unpack[RunKeywords],
 ) -> list[Done]:
@@ -281,11 +292,15 @@ def evaluate(
         {role: _path(path) for role, path in paths.items()},
         protocol=protocol,
         include_training_subjects=include_training_subjects,
+        prediction_grid=prediction_grid,
+        names=names,
         params=params,
         listener=_heard(options.get("listener")),
     )
     arguments: dict[str, Any] = {"metrics": list(metrics), **paths, "protocol": protocol}
-    arguments |= {"include_training_subjects": include_training_subjects, "params": params, "out": out}
+    arguments |= {"include_training_subjects": include_training_subjects, "names": list(names)}
+    arguments |= {"prediction_grid": None if prediction_grid == "own" else prediction_grid}
+    arguments |= {"params": params, "out": out}
     return [_run(request, "evaluate", arguments, options) for request in requests]
 
 

@@ -299,10 +299,12 @@ def test_seeds_are_checked(tmp_path: Path, trained: Callable[[str], Input]) -> N
 
 
 def segment(
-    path: Path, subjects: Path, names: list[str], checkpoint: Input, registry: Registry = REGISTRY, **options: Any
+    path: Path, subjects: Path, wanted: list[str], checkpoint: Input, registry: Registry = REGISTRY, **options: Any
 ) -> Run:
     inputs = {"checkpoint": checkpoint, "subjects": Input("subjects", subjects)}
-    run = create_run(path, job("segment", "toy-segmenter", inputs, options={"subjects": names, **options}), resume=True)
+    run = create_run(
+        path, job("segment", "toy-segmenter", inputs, options={"subjects": wanted, **options}), resume=True
+    )
     execute(run.path, registry)
     return run
 
@@ -328,6 +330,18 @@ def test_segment_writes_labels_on_the_subjects_own_grid(
     described = json.loads((run.predictions / "predictions.json").read_text())
     assert described["seen_in_training"] == ["s0"]
     assert result["outputs"]["predictions"]["digest"] == folder_digest(run.predictions)
+
+
+def test_segment_finds_files_by_the_names_that_the_job_gives(
+    tmp_path: Path, subjects: Path, trained: Callable[[str], Input]
+) -> None:
+    for path in (subjects / "p1").glob("*_t1ce.nii.gz"):
+        path.rename(path.with_name("p1_gado.nii.gz"))
+    names = ["t1ce=_gado"]
+    run = segment(tmp_path / "run", subjects, ["p1"], trained("toy-segmenter"), names=names)
+    assert run.result()["status"] == "succeeded", run.result()  # type: ignore[index]
+    without = segment(tmp_path / "without", subjects, ["p1"], trained("toy-segmenter"))
+    failed(without, ExitCode.INVALID_DATA, "1 of 1 subjects cannot be used")
 
 
 def half_sure(checkpoint: Path, images: Any, params: Any) -> Iterator[tuple[Any, Any]]:
@@ -474,6 +488,25 @@ def test_reference_and_prediction_lie_on_one_grid(tmp_path: Path, moved_mm: floa
     assert execute(run.path, REGISTRY)["exit_code"] == code
     if code:
         failed(run, code, "of b are not on one grid", "1 mm apart")
+
+
+def test_a_prediction_may_be_on_the_grid_of_the_reference_by_request(tmp_path: Path) -> None:
+    import nibabel
+
+    inputs = {"reference": label_folder(tmp_path / "r", 0), "prediction": label_folder(tmp_path / "p", 1)}
+    for name in ("a", "b"):
+        path = tmp_path / "r" / f"{name}.nii.gz"
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+        affine[:2, 3] = 9
+        nibabel.save(nibabel.Nifti1Image(np.asarray(nibabel.load(path).dataobj), affine), path)
+    run = create_run(tmp_path / "own", job("evaluate", "toy-overlap", inputs))
+    execute(run.path, REGISTRY)
+    failed(run, ExitCode.INVALID_DATA, "not on one grid", "--prediction-grid reference")
+    options = {"prediction_grid": "reference"}
+    run = create_run(tmp_path / "run", job("evaluate", "toy-overlap", inputs, options=options))
+    assert execute(run.path, REGISTRY)["status"] == "succeeded"
+    result = run.result()
+    assert result is not None and result["scores"][0]["value"] == 0.75
 
 
 def test_training_sets_of_an_audit_are_joined(tmp_path: Path, method: Callable[..., Registry]) -> None:

@@ -175,9 +175,39 @@ def test_impossible_holdout_is_said_before_reading(
 ) -> None:
     for module in (survey_module, prepare_module):
         monkeypatch.setattr(module, "load_subject", lambda *_: pytest.fail("a subject was read"))
+    monkeypatch.setattr(prepare_module, "_FEW_SUBJECTS", 4)
     for holdout in ("nobody", "5", "akbar2024"):
         with pytest.raises(UsageError):
             prepare(subjects, tmp_path / "out", protocol=SMALL, holdout=holdout)
+
+
+def test_bad_subjects_are_said_before_a_holdout_that_cannot_be(tmp_path: Path, make_subject: MakeSubject) -> None:
+    root = tmp_path / "subjects"
+    (make_subject(root, "a") / "a_t1.nii.gz").unlink()
+    with pytest.raises(DataError, match="1 of 1 subjects") as caught:  # told by its name
+        prepare(root, tmp_path / "out", protocol=SMALL, holdout="0.2")
+    assert caught.value.details[0] == "a: missing t1" and "holdout" in " ".join(caught.value.details).lower()
+    (make_subject(root, "a") / "a_t2.nii.gz").write_bytes(b"broken" * 1000)
+    with pytest.raises(DataError, match="1 of 1 subjects") as caught:  # told by reading it
+        prepare(root, tmp_path / "out", protocol=SMALL, holdout="0.2")
+    assert caught.value.details[0].startswith("a: a_t2.nii.gz: it is not NIfTI")
+    make_subject(root, "b")
+    with pytest.raises(UsageError) as usage:
+        prepare(root, tmp_path / "out", protocol=SMALL, holdout="1", skip_bad=True)
+    assert usage.value.details[-1].startswith("left out a: a_t2.nii.gz")
+    assert not (tmp_path / "out").exists()
+
+
+def test_rounded_labels_and_files_that_were_not_read_are_noted(tmp_path: Path, make_subject: MakeSubject) -> None:
+    root = tmp_path / "subjects"
+    for name in ("a", "b"):
+        folder = make_subject(root, name)
+    (folder / "b_extra.nii.gz").write_bytes(b"x" * 2000)
+    seg = nib.load(folder / "b_seg.nii.gz")
+    nib.save(nib.Nifti1Image(seg.get_fdata() * (1 - 1e-7), seg.affine), folder / "b_seg.nii.gz")
+    summary = prepare(root, tmp_path / "out", protocol=SMALL, holdout="1")
+    assert any("not quite whole numbers" in note for note in summary.subjects[1].notes)
+    assert any("b/b_extra.nii.gz" in note for note in summary.notes)
 
 
 # ------------------------------------------------------------------------------------- interruptions, existing outputs

@@ -9,8 +9,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from synthkit.data.label_folders import LabelFolder
+from synthkit.data.label_reading import WHOLE_TOLERANCE, as_labels
 from synthkit.data.nifti import read_volume, write_labels
 from synthkit.data.subjects import Subject, SubjectError, find_subjects, load_subject, scan_subjects
 from synthkit.errors import DataError
@@ -95,13 +98,13 @@ def test_missing_files(tmp_path: Path, make_subject: MakeSubject) -> None:
 def test_ambiguous_files(tmp_path: Path, make_subject: MakeSubject) -> None:
     folder = make_subject(tmp_path, "A")
     shutil.copy(folder / "A_t2.nii.gz", folder / "A-t2w.nii.gz")
-    assert _only_reason(tmp_path) == "ambiguous t2: A-t2w.nii.gz and A_t2.nii.gz"
+    assert _only_reason(tmp_path).startswith("ambiguous t2: A-t2w.nii.gz and A_t2.nii.gz")
 
 
 def test_files_of_unknown_names(tmp_path: Path) -> None:
     (tmp_path / "A").mkdir()
     (tmp_path / "A" / "scan.nii.gz").write_bytes(b"")
-    assert "no file in its folder is named as in BraTS" in _only_reason(tmp_path)
+    assert "no file in its folder has a name that is known" in _only_reason(tmp_path)
 
 
 def test_one_id_twice(tmp_path: Path, make_subject: MakeSubject) -> None:
@@ -250,6 +253,55 @@ def test_real_subjects(real_subjects: Path) -> None:
     assert volumes.shape == (240, 240, 155) and volumes.spacing_mm == (1.0, 1.0, 1.0)
     assert volumes.stored_labels == (0, 1, 2)
     assert volumes.images["t2"].min() == -122
+
+
+# ------------------------------------------------------------------------------------------- labels from floating point
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2"])
+def test_labels_saved_by_get_fdata_are_whole_again(tmp_path: Path, make_subject: MakeSubject, dtype: str) -> None:
+    folder = make_subject(tmp_path, "A")
+    path = folder / "A_seg.nii.gz"
+    truth = np.asarray(nib.load(path).dataobj)
+    image = nib.Nifti1Image(truth.astype(np.float64), nib.load(path).affine)
+    image.set_data_dtype(np.dtype(dtype))
+    nib.save(image, path)
+    stored = np.asarray(nib.load(path).dataobj)
+    n_off = int(np.count_nonzero(stored != np.rint(stored)))
+    volumes = load_subject(find_subjects(tmp_path)[0])
+    assert volumes.labels is not None
+    np.testing.assert_array_equal(volumes.labels, truth)
+    assert volumes.n_rounded == n_off
+    np.testing.assert_array_equal(LabelFolder(tmp_path).labels("A")[0], truth)
+
+
+@settings(deadline=None)
+@given(off=st.floats(-0.05, 0.05).filter(lambda x: x != 0 and abs(abs(x) - WHOLE_TOLERANCE) > 1e-6))
+def test_labels_are_rounded_within_a_hundredth_and_no_further(off: float) -> None:
+    data = np.array([[[0.0, 1.0, 2.0, 4.0 + off]]])
+    if abs(off) < WHOLE_TOLERANCE:
+        found = as_labels(data, Path("seg.nii.gz"))
+        assert found.labels.tolist() == [[[0, 1, 2, 4]]] and found.n_rounded == int(4.0 + off != 4.0)
+    else:
+        with pytest.raises(ValueError, match="not whole numbers: "):
+            as_labels(data, Path("seg.nii.gz"))
+
+
+def test_a_mask_of_one_value_is_not_a_label_map(tmp_path: Path, make_subject: MakeSubject) -> None:
+    folder = make_subject(tmp_path, "A", seg=(_brain("u1") > 0).astype(np.uint8))
+    (folder / "A_seg.nii.gz").rename(folder / "A_tumorMask.nii.gz")
+    assert load_subject(find_subjects(tmp_path)[0], labels=False)
+    (folder / "A_tumorMask.nii.gz").rename(folder / "A_tumor_mask.nii.gz")
+    assert "is a mask of one value" in _reason(folder)
+
+
+def test_a_fourth_axis_of_one_is_passed_over(tmp_path: Path, make_subject: MakeSubject) -> None:
+    folder = make_subject(tmp_path, "A")
+    image = nib.load(folder / "A_seg.nii.gz")
+    data = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(data[..., None], image.affine), folder / "A_seg.nii.gz")
+    np.testing.assert_array_equal(load_subject(find_subjects(tmp_path)[0]).labels, data)
+    assert LabelFolder(tmp_path).grid("A")[0] == (24, 20, 4)
 
 
 # ------------------------------------------------------------------------------------------------------ label folders

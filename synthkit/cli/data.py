@@ -102,11 +102,14 @@ Workers = Annotated[
 @shares(*AGAIN_OPTIONS, *OUTPUT_OPTIONS)
 def prepare(
     given: Given,
-    subjects: Annotated[Path, typer.Argument(metavar="SUBJECTS", help="Folder of BraTS-style subjects (NIfTI).")],
+    subjects: Annotated[
+        Path, typer.Argument(metavar="SUBJECTS", help="Folder of subjects (NIfTI), in any known layout.")
+    ],
     out: common.Out,
     holdout: Holdout = "0.2",
     size: Size = 256,
     contrasts: Contrasts = ",".join(BRATS.contrast_names),
+    names: common.Names = None,
     intensity: Intensity = "max",
     brain_threshold: BrainThreshold = 50.0,
     brain_fraction: BrainFraction = 0.15,
@@ -137,6 +140,7 @@ def prepare(
         seed=seed,
         patients=patients,
         training_patients=training_patients,
+        names=names or (),
         skip_bad=skip_bad,
         workers=workers,
         resume=given.options.resume,

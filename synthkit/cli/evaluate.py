@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, FeaturesFile, Given, Out, shares
+from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, FeaturesFile, Given, Names, Out, shares
 
 if TYPE_CHECKING:
     from synthkit.running.request import Request
+
+PredictionGrid = Annotated[
+    str,
+    typer.Option(
+        "--prediction-grid",
+        metavar="GRID",
+        help="own, or reference: predictions saved without their affine are on the grid of the reference.",
+    ),
+]
 
 
 @shares(*PLUGIN_OPTIONS, *RUN_OPTIONS)
@@ -34,6 +43,8 @@ def evaluate(
     synthetic: Annotated[
         Path | None, typer.Option("--synthetic", metavar="DATASET", help="Synthetic samples.", show_default=False)
     ] = None,
+    names: Names = None,
+    prediction_grid: PredictionGrid = "own",
     features: FeaturesFile = None,
     protocol: Annotated[
         str | None,
@@ -62,6 +73,8 @@ def evaluate(
         {**roles, "features": features},
         protocol=protocol,
         include_training_subjects=include_training_subjects,
+        prediction_grid=prediction_grid,
+        names=names or (),
         params=given.params,
         listener=given.console,
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, Given, Out, shares
+from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, Given, Names, Out, shares
 from synthkit.data.conventions import BRATS
 from synthkit.errors import UsageError
 
@@ -131,12 +131,15 @@ def generate(
 def segment(
     given: Given,
     model: Annotated[Path, typer.Argument(metavar="RUN", help="A `train` run of a segmenter.")],
-    subjects: Annotated[Path, typer.Argument(metavar="SUBJECTS", help="Folder of BraTS-style subjects (NIfTI).")],
+    subjects: Annotated[
+        Path, typer.Argument(metavar="SUBJECTS", help="Folder of subjects (NIfTI), in any known layout.")
+    ],
     out: Out,
     only: Annotated[
         str | None,
         typer.Option("--only", metavar="ID[,ID...]", help="Segment these subjects only.", show_default=False),
     ] = None,
+    names: Names = None,
     include_training_subjects: Annotated[
         bool,
         typer.Option("--include-training-subjects", help="Also those that the model was trained on, directly or not."),
@@ -159,6 +162,7 @@ def segment(
         model,
         subjects,
         only=only.split(",") if only else None,
+        names=names or (),
         include_training_subjects=include_training_subjects,
         keep_probabilities=keep_probabilities,
         params=given.params,

@@ -35,6 +35,15 @@ ParamsFile = Annotated[
     Path | None,
     typer.Option("--params", metavar="TOML", help="File of parameters; -p wins over it.", show_default=False),
 ]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--names",
+        metavar="CONTENT=ENDING,...",
+        help="How names of files end: t1ce=_T1GD,seg=_segm. Wins over known endings; may be repeated.",
+        show_default=False,
+    ),
+]
 FeaturesFile = Annotated[
     Path | None,
     typer.Option(

@@ -226,8 +226,8 @@ BRATS = Convention(
     name="brats2018",
     family="BraTS",
     contrasts=(
-        Contrast("t1", "T1", ("t1", "t1n")),
-        Contrast("t1ce", "T1CE", ("t1ce", "t1c")),
+        Contrast("t1", "T1", ("t1", "t1n", "t1w")),
+        Contrast("t1ce", "T1CE", ("t1ce", "t1c", "t1gd", "ct1")),
         Contrast("t2", "T2", ("t2", "t2w")),
         Contrast("flair", "FLAIR", ("flair", "t2f")),
     ),

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthkit.data.fetched import not_fetched, pointer_in
 from synthkit.errors import DataError
 from synthkit.files import write_atomically
 
@@ -67,25 +68,54 @@ def read_volume(path: Path | str) -> Volume:
 
     Raises
     ------
-    VolumeError : unreadable, truncated or corrupt, not NIfTI, not 3-D, or not scalar.
+    VolumeError : not there (a link to nothing, a pointer), unreadable, truncated or corrupt, not NIfTI, not 3-D (a
+        fourth axis of length 1 is passed over), or not scalar.
     """
-    path = Path(path)
+    volume = _read(Path(path))
+    data = volume.data
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim != 3 or 0 in data.shape:
+        shape = "x".join(map(str, data.shape))
+        raise VolumeError(Path(path), f"it is {data.ndim}-D ({shape}) where one 3-D volume a file is expected")
+    return Volume(data, volume.affine, volume.spacing_mm, volume.header)
+
+
+def read_channels(path: Path | str, n_channels: int) -> list[Volume]:
+    """The channels of a 4-D file, (x, y, z, channel), as volumes on one grid; a 3-D file is one channel.
+
+    Raises
+    ------
+    VolumeError : as :func:`read_volume`, or another number of channels than ``n_channels``.
+    """
+    volume = _read(Path(path))
+    data = volume.data[..., None] if volume.data.ndim == 3 else volume.data
+    if data.ndim != 4 or 0 in data.shape or data.shape[3] != n_channels:
+        shape = "x".join(map(str, data.shape))
+        raise VolumeError(Path(path), f"it is {shape} where a 4-D image of {n_channels} channels is expected")
+    return [Volume(data[..., k], volume.affine, volume.spacing_mm, volume.header) for k in range(n_channels)]
+
+
+def _read(path: Path) -> Volume:
     try:
         stored = path.read_bytes()
     except OSError as error:
-        raise VolumeError(path, f"it cannot be read ({error.strerror or error})") from error
+        reason = f"it is {why}" if (why := not_fetched(path)) else f"it cannot be read ({error.strerror or error})"
+        raise VolumeError(path, reason) from error
     try:
         data, header = _decode(stored)
     except _UnusableError as error:
-        raise VolumeError(path, str(error)) from error
-    if data.ndim != 3 or 0 in data.shape:
-        shape = "x".join(map(str, data.shape))
-        raise VolumeError(path, f"it is {data.ndim}-D ({shape}) where one 3-D volume a file is expected")
+        why = pointer_in(stored) if stored else None
+        raise VolumeError(path, f"it is {why}" if why else str(error)) from error
     if data.dtype.kind not in "iuf":
         raise VolumeError(path, f"its voxels are {data.dtype} where numbers are expected")
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    x, y, z = (float(size) for size in header.get_zooms()[:3])
+    zooms = [float(size) for size in header.get_zooms()[:3]]
+    x, y, z = (*zooms, 0.0, 0.0, 0.0)[:3]
     if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0 or not all(0 < s < 1e3 for s in (x, y, z)):
+        if data.ndim < 3:
+            shape = "x".join(map(str, data.shape))
+            raise VolumeError(path, f"it is {data.ndim}-D ({shape}) where one 3-D volume a file is expected")
         raise VolumeError(path, f"its affine or its voxel size ({x:g} x {y:g} x {z:g} mm) is not a real grid")
     return Volume(data, affine, (x, y, z), header)
 

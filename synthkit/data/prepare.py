@@ -22,11 +22,12 @@ from synthkit.data.slices import SliceProtocol, Slices, slice_volume
 from synthkit.data.splits import Holdout, Split, parse_holdout, split_subjects, with_fewer_to_train_on
 from synthkit.data.subjects import (
     BadSubject,
+    FoundSubjects,
     Subject,
     SubjectError,
     bad_subjects_error,
     load_subject,
-    scan_subjects,
+    survey_folder,
 )
 from synthkit.data.survey import SurveyedSubject, notes_of_all, survey
 from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
@@ -35,6 +36,10 @@ from synthkit.registry.provenance import versions
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+
+# So many are read in seconds: what is wrong with them is said before a holdout that cannot be. Of more, the holdout is
+# refused before minutes of reading.
+_FEW_SUBJECTS = 20
 
 #: Called with the pass ("check" or "write"), how many subjects are done, and of how many.
 OnProgress = Callable[[Literal["check", "write"], int, int], None]
@@ -125,6 +130,7 @@ def prepare(
     seed: int = 0,
     patients: Path | str | None = None,
     training_patients: int | None = None,
+    names: Sequence[str] = (),
     skip_bad: bool = False,
     workers: int | None = None,
     resume: bool = False,
@@ -136,13 +142,15 @@ def prepare(
 
     Parameters
     ----------
-    subjects_dir : folder of BraTS subjects (see :mod:`synthkit.data.subjects`), each with a segmentation.
+    subjects_dir : folder of subjects in any layout that :mod:`synthkit.data.layouts` or
+        :mod:`synthkit.data.raw_layouts` knows, each with a segmentation.
     out : folder to write; absent or empty, unless ``resume`` or ``overwrite`` (which replaces a dataset, nothing else).
     protocol : how volumes become slices; the study's by default.
     holdout, seed : see :func:`synthkit.data.splits.split_subjects`; only usable subjects are split.
     patients : a table of which patient each subject is, or "one-per-subject"; by default the names say it, see
         :func:`synthkit.data.patients.decided`.
     training_patients : keep only so many patients to train on, drawn by ``seed``; the holdout stays whole.
+    names : what files are by their endings, ``t1ce=_T1GD,seg=_segm``; they win over the known ones.
     skip_bad : go on without bad subjects. By default one of them stops everything, before anything is written.
     workers : subjects in work at the same time; by default one a core, at most 8. Each takes up to 0.2 GB.
     dry_run : check every subject and return the summary, write nothing.
@@ -158,13 +166,15 @@ def prepare(
     holdout = parse_holdout(holdout) if isinstance(holdout, str) else holdout
     source, target = Path(subjects_dir), Path(out)
     _check_target(source, target, resume=resume, overwrite=overwrite)
-    found, bad = scan_subjects(source, protocol.contrasts)
+    folder = survey_folder(source, protocol.contrasts, names=names)
+    found, bad = folder.good, folder.bad
     n_workers = workers or min(8, os.cpu_count() or 1)
-    # A holdout that cannot be is said before minutes of reading; bad subjects may still leave the split below.
     identity = decided([subject.id for subject in found], patients)
-    possible = split_subjects([*(s.id for s in found), *(b.id for b in bad)], holdout, seed, identity.of)
-    if training_patients is not None:
-        with_fewer_to_train_on(possible, training_patients, seed, identity.of)
+    impossible = _refused_holdout(folder, holdout, seed, training_patients, identity.of)
+    if impossible and bad and not skip_bad:
+        raise bad_subjects_error(bad, len(found) + len(bad), notes=(*folder.notes, str(impossible)))
+    if impossible and len(found) > _FEW_SUBJECTS:
+        raise _with_bad(impossible, bad)
 
     checked: list[SurveyedSubject] = []
     for n, result in enumerate(_in_order(lambda s: survey(s, protocol), found, n_workers), start=1):
@@ -175,11 +185,14 @@ def prepare(
         _report(on_progress, "check", n, len(found))
     bad.sort(key=lambda subject: subject.id)
     if bad and not (skip_bad and checked):
-        raise bad_subjects_error(bad, len(checked) + len(bad))
-    split = split_subjects([c.subject.id for c in checked], holdout, seed, identity.of)
-    if training_patients is not None:
-        split = with_fewer_to_train_on(split, training_patients, seed, identity.of)
-        checked = [c for c in checked if c.subject.id in split]
+        raise bad_subjects_error(bad, len(checked) + len(bad), notes=folder.notes)
+    try:
+        split = split_subjects([c.subject.id for c in checked], holdout, seed, identity.of)
+        if training_patients is not None:
+            split = with_fewer_to_train_on(split, training_patients, seed, identity.of)
+    except UsageError as error:
+        raise _with_bad(error, bad) from None
+    checked = [c for c in checked if c.subject.id in split]
     summary = PreparedSummary(
         path=target,
         protocol=protocol,
@@ -187,7 +200,7 @@ def prepare(
         seed=seed,
         subjects=tuple(_row(c, identity.of[c.subject.id], split[c.subject.id]) for c in checked),
         bad_subjects=tuple(bad),
-        notes=(*notes_of_all(checked), *identity.notes),
+        notes=(*folder.notes, *notes_of_all(checked), *identity.notes),
     )
     if summary.n_samples == 0:
         raise DataError(
@@ -202,6 +215,30 @@ def prepare(
         remove_dataset(target)
     n_resumed = _write(summary, {c.subject.id: c.subject for c in checked}, source, n_workers, resume, on_progress)
     return PreparedSummary(**{**vars(summary), "n_resumed": n_resumed})
+
+
+def _refused_holdout(
+    folder: FoundSubjects,
+    holdout: Holdout,
+    seed: int,
+    training_patients: int | None,
+    patient_of: Mapping[str, str],
+) -> UsageError | None:
+    """Why the holdout cannot be, whatever reading the subjects may find."""
+    try:
+        # Bad subjects may still leave the split when they are known.
+        ids = [*(subject.id for subject in folder.good), *(subject.id for subject in folder.bad)]
+        possible = split_subjects(ids, holdout, seed, patient_of)
+        if training_patients is not None:
+            with_fewer_to_train_on(possible, training_patients, seed, patient_of)
+    except UsageError as error:
+        return error
+    return None
+
+
+def _with_bad(error: UsageError, bad: Sequence[BadSubject]) -> UsageError:
+    """The error with the subjects that are left out, without which it is hard to understand."""
+    return UsageError(error.what, error.why, error.fix, [*error.details, *(f"left out {subject}" for subject in bad)])
 
 
 def _row(subject: SurveyedSubject, patient: str, split: Split) -> PreparedSubject:

@@ -1,25 +1,28 @@
-"""Subjects on disk: find them by their BraTS names, read them, and say exactly what is wrong with a bad one.
+"""Subjects on disk: find them by the names of their files, read them, and say exactly what is wrong with a bad one.
 
-Known layouts are BraTS 2018 to 2024: one folder a subject, the contrast of a file told by the end of its name, in any
-case: ``_t1`` or ``-t1n``, ``_t1ce`` or ``-t1c``, ``_t2`` or ``-t2w``, ``_flair`` or ``-t2f``, ``_seg`` or ``-seg``,
-then ``.nii`` or ``.nii.gz``. Subject folders may lie one level deeper (``HGG/``, ``LGG/``), and a folder that itself
-holds the files is one subject. The id of a subject is the name of its folder.
+Which files make a subject is for :mod:`synthkit.data.layouts` to say, and for :mod:`synthkit.data.raw_layouts` where a
+``dataset.json`` describes a folder. Here the files are chosen, refused by name, and read.
 """
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from synthkit.data.conventions import BRATS
-from synthkit.data.labels import canonical
-from synthkit.data.nifti import Volume, VolumeError, read_volume
+from synthkit.data.fetched import finished_name, not_fetched
+from synthkit.data.file_names import SEG, NamedFile, Names, ending_that_chooses
+from synthkit.data.label_reading import ReadLabels, as_labels
+from synthkit.data.label_tables import table_of_labels
+from synthkit.data.layouts import Unit, counted_files, first_of, folded, group_files
+from synthkit.data.nifti import Volume, VolumeError, read_channels, read_volume
+from synthkit.data.raw_layouts import DESCRIPTION, RawCase, RawFolder, in_words, read_raw, refuse_part
+from synthkit.data.volume_checks import check_content, check_grid
 from synthkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,23 +30,25 @@ if TYPE_CHECKING:
 
     from synthkit.contract import UInt8Array
 
-#: Two grids are the same if no corner of the volume lies farther apart than this: a tenth of a BraTS voxel, a hundred
-#: times what single precision in a header can move it.
-AFFINE_TOLERANCE_MM = 0.1
-
-_ENDINGS = BRATS.endings
-_BRATS_NAME = re.compile(rf".*[_-]({'|'.join(sorted(_ENDINGS, key=len, reverse=True))})\.nii(\.gz)?", re.IGNORECASE)
-_NIFTI_NAME = re.compile(r"(.+?)\.nii(\.gz)?", re.IGNORECASE)
-
 
 @dataclass(frozen=True)
 class Subject:
-    """Files of one subject. ``seg`` is None where there is no segmentation and none was asked for."""
+    """Files of one subject.
+
+    Attributes
+    ----------
+    seg : None where there is no segmentation and none was asked for.
+    channels : contrast -> index along the fourth axis, where its file is 4-D and of ``n_channels``.
+    label_values : value in ``seg`` -> value of the convention, where a table of labels says so; else values are BraTS'.
+    """
 
     id: str
     folder: Path
     contrasts: dict[str, Path]
     seg: Path | None
+    channels: dict[str, int] = field(default_factory=dict)
+    n_channels: int = 0
+    label_values: dict[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,9 @@ class SubjectVolumes:
     images : contrast -> (x, y, z) in the file's own type and array order.
     labels : uint8 (x, y, z) with the convention's values; None without segmentation.
     affine, spacing_mm, header : the grid, as in :class:`synthkit.data.nifti.Volume`; all files of a subject share it.
-    stored_labels : label values as the file had them (3 where BraTS 2023 and later write enhancing tumour).
+    stored_labels : label values as the file had them (3 where BraTS 2023 and later write enhancing tumour); empty
+        where a table of labels says what they are.
+    n_rounded : voxels of the labels that were not quite whole numbers.
     """
 
     id: str
@@ -91,6 +98,7 @@ class SubjectVolumes:
     spacing_mm: tuple[float, float, float]
     header: Any
     stored_labels: tuple[int, ...] = ()
+    n_rounded: int = 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -101,14 +109,42 @@ class SubjectVolumes:
 # ------------------------------------------------------------------------------------------------------ finding
 
 
+@dataclass(frozen=True)
+class FoundSubjects:
+    """What is in a folder of subjects: usable ones, bad ones, and ``notes`` on what was not read or left aside."""
+
+    good: list[Subject]
+    bad: list[BadSubject]
+    notes: tuple[str, ...]
+
+
 def scan_subjects(
-    folder: Path | str, contrasts: Sequence[str] = BRATS.contrast_names, need_labels: bool = True
+    folder: Path | str,
+    contrasts: Sequence[str] = BRATS.contrast_names,
+    need_labels: bool = True,
+    names: Sequence[str] = (),
 ) -> tuple[list[Subject], list[BadSubject]]:
+    """The subjects of :func:`survey_folder` without its notes, for who looks at a folder again."""
+    found = survey_folder(folder, contrasts, need_labels, names)
+    return found.good, found.bad
+
+
+def survey_folder(
+    folder: Path | str,
+    contrasts: Sequence[str] = BRATS.contrast_names,
+    need_labels: bool = True,
+    names: Sequence[str] = (),
+) -> FoundSubjects:
     """All subjects in a folder, by names only, sorted by id; and those whose files are missing or ambiguous.
+
+    Parameters
+    ----------
+    names : what files are by their endings, ``t1ce=_T1GD``; see :class:`synthkit.data.file_names.Names`.
 
     Raises
     ------
-    DataError : there is no such folder, or no subject in it.
+    DataError : there is no such folder, no subject in it, or a ``dataset.json`` that does not say what is needed.
+    UsageError : names that are not understood, or that fit no file.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -117,102 +153,188 @@ def scan_subjects(
             "It is not a folder." if root.exists() else "It does not exist.",
             "Give the folder that holds one folder a subject.",
         )
-    good: list[Subject] = []
-    bad: list[BadSubject] = []
-    folders = defaultdict(list)
-    for candidate in _subject_folders(root):
-        folders[candidate.resolve().name].append(candidate)
-    for subject_id, found in sorted(folders.items()):
-        if len(found) > 1:
-            where = " and ".join(str(path.relative_to(root)) for path in found)
-            bad.append(BadSubject(subject_id, f"two folders have this id: {where}"))
-            continue
-        try:
-            good.append(_subject(subject_id, found[0], contrasts, need_labels))
-        except SubjectError as error:
-            bad.append(error.bad)
-    if not good and not bad:
-        raise DataError(
-            f"There are no subjects in {root}.",
-            "No folder in it holds files named like <subject>_t1.nii.gz or <subject>-t1n.nii.gz.",
-            "Give the folder that holds one folder a subject, named as in BraTS.",
+    given = Names.parse(names)
+    if not given.given or need_labels:  # images can be told by --names, values of labels cannot
+        refuse_part(root)
+    grouped = group_files(root, given)
+    candidates: dict[str, list[tuple[Path, Subject | BadSubject]]] = defaultdict(list)
+    notes: list[str] = []
+    unread = list(grouped.unread)
+    for raw_folder in grouped.raw_folders:
+        raw = read_raw(raw_folder, contrasts, given, need_labels)
+        unread += raw.unread
+        if raw.label_values:
+            notes.append(
+                f"label values are what {raw_folder.name}/{DESCRIPTION} names them: {in_words(raw.label_values)}"
+            )
+        for case in raw.cases:
+            candidates[case.id].append((case.folder, _of_case(case, raw, contrasts, need_labels)))
+    tables: dict[Path, dict[int, int] | None] = {}
+    ranked = _Ranked()
+    for unit in grouped.units:
+        result = _of_unit(unit, root, contrasts, need_labels, tables, ranked)
+        candidates[unit.id].append((unit.folder, result))
+    given.refuse_unused()
+    bad = [BadSubject(path.name, f"its folder is {not_fetched(path)}") for path in grouped.dead_folders]
+    for place, volumes in grouped.nameless:
+        bad.append(
+            BadSubject(
+                place.relative_to(root).as_posix(),
+                f"no file in its folder has a name that is known: {first_of(volumes)}",
+            )
         )
-    return good, bad
+    good: list[Subject] = []
+    for subject_id, found in sorted(candidates.items()):
+        if len(found) > 1:
+            where = " and ".join(place.relative_to(root).as_posix() for place, _ in found)
+            what = "two folders have this id" if len(found) == 2 else f"{len(found)} folders have this id"
+            bad.append(BadSubject(subject_id, f"{what}: {where}"))
+        elif isinstance(found[0][1], Subject):
+            good.append(found[0][1])
+        else:
+            bad.append(found[0][1])
+    if not good and not bad:
+        raise _no_subjects(root, [*unread, *grouped.texts])
+    if unread:
+        notes.append(f"{counted_files(unread)} not read: {'; '.join(folded(root, unread))}")
+    if grouped.empty_folders:
+        notes.append(f"folders without a file: {first_of(grouped.empty_folders)}")
+    if ranked.aside:
+        notes.append(f"left aside for a better file: {'; '.join(folded(root, ranked.aside))}")
+    if ranked.second:
+        notes.append(f"taken for want of a better file: {'; '.join(folded(root, ranked.second))}")
+    return FoundSubjects(good, sorted(bad, key=lambda subject: subject.id), tuple(notes))
 
 
 def find_subjects(
-    folder: Path | str, contrasts: Sequence[str] = BRATS.contrast_names, need_labels: bool = True
+    folder: Path | str,
+    contrasts: Sequence[str] = BRATS.contrast_names,
+    need_labels: bool = True,
+    names: Sequence[str] = (),
 ) -> list[Subject]:
-    """As :func:`scan_subjects`; raises :class:`DataError` that lists every bad subject if there is one."""
-    good, bad = scan_subjects(folder, contrasts, need_labels)
-    if bad:
-        raise bad_subjects_error(bad, len(good) + len(bad))
-    return good
+    """As :func:`survey_folder`; raises :class:`DataError` that lists every bad subject if there is one."""
+    found = survey_folder(folder, contrasts, need_labels, names)
+    if found.bad:
+        raise bad_subjects_error(found.bad, len(found.good) + len(found.bad), notes=found.notes)
+    return found.good
 
 
 def bad_subjects_error(
     bad: Sequence[BadSubject],
     n_subjects: int,
-    fix: str = "Repair or remove them (`synthkit prepare --skip-bad` goes on without them).",
+    fix: str = "Repair or remove them (`synthkit prepare --skip-bad` goes on without them); where files have other "
+    "names, --names says what they are (t1ce=_T1GD,seg=_segm).",
+    notes: Sequence[str] = (),
 ) -> DataError:
-    """The error that names each bad subject with its reason."""
+    """The error that names each bad subject with its reason, and below them what else is odd about the folder."""
     return DataError(
         f"{len(bad)} of {n_subjects} subjects cannot be used.",
         "Each is listed with its reason.",
         fix,
-        [str(subject) for subject in bad],
+        [*(str(subject) for subject in bad), *notes],
     )
 
 
-def _subject_folders(root: Path) -> list[Path]:
-    """Folders that hold NIfTI files directly: the root itself, else its folders, else theirs."""
-    if nifti_files(root):
-        return [root]
-    found = []
-    for child in _visible_folders(root):
-        if nifti_files(child):
-            found.append(child)
-        else:
-            found += [grandchild for grandchild in _visible_folders(child) if nifti_files(grandchild)]
-    return found
+def _no_subjects(root: Path, files: Sequence[Path]) -> DataError:
+    return DataError(
+        f"There are no subjects in {root}.",
+        "No file in it, at any depth, has a name that is known, such as <subject>_t1.nii.gz or <subject>-t1n.nii.gz."
+        if files
+        else "It holds no file.",
+        "Give the folder that holds the subjects; where files have other names, say what they are: "
+        "--names t1=_T1W,t1ce=_T1GD,t2=_T2W,flair=_FL,seg=_LABEL.",
+        folded(root, files),
+    )
 
 
-def _visible_folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+def _missing(subject_id: str, missing: Sequence[str], others: Sequence[Path]) -> BadSubject:
+    what = " and ".join("segmentation (seg)" if name == SEG else name for name in missing)
+    unknown = f" (not understood in its folder: {first_of(others)})" if others else ""
+    return BadSubject(subject_id, f"missing {what}{unknown}")
 
 
-def nifti_files(folder: Path) -> list[Path]:
-    """NIfTI files directly in a folder, sorted by name."""
-    # "._name.nii.gz" are what macOS leaves beside files it copies; they are not NIfTI.
-    names = sorted(p for p in folder.iterdir() if _NIFTI_NAME.fullmatch(p.name) and not p.name.startswith("."))
-    return [p for p in names if p.is_file()]
-
-
-def content_of(path: Path) -> str | None:
-    """The contrast that a file holds, or ``seg`` for labels, by the end of its name; None where that says nothing."""
-    match = _BRATS_NAME.fullmatch(path.name)
-    return _ENDINGS[match[1].lower()] if match else None
-
-
-def _subject(subject_id: str, folder: Path, contrasts: Sequence[str], need_labels: bool) -> Subject:
-    files: dict[str, list[Path]] = defaultdict(list)
-    for path in nifti_files(folder):
-        if content := content_of(path):
-            files[content].append(path)
-    if not files:
-        raise SubjectError(subject_id, "no file in its folder is named as in BraTS (<subject>_t1.nii.gz)")
-    wanted = [*contrasts, "seg"]
-    missing = [name for name in wanted if not files[name] and (need_labels or name != "seg")]
+def _of_case(case: RawCase, raw: RawFolder, contrasts: Sequence[str], need_labels: bool) -> Subject | BadSubject:
+    missing = [name for name in contrasts if name not in case.images] + ([SEG] if need_labels and not case.seg else [])
     if missing:
-        names = " and ".join("segmentation (seg)" if name == "seg" else name for name in missing)
-        raise SubjectError(subject_id, f"missing {names}")
-    for name in wanted:
-        if len(files[name]) > 1:
-            both = " and ".join(path.name for path in files[name])
-            raise SubjectError(subject_id, f"ambiguous {name}: {both}")
+        return _missing(case.id, missing, ())
+    seg = case.seg if need_labels else None
+    used = {**{name: case.images[name] for name in contrasts}, **({SEG: seg} if seg else {})}
+    if absent := _absent(list(dict.fromkeys(used.values()))):
+        return BadSubject(case.id, absent)
     return Subject(
-        subject_id, folder, {name: files[name][0] for name in contrasts}, files["seg"][0] if files["seg"] else None
+        case.id,
+        case.folder,
+        {name: case.images[name] for name in contrasts},
+        seg,
+        channels={name: case.channels[name] for name in contrasts if name in case.channels},
+        n_channels=case.n_channels,
+        label_values=raw.label_values if seg else None,
     )
+
+
+@dataclass
+class _Ranked:
+    """Files passed over for better ones, such as automatic labels for corrected ones; and those taken without one."""
+
+    aside: list[Path] = field(default_factory=list)
+    second: list[Path] = field(default_factory=list)
+
+
+def _of_unit(
+    unit: Unit,
+    root: Path,
+    contrasts: Sequence[str],
+    need_labels: bool,
+    tables: dict[Path, dict[int, int] | None],
+    ranked: _Ranked,
+) -> Subject | BadSubject:
+    """The subject that the files of a unit are."""
+    files: dict[str, list[NamedFile]] = defaultdict(list)
+    for file in unit.files:
+        files[file.content].append(file)
+    wanted = [*contrasts, SEG]
+    if missing := [name for name in wanted if not files[name] and (need_labels or name != SEG)]:
+        return _missing(unit.id, missing, unit.others)
+    chosen: dict[str, Path] = {}
+    for name in wanted:
+        best = min((file.rank for file in files[name]), default=0)
+        first = [file.path for file in files[name] if file.rank == best]
+        if len(first) > 1 and (need_labels or name != SEG):
+            both = " and ".join(path.name for path in first)
+            if len({path.name for path in first}) < len(first):
+                both = " and ".join(path.relative_to(root).as_posix() for path in first)
+            ending = ending_that_chooses(first[0], first[1:])
+            return BadSubject(unit.id, f"ambiguous {name}: {both} (--names {name}={ending} takes the first)")
+        if len(first) == 1:
+            chosen[name] = first[0]
+        if need_labels or name != SEG:
+            ranked.aside += [file.path for file in files[name] if file.rank > best]
+            ranked.second += first if best else []
+    used = [path for name, path in chosen.items() if need_labels or name != SEG]
+    if absent := _absent(used):
+        return BadSubject(unit.id, absent)
+    seg = chosen.pop(SEG, None)
+    if not need_labels and seg and not_fetched(seg):
+        seg = None
+    values = None
+    try:
+        values = table_of_labels(seg, root, tables) if seg else None
+    except DataError as error:
+        if need_labels and seg:
+            return BadSubject(unit.id, f"{seg.name}: {error.what} {error.why}")
+        seg = None  # what is not understood is not offered
+    return Subject(unit.id, unit.folder, chosen, seg, label_values=values)
+
+
+def _absent(paths: Sequence[Path]) -> str | None:
+    """Which of these files are not here, and why; one cause stands for all that have it."""
+    causes: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        if finished_name(path):
+            causes["an unfinished download"].append(path)
+        elif why := not_fetched(path):
+            causes[why].append(path)
+    return "; ".join(f"{first_of(found)}: {why}" for why, found in causes.items()) or None
 
 
 # ------------------------------------------------------------------------------------------------------ reading
@@ -228,95 +350,43 @@ def load_subject(subject: Subject, *, labels: bool = True) -> SubjectVolumes:
     Raises
     ------
     SubjectError : a file is unreadable, corrupt, not NIfTI or not 3-D; shapes or affines disagree (see
-        ``AFFINE_TOLERANCE_MM``); the third array axis is not inferior-superior; a contrast holds NaN or infinity or
-        nothing above zero; labels are not whole numbers or unknown.
+        :mod:`synthkit.data.volume_checks`); the third array axis is not inferior-superior; a contrast holds NaN or
+        infinity or nothing above zero; labels are not whole numbers or unknown.
     """
     volumes: dict[str, Volume] = {}
-    paths = {**subject.contrasts, **({"seg": subject.seg} if labels and subject.seg else {})}
+    whole: dict[Path, list[Volume]] = {}
+    paths = {**subject.contrasts, **({SEG: subject.seg} if labels and subject.seg else {})}
     for name, path in paths.items():
         try:
-            volumes[name] = read_volume(path)
+            if name in subject.channels:
+                if path not in whole:  # all contrasts in one file: it is read once
+                    whole[path] = read_channels(path, subject.n_channels)
+                volumes[name] = whole[path][subject.channels[name]]
+            else:
+                volumes[name] = read_volume(path)
         except VolumeError as error:
             raise SubjectError(subject.id, f"{path.name}: {error.reason}") from error
     first_name, first = next(iter(volumes.items()))
     for name, volume in volumes.items():
-        _check_grid(subject.id, first_name, first, name, volume)
-        if name != "seg":
-            _check_content(subject.id, name, volume.data)
-    found: UInt8Array | None = None
-    stored: tuple[int, ...] = ()
-    if "seg" in volumes:
         try:
-            found, stored = _as_labels(volumes.pop("seg").data)
+            check_grid(first_name, first, name, volume)
+            if name != SEG:
+                check_content(name, volume.data)
+        except ValueError as error:
+            raise SubjectError(subject.id, str(error)) from error
+    found: ReadLabels | None = None
+    if SEG in volumes:
+        try:
+            found = as_labels(volumes.pop(SEG).data, paths[SEG], subject.label_values)
         except ValueError as error:
             raise SubjectError(subject.id, f"seg: {error}") from error
-    images = {name: volume.data for name, volume in volumes.items()}
-    return SubjectVolumes(subject.id, images, found, first.affine, first.spacing_mm, first.header, stored)
-
-
-def load_labels(path: Path | str) -> tuple[UInt8Array, Volume]:
-    """Labels uint8 (x, y, z) of one file, enhancing tumour as 4, and the volume they were read from.
-
-    Raises
-    ------
-    VolumeError : the file is not a volume, or its values are not labels of BraTS.
-    """
-    volume = read_volume(path)
-    try:
-        return _as_labels(volume.data)[0], volume
-    except ValueError as error:
-        raise VolumeError(Path(path), str(error)) from error
-
-
-def _check_grid(subject: str, first_name: str, first: Volume, name: str, volume: Volume) -> None:
-    if volume.data.shape != first.data.shape:
-        shapes = [f"{n} is {'x'.join(map(str, v.data.shape))}" for n, v in ((first_name, first), (name, volume))]
-        raise SubjectError(subject, f"shapes disagree: {', '.join(shapes)}")
-    distance = grid_distance_mm(first.affine, volume.affine, first.data.shape)
-    if distance > AFFINE_TOLERANCE_MM:
-        raise SubjectError(subject, f"affines disagree: {first_name} and {name} lie up to {distance:.3g} mm apart")
-    direction = np.abs(volume.affine[:3, 2])
-    if name == first_name and direction.argmax() != 2:
-        raise SubjectError(subject, "the third array axis is not inferior-superior, so its slices are not axial")
-
-
-def grid_distance_mm(a: NDArray[np.float64], b: NDArray[np.float64], shape: Sequence[int]) -> float:
-    """Largest distance in mm between the same corner voxel of a volume in two affines (4, 4)."""
-    corners = np.array(np.meshgrid(*((0, n - 1) for n in shape), [1])).reshape(4, -1)
-    return float(np.linalg.norm(((a - b) @ corners)[:3], axis=0).max())
-
-
-def _check_content(subject: str, name: str, data: NDArray[Any]) -> None:
-    # float32 sums do not miss a NaN or infinity, and a sum needs no array of booleans; an overflow is looked at again.
-    with np.errstate(all="ignore"):
-        suspect = data.dtype.kind == "f" and not np.isfinite(data.sum())
-    if suspect and (n_bad := int(data.size - np.count_nonzero(np.isfinite(data)))):
-        raise SubjectError(subject, f"{name} holds NaN or infinity in {n_bad} voxel{'s' if n_bad > 1 else ''}")
-    if data.max() <= 0:
-        raise SubjectError(subject, f"{name} is empty: no voxel is above zero")
-
-
-def _as_labels(data: NDArray[Any]) -> tuple[UInt8Array, tuple[int, ...]]:
-    """Labels as uint8 with enhancing tumour as 4, and the values as stored; ValueError says what is wrong."""
-    if data.dtype.kind == "f":
-        if not np.isfinite(data).all():
-            raise ValueError("it holds NaN or infinity")
-        if (odd := data[data != np.rint(data)]).size:
-            raise ValueError(f"labels are not whole numbers: {odd[0]:g} and {odd.size - 1} more")
-    lowest, highest = int(data.min()), int(data.max())
-    known = {*BRATS.values, *(old for old, _ in BRATS.read_as)}
-    present: tuple[int, ...] = ()
-    if in_range := lowest >= 0 and highest <= max(known):
-        labels: UInt8Array = np.asarray(data, dtype=np.uint8)
-        present = tuple(value for value in range(highest + 1) if (labels == value).any())
-    if not in_range or not known.issuperset(present):
-        unknown = [int(value) for value in np.unique(data) if value not in known]
-        values = ", ".join(map(str, unknown[:5]))
-        raise ValueError(f"unknown label value {values} ({BRATS.family} has {BRATS.values_in_files})")
-    for old, new in BRATS.read_as:
-        if {old, new} <= set(present):
-            raise ValueError(
-                f"labels {old} and {new} together: in BraTS 2024 post-treatment data {new} is the resection cavity, "
-                "which has no counterpart among the labels used here"
-            )
-    return (canonical(labels) if any(old in present for old, _ in BRATS.read_as) else labels), present
+    return SubjectVolumes(
+        subject.id,
+        {name: volume.data for name, volume in volumes.items()},
+        found.labels if found else None,
+        first.affine,
+        first.spacing_mm,
+        first.header,
+        found.stored if found and subject.label_values is None else (),
+        found.n_rounded if found else 0,
+    )

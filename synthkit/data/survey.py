@@ -74,6 +74,10 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
 
 def _notes(volumes: SubjectVolumes, protocol: SliceProtocol, n_kept: int) -> tuple[str, ...]:
     notes = []
+    if volumes.n_rounded:
+        notes.append(
+            f"seg: {volumes.n_rounded:,} voxels are not quite whole numbers (saved from floating point), rounded"
+        )
     height_mm = volumes.shape[2] * volumes.spacing_mm[2]
     if height_mm < _SLAB_MM:
         notes.append(f"slab: {volumes.shape[2]} slices, {height_mm:g} mm")

@@ -75,8 +75,8 @@ class SliceRule:
     DataError : a subject without a usable T1, or none of whose slices is kept.
     """
 
-    def __init__(self, folder: Path) -> None:
-        good, _ = scan_subjects(folder, contrasts=(BRATS.brain_contrast,), need_labels=False)
+    def __init__(self, folder: Path, names: Sequence[str] = ()) -> None:
+        good, _ = scan_subjects(folder, contrasts=(BRATS.brain_contrast,), need_labels=False, names=names)
         self._subjects = {subject.id: subject for subject in good}
         self._kept: dict[str, tuple[int, ...]] = {}
 

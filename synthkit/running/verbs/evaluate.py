@@ -22,6 +22,9 @@ from synthkit.running.run import Input, Job, Run
 from synthkit.running.verbs.inputs import dataset_input, file_input, folder_input
 from synthkit.running.verbs.scores import metrics_of, opened_inputs, scored
 
+#: Where the voxels of a prediction are: where its own affine says, or where those of the reference are.
+PREDICTION_GRIDS = ("own", "reference")
+
 # ------------------------------------------------------------------------------------------------ asked on the host
 
 
@@ -31,6 +34,8 @@ def ask(
     *,
     protocol: str | None = None,
     include_training_subjects: bool = False,
+    prediction_grid: str = "own",
+    names: Sequence[str] = (),
     params: Mapping[str, Any] | None = None,
     listener: Listener,
 ) -> list[Request]:
@@ -43,11 +48,16 @@ def ask(
         run or label volumes, for a file its path.
     protocol : name of an evaluation protocol for segmentations.
     include_training_subjects : also score subjects that the segmenter was trained on.
+    prediction_grid : "own", or "reference": arrays of predictions are on the grid of the reference, whatever their
+        affine says.
+    names : what files of the reference are by their endings, ``seg=_segm``.
     params : parameters of the metrics.
 
     Raises :class:`UsageError` for data that a metric needs and does not get, :class:`DataError` where there is nothing
     to compare.
     """
+    if prediction_grid not in PREDICTION_GRIDS:
+        raise UsageError(f"--prediction-grid {prediction_grid} is not understood.", fix="Write own or reference.")
     packages = _by_package(metrics, given)
     reference, prediction = given.get("reference"), given.get("prediction")
     requests = []
@@ -57,9 +67,11 @@ def ask(
         options: dict[str, Any] = {}
         if reference is not None and prediction is not None and "prediction" in inputs:
             subjects, unpaired = _subjects_to_score(
-                find_predictions(reference), find_predictions(prediction), include_training_subjects, listener
+                find_predictions(reference), find_predictions(prediction), include_training_subjects, names, listener
             )
             options |= {"subjects": subjects, "references_without_prediction": unpaired}
+            options |= {"names": list(names)} if names else {}
+            options |= {"prediction_grid": prediction_grid} if prediction_grid != "own" else {}
         fixed: dict[str, Any] = {}
         if protocol is not None:
             fixed = _fixed_by(protocol, first, params or {}, listener)
@@ -131,7 +143,7 @@ def _fixed_by(protocol: str, metric: MetricDeclaration, given: Mapping[str, Any]
 
 
 def _subjects_to_score(
-    reference: Path, prediction: Path, include_training_subjects: bool, listener: Listener
+    reference: Path, prediction: Path, include_training_subjects: bool, names: Sequence[str], listener: Listener
 ) -> tuple[list[str], list[str]]:
     """Which subjects are compared, and which references go without a prediction.
 
@@ -139,7 +151,7 @@ def _subjects_to_score(
     reference without prediction counts unless its subject was left out because it was trained on.
     """
     predicted = LabelFolder(prediction).subjects
-    referenced = set(LabelFolder(reference, usable_only=True).subjects)
+    referenced = set(LabelFolder(reference, usable_only=True, names=names).subjects)
     seen: set[str] = set()
     notes = prediction / "predictions.json"
     if notes.is_file():
@@ -193,7 +205,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     protocol = job.options.get("protocol")
     if protocol is None:
         return scored(run, job, metrics, datasets)
-    rule = SliceRule(run.input("reference"))
+    rule = SliceRule(run.input("reference"), job.options.get("names", ()))
     datasets |= {role: KeptSlices(datasets[role], rule) for role in ("reference", "prediction")}
     policy = list(evaluation_protocol(protocol).policy)
     return {**scored(run, job, metrics, datasets), "protocol": {"name": protocol, "policy": policy}}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from synthkit.contract import Declaration, MetricDeclaration, Row, Score
-from synthkit.data.label_folders import LabelFolder, check_same_grids
+from synthkit.data.label_folders import LabelFolder, OnGridOf, check_same_grids
 from synthkit.data.views import Joined
 from synthkit.errors import PluginError, UsageError
 from synthkit.registry.parameters import make_params
@@ -43,10 +43,14 @@ def opened_inputs(run: Run, job: Job) -> dict[str, Any]:
             subjects = job.options.get("subjects")
             if subjects is not None and role == "reference":
                 subjects = [*subjects, *job.options.get("references_without_prediction", ())]
-            datasets[role] = LabelFolder(run.input(role), subjects=subjects)
+            names = job.options.get("names", ()) if role == "reference" else ()
+            datasets[role] = LabelFolder(run.input(role), subjects=subjects, names=names)
     datasets |= {role: found[0] if len(found) == 1 else Joined(found) for role, found in parts.items()}
     if "reference" in datasets and "prediction" in datasets:
-        check_same_grids(datasets["reference"], datasets["prediction"])
+        if job.options.get("prediction_grid") == "reference":
+            datasets["prediction"] = OnGridOf(datasets["prediction"], datasets["reference"])
+        else:
+            check_same_grids(datasets["reference"], datasets["prediction"])
     return datasets
 
 

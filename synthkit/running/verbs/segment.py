@@ -14,7 +14,7 @@ from synthkit.contract import Declaration
 from synthkit.data.lineage import datasets_behind, has_unknown_origin, was_trained_on
 from synthkit.data.nifti import write_labels, write_probabilities
 from synthkit.data.slices import SliceProtocol, slices_for_segmentation, to_native
-from synthkit.data.subjects import SubjectVolumes, bad_subjects_error, load_subject, scan_subjects
+from synthkit.data.subjects import SubjectVolumes, bad_subjects_error, load_subject, scan_subjects, survey_folder
 from synthkit.errors import DataError, PluginError, UsageError
 from synthkit.registry.parameters import make_params
 from synthkit.registry.registry import discover, load_module
@@ -38,6 +38,7 @@ def ask(
     only: Sequence[str] | None = None,
     include_training_subjects: bool = False,
     keep_probabilities: bool = False,
+    names: Sequence[str] = (),
     params: Mapping[str, Any] | None = None,
     listener: Listener,
 ) -> Request:
@@ -49,6 +50,7 @@ def ask(
     subjects : folder of subjects with the contrasts that the model was trained on.
     only : names of those to segment; None for all.
     include_training_subjects : also those of patients that the model has learned from, be it through synthetic images.
+    names : what files are by their endings, ``t1ce=_T1GD``; see :class:`synthkit.data.file_names.Names`.
     keep_probabilities : also write the probability of each label.
     params : parameters of the plugin, over those of the training.
 
@@ -60,24 +62,36 @@ def ask(
         raise UsageError(f"{declaration.name} gives no probabilities.", fix="Leave --keep-probabilities out.")
     resolved = resolved_params(declaration, metadata, params)
     folder = folder_input("subjects", subjects)
-    wanted = _subjects_to_segment(subjects, metadata, only, include_training_subjects, listener)
+    wanted = _subjects_to_segment(subjects, metadata, only, include_training_subjects, names, listener)
     job = Job(
         verb="segment",
         plugins=(declaration.name,),
         params=resolved,
         inputs={"checkpoint": item, "subjects": folder},
-        options={"subjects": wanted, **({"keep_probabilities": True} if keep_probabilities else {})},
+        options={
+            "subjects": wanted,
+            **({"keep_probabilities": True} if keep_probabilities else {}),
+            **({"names": list(names)} if names else {}),
+        },
     )
     return Request(job, (declaration,), f"segment {len(wanted)}")
 
 
 def _subjects_to_segment(
-    folder: Path, metadata: Mapping[str, Any], only: Sequence[str] | None, include_seen: bool, listener: Listener
+    folder: Path,
+    metadata: Mapping[str, Any],
+    only: Sequence[str] | None,
+    include_seen: bool,
+    names: Sequence[str],
+    listener: Listener,
 ) -> list[str]:
     """Those asked for that the model has not learned from, unless it is asked for these too; all of them readable."""
 
     protocol = SliceProtocol.from_dict(metadata["protocol"])
-    good, bad = scan_subjects(folder, contrasts=protocol.contrasts, need_labels=False)
+    found = survey_folder(folder, contrasts=protocol.contrasts, need_labels=False, names=names)
+    good, bad = found.good, found.bad
+    for note in found.notes:
+        listener.warning(note)
     everybody = sorted([*(s.id for s in good), *(s.id for s in bad)])
     wanted = everybody if only is None else [name for name in dict.fromkeys(only) if name]
     if missing := sorted(set(wanted) - set(everybody)):
@@ -120,7 +134,9 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     params = make_params(declaration, {**metadata["params"], **job.params})
     protocol = _protocol_of(metadata)
     wanted = list(job.options["subjects"])
-    good, bad = scan_subjects(run.input("subjects"), contrasts=protocol.contrasts, need_labels=False)
+    good, bad = scan_subjects(
+        run.input("subjects"), protocol.contrasts, need_labels=False, names=job.options.get("names", ())
+    )
     if unusable := [subject for subject in bad if subject.id in set(wanted)]:
         raise bad_subjects_error(unusable, len(wanted), fix="Repair them, or make the run again without them.")
     by_id = {subject.id: subject for subject in good}

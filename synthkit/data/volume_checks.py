@@ -1,0 +1,55 @@
+"""What has to hold of the volumes of one subject: one grid, axial slices, and voxels that are numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthkit.data.nifti import Volume
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Two grids are the same if no corner of the volume lies farther apart than this: a tenth of a BraTS voxel, a hundred
+#: times what single precision in a header can move it.
+AFFINE_TOLERANCE_MM = 0.1
+
+
+def check_grid(first_name: str, first: Volume, name: str, volume: Volume) -> None:
+    """ValueError, in words, unless two volumes are on one grid and the first has axial slices."""
+    if volume.data.shape != first.data.shape:
+        shapes = [f"{n} is {'x'.join(map(str, v.data.shape))}" for n, v in ((first_name, first), (name, volume))]
+        raise ValueError(f"shapes disagree: {', '.join(shapes)}")
+    distance = grid_distance_mm(first.affine, volume.affine, first.data.shape)
+    if distance > AFFINE_TOLERANCE_MM:
+        raise ValueError(f"affines disagree: {first_name} and {name} lie up to {distance:.3g} mm apart")
+    direction = np.abs(volume.affine[:3, 2])
+    if name == first_name and direction.argmax() != 2:
+        raise ValueError("the third array axis is not inferior-superior, so its slices are not axial")
+
+
+def grid_distance_mm(a: NDArray[np.float64], b: NDArray[np.float64], shape: Sequence[int]) -> float:
+    """Largest distance in mm between the same corner voxel of a volume in two affines (4, 4)."""
+    corners = np.array(np.meshgrid(*((0, n - 1) for n in shape), [1])).reshape(4, -1)
+    return float(np.linalg.norm(((a - b) @ corners)[:3], axis=0).max())
+
+
+def is_default_affine(affine: NDArray[np.float64], shape: Sequence[int]) -> bool:
+    """Whether an affine is what programs write that know of no place: 1 mm, no turn, origin in a corner or centre."""
+    origin = np.abs(affine[:3, 3])
+    centre = (np.asarray(shape[:3]) - 1) / 2
+    unturned = np.allclose(np.abs(affine[:3, :3]), np.eye(3), atol=1e-4)
+    return bool(unturned and (np.allclose(origin, 0, atol=1e-4) or np.allclose(origin, centre, atol=1e-4)))
+
+
+def check_content(name: str, data: NDArray[Any]) -> None:
+    """ValueError, in words, for NaN, infinity, or a volume that is zero or below everywhere."""
+    # float32 sums do not miss a NaN or infinity, and a sum needs no array of booleans; an overflow is looked at again.
+    with np.errstate(all="ignore"):
+        suspect = data.dtype.kind == "f" and not np.isfinite(data.sum())
+    if suspect and (n_bad := int(data.size - np.count_nonzero(np.isfinite(data)))):
+        raise ValueError(f"{name} holds NaN or infinity in {n_bad} voxel{'s' if n_bad > 1 else ''}")
+    if data.max() <= 0:
+        raise ValueError(f"{name} is empty: no voxel is above zero")

@@ -1,0 +1,382 @@
+"""Which files make a subject: every layout that docs/datasets.md lists, and what is said of files that none has.
+
+Most of it is told by names alone, so that the files here hold no volumes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synthkit.data.file_names import Names, content_named, ending_that_chooses, named_file
+from synthkit.data.layouts import folded
+from synthkit.data.subjects import FoundSubjects, find_subjects, survey_folder
+from synthkit.errors import DataError, UsageError
+
+BRATS = ("_t1", "_t1ce", "_t2", "_flair", "_seg")
+UPENN = ("_T1", "_T1GD", "_T2", "_FLAIR")
+CONTRASTS = ("t1", "t1ce", "t2", "flair")
+
+
+def lay(root: Path, names: Iterable[str], content: bytes = b"x" * 2000) -> Path:
+    """Files of these names; those without an ending get ``.nii.gz``."""
+    for name in names:
+        path = root / (name if "." in Path(name).name and not name.endswith("26") else f"{name}.nii.gz")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+def each(before: str, endings: Sequence[str]) -> list[str]:
+    return [f"{before}{ending}.nii.gz" for ending in endings]
+
+
+def what(found: FoundSubjects) -> dict[str, list[str]]:
+    """Subject -> names of its files, contrasts in order, then labels."""
+    assert not found.bad, [str(bad) for bad in found.bad]
+    return {s.id: [*(p.name for p in s.contrasts.values()), *([s.seg.name] if s.seg else [])] for s in found.good}
+
+
+# ------------------------------------------------------------------------------------------------------------ layouts
+
+
+def test_a_flat_folder_of_many_subjects(tmp_path: Path) -> None:
+    lay(tmp_path, [name for n in (1, 2, 10) for name in each(f"BraTS20_Training_{n:03d}", BRATS)])
+    found = what(survey_folder(tmp_path))
+    assert list(found) == ["BraTS20_Training_001", "BraTS20_Training_002", "BraTS20_Training_010"]
+    assert found["BraTS20_Training_002"] == each("BraTS20_Training_002", BRATS)
+
+
+@pytest.mark.parametrize("above", ["", "HGG/", "archive/BraTS2020/MICCAI_BraTS2020_TrainingData/"])
+def test_any_depth(tmp_path: Path, above: str) -> None:
+    lay(tmp_path, [name for s in ("B_1", "B_2") for name in each(f"{above}{s}/{s}", BRATS)])
+    assert list(what(survey_folder(tmp_path))) == ["B_1", "B_2"]
+
+
+def test_upenn(tmp_path: Path) -> None:
+    for s in ("UPENN-GBM-00001_11", "UPENN-GBM-00002_11"):
+        lay(tmp_path, each(f"images_structural/{s}/{s}", UPENN))
+        lay(tmp_path, [f"automated_segm/{s}_automated_approx_segm.nii.gz", f"images_DTI/{s}/{s}_DTI_AD.nii.gz"])
+    lay(tmp_path, ["images_segm/UPENN-GBM-00001_11_segm.nii.gz"])
+    found = survey_folder(tmp_path)
+    assert what(found)["UPENN-GBM-00001_11"][-1] == "UPENN-GBM-00001_11_segm.nii.gz"
+    assert what(found)["UPENN-GBM-00002_11"] == [
+        *each("UPENN-GBM-00002_11", UPENN),
+        "UPENN-GBM-00002_11_automated_approx_segm.nii.gz",
+    ]
+    assert any("2 files ending in _AD.nii.gz" in note for note in found.notes)
+    assert any(note.startswith("left aside") and "00001_11_automated_approx" in note for note in found.notes)
+    assert any(note.startswith("taken for want") and "00002_11_automated_approx" in note for note in found.notes)
+
+
+def test_ucsf(tmp_path: Path) -> None:
+    endings = ("_T1", "_T1c", "_T1c_bias", "_T2_bias", "_FLAIR_bias", "_tumor_segmentation", "_brain_segmentation")
+    lay(tmp_path, each("UCSF-PDGM-0004_nifti/UCSF-PDGM-0004", endings))
+    found = survey_folder(tmp_path)
+    assert what(found) == {
+        "UCSF-PDGM-0004": each("UCSF-PDGM-0004", ("_T1", "_T1c", "_T2_bias", "_FLAIR_bias", "_tumor_segmentation"))
+    }
+    assert any("brain_segmentation" in note for note in found.notes)
+
+
+def test_tcga(tmp_path: Path) -> None:
+    endings = ("_t1", "_t1Gd", "_t2", "_flair", "_GlistrBoost", "_GlistrBoost_ManuallyCorrected")
+    for s in ("TCGA-FG-6692", "TCGA-DU-7294"):
+        lay(tmp_path, each(f"Pre-operative_TCGA/{s}/{s}_2002.05.26", endings))
+    found = what(survey_folder(tmp_path))
+    assert list(found) == ["TCGA-DU-7294", "TCGA-FG-6692"]
+    assert found["TCGA-FG-6692"][1] == "TCGA-FG-6692_2002.05.26_t1Gd.nii.gz"
+    assert found["TCGA-FG-6692"][-1] == "TCGA-FG-6692_2002.05.26_GlistrBoost_ManuallyCorrected.nii.gz"
+
+
+def test_mu_glioma_post_and_lumiere(tmp_path: Path) -> None:
+    endings = ("_brain_t1n", "_brain_t1c", "_brain_t2w", "_brain_t2f", "_tumorMask")
+    for n in (1, 2):
+        lay(tmp_path / "mu", each(f"PatientID_0003/Timepoint_{n}/PatientID_0003_Timepoint_{n}", endings))
+        for week in ("week-000-1", "week-044"):
+            lay(tmp_path / "lumiere", each(f"Imaging/Patient-00{n}/{week}/", ("T1", "CT1", "T2", "FLAIR")))
+    assert list(what(survey_folder(tmp_path / "mu"))) == ["PatientID_0003_Timepoint_1", "PatientID_0003_Timepoint_2"]
+    found = what(survey_folder(tmp_path / "lumiere", need_labels=False))
+    assert found["Patient-002_week-044"] == each("", ("T1", "CT1", "T2", "FLAIR"))
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("enhanced", ["_ce-gadolinium_T1w", "_ce-GADOLINIUM_T1w", "_acq-3d_ce-gd_run-1_T1w"])
+def test_bids_and_derivatives(tmp_path: Path, enhanced: str) -> None:
+    for s, folder in (("sub-01_ses-01", "sub-01/ses-01"), ("sub-01_ses-02", "sub-01/ses-02"), ("sub-02", "sub-02")):
+        lay(tmp_path, each(f"{folder}/anat/{s}", ("_T1w", enhanced, "_T2w", "_FLAIR")))
+        lay(tmp_path, [f"derivatives/tumour/{folder}/anat/{s}_space-T1w_label-tumour_dseg.nii.gz"])
+        lay(tmp_path, [f"derivatives/bet/{folder}/anat/{s}_desc-brain_mask.nii.gz"])
+    lay(tmp_path, ["dataset_description.json", "participants.tsv", "sub-01/ses-01/anat/sub-01_ses-01_T1w.json"])
+    found = what(survey_folder(tmp_path))
+    assert list(found) == ["sub-01_ses-01", "sub-01_ses-02", "sub-02"]
+    assert found["sub-02"] == [*each("sub-02", ("_T1w", enhanced, "_T2w", "_FLAIR")), *found["sub-02"][-1:]]
+    assert found["sub-02"][-1] == "sub-02_space-T1w_label-tumour_dseg.nii.gz"
+
+
+def test_a_folder_a_contrast(tmp_path: Path) -> None:
+    for s in ("case1", "case2"):
+        lay(tmp_path, [f"T1/{s}_T1", f"T1Gd/{s}_T1Gd", f"T2/{s}_T2", f"FLAIR/{s}_FLAIR", f"labels/{s}_seg"])
+    assert list(what(survey_folder(tmp_path))) == ["case1", "case2"]
+
+
+def test_labels_in_a_folder_of_the_subject(tmp_path: Path) -> None:
+    lay(tmp_path, [*each("case7/", ("t1", "t1ce", "t2", "flair")), "case7/labels/seg.nii.gz"])
+    assert what(survey_folder(tmp_path)) == {"case7": each("", ("t1", "t1ce", "t2", "flair", "seg"))}
+
+
+def test_folders_of_one_name_are_told_apart_by_their_patients(tmp_path: Path) -> None:
+    lay(tmp_path, [f"p{p}/{n}/{c}" for p in (1, 2) for n in (1, 2) for c in ("t1", "t1ce", "t2", "flair", "seg")])
+    assert list(what(survey_folder(tmp_path))) == ["p1_1", "p1_2", "p2_1", "p2_2"]
+    lay(tmp_path / "named", [name for who in ("john", "mary") for name in each(f"{who}/scan1", BRATS)])
+    assert list(what(survey_folder(tmp_path / "named"))) == ["john", "mary"]
+
+
+def test_a_lone_subject_is_not_called_by_a_folder_of_many(tmp_path: Path) -> None:
+    lay(tmp_path, [*each("test/s9", BRATS), *each("train/s1", BRATS), *each("train/s2", BRATS)])
+    assert list(what(survey_folder(tmp_path))) == ["s1", "s2", "s9"]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    ids=st.lists(st.from_regex(r"[A-Z][a-z]{1,5}[-_]\d{2,5}(_\d{1,2})?", fullmatch=True), min_size=1, max_size=6),
+    flat=st.booleans(),
+    above=st.sampled_from(["", "x/", "data/part/"]),
+)
+def test_subjects_never_get_files_of_another(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[str], flat: bool, above: str
+) -> None:
+    """Whatever the ids: each subject has the five files that begin with its id, and each id is a subject."""
+    ids = sorted({i.lower(): i for i in ids}.values())
+    root = tmp_path_factory.mktemp("ids")
+    for subject in ids:
+        lay(root, each(f"{above}{subject}_t" if flat else f"{above}{subject}/{subject}_t", ("1", "1ce", "2")))
+        lay(root, each(f"{above}{subject}" if flat else f"{above}{subject}/{subject}", ("_flair", "_seg")))
+    found = what(survey_folder(root))
+    assert sorted(found) == ids
+    for subject, files in found.items():
+        assert files == each(subject, BRATS)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    ids=st.lists(st.from_regex(r"[A-Z][a-z]{1,5}[-_]\d{1,3}(_\d{1,2})?", fullmatch=True), min_size=1, max_size=5),
+    place=st.sampled_from(
+        ["{s}_{e}", "{s}/{s}_{e}", "x/{s}_{e}", "{e}/{s}_{e}", "{half}/{s}_{e}", "{half}/{s}/{s}_{e}"]
+    ),
+    lost=st.data(),
+)
+def test_what_is_lost_is_never_replaced_by_files_of_another(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[str], place: str, lost: st.DataObject
+) -> None:
+    """Whichever files are missing: a usable subject has its own five files, and the others are named or listed."""
+    ids = sorted({i.lower(): i for i in ids}.values())
+    files = [
+        place.format(s=subject, e=ending[1:], half="labels" if ending == "_seg" else "images")
+        for subject in ids
+        for ending in BRATS
+    ]
+    kept = lost.draw(st.lists(st.sampled_from(files), unique=True, min_size=1))
+    root = lay(tmp_path_factory.mktemp("lost"), kept)
+    found = survey_folder(root)
+    whole = {s for s in ids if sum(Path(file).name.rpartition("_")[0] == s for file in kept) == len(BRATS)}
+    assert {subject.id for subject in found.good} == whole
+    for subject in found.good:
+        assert subject.seg is not None
+        names = [*(path.name for path in subject.contrasts.values()), subject.seg.name]
+        assert names == each(subject.id, BRATS)
+    assert len(found.bad) >= int(len({Path(file).name.rpartition("_")[0] for file in kept} - whole) > 0)
+
+
+# ------------------------------------------------------------------------------------------- what must not be mixed
+
+
+def test_halves_of_two_subjects_are_not_one(tmp_path: Path) -> None:
+    lay(tmp_path, [*each("s1", ("_t1", "_t1ce", "_seg")), *each("s2", ("_t2", "_flair"))])
+    found = survey_folder(tmp_path)
+    assert not found.good
+    assert [str(bad) for bad in found.bad] == [
+        "s1: missing t2 and flair",
+        "s2: missing t1 and t1ce and segmentation (seg)",
+    ]
+
+
+def test_labels_of_another_subject_are_not_taken(tmp_path: Path) -> None:
+    lay(tmp_path, [*each("s1", BRATS[:4]), "s2_seg"])
+    assert not survey_folder(tmp_path).good
+
+
+def test_images_that_may_be_enhanced_are_not_plain_t1(tmp_path: Path) -> None:
+    lay(tmp_path, ["sub-01/anat/sub-01_acq-postcontrast_T1w"])
+    with pytest.raises(DataError):
+        find_subjects(tmp_path, contrasts=("t1",), need_labels=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("X_post_T1", "t1ce"),
+        ("X_T1_Gd", "t1ce"),
+        ("X_T1post", "t1ce"),
+        ("X_t2_flair", "flair"),
+        ("X_T2FLAIR", "flair"),
+        ("X.t1", "t1"),
+        ("sub-01_desc-brain_mask", None),
+        ("sub-01_desc-aseg_dseg", None),
+        ("X_brain_segmentation", None),
+        ("Xt1", None),
+        ("X_seg_nnunet", None),
+    ],
+)
+def test_endings(name: str, content: str | None) -> None:
+    file = named_file(Path(f"{name}.nii.gz"))
+    assert (file and file.content) == content
+
+
+# ------------------------------------------------------------------------------------------------------------ --names
+
+
+def test_names_for_the_rest(tmp_path: Path) -> None:
+    endings = ("_anat", "_gado", "_tse", "_dark", "_truth")
+    lay(tmp_path, [name for s in ("a1", "a2") for name in each(f"{s}/{s}", endings)])
+    with pytest.raises(DataError) as caught:
+        find_subjects(tmp_path)
+    assert "--names" in caught.value.fix and "a1_anat.nii.gz" in " ".join(caught.value.details)
+    names = ["t1=_anat,t1ce=_gado", "t2=_tse, flair=_DARK.nii.gz,seg=_truth"]
+    assert what(survey_folder(tmp_path, names=names))["a2"] == each("a2", endings)
+
+
+def test_names_win_over_known_endings(tmp_path: Path) -> None:
+    lay(tmp_path, [*each("s1/s1", BRATS), "s1/s1_t1_mine"])
+    found = survey_folder(tmp_path, names=["t1=_t1_mine"])
+    assert what(found)["s1"][0] == "s1_t1_mine.nii.gz"
+    assert any("s1/s1_t1.nii.gz" in note for note in found.notes)
+
+
+def test_names_with_folders(tmp_path: Path) -> None:
+    lay(tmp_path, [f"{c}/s{n}" for c in ("A", "B", "C", "D", "truth") for n in (1, 2)])
+    names = ["t1=A/,t1ce=B/,t2=C/,flair=D/,seg=truth/"]
+    found = survey_folder(tmp_path, names=names)
+    assert {s.id: s.contrasts["t2"].parent.name for s in found.good} == {"s1": "C", "s2": "C"}
+
+
+@pytest.mark.parametrize(
+    ("files", "content"),
+    [
+        (["s1/s1_t2w"], "t2"),
+        (["s1/s1_run-2_t2"], "t2"),
+        (["s1/s1_segm"], "seg"),
+        (["s1/old/s1_seg"], "seg"),
+    ],
+)
+def test_the_remedy_for_two_files_of_one_content(tmp_path: Path, files: list[str], content: str) -> None:
+    lay(tmp_path, [*each("s1/s1", BRATS), *files])
+    (bad,) = survey_folder(tmp_path).bad
+    assert bad.reason.startswith(f"ambiguous {content}: ")
+    advised = bad.reason.partition("--names ")[2].partition(" takes")[0]
+    first = bad.reason.partition(": ")[2].partition(" and ")[0]
+    (subject,) = find_subjects(tmp_path, names=[advised])
+    taken = subject.seg if content == "seg" else subject.contrasts[content]
+    assert taken is not None and taken.as_posix().endswith(first)
+
+
+@pytest.mark.parametrize("wrong", ["t1", "t9=_x", "t1=", "t1=_a,t2=_a", "seg _x"])
+def test_names_that_are_not_understood(wrong: str) -> None:
+    with pytest.raises(UsageError, match="--names"):
+        Names.parse([wrong])
+
+
+def test_names_that_fit_no_file(tmp_path: Path) -> None:
+    lay(tmp_path, each("s1/s1", BRATS))
+    with pytest.raises(UsageError, match="t1=_nothing fits no file"):
+        survey_folder(tmp_path, names=["t1=_nothing"])
+
+
+def test_channels_by_name() -> None:
+    assert [content_named(name) for name in ("FLAIR", "T1w", "t1gd", "T2w", "T1 Gd", "CT", "seg")] == [
+        "flair", "t1", "t1ce", "t2", "t1ce", None, None,
+    ]  # fmt: skip
+    assert content_named("mri1", Names.parse(["t1=mri1"])) == "t1"
+
+
+def test_an_ending_that_chooses() -> None:
+    assert ending_that_chooses(Path("a/x_t2.nii"), [Path("b/x_t2.nii")]) == "a/_t2"
+
+
+# -------------------------------------------------------------------------------------------- nothing is passed over
+
+
+def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
+    lay(tmp_path, [name for s in ("ok1", "dead", "segdead", "lfs", "annex", "empty", "html") for name in
+                   each(f"{s}/{s}", BRATS)])  # fmt: skip
+    for name in ("_t1", "_t1ce", "_t2", "_flair", "_seg"):
+        (tmp_path / "dead" / f"dead{name}.nii.gz").unlink()
+        (tmp_path / "dead" / f"dead{name}.nii.gz").symlink_to("../.git/annex/objects/aa/bb/MD5E-1/MD5E-1.nii.gz")
+    (tmp_path / "segdead" / "segdead_seg.nii.gz").unlink()
+    (tmp_path / "segdead" / "segdead_seg.nii.gz").symlink_to("/nowhere/seg.nii.gz")
+    lay(tmp_path, ["lfs/lfs_t1"], b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1872195\n")
+    lay(tmp_path, ["annex/annex_t2"], b"/annex/objects/MD5E-s1872195--00.nii.gz\n")
+    lay(tmp_path, ["empty/empty_seg"], b"")
+    lay(tmp_path, ["html/html_t1"], b"<!DOCTYPE html><html><body>404")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "nothing").mkdir()
+    found = survey_folder(tmp_path)
+    assert [s.id for s in found.good] == ["ok1"]
+    reasons = {bad.id: bad.reason for bad in found.bad}
+    assert "and 2 more: a link into a git-annex whose content was not fetched" in reasons["dead"]
+    assert reasons["segdead"] == "segdead_seg.nii.gz: a link to nothing (/nowhere/seg.nii.gz)"
+    assert "Git LFS pointer" in reasons["lfs"] and "git lfs pull" in reasons["lfs"]
+    assert "git-annex pointer" in reasons["annex"]
+    assert reasons["empty"] == "empty_seg.nii.gz: empty (0 bytes)"
+    assert "a web page" in reasons["html"]
+    assert "its folder is a link to nothing" in reasons["gone"]
+    assert any("folders without a file: nothing" in note for note in found.notes)
+    without = survey_folder(tmp_path, need_labels=False)  # labels that are not read may be anywhere
+    assert {"ok1", "segdead", "empty"} <= {s.id for s in without.good}
+
+
+def test_unfinished_downloads(tmp_path: Path) -> None:
+    lay(tmp_path, [*each("s1/s1", BRATS[:4]), "s1/s1_seg.nii.gz.part"])
+    assert [str(bad) for bad in survey_folder(tmp_path).bad] == ["s1: s1_seg.nii.gz.part: an unfinished download"]
+
+
+def test_what_was_not_understood_is_listed_on_refusal(tmp_path: Path) -> None:
+    lay(tmp_path, [*(f"s{n}_SCAN.nii.gz" for n in range(40)), "a.mha", "b.dcm", "c.zip", "notes.csv"])
+    with pytest.raises(DataError, match="no subjects") as caught:
+        survey_folder(tmp_path)
+    assert set(caught.value.details) == {
+        "40 files ending in _SCAN.nii.gz, s0_SCAN.nii.gz ...",
+        "a.mha (convert them to NIfTI)",
+        "b.dcm (convert them to NIfTI, for example with dcm2niix)",
+        "c.zip (unpack them)",
+        "notes.csv",
+    }
+
+
+def test_names_that_all_end_differently_are_few_lines(tmp_path: Path) -> None:
+    paths = [tmp_path / f"scan_{n}.nii.gz" for n in range(100)]
+    assert folded(tmp_path, paths) == ["100 files ending in .nii.gz or .nii, scan_0.nii.gz ..."]
+
+
+def test_a_folder_whose_files_say_nothing_is_a_bad_subject(tmp_path: Path) -> None:
+    lay(tmp_path, [*each("s1/s1", BRATS), "s2/scan.nii.gz", "s1/more/extra.nii.gz"])
+    found = survey_folder(tmp_path)
+    assert [str(bad) for bad in found.bad] == ["s2: no file in its folder has a name that is known: scan.nii.gz"]
+    assert any("s1/more/extra.nii.gz" in note for note in found.notes)
+
+
+def test_what_is_missing_is_said_with_what_was_not_understood(tmp_path: Path) -> None:
+    lay(tmp_path, [*each("s1/s1", ("_t1", "_t2", "_flair", "_seg")), "s1/s1_gado"])
+    (bad,) = survey_folder(tmp_path).bad
+    assert str(bad) == "s1: missing t1ce (not understood in its folder: s1_gado.nii.gz)"
+
+
+def test_links_in_a_circle_are_followed_once(tmp_path: Path, make_subject: Callable[..., Path]) -> None:
+    shutil.copytree(make_subject(tmp_path / "a", "s1"), tmp_path / "b" / "s1")
+    (tmp_path / "b" / "up").symlink_to(tmp_path / "b")
+    assert [s.id for s in find_subjects(tmp_path / "b")] == ["s1"]

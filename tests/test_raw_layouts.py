@@ -1,0 +1,331 @@
+"""Folders that a dataset.json describes: channels and labels are what it names, never what their numbers suggest."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synthkit.data.dataset import Dataset
+from synthkit.data.exporting import export_dataset
+from synthkit.data.label_folders import LabelFolder
+from synthkit.data.label_tables import table_of_labels
+from synthkit.data.nifti import VolumeError, read_channels, write_labels
+from synthkit.data.prepare import prepare
+from synthkit.data.raw_layouts import label_meant, label_values_named
+from synthkit.data.slices import SliceProtocol
+from synthkit.data.subjects import SubjectError, find_subjects, load_subject, survey_folder
+from synthkit.errors import DataError
+
+CHANNELS = ("FLAIR", "T1w", "t1gd", "T2w")
+LABELS: dict[str, Any] = {
+    "0": "background",
+    "1": "edema",
+    "2": "non-enhancing tumor",
+    "3": "enhancing tumour",
+}
+VALUES = {"FLAIR": 300, "T1w": 100, "t1gd": 200, "T2w": 150}
+SMALL = SliceProtocol(size=32, brain_fraction=0.001)
+
+
+def stored_labels() -> np.ndarray:
+    labels = np.zeros((24, 20, 4), np.uint8)
+    labels[8, 4:10], labels[9, 4:8], labels[10, 4:6] = 1, 2, 3  # 24 oedema, 16 necrosis, 8 enhancing
+    return labels
+
+
+def make_raw(
+    root: Path,
+    cases: Sequence[str] = ("BRATS_001", "BRATS_002"),
+    *,
+    part: str = "Tr",
+    four_d: bool = True,
+    channels: Sequence[str] = CHANNELS,
+    description: Mapping[str, Any] | None = None,
+    labels: bool = True,
+) -> Path:
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    for folder in (f"images{part}", *([f"labels{part}"] if labels else [])):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for case in cases:
+        volumes = []
+        for name in channels:
+            volume = np.zeros((24, 20, 4), np.int16)
+            volume[2:-2, 2:-2] = VALUES.get(name, 50)
+            volumes.append(volume)
+        if four_d:
+            nib.save(nib.Nifti1Image(np.stack(volumes, -1), affine), root / f"images{part}" / f"{case}.nii.gz")
+        else:
+            for k, volume in enumerate(volumes):
+                nib.save(nib.Nifti1Image(volume, affine), root / f"images{part}" / f"{case}_{k:04d}.nii.gz")
+        if labels:
+            nib.save(nib.Nifti1Image(stored_labels(), affine), root / f"labels{part}" / f"{case}.nii.gz")
+    found = description or {"modality": {str(k): name for k, name in enumerate(channels)}, "labels": LABELS}
+    (root / "dataset.json").write_text(json.dumps(found))
+    return root
+
+
+def counts(labels: np.ndarray | None) -> dict[int, int]:
+    assert labels is not None
+    return {int(v): int(n) for v, n in zip(*np.unique(labels, return_counts=True), strict=True) if v}
+
+
+TRUE = {1: 16, 2: 24, 4: 8}
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize("four_d", [True, False])
+@pytest.mark.parametrize("above", ["", "Task01_BrainTumour"])
+def test_channels_and_labels_are_what_they_are_named(tmp_path: Path, four_d: bool, above: str) -> None:
+    make_raw(tmp_path / above, four_d=four_d)
+    subjects = find_subjects(tmp_path)
+    assert [s.id for s in subjects] == ["BRATS_001", "BRATS_002"]
+    volumes = load_subject(subjects[0])
+    assert {name: int(data.max()) for name, data in volumes.images.items()} == {
+        "t1": 100,
+        "t1ce": 200,
+        "t2": 150,
+        "flair": 300,
+    }
+    assert volumes.shape == (24, 20, 4) and counts(volumes.labels) == TRUE
+    (note,) = survey_folder(tmp_path).notes
+    assert "1 is ED, 2 is NCR, 3 is ET" in note
+
+
+def test_nnunet_two_writes_channel_names_and_turns_labels_round(tmp_path: Path) -> None:
+    channels = ("T1", "T1ce", "T2", "Flair")
+    named = {str(k): name for k, name in enumerate(channels)}
+    labels = {"background": 0, "edema": 1, "necrotic and non-enhancing tumor core": 2, "GD-enhancing tumor": 3}
+    make_raw(tmp_path, channels=channels, four_d=False, description={"channel_names": named, "labels": labels})
+    assert counts(load_subject(find_subjects(tmp_path)[0]).labels) == TRUE
+
+
+def test_a_case_may_end_like_a_channel(tmp_path: Path) -> None:
+    make_raw(tmp_path, ("case_0001", "case_0002"))
+    assert [s.id for s in find_subjects(tmp_path)] == ["case_0001", "case_0002"]
+
+
+def test_test_images_are_segmented_and_not_prepared(tmp_path: Path) -> None:
+    make_raw(tmp_path, ("a",), four_d=False)
+    make_raw(tmp_path, ("t",), part="Ts", labels=False, four_d=False)
+    found = survey_folder(tmp_path)
+    assert [s.id for s in found.good] == ["a"] and not found.bad
+    assert any("imagesTs/t_0000.nii.gz" in note for note in found.notes)
+    assert [s.id for s in find_subjects(tmp_path, need_labels=False)] == ["a", "t"]
+    make_raw(tmp_path, ("t",), part="Ts", four_d=False)
+    assert [s.id for s in find_subjects(tmp_path)] == ["a", "t"]
+
+
+def test_written_in_the_grid_of_a_4d_image(tmp_path: Path) -> None:
+    volumes = load_subject(find_subjects(make_raw(tmp_path / "raw"))[0])
+    assert volumes.labels is not None
+    write_labels(tmp_path / "out.nii.gz", volumes.labels, like=volumes)
+    written = nib.load(tmp_path / "out.nii.gz")
+    assert written.shape == (24, 20, 4) and np.array_equal(written.affine, volumes.affine)
+
+
+def test_prepare_and_our_own_export(tmp_path: Path) -> None:
+    summary = prepare(make_raw(tmp_path / "raw"), tmp_path / "data", protocol=SMALL, holdout="1")
+    assert summary.subjects[0].label_voxels == {"NCR": 16, "ED": 24, "ET": 8}
+    export_dataset(tmp_path / "data", tmp_path / "nnunet", format="nnunet")
+    data = Dataset(tmp_path / "data")
+    again = {s.id: load_subject(s) for s in find_subjects(tmp_path / "nnunet")}
+    assert len(again) == len(data.samples)
+    for k, row in enumerate(data.samples):
+        images, labels = data.read([k])
+        assert np.array_equal(again[row.id].images["t1ce"][:, :, 0].T, images[0, 1])
+        assert counts(again[row.id].labels) == counts(labels)
+
+
+def test_labels_alone_and_predictions_of_nnunet(tmp_path: Path) -> None:
+    make_raw(tmp_path / "raw")
+    assert counts(LabelFolder(tmp_path / "raw").labels("BRATS_001")[0]) == TRUE
+    with pytest.raises(DataError, match="cannot be read without its") as caught:
+        LabelFolder(tmp_path / "raw" / "labelsTr")
+    assert f"Give {tmp_path / 'raw'}" in caught.value.fix
+    predictions = tmp_path / "predictions"
+    predictions.mkdir()
+    nib.save(nib.Nifti1Image(stored_labels(), np.eye(4)), predictions / "BRATS_001.nii.gz")
+    (predictions / "dataset.json").write_text((tmp_path / "raw" / "dataset.json").read_text())
+    assert counts(LabelFolder(predictions).labels("BRATS_001")[0]) == TRUE
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+
+
+def test_without_a_description_nothing_is_read_and_the_remedy_helps(tmp_path: Path) -> None:
+    root = make_raw(tmp_path / "raw", four_d=False, channels=("T1", "T1ce", "T2", "FLAIR"))
+    (root / "dataset.json").unlink()
+    for folder in (root, root / "imagesTr"):
+        with pytest.raises(DataError, match="cannot be read without its") as caught:
+            find_subjects(folder)
+    assert "1 is oedema here and necrosis in BraTS" in caught.value.why
+    advised = caught.value.fix.partition("dataset.json: ")[2].partition(" with what")[0]
+    channels = '"0": "T1", "1": "T1ce", "2": "T2", "3": "FLAIR"'
+    (root / "dataset.json").write_text(advised.replace('"0": "T1", ...', channels))
+    assert counts(load_subject(find_subjects(root)[0]).labels) == TRUE
+
+
+@pytest.mark.parametrize("channels", [("mri1", "T1w", "t1gd", "T2w"), ("FLAIR", "T1w", "T1", "T2w")])
+def test_channels_that_are_not_known_are_named(tmp_path: Path, channels: Sequence[str]) -> None:
+    make_raw(tmp_path, channels=channels)
+    with pytest.raises(DataError, match=r"(No channel|Several channels)") as caught:
+        find_subjects(tmp_path)
+    assert ", ".join(f"{k} {name}" for k, name in enumerate(channels)) in caught.value.why
+    assert "--names" in caught.value.fix
+    names = ["flair=mri1"] if channels[0] == "mri1" else ["t1=T1w,t1ce=T1"]
+    subject = find_subjects(tmp_path, names=names)[0]
+    assert subject.channels == {"t1": 1, "t1ce": 2, "t2": 3, "flair": 0}
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        ({"background": 0, "tumor": 1}, "'tumor' (1) is none of them"),
+        ({"background": 0, "necrosis": 1, "edema": 2, "non-enhancing": 3, "enhancing": 4}, "Two of its labels"),
+        ({"background": 0, "edema and necrosis": 1, "enhancing": 2}, "stands for ED and NCR"),
+        ({"background": 0, "NETC": 1, "SNFH": 2, "ET": 3, "resection cavity": 4}, "cavity"),
+        ({"background": 0, "edema": 1, "necrosis": 2, "enhancing": 3, "ignore": 4}, "ignore"),
+        ({"background": 0, "whole tumor": [1, 2, 3], "enhancing tumor": [3]}, "regions"),
+        ({"background": 0, "whole tumor": [1, 2, 3, 4], "tumor core": [2, 3], "ET": [3]}, "several values"),
+    ],
+)
+def test_labels_that_are_not_ours_are_refused_by_name(tmp_path: Path, labels: dict[str, Any], why: str) -> None:
+    channels = {str(k): name for k, name in enumerate(CHANNELS)}
+    make_raw(tmp_path, description={"channel_names": channels, "labels": labels})
+    with pytest.raises(DataError, match="one to one") as caught:
+        find_subjects(tmp_path)
+    assert why in caught.value.why
+    assert find_subjects(tmp_path, need_labels=False)  # images alone need no labels
+
+
+def test_naming_labels_as_what_they_are_helps(tmp_path: Path) -> None:
+    labels = {"background": 0, "swelling": 1, "dead": 2, "bright": 3}
+    description = {"channel_names": {str(k): name for k, name in enumerate(CHANNELS)}, "labels": labels}
+    make_raw(tmp_path, description=description)
+    with pytest.raises(DataError, match="one to one") as caught:
+        find_subjects(tmp_path)
+    assert "Name each value in dataset.json as what it is: edema, necrosis" in caught.value.fix
+    described = {**description, "labels": {"background": 0, "edema": 1, "necrosis": 2, "enhancing tumor": 3}}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    assert counts(load_subject(find_subjects(tmp_path)[0]).labels) == TRUE
+
+
+def test_several_tables_of_labels_are_refused_until_one_is_left(tmp_path: Path) -> None:
+    seg = tmp_path / "sub-01" / "sub-01_dseg.nii.gz"
+    seg.parent.mkdir()
+    seg.write_bytes(b"x")
+    for name in ("a_dseg.tsv", "dseg.tsv"):
+        (tmp_path / name).write_text("index\tname\n1\tEdema\n")
+    with pytest.raises(DataError, match="several tables"):
+        table_of_labels(seg, tmp_path, {})
+    (tmp_path / "a_dseg.tsv").unlink()
+    assert table_of_labels(seg, tmp_path, {}) == {1: 2}
+    (tmp_path / "dseg.tsv").write_text("value,label\n1,Edema\n")
+    with pytest.raises(DataError, match="columns index and name"):
+        table_of_labels(seg, tmp_path, {})
+
+
+def test_regions_that_resolve(tmp_path: Path) -> None:
+    labels = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}
+    assert label_values_named(labels, tmp_path) == {0: 0, 1: 2, 2: 1, 3: 4}
+    assert label_values_named({**labels, "enhancing tumor": 3}, tmp_path) == {0: 0, 1: 2, 2: 1, 3: 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("edema", ("ED",)),
+        ("peritumoral oedema", ("ED",)),
+        ("SNFH", ("ED",)),
+        ("surrounding non-enhancing FLAIR hyperintensity", ("ED",)),
+        ("NCR/NET", ("NCR",)),
+        ("non-enhancing tumor", ("NCR",)),
+        ("NETC", ("NCR",)),
+        ("necrotic tumor core (NCR)", ("NCR",)),
+        ("enhancing tumour", ("ET",)),
+        ("GD-enhancing tumor", ("ET",)),
+        ("Enhancing Tumor Core", ("ET",)),
+        ("edema and necrosis", ("ED", "NCR")),
+        ("liver", ()),
+        ("tumor without edema", ()),
+        ("resection cavity", ()),
+    ],
+)
+def test_names_of_labels(name: str, meant: tuple[str, ...]) -> None:
+    assert label_meant(name) == meant
+
+
+@settings(deadline=None)
+@given(values=st.permutations([1, 2, 3]), turned=st.booleans())
+def test_any_order_of_values_is_read_by_name(values: list[int], turned: bool) -> None:
+    ours = {"edema": 2, "necrosis": 1, "enhancing tumor": 4}
+    labels: dict[str, Any] = dict(zip(ours, values, strict=True))
+    if turned:
+        labels = {str(value): name for name, value in labels.items()}
+    found = label_values_named(labels, Path("dataset.json"))
+    assert found == dict(zip(values, ours.values(), strict=True))
+
+
+def test_other_numbers_of_channels_and_values_are_refused(tmp_path: Path) -> None:
+    make_raw(tmp_path, ("a",))
+    subject = find_subjects(tmp_path)[0]
+    labels = stored_labels()
+    labels[0, 0, 0] = 4
+    nib.save(nib.Nifti1Image(labels, np.diag([-1.0, -1.0, 1.0, 1.0])), tmp_path / "labelsTr" / "a.nii.gz")
+    with pytest.raises(SubjectError, match="unknown label value 4"):
+        load_subject(subject)
+    with pytest.raises(VolumeError, match="4-D image of 3 channels"):
+        read_channels(tmp_path / "imagesTr" / "a.nii.gz", 3)
+
+
+def test_other_formats_are_named(tmp_path: Path) -> None:
+    make_raw(tmp_path, ("a",))
+    (tmp_path / "imagesTr" / "a.nii.gz").rename(tmp_path / "imagesTr" / "a.mha")
+    (tmp_path / "labelsTr" / "a.nii.gz").unlink()
+    with pytest.raises(DataError, match="no subjects") as caught:
+        find_subjects(tmp_path)
+    assert "imagesTr/a.mha (convert them to NIfTI)" in caught.value.details
+
+
+def test_cases_without_image_or_labels_are_named(tmp_path: Path) -> None:
+    make_raw(tmp_path, ("a", "b", "c", "d"), four_d=False)
+    (tmp_path / "imagesTr" / "b_0002.nii.gz").unlink()
+    (tmp_path / "labelsTr" / "c.nii.gz").unlink()
+    for k in range(4):
+        (tmp_path / "imagesTr" / f"d_{k:04d}.nii.gz").unlink()
+    assert [str(bad) for bad in survey_folder(tmp_path).bad] == [
+        "b: missing t1ce",
+        "c: missing segmentation (seg)",
+        "d: missing t1 and t1ce and t2 and flair",
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- BIDS' own table
+
+
+def test_a_dseg_table_says_what_values_are(tmp_path: Path, make_subject: Callable[..., Path]) -> None:
+    folder = make_subject(tmp_path / "made", "x", seg=stored_labels())
+    names = {"t1": "_T1w", "t1ce": "_ce-gadolinium_T1w", "t2": "_T2w", "flair": "_FLAIR", "seg": "_dseg"}
+    for subject, (kind, ending) in itertools.product(("sub-01", "sub-02"), names.items()):
+        place = tmp_path / "bids" / ("derivatives/seg/" if kind == "seg" else "") / subject / "anat"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{subject}{ending}.nii.gz").write_bytes((folder / f"x_{kind}.nii.gz").read_bytes())
+    table = tmp_path / "bids" / "derivatives" / "seg" / "dseg.tsv"
+    table.write_text("index\tname\n1\tEdema\n2\tNecrosis\n3\tEnhancing tumor\n")
+    subjects = find_subjects(tmp_path / "bids")
+    assert [s.id for s in subjects] == ["sub-01", "sub-02"]
+    assert counts(load_subject(subjects[1]).labels) == TRUE
+    assert counts(LabelFolder(tmp_path / "bids").labels("sub-01")[0]) == TRUE
+    table.write_text("index\tname\n1\tgrey matter\n2\twhite matter\n3\tcsf\n")
+    assert "one to one" in survey_folder(tmp_path / "bids").bad[0].reason
