@@ -14,7 +14,7 @@ import pytest
 from synthkit import api
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import export_dataset
-from synthkit.data.importing import import_png
+from synthkit.data.importing import import_images
 from synthkit.data.lineage import public_entries, training_entry, was_trained_on
 from synthkit.data.patients import patient_behind
 from synthkit.data.prepare import prepare
@@ -141,7 +141,7 @@ def test_export_and_import_keep_patients_and_folds_follow_them(tmp_path: Path, f
     prepare(folder("a", "b", "c", "d"), tmp_path / "out", protocol=SMALL, patients=answered)
     data = Dataset(tmp_path / "out")
     export_dataset(data.path, tmp_path / "png", format="png")
-    import_png(tmp_path / "png", tmp_path / "back", kind="real")
+    import_images(tmp_path / "png", tmp_path / "back", kind="real")
     assert Dataset(tmp_path / "back").patients == data.patients
     export_dataset(data.path, tmp_path / "nnunet", format="nnunet")
     folds = json.loads((tmp_path / "nnunet" / "splits_final.json").read_text())
@@ -152,18 +152,18 @@ def test_an_import_whose_split_tears_a_patient_apart_is_refused(tmp_path: Path, 
     scans = ("sub-01_ses-01", "sub-01_ses-02", "sub-02_ses-01")
     prepare(folder(*scans), tmp_path / "out", protocol=SMALL, patients="one-per-subject", holdout=f"{scans[0]},")
     export_dataset(tmp_path / "out", tmp_path / "png", format="png")
-    import_png(tmp_path / "png", tmp_path / "back", kind="real")  # its column says that they are two patients
+    import_images(tmp_path / "png", tmp_path / "back", kind="real")  # its column says that they are two patients
     path = tmp_path / "png" / "samples.csv"
     said = path.read_text()
     path.write_text("".join(line.rpartition(",")[0] + "\n" for line in said.splitlines()))
     with pytest.raises(DataError, match="1 patient is in train and in the holdout") as caught:
-        import_png(tmp_path / "png", tmp_path / "again", kind="real")
+        import_images(tmp_path / "png", tmp_path / "again", kind="real")
     assert caught.value.details == ("sub-01: sub-01_ses-01, sub-01_ses-02",) and not (tmp_path / "again").exists()
     # What it advises: one split, or a column.
     path.write_text(path.read_text().replace("holdout", "train"))
-    import_png(tmp_path / "png", tmp_path / "again", kind="real")
+    import_images(tmp_path / "png", tmp_path / "again", kind="real")
     path.write_text(said)
-    import_png(tmp_path / "png", tmp_path / "again", kind="real", overwrite=True)
+    import_images(tmp_path / "png", tmp_path / "again", kind="real", overwrite=True)
     assert len(set(Dataset(tmp_path / "again").patients.values())) == 3
 
 
