@@ -268,7 +268,7 @@ def _several(of: Mapping[str, str]) -> list[list[str]]:
 
 def _listed(groups: Sequence[Sequence[str]]) -> str:
     shown = "; ".join(" and ".join(group[:3]) + (" ..." if len(group) > 3 else "") for group in groups[:3])
-    return shown + ("; ..." if len(groups) > 3 else "")
+    return shown + (f"; and {len(groups) - 3} more" if len(groups) > 3 else "")
 
 
 def _counted(groups: Sequence[Sequence[str]]) -> str:
