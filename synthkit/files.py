@@ -58,3 +58,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_spreadsheet(path: Path) -> str:
+    """The text of a table as spreadsheets save it: UTF-8, with or without a byte-order mark, or UTF-16 with one.
+
+    Raises :class:`OSError`, or :class:`UnicodeDecodeError` for other bytes.
+    """
+    data = path.read_bytes()
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synthkit.errors import DataError, UsageError
+from synthkit.files import read_spreadsheet
 
 _SUBJECT, _PATIENT = "subject", "patient"
 
@@ -50,15 +51,13 @@ def read_patients(path: Path, subjects: Sequence[str]) -> tuple[dict[str, str], 
 def _rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
     """Row number, as a spreadsheet counts, with subject and patient."""
     try:
-        data = path.read_bytes()
+        text = read_spreadsheet(path)
     except OSError as error:
         raise UsageError(
             f"There is no table of patients {path}.",
             f"{error.strerror or error}.",
             "Give a CSV file with the columns subject and patient, or one-per-subject.",
         ) from error
-    try:
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise _refused(path, "It is not text in UTF-8.", "Save it as CSV in UTF-8.") from error
     lines = text.splitlines()

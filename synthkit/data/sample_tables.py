@@ -12,6 +12,7 @@ from synthkit.data import png_folders
 from synthkit.data.format import SPLITS
 from synthkit.data.splits import check_sides
 from synthkit.errors import DataError
+from synthkit.files import read_spreadsheet
 
 _NEEDED = ("id", "split", "subject", "slice")
 
@@ -50,8 +51,7 @@ def read_rows(path: Path) -> dict[str, dict[str, Any]]:
     """
     add = f"Import with --as synthetic, or add the table ({', '.join(_NEEDED)}) that `synthkit export` writes."
     try:
-        stored = path.read_bytes()
-        text = stored.decode("utf-16" if stored[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        text = read_spreadsheet(path)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read.", f"{error}. Real samples need their subject and split.", add
