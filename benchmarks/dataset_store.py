@@ -32,12 +32,12 @@ import zarr
 from PIL import Image
 from zarr.codecs import ZstdCodec
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.shards import SAMPLES_PER_SHARD
 from synthkit.data.slices import SliceProtocol, slice_volume
 from synthkit.data.subjects import find_subjects, load_subject
 from synthkit.data.writer import DatasetWriter
+from synthkit.schemes import BRATS
 
 BATCH = 32
 N_RANDOM, N_SINGLE = 6, 40
@@ -57,9 +57,7 @@ class Synthkit:
 
     def write(self, samples: np.ndarray) -> None:
         n, _, height, width = samples.shape
-        with DatasetWriter(
-            self.folder, contrasts=BRATS.contrast_names, labels=BRATS.label_values, size=(height, width)
-        ) as writer:
+        with DatasetWriter(self.folder, contrasts=BRATS.contrast_names, scheme=BRATS, size=(height, width)) as writer:
             for start in range(0, n, BATCH):
                 part = samples[start : start + BATCH]
                 rows = [{"id": f"{i:06d}", "split": "train"} for i in range(start, start + len(part))]

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from synthkit.data.conventions import BRATS
+from synthkit.schemes import BRATS
 
 UNET = ("-p", "filters=16", "-p", "depth=4", "-p", "batch_size=8", "-p", "learning_rate=0.02")
 REGIONS = tuple(BRATS.region_values)

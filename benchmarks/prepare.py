@@ -29,11 +29,11 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.prepare import prepare
 from synthkit.data.slices import SliceProtocol, slice_volume
 from synthkit.data.subjects import Subject, find_subjects, load_subject
+from synthkit.schemes import BRATS
 
 
 def slices_of_recipe(subject: Subject) -> np.ndarray:

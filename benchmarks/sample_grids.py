@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from synthkit.cli.demo import CHECKPOINT, SIZE
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
+from synthkit.schemes import BRATS
 
 PARAMETERS = Path(__file__).parent / "generators"
 NAMES = sorted(file.stem for file in PARAMETERS.glob("*.toml"))

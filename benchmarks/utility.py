@@ -32,11 +32,11 @@ import numpy as np
 from synthkit_overlap.comparison import dice
 
 from synthkit.cli.demo import CHECKPOINT, SIZE
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.slices import SliceProtocol, slices_for_segmentation, to_native
 from synthkit.data.subjects import find_subjects, load_subject
 from synthkit.data.writer import DatasetWriter
+from synthkit.schemes import BRATS
 
 N_TRAIN, N_HOLDOUT, N_REFERENCE = 24, 6, 24
 ARMS = ("synthetic", "both", "copies", "noise")
@@ -83,7 +83,7 @@ def altered(path: Path, real: Path, noise: bool) -> Path:
     with DatasetWriter(
         path,
         contrasts=data.contrasts,
-        labels=BRATS.label_values,
+        scheme=BRATS,
         size=data.size,
         kind="synthetic",
         resume=path.exists(),

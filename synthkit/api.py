@@ -21,11 +21,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from synthkit.data.conventions import BRATS
+from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from synthkit.data.importing import ImportSummary
-    from synthkit.data.prepare import PreparedSummary
+    from synthkit.data.prepared import PreparedSummary
     from synthkit.running.launch import Done
     from synthkit.running.listening import Listener
     from synthkit.running.request import Request

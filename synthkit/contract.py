@@ -5,7 +5,8 @@ A plugin has two halves. Its **declaration** is data (one of the three classes b
 offers the functions of :class:`GeneratorModule`, :class:`SegmenterModule` or :class:`MetricModule`.
 
 Arrays everywhere: an *image* is ``uint8 (contrast, y, x)`` in 0..255, *labels* are ``uint8 (y, x)`` holding
-label values (BraTS: 0 background, 1 necrotic core, 2 oedema, 4 enhancing tumour).
+label values (BraTS to 2021: 0 background, 1 necrotic core, 2 oedema, 4 enhancing tumour); a
+:class:`synthkit.schemes.Scheme` says what they mean.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from synthkit.schemes import Scheme
 
     UInt8Array = NDArray[np.uint8]
 
@@ -232,8 +235,13 @@ class Samples(Protocol):
     @property
     def contrasts(self) -> tuple[str, ...]: ...
     @property
+    def scheme(self) -> Scheme:
+        """What the label values mean: names, values, regions, colours."""
+        ...
+
+    @property
     def label_values(self) -> tuple[int, ...]:
-        """All label values, background 0 first."""
+        """All label values, background 0 first; those of the scheme."""
         ...
 
     @property
@@ -263,8 +271,13 @@ class Volumes(Protocol):
 
     @property
     def subjects(self) -> Sequence[str]: ...
+    @property
+    def scheme(self) -> Scheme:
+        """What the label values mean. Those of a reference and a prediction may differ: compare by names."""
+        ...
+
     def labels(self, subject: str) -> tuple[UInt8Array, tuple[float, float, float]]:
-        """Labels ``(x, y, z)`` with BraTS values 0, 1, 2, 4, and the voxel spacing in mm along each axis."""
+        """Labels ``(x, y, z)`` with values of the scheme, and the voxel spacing in mm along each axis."""
         ...
 
 

@@ -35,7 +35,7 @@ MOST_ARROWS = 90
 MOST_LINES = 400
 
 #: The ground floor. Another module at the top of core would be a room of its own; ``__main__`` is a door of ``cli``.
-GROUND = {"synthkit", "synthkit.contract", "synthkit.errors", "synthkit.events", "synthkit.files"}
+GROUND = {"synthkit", *(f"synthkit.{name}" for name in ("contract", "errors", "events", "files", "schemes"))}
 
 #: Upward for type checkers only: what `from synthkit import hookimpl` is.
 FACE = ("synthkit", "synthkit.registry.hookspecs")

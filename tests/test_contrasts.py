@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from synthkit.data import phantom
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import export_dataset
 from synthkit.data.importing import import_images
@@ -33,6 +32,7 @@ from synthkit.data.naming import (
 from synthkit.data.prepare import prepare
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.writer import DatasetWriter
+from synthkit.schemes import BRATS
 
 #: Grey level of CSF, grey and white matter, necrotic core, oedema and enhancing tumour, by contrast.
 _LEVELS = {
@@ -216,9 +216,7 @@ def test_an_import_judges_the_channels(tmp_path: Path, exchanged: bool) -> None:
     images, labels = heads()
     if exchanged:
         images = images[:, [0, 1, 3, 2]]
-    with DatasetWriter(
-        tmp_path / "made", contrasts=NAMES, labels=BRATS.label_values, size=(64, 64), kind="synthetic"
-    ) as writer:
+    with DatasetWriter(tmp_path / "made", contrasts=NAMES, scheme=BRATS, size=(64, 64), kind="synthetic") as writer:
         writer.append(images, labels, [{"id": f"i{k}", "split": "synthetic"} for k in range(len(images))])
     export_dataset(tmp_path / "made", tmp_path / "png", format="png")
     summary = import_images(tmp_path / "png", tmp_path / "imported")

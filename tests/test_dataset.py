@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from synthkit.contract import Sample
 from synthkit.data import shards
 from synthkit.data import writer as writer_module
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset, find_dataset
 from synthkit.data.format import content_digest, sample_digest
 from synthkit.data.lineage import subject_key, training_keys, was_trained_on
@@ -28,6 +27,7 @@ from synthkit.data.shards import SAMPLES_PER_SHARD, map_threads, shard_path
 from synthkit.data.views import Joined, View
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, UsageError
+from synthkit.schemes import BRATS
 
 SIZE = (6, 4)
 CONTRASTS = ("t1", "flair")
@@ -54,7 +54,7 @@ def rows(n: int, first: int = 0) -> list[dict[str, Any]]:
 
 
 def writer(path: Path, **changes: Any) -> DatasetWriter:
-    return DatasetWriter(path, **{"contrasts": CONTRASTS, "labels": BRATS.label_values, "size": SIZE, **changes})
+    return DatasetWriter(path, **{"contrasts": CONTRASTS, "scheme": BRATS, "size": SIZE, **changes})
 
 
 def write(path: Path, n: int, batches: Sequence[int] = (), **changes: Any) -> Dataset:
@@ -179,7 +179,7 @@ def test_digest_is_the_same_however_it_was_written(
             start += size
     whole = write(folder / "b", n)
     made = Dataset(folder / "a")
-    assert made.digest == whole.digest == content_digest(CONTRASTS, (0, 1, 2, 4), SIZE, whole.samples)
+    assert made.digest == whole.digest == content_digest(CONTRASTS, BRATS, SIZE, whole.samples)
     assert files(folder / "a") == files(folder / "b")
 
 

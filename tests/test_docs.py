@@ -25,6 +25,7 @@ from synthkit.running.backends.local import NOT_ISOLATED
 from synthkit.running.backends.outcome import finish
 from synthkit.running.run import Input, Job, create_run
 from synthkit.running.verbs.execute import execute
+from synthkit.schemes import Scheme
 from synthkit.testing import check_generator, data
 from synthkit.testing.toys import TOYS
 
@@ -133,7 +134,7 @@ def test_commands_shown_exist(page: Path) -> None:
 
 
 def test_keys_of_dataset_json_are_documented(tmp_path: Path) -> None:
-    with DatasetWriter(tmp_path / "d", contrasts=("t1",), labels={"background": 0}, size=(32, 32)):
+    with DatasetWriter(tmp_path / "d", contrasts=("t1",), scheme=Scheme.of_labels({"background": 0}), size=(32, 32)):
         pass
     documented = first_column(section((ROOT / "docs" / "datasets.md").read_text(), "The folder"))
     keys = set(json.loads((tmp_path / "d" / "dataset.json").read_text()))

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 
 from synthkit.contract import Declaration, Row, Score
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.label_folders import LabelFolder
 from synthkit.data.lineage import datasets_behind, was_trained_on
@@ -29,6 +28,7 @@ from synthkit.registry import provenance
 from synthkit.registry.registry import Registry
 from synthkit.running.run import Input, Job, Resources, Run, Verb, create_run, file_digest, folder_digest
 from synthkit.running.verbs.execute import execute
+from synthkit.schemes import BRATS
 from synthkit.testing import data
 from synthkit.testing.toys import GENERATOR, SEGMENTER, SLICE_METRIC, VOLUME_METRIC, generator, segmenter, volume_metric
 
@@ -623,7 +623,7 @@ def test_dataset_that_has_changed_is_refused(tmp_path: Path) -> None:
 def test_dataset_that_is_not_complete_is_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        DatasetWriter(tmp_path / "d", contrasts=("t1",), labels=BRATS.label_values, size=(32, 32)),
+        DatasetWriter(tmp_path / "d", contrasts=("t1",), scheme=BRATS, size=(32, 32)),
     ):
         raise KeyboardInterrupt
     run = create_run(tmp_path / "run", job("train", "toy-generator", {"data": Input("dataset", tmp_path / "d")}))

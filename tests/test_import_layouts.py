@@ -18,7 +18,6 @@ from PIL import Image
 
 from synthkit import api
 from synthkit.cli import app
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import FORMATS, export_dataset
 from synthkit.data.importing import ImportSummary
@@ -26,6 +25,7 @@ from synthkit.data.labels import to_grey
 from synthkit.data.png_folders import SEG, channel_of
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, UsageError
+from synthkit.schemes import BRATS
 
 N, SIDE = 5, 24
 CONTRASTS = BRATS.contrast_names
@@ -364,7 +364,7 @@ def test_every_format_that_is_written_comes_back(kept: set[str], splits: list[st
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         size = (int(shape[2]), int(shape[3]))
-        with DatasetWriter(root / "data", contrasts=contrasts, labels=BRATS.label_values, size=size) as writer:
+        with DatasetWriter(root / "data", contrasts=contrasts, scheme=BRATS, size=size) as writer:
             writer.append(images, labels, rows)
         export_dataset(root / "data", root / "out", format=format)
         api.import_images(root / "out", root / "back", kind="real")

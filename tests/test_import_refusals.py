@@ -14,10 +14,10 @@ from PIL import Image
 from synthkit import api
 from synthkit.cli import app
 from synthkit.data import importing
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.labels import to_grey
 from synthkit.errors import DataError, ExitCode, SynthkitError, UsageError
+from synthkit.schemes import BRATS
 
 N, SIDE = 6, 32
 FOLDERS = ("T1", "T1CE", "T2", "FLAIR", "Seg")

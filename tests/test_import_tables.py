@@ -11,11 +11,11 @@ import pytest
 
 from synthkit import api
 from synthkit.data import importing
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import FORMATS, export_dataset
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, SynthkitError, UsageError
+from synthkit.schemes import BRATS
 
 N, SIDE = 6, 16
 
@@ -32,9 +32,7 @@ def exported(tmp_path: Path) -> Path:
     rows = [
         {"id": f"P{i}_000", "split": "holdout" if i > 3 else "train", "subject": f"P{i}", "slice": 0} for i in range(N)
     ]
-    with DatasetWriter(
-        tmp_path / "data", contrasts=BRATS.contrast_names, labels=BRATS.label_values, size=(SIDE, SIDE)
-    ) as writer:
+    with DatasetWriter(tmp_path / "data", contrasts=BRATS.contrast_names, scheme=BRATS, size=(SIDE, SIDE)) as writer:
         rng = np.random.default_rng(0)
         labels = rng.choice(np.array(BRATS.values, np.uint8), (N, SIDE, SIDE))
         writer.append(rng.integers(0, 256, (N, 4, SIDE, SIDE), dtype=np.uint8), labels, rows)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.writer import DatasetWriter
+from synthkit.schemes import BRATS
 
 
 def synthkit(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -33,9 +33,7 @@ def write(path: Path, subjects: Sequence[str | None], holdout: Sequence[str] = (
     """A dataset of two random images a subject; with a lineage, or subjects that are None, a synthetic one."""
     rng = np.random.default_rng(list(path.name.encode()))
     kind: Any = "real" if lineage is None and None not in subjects else "synthetic"
-    with DatasetWriter(
-        path, contrasts=("t1", "t2"), labels=BRATS.label_values, size=(32, 32), kind=kind, lineage=lineage
-    ) as writer:
+    with DatasetWriter(path, contrasts=("t1", "t2"), scheme=BRATS, size=(32, 32), kind=kind, lineage=lineage) as writer:
         for number, subject in enumerate([*subjects, *holdout]):
             split = "synthetic" if kind == "synthetic" else "holdout" if subject in holdout else "train"
             rows = [{"id": f"{path.name}-{number}-{i}", "split": split, "subject": subject, "slice": i} for i in (0, 1)]
@@ -53,7 +51,7 @@ def two(tmp_path: Path) -> tuple[Path, Path, Path]:
     """Training sets a and b, and synthetic images of both, the first two of them copied from b."""
     a, b = write(tmp_path / "a", ["a1", "a2"], ["h1", "h2"]), write(tmp_path / "b", ["b1", "b2"])
     with DatasetWriter(
-        tmp_path / "syn", contrasts=("t1", "t2"), labels=BRATS.label_values, size=(32, 32), kind="synthetic",
+        tmp_path / "syn", contrasts=("t1", "t2"), scheme=BRATS, size=(32, 32), kind="synthetic",
         lineage=lineage_of(a, b),
     ) as writer:  # fmt: skip
         writer.append(*b.read([0, 1]), [{"id": f"s{i}", "split": "synthetic", "seed": i} for i in (0, 1)])

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from synthkit.data.conventions import BRATS as CONVENTION
 from synthkit.data.labels import canonical, from_grey, grey_levels, to_grey
+from synthkit.schemes import BRATS as CONVENTION
 
 BRATS = list(CONVENTION.values)
 label_sets = st.sets(st.integers(1, 200), min_size=1, max_size=8).map(lambda values: sorted({0, *values}))

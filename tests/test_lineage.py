@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.lineage import (
     datasets_behind,
@@ -34,6 +33,7 @@ from synthkit.errors import DataError, ExitCode
 from synthkit.registry.registry import Registry
 from synthkit.running.run import Input, Job, Run, Verb, create_run, folder_digest
 from synthkit.running.verbs.execute import execute
+from synthkit.schemes import BRATS
 from synthkit.testing import data
 from synthkit.testing.toys import GENERATOR, SEGMENTER
 
@@ -54,9 +54,7 @@ def make_dataset(path: Path, subjects: Sequence[str] = ("p0", "p1"), size: int =
         for name in subjects
         for z in range(4)
     ]
-    with DatasetWriter(
-        path, contrasts=BRATS.contrast_names, labels=BRATS.label_values, size=(size, size), **options
-    ) as writer:
+    with DatasetWriter(path, contrasts=BRATS.contrast_names, scheme=BRATS, size=(size, size), **options) as writer:
         writer.append(images, labels, rows)
     return Dataset(path)
 

@@ -16,8 +16,8 @@ import pytest
 from scipy import ndimage
 
 from synthkit.data import phantom, phantom_anatomy
-from synthkit.data.conventions import BRATS
 from synthkit.errors import NotWritableError, UsageError
+from synthkit.schemes import BRATS
 
 needs_template = pytest.mark.skipif(
     importlib.util.find_spec("nilearn") is None, reason="nilearn, which brings the MNI152 template, is not installed"

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from synthkit.cli.release import release
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.lineage import original_digests, subject_key
 from synthkit.data.writer import DatasetWriter
@@ -26,6 +25,7 @@ from synthkit.release.samples import public_lineage
 from synthkit.report.audit.protection import data_protection
 from synthkit.running.backends.local import InlineBackend
 from synthkit.running.run import RESULT, Input, Job, Run, create_run
+from synthkit.schemes import BRATS
 
 N_CLEAN = 18
 COPIES = ("seed00000018", "seed00000019")
@@ -36,9 +36,7 @@ def write(path: Path, images: Any, rows: list[dict[str, Any]], lineage: Any = No
     labels = np.zeros((len(images), 32, 32), np.uint8)
     labels[:, 4:8, 4:8] = 2
     kind: Any = "real" if rows[0]["split"] != "synthetic" else "synthetic"
-    with DatasetWriter(
-        path, contrasts=("t1", "t2"), labels=BRATS.label_values, size=(32, 32), kind=kind, lineage=lineage
-    ) as writer:
+    with DatasetWriter(path, contrasts=("t1", "t2"), scheme=BRATS, size=(32, 32), kind=kind, lineage=lineage) as writer:
         writer.append(images, labels, rows)
     return Dataset(path)
 

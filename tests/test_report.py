@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, NotWritableError, UsageError
@@ -29,6 +28,7 @@ from synthkit.report.gather import gather, phantoms_among, subjects_behind
 from synthkit.report.report import write_audit_page, write_report
 from synthkit.report.wording import duration, words
 from synthkit.running.run import Input, Job, Run, create_run, write_json
+from synthkit.schemes import BRATS
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
 REGIONS = ("NCR", "ED", "ET", "TC", "WT")
@@ -56,9 +56,7 @@ def make_dataset(path: Path, subjects: Sequence[str], n: int = 4, **options: Any
         for i in range(n)
     ] or [{"id": f"seed{i:08d}", "split": "synthetic", "seed": i} for i in range(n)]
     kind = "real" if subjects else "synthetic"
-    with DatasetWriter(
-        path, contrasts=CONTRASTS, labels=BRATS.label_values, size=(32, 32), kind=kind, **options
-    ) as writer:
+    with DatasetWriter(path, contrasts=CONTRASTS, scheme=BRATS, size=(32, 32), kind=kind, **options) as writer:
         writer.append(images, labels, rows)
     return Dataset(path)
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from synthkit.data.channel_options import Channels
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import export_dataset
 from synthkit.data.importing import import_images
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, UsageError
+from synthkit.schemes import BRATS
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
 N = 7
@@ -31,7 +31,7 @@ def dataset(tmp_path: Path) -> Dataset:
         {"id": f"P{i // 3}_{i:03d}", "split": "holdout" if i >= 6 else "train", "subject": f"P{i // 3}", "slice": i}
         for i in range(N)
     ]
-    with DatasetWriter(tmp_path / "data", contrasts=CONTRASTS, labels=BRATS.label_values, size=(32, 32)) as writer:
+    with DatasetWriter(tmp_path / "data", contrasts=CONTRASTS, scheme=BRATS, size=(32, 32)) as writer:
         writer.append(images, labels, rows)
     return Dataset(tmp_path / "data")
 
@@ -159,7 +159,7 @@ def test_nnunet_folds_keep_the_scans_of_a_patient_together(tmp_path: Path) -> No
     subjects = [f"BraTS-GLI-{patient:05d}-{scan}" for patient in range(3) for scan in (100, 101)]
     rows = [{"id": f"{name}_000", "split": "train", "subject": name, "slice": 0} for name in subjects]
     blank = np.zeros((6, 4, 32, 32), np.uint8)
-    with DatasetWriter(tmp_path / "data", contrasts=CONTRASTS, labels=BRATS.label_values, size=(32, 32)) as writer:
+    with DatasetWriter(tmp_path / "data", contrasts=CONTRASTS, scheme=BRATS, size=(32, 32)) as writer:
         writer.append(blank, blank[:, 0], rows)
     export_dataset(tmp_path / "data", tmp_path / "nnunet", format="nnunet")
     folds = json.loads((tmp_path / "nnunet" / "splits_final.json").read_text())

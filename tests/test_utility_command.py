@@ -15,9 +15,9 @@ import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed")
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.writer import DatasetWriter
+from synthkit.schemes import BRATS
 from synthkit.testing.toys import SEGMENTER
 
 SUBJECTS, HOLDOUT = [f"S{number:02}" for number in range(8)], [f"S{number:02}" for number in range(2, 8)]
@@ -43,9 +43,7 @@ def succeeded(*arguments: object) -> dict[str, Any]:
 def given_out_as_synthetic(path: Path, real: Path, change: Callable[[Any], Any]) -> Path:
     """The training part of a dataset, its labels changed, as a synthetic dataset of unknown origin."""
     data = Dataset(real).training_part()
-    with DatasetWriter(
-        path, contrasts=data.contrasts, labels=BRATS.label_values, size=data.size, kind="synthetic"
-    ) as writer:
+    with DatasetWriter(path, contrasts=data.contrasts, scheme=BRATS, size=data.size, kind="synthetic") as writer:
         images, labels = data.read(range(len(data)))
         writer.append(images, change(labels), [{"id": f"s{i}", "split": "synthetic"} for i in range(len(data))])
     return path

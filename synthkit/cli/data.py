@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthkit.cli import options as common
-from synthkit.cli.options import AGAIN_OPTIONS, OUTPUT_OPTIONS, Given, shares
-from synthkit.data.conventions import BRATS
+from synthkit.cli.options import AGAIN_OPTIONS, OUTPUT_OPTIONS, SLICING_OPTIONS, Given, shares
 
 if TYPE_CHECKING:
     from synthkit.cli.console import Console
     from synthkit.data.importing import ImportSummary
-    from synthkit.data.prepare import PreparedSummary
+    from synthkit.data.prepared import PreparedSummary
 
 Holdout = Annotated[
     str,
@@ -23,18 +22,6 @@ Holdout = Annotated[
         metavar="SPEC",
         help="Subjects never trained on: ID[,ID...], a number, a fraction, or akbar2024 (the study's test lists).",
     ),
-]
-Size = Annotated[int, typer.Option("--size", metavar="PIXELS", help="Side of a slice: 256, 128, 64 or 32.")]
-Contrasts = Annotated[str, typer.Option("--contrasts", metavar="LIST", help="Channels, in order.")]
-Intensity = Annotated[
-    str, typer.Option("--intensity", metavar="RULE", help="What becomes 255: max, or a percentile such as p99.9.")
-]
-BrainThreshold = Annotated[
-    float, typer.Option("--brain-threshold", metavar="GREY", help="A T1 pixel above this counts as brain.")
-]
-BrainFraction = Annotated[
-    float,
-    typer.Option("--brain-fraction", metavar="SHARE", help="A slice is kept with more than this share of brain."),
 ]
 TrainingPatients = Annotated[
     int | None,
@@ -99,7 +86,7 @@ Workers = Annotated[
 ]
 
 
-@shares(*AGAIN_OPTIONS, *OUTPUT_OPTIONS)
+@shares(*SLICING_OPTIONS, *AGAIN_OPTIONS, *OUTPUT_OPTIONS)
 def prepare(
     given: Given,
     subjects: Annotated[
@@ -107,12 +94,7 @@ def prepare(
     ],
     out: common.Out,
     holdout: Holdout = "0.2",
-    size: Size = 256,
-    contrasts: Contrasts = ",".join(BRATS.contrast_names),
     names: common.Names = None,
-    intensity: Intensity = "max",
-    brain_threshold: BrainThreshold = 50.0,
-    brain_fraction: BrainFraction = 0.15,
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the draw, where --holdout is a number or a fraction.")
     ] = 0,
@@ -132,11 +114,6 @@ def prepare(
         subjects,
         out,
         holdout=holdout,
-        size=size,
-        contrasts=[name.strip().lower() for name in contrasts.split(",")],
-        intensity=intensity,
-        brain_threshold=brain_threshold,
-        brain_fraction=brain_fraction,
         seed=seed,
         patients=patients,
         training_patients=training_patients,
@@ -147,6 +124,7 @@ def prepare(
         overwrite=given.options.overwrite,
         dry_run=given.dry_run,
         listener=console,
+        **given.slicing,
     )
     console.document({"dataset": str(out), **summary.to_dict()})
     _show_prepared(console, summary)

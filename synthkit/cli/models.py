@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, Given, Names, Out, shares
-from synthkit.data.conventions import BRATS
 from synthkit.errors import UsageError
+from synthkit.schemes import BRATS
 
 
 @shares(*PLUGIN_OPTIONS, *RUN_OPTIONS)

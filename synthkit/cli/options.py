@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from synthkit.schemes import BRATS
+
 if TYPE_CHECKING:
     from synthkit.cli.console import Console
     from synthkit.running.launch import Done, RunOptions
@@ -89,8 +91,27 @@ Timeout = Annotated[
     float | None, typer.Option("--timeout", metavar="SECONDS", help="Stop the run after this time.", show_default=False)
 ]
 
+# How volumes become slices.
+Size = Annotated[int, typer.Option("--size", metavar="PIXELS", help="Side of a slice: 256, 128, 64 or 32.")]
+Contrasts = Annotated[str, typer.Option("--contrasts", metavar="LIST", help="Channels, in order.")]
+Intensity = Annotated[
+    str, typer.Option("--intensity", metavar="RULE", help="What becomes 255: max, or a percentile such as p99.9.")
+]
+BrainThreshold = Annotated[
+    float, typer.Option("--brain-threshold", metavar="GREY", help="A T1 pixel above this counts as brain.")
+]
+BrainFraction = Annotated[
+    float,
+    typer.Option("--brain-fraction", metavar="SHARE", help="A slice is kept with more than this share of brain."),
+]
+
 #: The options that :func:`shares` attaches, by name: type with its help, and default.
 _SHARED: dict[str, tuple[Any, Any]] = {
+    "size": (Size, 256),
+    "contrasts": (Contrasts, ",".join(BRATS.contrast_names)),
+    "intensity": (Intensity, "max"),
+    "brain_threshold": (BrainThreshold, 50.0),
+    "brain_fraction": (BrainFraction, 0.15),
     "param": (Params, None),
     "params": (ParamsFile, None),
     "backend": (BackendName, None),
@@ -106,6 +127,7 @@ _SHARED: dict[str, tuple[Any, Any]] = {
 }
 
 # Those that go together, in the order of the help.
+SLICING_OPTIONS = ("size", "contrasts", "intensity", "brain_threshold", "brain_fraction")
 PLUGIN_OPTIONS = ("param", "params")
 PLACE_OPTIONS = ("backend", "gpus", "cpus", "memory", "timeout")
 AGAIN_OPTIONS = ("resume", "overwrite", "dry_run")
@@ -122,12 +144,14 @@ class Given:
     console : where it prints; the listener of what it calls.
     options : where and with what its runs are made.
     params : parameters of its plugin, those of ``-p`` over those of the file.
+    slicing : how volumes become slices, as keywords of :func:`synthkit.api.prepare`.
     dry_run : to show what would be done, and to do nothing.
     """
 
     console: Console
     options: RunOptions
     params: dict[str, Any]
+    slicing: dict[str, Any]
     dry_run: bool
 
     def run(self, request: Request, out: Path) -> Done:
@@ -175,11 +199,14 @@ def _given(values: dict[str, Any]) -> Given:
     from synthkit.registry.parameters import parse_assignments
     from synthkit.running.launch import RunOptions
 
+    if "contrasts" in values:
+        values["contrasts"] = [name.strip().lower() for name in values["contrasts"].split(",")]
     options = {name: values[name] for name in (*PLACE_OPTIONS, "resume", "overwrite") if name in values}
     return Given(
         console=console_for(values["json"], values["quiet"]),
         options=RunOptions(**options),
         params=parse_assignments(values.get("param") or (), values.get("params")),
+        slicing={name: values[name] for name in SLICING_OPTIONS if name in values},
         dry_run=values.get("dry_run", False),
     )
 

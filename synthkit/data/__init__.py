@@ -1,1 +1,1 @@
-"""Subjects to datasets: volumes, slices, splits, shards, and the conventions of contrasts and labels."""
+"""Subjects to datasets: volumes, slices, splits, shards, and the label schemes."""

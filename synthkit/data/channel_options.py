@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.picture_layouts import RawSample
 from synthkit.data.png_folders import SEG, channel_of
 from synthkit.errors import UsageError
+from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from synthkit.contract import Sample
-from synthkit.data.format import DESCRIPTION, IMAGES, LABELS, read_description, read_table
+from synthkit.data.format import DESCRIPTION, IMAGES, LABELS, read_description, read_table, scheme_of
 from synthkit.data.lineage import entries_of, training_entry
 from synthkit.data.shards import ShardedArray
 from synthkit.data.views import Readable, View
@@ -44,8 +44,9 @@ class Dataset(Readable):
         self.contrasts = tuple(
             self.description["channel_names"][str(i)] for i in range(len(self.description["channel_names"]))
         )
-        self.labels: dict[str, int] = dict(self.description["labels"])
-        self.label_values = tuple(sorted(self.labels.values()))
+        self.scheme = scheme_of(self.description, self.path)
+        self.labels = self.scheme.label_values
+        self.label_values = self.scheme.values
         height, width = self.description["size"]
         self.size = (int(height), int(width))
         self.samples: Sequence[Sample] = read_table(self.path, int(self.description["n_samples"]))

@@ -1,6 +1,6 @@
 """What the name of a file says: the contrast that it holds, or labels, and the subject that stands before that.
 
-Endings of BraTS stand in :mod:`synthkit.data.conventions`; here are those of other collections, the entities of BIDS,
+Endings of BraTS stand in :mod:`synthkit.schemes`; here are those of other collections, the entities of BIDS,
 and the endings that a user gives (``--names``), which win over all of them.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from synthkit.data.conventions import BRATS
 from synthkit.errors import UsageError
+from synthkit.schemes import BRATS
 
 #: The content of a file of labels, beside the names of contrasts.
 SEG = "seg"

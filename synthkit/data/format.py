@@ -15,7 +15,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from synthkit.contract import Sample
 from synthkit.errors import DataError
+from synthkit.schemes import BRATS, Scheme
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
@@ -44,14 +45,16 @@ def sample_digest(image: UInt8Array, labels: UInt8Array) -> str:
     return digest.hexdigest()[:32]
 
 
-def content_digest(
-    contrasts: Sequence[str], label_values: Sequence[int], size: Sequence[int], samples: Sequence[Sample]
-) -> str:
+def content_digest(contrasts: Sequence[str], scheme: Scheme, size: Sequence[int], samples: Sequence[Sample]) -> str:
     """``sha256:...`` of what a dataset holds, whatever its compression, sharding and provenance.
 
-    A patient counts where it is said and is not the subject itself, so that datasets from before keep their digests.
+    Names of labels count where they are not those of BraTS up to 2021, and a patient where it is said and is not the
+    subject itself, so that datasets from before keep their digests.
     """
-    digest = hashlib.sha256(json.dumps([list(contrasts), list(label_values), list(size)]).encode())
+    described: list[Any] = [list(contrasts), list(scheme.values), list(size)]
+    if scheme.label_values != BRATS.label_values:
+        described.append(scheme.label_values)
+    digest = hashlib.sha256(json.dumps(described).encode())
     for row in samples:
         said = [row.patient] if row.patient not in (None, row.subject) else []
         digest.update(json.dumps([row.id, row.split, row.subject, row.slice, row.seed, row.digest, *said]).encode())
@@ -97,6 +100,21 @@ def read_description(path: Path) -> dict[str, Any]:
                 "Restore it, or make the dataset again.",
             )
     return description
+
+
+def scheme_of(description: Mapping[str, Any], path: Path) -> Scheme:
+    """The label scheme of a dataset at ``path``; DataError for one that cannot be read or has other labels."""
+    try:
+        scheme = Scheme.of_record(description)
+        if scheme.label_values != description["labels"]:
+            raise ValueError(f"its labels are {description['labels']}, those of its scheme {scheme.label_values}")
+    except ValueError as error:
+        raise DataError(
+            f"The label scheme in {path / DESCRIPTION} cannot be read.",
+            f"{error}.",
+            "Restore it, or make the dataset again.",
+        ) from error
+    return scheme
 
 
 def _is_sound(key: str, value: Any) -> bool:

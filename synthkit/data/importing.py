@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthkit.data.channel_options import Channels
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.format import is_safe_name
 from synthkit.data.grey_values import GreyValues, parse_range
@@ -26,6 +25,7 @@ from synthkit.data.sample_tables import rows_for, table_of
 from synthkit.data.shards import map_threads
 from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
 from synthkit.errors import DataError, SynthkitError, UsageError
+from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,7 +162,7 @@ def import_images(
         writer = DatasetWriter(
             out,
             contrasts=source.contrasts,
-            labels=BRATS.label_values,
+            scheme=BRATS,
             size=size,
             kind="real" if kind == "real" else "synthetic",
             provenance={

@@ -18,6 +18,7 @@ from synthkit.data.raw_layouts import DESCRIPTION, description_of, label_values_
 from synthkit.data.subjects import bad_subjects_error, scan_subjects
 from synthkit.data.volume_checks import AFFINE_TOLERANCE_MM, grid_distance_mm, is_default_affine
 from synthkit.errors import DataError
+from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +54,7 @@ class LabelFolder:
         names: Sequence[str] = (),
     ) -> None:
         self.folder = Path(folder)
+        self.scheme = BRATS
         self._label_values: dict[str, dict[int, int]] = {}
         self._rounding_said = False
         found = [] if names else self._predictions()
@@ -114,7 +116,7 @@ class LabelFolder:
             ) from None
 
     def labels(self, subject: str) -> tuple[UInt8Array, tuple[float, float, float]]:
-        """Labels uint8 (x, y, z) with the convention's values, and the voxel spacing in mm."""
+        """Labels uint8 (x, y, z) with the scheme's values, and the voxel spacing in mm."""
         read, volume = load_labels(self.path(subject), self._label_values.get(subject))
         if read.n_rounded and not self._rounding_said:
             self._rounding_said = True
@@ -184,6 +186,7 @@ class OnGridOf:
 
     def __init__(self, volumes: LabelFolder, reference: LabelFolder) -> None:
         self._volumes, self._reference = volumes, reference
+        self.scheme = volumes.scheme
 
     @property
     def subjects(self) -> tuple[str, ...]:

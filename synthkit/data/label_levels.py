@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthkit.data.conventions import BRATS, Convention, enumerated
 from synthkit.data.labels import grey_levels
 from synthkit.errors import DataError, UsageError
+from synthkit.schemes import BRATS, Scheme, enumerated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,18 +79,18 @@ class LabelLevels:
         return found
 
 
-def study_levels(convention: Convention = BRATS) -> LabelLevels:
+def study_levels(scheme: Scheme = BRATS) -> LabelLevels:
     """Those that exports write: 0, 51, 102 and 204 for BraTS."""
-    values = convention.values
+    values = scheme.values
     return LabelLevels("study", dict(zip(grey_levels(values).tolist(), values, strict=True)))
 
 
-def raw_levels(convention: Convention = BRATS) -> LabelLevels:
-    """Label values themselves; values of other years stand for what the convention reads them as."""
-    return LabelLevels("raw", {**{v: v for v in convention.values}, **dict(convention.read_as)})
+def raw_levels(scheme: Scheme = BRATS) -> LabelLevels:
+    """Label values themselves; values of other years stand for what the scheme reads them as."""
+    return LabelLevels("raw", {**{v: v for v in scheme.values}, **dict(scheme.read_as)})
 
 
-def parse_levels(spec: str, convention: Convention = BRATS) -> LabelLevels:
+def parse_levels(spec: str, scheme: Scheme = BRATS) -> LabelLevels:
     """``study``, ``raw``, ``0=0,1=85,2=170,4=255`` (label=grey; names work as well) or ``0,85,170,255`` (in the order
     of the labels); with ``nearest`` among them, other values go to the nearest.
 
@@ -102,41 +102,41 @@ def parse_levels(spec: str, convention: Convention = BRATS) -> LabelLevels:
     nearest = "nearest" in words
     words = [word for word in words if word != "nearest"]
     if words in ([], ["study"]):
-        return replace(study_levels(convention), nearest=nearest)
+        return replace(study_levels(scheme), nearest=nearest)
     if words == ["raw"]:
         if nearest:
-            raise _not_understood(spec, "Label values have no nearest value: 3 is not half of a label.", convention)
-        return raw_levels(convention)
+            raise _not_understood(spec, "Label values have no nearest value: 3 is not half of a label.", scheme)
+        return raw_levels(scheme)
     try:
         if all("=" in word for word in words):
             pairs = [(left.strip(), int(right)) for left, right in (word.split("=", 1) for word in words)]
         else:
             greys = [int(word) for word in words]
-            if len(greys) != len(convention.values):
-                reason = f"A list has one grey for each of the labels {enumerated([*map(str, convention.values)])}."
-                raise _not_understood(spec, reason, convention)
-            pairs = [(str(label), grey) for label, grey in zip(convention.values, greys, strict=True)]
+            if len(greys) != len(scheme.values):
+                reason = f"A list has one grey for each of the labels {enumerated([*map(str, scheme.values)])}."
+                raise _not_understood(spec, reason, scheme)
+            pairs = [(str(label), grey) for label, grey in zip(scheme.values, greys, strict=True)]
     except ValueError as error:
-        raise _not_understood(spec, "A grey is a whole number.", convention) from error
-    names = {name.lower(): value for name, value in convention.label_values.items()}
-    names |= {str(value): value for value in convention.values}
+        raise _not_understood(spec, "A grey is a whole number.", scheme) from error
+    names = {name.lower(): value for name, value in scheme.label_values.items()}
+    names |= {str(value): value for value in scheme.values}
     levels: dict[int, int] = {}
     for name, grey in pairs:
         if name.lower() not in names:
-            raise _not_understood(spec, f"{name} is not a label.", convention)
+            raise _not_understood(spec, f"{name} is not a label.", scheme)
         if not 0 <= grey < N_VALUES or levels.get(grey, names[name.lower()]) != names[name.lower()]:
-            raise _not_understood(spec, f"The grey {grey} is beyond 65535 or of two labels.", convention)
+            raise _not_understood(spec, f"The grey {grey} is beyond 65535 or of two labels.", scheme)
         levels[grey] = names[name.lower()]
     if 0 not in levels.values():
         if 0 in levels:
-            raise _not_understood(spec, "It names no grey of the background, which is not 0 here.", convention)
+            raise _not_understood(spec, "It names no grey of the background, which is not 0 here.", scheme)
         levels = {0: 0, **levels}
     return LabelLevels("given", levels, nearest)
 
 
-def _not_understood(spec: str, why: str, convention: Convention) -> UsageError:
-    labels = ", ".join(f"{value} {name}" for name, value in convention.label_values.items())
-    example = study_levels(convention).written
+def _not_understood(spec: str, why: str, scheme: Scheme) -> UsageError:
+    labels = ", ".join(f"{value} {name}" for name, value in scheme.label_values.items())
+    example = study_levels(scheme).written
     return UsageError(
         f"--label-levels {spec} is not understood.",
         why,
@@ -182,7 +182,7 @@ class LabelCounts:
     """
 
     asked: LabelLevels | None
-    convention: Convention = BRATS
+    scheme: Scheme = BRATS
     found: NDArray[np.int64] = field(default_factory=lambda: np.zeros(N_VALUES, np.int64))
     # Of every way: label value -> samples that have it; name, pixels off and pixels above background of each picture.
     _samples: list[NDArray[np.int64]] = field(default_factory=list)
@@ -191,7 +191,7 @@ class LabelCounts:
     _n_pictures: int = 0
 
     def __post_init__(self) -> None:
-        both = [study_levels(self.convention), raw_levels(self.convention)]
+        both = [study_levels(self.scheme), raw_levels(self.scheme)]
         self._ways = [self.asked] if self.asked else both
         self._samples = [np.zeros(256, np.int64) for _ in self._ways]
         self._off = [[] for _ in self._ways]
@@ -232,11 +232,11 @@ class LabelCounts:
         way = self._ways[k]
         off = self._off[k]
         if way.name == "raw":
-            for old, new in self.convention.read_as:
+            for old, new in self.scheme.read_as:
                 if self.found[old] and self.found[new]:
                     raise self._other_code(source, way, f"{old} and {new} are both there, and {old} is not a label.")
                 if self.found[old]:
-                    name = next(n for n, value in self.convention.label_values.items() if value == new)
+                    name = next(n for n, value in self.scheme.label_values.items() if value == new)
                     notes.append(f"The label value {old} is read as {new} ({name}).")
         n_off = sum(pixels for _, pixels, _ in off)
         above = sum(count for value, count in enumerate(self.found.tolist()) if way.levels.get(value) != 0)
@@ -255,12 +255,12 @@ class LabelCounts:
 
     def pixels(self, way: LabelLevels) -> dict[str, int]:
         """Pixels of each label, by name."""
-        return {name: int(self.found[way.table == value].sum()) for name, value in self.convention.label_values.items()}
+        return {name: int(self.found[way.table == value].sum()) for name, value in self.scheme.label_values.items()}
 
     def samples(self, way: LabelLevels) -> dict[str, int]:
         """Samples that have each label, by name."""
         counts = self._samples[self._ways.index(way)]
-        return {name: int(counts[value]) for name, value in self.convention.label_values.items()}
+        return {name: int(counts[value]) for name, value in self.scheme.label_values.items()}
 
     def off_level(self, way: LabelLevels) -> tuple[int, int]:
         """Pixels that are at no level, and the samples that have such."""
@@ -279,9 +279,9 @@ class LabelCounts:
         return f"{expected}."
 
     def _other_code(self, source: str, way: LabelLevels, why: str, wrong: Sequence[str] = ()) -> DataError:
-        values, names = self.values, list(self.convention.label_values)
+        values, names = self.values, list(self.scheme.label_values)
         if len(values) <= len(names):
-            pairs = ",".join(f"{self.convention.label_values[n]}={v}" for n, v in zip(names, values, strict=False))
+            pairs = ",".join(f"{self.scheme.label_values[n]}={v}" for n, v in zip(names, values, strict=False))
             in_order = f"--label-levels {pairs} if they are {enumerated(names[: len(values)])} in this order"
             fix = f"Say which label each of them is, as in {in_order}."
         else:  # an order would be a guess that does harm
@@ -289,10 +289,10 @@ class LabelCounts:
                 "Say with --label-levels, as label=grey, which label each of them is, with nearest after the last if "
                 "labels were blurred; or correct the pictures that differ."
             )
-        both = any(self.found[old] and self.found[new] for old, new in self.convention.read_as)
-        if way.name != "raw" and set(values) <= set(raw_levels(self.convention).levels) and not both:
+        both = any(self.found[old] and self.found[new] for old, new in self.scheme.read_as)
+        if way.name != "raw" and set(values) <= set(raw_levels(self.scheme).levels) and not both:
             fix = f"These look like label values: give --label-levels raw. Or {fix[0].lower()}{fix[1:]}"
-        elif way.name != "study" and set(values) <= set(study_levels(self.convention).levels):
+        elif way.name != "study" and set(values) <= set(study_levels(self.scheme).levels):
             fix = f"These are the grey levels of exports: give --label-levels study. Or {fix[0].lower()}{fix[1:]}"
         return DataError(f"The labels of {source} hold {self._listed()}.", why, fix, _folded(wrong))
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.labels import canonical
 from synthkit.data.nifti import Volume, VolumeError, read_volume
+from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class ReadLabels:
 
     Attributes
     ----------
-    labels : uint8 (x, y, z), values of the convention.
+    labels : uint8 (x, y, z), values of the scheme.
     stored : values as the file had them.
     n_rounded : voxels that were not whole numbers, by at most :data:`WHOLE_TOLERANCE`.
     """
@@ -46,7 +46,7 @@ def load_labels(path: Path | str, label_values: Mapping[int, int] | None = None)
 
     Parameters
     ----------
-    label_values : value in the file -> value of the convention, where something says so; else values are BraTS'.
+    label_values : value in the file -> value of the scheme, where something says so; else values are BraTS'.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from synthkit.errors import DataError
 
 
 def table_of_labels(seg: Path, root: Path, known: dict[Path, dict[int, int] | None]) -> dict[int, int] | None:
-    """Value in a ``dseg`` -> value of the convention, by the nearest table; None where there is none.
+    """Value in a ``dseg`` -> value of the scheme, by the nearest table; None where there is none.
 
     Parameters
     ----------

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.lineage import PHANTOM_PREFIX
 from synthkit.data.phantom_anatomy import make_head, template_files
 from synthkit.data.phantom_fields import HALF_MM
 from synthkit.data.phantom_tumour import grow_tumour, make_images
 from synthkit.errors import NotWritableError, UsageError
+from synthkit.schemes import BRATS
 
 #: Part of every file's description: subjects of another version are not taken for this one's.
 VERSION = 1

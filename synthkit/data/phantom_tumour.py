@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.phantom_anatomy import Head, mixture, rotation, turn
 from synthkit.data.phantom_fields import Axes, FloatArray, noise, spline
+from synthkit.schemes import BRATS
 
 NECROSIS, OEDEMA, ENHANCING = (BRATS.label_values[name] for name in ("NCR", "ED", "ET"))
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthkit.data.channel_options import Channels, unnamed
-from synthkit.data.conventions import BRATS
 from synthkit.data.picture_layouts import RawSample, Source
 from synthkit.data.pictures import check_numbers
 from synthkit.data.png_folders import SEG, channel_of
 from synthkit.errors import DataError, UsageError
+from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.label_levels import LabelLevels
 from synthkit.data.pictures import ENDINGS, as_plane, ending_of, read_picture, stem_of
 from synthkit.data.png_folders import CHANNELS, FOLDERS, LABELS, SEG, TABLE, channel_of, split_stem
 from synthkit.errors import DataError, UsageError
+from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

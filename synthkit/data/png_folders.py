@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from synthkit.data.conventions import BRATS
+from synthkit.schemes import BRATS
 
 #: Folder of each contrast, as exports name it.
 FOLDERS = {contrast.name: contrast.title for contrast in BRATS.contrasts}

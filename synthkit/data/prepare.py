@@ -11,13 +11,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from synthkit.contract import Sample
-from synthkit.data.conventions import BRATS
 from synthkit.data.patients import decided, patient_behind
+from synthkit.data.prepared import PreparedSubject, PreparedSummary
 from synthkit.data.slices import SliceProtocol, Slices, slice_volume
 from synthkit.data.splits import Holdout, Split, parse_holdout, split_subjects, with_fewer_to_train_on
 from synthkit.data.subjects import (
@@ -33,6 +32,7 @@ from synthkit.data.survey import SurveyedSubject, notes_of_all, survey
 from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
 from synthkit.errors import DataError, UsageError
 from synthkit.registry.provenance import versions
+from synthkit.schemes import BRATS
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -43,82 +43,6 @@ _FEW_SUBJECTS = 20
 
 #: Called with the pass ("check" or "write"), how many subjects are done, and of how many.
 OnProgress = Callable[[Literal["check", "write"], int, int], None]
-
-
-@dataclass(frozen=True)
-class PreparedSubject:
-    """What became of one subject: a row of the summary table.
-
-    Attributes
-    ----------
-    patient : whom it is a scan of.
-    kept : indices of the slices kept.
-    n_dropped : slices left out by the slice rule.
-    label_voxels : label name -> voxels in the whole volume.
-    negative_voxels : contrast -> voxels below zero, which become 0; only contrasts that have any.
-    notes : what is unusual and no error (a slab, a contrast with a smaller field of view, no slice kept).
-    """
-
-    id: str
-    patient: str
-    split: Split
-    kept: tuple[int, ...]
-    n_dropped: int
-    label_voxels: dict[str, int]
-    negative_voxels: dict[str, int]
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "subject": self.id,
-            "patient": self.patient,
-            "split": self.split,
-            "slices_kept": len(self.kept),
-            "slices_dropped": self.n_dropped,
-            "label_voxels": self.label_voxels,
-            "negative_voxels": self.negative_voxels,
-            "notes": list(self.notes),
-        }
-
-
-@dataclass(frozen=True)
-class PreparedSummary:
-    """What was prepared. ``n_resumed``: samples that an earlier, interrupted command had written already."""
-
-    path: Path
-    protocol: SliceProtocol
-    holdout: Holdout
-    seed: int
-    subjects: tuple[PreparedSubject, ...]
-    bad_subjects: tuple[BadSubject, ...]
-    notes: tuple[str, ...]
-    n_resumed: int = 0
-
-    @property
-    def n_samples(self) -> int:
-        return sum(len(subject.kept) for subject in self.subjects)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form, with totals by split."""
-        totals = {}
-        for split in ("train", "holdout"):
-            part = [subject for subject in self.subjects if subject.split == split]
-            totals[split] = {
-                "subjects": len(part),
-                "patients": len({subject.patient for subject in part}),
-                "slices_kept": sum(len(subject.kept) for subject in part),
-                "slices_dropped": sum(subject.n_dropped for subject in part),
-            }
-        return {
-            "protocol": self.protocol.to_dict(),
-            "holdout": str(self.holdout),
-            "seed": self.seed,
-            "n_samples": self.n_samples,
-            "splits": totals,
-            "subjects": [subject.to_dict() for subject in self.subjects],
-            "bad_subjects": [{"subject": bad.id, "reason": bad.reason} for bad in self.bad_subjects],
-            "notes": list(self.notes),
-        }
 
 
 def prepare(
@@ -271,7 +195,7 @@ def _write(
     writer = DatasetWriter(
         summary.path,
         contrasts=summary.protocol.contrasts,
-        labels=BRATS.label_values,
+        scheme=BRATS,
         size=(summary.protocol.size, summary.protocol.size),
         protocol=protocol,
         provenance={"command": "prepare", "subjects": source.name, "versions": versions(), "summary": described},

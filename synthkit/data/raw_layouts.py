@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synthkit.data.conventions import BRATS, enumerated
 from synthkit.data.file_names import Names, base_name, content_named
 from synthkit.errors import DataError
+from synthkit.schemes import BRATS, enumerated
 
 DESCRIPTION = "dataset.json"
 _IMAGES = ("imagesTr", "imagesTs")
@@ -55,7 +55,7 @@ class RawCase:
 
 @dataclass
 class RawFolder:
-    """What such a folder holds; ``label_values``: value in its label maps -> value of the convention."""
+    """What such a folder holds; ``label_values``: value in its label maps -> value of the scheme."""
 
     path: Path
     cases: list[RawCase] = field(default_factory=list)
@@ -203,7 +203,7 @@ def _channels(named: Mapping[int, str], contrasts: Sequence[str], names: Names, 
 
 
 def label_values_named(labels: Mapping[str, Any], source: Path) -> dict[int, int]:
-    """Value in a file -> value of the convention, by the names that a table of labels gives.
+    """Value in a file -> value of the scheme, by the names that a table of labels gives.
 
     Parameters
     ----------

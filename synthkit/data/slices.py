@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.subjects import SubjectError, SubjectVolumes
 from synthkit.errors import DataError, UsageError
+from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.fetched import finished_name, not_fetched
 from synthkit.data.file_names import SEG, NamedFile, Names, ending_that_chooses
 from synthkit.data.label_reading import ReadLabels, as_labels
@@ -24,6 +23,7 @@ from synthkit.data.nifti import Volume, VolumeError, read_channels, read_volume
 from synthkit.data.raw_layouts import DESCRIPTION, RawCase, RawFolder, in_words, read_raw, refuse_part
 from synthkit.data.volume_checks import check_content, check_grid
 from synthkit.errors import DataError
+from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class Subject:
     ----------
     seg : None where there is no segmentation and none was asked for.
     channels : contrast -> index along the fourth axis, where its file is 4-D and of ``n_channels``.
-    label_values : value in ``seg`` -> value of the convention, where a table of labels says so; else values are BraTS'.
+    label_values : value in ``seg`` -> value of the scheme, where a table of labels says so; else values are BraTS'.
     """
 
     id: str
@@ -84,7 +84,7 @@ class SubjectVolumes:
     Attributes
     ----------
     images : contrast -> (x, y, z) in the file's own type and array order.
-    labels : uint8 (x, y, z) with the convention's values; None without segmentation.
+    labels : uint8 (x, y, z) with the scheme's values; None without segmentation.
     affine, spacing_mm, header : the grid, as in :class:`synthkit.data.nifti.Volume`; all files of a subject share it.
     stored_labels : label values as the file had them (3 where BraTS 2023 and later write enhancing tumour); empty
         where a table of labels says what they are.

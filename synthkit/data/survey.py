@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.slices import SliceProtocol, check_fits, kept_slices, negative_voxels
 from synthkit.data.subjects import BadSubject, Subject, SubjectError, SubjectVolumes, load_subject
+from synthkit.schemes import BRATS
 
 # A volume lower than this does not hold a whole brain (about 130 mm). A contrast that is zero in more than this
 # fraction of the brain has a smaller field of view than the one the brain is seen in; every eighth slice tells.
@@ -29,7 +29,7 @@ class SurveyedSubject:
 
     Attributes
     ----------
-    kept, n_dropped, label_voxels, negative_voxels, notes : see :class:`synthkit.data.prepare.PreparedSubject`.
+    kept, n_dropped, label_voxels, negative_voxels, notes : see :class:`synthkit.data.prepared.PreparedSubject`.
     stored_labels : label values as the file had them.
     orientation : of the array by its affine, ``LPS``.
     fingerprint : sha256 of the contrast that the slice rule looks at.

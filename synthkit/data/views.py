@@ -11,6 +11,7 @@ from synthkit.contract import Sample, Samples
 from synthkit.data.format import content_digest
 from synthkit.data.patients import patient_behind
 from synthkit.errors import DataError
+from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +23,7 @@ class Readable:
     """What every source of samples shares; a subclass sets the attributes below and defines ``read``."""
 
     contrasts: tuple[str, ...]
+    scheme: Scheme
     label_values: tuple[int, ...]
     size: tuple[int, int]
     samples: Sequence[Sample]
@@ -31,7 +33,7 @@ class Readable:
 
     @property
     def digest(self) -> str:
-        return content_digest(self.contrasts, self.label_values, self.size, self.samples)
+        return content_digest(self.contrasts, self.scheme, self.size, self.samples)
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -58,6 +60,7 @@ class View(Readable):
         self.source = source
         self.indices = np.asarray(indices, dtype=np.int64)
         self.contrasts = source.contrasts
+        self.scheme = source.scheme
         self.label_values = source.label_values
         self.size = source.size
         self.samples = [source.samples[i] for i in self.indices]
@@ -83,7 +86,8 @@ class Joined(Readable):
                         "Prepare or export them with the same contrasts and size.",
                     )
         self.sources = list(sources)
-        self.contrasts, self.label_values, self.size = first.contrasts, first.label_values, first.size
+        self.contrasts, self.size = first.contrasts, first.size
+        self.scheme, self.label_values = first.scheme, first.label_values
         self.samples = [row for source in sources for row in source.samples]
         self._starts = np.cumsum([0, *(len(source) for source in sources)])
 

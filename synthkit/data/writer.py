@@ -37,6 +37,7 @@ from synthkit.data.format import (
 from synthkit.data.shards import ShardWriter, map_threads
 from synthkit.errors import DataError, UsageError
 from synthkit.files import write_atomically
+from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
@@ -54,7 +55,7 @@ class DatasetWriter:
     ----------
     path : folder to write. Must be absent or empty, unless ``resume``.
     contrasts : channel names in order, ``("t1", "t1ce", "t2", "flair")``.
-    labels : label name -> value, background 0 included.
+    scheme : what label values mean; written into the dataset.
     size : (y, x) in pixels.
     kind : "real" or "synthetic".
     protocol, provenance, lineage : recorded as they are.
@@ -66,7 +67,7 @@ class DatasetWriter:
         path: Path | str,
         *,
         contrasts: Sequence[str],
-        labels: Mapping[str, int],
+        scheme: Scheme,
         size: tuple[int, int],
         kind: Literal["real", "synthetic"] = "real",
         protocol: Mapping[str, Any] | None = None,
@@ -75,13 +76,14 @@ class DatasetWriter:
         resume: bool = False,
     ) -> None:
         self.path = Path(path)
-        self.contrasts, self.labels, self.size = tuple(contrasts), dict(labels), (int(size[0]), int(size[1]))
+        self.contrasts, self.scheme, self.size = tuple(contrasts), scheme, (int(size[0]), int(size[1]))
         self._fixed: dict[str, Any] = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "kind": kind,
             "channel_names": {str(i): name for i, name in enumerate(self.contrasts)},
-            "labels": self.labels,
+            "labels": scheme.label_values,
+            "scheme": scheme.to_dict(),
             "size": list(self.size),
             "protocol": dict(protocol or {}),
         }
@@ -142,11 +144,11 @@ class DatasetWriter:
                 "Check the plugin or the protocol that made them.",
             )
         unknown = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-        unknown = np.setdiff1d(unknown, list(self.labels.values()))
+        unknown = np.setdiff1d(unknown, self.scheme.values)
         if unknown.size:
             raise DataError(
                 f"Labels hold the value{'s' if unknown.size > 1 else ''} {', '.join(map(str, unknown))}.",
-                f"This dataset's labels are {self.labels}.",
+                f"This dataset's labels are {self.scheme.label_values}.",
                 "Check the plugin or the protocol that made them.",
             )
         digests = map_threads(lambda i: sample_digest(images[i], labels[i]), range(len(rows)))
@@ -226,7 +228,7 @@ class DatasetWriter:
             "lineage": self._lineage,
         }
         if complete:
-            description["digest"] = content_digest(self.contrasts, sorted(self.labels.values()), self.size, self._rows)
+            description["digest"] = content_digest(self.contrasts, self.scheme, self.size, self._rows)
         write_atomically(self.path / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
 
     def _take_up(self, resume: bool) -> list[Sample]:

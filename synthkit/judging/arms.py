@@ -26,9 +26,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthkit.data.conventions import BRATS, MEAN
 from synthkit.errors import UsageError
 from synthkit.judging.bootstrap import in_order, interval, resampled
+from synthkit.schemes import BRATS, MEAN
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.slices import SliceProtocol, kept_slices
 from synthkit.data.subjects import load_subject, scan_subjects
 from synthkit.errors import DataError, UsageError
+from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array, Volumes
@@ -106,6 +106,7 @@ class KeptSlices:
 
     def __init__(self, volumes: Volumes, rule: SliceRule) -> None:
         self._volumes, self._rule = volumes, rule
+        self.scheme = volumes.scheme
 
     @property
     def subjects(self) -> Sequence[str]:

@@ -171,7 +171,7 @@ def check_samples(dataset: Dataset, audit: AuditRun, on_progress: OnProgress = l
             f"It is of the samples {audited[:23]}; these are {dataset.digest[:23]}.",
             "Audit these samples, or give those that were audited.",
         )
-    table = content_digest(dataset.contrasts, dataset.label_values, dataset.size, dataset.samples)
+    table = content_digest(dataset.contrasts, dataset.scheme, dataset.size, dataset.samples)
     damaged = "" if table == dataset.digest else "its table of samples"
     for start in range(0, 0 if damaged else len(dataset), _BATCH):
         rows = dataset.samples[start : start + _BATCH]

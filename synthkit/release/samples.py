@@ -52,7 +52,7 @@ def write_part(
     with DatasetWriter(
         path,
         contrasts=dataset.contrasts,
-        labels=dataset.labels,
+        scheme=dataset.scheme,
         size=dataset.size,
         kind="synthetic",
         protocol=protocol,

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synthkit.data.conventions import BRATS, MEAN
 from synthkit.report import pictures, segmentation, sources
 from synthkit.report.audit import section as audit_section
 from synthkit.report.audit.page import write_audit_page
@@ -19,6 +18,7 @@ from synthkit.report.distributions import distributions
 from synthkit.report.gather import DAMAGE, DatasetRecord, Material, gather, phantoms_among, sentence, training_of
 from synthkit.report.pages import check_replaceable, render, write_page
 from synthkit.report.wording import count, interval, words
+from synthkit.schemes import BRATS, MEAN
 
 __all__ = ["write_audit_page", "write_report"]
 

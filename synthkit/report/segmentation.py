@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.lineage import was_trained_on
 from synthkit.judging.arms import ArmComparison, interval_warnings
 from synthkit.report.gather import Material, RunRecord
 from synthkit.report.segmenter_arms import MEASURES, Arm, Compared, arms_of, compared_with_real
+from synthkit.schemes import BRATS
 
 
 def is_overlap(record: RunRecord) -> bool:

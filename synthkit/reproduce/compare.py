@@ -96,7 +96,7 @@ def dataset_digest(path: Path) -> str:
         for image, label_map in zip(images, labels, strict=True)
     )
     rows = [replace(row, digest=digest) for row, digest in zip(dataset.samples, pixels, strict=True)]
-    return content_digest(dataset.contrasts, dataset.label_values, dataset.size, rows)
+    return content_digest(dataset.contrasts, dataset.scheme, dataset.size, rows)
 
 
 def compare_outputs(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.contract import SLICE_ROLES, VOLUME_ROLES, Declaration, Kind, MetricDeclaration, param
-from synthkit.data.conventions import BRATS
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.splits import parse_holdout
 from synthkit.errors import DataError, PluginError, UsageError
@@ -20,6 +19,7 @@ from synthkit.judging.policy import load_policy
 from synthkit.registry.parameters import make, make_params
 from synthkit.registry.registry import Registry, discover
 from synthkit.running import backends
+from synthkit.schemes import BRATS
 from synthkit.study import layout
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z", re.IGNORECASE)

@@ -10,11 +10,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from synthkit.data.conventions import BRATS, MEAN
 from synthkit.files import write_atomically
 from synthkit.judging.arms import interval_warnings
 from synthkit.report.pages import check_replaceable, render, write_page
 from synthkit.report.wording import count, words
+from synthkit.schemes import BRATS, MEAN
 from synthkit.study import layout
 from synthkit.study.config import Study
 from synthkit.study.figures import Mark, colour, forest, scatter, standalone

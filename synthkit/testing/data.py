@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.slices import SIZES, SliceProtocol
 from synthkit.data.writer import DatasetWriter
+from synthkit.schemes import BRATS
 from synthkit.testing.memory import InMemoryVolumes
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ def _write(name: str, images: UInt8Array, labels: UInt8Array, rows: Sequence[Map
         size = (images.shape[2], images.shape[3])
         # Jobs that segment cut whole volumes in the way that the training slices were cut.
         protocol = SliceProtocol(contrasts=contrasts, size=size[0]).to_dict() if size[0] in SIZES else {}
-        with DatasetWriter(
-            path, contrasts=contrasts, labels=BRATS.label_values, size=size, kind=kind, protocol=protocol
-        ) as writer:
+        with DatasetWriter(path, contrasts=contrasts, scheme=BRATS, size=size, kind=kind, protocol=protocol) as writer:
             if rows:
                 writer.append(images, labels, rows)
     return Dataset(path)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthkit.contract import Sample
-from synthkit.data.conventions import BRATS
 from synthkit.data.format import content_digest, sample_digest
+from synthkit.schemes import BRATS, Scheme
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,8 @@ class InMemorySamples:
     subjects : the real subject of each image, None for a synthetic image; None alone makes each image one of a
         subject of its own, ``"subject0"`` and so on. Slices of a subject are numbered in order.
     contrasts : names of the contrasts; the first of t1, t1ce, t2 and flair if not given.
-    label_values : all values that labels may have, background first.
+    scheme : what the label values mean; if not given, a scheme of ``label_values``.
+    label_values : all values that labels may have, background first; those of BraTS have its names.
     split : split of all rows; if not given, "train" for real images and "synthetic" for the others.
     prefix : what the ids of the samples begin with.
 
@@ -59,6 +60,7 @@ class InMemorySamples:
         *,
         subjects: Sequence[str | None] | None = None,
         contrasts: Sequence[str] | None = None,
+        scheme: Scheme | None = None,
         label_values: Sequence[int] = BRATS.values,
         split: str | None = None,
         prefix: str = "sample",
@@ -76,7 +78,8 @@ class InMemorySamples:
         self._subjects = [f"subject{row}" for row in range(n)] if subjects is None else list(subjects)
         if len(self._subjects) != n:
             raise ValueError(f"{n} images are of {len(self._subjects)} subjects")
-        self.label_values = tuple(label_values)
+        self.scheme = scheme or Scheme.of_values(label_values)
+        self.label_values = self.scheme.values
         self.size = (size[0], size[1])
         self.reads: list[int] = []
         self._split, self._prefix = split, prefix
@@ -97,7 +100,7 @@ class InMemorySamples:
 
     @property
     def digest(self) -> str:
-        return content_digest(self.contrasts, self.label_values, self.size, self.samples)
+        return content_digest(self.contrasts, self.scheme, self.size, self.samples)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -122,6 +125,7 @@ class InMemoryVolumes:
     ----------
     volumes : labels uint8 ``(x, y, z)`` of each subject. They are not copied; a method must not change them.
     spacing_mm : voxel spacing of all volumes in mm, along x, y and z.
+    scheme : what the label values mean.
 
     Examples
     --------
@@ -131,10 +135,15 @@ class InMemoryVolumes:
     """
 
     def __init__(
-        self, volumes: Mapping[str, UInt8Array], spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+        self,
+        volumes: Mapping[str, UInt8Array],
+        spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        *,
+        scheme: Scheme = BRATS,
     ) -> None:
         self.volumes = dict(volumes)
         self.spacing_mm = spacing_mm
+        self.scheme = scheme
 
     @property
     def subjects(self) -> Sequence[str]:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
+from synthkit.schemes import BRATS
 from synthkit.testing import data
 
 pytest.importorskip("safetensors", reason="safetensors is not installed")

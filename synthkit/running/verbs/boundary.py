@@ -22,7 +22,7 @@ def opened_dataset(run: Run, job: Job, role: str) -> Dataset:
 
     dataset = Dataset(run.input(role))
     expected = job.inputs[role].digest
-    content = content_digest(dataset.contrasts, dataset.label_values, dataset.size, dataset.samples)
+    content = content_digest(dataset.contrasts, dataset.scheme, dataset.size, dataset.samples)
     if content != dataset.digest:
         raise DataError(
             f"The dataset for {role} is damaged.",

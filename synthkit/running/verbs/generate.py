@@ -20,6 +20,7 @@ from synthkit.running.run import Job, Run
 from synthkit.running.verbs.boundary import call, opened_checkpoint, yielded
 from synthkit.running.verbs.inputs import checkpoint_input, resolved_params
 from synthkit.running.verbs.seeds import count_seeds, format_seeds, iterate_seeds, parse_seeds, take_shard
+from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
@@ -72,7 +73,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     writer = DatasetWriter(
         run.dataset,
         contrasts=metadata["contrasts"],
-        labels=metadata["labels"],
+        scheme=Scheme.of_record(metadata),
         size=tuple(metadata["size"]),
         kind="synthetic",
         protocol=metadata.get("protocol"),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.contract import Declaration, GeneratorDeclaration
-from synthkit.data.conventions import BRATS
 from synthkit.errors import UsageError
 from synthkit.registry.registry import discover, load_module
 from synthkit.running.checkpoints import CHECKPOINT_METADATA
@@ -15,6 +14,7 @@ from synthkit.running.request import Request
 from synthkit.running.run import Job, Run, folder_digest, write_json
 from synthkit.running.verbs.boundary import call, check_generator_size, opened_file
 from synthkit.running.verbs.inputs import file_input
+from synthkit.schemes import BRATS, Scheme
 
 # ------------------------------------------------------------------------------------------------ asked on the host
 
@@ -93,6 +93,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
             "params": {},
             "contrasts": list(contrasts),
             "labels": labels,
+            "scheme": Scheme.of_record({"labels": labels}).to_dict(),
             "size": [side, side],
             "protocol": {},
             "training_datasets": [],

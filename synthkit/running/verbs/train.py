@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from synthkit import events
 from synthkit.contract import Declaration, GeneratorDeclaration, SegmenterDeclaration
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.data.slices import SIZES, SliceProtocol
 from synthkit.data.views import Joined
@@ -21,6 +20,7 @@ from synthkit.running.request import Request
 from synthkit.running.run import Input, Job, Run, folder_digest, write_json
 from synthkit.running.verbs.boundary import call, check_generator_size, opened_dataset, opened_file
 from synthkit.running.verbs.inputs import dataset_input, file_input
+from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from synthkit.contract import Samples
@@ -133,6 +133,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
             "params": params_to_dict(params),
             "contrasts": list(data.contrasts),
             "labels": first.labels,
+            "scheme": first.scheme.to_dict(),
             "size": list(data.size),
             "protocol": _common_protocol(datasets | validation),
             "training_datasets": [dataset.training_entry() for dataset in datasets.values()],

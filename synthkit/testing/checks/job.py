@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from synthkit.contract import SLICE_ROLES, MetricDeclaration
-from synthkit.data.conventions import BRATS
 from synthkit.data.dataset import Dataset
 from synthkit.running import backends
 from synthkit.running.run import LOG, Input, Job, Resources, Run, Verb, create_run, folder_digest
 from synthkit.running.verbs.execute import execute
+from synthkit.schemes import BRATS
 from synthkit.testing import data
 from synthkit.testing.bench import CheckSkippedError, PluginUnderTest, require, require_same
 from synthkit.testing.checks.registry import check

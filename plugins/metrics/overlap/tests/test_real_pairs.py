@@ -14,7 +14,7 @@ ndimage = pytest.importorskip("scipy.ndimage", reason="scipy is not installed")
 
 from synthkit_overlap.surfaces import hausdorff, surface_dice, surface_distances  # noqa: E402
 
-from synthkit.data.conventions import BRATS  # noqa: E402
+from synthkit.schemes import BRATS  # noqa: E402
 
 DATA = Path(os.environ.get("SYNTHKIT_TEST_DATA") or Path(__file__).resolve().parents[5] / "shared" / "data")
 pytestmark = pytest.mark.skipif(

@@ -20,7 +20,7 @@ from synthkit_torch.devices import whole_float32
 from torch import Tensor
 
 from synthkit import events
-from synthkit.data.conventions import BRATS
+from synthkit.schemes import BRATS
 from synthkit_generative.decoding import decode
 from synthkit_generative.drawing import to_grey_levels
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthkit.data.conventions import BRATS
 from synthkit.data.labels import canonical
+from synthkit.schemes import BRATS
 from synthkit_overlap import Params
 from synthkit_overlap.surfaces import Hausdorff, bounding_box, surface_dice, surface_distances
 

@@ -2,7 +2,7 @@
 
 What is decided here, and written into the notes of the scores:
 
-* Regions are those of :data:`synthkit.data.conventions.BRATS`, without TC and WT unless ``nested_regions``; ``mean`` is
+* Regions are those of :data:`synthkit.schemes.BRATS`, without TC and WT unless ``nested_regions``; ``mean`` is
   the mean of NCR, ED and ET, as in the study (Akbar et al., Sci Data 11:259, 2024), which does not average nested ones.
 * A region in the reference that was not predicted is *missed*, one predicted without a reference is *false*:
   Dice and surface Dice 0, and the distance is the diagonal of the volume in mm, more than any inside it. So a
@@ -21,8 +21,8 @@ import numpy as np
 import synthkit
 from synthkit import Row, Score
 from synthkit.contract import Volumes
-from synthkit.data.conventions import BRATS, MEAN
 from synthkit.errors import DataError
+from synthkit.schemes import BRATS, MEAN
 from synthkit_overlap import Params
 from synthkit_overlap.comparison import RegionResult, compare, regions_of
 

@@ -1,4 +1,4 @@
-"""The one object that says what contrasts, labels and regions are: BraTS as it is, and what any convention promises."""
+"""The one object that says what contrasts, labels and regions are: BraTS as it is, and what any scheme promises."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthkit.data.conventions import BRATS, FURTHER_COLOURS, Contrast, Convention, Label, Region, enumerated
+from synthkit.schemes import BRATS, FURTHER_COLOURS, Contrast, Label, Region, Scheme, enumerated
 
 # Two labels and one contrast, of no study: the values are neither in order nor next to each other.
-LIVER = Convention(
+LIVER = Scheme(
     name="liver",
     family="Liver",
     contrasts=(Contrast("ct", "CT", ("ct", "venous")),),
@@ -30,7 +30,7 @@ names = st.text("abcdefghij", min_size=1, max_size=6)
 
 
 @st.composite
-def conventions(draw: st.DrawFn) -> Convention:
+def schemes(draw: st.DrawFn) -> Scheme:
     """Any number of contrasts and labels, a nested region of some of them, a mean of some regions."""
     used = draw(st.lists(names.filter(lambda name: name != "mean"), unique=True, min_size=3, max_size=12))
     n_contrasts = draw(st.integers(1, len(used) - 2))
@@ -38,7 +38,7 @@ def conventions(draw: st.DrawFn) -> Convention:
     values = draw(st.lists(st.integers(1, 255), unique=True, min_size=len(labelled), max_size=len(labelled)))
     colours = st.integers(0, 0xFFFFFF).map(lambda number: f"#{number:06x}")
     inner = draw(st.lists(st.sampled_from(labelled), unique=True, min_size=1))
-    return Convention(
+    return Scheme(
         name="made-up",
         family="Made-up",
         contrasts=tuple(Contrast(name, name.upper(), (f"{name}-ending",)) for name in used[:n_contrasts]),
@@ -82,8 +82,8 @@ def test_another_anatomy() -> None:
     assert LIVER.base_contrast(("ct",)) == 0
 
 
-@given(conventions())
-def test_regions_names_values_and_colours_of_any_convention_agree(made: Convention) -> None:
+@given(schemes())
+def test_regions_names_values_and_colours_of_any_convention_agree(made: Scheme) -> None:
     assert list(made.label_values) == ["background", *(label.name for label in made.labels)]
     assert made.values == tuple(sorted(made.label_values.values())) and made.values[0] == 0
     # Every label is a region first, in the order of the labels, and regions hold nothing but labels above background.
@@ -140,12 +140,12 @@ def test_names_in_a_sentence(listed: tuple[tuple[str, ...], str]) -> None:
 
 
 def test_importing_conventions_costs_nothing() -> None:
-    code = "import sys, synthkit.data.conventions; assert not {'numpy', 'torch', 'nibabel'} & set(sys.modules)"
+    code = "import sys, synthkit.schemes; assert not {'numpy', 'torch', 'nibabel'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_nothing_else_defines_what_a_convention_says() -> None:
-    """The tuples of contrasts, of averaged labels and of label values stand in the convention alone; tests may say."""
+    """The tuples of contrasts, of averaged labels and of label values stand in the scheme alone; tests may say."""
     root = Path(__file__).parents[1]
     sources = [*root.glob("synthkit/**/*.py"), *root.glob("synthkit/**/*.j2"), *root.glob("benchmarks/*.py")]
     sources += root.glob("plugins/*/*/src/**/*.py")
@@ -159,6 +159,6 @@ def test_nothing_else_defines_what_a_convention_says() -> None:
         for line in path.read_text(encoding="utf-8").splitlines()
         if repeated.search(line) and not line.lstrip().startswith(("#", "contrasts : "))
     }
-    allowed = {"synthkit/data/conventions.py", "synthkit/data/phantom_tumour.py"}
+    allowed = {"synthkit/schemes.py", "synthkit/data/phantom_tumour.py"}
     assert len(sources) > 100
     assert not {line for line in found if line.split(":")[0] not in allowed}

@@ -1,25 +1,27 @@
 """What the images of a dataset are called and what its label values mean: contrasts, labels, regions, colours, means.
 
-A :class:`Convention` is one object that everything else reads: subjects find files by it, readers check label values
-by it, metrics take their regions from it, pages their names and colours. Another label set is another instance.
+A :class:`Scheme` is one object that everything else reads: subjects find files by it, readers check label values by it,
+datasets, checkpoints and predictions carry it, metrics take their regions from it, pages their names and colours.
+**A label is its name**; values are how one scheme writes it in files, so that datasets of two schemes meet by names.
+Another label set is another instance: those with names of their own are in :mod:`synthkit.data.named_schemes`.
 Standard library only, so that declarations and command lines may import it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 _Key = TypeVar("_Key", str, int)
 
-#: The label that everything outside of the others has, of value 0 in every convention.
+#: The label that everything outside of the others has, of value 0 in every scheme.
 BACKGROUND = "background"
 
-#: The name under which scores report the mean over :attr:`Convention.mean_of`.
+#: The name under which scores report the mean over :attr:`Scheme.mean_of`.
 MEAN = "mean"
 
-#: Colours of labels that a convention does not know, in turn; from the same palette as those of :data:`BRATS`.
+#: Colours of labels that a scheme does not know, in turn; from the same palette as those of :data:`BRATS`.
 FURTHER_COLOURS = ("#009e73", "#cc79a7", "#e69f00")
 
 
@@ -67,12 +69,12 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Convention:
+class Scheme:
     """Contrasts and labels of a family of datasets, each in the order in which it is shown.
 
     Attributes
     ----------
-    name : of the convention.
+    name : of the scheme.
     family : what its datasets are called in messages, ``BraTS``.
     contrasts : the kinds of image.
     labels : the labels above background.
@@ -122,6 +124,75 @@ class Convention:
         if wrong := [old for old, new in self.read_as if old in self.values or new not in self.values]:
             raise ValueError(f"{self.name} cannot read the value {wrong[0]} as that of a label")
 
+    # ----------------------------------------------------------------------------------------------- written, read
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, as datasets, checkpoints and predictions carry it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Scheme:
+        """From :meth:`to_dict`, read back from JSON.
+
+        Raises
+        ------
+        ValueError : something is missing, of another type, or contradicts itself.
+        """
+        try:
+            return cls(
+                name=str(data["name"]),
+                family=str(data["family"]),
+                contrasts=tuple(
+                    Contrast(str(c["name"]), str(c["title"]), tuple(map(str, c["endings"]))) for c in data["contrasts"]
+                ),
+                labels=tuple(
+                    Label(str(x["name"]), int(x["value"]), str(x["meaning"]), str(x["colour"])) for x in data["labels"]
+                ),
+                nested=tuple(
+                    Region(str(r["name"]), tuple(map(str, r["labels"])), str(r["meaning"])) for r in data["nested"]
+                ),
+                mean_of=tuple(map(str, data["mean_of"])),
+                label_endings=tuple(map(str, data["label_endings"])),
+                brain_contrast=str(data["brain_contrast"]),
+                drawn_on=tuple(map(str, data["drawn_on"])),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no label scheme: {error!r}") from error
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Scheme:
+        """The scheme of a dataset's description or a checkpoint's metadata: its ``scheme``, else by its ``labels``.
+
+        Records from before schemes were written have only ``labels``, name -> value: those of :data:`BRATS`, or of a
+        plugin author's own making.
+        """
+        if "scheme" in record:
+            return cls.from_dict(record["scheme"])
+        labels = {str(name): int(value) for name, value in record["labels"].items()}
+        return BRATS if labels == BRATS.label_values else cls.of_labels(labels)
+
+    @classmethod
+    def of_values(cls, values: Iterable[int]) -> Scheme:
+        """Of values alone, background 0 among them or not: named as in :data:`BRATS` where that has them."""
+        known = {label.value: label.name for label in BRATS.labels}
+        labels = {known.get(value, f"label{value}"): value for value in values if value}
+        return BRATS if {BACKGROUND: 0, **labels} == BRATS.label_values else cls.of_labels(labels)
+
+    @classmethod
+    def of_labels(cls, label_values: Mapping[str, int]) -> Scheme:
+        """A scheme without a name, of labels that are known by name and value alone; contrasts are those of BraTS."""
+        names = [name for name, value in label_values.items() if value]
+        colours = BRATS.colours(label_values)
+        return cls(
+            name="",
+            family="This dataset",
+            contrasts=BRATS.contrasts,
+            labels=tuple(Label(name, label_values[name], name, colours[name]) for name in names),
+            mean_of=tuple(names),
+            brain_contrast=BRATS.brain_contrast,
+            drawn_on=BRATS.drawn_on,
+        )
+
     # ------------------------------------------------------------------------------------------------- contrasts
 
     @property
@@ -157,6 +228,15 @@ class Convention:
         others = {value: sorted(old for old, new in self.read_as if new == value) for value in self.values}
         return enumerated([" or ".join(map(str, [*others[value], value])) for value in self.values])
 
+    def reads(self, other: Scheme) -> dict[int, int] | None:
+        """Value in files of ``other`` -> value here of the label of the same name, background included.
+
+        None where ``other`` has a label that is not one of this scheme's.
+        """
+        here = self.label_values
+        there = other.label_values
+        return {value: here[name] for name, value in there.items()} if set(there) <= set(here) else None
+
     # --------------------------------------------------------------------------------------------------- regions
 
     @property
@@ -191,7 +271,7 @@ class Convention:
     def colours(self, label_values: Mapping[str, int]) -> dict[str, str]:
         """Colour ``#rrggbb`` of each of a dataset's labels but background, by name.
 
-        Labels that the convention does not know take :data:`FURTHER_COLOURS` in turn.
+        Labels that the scheme does not know take :data:`FURTHER_COLOURS` in turn.
         """
         names = [name for name, value in label_values.items() if value]
         return _coloured(names, {label.name: label.colour for label in self.labels})
@@ -222,7 +302,7 @@ def enumerated(names: Sequence[str]) -> str:
 #: which is read as 4. Endings are those of every year; "segm" is what one segmentation of 2020 (subject 355) is called.
 #: The study averages the labels, not the nested regions. Sky blue, yellow and vermilion stay apart in every common form
 #: of colour blindness, also by lightness (Okabe and Ito 2008, Color Universal Design).
-BRATS = Convention(
+BRATS = Scheme(
     name="brats2018",
     family="BraTS",
     contrasts=(
