@@ -201,13 +201,15 @@ def import_checkpoint(
     *,
     contrasts: Sequence[str],
     labels: Sequence[int] = BRATS.values,
+    params: Mapping[str, Any] | None = None,
     **options: Unpack[RunKeywords],
 ) -> Done:
     """Import a generator that was trained elsewhere; see :func:`synthkit.running.verbs.import_checkpoint.ask`."""
     from synthkit.running.verbs import import_checkpoint as verb
 
-    request = verb.ask(plugin, Path(file), contrasts=contrasts, labels=labels)
-    arguments = {"plugin": plugin, "file": file, "contrasts": list(contrasts), "labels": list(labels), "out": out}
+    request = verb.ask(plugin, Path(file), contrasts=contrasts, labels=labels, params=params)
+    arguments: dict[str, Any] = {"plugin": plugin, "file": file, "contrasts": list(contrasts), "labels": list(labels)}
+    arguments |= {"params": params, "out": out}
     return _run(request, "import_checkpoint", arguments, options)
 
 

@@ -344,12 +344,13 @@ class ImportingModule(GeneratorModule, Protocol):
     """The method of a generator that declares ``imports``."""
 
     def import_checkpoint(
-        self, file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]
+        self, file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int], params: Any
     ) -> int:
         """Bring ``file``, of another project, into the existing folder ``checkpoint``; returns the images' side.
 
         The file is not trusted: it is read without executing anything stored in it, and DataError says what is wrong
-        with it. ``contrasts`` are in the order of its image channels, the labels being the last channel.
+        with it. ``contrasts`` are in the order of its image channels, the labels being the last channel. ``params`` say
+        what the file does not tell of its network.
         """
         ...
 

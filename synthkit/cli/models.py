@@ -53,7 +53,7 @@ def train(
     console.ending(follow, declaration.citations)
 
 
-@shares("backend", "cpus", "memory", "timeout", "resume", "overwrite", "dry_run", "json", "quiet")
+@shares(*PLUGIN_OPTIONS, "backend", "cpus", "memory", "timeout", "resume", "overwrite", "dry_run", "json", "quiet")
 def import_checkpoint(
     given: Given,
     plugin: Annotated[str, typer.Argument(metavar="NAME", help="The generator that the file is of.")],
@@ -75,7 +75,7 @@ def import_checkpoint(
 
     console = given.console
     channels = [name.strip() for name in contrasts.split(",")]
-    request = verb.ask(plugin, file, contrasts=channels, labels=_numbers(labels))
+    request = verb.ask(plugin, file, contrasts=channels, labels=_numbers(labels), params=given.params)
     done = given.run(request, out)
     console.document(done.to_dict())
     console.print(f"Imported {file.name}: {done.run.path}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from synthkit.contract import Declaration, GeneratorDeclaration
 from synthkit.errors import UsageError
+from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover, load_module
 from synthkit.running.checkpoints import CHECKPOINT_METADATA
 from synthkit.running.request import Request
@@ -19,7 +20,14 @@ from synthkit.schemes import BRATS, Scheme
 # ------------------------------------------------------------------------------------------------ asked on the host
 
 
-def ask(plugin: str, file: Path, *, contrasts: Sequence[str], labels: Sequence[int] = BRATS.values) -> Request:
+def ask(
+    plugin: str,
+    file: Path,
+    *,
+    contrasts: Sequence[str],
+    labels: Sequence[int] = BRATS.values,
+    params: Mapping[str, Any] | None = None,
+) -> Request:
     """The run that turns ``file`` into a checkpoint of the generator ``plugin``.
 
     Parameters
@@ -28,6 +36,7 @@ def ask(plugin: str, file: Path, *, contrasts: Sequence[str], labels: Sequence[i
     file : what another project's training left; nothing in it is executed.
     contrasts : of the image channels, in the order of the network.
     labels : values in the last channel, ascending from the background 0.
+    params : of the plugin, for what the file does not tell of its network.
 
     Raises :class:`UsageError` for a plugin that imports nothing and for channels or labels that cannot be.
     """
@@ -37,6 +46,7 @@ def ask(plugin: str, file: Path, *, contrasts: Sequence[str], labels: Sequence[i
     job = Job(
         verb="import-checkpoint",
         plugins=(declaration.name,),
+        params=params_to_dict(make_params(declaration, params or {})),
         inputs={"file": file_input(file)},
         options={"contrasts": _channels(contrasts), "labels": _named_labels(labels), "name": file.name},
     )
@@ -73,7 +83,8 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
         raise UsageError(f"{declaration.name} is not a generator.")
     file = opened_file(run, job, "file")
     contrasts, labels = job.options["contrasts"], job.options["labels"]
-    module = load_module(declaration)
+    module, params = load_module(declaration), make_params(declaration, job.params)
+    usual = params_to_dict(make_params(declaration, {}))
     run.checkpoint.mkdir(parents=True, exist_ok=True)
     side = call(
         declaration,
@@ -82,6 +93,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
         run.checkpoint,
         contrasts=tuple(contrasts),
         label_values=tuple(sorted(labels.values())),
+        params=params,
     )
     check_generator_size(declaration, (side, side))
     write_json(
@@ -90,7 +102,8 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
             "plugin": declaration.name,
             "kind": declaration.kind,
             "distribution": declaration.distribution,
-            "params": {},
+            # What was said of the network; of its training nothing is known.
+            "params": {name: value for name, value in params_to_dict(params).items() if value != usual[name]},
             "contrasts": list(contrasts),
             "labels": labels,
             "scheme": Scheme.of_record({"labels": labels}).to_dict(),

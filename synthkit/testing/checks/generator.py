@@ -88,7 +88,9 @@ def foreign_files_are_not_executed(plugin: PluginUnderTest) -> None:
         checkpoint.mkdir()
         file.write_bytes(content)
         try:
-            module.import_checkpoint(file, checkpoint, contrasts=("t1", "t2"), label_values=(0, 4))
+            module.import_checkpoint(
+                file, checkpoint, contrasts=("t1", "t2"), label_values=(0, 4), params=plugin.params
+            )
             reason = "took it for a checkpoint"
         except DataError:
             reason = ""

@@ -26,7 +26,9 @@ def generate(checkpoint: Path, seeds: Iterable[int], params: Any) -> Iterator[tu
         yield draw(state, np.random.default_rng(seed))
 
 
-def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+def import_checkpoint(
+    file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int], params: Any
+) -> int:
     try:
         state = json.loads(file.read_bytes())
         side, n_contrasts = int(state["size"][0]), len(state["sums"][0])

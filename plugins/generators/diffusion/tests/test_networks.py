@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from synthkit_diffusion import Params  # noqa: E402
 from synthkit_diffusion.networks import MULTIPLES, Architecture, Norm, UNet, group_for, time_embedding  # noqa: E402
 from synthkit_diffusion.official import architecture_of  # noqa: E402
 
@@ -95,15 +96,15 @@ def test_time_embedding_by_hand() -> None:
 def test_an_architecture_is_known_by_its_shapes(size: int, learn_sigma: bool) -> None:
     architecture = Architecture(size, 5, width=8, res_blocks=2, learn_sigma=learn_sigma)
     with torch.device("meta"):
-        assert architecture_of(UNet(architecture).state_dict()) == architecture
+        assert architecture_of(UNet(architecture).state_dict(), Params()) == architecture
 
 
 def test_other_networks_are_refused() -> None:
     tensors = UNet(Architecture(32, 3, width=8, res_blocks=1)).state_dict()
     with pytest.raises(ValueError, match="no size"):
-        architecture_of({name: tensor for name, tensor in tensors.items() if "qkv" not in name})
+        architecture_of({name: tensor for name, tensor in tensors.items() if "qkv" not in name}, Params())
     with pytest.raises(KeyError):
-        architecture_of({"weight": torch.zeros(3)})
+        architecture_of({"weight": torch.zeros(3)}, Params())
 
 
 def test_narrow_networks_keep_the_mean_of_their_maps() -> None:

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from synthkit_diffusion import Params, model
 from synthkit_diffusion.networks import Architecture, UNet
 from synthkit_generative import testing
 
+from synthkit import events
 from synthkit.data.dataset import Dataset
 from synthkit.errors import DataError, ExitCode, UsageError
 
@@ -149,7 +151,7 @@ def test_a_network_of_velocity_is_drawn_as_one(tmp_path: Path) -> None:
 
 def test_widths_that_attention_cannot_use_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="multiple of 4"):
-        model.train(testing.make_discs(4), tmp_path, dataclasses.replace(SMALL, width=6))
+        model.train(testing.make_discs(4), tmp_path, dataclasses.replace(SMALL, width=5))
 
 
 def test_official_weights_are_imported_and_draw(tmp_path: Path) -> None:
@@ -178,6 +180,46 @@ def test_official_weights_are_imported_and_draw(tmp_path: Path) -> None:
     image, _ = Dataset(tmp_path / "syn").read([0])
     grey = ((expected[0, :2] + 1) * 127.5).round().clamp(0, 255).numpy().astype(np.uint8)
     np.testing.assert_array_equal(image[0], grey)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"heads": 2},
+        {"head_channels": 8},
+        {"schedule": "cosine", "diffusion_steps": 1000},
+        {"prediction": "velocity"},
+    ],
+    ids=str,
+)
+def test_what_a_file_does_not_tell_is_said_by_parameters(said: dict[str, Any], tmp_path: Path) -> None:
+    heads = {name: value for name, value in said.items() if name.startswith("head")}
+    network = UNet(Architecture(32, 2, width=16, res_blocks=1, **heads))
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    params = Params(**{"sampler_steps": 2, "background_zero": False, **said})
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    with events.logging_to(tmp_path / "events.jsonl"):
+        model.import_checkpoint(tmp_path / "model.pt", folder, contrasts=("t1",), label_values=(0, 4), params=params)
+    text = (tmp_path / "events.jsonl").read_text()
+    assert f"{params.diffusion_steps} steps of the {params.schedule} schedule" in text and params.prediction in text
+    ((image, _),) = model.generate(folder, [5], params)
+    with torch.inference_mode():
+        alpha_bar = model.process.alphas_cumprod(params.schedule, params.diffusion_steps)
+        expected = model.sample(network, params.prediction, alpha_bar, [5], "dpm++", 2)
+    np.testing.assert_array_equal(image[0], ((expected[0, 0] + 1) * 127.5).round().clamp(0, 255).numpy().astype("u1"))
+
+
+def test_heads_that_feature_maps_cannot_be_shared_among_are_refused(tmp_path: Path) -> None:
+    torch.save(UNet(Architecture(32, 2, width=16, res_blocks=1)).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(DataError, match="32 feature maps are not shared out among heads of 24"):
+        model.import_checkpoint(
+            tmp_path / "model.pt", tmp_path, contrasts=("t1",), label_values=(0, 4), params=Params(head_channels=24)
+        )
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:

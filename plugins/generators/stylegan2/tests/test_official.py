@@ -45,7 +45,7 @@ def _official(generator: Generator, w_mean: torch.Tensor, nested: bool, **settin
     of_synthesis |= {"num_fp16_res": 4, "conv_clamp": 256}
     made_with = {
         "z_dim": architecture.latent,
-        "w_dim": architecture.latent,
+        "w_dim": architecture.style,
         "img_resolution": architecture.size,
         "img_channels": architecture.channels,
         "c_dim": 0,
@@ -59,14 +59,14 @@ def _official(generator: Generator, w_mean: torch.Tensor, nested: bool, **settin
     return Network("Generator", {**made_with, **settings}, tensors)
 
 
-def _generator() -> tuple[Generator, torch.Tensor]:
+def _generator(**lengths: int) -> tuple[Generator, torch.Tensor]:
     torch.manual_seed(1)
-    architecture = Architecture(32, 3, 256, 8, 2, black_outside=False)
+    architecture = Architecture(32, 3, 256, 8, 2, black_outside=False, **lengths)
     generator = Generator(architecture).requires_grad_(False)
     for conv in generator.convs:
         conv.bias.normal_()
         conv.noise_strength.fill_(0.3)
-    return generator, torch.randn(8)
+    return generator, torch.randn(architecture.style)
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["stylegan3 code", "stylegan2-ada code"])
@@ -84,13 +84,41 @@ def test_an_imported_generator_draws_the_same_images(nested: bool, tmp_path: Pat
     assert image.shape == (2, 32, 32) and labels.shape == (32, 32)
 
 
+@pytest.mark.parametrize("lengths", [{"z_length": 12, "w_length": 12}, {"z_length": 6}, {"w_length": 10}])
+def test_latents_may_have_other_lengths_than_the_widest_layer(lengths: dict[str, int], tmp_path: Path) -> None:
+    """As of the official code with --cmax: z and w keep their 512 numbers."""
+    generator, w_mean = _generator(**lengths)
+    write_snapshot(tmp_path / "a.pkl", {"G_ema": _official(generator, w_mean, False)})
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    model.import_checkpoint(tmp_path / "a.pkl", folder, contrasts=("t1", "t2"), label_values=(0, 4))
+    imported, mean, _ = model._load(folder, torch.device("cpu"))
+    assert imported.architecture == generator.architecture
+    z = torch.randn(2, imported.architecture.latent)
+    noise = [torch.randn(2, 1, side, side) for side in imported.architecture.noise_sizes]
+    assert torch.equal(imported(z, noise, mean, 0.7), generator(z, noise, w_mean, 0.7))
+    ((image, _),) = model.generate(folder, [3], Params())
+    assert image.shape == (2, 32, 32)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    generator, w_mean = _generator()
+    generator.convs[1].bias[2] = torch.nan
+    write_snapshot(tmp_path / "a.pkl", {"G_ema": _official(generator, w_mean, False)})
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(DataError, match=r"not finite.*1 of \d+ tensors, such as convs\.1\.bias"):
+        model.import_checkpoint(tmp_path / "a.pkl", tmp_path / "checkpoint", contrasts=("t1", "t2"), label_values=(0,))
+    assert list((tmp_path / "checkpoint").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
         ({"c_dim": 3}, "c_dim is 3"),
         ({"architecture": "resnet"}, "architecture is 'resnet'"),
-        ({"z_dim": 4}, "differ in length"),
+        ({"z_dim": 4}, "does not hold a generator of StyleGAN2"),
         ({"img_channels": 6}, "draws 6 channels"),
+        ({"magnitude_ema_beta": 0.999}, "holds a generator of stylegan3.*Import it as stylegan3"),
         ({"mapping_kwargs": {"num_layers": 4}}, "does not hold a generator of StyleGAN2"),
     ],
 )

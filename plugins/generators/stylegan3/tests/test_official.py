@@ -91,6 +91,7 @@ def test_an_imported_generator_draws_the_same_images(config: str, tmp_path: Path
         ({"filter_size": 4}, "filter_size is 4"),
         ({"channel_max": 4}, "size mismatch"),
         ({"img_channels": 6}, "draws 6 channels"),
+        ({"fused_modconv_default": "inference_only"}, "holds a generator of stylegan2.*Import it as stylegan2"),
         ({"img_resolution": None}, "does not hold a generator of StyleGAN3"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def _all_seeds_first(checkpoint: Path, seeds: Iterable[int], params: Any) -> Ite
     yield from generator.generate(checkpoint, list(seeds), params)
 
 
-def _unpickles(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+def _unpickles(file: Path, checkpoint: Path, **_: Any) -> int:
     try:
         side: int = pickle.loads(file.read_bytes())["size"][0]
     except Exception as error:
@@ -67,7 +67,7 @@ def _unpickles(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_
     return side
 
 
-def _lets_errors_through(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+def _lets_errors_through(file: Path, checkpoint: Path, **_: Any) -> int:
     side: int = json.loads(file.read_bytes())["size"][0]
     return side
 

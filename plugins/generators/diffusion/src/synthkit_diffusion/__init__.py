@@ -17,8 +17,14 @@ class MethodParams(FirstParams):
 
     kimg: float = changed(FirstParams, "kimg", 10000.0)
     learning_rate: float = changed(FirstParams, "learning_rate", 1e-4)
-    width: int = synthkit.param(64, "feature maps at the finest resolution; a multiple of 4", minimum=4)
+    width: int = synthkit.param(64, "feature maps at the finest resolution; a multiple of heads", minimum=4)
     res_blocks: int = synthkit.param(3, "residual blocks a resolution", minimum=1)
+    heads: int = synthkit.param(4, "heads of attention, where head_channels is 0", minimum=1)
+    head_channels: int = synthkit.param(
+        0,
+        "feature maps of a head of attention (num_head_channels of the official code); 0: as many as heads leave",
+        minimum=0,
+    )
     diffusion_steps: int = synthkit.param(4000, "steps T of the diffusion that is learned", minimum=2)
     schedule: str = synthkit.param(
         "linear", "how noise grows over the steps: linear, as the study; cosine", choices=("linear", "cosine")

@@ -29,8 +29,8 @@ from synthkit_torch.devices import find_device
 from synthkit_torch.streams import SeedStreams, own_seed, stream
 from torch import Tensor
 
+from synthkit import events
 from synthkit.contract import Samples
-from synthkit.errors import UsageError
 from synthkit_diffusion import Params, official, process
 from synthkit_diffusion.networks import Architecture, UNet, group_for
 
@@ -134,8 +134,6 @@ class Training:
 
 def train(data: Samples, checkpoint: Path, params: Params) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
-    if params.width % 4:
-        raise UsageError(f"width={params.width} is not a multiple of 4.", "Attention has four heads.", "Give another.")
     architecture = Architecture(
         size=square_side(data, "Diffusion"),
         channels=len(data.contrasts) + 1,
@@ -143,7 +141,10 @@ def train(data: Samples, checkpoint: Path, params: Params) -> None:
         res_blocks=params.res_blocks,
         learn_sigma=params.learn_sigma,
         group=group_for(params.width),
+        heads=params.heads,
+        head_channels=params.head_channels,
     )
+    architecture.check_heads()
     method = Method(
         name="Diffusion",
         architecture=_described(architecture, params),
@@ -197,20 +198,34 @@ def sample(
     return solver(denoiser, process.Steps.by_log_snr(alpha_bar, count), normal, shape)
 
 
-def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+def import_checkpoint(
+    file: Path,
+    checkpoint: Path,
+    *,
+    contrasts: Sequence[str],
+    label_values: Sequence[int],
+    params: Params = Params(),
+) -> int:
     """Bring official weights (``ema_*.pt``, ``model*.pt``) into a checkpoint; returns the side of their images.
 
-    Weights say nothing of the diffusion that they were trained for: it is taken to be that of the study, 4000 steps of
-    the linear schedule.
+    Weights say nothing of the diffusion that they were trained for, nor how many heads attend: ``params`` do, and what
+    is taken is told.
     """
     tensors = read_state_dict(file)
     with translating("Diffusion"):
-        architecture = official.architecture_of(tensors)
+        architecture = official.architecture_of(tensors, params)
         check_channels(architecture.channels, contrasts)
         with own_seed(0):
             network = UNet(architecture)
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    described = _described(architecture, Params())
+    described = _described(architecture, params)
+    events.message(
+        "The file does not say what its network was trained for. Taken are "
+        f"{params.diffusion_steps} steps of the {params.schedule} schedule, prediction of the {params.prediction}, and "
+        f"{official.heads_in_words(params)}; what is other is said by -p: diffusion_steps, schedule, prediction, "
+        "heads, head_channels.",
+        level="warning",
+    )
     save_imported(checkpoint, described, network.state_dict(), contrasts, label_values)
     return architecture.size
 

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synthkit.errors import UsageError
+
 GROUPS = 32  # of group normalisation, where the feature maps allow it
-HEADS = 4  # of attention
 ATTENTION_SIDES = (16, 8)  # resolutions with attention, in pixels
 
 #: Multiples of the width at each resolution, the finest first ([2] table 4 and the published configurations).
@@ -36,6 +37,7 @@ class Architecture:
 
     ``group`` is the fewest feature maps that are normalised together: 1 as published. A group of one map loses that
     map's mean, and with it the brightness of the image, so narrow networks of ours have more (:func:`group_for`).
+    Attention has ``heads`` heads, or as many as it takes of ``head_channels`` feature maps each, if these are not 0.
     """
 
     size: int
@@ -44,6 +46,28 @@ class Architecture:
     res_blocks: int = 3
     learn_sigma: bool = False
     group: int = 1
+    heads: int = 4
+    head_channels: int = 0
+
+    def heads_of(self, maps: int) -> int:
+        """Heads of attention over so many feature maps; ValueError if they cannot be shared out."""
+        size = self.head_channels or maps / self.heads
+        if maps % size or size != int(size):
+            asked = f"heads of {self.head_channels} feature maps" if self.head_channels else f"{self.heads} heads"
+            raise ValueError(f"{maps} feature maps are not shared out among {asked}")
+        return maps // int(size)
+
+    def check_heads(self) -> None:
+        """:class:`synthkit.errors.UsageError` unless the heads of every resolution with attention share its maps."""
+        try:
+            for maps in {*(maps for maps, attends in self.levels if attends), self.levels[-1][0]}:
+                self.heads_of(maps)
+        except ValueError as error:
+            raise UsageError(
+                f"width={self.width} does not go with these heads of attention.",
+                f"{str(error).capitalize()}.",
+                "Give a multiple of 4, or other heads.",
+            ) from error
 
     @property
     def levels(self) -> list[tuple[int, bool]]:
@@ -108,10 +132,11 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every pixel attends to every other, in HEADS heads ([1] appendix A)."""
+    """Every pixel attends to every other, in several heads ([1] appendix A)."""
 
-    def __init__(self, maps: int, group: int) -> None:
+    def __init__(self, maps: int, group: int, heads: int) -> None:
         super().__init__()
+        self.heads = heads
         self.norm = Norm(maps, group)
         self.qkv = nn.Conv1d(maps, 3 * maps, 1)
         self.proj_out = zeroed(nn.Conv1d(maps, maps, 1))
@@ -119,7 +144,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, maps, height, width = x.shape
         flat = x.reshape(n, maps, -1)
-        heads = self.qkv(self.norm(flat)).view(n, HEADS, 3 * maps // HEADS, -1).transpose(2, 3)
+        heads = self.qkv(self.norm(flat)).view(n, self.heads, 3 * maps // self.heads, -1).transpose(2, 3)
         q, k, v = heads.chunk(3, dim=3)
         h = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(n, maps, -1)
         attended: Tensor = flat + self.proj_out(h)
@@ -165,22 +190,25 @@ class UNet(nn.Module):
         self.architecture = architecture
         width, embedding, group = architecture.width, 4 * architecture.width, architecture.group
         levels = architecture.levels
+
+        def attention(maps: int) -> Attention:
+            return Attention(maps, group, architecture.heads_of(maps))
+
         self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         maps = levels[0][0]
         down = [nn.ModuleList([nn.Conv2d(architecture.channels, maps, 3, padding=1)])]
         kept = [maps]
         for number, (wanted, attends) in enumerate(levels):
             for _ in range(architecture.res_blocks):
-                down.append(
-                    nn.ModuleList([ResBlock(maps, wanted, embedding, group)] + [Attention(wanted, group)] * attends)
-                )
+                attending = [attention(wanted)] if attends else []
+                down.append(nn.ModuleList([ResBlock(maps, wanted, embedding, group), *attending]))
                 maps = wanted
                 kept.append(maps)
             if number < len(levels) - 1:
                 down.append(nn.ModuleList([Downsample(maps)]))
                 kept.append(maps)
         self.input_blocks = nn.ModuleList(down)
-        middle: list[nn.Module] = [ResBlock(maps, maps, embedding, group), Attention(maps, group)]
+        middle: list[nn.Module] = [ResBlock(maps, maps, embedding, group), attention(maps)]
         middle.append(ResBlock(maps, maps, embedding, group))
         self.middle_block = nn.ModuleList(middle)
         up = []
@@ -189,7 +217,7 @@ class UNet(nn.Module):
                 layers: list[nn.Module] = [ResBlock(maps + kept.pop(), wanted, embedding, group)]
                 maps = wanted
                 if attends:
-                    layers.append(Attention(maps, group))
+                    layers.append(attention(maps))
                 if number and block == architecture.res_blocks:
                     layers.append(Upsample(maps))
                 up.append(nn.ModuleList(layers))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from torch import Tensor
 
+from synthkit_diffusion import Params
 from synthkit_diffusion.networks import MULTIPLES, Architecture
 
 
-def architecture_of(tensors: Mapping[str, Tensor]) -> Architecture:
-    """The architecture of a state dict, from its shapes. ValueError if no size has one like it.
+def architecture_of(tensors: Mapping[str, Tensor], params: Params) -> Architecture:
+    """The architecture of a state dict, from its shapes; its heads of attention are those of ``params``.
 
-    Four heads, adaptive normalisation and the multiples of each size are those of the official defaults.
+    Adaptive normalisation, the order of queries, keys and values and the multiples of each size are those of the
+    official defaults. ValueError if no size has one like it, or its feature maps do not go with the heads.
     """
     first, last = tensors["input_blocks.0.0.weight"], tensors["out.2.weight"]
     width = tensors["time_embed.0.weight"].shape[1]
@@ -24,9 +27,16 @@ def architecture_of(tensors: Mapping[str, Tensor]) -> Architecture:
         if n_down != len(multiples) - 1 or rest or res_blocks < 1:
             continue
         found = Architecture(size, channels, width, res_blocks, last.shape[0] == 2 * channels)
+        found = dataclasses.replace(found, heads=params.heads, head_channels=params.head_channels)
         if _attends(tensors) == _expected(found):
             return found
     raise ValueError("no size has a network of these blocks with attention at these resolutions")
+
+
+def heads_in_words(params: Params) -> str:
+    """``"4 heads of attention"``."""
+    size = params.head_channels
+    return f"heads of attention of {size} feature maps" if size else f"{params.heads} heads of attention"
 
 
 def _attends(tensors: Mapping[str, Tensor]) -> set[int]:

@@ -163,7 +163,14 @@ def _build(architecture: dict[str, Any]) -> Generator:
         return Generator(Architecture(**architecture))
 
 
-def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+def import_checkpoint(
+    file: Path,
+    checkpoint: Path,
+    *,
+    contrasts: Sequence[str],
+    label_values: Sequence[int],
+    params: Params = Params(),
+) -> int:
     """Bring a network of the official TensorFlow code (``network-*.pkl``) into a checkpoint; returns its side."""
     network = read_tensorflow_generator(file, "G_paper")
     with translating("Progressive GAN"):

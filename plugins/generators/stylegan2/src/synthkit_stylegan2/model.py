@@ -273,7 +273,14 @@ def generate(
     )
 
 
-def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+def import_checkpoint(
+    file: Path,
+    checkpoint: Path,
+    *,
+    contrasts: Sequence[str],
+    label_values: Sequence[int],
+    params: Params = Params(),
+) -> int:
     """Bring an official snapshot (``network-snapshot-*.pkl``) into a checkpoint; returns the side of its images."""
     network = read_generator(file)
     with translating("StyleGAN2"):
@@ -281,7 +288,7 @@ def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str],
         check_channels(architecture.channels, contrasts)
         tensors = official.translate(network.tensors)
         w_mean = tensors.pop("w_mean")
-        check_mean(w_mean, architecture.latent)
+        check_mean(w_mean, architecture.style)
         state = state_of(lambda: Generator(architecture), tensors)
         learned = {**state, "w_mean": w_mean}
     save_imported(checkpoint, dataclasses.asdict(architecture), learned, contrasts, label_values)

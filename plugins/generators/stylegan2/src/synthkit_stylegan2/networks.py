@@ -28,16 +28,24 @@ class Architecture(Pyramid):
     """What the networks follow from. ``channels`` counts the label channel; ``size`` is in pixels.
 
     ``black_outside``: between the resolutions images are upsampled as if black surrounded them. The published networks
-    have zero there, which in an MR image is a grey frame to unlearn.
+    have zero there, which in an MR image is a grey frame to unlearn. ``z_length``, ``w_length``: numbers of a latent;
+    0, as in networks that are trained here: as many as the widest layer has feature maps.
     """
 
     mapping_layers: int = 8
     black_outside: bool = True
+    z_length: int = 0
+    w_length: int = 0
 
     @property
     def latent(self) -> int:
-        """Length of z and of w."""
-        return self.channel_max
+        """Length of z."""
+        return self.z_length or self.channel_max
+
+    @property
+    def style(self) -> int:
+        """Length of w."""
+        return self.w_length or self.channel_max
 
     @property
     def styles(self) -> int:
@@ -126,8 +134,8 @@ class Generator(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        latent = architecture.latent
-        self.mapping = Mapping(latent, architecture.mapping_layers)
+        latent = architecture.style
+        self.mapping = Mapping(latent, architecture.mapping_layers, inputs=architecture.latent)
         self.constant = nn.Parameter(torch.randn(architecture.features(4), 4, 4))
         self.convs = nn.ModuleList()
         self.to_image = nn.ModuleList()

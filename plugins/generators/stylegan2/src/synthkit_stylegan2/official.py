@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from synthkit_generative.foreign.checkpoints import Network, side_of
+from synthkit_generative.foreign.checkpoints import Network, refuse_other, side_of
 from torch import Tensor
 
-from synthkit.errors import DataError
 from synthkit_stylegan2.networks import Architecture
 
 _DEFAULTS: dict[str, Any] = {
@@ -34,16 +33,11 @@ _LEAVES = {
 
 def architecture_of(network: Network) -> Architecture:
     """Architecture of an official generator; DataError if it has settings that are not implemented here."""
+    refuse_other(network, "stylegan3", ("magnitude_ema_beta", "num_critical", "use_radial_filters", "conv_kernel"))
     settings = dict(network.settings)
     # StyleGAN2-ADA keeps those of the synthesis together, the later StyleGAN3 code does not.
     settings.update(dict(settings.pop("synthesis_kwargs", {})))
     chosen = Network(network.class_name, settings, {}).chosen(_DEFAULTS, _FIXED, _IGNORED)
-    if not chosen["z_dim"] == chosen["w_dim"] == chosen["channel_max"]:
-        raise DataError(
-            "The network's latents differ in length from its widest layer.",
-            f"z {chosen['z_dim']}, w {chosen['w_dim']}, feature maps {chosen['channel_max']}.",
-            "Import a network of the official configurations.",
-        )
     mapping = Network("Mapping", dict(chosen["mapping_kwargs"]), {}).chosen(
         {"num_layers": 8}, {"activation": "lrelu", "lr_multiplier": 0.01}, ("w_avg_beta",)
     )
@@ -54,7 +48,13 @@ def architecture_of(network: Network) -> Architecture:
         channel_max=int(chosen["channel_max"]),
         mapping_layers=int(mapping["num_layers"]),
         black_outside=False,
+        z_length=_if_other(chosen["z_dim"], chosen["channel_max"]),
+        w_length=_if_other(chosen["w_dim"], chosen["channel_max"]),
     )
+
+
+def _if_other(length: int, usual: int) -> int:
+    return 0 if length == usual else length
 
 
 def translate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

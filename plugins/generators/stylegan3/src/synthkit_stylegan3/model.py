@@ -224,7 +224,14 @@ def generate(
     )
 
 
-def import_checkpoint(file: Path, checkpoint: Path, *, contrasts: Sequence[str], label_values: Sequence[int]) -> int:
+def import_checkpoint(
+    file: Path,
+    checkpoint: Path,
+    *,
+    contrasts: Sequence[str],
+    label_values: Sequence[int],
+    params: Params = Params(),
+) -> int:
     """Bring an official snapshot (``network-snapshot-*.pkl``) into a checkpoint; returns the side of its images."""
     network = read_generator(file)
     with translating("StyleGAN3"):

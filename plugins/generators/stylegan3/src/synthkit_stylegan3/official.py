@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from synthkit_generative.foreign.checkpoints import Network, side_of
+from synthkit_generative.foreign.checkpoints import Network, refuse_other, side_of
 from torch import Tensor
 
 from synthkit.errors import DataError
@@ -62,6 +62,7 @@ _LAYER = {
 
 def architecture_of(network: Network) -> Architecture:
     """Architecture of an official generator; DataError if it has settings that are not implemented here."""
+    refuse_other(network, "stylegan2", ("synthesis_kwargs", "fused_modconv_default", "architecture"))
     chosen = network.chosen(_DEFAULTS, _FIXED, _IGNORED)
     if chosen["z_dim"] != chosen["w_dim"]:
         raise DataError("The network's latents z and w differ in length.", "", "Import one of the official settings.")

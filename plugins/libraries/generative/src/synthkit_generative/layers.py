@@ -6,6 +6,7 @@ Sources: [1] Karras, Laine, Aila 2019, arXiv 1812.04948 (mapping network); [4] K
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -48,11 +49,15 @@ def activate(x: Tensor) -> Tensor:
 
 
 class Mapping(nn.Module):
-    """z ``(n, latent)`` to w: normalised, through fully connected layers of 1/100 the learning rate ([1] section 2)."""
+    """z to w ``(n, latent)``: normalised, through fully connected layers of 1/100 the learning rate ([1] section 2).
 
-    def __init__(self, latent: int, layers: int) -> None:
+    z has ``inputs`` numbers, as many as w if that is 0.
+    """
+
+    def __init__(self, latent: int, layers: int, *, inputs: int = 0) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Linear(latent, latent, multiplier=0.01) for _ in range(layers))
+        lengths = [inputs or latent, *[latent] * layers]
+        self.layers = nn.ModuleList(Linear(a, b, multiplier=0.01) for a, b in itertools.pairwise(lengths))
 
     def forward(self, z: Tensor) -> Tensor:
         x = z * (z.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()

@@ -127,6 +127,14 @@ def translating(name: str) -> Iterator[None]:
         ) from error
 
 
+def refuse_other(network: Network, other: str, settings: Collection[str]) -> None:
+    """DataError that names the plugin ``other`` where the network has one of ``settings``, which only its kind has."""
+    if found := sorted(set(settings) & set(network.settings)):
+        raise DataError(
+            f"The file holds a generator of {other}.", f"It has the setting {found[0]}.", f"Import it as {other}."
+        )
+
+
 def state_of(make: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """State of the network that ``make`` builds, with these weights and no others.
 
@@ -145,7 +153,16 @@ def save_imported(
     contrasts: Sequence[str],
     label_values: Sequence[int],
 ) -> None:
-    """Write a checkpoint as a finished training leaves it, for ``drawing.load``."""
+    """Write a checkpoint as a finished training leaves it, for ``drawing.load``.
+
+    DataError for weights that are not finite: a training that diverged leaves such, and they draw black images.
+    """
+    if broken := [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]:
+        raise DataError(
+            "The network's weights are not finite.",
+            f"NaN or infinite are {len(broken)} of {len(tensors)} tensors, such as {broken[0]}: the training diverged.",
+            "Import an earlier file of the same training.",
+        )
     facts = {"step": 0, "batch_size": 0, "imported": True}
     own = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     save_tensors(checkpoint / GENERATOR, own, facts)
