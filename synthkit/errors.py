@@ -207,3 +207,27 @@ def explain_end(error: BaseException) -> SynthkitError:
     return SynthkitError(
         "This is a bug of synthkit.", f"{type(error).__name__}: {error}", "Please report it with the lines above."
     )
+
+
+# ---------------------------------------------------------------------------------------------- the words of others
+
+
+def printable(text: str) -> str:
+    r"""Text that a method, a file or a name brought, harmless for a terminal: what it would obey is shown instead.
+
+    Control characters but tab and newline, and those that turn the direction of text, become their escapes.
+
+    >>> printable("\x1b[2Jdone")
+    '\\x1b[2Jdone'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\t\n" or c.isprintable() or not _obeyed(c) else ascii(c)[1:-1] for c in text)
+
+
+def _obeyed(character: str) -> bool:
+    return ord(character) < 32 or 0x7F <= ord(character) < 0xA0 or character in _TURNING
+
+
+#: Marks, embeddings, overrides and isolates of direction, and separators that end a line.
+_TURNING = "\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

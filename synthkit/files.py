@@ -21,12 +21,17 @@ def create_exclusively(path: Path) -> BinaryIO:
 
 
 def open_untrusted(path: Path) -> BinaryIO:
-    """A file that a method may have put there, for reading; :class:`OSError` unless it is a regular file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    """A file that a method may have put there, for reading; :class:`OSError` unless it is a regular file, or a link."""
+    return os.fdopen(open_descriptor(path, os.O_NOFOLLOW), "rb")
+
+
+def open_descriptor(path: Path, flags: int = 0) -> int:
+    """Descriptor of a regular file, for reading; :class:`OSError` for a pipe or a device, which may never answer."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    return os.fdopen(descriptor, "rb")
+    return descriptor
 
 
 def read_untrusted(path: Path, max_bytes: int) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +15,14 @@ from typing import Any
 import pytest
 
 from synthkit.cli.console import Console
-from synthkit.errors import DataError, ExitCode, error_from_dict
+from synthkit.data.dataset import Dataset
+from synthkit.errors import DataError, ExitCode, error_from_dict, printable
 from synthkit.files import create_exclusively, open_untrusted, read_untrusted, write_atomically
 from synthkit.running.backends.docker import _Watched
 from synthkit.running.backends.following import EventFollower
 from synthkit.running.backends.outcome import finish, log_tail, prepare_attempt, result_left_by
-from synthkit.running.run import Input, Job, Resources, Run, create_run
+from synthkit.running.run import Input, Job, Resources, Run, create_run, file_digest
+from synthkit.testing import data
 
 GOOD = {"contract": 1, "status": "succeeded", "exit_code": 0, "error": None, "outputs": {}, "scores": []}
 
@@ -111,6 +116,103 @@ def test_a_trap_in_place_of_a_file_is_seen_and_replaced(trap: str, run: Run, vic
     assert "secret" not in json.dumps(result)
     prepare_attempt(run)
     assert sorted(path.name for path in run.path.iterdir()) == ["inputs", "job.json", "outputs"]
+
+
+SOUND = {"a": "content", "folder/b": "more", "folder/inner/c": ""}
+
+
+def lay_output(kind: str, path: Path, victim: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "link to a file":
+        path.symlink_to(victim)
+    elif kind == "link to a folder":
+        path.symlink_to(victim.parent)
+    elif kind == "dangling link":
+        path.symlink_to("nowhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listening, contextlib.chdir(path.parent):
+            listening.bind(path.name)
+    else:
+        with path.open("wb") as file:
+            file.truncate(8 * 2**40)
+
+
+KINDS = ("link to a file", "link to a folder", "dangling link", "pipe", "socket", "hole")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", ["trap", "folder/inner/trap", "other/trap"])
+def test_outputs_that_are_no_files_are_removed_and_fail_the_run(kind: str, place: str, run: Run, victim: Path) -> None:
+    for name, text in SOUND.items():
+        (run.outputs / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.outputs / name).write_text(text)
+    lay_output(kind, run.outputs / place, victim)
+    (run.path / "result.json").write_text(json.dumps(GOOD))
+    result = ending(run)
+    assert (result["status"], result["exit_code"]) == ("failed", ExitCode.CONTAINER_FAILED)
+    (detail,) = result["error"]["details"]
+    assert detail.startswith(f"{place}: a ") and kind.split()[-1 if kind == "dangling link" else 0] in detail
+    assert not os.path.lexists(run.outputs / place)
+    assert {name: (run.outputs / name).read_text() for name in SOUND} == SOUND
+    # What is left is sound: the run made again ends well.
+    (run.path / "result.json").write_text(json.dumps(GOOD))
+    assert ending(run)["status"] == "succeeded"
+
+
+def test_outputs_that_are_a_link_are_replaced_by_a_folder(run: Run, victim: Path) -> None:
+    run.outputs.rmdir()
+    run.outputs.symlink_to(victim.parent)
+    (run.path / "result.json").write_text(json.dumps(GOOD))
+    assert ending(run)["status"] == "failed"
+    assert run.outputs.is_dir() and not run.outputs.is_symlink() and not any(run.outputs.iterdir())
+
+
+def test_rights_of_others_are_taken_from_outputs(run: Run) -> None:
+    shell, table = run.outputs / "shell", run.outputs / "table.csv"
+    for path, mode in ((shell, 0o6755), (table, 0o640)):
+        path.write_text("x")
+        path.chmod(mode)
+    (run.path / "result.json").write_text(json.dumps(GOOD))
+    assert ending(run)["status"] == "succeeded"
+    assert (shell.stat().st_mode & 0o7777, table.stat().st_mode & 0o7777) == (0o755, 0o640)
+
+
+def test_a_dataset_of_pipes_is_refused_and_holds_nobody(tmp_path: Path) -> None:
+    for name in ("dataset.json", "samples.csv", "images/c/0/0/0/0"):
+        copied = tmp_path / name.replace("/", "-")
+        shutil.copytree(data.real_dataset(4, 32).path, copied)
+        (copied / name).unlink()
+        os.mkfifo(copied / name)
+        with pytest.raises(DataError):
+            Dataset(copied).read([0])
+    with pytest.raises(OSError, match="not a regular file"):
+        file_digest(tmp_path / "samples.csv" / "samples.csv")
+
+
+def test_words_of_a_method_cannot_draw_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[2J\x1b[31mFAKE: audit passed\x1b[0m\x9b1m \u202edessap"
+    console = Console()
+    console.note(hostile)
+    console.warning(hostile)
+    console.print(hostile)
+    console.table(hostile, [hostile], [[hostile]])
+    console.error(DataError(hostile, hostile, hostile, [hostile]))
+    with console.progress(hostile) as view:
+        view.event({"event": "message", "level": "warning", "text": hostile})
+        view.event({"event": "progress", "step": 1, "total": 1, "unit": hostile, "values": {hostile: 1.0}})
+    printed = "".join(capfd.readouterr())
+    assert not set(printed) & {"\x1b", "\x9b", "\u202e"} and printed.count(r"\x1b[2J") >= 10
+    assert "Größe 3 µm – ja\n" in printable("Größe 3 µm – ja\n")  # words of every language stay as they are
+
+
+def test_a_flood_of_messages_is_cut(capfd: pytest.CaptureFixture[str]) -> None:
+    with Console().progress("train") as view:
+        for number in range(10_000):
+            view.event({"event": "message", "level": "warning", "text": f"warning {number}"})
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 201 and "events.jsonl" in lines[-1]
 
 
 def test_resume_does_not_work_where_a_link_leads(run: Run, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from synthkit import ScoreDefinition, hookimpl, param
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import PluginError
 from synthkit.registry.registry import BrokenPlugin, Registry, discover, load_module, problem_of
+from synthkit.registry.reserved import RESERVED
 from synthkit.testing.toys import GENERATOR, SEGMENTER, SLICE_METRIC, VOLUME_METRIC
 
 GROUP = "synthkit.plugins"
@@ -27,6 +28,9 @@ from synthkit.testing.toys import {toy}
 def synthkit_declare():
     return [{toy}]
 """
+
+#: Distributions that declare plugins.
+OURS = {*RESERVED.values()}
 
 
 @pytest.fixture
@@ -92,10 +96,31 @@ def test_plugin_that_hangs_is_given_up(entry: Callable[[str, str], EntryPoint]) 
         del sys.modules["release_for_test"]
 
 
-def test_name_is_given_once(entry: Callable[[str, str], EntryPoint]) -> None:
-    registry = discover([entry("b", GOOD.format(toy="GENERATOR")), entry("a", GOOD.format(toy="GENERATOR"))])
-    assert registry.names() == ["toy-generator"]
-    assert [b.reason for b in registry.broken] == ["the name toy-generator is taken by another plugin"]
+def test_a_name_that_two_declare_is_nobodys(entry: Callable[[str, str], EntryPoint]) -> None:
+    """Whichever entry point sorts first: the other could be the one that the user means."""
+    both = [entry("b", GOOD.format(toy="GENERATOR")), entry("a", GOOD.format(toy="GENERATOR"))]
+    registry = discover([*both, entry("c", GOOD.format(toy="SEGMENTER"))])
+    assert registry.names() == ["toy-segmenter"]
+    reason = "the name toy-generator is declared by a plugin and by a plugin: uninstall all but one"
+    assert [b.reason for b in registry.broken] == [reason, reason]
+    with pytest.raises(PluginError, match="uninstall all but one"):
+        registry.get("toy-generator", "generator")
+
+
+@pytest.mark.parametrize("name", ["memorization", "stylegan2", "dice"])
+def test_names_of_our_own_are_reserved(name: str, install_plugins: Callable[..., Registry]) -> None:
+    """Also where ours is not installed: nobody may judge a release under its name."""
+    registry = install_plugins(replace(GENERATOR, name=name), SEGMENTER)
+    assert registry.names() == ["toy-segmenter"]
+    with pytest.raises(PluginError, match=f"the name {name} is reserved for synthkit-"):
+        registry.get(name)
+
+
+def test_reserved_are_the_names_that_our_packages_declare() -> None:
+    ours = {name: d.distribution for name, d in discover().declarations.items() if d.distribution in OURS}
+    if {*ours.values()} != OURS:
+        pytest.skip("not all packages of synthkit are installed")
+    assert ours == RESERVED
 
 
 def test_one_bad_declaration_spares_the_others_of_its_package(entry: Callable[[str, str], EntryPoint]) -> None:

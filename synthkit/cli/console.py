@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from synthkit.errors import SynthkitError
+from synthkit.errors import SynthkitError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from synthkit.contract import Citation
 
 _SECONDS_BETWEEN_LINES = 10.0
+# Of one run: a method that writes more is heard no longer.
+_MOST_MESSAGES = 200
 
 
 class Console:
@@ -51,7 +53,7 @@ class Console:
     def print(self, text: str = "", *, style: str | None = None) -> None:
         """A line of the result."""
         if not self.json_output:
-            self._out().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+            self._out().print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """A table of the result; columns of numbers are aligned to the right."""
@@ -63,11 +65,15 @@ class Console:
 
         body = [[_cell(value) for value in row] for row in rows]
         table = Table(
-            title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, title_style="bold"
+            title=Text(printable(title)) if title else None,
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+            pad_edge=False,
+            title_style="bold",
         )
         for i, column in enumerate(columns):
             numeric = bool(body) and all(_is_number(row[i]) for row in body)
-            table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+            table.add_column(Text(printable(column)), justify="right" if numeric else "left", overflow="fold")
         for row in body:
             table.add_row(*(Text(cell) for cell in row))
         self._out().print(table)
@@ -77,20 +83,21 @@ class Console:
     def note(self, text: str) -> None:
         """What is worth knowing along the way."""
         if not self.quiet:
-            self._err().print(text, markup=False, highlight=False, soft_wrap=True)
+            self._err().print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def warning(self, text: str) -> None:
-        self._err().print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        shown = f"warning: {printable(text)}"
+        self._err().print(shown, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def error(self, error: SynthkitError) -> None:
         """What happened, why, what to try; the details; in JSON as well if that is wanted."""
         err = self._err()
-        err.print(f"error: {error.what}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"error: {printable(error.what)}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         for line in error.details:
-            err.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+            err.print(f"  {printable(line)}", markup=False, highlight=False, soft_wrap=True)
         for label, text in (("why", error.why), ("try", error.fix)):
             if text:
-                err.print(f"  {label}: {text}", markup=False, highlight=False, soft_wrap=True)
+                err.print(f"  {label}: {printable(text)}", markup=False, highlight=False, soft_wrap=True)
         self.document({"status": "failed", "exit_code": int(error.exit_code), "error": error.to_dict()})
 
     def ending(self, next_command: str = "", citations: Iterable[Citation] = ()) -> None:
@@ -116,13 +123,13 @@ class Console:
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
             bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=28),
-                TextColumn("{task.fields[count]}"),
+                TextColumn("{task.fields[count]}", markup=False),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[values]}"),
+                TextColumn("{task.fields[values]}", markup=False),
                 console=err,
                 transient=True,
             )
@@ -156,12 +163,18 @@ class ProgressView:
         self.title = title
         self.console = console
         self.warned: set[str] = set()
+        self._n_messages = 0
 
     def event(self, event: dict[str, Any]) -> None:
         """One line of ``events.jsonl``."""
         if event.get("event") == "progress":
             self.step(int(event["step"]), event.get("total"), str(event.get("unit", "step")), event.get("values") or {})
         elif event.get("event") == "message":
+            self._n_messages += 1
+            if self._n_messages > _MOST_MESSAGES:
+                if self._n_messages == _MOST_MESSAGES + 1:
+                    self.say(f"More than {_MOST_MESSAGES} messages: the rest are in the run's events.jsonl.", "warning")
+                return
             text, level = str(event.get("text")), str(event.get("level"))
             if level == "warning":
                 self.warned.add(text)
@@ -212,13 +225,14 @@ class BarView(ProgressView):
         self._task = bar.add_task(title, total=None, count="", values="")
 
     def step(self, step: int, total: int | None, unit: str = "step", values: dict[str, float] | None = None) -> None:
-        shown = _values(values).removeprefix(", ")
-        self._bar.update(self._task, completed=step, total=total, count=_count(step, total, unit), values=shown)
+        shown = printable(_values(values).removeprefix(", "))
+        count = printable(_count(step, total, unit))
+        self._bar.update(self._task, completed=step, total=total, count=count, values=shown)
 
     def say(self, text: str, level: str) -> None:
         style = "yellow" if level == "warning" else None
         prefix = "warning: " if level == "warning" else ""
-        self._bar.console.print(prefix + text, style=style, markup=False, highlight=False)
+        self._bar.console.print(prefix + printable(text), style=style, markup=False, highlight=False)
 
 
 def _cell(value: object) -> str:
@@ -230,7 +244,7 @@ def _cell(value: object) -> str:
         return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, int):
         return f"{value:,}"
-    return str(value)
+    return printable(str(value))
 
 
 def _is_number(cell: str) -> bool:

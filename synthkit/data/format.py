@@ -15,6 +15,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ import numpy as np
 
 from synthkit.contract import Sample
 from synthkit.errors import DataError
+from synthkit.files import open_descriptor
 from synthkit.schemes import BRATS, Scheme
 
 if TYPE_CHECKING:
@@ -74,7 +76,8 @@ def is_safe_name(name: object) -> bool:
 
 def read_description(path: Path) -> dict[str, Any]:
     try:
-        description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
+        with os.fdopen(open_descriptor(path / DESCRIPTION), encoding="utf-8") as file:
+            description = json.load(file)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path / DESCRIPTION} cannot be read.", f"{error}.", "Restore it, or make the dataset again."
@@ -135,7 +138,7 @@ def read_table(path: Path, n_samples: int) -> list[Sample]:
     if n_samples == 0:  # begun, and nothing committed yet
         return []
     try:
-        with (path / TABLE).open(newline="", encoding="utf-8") as file:
+        with os.fdopen(open_descriptor(path / TABLE), newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows = [
                 Sample(

@@ -24,7 +24,7 @@ import numpy as np
 import zstandard
 
 from synthkit.errors import DataError
-from synthkit.files import write_atomically
+from synthkit.files import open_descriptor, write_atomically
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
@@ -150,7 +150,7 @@ class ShardedArray:
             self._shards.move_to_end(shard)
             return self._shards[shard]
         try:
-            descriptor = os.open(shard_path(self.path, shard, len(self.shape)), os.O_RDONLY)
+            descriptor = open_descriptor(shard_path(self.path, shard, len(self.shape)))
         except OSError as error:
             raise self._damaged(shard, error.strerror or "the file cannot be opened") from error
         index_bytes = SAMPLES_PER_SHARD * 16

@@ -36,6 +36,7 @@ from synthkit.contract import (
 from synthkit.errors import PluginError, UsageError
 from synthkit.registry import hookspecs
 from synthkit.registry.parameters import make_params
+from synthkit.registry.reserved import RESERVED
 
 _IMPORT_TIMEOUT_SECONDS = 10.0
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
@@ -111,7 +112,7 @@ def discover(entries: Iterable[EntryPoint] | None = None, timeout_seconds: float
     manager = pluggy.PluginManager("synthkit")
     manager.add_hookspecs(hookspecs)
     registry = Registry()
-    owners: dict[str, str] = {}
+    sound: dict[str, list[tuple[Declaration, str, str]]] = {}
     found = entry_points(group=hookspecs.ENTRY_POINT_GROUP) if entries is None else entries
     for entry in sorted(found, key=lambda item: item.name):
         distribution = entry.dist.name if entry.dist is not None else ""
@@ -119,18 +120,23 @@ def discover(entries: Iterable[EntryPoint] | None = None, timeout_seconds: float
         for declaration in declared:
             problem = problem_of(declaration)
             name = getattr(declaration, "name", entry.name)
+            if not problem and RESERVED.get(name, distribution) != distribution:
+                problem = f"the name {name} is reserved for {RESERVED[name]}"
             if problem:
                 registry.broken.append(BrokenPlugin(str(name), distribution, problem))
-            elif name in owners:
-                registry.broken.append(
-                    BrokenPlugin(name, distribution, f"the name {name} is taken by {owners[name] or 'another plugin'}")
-                )
             else:
-                owners[name] = distribution
-                registry.declarations[name] = declaration
-                registry.versions[name] = entry.dist.version if entry.dist is not None else ""
+                version = entry.dist.version if entry.dist is not None else ""
+                sound.setdefault(name, []).append((declaration, distribution, version))
         if reason:
             registry.broken.append(BrokenPlugin(entry.name, distribution, reason))
+    for name, declared_as in sound.items():
+        if len(declared_as) == 1:
+            registry.declarations[name], _, registry.versions[name] = declared_as[0]
+            continue
+        # Whichever came first would be a matter of names of entry points: nobody gets it.
+        owners = [distribution or "a plugin" for _, distribution, _ in declared_as]
+        reason = f"the name {name} is declared by {' and by '.join(owners)}: uninstall all but one"
+        registry.broken += [BrokenPlugin(name, distribution, reason) for _, distribution, _ in declared_as]
     return registry
 
 

@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import DataError, UsageError
-from synthkit.files import discard, read_untrusted, write_atomically
+from synthkit.files import discard, open_descriptor, read_untrusted, write_atomically
 from synthkit.running.exclusive import LOCK_NAME
 from synthkit.running.timing import seconds_of_attempt
 
@@ -338,7 +338,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 def file_digest(path: Path) -> str:
     """``sha256:...`` of a file."""
-    with path.open("rb") as file:
+    with os.fdopen(open_descriptor(path), "rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 

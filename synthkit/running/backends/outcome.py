@@ -11,8 +11,11 @@ from typing import Any
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import ContainerFailedError, DataError, ExitCode, SynthkitError
 from synthkit.files import discard, open_untrusted
+from synthkit.running.outputs import settle_outputs
 from synthkit.running.run import EVENTS, LOG, RESULT, Run
 from synthkit.running.timing import seconds_since
+
+_MOST_LISTED = 12
 
 
 def prepare_attempt(run: Run) -> None:
@@ -88,9 +91,17 @@ def finish(
     """Complete ``result.json``: the one that the run left, or one that says why there is none.
 
     ``error`` is what the host knows better than the run (time limit, out of memory, a killed container) and wins
-    over whatever the run wrote. A run that left no result took the time since its job was made.
+    over whatever the run wrote. So do outputs that are not files, which are removed before anybody opens them. A run
+    that left no result took the time since its job was made.
     """
     result = result_left_by(run)
+    if (removed := settle_outputs(run.outputs)) and error is None:
+        error = ContainerFailedError(
+            "The run left outputs that are not files.",
+            f"Methods leave folders and ordinary files; {len(removed)} of its outputs are neither, and were removed.",
+            "Report it to the authors of the plugin.",
+            [*removed[:_MOST_LISTED], *(["..."] if len(removed) > _MOST_LISTED else [])],
+        )
     if result is None:
         result = {"contract": CONTRACT_VERSION, "status": "failed"}
         with suppress(DataError):  # the method may have spoilt its job
