@@ -244,6 +244,32 @@ def test_user(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isolation.user_of(Engine.of({**INFO, "SecurityOptions": ["name=rootless"]}, DOCKER)) == "0:0"
 
 
+def test_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getgid", lambda: 100)
+    monkeypatch.setattr(os, "getgroups", lambda: [100, 4, 60001])
+    assert isolation.groups_of(Engine.of(INFO, DOCKER)) == ["4", "60001"]
+    assert isolation.groups_of(Engine.of({**INFO, "SecurityOptions": ["name=rootless"]}, DOCKER)) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to others")
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_an_input_that_a_run_may_not_read_is_named_before_it_starts(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container has no capability that lets root read what others keep from it; a group of the caller's may."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "secret").write_text("x")
+    os.chown(folder / "secret", 54321, 60001)
+    (folder / "secret").chmod(0o640)
+    source = folder if kind == "folder" else folder / "secret"
+    run = create_run(tmp_path / "run", Job("train", ("toy",), inputs={"data": Input("labels", source)}))
+    with pytest.raises(DataError, match=r"no right to read .*secret"):
+        isolation.mounts(run, run.job())
+    monkeypatch.setattr(os, "getgroups", lambda: [0, 60001])
+    assert len(isolation.mounts(run, run.job())) == 3
+
+
 def test_stated_isolation_is_what_the_engine_says() -> None:
     inspected = {
         "HostConfig": {"NetworkMode": "bridge", "ReadonlyRootfs": False, "CapDrop": None, "CapAdd": None, "Memory": 0},

@@ -165,6 +165,16 @@ def test_isolation_is_in_force(probe: Declaration, make_run: MakeRun, monkeypatc
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_what_a_group_of_the_caller_may_read_a_run_may_read(
+    probe: Declaration, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation.os, "getgroups", lambda: [0, 60001])
+    result = _execute(make_run(), probe)
+    assert result["status"] == "succeeded", result["error"]
+    assert result["isolation"]["groups"] == ["60001"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
 def test_unknown_uid(probe: Declaration, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation.os, "getuid", lambda: 54321)
     monkeypatch.setattr(isolation.os, "getgid", lambda: 54322)

@@ -63,6 +63,13 @@ def user_of(described: Engine) -> str:
     return f"{os.getuid()}:{os.getgid()}"
 
 
+def groups_of(described: Engine) -> list[str]:
+    """The caller's other groups: what a project's group may read, a run may read as well. None in a rootless engine."""
+    if described.rootless or not hasattr(os, "getgroups"):
+        return []
+    return [str(group) for group in sorted({*os.getgroups()} - {os.getgid()})]
+
+
 def environment(declaration: Declaration, job: Job) -> dict[str, str]:
     """The whole environment of a container, apart from what its image sets."""
     variables = {**_ENVIRONMENT, **job.resources.threads}
@@ -84,6 +91,7 @@ def host_options(run: Run, job: Job, described: Engine, declaration: Declaration
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
+        "group_add": groups_of(described),
         "init": True,  # reaps workers, and hands signals on
         "log_config": LogConfig(type="none"),  # log.txt is the log: what a run prints goes to no collector of logs
         "mem_limit": memory,
@@ -127,24 +135,42 @@ def mounts(run: Run, job: Job) -> list[dict[str, Any]]:
             raise DataError(
                 f"The input {role} of the run is not there.", f"{source} does not exist.", "Make the run again."
             )
-        _check_links(role, str(source))
+        _check_files(role, str(source))
         found.append(Mount(f"{FOLDER}/inputs/{role}", str(source), type="bind", read_only=True))
     return found
 
 
-def _check_links(role: str, root: str) -> None:
-    """Links that lead out of an input (git-annex, folders of links) would dangle in the container."""
-    if not os.path.isdir(root):  # noqa: PTH112  (the walk is the cost of this check; Path objects double it)
-        return
-    for folder, folders, files in os.walk(root):
+def _check_files(role: str, root: str) -> None:
+    """What the caller may not read, the run may not either; and links that lead out of an input (git-annex, folders of
+    links) would dangle in the container."""
+    for folder, folders, files in os.walk(root) if os.path.isdir(root) else [(root, (), ("",))]:  # noqa: PTH112
         for name in (*folders, *files):
-            path = os.path.join(folder, name)  # noqa: PTH118
+            # The walk is the cost of this check; Path objects double it.
+            path = os.path.join(folder, name).rstrip(os.sep)  # noqa: PTH118
+            if not _may_read(path):
+                raise DataError(
+                    f"The input {role} cannot be read.",
+                    f"You have no right to read {path}.",
+                    "Ask its owner for the right to read it (chmod g+r, and a group that you are in).",
+                )
             if os.path.islink(path) and not os.path.realpath(path).startswith(root + os.sep):  # noqa: PTH114
                 raise DataError(
                     f"The input {role} has links that a container cannot follow.",
                     f"{path} leads out of {root}, and only that folder is shown to the run.",
                     "Give the folder with the files themselves, or use --backend local.",
                 )
+
+
+def _may_read(path: str) -> bool:
+    """Whether a run may read this; True for what is not there. Root has no right to others' files in a container."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return True
+    if os.getuid() != 0:
+        return os.access(path, os.R_OK)
+    bits = 0o400 if status.st_uid == 0 else 0o040 if status.st_gid in {0, *os.getgroups()} else 0o004
+    return bool(status.st_mode & bits)
 
 
 def engine_gpus(gpus: str) -> str:
@@ -200,6 +226,7 @@ def describe_isolation(inspected: Mapping[str, Any], described: Engine) -> dict[
         "pids_limit": host.get("PidsLimit") or None,
         "cpus": (host.get("NanoCpus") or 0) / 1e9 or None,
         "user": inspected["Config"].get("User") or "of the image",
+        "groups": [str(group) for group in host.get("GroupAdd") or ()],
         "rootless": described.rootless,
         "seccomp": described.seccomp and "seccomp=unconfined" not in (host.get("SecurityOpt") or ()),
         "init": bool(host.get("Init")),
@@ -227,6 +254,8 @@ def docker_command(run: Run, declaration: Declaration, job: Job, described: Engi
     ]
     memory = memory_limit(job, described)
     words += ["--security-opt", "no-new-privileges", "--user", user_of(described)]
+    for group in groups_of(described):
+        words += ["--group-add", group]
     if memory:
         words += ["--memory", f"{memory}", "--memory-swap", f"{memory}"]
     words += ["--pids-limit", f"{PIDS}", "--shm-size", f"{min(_SHM_BYTES, memory or _SHM_BYTES)}"]
