@@ -76,7 +76,7 @@ def test_values_are_converted(name: str, given_value: object, value: object) -> 
 @pytest.mark.parametrize(
     ("name", "given_value", "why"),
     [
-        ("kimg", "long", "could not convert"),
+        ("kimg", "long", "must be a number"),
         ("kimg", "nan", "must be a finite number"),
         ("kimg", "inf", "must be a finite number"),
         ("kimg", True, "must be a number"),

@@ -216,7 +216,7 @@ def test_declarations_of_any_nonsense_do_not_raise(
 
 def test_get_names_the_nearest_and_the_kind() -> None:
     registry = Registry({"toy-generator": GENERATOR, "toy-segmenter": SEGMENTER})
-    with pytest.raises(PluginError, match="Did you mean 'toy-generator'"):
+    with pytest.raises(PluginError, match="Did you mean toy-generator"):
         registry.get("toy-genrator", "generator")
     with pytest.raises(PluginError, match="toy-segmenter is a segmenter, not a generator"):
         registry.get("toy-segmenter", "generator")

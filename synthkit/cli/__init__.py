@@ -107,6 +107,21 @@ class _Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, names = args[0] if args else "", self.list_commands(ctx)
+        if name and not name.startswith("-") and name not in names:
+            import difflib
+
+            close = [n for n in names if n.startswith(name.lower())] or difflib.get_close_matches(
+                name.lower(), names, n=2
+            )
+            raise UsageError(
+                f"There is no command {name!r}.",
+                f"Did you mean {' or '.join(close)}?" if close else "",
+                "`synthkit --help` lists all commands.",
+            )
+        return super().resolve_command(ctx, args)
+
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with _kept_from_typer():
             return super().make_context(*arguments, **options)

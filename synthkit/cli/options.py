@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from synthkit.errors import UsageError
 from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from synthkit.cli.console import Console
     from synthkit.running.launch import Done, RunOptions
     from synthkit.running.request import Request
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of ``90``, ``45s``, ``90m``, ``12h`` or ``3d``; UsageError for anything else, and for none."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(text).strip().lower())
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not seconds:
+        raise UsageError(
+            f"--timeout {text} is not a time.", fix="Write it like 90m, 12h or 3d; plain numbers are seconds."
+        )
+    return seconds
+
 
 Out = Annotated[
     Path,
@@ -88,7 +104,14 @@ Memory = Annotated[
     typer.Option("--memory", metavar="SIZE", help="Memory limit of the container: 8g, 500m.", show_default=False),
 ]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", help="Stop the run after this time.", show_default=False)
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        help="Stop the run after this time: 90m, 12h, 3d, or seconds.",
+        show_default=False,
+        parser=seconds_of,
+    ),
 ]
 
 # How volumes become slices.

@@ -15,6 +15,12 @@ from typing import Any
 from synthkit.contract import Declaration
 from synthkit.errors import UsageError
 
+#: What other tools call it -> how it may be called here.
+_ALSO_CALLED = {
+    **dict.fromkeys(("epoch", "epochs", "iterations", "iters", "steps", "max_steps"), ("kimg", "samples")),
+    **dict.fromkeys(("lr", "rate"), ("learning_rate",)),
+    **dict.fromkeys(("batch", "bs", "batchsize"), ("batch_size",)),
+}
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -34,7 +40,8 @@ def make(kind: type, given: Mapping[str, Any], owner: str, reference: str) -> An
     values: dict[str, Any] = {}
     for name, value in given.items():
         if name not in fields:
-            close = difflib.get_close_matches(name, fields, n=1)
+            close = [n for n in _ALSO_CALLED.get(name.lower(), ()) if n in fields]
+            close = close or difflib.get_close_matches(name, fields, n=1)
             raise UsageError(
                 f"{owner} has no parameter {name!r}.",
                 f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(fields) or 'none'}.",
@@ -43,7 +50,7 @@ def make(kind: type, given: Mapping[str, Any], owner: str, reference: str) -> An
         try:
             values[name] = _convert(value, hints[name])
         except (ValueError, TypeError) as error:
-            raise UsageError(f"{name}={value!r} does not suit {owner}.", f"{error}.", f"See {reference}.") from error
+            raise UsageError(f"{name}={value!r} does not suit {owner}.", f"It {error}.", f"See {reference}.") from error
         if problem := _out_of_bounds(values[name], fields[name].metadata):
             raise UsageError(f"{name}={values[name]} does not suit {owner}.", f"It {problem}.", f"See {reference}.")
     try:
@@ -96,9 +103,7 @@ def _convert(value: Any, hint: Any) -> Any:
     if hint is int:
         return _to_int(value)
     if hint is float:
-        if isinstance(value, bool):
-            raise ValueError("must be a number")
-        return float(value)
+        return _to_float(value)
     if hint is str:
         if not isinstance(value, str):
             raise ValueError("must be text")
@@ -121,10 +126,19 @@ def _to_int(value: Any) -> int:
         return value
     if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
         return int(value)  # exact, where a float would round a long seed
-    number = float(value)
+    number = _to_float(value)
     if not number.is_integer():
         raise ValueError("must be a whole number")
     return int(number)
+
+
+def _to_float(value: Any) -> float:
+    try:
+        if not isinstance(value, bool):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("must be a number")
 
 
 def _out_of_bounds(value: Any, metadata: Mapping[str, Any]) -> str:

@@ -79,10 +79,18 @@ class Registry:
                     f"Repair or uninstall {broken.distribution or 'it'}; other plugins are not affected.",
                 )
         names = self.names(kind)
-        close = difflib.get_close_matches(name, names, n=1)
+        what = f"There is no {kind or 'plugin'} called {name!r}."
+        if "/" in name or "." in name:
+            raise PluginError(what, "It looks like a path.", "The name of a plugin comes first, its data after it.")
+        small = name.lower()
+        close = [n for n in names if n.startswith(small)] or difflib.get_close_matches(small, names, n=1)
+        if close:
+            raise PluginError(
+                what, f"Did you mean {' or '.join(close)}?", "Names are written as `synthkit plugins` does."
+            )
         raise PluginError(
-            f"There is no {kind or 'plugin'} called {name!r}.",
-            f"Did you mean {close[0]!r}?" if close else f"Installed: {', '.join(names) or 'none'}.",
+            what,
+            f"Installed: {', '.join(names) or 'none'}.",
             f"See `synthkit plugins`; a plugin is installed like any Python package (synthkit-{name}).",
         )
 
