@@ -136,7 +136,7 @@ def test_bad_subjects_are_all_named_before_anything_is_written(
     missing, truncated, empty = caught.value.details
     assert missing == "s1: missing t2"
     assert truncated.startswith("s2: s2_flair.nii.gz: its gzip stream is truncated")
-    assert empty == "s3: t1 is empty: no voxel is above zero"
+    assert empty == "s3: t1 is empty: all voxels are 0"
     assert not (tmp_path / "out").exists()
 
 

@@ -188,7 +188,7 @@ def test_large_numbers_are_not_taken_for_infinity(tmp_path: Path, make_subject: 
 @pytest.mark.parametrize("value", [0, -3])
 def test_empty_brain(tmp_path: Path, make_subject: MakeSubject, value: int) -> None:
     folder = make_subject(tmp_path, "A", t1ce=np.full((24, 20, 4), value, np.int16))
-    assert _reason(folder) == "t1ce is empty: no voxel is above zero"
+    assert _reason(folder) == f"t1ce is empty: all voxels are {value}"
 
 
 @pytest.mark.parametrize(("value", "text"), [(5, "5"), (-1, "-1"), (300, "300")])

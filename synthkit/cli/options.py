@@ -118,7 +118,12 @@ Timeout = Annotated[
 Size = Annotated[int, typer.Option("--size", metavar="PIXELS", help="Side of a slice: 256, 128, 64 or 32.")]
 Contrasts = Annotated[str, typer.Option("--contrasts", metavar="LIST", help="Channels, in order.")]
 Intensity = Annotated[
-    str, typer.Option("--intensity", metavar="RULE", help="What becomes 255: max, or a percentile such as p99.9.")
+    str,
+    typer.Option(
+        "--intensity",
+        metavar="RULE",
+        help="What becomes 255: max, a percentile such as p99.9, or p0.5-p99.5 of the brain.",
+    ),
 ]
 BrainThreshold = Annotated[
     float, typer.Option("--brain-threshold", metavar="GREY", help="A T1 pixel above this counts as brain.")

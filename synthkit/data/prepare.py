@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from synthkit.contract import Sample
 from synthkit.data.patients import decided, patient_behind
 from synthkit.data.prepared import PreparedSubject, PreparedSummary
+from synthkit.data.slice_rule import no_slice_error
 from synthkit.data.slices import SliceProtocol, Slices, slice_volume
 from synthkit.data.splits import Holdout, Split, parse_holdout, split_subjects, with_fewer_to_train_on
 from synthkit.data.subjects import (
@@ -30,7 +31,7 @@ from synthkit.data.subjects import (
 )
 from synthkit.data.survey import SurveyedSubject, notes_of_all, survey
 from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
-from synthkit.errors import DataError, UsageError
+from synthkit.errors import UsageError
 from synthkit.registry.provenance import versions
 from synthkit.schemes import BRATS
 
@@ -127,12 +128,7 @@ def prepare(
         notes=(*folder.notes, *notes_of_all(checked), *identity.notes),
     )
     if summary.n_samples == 0:
-        raise DataError(
-            "The slice rule keeps no slice of any subject.",
-            f"No slice has more than {protocol.brain_fraction:.0%} of its pixels above {protocol.brain_threshold:g} in "
-            f"{protocol.brain_contrast}.",
-            "Lower the brain fraction or the brain threshold.",
-        )
+        raise no_slice_error([c.subject for c in checked], protocol)
     if dry_run:
         return summary
     if overwrite and not resume:

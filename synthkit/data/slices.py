@@ -9,6 +9,8 @@ script ``Preparation/split_volumes_to_slices.m`` of ``muhamadusman/Assist``:
   rounding;
 - 240 x 240 is zero-padded by 8 on every side to 256 x 256; nothing is resampled.
 
+Volumes whose background is not 0 are brought there first, see :mod:`synthkit.data.intensities`.
+
 Orientation: voxel ``[x, y, z]`` of the array as stored becomes pixel ``[y, x]`` of slice ``z``. Nothing is flipped or
 turned by the affine. BraTS stores x towards the patient's left and y towards the back, so slices appear upright,
 with the forehead on top and the patient's right on the left of the picture, as radiologists look at them.
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from synthkit.data.intensities import OF_THE_BRAIN, Rule, greys_of_brain, unfit
 from synthkit.data.subjects import SubjectError, SubjectVolumes
 from synthkit.errors import DataError, UsageError
 from synthkit.schemes import BRATS
@@ -48,7 +51,8 @@ class SliceProtocol:
         each block (rounded half up), labels by the most frequent value in it (the largest of equals, so that tumour
         wins over background). Which slices are kept is decided before.
     intensity : what becomes 255: "max", the volume's maximum, or "p99.9" and the like, that percentile of the voxels
-        above zero (brighter ones are clipped).
+        above zero (brighter ones are clipped). "p0.5-p99.5" and the like: these percentiles of the brain become 1 and
+        255, the background 0, be it inside the values of the brain.
     brain_threshold, brain_fraction : a slice is kept if strictly more than this fraction of its 256 x 256 pixels
         is above this grey level (0..255, before rounding) in T1, or in the first contrast where T1 is not among them.
     axis : "axial": slices are taken along the third array axis.
@@ -69,8 +73,9 @@ class SliceProtocol:
             raise _refused("contrasts", ",".join(self.contrasts), f"each at most once of {', '.join(known)}")
         if self.size not in SIZES:
             raise _refused("size", self.size, f"one of {', '.join(map(str, SIZES))} pixels")
-        if not 0 < self._percentile <= 100:
-            raise _refused("intensity", self.intensity, '"max", or a percentile such as "p99.9"')
+        if Rule.parse(self.intensity) is None:
+            allowed = f'"max", a percentile such as "p99.9", or two of the brain such as "{OF_THE_BRAIN}"'
+            raise _refused("intensity", self.intensity, allowed)
         if not 0 <= self.brain_threshold < 255:
             raise _refused("brain threshold", self.brain_threshold, "a grey level from 0 to below 255")
         if not 0 <= self.brain_fraction < 1:
@@ -99,14 +104,11 @@ class SliceProtocol:
         return BRATS.brain_contrast if BRATS.brain_contrast in self.contrasts else self.contrasts[0]
 
     @property
-    def _percentile(self) -> float:
-        """Percentile of the voxels above zero that becomes 255; 100 for the maximum, -1 for nonsense."""
-        if self.intensity == "max":
-            return 100.0
-        try:
-            return float(self.intensity.removeprefix("p")) if self.intensity.startswith("p") else -1.0
-        except ValueError:
-            return -1.0
+    def rule(self) -> Rule:
+        """The intensity rule."""
+        rule = Rule.parse(self.intensity)
+        assert rule is not None  # checked when it was made
+        return rule
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, as recorded in a dataset."""
@@ -132,7 +134,7 @@ class Slices:
     labels : uint8 (n, y, x); None for a subject without segmentation.
     slice_indices : index of each along the third array axis (0-based).
     n_dropped : slices of the volume that the rule left out.
-    negative_voxels : contrast -> voxels below zero in the whole volume; they become 0.
+    negative_voxels : contrast -> voxels below the background in the whole volume, where they become 0.
     """
 
     images: UInt8Array
@@ -156,20 +158,33 @@ def slice_volume(volumes: SubjectVolumes, protocol: SliceProtocol) -> Slices:
 
 
 def slices_for_segmentation(volumes: SubjectVolumes, protocol: SliceProtocol, *, all_slices: bool = True) -> Slices:
-    """Slices to be segmented: every axial slice, or with ``all_slices=False`` those that the rule keeps."""
+    """Slices to be segmented: every axial slice, or with ``all_slices=False`` those that the rule keeps.
+
+    Raises :class:`SubjectError` as :func:`slice_volume` and :func:`check_intensities` do.
+    """
+    check_intensities(
+        volumes,
+        protocol,
+        f"its model was made by --intensity {protocol.intensity}, which does not read it",
+        "Normalize it as the model's training data were, or name the others by --only. A model of data that were "
+        f"prepared by --intensity {OF_THE_BRAIN} reads it.",
+    )
     indices = tuple(range(volumes.shape[2])) if all_slices else kept_slices(volumes, protocol)
     return _cut(volumes, protocol, indices)
 
 
 def kept_slices(volumes: SubjectVolumes, protocol: SliceProtocol) -> tuple[int, ...]:
     """Indices of the slices that the slice rule keeps, in order."""
-    return _kept(_Greys(volumes.images[protocol.brain_contrast], protocol), protocol)
-
-
-def _kept(brain: _Greys, protocol: SliceProtocol) -> tuple[int, ...]:
+    brain = _Greys(volumes.images[protocol.brain_contrast], protocol)
     needed = protocol.brain_fraction * GRID * GRID
-    n_slices = len(brain.planes)
-    return tuple(z for z in range(n_slices) if brain.count_above(z, protocol.brain_threshold) > needed)
+    return tuple(z for z in range(len(brain.planes)) if brain.count_above(z, protocol.brain_threshold) > needed)
+
+
+def largest_share(volumes: SubjectVolumes, protocol: SliceProtocol) -> float:
+    """The largest share of a slice's 256 x 256 pixels that is above the brain threshold."""
+    brain = _Greys(volumes.images[protocol.brain_contrast], protocol)
+    counts = (brain.count_above(z, protocol.brain_threshold) for z in range(len(brain.planes)))
+    return max(counts, default=0) / GRID**2
 
 
 def check_fits(volumes: SubjectVolumes) -> None:
@@ -185,8 +200,17 @@ def check_fits(volumes: SubjectVolumes) -> None:
             )
 
 
-def negative_voxels(volumes: SubjectVolumes) -> dict[str, int]:
-    """Contrast -> number of voxels below zero."""
+def check_intensities(volumes: SubjectVolumes, protocol: SliceProtocol, way: str, fix: str = "") -> None:
+    """Raise :class:`SubjectError` if the intensity rule does not read a subject; ``way`` ends the reason."""
+    if reason := unfit(volumes.backgrounds, protocol.rule):
+        readable = unfit(volumes.backgrounds, Rule.parse(OF_THE_BRAIN) or protocol.rule) is None
+        raise SubjectError(volumes.id, f"{reason}; {way}" if readable else reason, *([fix] if fix and readable else []))
+
+
+def negative_voxels(volumes: SubjectVolumes, protocol: SliceProtocol) -> dict[str, int]:
+    """Contrast -> number of voxels below the background that become 0; none where the rule keeps them."""
+    if protocol.rule.low is not None:
+        return dict.fromkeys(volumes.images, 0)
     return {name: int(np.count_nonzero(v < 0)) if v.min() < 0 else 0 for name, v in volumes.images.items()}
 
 
@@ -230,22 +254,25 @@ def _cut(volumes: SubjectVolumes, protocol: SliceProtocol, indices: Sequence[int
             target[to_y, to_x] = maps["seg"][z, from_y, from_x]
             if reduced:
                 labels[row] = reduce_labels(canvas, protocol.factor)
-    return Slices(images, labels, tuple(indices), nz - n, negative_voxels(volumes))
+    return Slices(images, labels, tuple(indices), nz - n, negative_voxels(volumes, protocol))
 
 
 class _Greys:
-    """One volume under the intensity rule, ``v / top * 255`` in double precision.
+    """One volume under the intensity rule, ``v / top * 255`` in double precision, or percentiles of the brain.
 
     Two things make it fast and change no number. Small integer types go through a table of all their values, computed
     in double precision once. And only the box around everything above zero is touched, as the rest becomes 0.
     """
 
     def __init__(self, volume: NDArray[Any], protocol: SliceProtocol) -> None:
-        planes = _planes(volume)
+        rule = protocol.rule
+        planes = _planes(volume if rule.low is None else greys_of_brain(volume, rule))
         (from_x, to_x), (from_y, to_y) = _window(planes.shape[2]), _window(planes.shape[1])
         shadow = planes.max(axis=0)
-        percentile = protocol._percentile
-        self._top = np.float64(shadow.max() if percentile == 100 else np.percentile(planes[planes > 0], percentile))
+        if rule.low is not None:
+            self._top = np.float64(255)
+        else:
+            self._top = np.float64(shadow.max() if rule.high == 100 else np.percentile(planes[planes > 0], rule.high))
         inside = shadow[from_y, from_x] > 0
         rows, columns = _extent(inside.any(axis=1)), _extent(inside.any(axis=0))
         #: (z, y, x) inside the box.

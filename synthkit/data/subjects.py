@@ -16,6 +16,7 @@ import numpy as np
 
 from synthkit.data.fetched import finished_name, not_fetched
 from synthkit.data.file_names import SEG, NamedFile, Names, ending_that_chooses
+from synthkit.data.intensities import Background, from_background
 from synthkit.data.label_reading import ReadLabels, as_labels
 from synthkit.data.label_tables import table_of_labels
 from synthkit.data.layouts import Unit, counted_files, first_of, folded, group_files
@@ -65,16 +66,12 @@ class BadSubject:
 class SubjectError(DataError):
     """One subject cannot be used; ``bad`` says which and why."""
 
-    def __init__(self, subject: str, reason: str) -> None:
-        super().__init__(
-            f"Subject {subject} cannot be used.",
-            f"{reason[:1].upper()}{reason[1:]}.",
-            "Repair or remove the subject (`synthkit prepare --skip-bad` goes on without it).",
-        )
+    def __init__(self, subject: str, reason: str, fix: str = "Repair or remove the subject.") -> None:
+        super().__init__(f"Subject {subject} cannot be used.", f"{reason[:1].upper()}{reason[1:]}.", fix)
         self.bad = BadSubject(subject, reason)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (SubjectError, (self.bad.id, self.bad.reason))
+        return (SubjectError, (self.bad.id, self.bad.reason, self.fix))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +80,13 @@ class SubjectVolumes:
 
     Attributes
     ----------
-    images : contrast -> (x, y, z) in the file's own type and array order.
+    images : contrast -> (x, y, z) in array order, in the file's own type unless its background was moved to 0.
     labels : uint8 (x, y, z) with the scheme's values; None without segmentation.
     affine, spacing_mm, header : the grid, as in :class:`synthkit.data.nifti.Volume`; all files of a subject share it.
     stored_labels : label values as the file had them (3 where BraTS 2023 and later write enhancing tumour); empty
         where a table of labels says what they are.
     n_rounded : voxels of the labels that were not quite whole numbers.
+    backgrounds : contrast -> what its background was, as stored.
     """
 
     id: str
@@ -99,6 +97,7 @@ class SubjectVolumes:
     header: Any
     stored_labels: tuple[int, ...] = ()
     n_rounded: int = 0
+    backgrounds: dict[str, Background] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -351,7 +350,7 @@ def load_subject(subject: Subject, *, labels: bool = True) -> SubjectVolumes:
     ------
     SubjectError : a file is unreadable, corrupt, not NIfTI or not 3-D; shapes or affines disagree (see
         :mod:`synthkit.data.volume_checks`); the third array axis is not inferior-superior; a contrast holds NaN or
-        infinity or nothing above zero; labels are not whole numbers or unknown.
+        infinity or one value everywhere; labels are not whole numbers or unknown.
     """
     volumes: dict[str, Volume] = {}
     whole: dict[Path, list[Volume]] = {}
@@ -380,13 +379,15 @@ def load_subject(subject: Subject, *, labels: bool = True) -> SubjectVolumes:
             found = as_labels(volumes.pop(SEG).data, paths[SEG], subject.label_values)
         except ValueError as error:
             raise SubjectError(subject.id, f"seg: {error}") from error
+    read = {name: from_background(volume.data) for name, volume in volumes.items()}
     return SubjectVolumes(
         subject.id,
-        {name: volume.data for name, volume in volumes.items()},
+        {name: data for name, (data, _) in read.items()},
         found.labels if found else None,
         first.affine,
         first.spacing_mm,
         first.header,
         found.stored if found and subject.label_values is None else (),
         found.n_rounded if found else 0,
+        {name: background for name, (_, background) in read.items()},
     )

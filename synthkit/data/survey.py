@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthkit.data.slices import SliceProtocol, check_fits, kept_slices, negative_voxels
+from synthkit.data.intensities import OF_THE_BRAIN, Background, background_notes, mixed, tone_note
+from synthkit.data.slices import SliceProtocol, check_fits, check_intensities, kept_slices, negative_voxels
 from synthkit.data.subjects import BadSubject, Subject, SubjectError, SubjectVolumes, load_subject
 from synthkit.schemes import BRATS
 
@@ -32,6 +33,7 @@ class SurveyedSubject:
     kept, n_dropped, label_voxels, negative_voxels, notes : see :class:`synthkit.data.prepared.PreparedSubject`.
     stored_labels : label values as the file had them.
     orientation : of the array by its affine, ``LPS``.
+    backgrounds : contrast -> what its background was, as stored.
     fingerprint : sha256 of the contrast that the slice rule looks at.
     """
 
@@ -44,6 +46,7 @@ class SurveyedSubject:
     stored_labels: tuple[int, ...]
     orientation: str
     fingerprint: str
+    backgrounds: dict[str, Background]
 
 
 def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSubject:
@@ -53,6 +56,7 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
     try:
         volumes = load_subject(subject)
         check_fits(volumes)
+        check_intensities(volumes, protocol, f"--intensity {OF_THE_BRAIN} reads it, by percentiles of the brain")
     except SubjectError as error:
         return error.bad
     kept = kept_slices(volumes, protocol)
@@ -64,8 +68,9 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
         kept=kept,
         n_dropped=volumes.shape[2] - len(kept),
         label_voxels=labels,
-        negative_voxels={name: n for name, n in negative_voxels(volumes).items() if n},
+        negative_voxels={name: n for name, n in negative_voxels(volumes, protocol).items() if n},
         notes=_notes(volumes, protocol, len(kept)),
+        backgrounds=volumes.backgrounds,
         stored_labels=volumes.stored_labels,
         fingerprint=hashlib.sha256(brain.data.cast("B")).hexdigest(),
         orientation="".join(str(code) for code in nib.aff2axcodes(volumes.affine)),  # type: ignore[no-untyped-call]
@@ -83,12 +88,15 @@ def _notes(volumes: SubjectVolumes, protocol: SliceProtocol, n_kept: int) -> tup
         notes.append(f"slab: {volumes.shape[2]} slices, {height_mm:g} mm")
     if not n_kept:
         notes.append("no slice kept")
-    brain = volumes.images[protocol.brain_contrast][:, :, ::_EVERY] > 0
+    notes += background_notes(volumes.backgrounds, volumes.images)
+    brain = volumes.images[protocol.brain_contrast][:, :, ::_EVERY] != 0
     n_brain = int(np.count_nonzero(brain))
     for name, data in volumes.images.items():
         missing = 1 - np.count_nonzero(brain & (data[:, :, ::_EVERY] != 0)) / max(1, n_brain)
         if missing > _MISSING_FRACTION:
             notes.append(f"{name} is 0 in {missing:.1%} of the brain")
+        if note := tone_note(name, data, protocol.rule):
+            notes.append(note)
     return tuple(notes)
 
 
@@ -112,6 +120,7 @@ def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
             f"affines name different array orientations, {', '.join(parts)}; slices keep the stored order of the "
             "array, so look at some and see that all have the same side up"
         )
+    notes += mixed({c.subject.id: c.backgrounds for c in surveyed})
     by_volume: dict[str, list[str]] = defaultdict(list)
     for c in surveyed:
         by_volume[c.fingerprint].append(c.subject.id)

@@ -45,11 +45,12 @@ def is_default_affine(affine: NDArray[np.float64], shape: Sequence[int]) -> bool
 
 
 def check_content(name: str, data: NDArray[Any]) -> None:
-    """ValueError, in words, for NaN, infinity, or a volume that is zero or below everywhere."""
+    """ValueError, in words, for NaN, infinity, or a volume that has one value everywhere."""
     # float32 sums do not miss a NaN or infinity, and a sum needs no array of booleans; an overflow is looked at again.
     with np.errstate(all="ignore"):
         suspect = data.dtype.kind == "f" and not np.isfinite(data.sum())
     if suspect and (n_bad := int(data.size - np.count_nonzero(np.isfinite(data)))):
         raise ValueError(f"{name} holds NaN or infinity in {n_bad} voxel{'s' if n_bad > 1 else ''}")
-    if data.max() <= 0:
-        raise ValueError(f"{name} is empty: no voxel is above zero")
+    first = data[0, 0, 0]
+    if data[-1, -1, -1] == first and data.max() == first == data.min():
+        raise ValueError(f"{name} is empty: all voxels are {first:g}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthkit.data.slices import SliceProtocol, kept_slices
+from synthkit.data.slices import SliceProtocol, check_intensities, kept_slices
 from synthkit.data.subjects import load_subject, scan_subjects
 from synthkit.errors import DataError, UsageError
 from synthkit.schemes import BRATS
@@ -90,12 +90,15 @@ class SliceRule:
                     "Give the folder of subjects with their images as --reference, or leave --protocol out.",
                 )
             volumes = load_subject(self._subjects[subject], labels=False)
-            kept = kept_slices(volumes, SliceProtocol(contrasts=(BRATS.brain_contrast,)))
+            protocol = SliceProtocol(contrasts=(BRATS.brain_contrast,))
+            leave_out = "Leave the subject out, or leave --protocol out."
+            check_intensities(volumes, protocol, "the protocol decides by T1 above 0 which slices count", leave_out)
+            kept = kept_slices(volumes, protocol)
             if not kept:
                 raise DataError(
                     f"The protocol keeps no slice of {subject}.",
                     "In none is more than 15 % of 256 x 256 pixels bright enough in T1.",
-                    "Leave the subject out, or leave --protocol out.",
+                    leave_out,
                 )
             self._kept[subject] = kept
         return self._kept[subject]

@@ -38,7 +38,7 @@ class Data:
     size: int = param(256, "side of a slice in pixels", choices=(32, 64, 128, 256))
     holdout: str = param("0.2", "subjects never trained on: ids, a number, a fraction, or akbar2024 (the study's)")
     contrasts: tuple[str, ...] = param(BRATS.contrast_names, "channels, in order")
-    intensity: str = param("max", "what becomes 255: max, or a percentile such as p99.9")
+    intensity: str = param("max", "what becomes 255: max, a percentile such as p99.9, or p0.5-p99.5 of the brain")
     patients: str = param("", "who the subjects are: a table (columns subject, patient) or one-per-subject")
     seed: int = param(0, "for a holdout given as a number or a fraction", minimum=0)
 

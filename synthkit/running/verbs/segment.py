@@ -11,6 +11,7 @@ import numpy as np
 
 from synthkit import events
 from synthkit.contract import Declaration
+from synthkit.data.intensities import background_notes
 from synthkit.data.lineage import datasets_behind, has_unknown_origin, was_trained_on
 from synthkit.data.nifti import write_labels, write_probabilities
 from synthkit.data.slices import SliceProtocol, slices_for_segmentation, to_native
@@ -157,6 +158,8 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
         for name in todo:
             volumes = load_subject(by_id[name], labels=False)
             slices = slices_for_segmentation(volumes, protocol)
+            for note in background_notes(volumes.backgrounds, volumes.images):
+                events.message(f"{name}: {note}", level="warning")
             waiting.append((name, volumes, slices.slice_indices))
             yield from slices.images
 

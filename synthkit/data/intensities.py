@@ -1,0 +1,335 @@
+"""What stored values mean: where the background lies, how the brain lies to it, and what becomes which grey level.
+
+The rules of :mod:`synthkit.data.slices` take 0 for background and what is above it for brain. Volumes come otherwise:
+normalized to mean 0 and standard deviation 1 (z-scores) with the background at 0 or at the minimum, scaled to -1..1,
+with a background of -1024. The background is the value that dominates the border. Where the brain lies above it, the
+background is moved to 0, which loses nothing. Where it lies inside the values of the brain, only a rule
+reads the volume that tells brain from background otherwise than by "above 0": percentiles of the brain, ``p0.5-p99.5``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: The rule for volumes whose background lies inside the values of the brain.
+OF_THE_BRAIN = "p0.5-p99.5"
+#: The gentlest percentile that frees a contrast of few very bright voxels comes first.
+PERCENTILES = ("p99.9", "p99.5", "p99")
+
+# Every so many rows and slices are looked at; along x all voxels are, since they lie side by side in memory.
+_EVERY = 8
+_SMALL = 64
+# A value dominates the border with half of it, or with a fifth where no other value comes near.
+_DOMINATES, _STANDS_OUT, _TIMES_THE_NEXT = 0.5, 0.2, 5
+# Fewer voxels below the background are what interpolation leaves at edges, as are those less far below than this share
+# of the brain's range.
+_BELOW, _FAR_BELOW = 0.05, 0.01
+# One value in a quarter of the other voxels is a second background: padding around a background of another value.
+_SECOND, _FEWEST_VALUES = 0.25, 32
+#: A contrast is nearly black if half of the brain is darker than this grey level of 255, and clipped if more than this
+#: share of the brain is 255.
+NEARLY_BLACK, CLIPPED = 25, 0.01
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An intensity rule.
+
+    Attributes
+    ----------
+    low : percentile of the brain that becomes the darkest grey level, 1; None where the background, 0, becomes 0.
+    high : percentile of the voxels above zero (of the brain, with ``low``) that becomes 255; 100 is the maximum.
+    """
+
+    low: float | None
+    high: float
+
+    @classmethod
+    def parse(cls, text: str) -> Rule | None:
+        """``max``, ``p99.9`` or ``p0.5-p99.5``; None for anything else."""
+        if text == "max":
+            return cls(None, 100.0)
+        first, dash, second = text.partition("-")
+        try:
+            values = [float(part.removeprefix("p")) for part in (first, second) if part.startswith("p")]
+        except ValueError:
+            return None
+        if len(values) != 1 + bool(dash) or not 0 < values[-1] <= 100:
+            return None
+        if not dash:
+            return cls(None, values[0])
+        return cls(*values) if 0 <= values[0] < values[1] else None
+
+
+@dataclass(frozen=True)
+class Background:
+    """The background of one volume, and how its brain lies to it.
+
+    Attributes
+    ----------
+    value : as stored; None where no value dominates the border.
+    below : share of the brain (all voxels but the background) that is darker; of all voxels that are negative, where
+        there is no background.
+    second : a second value that surrounds the brain inside the first; None if there is none.
+    is_z_score : whether the brain has mean 0 and standard deviation 1.
+    """
+
+    value: float | None
+    below: float = 0.0
+    second: float | None = None
+    is_z_score: bool = False
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the brain lies on both sides of the background, or below it."""
+        return self.below > _BELOW
+
+    @property
+    def kind(self) -> str:
+        """In a few words, for a person who compares subjects."""
+        scores = "z-scores, " if self.is_z_score else ""
+        if self.value is None:
+            return "no constant background" if not self.is_inside else "negative values and no constant background"
+        if self.is_inside:
+            return f"{scores}background {self.value:g} inside the values of the brain"
+        return f"{scores}background {self.value:g}" if self.value else "background 0 below the brain"
+
+    @property
+    def is_ordinary(self) -> bool:
+        return not self.is_inside and not self.value and self.second is None
+
+
+def from_background(data: NDArray[Any]) -> tuple[NDArray[Any], Background]:
+    """A volume (x, y, z) with its background at 0, and what was found; the volume itself where nothing is to be done.
+
+    Floating point keeps its type, whole numbers become 64-bit ones where the background was not 0.
+    """
+    found = recognize(data)
+    if not found.value or found.second is not None:
+        return data, found
+    if data.dtype.kind in "iu":
+        return data.astype(np.int64) - int(found.value), found
+    return data - data.dtype.type(found.value), found
+
+
+def recognize(data: NDArray[Any]) -> Background:
+    """The background of a volume (x, y, z) of finite values, from its sides and a sample of its rows."""
+    value = _of_border(data)
+    sample = _sample(data)
+    if value is None:
+        return Background(None, float(np.count_nonzero(sample < 0)) / max(1, sample.size))
+    brain = sample[sample != value]
+    if not len(brain):
+        return Background(float(value))
+    brain.sort()
+    n_below = int(np.searchsorted(brain, value))
+    below = n_below / len(brain)
+    ordinary = below <= _BELOW
+    if not ordinary:
+        low, high = (float(brain[int(q * (len(brain) - 1))]) for q in (0.001, 0.999))
+        margin = _FAR_BELOW * (max(high, float(value)) - min(low, float(value)))
+        below = float(np.count_nonzero(brain < float(value) - margin)) / len(brain)
+    scores = False
+    if not ordinary or value:
+        mean, deviation = float(brain.mean(dtype=np.float64)), float(brain.std(dtype=np.float64))
+        scores = abs(mean) < 0.1 and 0.8 < deviation < 1.25
+    return Background(float(value), below, _second(brain), scores)
+
+
+def _of_border(data: NDArray[Any]) -> Any:
+    """The value that dominates the four sides of a volume; None if none does."""
+    y, z = (_step(n) for n in data.shape[1:])
+    rows = (data[:: _step(data.shape[0]), side, ::z] for side in (0, -1))
+    columns = (data[side, ::y, ::z] for side in (0, -1))
+    border = np.concatenate([part.ravel() for part in (*rows, *columns)])
+    values, counts = np.unique(border, return_counts=True)
+    most = int(counts.argmax())
+    others = np.delete(counts, most)
+    alone = not len(others) or counts[most] >= _TIMES_THE_NEXT * others.max()
+    share = counts[most] / border.size
+    return values[most] if share >= _DOMINATES or (alone and share >= _STANDS_OUT) else None
+
+
+def _second(ordered: NDArray[Any]) -> float | None:
+    """The value of a second background among the sorted values of all but the first."""
+    n = len(ordered)
+    width = int(_SECOND * n)
+    if width < _FEWEST_VALUES:
+        return None
+    # A run of a quarter shows at one of every eighth.
+    marks = ordered[:: max(1, width // 2)]
+    same = np.flatnonzero(marks[1:] == marks[:-1])
+    if not len(same):
+        return None
+    value = marks[same[0]]
+    start, stop = (int(np.searchsorted(ordered, value, side=side)) for side in ("left", "right"))  # type: ignore[call-overload]
+    others = np.concatenate([ordered[:start], ordered[stop:]])
+    few = len(np.unique(others)) < _FEWEST_VALUES
+    return None if stop - start <= width or few or value >= others[len(others) // 2] else float(value)
+
+
+def _sample(data: NDArray[Any]) -> NDArray[Any]:
+    return data[:, :: _step(data.shape[1]), :: _step(data.shape[2])]
+
+
+def _step(n: int) -> int:
+    return _EVERY if n >= _SMALL else 1
+
+
+# ------------------------------------------------------------------------------------------------- rules and volumes
+
+
+def unfit(backgrounds: Mapping[str, Background], rule: Rule) -> str | None:
+    """Why a rule does not read a subject, in words; None if it does. ``backgrounds``: contrast -> what was found."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    inside: dict[str, list[str]] = defaultdict(list)
+    for name, found in backgrounds.items():
+        if found.second is not None:
+            both = f"two backgrounds, {found.value:g} at the border and {found.second:g} around the brain"
+            reasons[f"{both} (write {found.second:g} to the border too)"].append(name)
+        elif found.is_inside and rule.low is None:
+            inside[found.kind].append(name)
+    for kind, names in inside.items():
+        shares = sorted({round(100 * backgrounds[name].below) for name in names})
+        share = f"{shares[0]}" if len(shares) == 1 else f"{shares[0]} to {shares[-1]}"
+        what = "of the brain lie below it" if backgrounds[names[0]].value is not None else "of all voxels"
+        reasons[f"{kind} ({share} % {what})"] += names
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items()) or None
+
+
+def greys_of_brain(volume: NDArray[Any], rule: Rule) -> NDArray[np.float32]:
+    """Grey levels of a volume with its background at 0, in any order of axes, by percentiles of its brain.
+
+    Brain is all that is not exactly 0, with holes filled. The ``low`` percentile becomes 1, the ``high`` one 255, and
+    what is beyond is clipped to these, so that dark brain stays above the background, which is 0.
+    """
+    assert rule.low is not None
+    brain = _with_holes_filled(volume != 0)
+    values = volume[brain].astype(np.float64)
+    low, high = np.percentile(values, (rule.low, rule.high))
+    greys = np.zeros(volume.shape, dtype=np.float32, order="F" if volume.flags.f_contiguous else "C")
+    span = high - low
+    greys[brain] = np.clip(1 + (values - low) / span * 254, 1, 255) if span > 0 else 255
+    return greys
+
+
+def _with_holes_filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask and what it encloses: brain may have the very value of the background here and there."""
+    from scipy import ndimage
+
+    box = tuple(_extent(mask.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3))
+    outside, _ = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
+    filled = mask.copy()
+    filled[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return filled
+
+
+def _extent(used: Any) -> slice:
+    where = np.flatnonzero(used)
+    return slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 0)
+
+
+# ----------------------------------------------------------------------------------------------------- what to report
+
+
+def background_notes(backgrounds: Mapping[str, Background], images: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Backgrounds that were moved to 0, or that are not constant, one line for all contrasts alike."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name, found in backgrounds.items():
+        scores = "z-scores, " if found.is_z_score else ""
+        if found.value and not found.is_inside:
+            alike[f"{scores}background moved to 0 from"].append(name)
+        elif found.is_inside:
+            alike[f"{found.kind}, read by percentiles of the brain"].append(name)
+        elif found.value is None:
+            data = images[name]
+            sides = np.concatenate([data[0].ravel(), data[-1].ravel(), data[:, 0].ravel(), data[:, -1].ravel()])
+            grey = float(np.median(sides)) / float(data.max()) * 255
+            if grey >= 1:
+                alike[f"no constant background, half of its border is above {grey:.0f} of 255"].append(name)
+    lines = []
+    for what, names in alike.items():
+        values = sorted({backgrounds[name].value or 0.0 for name in names})
+        stored = f" {' to '.join(f'{v:.4g}' for v in sorted({values[0], values[-1]}))}" if what[-4:] == "from" else ""
+        lines.append(f"{', '.join(names)}: {what}{stored}")
+    return lines
+
+
+def tone_note(name: str, data: NDArray[Any], rule: Rule) -> str | None:
+    """That a contrast comes out nearly black or clipped, with figures and the rule that helps; None if it does not.
+
+    Parameters
+    ----------
+    data : (x, y, z) with its background at 0.
+    """
+    if rule.low is not None:
+        return None  # half of the brain lies on each side of the middle, and the shares clipped were asked for
+    sample = _sample(data)
+    brain = sample[sample > 0]
+    if not len(brain):
+        return None
+    top = float(data.max() if rule.high == 100 else np.percentile(brain, rule.high))
+    bright = np.count_nonzero(brain >= top / 255 * 254.5) / len(brain)
+    median = float(np.partition(brain, len(brain) // 2)[len(brain) // 2]) / top * 255
+    if bright <= CLIPPED and median >= NEARLY_BLACK:
+        return None
+    # What is reported is exact.
+    brain = data[data > 0]
+    at = {text: float(np.percentile(brain, float(text[1:]))) for text in PERCENTILES}
+    top = float(data.max() if rule.high == 100 else np.percentile(brain, rule.high))
+    middle = float(np.median(brain))
+    if middle / top * 255 < NEARLY_BLACK:
+        figures = f"its maximum is {data.max():g}, its 99.9th percentile {at['p99.9']:g}, its median {middle:g}"
+        helps = next((text for text in PERCENTILES if at[text] < top and middle / at[text] * 255 >= NEARLY_BLACK), "")
+        way = (
+            f"--intensity {helps} makes that {middle / at[helps] * 255:.0f}"
+            if helps
+            else f"--intensity {OF_THE_BRAIN} spreads the brain over all grey levels"
+        )
+        return f"{name} is nearly black: half of the brain is below {middle / top * 255:.0f} of 255 ({figures}); {way}"
+    share = np.count_nonzero(brain >= top / 255 * 254.5) / len(brain)
+    if share <= CLIPPED:
+        return None
+    if np.count_nonzero(brain == data.max()) > CLIPPED * len(brain):
+        return f"{name} is clipped: {share:.1%} of the brain are 255, and its file has them at {data.max():g} already"
+    way = "p99.9" if rule.high < 99.9 else "max"
+    return (
+        f"{name} is clipped: {share:.1%} of the brain are 255 ({figures_of(data, at)}); --intensity {way} clips fewer"
+    )
+
+
+def figures_of(data: NDArray[Any], at: Mapping[str, float]) -> str:
+    return f"its maximum is {data.max():g}, its 99.9th percentile {at['p99.9']:g}"
+
+
+def mixed(backgrounds: Mapping[str, Mapping[str, Background]]) -> list[str]:
+    """Contrasts whose values are of several kinds across subjects (subject -> contrast -> what was found)."""
+    lines: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(name for of in backgrounds.values() for name in of):
+        kinds: dict[str, list[str]] = defaultdict(list)
+        for subject, of in backgrounds.items():
+            if name in of:
+                kinds[_family(of[name])].append(subject)
+        if len(kinds) > 1:
+            parts = [f"{kind} in {len(ids)} ({ids[0]}{' ...' if len(ids) > 1 else ''})" for kind, ids in kinds.items()]
+            lines[", ".join(parts)].append(name)
+    return [
+        f"intensities of {', '.join(names)} are of several kinds: {parts}; grey levels mean the same only if all were "
+        "normalized alike"
+        for parts, names in lines.items()
+    ]
+
+
+def _family(found: Background) -> str:
+    """The kind without the value, which z-scores have each their own."""
+    if found.is_z_score:
+        return "z-scores, background inside" if found.is_inside else "z-scores, background below the brain"
+    return found.kind
