@@ -122,7 +122,14 @@ def make_subject() -> Callable[..., Path]:
         brain[2:-2, 2:-2] = 100 + np.arange(nx - 4)[:, None, None]
         labels = np.zeros(shape, dtype=np.uint8)
         labels[nx // 2, 4:10], labels[nx // 2 + 1, 4:8], labels[nx // 2 + 2, 4:6] = 2, 1, 4
-        everything = {"t1": brain, "t1ce": brain * 2, "t2": brain + (brain > 0), "flair": brain * 3, "seg": labels, **files}
+        everything = {
+            "t1": brain,
+            "t1ce": brain * 2,
+            "t2": brain + (brain > 0),
+            "flair": brain * 3,
+            "seg": labels,
+            **files,
+        }
         for kind, data in everything.items():
             if data is not None:
                 affine = (affines or {}).get(kind, np.diag([-1.0, -1.0, 1.0, 1.0]))

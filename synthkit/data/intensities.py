@@ -32,6 +32,8 @@ _DOMINATES, _STANDS_OUT, _TIMES_THE_NEXT = 0.5, 0.2, 5
 # Fewer voxels below the background are what interpolation leaves at edges, as are those less far below than this share
 # of the brain's range.
 _BELOW, _FAR_BELOW = 0.05, 0.01
+# Interpolation leaves a constant background so nearly constant (share of the volume's range); no grey level differs.
+_ROUNDING = 1e-4
 # One value in a quarter of the other voxels is a second background: padding around a background of another value.
 _SECOND, _FEWEST_VALUES = 0.25, 32
 #: A contrast is nearly black if half of the brain is darker than this grey level of 255, and clipped if more than this
@@ -80,12 +82,14 @@ class Background:
         there is no background.
     second : a second value that surrounds the brain inside the first; None if there is none.
     is_z_score : whether the brain has mean 0 and standard deviation 1.
+    rounding : how far from the value the background may lie.
     """
 
     value: float | None
     below: float = 0.0
     second: float | None = None
     is_z_score: bool = False
+    rounding: float = 0.0
 
     @property
     def is_inside(self) -> bool:
@@ -113,25 +117,32 @@ def from_background(data: NDArray[Any]) -> tuple[NDArray[Any], Background]:
     Floating point keeps its type, whole numbers become 64-bit ones where the background was not 0.
     """
     found = recognize(data)
-    if not found.value or found.second is not None:
+    if found.value is None or found.second is not None or not (found.value or found.rounding):
         return data, found
     if data.dtype.kind in "iu":
         return data.astype(np.int64) - int(found.value), found
-    return data - data.dtype.type(found.value), found
+    moved = data - data.dtype.type(found.value)
+    if found.rounding:
+        moved[np.abs(moved) <= found.rounding] = 0
+    return moved, found
 
 
 def recognize(data: NDArray[Any]) -> Background:
     """The background of a volume (x, y, z) of finite values, from its sides and a sample of its rows."""
-    value = _of_border(data)
     sample = _sample(data)
+    border = _border(data)
+    value, rounding = _most_frequent(border), 0.0
+    if value is None and data.dtype.kind == "f":
+        rounding = _ROUNDING * float(np.ptp(sample))
+        middle = np.median(border)
+        value = middle if np.count_nonzero(np.abs(border - middle) <= rounding) >= _DOMINATES * border.size else None
     if value is None:
         return Background(None, float(np.count_nonzero(sample < 0)) / max(1, sample.size))
-    brain = sample[sample != value]
+    brain = sample[np.abs(sample - value) > rounding] if rounding else sample[sample != value]
     if not len(brain):
-        return Background(float(value))
+        return Background(float(value), rounding=rounding)
     brain.sort()
-    n_below = int(np.searchsorted(brain, value))
-    below = n_below / len(brain)
+    below = int(np.searchsorted(brain, value)) / len(brain)
     ordinary = below <= _BELOW
     if not ordinary:
         low, high = (float(brain[int(q * (len(brain) - 1))]) for q in (0.001, 0.999))
@@ -141,20 +152,23 @@ def recognize(data: NDArray[Any]) -> Background:
     if not ordinary or value:
         mean, deviation = float(brain.mean(dtype=np.float64)), float(brain.std(dtype=np.float64))
         scores = abs(mean) < 0.1 and 0.8 < deviation < 1.25
-    return Background(float(value), below, _second(brain), scores)
+    return Background(float(value), below, _second(brain), scores, rounding)
 
 
-def _of_border(data: NDArray[Any]) -> Any:
-    """The value that dominates the four sides of a volume; None if none does."""
+def _border(data: NDArray[Any]) -> NDArray[Any]:
+    """Voxels of the four sides of a volume."""
     y, z = (_step(n) for n in data.shape[1:])
     rows = (data[:: _step(data.shape[0]), side, ::z] for side in (0, -1))
     columns = (data[side, ::y, ::z] for side in (0, -1))
-    border = np.concatenate([part.ravel() for part in (*rows, *columns)])
+    return np.concatenate([part.ravel() for part in (*rows, *columns)])
+
+
+def _most_frequent(border: NDArray[Any]) -> Any:
+    """The value that dominates the border; None if none does."""
     values, counts = np.unique(border, return_counts=True)
     most = int(counts.argmax())
-    others = np.delete(counts, most)
+    share, others = counts[most] / border.size, np.delete(counts, most)
     alone = not len(others) or counts[most] >= _TIMES_THE_NEXT * others.max()
-    share = counts[most] / border.size
     return values[most] if share >= _DOMINATES or (alone and share >= _STANDS_OUT) else None
 
 
@@ -206,7 +220,7 @@ def unfit(backgrounds: Mapping[str, Background], rule: Rule) -> str | None:
 
 
 def greys_of_brain(volume: NDArray[Any], rule: Rule) -> NDArray[np.float32]:
-    """Grey levels of a volume with its background at 0, in any order of axes, by percentiles of its brain.
+    """Grey levels of a volume (x, y, z) with its background at 0, by percentiles of its brain.
 
     Brain is all that is not exactly 0, with holes filled. The ``low`` percentile becomes 1, the ``high`` one 255, and
     what is beyond is clipped to these, so that dark brain stays above the background, which is 0.
@@ -226,9 +240,10 @@ def _with_holes_filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     from scipy import ndimage
 
     box = tuple(_extent(mask.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3))
-    outside, _ = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
+    # Nothing is added above and below: a slab is cut there, and so may be a hole in its first slice.
+    outside, _ = ndimage.label(np.pad(~mask[box], ((1, 1), (1, 1), (0, 0)), constant_values=True))
     filled = mask.copy()
-    filled[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    filled[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1]
     return filled
 
 
@@ -287,7 +302,7 @@ def tone_note(name: str, data: NDArray[Any], rule: Rule) -> str | None:
     top = float(data.max() if rule.high == 100 else np.percentile(brain, rule.high))
     middle = float(np.median(brain))
     if middle / top * 255 < NEARLY_BLACK:
-        figures = f"its maximum is {data.max():g}, its 99.9th percentile {at['p99.9']:g}, its median {middle:g}"
+        figures = f"its maximum is {data.max():.4g}, its 99.9th percentile {at['p99.9']:.4g}, its median {middle:.4g}"
         helps = next((text for text in PERCENTILES if at[text] < top and middle / at[text] * 255 >= NEARLY_BLACK), "")
         way = (
             f"--intensity {helps} makes that {middle / at[helps] * 255:.0f}"
@@ -299,15 +314,10 @@ def tone_note(name: str, data: NDArray[Any], rule: Rule) -> str | None:
     if share <= CLIPPED:
         return None
     if np.count_nonzero(brain == data.max()) > CLIPPED * len(brain):
-        return f"{name} is clipped: {share:.1%} of the brain are 255, and its file has them at {data.max():g} already"
+        return f"{name} is clipped: {share:.1%} of the brain are 255, and its file has them at {data.max():.4g} already"
     way = "p99.9" if rule.high < 99.9 else "max"
-    return (
-        f"{name} is clipped: {share:.1%} of the brain are 255 ({figures_of(data, at)}); --intensity {way} clips fewer"
-    )
-
-
-def figures_of(data: NDArray[Any], at: Mapping[str, float]) -> str:
-    return f"its maximum is {data.max():g}, its 99.9th percentile {at['p99.9']:g}"
+    figures = f"its maximum is {data.max():.4g}, its 99.9th percentile {at['p99.9']:.4g}"
+    return f"{name} is clipped: {share:.1%} of the brain are 255 ({figures}); --intensity {way} clips fewer"
 
 
 def mixed(backgrounds: Mapping[str, Mapping[str, Background]]) -> list[str]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from synthkit.data.intensities import OF_THE_BRAIN, Rule, greys_of_brain, unfit
+from synthkit.data.intensities import OF_THE_BRAIN, Rule, greys_of_brain
 from synthkit.data.subjects import SubjectError, SubjectVolumes
 from synthkit.errors import DataError, UsageError
 from synthkit.schemes import BRATS
@@ -158,17 +158,7 @@ def slice_volume(volumes: SubjectVolumes, protocol: SliceProtocol) -> Slices:
 
 
 def slices_for_segmentation(volumes: SubjectVolumes, protocol: SliceProtocol, *, all_slices: bool = True) -> Slices:
-    """Slices to be segmented: every axial slice, or with ``all_slices=False`` those that the rule keeps.
-
-    Raises :class:`SubjectError` as :func:`slice_volume` and :func:`check_intensities` do.
-    """
-    check_intensities(
-        volumes,
-        protocol,
-        f"its model was made by --intensity {protocol.intensity}, which does not read it",
-        "Normalize it as the model's training data were, or name the others by --only. A model of data that were "
-        f"prepared by --intensity {OF_THE_BRAIN} reads it.",
-    )
+    """Slices to be segmented: every axial slice, or with ``all_slices=False`` those that the rule keeps."""
     indices = tuple(range(volumes.shape[2])) if all_slices else kept_slices(volumes, protocol)
     return _cut(volumes, protocol, indices)
 
@@ -198,13 +188,6 @@ def check_fits(volumes: SubjectVolumes) -> None:
             raise SubjectError(
                 volumes.id, f"{name} is {nx}x{ny} pixels in the plane and not empty outside the central {GRID}x{GRID}"
             )
-
-
-def check_intensities(volumes: SubjectVolumes, protocol: SliceProtocol, way: str, fix: str = "") -> None:
-    """Raise :class:`SubjectError` if the intensity rule does not read a subject; ``way`` ends the reason."""
-    if reason := unfit(volumes.backgrounds, protocol.rule):
-        readable = unfit(volumes.backgrounds, Rule.parse(OF_THE_BRAIN) or protocol.rule) is None
-        raise SubjectError(volumes.id, f"{reason}; {way}" if readable else reason, *([fix] if fix and readable else []))
 
 
 def negative_voxels(volumes: SubjectVolumes, protocol: SliceProtocol) -> dict[str, int]:

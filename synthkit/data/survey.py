@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthkit.data.intensities import OF_THE_BRAIN, Background, background_notes, mixed, tone_note
-from synthkit.data.slices import SliceProtocol, check_fits, check_intensities, kept_slices, negative_voxels
+from synthkit.data.slice_rule import check_intensities
+from synthkit.data.slices import SliceProtocol, check_fits, kept_slices, negative_voxels
 from synthkit.data.subjects import BadSubject, Subject, SubjectError, SubjectVolumes, load_subject
 from synthkit.schemes import BRATS
 

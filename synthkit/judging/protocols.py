@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthkit.data.slices import SliceProtocol, check_intensities, kept_slices
+from synthkit.data.slice_rule import check_intensities
+from synthkit.data.slices import SliceProtocol, kept_slices
 from synthkit.data.subjects import load_subject, scan_subjects
 from synthkit.errors import DataError, UsageError
 from synthkit.schemes import BRATS

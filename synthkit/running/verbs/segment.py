@@ -14,6 +14,7 @@ from synthkit.contract import Declaration
 from synthkit.data.intensities import background_notes
 from synthkit.data.lineage import datasets_behind, has_unknown_origin, was_trained_on
 from synthkit.data.nifti import write_labels, write_probabilities
+from synthkit.data.slice_rule import check_fits_model
 from synthkit.data.slices import SliceProtocol, slices_for_segmentation, to_native
 from synthkit.data.subjects import SubjectVolumes, bad_subjects_error, load_subject, scan_subjects, survey_folder
 from synthkit.errors import DataError, PluginError, UsageError
@@ -157,6 +158,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     def images() -> Iterator[UInt8Array]:
         for name in todo:
             volumes = load_subject(by_id[name], labels=False)
+            check_fits_model(volumes, protocol)
             slices = slices_for_segmentation(volumes, protocol)
             for note in background_notes(volumes.backgrounds, volumes.images):
                 events.message(f"{name}: {note}", level="warning")
