@@ -346,12 +346,12 @@ def test_unfinished_downloads(tmp_path: Path) -> None:
 
 
 def test_what_was_not_understood_is_listed_on_refusal(tmp_path: Path) -> None:
-    lay(tmp_path, [*(f"s{n}_SCAN.nii.gz" for n in range(40)), "a.mha", "b.dcm", "c.zip", "notes.csv"])
+    lay(tmp_path, [*(f"s{n}_SCAN.nii.gz" for n in range(40)), "a.nrrd", "b.dcm", "c.zip", "notes.csv"])
     with pytest.raises(DataError, match="no subjects") as caught:
         survey_folder(tmp_path)
     assert set(caught.value.details) == {
         "40 files ending in _SCAN.nii.gz, s0_SCAN.nii.gz ...",
-        "a.mha (convert them to NIfTI)",
+        "a.nrrd (convert them to NIfTI)",
         "b.dcm (convert them to NIfTI, for example with dcm2niix)",
         "c.zip (unpack them)",
         "notes.csv",
@@ -360,7 +360,7 @@ def test_what_was_not_understood_is_listed_on_refusal(tmp_path: Path) -> None:
 
 def test_names_that_all_end_differently_are_few_lines(tmp_path: Path) -> None:
     paths = [tmp_path / f"scan_{n}.nii.gz" for n in range(100)]
-    assert folded(tmp_path, paths) == ["100 files ending in .nii.gz or .nii, scan_0.nii.gz ..."]
+    assert folded(tmp_path, paths) == ["100 files ending in .nii.gz, .nii or .mha, scan_0.nii.gz ..."]
 
 
 def test_a_folder_whose_files_say_nothing_is_a_bad_subject(tmp_path: Path) -> None:

@@ -291,11 +291,11 @@ def test_other_numbers_of_channels_and_values_are_refused(tmp_path: Path) -> Non
 
 def test_other_formats_are_named(tmp_path: Path) -> None:
     make_raw(tmp_path, ("a",))
-    (tmp_path / "imagesTr" / "a.nii.gz").rename(tmp_path / "imagesTr" / "a.mha")
+    (tmp_path / "imagesTr" / "a.nii.gz").rename(tmp_path / "imagesTr" / "a.nrrd")
     (tmp_path / "labelsTr" / "a.nii.gz").unlink()
     with pytest.raises(DataError, match="no subjects") as caught:
         find_subjects(tmp_path)
-    assert "imagesTr/a.mha (convert them to NIfTI)" in caught.value.details
+    assert "imagesTr/a.nrrd (convert them to NIfTI)" in caught.value.details
 
 
 def test_cases_without_image_or_labels_are_named(tmp_path: Path) -> None:

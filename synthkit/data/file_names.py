@@ -11,13 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from synthkit.data.metaimage import contrast_of_vsd
 from synthkit.errors import UsageError
 from synthkit.schemes import BRATS
 
 #: The content of a file of labels, beside the names of contrasts.
 SEG = "seg"
 
-_NIFTI_NAME = re.compile(r"(.+?)\.nii(\.gz)?", re.IGNORECASE)
+_NIFTI_NAME = re.compile(r"(.+?)\.(?:nii(?:\.gz)?|mha|mhd)", re.IGNORECASE)
 
 # Content, ending as a pattern ("_" stands for "_" and "-"), rank. Where a subject has several files of one content, the
 # lowest rank is taken: what a person corrected before what a program made, images as they came before filtered ones.
@@ -139,19 +140,19 @@ class Names:
         if unused := [f"{content}={ending}" for content, ending in self.given if (content, ending) not in self.used]:
             raise UsageError(
                 f"--names {','.join(unused)} fits no file.",
-                "No name ends so, before .nii or .nii.gz, or those that do have a longer ending of another content.",
+                "No name of a volume ends so, or those that do have a longer ending of another content.",
                 "Write the ending as the files have it.",
             )
 
 
 def base_name(name: str) -> str | None:
-    """The name of a NIfTI file without ``.nii`` or ``.nii.gz``; None for any other file."""
+    """The name of a volume without ``.nii``, ``.nii.gz``, ``.mha`` or ``.mhd``; None for any other file."""
     match = _NIFTI_NAME.fullmatch(name)
     return match[1] if match else None
 
 
 def named_file(path: Path, names: Names | None = None, finished: str | None = None) -> NamedFile | None:
-    """What the name of a NIfTI file says; None where it says nothing, or less than the endings given ask for.
+    """What the name of a volume says; None where it says nothing, or less than the endings given ask for.
 
     Parameters
     ----------
@@ -161,7 +162,8 @@ def named_file(path: Path, names: Names | None = None, finished: str | None = No
     base = base_name(finished or path.name)
     if base is None:
         return None
-    known = _known(base)
+    vsd = contrast_of_vsd(base)
+    known = (vsd, "", 0) if vsd else _known(base)
     given = names.match(path, base) if names else None
     if given and (known is None or given[2] >= len(base) - len(known[1]) - 1):
         return NamedFile(path, _subject(given[1]), given[0])

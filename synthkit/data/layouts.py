@@ -17,6 +17,7 @@ from pathlib import Path
 
 from synthkit.data.fetched import finished_name, not_fetched
 from synthkit.data.file_names import SEG, NamedFile, Names, base_name, is_bids, named_file
+from synthkit.data.metaimage import folder_of_subject, is_data_of_mhd
 from synthkit.data.raw_layouts import is_raw_folder
 
 # Folders that say what is in them and not whose it is; those that say when, and need the patient's name before them.
@@ -81,21 +82,22 @@ def group_files(root: Path, names: Names) -> Grouped:
     """Walk a folder and group its files by subject."""
     found = Grouped(root)
     unknown: dict[Path, list[Path]] = {}
+    named: dict[Path, list[NamedFile]] = defaultdict(list)
     for folder, files, is_leaf in _walk(root, found):
         if not files and is_leaf and folder != root:
             found.empty_folders.append(folder)
-        named: list[NamedFile] = []
         for path in files:
             said = named_file(path, names, finished_name(path))
             if said:
-                named.append(said)
-            elif _TEXTS.fullmatch(path.name):
+                named[folder_of_subject(path)].append(said)
+            elif _TEXTS.fullmatch(path.name) or is_data_of_mhd(path):
                 found.texts.append(path)
             elif not path.suffix and path.is_symlink() and not path.exists():
                 found.dead_folders.append(path)
             else:
                 unknown.setdefault(folder, []).append(path)
-        found.units += _units_of(root, folder, named)
+    for folder, of_folder in named.items():
+        found.units += _units_of(root, folder, of_folder)
     found.units = _told_apart(root, _joined(root, found.units))
     for folder, paths in unknown.items():
         _place_unknown(found, folder, paths)
@@ -269,7 +271,7 @@ def _place_unknown(found: Grouped, folder: Path, paths: list[Path]) -> None:
 # ------------------------------------------------------------------------------------------------------------ in words
 
 _WAYS = (
-    (r"\.(mha|mhd|nrrd|nhdr|mgz|hdr|img|raw)", "convert them to NIfTI"),
+    (r"\.(nrrd|nhdr|mgz|hdr|img|raw)", "convert them to NIfTI"),
     (r"\.(dcm|ima)", "convert them to NIfTI, for example with dcm2niix"),
     (r"\.(zip|tar|tgz|gz|bz2|xz|7z|rar|zst)", "unpack them"),
 )
@@ -283,7 +285,7 @@ def folded(root: Path, paths: Sequence[Path]) -> list[str]:
     if len(groups) > _MOST_LINES:  # names that all end differently
         groups = defaultdict(list)
         for path in paths:
-            groups[".nii.gz or .nii" if base_name(path.name) else path.suffix.lower() or "no ending"].append(path)
+            groups[".nii.gz, .nii or .mha" if base_name(path.name) else path.suffix.lower() or "no ending"].append(path)
     lines = []
     for ending, group in sorted(groups.items(), key=lambda item: -len(item[1])):
         first = group[0].relative_to(root).as_posix() if root in group[0].parents else group[0].name

@@ -71,6 +71,7 @@ SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
         BRATS,
+        _scheme("brats2013", "BraTS 2012 to 2015", {"NCR": 1, "ED": 2, "NET": 3, "ET": 4}),
         replace(BRATS, name="brats2021", family="BraTS 2021"),
         _scheme("brats2023-gli", "BraTS 2023 (adult glioma)", _GLI_2023),
         _scheme("gli2024", "BraTS 2024 (glioma after treatment)", _WITH_CAVITY),

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthkit.data.fetched import not_fetched, pointer_in
+from synthkit.data.metaimage import is_metaimage, read_metaimage
 from synthkit.errors import DataError
 from synthkit.files import write_atomically
 
@@ -64,7 +65,7 @@ class Volume:
 
 
 def read_volume(path: Path | str) -> Volume:
-    """Read a ``.nii`` or ``.nii.gz`` file; whether it is compressed is seen from its content.
+    """Read a ``.nii`` or ``.nii.gz`` file, compressed or not as its content says, or with SimpleITK a ``.mha``.
 
     Raises
     ------
@@ -103,8 +104,8 @@ def _read(path: Path) -> Volume:
         reason = f"it is {why}" if (why := not_fetched(path)) else f"it cannot be read ({error.strerror or error})"
         raise VolumeError(path, reason) from error
     try:
-        data, header = _decode(stored)
-    except _UnusableError as error:
+        data, header = read_metaimage(path) if stored and is_metaimage(path) else _decode(stored)
+    except ValueError as error:
         why = pointer_in(stored) if stored else None
         raise VolumeError(path, f"it is {why}" if why else str(error)) from error
     if data.dtype.kind not in "iuf":
@@ -168,7 +169,7 @@ def _write(path: Path, voxels: UInt8Array, like: Any, slope: float | None = None
     write_atomically(path, gzip.compress(stored, 6, mtime=0) if path.name.lower().endswith(".gz") else stored)
 
 
-class _UnusableError(Exception):
+class _UnusableError(ValueError):
     """Why these bytes are not a volume, in a few words."""
 
 

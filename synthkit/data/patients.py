@@ -35,6 +35,7 @@ _COLLECTIONS = [
     for pattern in (
         r"brats(?:20)?(?:\d\d)?(?:~[a-z]+){1,3}~\d{4,5}(?=~\d{1,3}(?:\D|$))",  # BraTS-GLI-00005-101
         r"brats(?:20)?2\d(?:~[a-z]+)*~\d{3,5}",  # BraTS20_Training_002, BraTS2021_00002
+        r"(?:(?:hgg|lgg)~)?brats~(?:tcia|2013)~pat\d+",  # brats_tcia_pat260_0129 of BraTS 2015
         r"brats~\d{3}",  # BRATS_009 of the Decathlon
         r"bratsreg~\d{3}",  # BraTSReg_001_01_0106
         r"upenn~gbm~\d{5}",  # UPENN-GBM-00002_21
