@@ -151,6 +151,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATION_FAILURES)
 
 
+def reason_of(error: BaseException) -> str:
+    """What an exception says, in its first line: not what torch advises, which is to run the code in a file."""
+    text = str(error).strip()
+    if "weights_only" in text or text.startswith("Weights only load failed"):
+        return "It is damaged, or holds more than tensors: objects whose code would run, which is never done"
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def error_from_dict(data: dict[str, object]) -> SynthkitError:
     """Rebuild an error from ``result.json``, so that it exits with the same code wherever the run ran."""
     classes = {cls.__name__: cls for cls in SynthkitError.__subclasses__()}
@@ -188,7 +196,7 @@ def explain(error: BaseException) -> SynthkitError:
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return PluginError(
         f"The method failed with {type(error).__name__}{where}.",
-        f"{error}".strip() or "It gave no reason.",
+        f"{reason_of(error)}." if "weights_only" in str(error) else f"{error}".strip() or "It gave no reason.",
         "The traceback is at the end of the run's log.txt.",
     )
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from synthkit.data.tables import read_table
 from synthkit.errors import DataError, UsageError
-from synthkit.files import read_spreadsheet
 
 _SUBJECT, _PATIENT = "subject", "patient"
 
@@ -28,7 +26,7 @@ def read_patients(path: Path, subjects: Sequence[str]) -> tuple[dict[str, str], 
     rows = _rows(path)
     of: dict[str, str] = {}
     for number, (subject, patient) in rows:
-        if not subject and not patient:
+        if not subject and not patient:  # a row of other columns
             continue
         if not subject or not patient:
             raise _refused(path, f"Row {number} has no {_PATIENT if subject else _SUBJECT}.", "Complete the row.")
@@ -51,37 +49,22 @@ def read_patients(path: Path, subjects: Sequence[str]) -> tuple[dict[str, str], 
 def _rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
     """Row number, as a spreadsheet counts, with subject and patient."""
     try:
-        text = read_spreadsheet(path)
+        table = read_table(path, (_SUBJECT, _PATIENT))
     except OSError as error:
         raise UsageError(
             f"There is no table of patients {path}.",
             f"{error.strerror or error}.",
             "Give a CSV file with the columns subject and patient, or one-per-subject.",
         ) from error
-    except UnicodeDecodeError as error:
-        raise _refused(path, "It is not text in UTF-8.", "Save it as CSV in UTF-8.") from error
-    lines = text.splitlines()
-    first = 0
-    while first < len(lines) and (not lines[first].strip() or lines[first].lower().startswith("sep=")):
-        first += 1
-    for delimiter in ",;\t":
-        header = next(csv.reader(lines[first : first + 1], delimiter=delimiter), [])
-        names = [name.strip().lower() for name in header]
-        if _SUBJECT in names and _PATIENT in names:
-            break
-    else:
-        found = lines[first][:80] if first < len(lines) else "nothing"
-        raise _refused(path, f"Its first row is {found!r}.", "Name the columns subject and patient in the first row.")
+    except ValueError as error:
+        raise _refused(path, f"It is {error}.", "Save it as CSV in UTF-8.") from error
     for name in (_SUBJECT, _PATIENT):
-        if names.count(name) > 1:
+        if name not in table.columns:
+            why = f"Its first row is {table.first_line[:80] or 'nothing'!r}."
+            raise _refused(path, why, "Name the columns subject and patient in the first row.")
+        if table.columns.count(name) > 1:
             raise _refused(path, f"Two columns are called {name}.", "Leave one of them.")
-    columns = names.index(_SUBJECT), names.index(_PATIENT)
-    reader = csv.reader(io.StringIO("\n".join(lines[first + 1 :])), delimiter=delimiter)
-    rows = []
-    for number, fields in enumerate(reader, start=first + 2):
-        subject, patient = (fields[column].strip() if column < len(fields) else "" for column in columns)
-        rows.append((number, (subject, patient)))
-    return rows
+    return [(number, (row[_SUBJECT], row[_PATIENT])) for number, row in table.rows]
 
 
 def _refused(path: Path, why: str, fix: str) -> DataError:

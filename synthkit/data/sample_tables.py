@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,8 @@ from typing import Any
 from synthkit.data import png_folders
 from synthkit.data.format import SPLITS
 from synthkit.data.splits import check_sides
+from synthkit.data.tables import read_table
 from synthkit.errors import DataError
-from synthkit.files import read_spreadsheet
 
 _NEEDED = ("id", "split", "subject", "slice")
 
@@ -51,33 +49,21 @@ def read_rows(path: Path) -> dict[str, dict[str, Any]]:
     """
     add = f"Import with --as synthetic, or add the table ({', '.join(_NEEDED)}) that `synthkit export` writes."
     try:
-        text = read_spreadsheet(path)
-    except (OSError, ValueError) as error:
+        table = read_table(path, _NEEDED)
+    except OSError as error:
         raise DataError(
-            f"{path} cannot be read.", f"{error}. Real samples need their subject and split.", add
+            f"{path} cannot be read.", f"{error.strerror or error}. Real samples need their subject and split.", add
         ) from error
-    lines = text.splitlines(keepends=True)
-    if lines and lines[0].lower().startswith("sep="):
-        lines = lines[1:]
-    header = lines[0] if lines else ""
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO("".join(lines), newline=""), delimiter=delimiter)
-    try:
-        cells = [[cell.strip() for cell in row] for row in reader]
-    except csv.Error as error:
-        raise DataError(f"{path} cannot be read.", f"{error}.", add) from error
-    columns = [name.lower() for name in cells[0]] if cells else []
-    if missing := [name for name in _NEEDED if name not in columns]:
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read.", f"It is {error}.", "Save it as CSV in UTF-8.") from error
+    if missing := [name for name in _NEEDED if name not in table.columns]:
         raise DataError(
             f"{path} has no column {' and no column '.join(missing)}.",
-            f"Its columns are: {', '.join(columns) or 'none'}.",
+            f"Its columns are: {', '.join(filter(None, table.columns)) or 'none'}.",
             f"Name the columns in the first line. {add}",
         )
     rows: dict[str, dict[str, Any]] = {}
-    for number, values in enumerate(cells[1:], start=2):
-        if not any(values):
-            continue
-        row = dict(zip(columns, [*values, *[""] * len(columns)], strict=False))
+    for number, row in table.rows:
         if row["id"] in rows:
             raise DataError(f"{path} has two rows of {row['id']}.", f"Row {number} is one.", "Remove one of them.")
         if row["slice"] and not row["slice"].isdecimal():

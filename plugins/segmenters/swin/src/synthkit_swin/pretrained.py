@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from synthkit.errors import DataError
+from synthkit.errors import DataError, reason_of
 
 _FIRST = "embeddings.patch_embeddings.projection.weight"
 
@@ -74,7 +74,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, AttributeError) as error:
         raise DataError(
             f"The weights in {path.name} cannot be read.",
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"{reason_of(error)}.",
             "Give a state dictionary as .safetensors, or as .pth of torch 1.6 or later without pickled objects.",
         ) from error
 

@@ -20,7 +20,7 @@ import torch
 from synthkit_torch.storage import save_json, save_tensors
 from torch import Tensor, nn
 
-from synthkit.errors import DataError
+from synthkit.errors import DataError, reason_of
 from synthkit_generative.foreign.unpickling import RestrictedUnpickler, n_values, name_of
 from synthkit_generative.training import CONFIG, GENERATOR
 
@@ -92,7 +92,7 @@ def reading(path: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError("The file cannot be read.", f"{error.strerror}.", "Check the path.") from error
     except Exception as error:  # whatever a damaged or hostile file leads to
-        first_line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        first_line = reason_of(error).rstrip(".")
         raise DataError(
             "The file is not a checkpoint that can be imported.",
             f"{first_line}.",
