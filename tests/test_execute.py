@@ -576,7 +576,7 @@ FAILURES: dict[str, tuple[BaseException, ExitCode, str]] = {
     "without a word": (KeyError(), ExitCode.PLUGIN, "It gave no reason"),
     "exit": (SystemExit(0), ExitCode.PLUGIN, "SystemExit"),
     "out of memory": (MemoryError("8 GB"), ExitCode.OUT_OF_MEMORY, "8 GB"),
-    "torch is out of memory": (OutOfMemoryError("CUDA out of memory"), ExitCode.OUT_OF_MEMORY, "batch_size"),
+    "torch is out of memory": (OutOfMemoryError("CUDA out of memory"), ExitCode.OUT_OF_MEMORY, "memory"),
     "torch's allocator": (
         RuntimeError(
             "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "

@@ -97,7 +97,9 @@ def prepare(
     identity = decided([subject.id for subject in found], patients)
     impossible = _refused_holdout(folder, holdout, seed, training_patients, identity.of)
     if impossible and bad and not skip_bad:
-        raise bad_subjects_error(bad, len(found) + len(bad), notes=(*folder.notes, str(impossible)))
+        raise bad_subjects_error(
+            bad, len(found) + len(bad), _fix_of_bad(bad, len(found)), (*folder.notes, str(impossible))
+        )
     if impossible and len(found) > _FEW_SUBJECTS:
         raise _with_bad(impossible, bad)
 
@@ -110,7 +112,7 @@ def prepare(
         _report(on_progress, "check", n, len(found))
     bad.sort(key=lambda subject: subject.id)
     if bad and not (skip_bad and checked):
-        raise bad_subjects_error(bad, len(checked) + len(bad), notes=folder.notes)
+        raise bad_subjects_error(bad, len(checked) + len(bad), _fix_of_bad(bad, len(checked)), folder.notes)
     try:
         split = split_subjects([c.subject.id for c in checked], holdout, seed, identity.of)
         if training_patients is not None:
@@ -135,6 +137,16 @@ def prepare(
         remove_dataset(target)
     n_resumed = _write(summary, {c.subject.id: c.subject for c in checked}, source, n_workers, resume, on_progress)
     return PreparedSummary(**{**vars(summary), "n_resumed": n_resumed})
+
+
+def _fix_of_bad(bad: Sequence[BadSubject], n_good: int) -> str:
+    """What to do about bad subjects; nothing that would not help."""
+    ways = ["Do what the lines advise." if any("--" in subject.reason for subject in bad) else "Repair or remove them."]
+    if n_good:
+        ways.append("--skip-bad goes on without them.")
+    if any("missing " in subject.reason or "no file in its folder" in subject.reason for subject in bad):
+        ways.append("Where files have other names, --names says what they are (t1ce=_T1GD,seg=_segm).")
+    return " ".join(ways)
 
 
 def _refused_holdout(
@@ -209,7 +221,7 @@ def _write(
         results = _in_order(slices_of, todo, n_workers)
         for n, (row, slices) in enumerate(zip(todo, results, strict=True), start=1):
             if slices.slice_indices != row.kept or slices.labels is None:
-                raise SubjectError(row.id, "its files changed while they were being read")
+                raise SubjectError(row.id, "its files changed while they were being read", "Run the command again.")
             writer.append(slices.images, slices.labels, _rows(row))
             _report(on_progress, "write", len(summary.subjects) - len(todo) + n, len(summary.subjects))
     return n_resumed

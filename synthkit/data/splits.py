@@ -131,7 +131,7 @@ def split_subjects(
             f"The holdout {spec} leaves nothing to train on.",
             f"It takes all {len(subjects)} subjects"
             + (f", which are scans of one patient, {next(iter(scans))}." if len(scans) == 1 < len(subjects) else "."),
-            "Hold out fewer, or prepare more subjects.",
+            _smaller(spec, scans, seed),
         )
     for patient, own in scans.items():
         if 0 < len(held.intersection(own)) < len(own):
@@ -141,6 +141,17 @@ def split_subjects(
                 "Name all of them, or none.",
             )
     return {subject: "holdout" if subject in held else "train" for subject in subjects}
+
+
+def _smaller(spec: Holdout, scans: Mapping[str, Sequence[str]], seed: int) -> str:
+    """What leaves something to train on."""
+    if spec.kind == "subjects":
+        return "Name fewer."
+    n = sum(map(len, scans.values()))
+    most = next((k for k in range(n - 1, 0, -1) if len(_drawn(scans, k, seed)) < n), 0)
+    if spec.kind == "akbar2024" or not most:
+        return "Prepare subjects of more patients, or hold nothing out: --holdout 0."
+    return f"Hold out fewer: --holdout {most} at most, or --holdout 0 for none."
 
 
 def check_sides(rows: Iterable[Mapping[str, Any]]) -> None:

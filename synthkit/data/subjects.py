@@ -221,8 +221,7 @@ def find_subjects(
 def bad_subjects_error(
     bad: Sequence[BadSubject],
     n_subjects: int,
-    fix: str = "Repair or remove them (`synthkit prepare --skip-bad` goes on without them); where files have other "
-    "names, --names says what they are (t1ce=_T1GD,seg=_segm).",
+    fix: str = "Repair or remove them; --names says what files of other names are (t1ce=_T1GD,seg=_segm).",
     notes: Sequence[str] = (),
 ) -> DataError:
     """The error that names each bad subject with its reason, and below them what else is odd about the folder."""

@@ -14,7 +14,7 @@ _DELIMITERS = ",;\t"
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A table as text.
 
     Attributes
@@ -30,7 +30,7 @@ class Table:
     first_line: str
 
 
-def read_table(path: Path, needed: Sequence[str]) -> Table:
+def read_table(path: Path, needed: Sequence[str]) -> TextTable:
     """Read a table; its fields are separated by what makes the first row have the columns ``needed``, if anything does.
 
     A byte order mark, ``sep=;`` and empty lines in front are passed over, and cells are stripped.
@@ -61,7 +61,7 @@ def read_table(path: Path, needed: Sequence[str]) -> Table:
                 rows.append((first + 1 + reader.line_num, row))
     except csv.Error as error:
         raise ValueError(f"no table ({error})") from error
-    return Table(columns, tuple(rows), header.strip())
+    return TextTable(columns, tuple(rows), header.strip())
 
 
 def _names(header: str, delimiter: str) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ class Joined(Readable):
                     raise DataError(
                         "The datasets cannot be joined.",
                         f"Their {what.replace('_', ' ')} differ: {getattr(first, what)} and {getattr(other, what)}.",
-                        "Prepare or export them with the same contrasts and size.",
+                        "Prepare them with the same contrasts and size.",
                     )
         self.sources = list(sources)
         self.contrasts, self.size = first.contrasts, first.size

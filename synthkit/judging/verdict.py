@@ -20,6 +20,9 @@ from synthkit.judging.audit_scores import AuditScores, ScoreDict, planted_name, 
 from synthkit.judging.intervals import FEW_SUBJECTS, clopper_pearson
 from synthkit.judging.policy import Policy
 
+# Holding out more of what a generator has learned from would hide its copies.
+_MORE_NULL = "Give more real subjects that the generator was never trained on, or train it again with more held out."
+
 Outcome = Literal["pass", "fail", "insufficient evidence"]
 
 
@@ -140,15 +143,14 @@ class _Found:
             why = "no real subject whose images could be compared with those of other subjects in the training set"
             return [f"There is no valid null: {why}, so no threshold."]
         if explained is None:
-            return ["The thresholds rest on one real subject; how often others exceed them is unknown. Hold out more."]
+            return [f"The thresholds rest on one real subject; how often others exceed them is unknown. {_MORE_NULL}"]
         if subjects < policy.min_null_subjects:
             asked = f"the policy asks for {policy.min_null_subjects} (min_null_subjects)"
             return [f"The thresholds rest on {subjects} real subject{'s' * (subjects != 1)}; {asked}."]
         if explained > policy.max_explained_rate:
             return [
                 f"Without memorization, {explained:.1%} of the images could be flagged, more than "
-                f"{policy.max_explained_rate:.0%} (max_explained_rate): the thresholds are too uncertain. "
-                "Hold out more subjects."
+                f"{policy.max_explained_rate:.0%} (max_explained_rate): the thresholds are too uncertain. " + _MORE_NULL
             ]
         return []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,10 +95,12 @@ def _plugin_error(declaration: Declaration, error: Exception) -> BaseException:
     if isinstance(error, (SynthkitError, MemoryError, OSError)):
         return error
     if is_out_of_memory(error):
+        has_batches = "batch_size" in {item.name for item in dataclasses.fields(declaration.params)}
+        batches = "Lower its batch size (-p batch_size=...). " if has_batches else ""
         return OutOfMemoryError(
             f"{declaration.name} is out of memory.",
             str(error).strip().partition("\n")[0],
-            "Lower its batch size (-p batch_size=...) or use smaller images.",
+            f"{batches}Prepare smaller images (--size), or give it more memory.",
         )
     known = explain(error)
     return PluginError(known.what.replace("The method", declaration.name), known.why, known.fix)
