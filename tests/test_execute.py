@@ -583,7 +583,7 @@ FAILURES: dict[str, tuple[BaseException, ExitCode, str]] = {
             "allocate 4503599627370496 bytes. Error code 12 (Cannot allocate memory)"
         ),
         ExitCode.OUT_OF_MEMORY,
-        "batch_size",
+        "memory",
     ),
     "full disk": (OSError(errno.ENOSPC, "No space left on device", "x"), ExitCode.NOT_WRITABLE, "No space left"),
     "quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), ExitCode.NOT_WRITABLE, "--resume"),

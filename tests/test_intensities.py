@@ -142,6 +142,37 @@ def test_brain_of_the_very_value_of_the_background_is_not_black() -> None:
     assert greys[7:-7, 6:-6].min() >= 1 and (greys[:4] == 0).all()
 
 
+def test_zeros_inside_z_scores_are_no_missing_part(tmp_path: Path, make_subject: MakeSubject) -> None:
+    volumes = {c: np.round(_normalized(_raw(k), "z-scores") * 25).astype(np.int8) for k, c in enumerate(CONTRASTS)}
+    volumes["flair"][4:10] = 0
+    make_subject(tmp_path / "in", "A", **volumes)
+    notes = (
+        prepare(tmp_path / "in", tmp_path / "out", protocol=SliceProtocol(**SMALL, intensity="p0.5-p99.5"))
+        .subjects[0]
+        .notes
+    )
+    missing = [note for note in notes if "of the brain" in note and " is 0 in " in note]
+    assert [note.split()[0] for note in missing] == ["flair"]
+
+
+def test_a_background_above_the_brain_is_named() -> None:
+    found = recognize(np.where(_raw() > 0, _raw(), 2000))
+    assert found.is_inside and found.kind == "background 2000 above the brain"
+    assert "background 2000 above the brain (100 % of the brain lie below it)" in (unfit({"t1": found}, MAX) or "")
+
+
+def test_a_head_in_air_is_not_called_black(tmp_path: Path, make_subject: MakeSubject) -> None:
+    """Nothing tells its air from its brain."""
+    noise = np.abs(np.random.default_rng(0).normal(0, 8, (80, 80, 4))) + 1
+    head = noise.copy()
+    head[30:50, 30:50] = 500
+    files = dict.fromkeys(CONTRASTS, head.astype(np.float32))
+    make_subject(tmp_path / "in", "A", shape=head.shape, seg=np.zeros(head.shape, np.uint8), **files)
+    notes = prepare(tmp_path / "in", tmp_path / "out", protocol=SliceProtocol(**SMALL)).subjects[0].notes
+    assert not [note for note in notes if "black" in note]
+    assert [note for note in notes if "no constant background, half of its border is above" in note]
+
+
 def test_subjects_of_several_kinds_are_named(tmp_path: Path, make_subject: MakeSubject) -> None:
     for n, kind in enumerate(("0..1", "z-scores", "0..1")):
         _of_kind(make_subject, tmp_path / "in", f"s{n}", kind, n)
@@ -150,7 +181,10 @@ def test_subjects_of_several_kinds_are_named(tmp_path: Path, make_subject: MakeS
     protocol = SliceProtocol(**SMALL, intensity="p0.5-p99.5")
     notes = prepare(tmp_path / "in", tmp_path / "out", protocol=protocol).notes
     (note,) = [note for note in notes if "several kinds" in note]
-    assert "background 0 below the brain in 2 (s0 ...)" in note and "z-scores, background inside in 1 (s1)" in note
+    assert (
+        "background 0 below the brain in 2 (s0 ...)" in note
+        and "z-scores, background not below the brain in 1 (s1)" in note
+    )
     assert "t1, t1ce, t2, flair" in note
 
 

@@ -31,7 +31,7 @@ _SMALL = 64
 _DOMINATES, _STANDS_OUT, _TIMES_THE_NEXT = 0.5, 0.2, 5
 # Fewer voxels below the background are what interpolation leaves at edges, as are those less far below than this share
 # of the brain's range.
-_BELOW, _FAR_BELOW = 0.05, 0.01
+_BELOW, _FAR_BELOW = 0.02, 0.01
 # Interpolation leaves a constant background so nearly constant (share of the volume's range); no grey level differs.
 _ROUNDING = 1e-4
 # One value in a quarter of the other voxels is a second background: padding around a background of another value.
@@ -103,7 +103,8 @@ class Background:
         if self.value is None:
             return "no constant background" if not self.is_inside else "negative values and no constant background"
         if self.is_inside:
-            return f"{scores}background {self.value:g} inside the values of the brain"
+            where = "above" if self.below > 1 - _BELOW else "inside the values of"
+            return f"{scores}background {self.value:g} {where} the brain"
         return f"{scores}background {self.value:g}" if self.value else "background 0 below the brain"
 
     @property
@@ -235,6 +236,12 @@ def greys_of_brain(volume: NDArray[Any], rule: Rule) -> NDArray[np.float32]:
     return greys
 
 
+def brain_of(volume: NDArray[Any], background: Background | None) -> NDArray[np.bool_]:
+    """Where brain is in slices (x, y, z) with their background at 0; holes only where 0 is a value of the brain too."""
+    brain = volume != 0
+    return _with_holes_filled(brain) if background is not None and background.is_inside else brain
+
+
 def _with_holes_filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask and what it encloses: brain may have the very value of the background here and there."""
     from scipy import ndimage
@@ -278,15 +285,16 @@ def background_notes(backgrounds: Mapping[str, Background], images: Mapping[str,
     return lines
 
 
-def tone_note(name: str, data: NDArray[Any], rule: Rule) -> str | None:
+def tone_note(name: str, data: NDArray[Any], rule: Rule, background: Background | None = None) -> str | None:
     """That a contrast comes out nearly black or clipped, with figures and the rule that helps; None if it does not.
 
     Parameters
     ----------
     data : (x, y, z) with its background at 0.
+    background : what was found; where none is constant, what is brain and what is air cannot be told.
     """
-    if rule.low is not None:
-        return None  # half of the brain lies on each side of the middle, and the shares clipped were asked for
+    if rule.low is not None or (background is not None and background.value is None):
+        return None  # with low, half of the brain is about the middle, and what is clipped was asked for
     sample = _sample(data)
     brain = sample[sample > 0]
     if not len(brain):
@@ -339,7 +347,10 @@ def mixed(backgrounds: Mapping[str, Mapping[str, Background]]) -> list[str]:
 
 
 def _family(found: Background) -> str:
-    """The kind without the value, which z-scores have each their own."""
-    if found.is_z_score:
-        return "z-scores, background inside" if found.is_inside else "z-scores, background below the brain"
-    return found.kind
+    """The kind without values, which each subject has its own of."""
+    if found.value is None:
+        return found.kind
+    scores = "z-scores, " if found.is_z_score else ""
+    if found.is_inside:
+        return f"{scores}background not below the brain"
+    return f"{scores}a background other than 0" if found.value else found.kind

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthkit.data.intensities import OF_THE_BRAIN, Background, background_notes, mixed, tone_note
+from synthkit.data.intensities import OF_THE_BRAIN, Background, background_notes, brain_of, mixed, tone_note
 from synthkit.data.slice_rule import check_intensities
 from synthkit.data.slices import SliceProtocol, check_fits, kept_slices, negative_voxels
 from synthkit.data.subjects import BadSubject, Subject, SubjectError, SubjectVolumes, load_subject
@@ -90,13 +90,16 @@ def _notes(volumes: SubjectVolumes, protocol: SliceProtocol, n_kept: int) -> tup
     if not n_kept:
         notes.append("no slice kept")
     notes += background_notes(volumes.backgrounds, volumes.images)
-    brain = volumes.images[protocol.brain_contrast][:, :, ::_EVERY] != 0
+    seen = {
+        name: brain_of(data[:, :, ::_EVERY], volumes.backgrounds.get(name)) for name, data in volumes.images.items()
+    }
+    brain = seen[protocol.brain_contrast]
     n_brain = int(np.count_nonzero(brain))
     for name, data in volumes.images.items():
-        missing = 1 - np.count_nonzero(brain & (data[:, :, ::_EVERY] != 0)) / max(1, n_brain)
+        missing = 1 - np.count_nonzero(brain & seen[name]) / max(1, n_brain)
         if missing > _MISSING_FRACTION:
             notes.append(f"{name} is 0 in {missing:.1%} of the brain")
-        if note := tone_note(name, data, protocol.rule):
+        if note := tone_note(name, data, protocol.rule, volumes.backgrounds.get(name)):
             notes.append(note)
     return tuple(notes)
 
