@@ -332,6 +332,26 @@ def test_segment_writes_labels_on_the_subjects_own_grid(
     assert result["outputs"]["predictions"]["digest"] == folder_digest(run.predictions)
 
 
+def test_segment_refuses_intensities_that_its_models_rule_does_not_read(
+    tmp_path: Path, subjects: Path, make_subject: Callable[..., Path], trained: Callable[[str], Input]
+) -> None:
+    scores = np.zeros((48, 40, 5), np.float32)
+    scores[4:-4, 4:-4] = np.random.default_rng(0).normal(size=(40, 32, 5))
+    make_subject(subjects, "z", shape=scores.shape, **dict.fromkeys(BRATS.contrast_names, scores))
+    run = segment(tmp_path / "run", subjects, ["p1", "z"], trained("toy-segmenter"))
+    failed(run, ExitCode.INVALID_DATA, "Subject z", "z-scores", "made by --intensity max", "--only")
+    assert not (run.predictions / "z.nii.gz").exists()
+    only = segment(tmp_path / "only", subjects, ["p1"], trained("toy-segmenter"))  # what --only p1 asks for
+    assert only.result()["status"] == "succeeded", only.result()  # type: ignore[index]
+
+    make_subject(subjects, "m", shape=scores.shape, **dict.fromkeys(BRATS.contrast_names, np.where(scores, scores, -9)))
+    moved = segment(tmp_path / "moved", subjects, ["m"], trained("toy-segmenter"))
+    assert moved.result()["status"] == "succeeded"  # type: ignore[index]
+    assert (
+        "m: t1, t1ce, t2, flair: z-scores, background moved to 0 from -9" in (moved.path / "events.jsonl").read_text()
+    )
+
+
 def test_segment_finds_files_by_the_names_that_the_job_gives(
     tmp_path: Path, subjects: Path, trained: Callable[[str], Input]
 ) -> None:

@@ -10,7 +10,7 @@ import ast
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from PIL import Image
 from synthkit import cli
 from synthkit.data.dataset import Dataset
 from synthkit.errors import explain, reason_of
+from synthkit.running.verbs.boundary import _plugin_error
+from synthkit.testing.toys import GENERATOR
 
 MakeSubject = Callable[..., Path]
 ROOT = Path(__file__).parents[1]
@@ -324,6 +326,17 @@ def test_options_that_errors_name_exist() -> None:
     named = {(name, option) for name, text in messages for option in re.findall(r"--[a-z][a-z-]*[a-z]", text)}
     assert len(named) > 30
     assert not [(name, option) for name, option in sorted(named) if option not in there]
+
+
+def test_a_batch_size_is_named_only_where_there_is_one() -> None:
+    @dataclass(frozen=True)
+    class WithBatches:
+        batch_size: int = 8
+
+    error = RuntimeError("CUDA out of memory")
+    plain = str(_plugin_error(GENERATOR, error))
+    assert "batch_size" not in plain and "--size" in plain
+    assert "-p batch_size" in str(_plugin_error(replace(GENERATOR, params=WithBatches), error))
 
 
 HARMFUL = (r"lower the brain threshold", r"prepare without that", r"hold out more subjects", r"weights_only=False")
