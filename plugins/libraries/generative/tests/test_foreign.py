@@ -218,3 +218,11 @@ def test_calls_within_a_zip_of_torch_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pt") as file:
         assert any(name.endswith("data.pkl") for name in file.namelist())  # what was tested is a zip
     assert not (tmp_path / "hit").exists()
+
+
+def test_torchs_advice_to_run_a_files_code_is_not_shown(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(2), "options": contextlib.nullcontext()}, tmp_path / "a.pt")
+    with pytest.raises(DataError) as refused:
+        read_state_dict(tmp_path / "a.pt")
+    said = str(refused.value)
+    assert "weights_only" not in said and "still be loaded" not in said and "never done" in said
