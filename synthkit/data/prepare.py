@@ -141,7 +141,11 @@ def prepare(
 
 def _fix_of_bad(bad: Sequence[BadSubject], n_good: int) -> str:
     """What to do about bad subjects; nothing that would not help."""
-    ways = ["Do what the lines advise." if any("--" in subject.reason for subject in bad) else "Repair or remove them."]
+    ways = [
+        "Do what the lines advise."
+        if any("--" in b.reason or "`" in b.reason for b in bad)
+        else "Repair or remove them."
+    ]
     if n_good:
         ways.append("--skip-bad goes on without them.")
     if any("missing " in subject.reason or "no file in its folder" in subject.reason for subject in bad):
