@@ -120,7 +120,7 @@ def test_find_lists_every_bad_subject(tmp_path: Path, make_subject: MakeSubject)
     with pytest.raises(DataError, match="2 of 3 subjects cannot be used") as caught:
         find_subjects(tmp_path)
     assert caught.value.details == ("A: missing t1", "C: missing flair")
-    assert "--skip-bad" in caught.value.fix
+    assert "Repair or remove" in caught.value.fix
 
 
 @pytest.mark.parametrize("name", ["absent", "file", "empty"])
