@@ -264,7 +264,7 @@ def test_a_clipped_contrast_is_named_and_the_rule_helps() -> None:
 def test_no_false_notes_on_real_subjects(real_subjects: Path) -> None:
     for subject in find_subjects(real_subjects):
         volumes = load_subject(subject, labels=False)
-        assert all(found.is_ordinary for found in volumes.backgrounds.values())
+        assert {found.kind for found in volumes.backgrounds.values()} == {"background 0 below the brain"}
         notes = [tone_note(name, data, MAX) for name, data in volumes.images.items()]
         assert not any(notes)
 

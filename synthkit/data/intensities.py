@@ -107,10 +107,6 @@ class Background:
             return f"{scores}background {self.value:g} {where} the brain"
         return f"{scores}background {self.value:g}" if self.value else "background 0 below the brain"
 
-    @property
-    def is_ordinary(self) -> bool:
-        return not self.is_inside and not self.value and self.second is None
-
 
 def from_background(data: NDArray[Any]) -> tuple[NDArray[Any], Background]:
     """A volume (x, y, z) with its background at 0, and what was found; the volume itself where nothing is to be done.
