@@ -6,6 +6,7 @@ change their sign, and nothing else does.
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ def read_metaimage(path: Path) -> tuple[NDArray[Any], Any]:
     import nibabel as nib
 
     try:
-        import SimpleITK as sitk  # noqa: N813
+        sitk: Any = importlib.import_module("SimpleITK")  # partly typed, and optional
     except ImportError:
         raise ValueError("it is a MetaImage, which needs SimpleITK (`pip install SimpleITK`)") from None
     reader = sitk.ImageFileReader()
