@@ -49,17 +49,19 @@ def param(
     maximum: float | None = None,
     choices: Sequence[Any] | None = None,
     unit: str = "",
+    weaker: Literal["", "higher", "lower", "other"] = "",
 ) -> Any:
     """A field of a parameter dataclass: default, what it means, what it may be.
+
+    ``weaker`` is for parameters of an audit: in which direction from the default it finds less, "other" for any. Of a
+    tuple, "lower" is one that lacks items of the default. Verdict, pages and datasheets then say so before all else.
 
     >>> @dataclass(frozen=True)
     ... class Params:
     ...     kimg: float = param(200.0, "length of training in thousands of images shown", minimum=0)
     """
-    return field(
-        default=default,
-        metadata={"help": help, "minimum": minimum, "maximum": maximum, "choices": choices, "unit": unit},
-    )
+    about = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices, "unit": unit, "weaker": weaker}
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True)

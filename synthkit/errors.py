@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     GPU_UNAVAILABLE = 9
     GATE_FAILED = 10
     NOT_WRITABLE = 11
+    INSUFFICIENT_EVIDENCE = 12
     INTERRUPTED = 130
 
 
@@ -117,6 +118,12 @@ class GateFailedError(SynthkitError):
     """The work was done and its result fails the gate (audit, release, verify, lock)."""
 
     exit_code = ExitCode.GATE_FAILED
+
+
+class InsufficientEvidenceError(SynthkitError):
+    """The work was done, and tells too little for a verdict (audit, release): neither a pass nor a fail."""
+
+    exit_code = ExitCode.INSUFFICIENT_EVIDENCE
 
 
 class NotWritableError(SynthkitError):

@@ -90,7 +90,7 @@ def membership(low: float) -> dict[str, Any]:
 def test_verdict_table(changes: dict[str, Any], policy: dict[str, Any], outcome: str) -> None:
     result = verdict(scores(**changes), Policy(**policy))
     assert result.outcome == outcome
-    assert result.exit_code == (ExitCode.OK if outcome == "pass" else ExitCode.GATE_FAILED)
+    assert result.exit_code == {"pass": ExitCode.OK, "fail": 10, "insufficient evidence": 12}[outcome]
     assert result.reasons and all(line.endswith(".") for line in (*result.reasons, *result.not_proven))
 
 
@@ -110,7 +110,7 @@ def test_an_audit_that_finds_no_planted_copies_is_no_evidence() -> None:
     weak = verdict(scores(), Policy(required_power=("exact", "noise sd 40")))
     assert weak.reasons == (
         "Of planted copies (noise sd 40) the audit found 50% (95% interval 37% to 63%); the policy asks for a lower "
-        "bound of 90% (min_power).",
+        "bound of 90% (min_power). Planting more does not help: changed so, copies stay below the thresholds.",
     )
 
 

@@ -28,7 +28,7 @@ def test_exit_codes_are_the_published_ones() -> None:
     published = {
         "OK": 0, "BUG": 1, "USAGE": 2, "INVALID_DATA": 3, "PLUGIN": 4, "BACKEND_UNAVAILABLE": 5, "CONTAINER_FAILED": 6,
         "OUT_OF_MEMORY": 7, "TIMEOUT": 8, "GPU_UNAVAILABLE": 9, "GATE_FAILED": 10, "NOT_WRITABLE": 11,
-        "INTERRUPTED": 130,
+        "INSUFFICIENT_EVIDENCE": 12, "INTERRUPTED": 130,
     }  # fmt: skip
     assert {code.name: int(code) for code in ExitCode} == published
     assert len(set(published.values())) == len(ExitCode), "two names for one code"

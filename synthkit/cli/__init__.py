@@ -171,7 +171,7 @@ app = typer.Typer(
     epilog=(
         "Exit codes: 0 ok, 1 bug, 2 usage, 3 invalid data, 4 plugin, 5 backend unavailable, 6 container failed, "
         "7 out of memory, 8 timeout, 9 GPU unavailable, 10 gate failed (audit, release, verify, lock), "
-        "11 not writable, 130 interrupted."
+        "11 not writable, 12 insufficient evidence (audit, release), 130 interrupted."
     ),
 )
 

@@ -9,7 +9,6 @@ import typer
 
 from synthkit import api
 from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, FeaturesFile, Given, Out, shares
-from synthkit.errors import GateFailedError
 
 if TYPE_CHECKING:
     from synthkit.cli.console import Console
@@ -66,7 +65,7 @@ def audit_memorization(
 ) -> None:
     """Find copies of training images.
 
-    Exits with 10 unless the verdict is pass.
+    Exits with 10 if the verdict is fail, and with 12 if it is insufficient evidence.
     """
     from synthkit.running.verbs import audit_memorization as verb
 
@@ -86,12 +85,15 @@ def audit_memorization(
 
 
 def _show(done: Done, synthetic: Path, declaration: Declaration, console: Console) -> None:
-    """Print scores, verdict and page; raise :class:`GateFailedError` unless the verdict is pass."""
+    """Print scores, verdict and page; raise an error unless the verdict is pass."""
     from synthkit.cli.scores import print_scores
+    from synthkit.judging.verdict import ENDS
 
     run, result = done.run, done.result
     verdict = result["verdict"]
     passed = verdict["outcome"] == "pass"
+    for line in verdict["weaker"]:
+        console.print(line, style="bold red")
     # Tail quantiles and the single planted copies are for the page; the run has said in a sentence what it would find.
     shown = [s for s in result["scores"] if not {"quantile", "planted"} & set(s["of"])]
     print_scores(console, {"scores": shown})
@@ -103,12 +105,14 @@ def _show(done: Done, synthetic: Path, declaration: Declaration, console: Consol
         for line in verdict["not_proven"]:
             console.print(f"  {line}")
     page = api.audit_page(done)
+    if result.get("seal"):
+        console.print(f"Seal of this audit: {result['seal']['digest']}")
     console.print(f"The worst pairs side by side, real patients' images, not to be passed on: {page}")
     release, report = f"release {synthetic} --audit {run.path} -o release", f"report {run.path} -o report.html"
     console.ending(f"synthkit {release if passed else report}", declaration.citations)
     console.document(done.to_dict())
     if not passed:
-        raise GateFailedError(
+        raise ENDS[verdict["outcome"]](
             f"The audit's verdict is {verdict['outcome']}.",
             verdict["reasons"][0] if verdict["reasons"] else "",
             f"See {page} and {run.path / 'outputs' / 'matches.csv'}; do not pass the images on.",

@@ -47,7 +47,8 @@ def release(
     """Make a folder of audited images that may be shared.
 
     Leaves out what the audit flagged, audits the rest again, and writes images, datasheet and audit without anything
-    that names a training subject. Exits with 10 if the images may not be released.
+    that names a training subject. Exits with 10 if the images may not be released, and with 12 if
+    the audit has too little evidence.
     """
     from synthkit.release import make
     from synthkit.release.folder import CHECKSUMS, Description
@@ -74,6 +75,8 @@ def release(
         console.print(
             f"The second audit and its samples are in {candidate.work}; it names training subjects: do not share it."
         )
+    for line in verdict["weaker"]:
+        console.print(line, style="bold red")
     console.print(f"Verdict: {verdict['outcome']}", style="bold green")
     console.print(f"Released {len(removal.kept):,} samples as {format}: {out}")
     console.ending(f"cd {out} && sha256sum -c {CHECKSUMS}", made.citations)

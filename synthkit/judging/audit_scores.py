@@ -79,6 +79,12 @@ def _score(
 _SCORES = (
     # What was compared.
     _score("n_synthetic", "synthetic images searched", required=True),
+    _score(
+        "n_blank",
+        "synthetic images that are constant or show hardly any brain, and are not flagged: they cannot be a copy of "
+        "anything, so they do not count as searched, nor in any share",
+        "lower",
+    ),
     _score("n_train", "training images searched in; n is their subjects", required=True),
     _score("n_holdout", "held-out real images; n is their subjects", required=True),
     _score("n_null", "real images behind the thresholds (held-out, or else training images); n is their subjects"),
@@ -100,6 +106,18 @@ _SCORES = (
         required=True,
     ),
     _score(
+        "null_flag_rate", "of these: the share flagged when each null subject is judged by thresholds of the others"
+    ),
+    _score(
+        "control_flag_rate",
+        "of these: the share of synthetic images flagged among one half of the held-out subjects, judged by the other",
+    ),
+    _score(
+        "control_resolution",
+        "the share of them that chance alone can give with so few synthetic images: where it is too large, more "
+        "images help, else more held-out subjects",
+    ),
+    _score(
         "threshold",
         "r above which an image is flagged, per view and rule; interval by resampling null subjects",
         "neither",
@@ -116,7 +134,7 @@ _SCORES = (
     ),
     _score(
         "flagged_rate",
-        "share of flagged images, with its Clopper-Pearson interval",
+        "share of flagged images among those that are not blank, with its Clopper-Pearson interval",
         "lower",
         _WHOLE,
         _COLUMN,
@@ -314,6 +332,11 @@ class AuditScores:
     def count(self, name: str) -> int | None:
         score = self.get(name)
         return None if score is None else int(score["value"])
+
+    @property
+    def n_searched(self) -> int:
+        """Synthetic images that count as searched: without the blank ones. 0 where they were not counted."""
+        return max(0, (self.count("n_synthetic") or 0) - (self.count("n_blank") or 0))
 
     def low(self, name: str) -> float | None:
         """The lower bound of its interval; None where it has none."""

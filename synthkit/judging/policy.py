@@ -85,6 +85,58 @@ class Policy:
                     f"It must lie between {low:g} and {high:g}.",
                     "Correct the policy file, or leave the key out for its default.",
                 )
+        self._refuse_meaningless()
+
+    def _refuse_meaningless(self) -> None:
+        """Rules under which no audit could fail, or none would have to find anything."""
+        if self.max_flagged_rate + self.max_explained_rate >= 1:
+            raise UsageError(
+                f"The audit policy sets max_flagged_rate = {self.max_flagged_rate:g} and max_explained_rate = "
+                f"{self.max_explained_rate:g}.",
+                "Together they tolerate all images, so no share of flagged images could fail.",
+                "Their sum must be below 1; leave them out for 0 and 0.1.",
+            )
+        if self.required_power and self.min_power == 0:
+            raise UsageError(
+                "The audit policy sets min_power = 0.",
+                "Planted copies would have to be searched for, and none of them found.",
+                "Give a share such as 0.9; required_power = [] asks for no power test, and is said on every page.",
+            )
+
+    def check_number(self, n_synthetic: int) -> None:
+        """:class:`UsageError` where so many copies are tolerated that these images could all be copies."""
+        if self.max_copies >= max(1, n_synthetic):
+            raise UsageError(
+                f"The audit policy sets max_copies = {self.max_copies}, and there are {n_synthetic} images.",
+                "All of them could be copies, and the audit would pass.",
+                "Give a smaller number, or leave it out for 0.",
+            )
+
+    def weaker(self) -> list[str]:
+        """Rules that let more pass than the default does, each with its default and what it lets pass."""
+        default, lines = Policy(), []
+        for name, (direction, effect) in _WEAKER.items():
+            own, usual = getattr(self, name), getattr(default, name)
+            if (own - usual) * direction > 0:
+                lines.append(f"{name} = {own:g} (default {usual:g}): {effect}")
+        if lacking := [kind for kind in default.required_power if kind not in self.required_power]:
+            lines.append(
+                f"required_power lacks {', '.join(lacking)}: the audit may pass without finding planted copies of "
+                f"{'that kind' if len(lacking) == 1 else 'these kinds'}"
+            )
+        return lines
+
+
+#: Rules, in which direction they let more pass, and what they let pass.
+_WEAKER: dict[str, tuple[int, str]] = {
+    "max_copies": (1, "copies of training images are tolerated"),
+    "max_flagged_rate": (1, "more flagged images are tolerated than chance explains"),
+    "max_explained_rate": (1, "thresholds may excuse more flagged images"),
+    "min_null_subjects": (-1, "thresholds may rest on fewer real subjects"),
+    "min_power": (-1, "fewer of the planted copies have to be found"),
+    "max_removed_rate": (1, "a release may leave out more images and give out the rest"),
+    "confidence": (1, "intervals are wider, so that fewer flagged shares fail"),
+}
 
 
 def load_policy(path: Path) -> Policy:

@@ -5,45 +5,65 @@ An audit measures (what it must yield is in :mod:`synthkit.judging.audit_scores`
 
 Order: evidence of copying fails whatever else is missing; then missing evidence makes the verdict insufficient; only
 then can it be a pass. An audit that would not have found copies is missing evidence: finding nothing means nothing
-then. A pass says what it does not prove.
+then. A pass says what it does not prove. Reasons name the strongest evidence first, then what is missing, and with what
+that would be better (:mod:`synthkit.judging.advice`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from synthkit.errors import ExitCode
+from synthkit.errors import ExitCode, GateFailedError, InsufficientEvidenceError, SynthkitError
+from synthkit.judging import advice
 from synthkit.judging.audit_scores import AuditScores, ScoreDict, planted_name, with_interval
 from synthkit.judging.intervals import FEW_SUBJECTS, clopper_pearson
 from synthkit.judging.policy import Policy
 
-# Holding out more of what a generator has learned from would hide its copies.
-_MORE_NULL = "Give more real subjects that the generator was never trained on, or train it again with more held out."
-
 Outcome = Literal["pass", "fail", "insufficient evidence"]
+
+#: What a command ends with where the verdict is not pass.
+ENDS: Mapping[str, type[SynthkitError]] = {
+    "fail": GateFailedError,
+    "insufficient evidence": InsufficientEvidenceError,
+}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision and what it rests on, in sentences: ``reasons`` for it, and what it leaves open."""
+    """The decision and what it rests on, in sentences.
+
+    ``reasons`` for it, what it leaves open (``not_proven``), and what makes policy or parameters ``weaker`` than the
+    defaults, which is said before everything else.
+    """
 
     outcome: Outcome
     reasons: tuple[str, ...]
     not_proven: tuple[str, ...]
+    weaker: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
-        return ExitCode.OK if self.outcome == "pass" else ExitCode.GATE_FAILED
+        return ExitCode.OK if self.outcome == "pass" else ENDS[self.outcome].exit_code
 
     def to_dict(self) -> dict[str, Any]:
-        return {"outcome": self.outcome, "reasons": list(self.reasons), "not_proven": list(self.not_proven)}
+        return {
+            "outcome": self.outcome,
+            "reasons": list(self.reasons),
+            "not_proven": list(self.not_proven),
+            "weaker": list(self.weaker),
+        }
 
 
-def verdict(scores: Iterable[ScoreDict], policy: Policy | None = None) -> Verdict:
+def verdict(
+    scores: Iterable[ScoreDict], policy: Policy | None = None, weaker_parameters: Iterable[str] = ()
+) -> Verdict:
     """Judge the scores of an audit (``scores`` of its ``result.json``) by a policy.
+
+    ``weaker_parameters`` are those of the method that make it weaker than its defaults, in words
+    (:func:`synthkit.registry.parameters.weakened`).
 
     Used are scores of the whole dataset (empty ``of``), among them explained_flag_rate, the rate of false flags that
     the null explains; and ``power``, the recall of each kind and strength of planted copies. Fails
@@ -53,14 +73,18 @@ def verdict(scores: Iterable[ScoreDict], policy: Policy | None = None) -> Verdic
     - when the lower bound of the flagged share exceeds the explained rate plus ``max_flagged_rate``, or
     - when the lower bound of the membership attack's AUC exceeds ``max_membership_auc``.
     """
-    found = _Found(AuditScores(scores), policy or Policy())
+    policy = policy or Policy()
+    found = _Found(AuditScores(scores), policy)
+    weaker = tuple(f"Weaker than the default: {line}." for line in (*policy.weaker(), *weaker_parameters))
     against, missing, open_questions = found.against(), found.missing(), found.not_proven()
     if against:
-        return Verdict("fail", (*against, *missing), open_questions)
+        return Verdict("fail", (*against, *found.blank(), *missing), open_questions, weaker)
     if missing:
-        return Verdict("insufficient evidence", tuple(missing), open_questions)
+        reasons = (*found.unjudged(), *missing, *found.blank())
+        return Verdict("insufficient evidence", reasons, open_questions, weaker)
     copies = f"{_images(found.count('n_copies') or 0)} a copy of a training image."
-    return Verdict("pass", (found.flagged_share()[0], copies, *found.power_sentences()), open_questions)
+    reasons = (found.flagged_share()[0], copies, *found.blank(), *found.power_sentences())
+    return Verdict("pass", reasons, open_questions, weaker)
 
 
 @dataclass(frozen=True)
@@ -88,16 +112,51 @@ class _Found:
 
     def flagged_share(self) -> tuple[str, bool]:
         """The share of flagged images in a sentence, and whether it is more than tolerated; "" where undefined."""
-        n, flagged, explained = self.count("n_synthetic"), self.count("n_flagged"), self.explained
-        if not n or flagged is None or explained is None:
+        measured, explained = self._measured_share(), self.explained
+        if measured is None or explained is None:
             return "", False
+        sentence, low = measured
+        allowed = min(1.0, explained + self.policy.max_flagged_rate)
+        return f"{sentence}; allowed {allowed:.2%}.", low > allowed
+
+    def _measured_share(self) -> tuple[str, float] | None:
+        """The beginning of a sentence on the share of flagged images, and its lower bound; None where undefined."""
+        n, flagged = self.scores.n_searched, self.count("n_flagged")
+        if not n or flagged is None:
+            return None
+        n = max(n, flagged)
         low, high = clopper_pearson(flagged, n, self.policy.confidence)
-        allowed = explained + self.policy.max_flagged_rate
-        sentence = (
-            f"{flagged} of {n} synthetic images are closer to a training image than unrelated real images are: "
-            f"{flagged / n:.2%}, {self.policy.confidence:.0%} interval {low:.2%} to {high:.2%}; allowed {allowed:.2%}."
+        blank = " that are not blank" if self.count("n_blank") else ""
+        return (
+            f"{flagged} of {n} synthetic images{blank} are closer to a training image than unrelated real images are: "
+            f"{flagged / n:.2%}, {self.policy.confidence:.0%} interval {low:.2%} to {high:.2%}",
+            low,
         )
-        return sentence, low > allowed
+
+    def unjudged(self) -> list[str]:
+        """Flagged images that no conclusion is drawn from: first among the reasons of an insufficient verdict.
+
+        None where no more are flagged than the null explains.
+        """
+        measured, flagged, explained = self._measured_share(), self.count("n_flagged"), self.explained
+        if measured is None or not flagged:
+            return []
+        people = self.count("n_memorized_subjects")
+        whose = f" They match {people} training subject{'s' * (people != 1)}." if people else ""
+        if explained is None:
+            return [f"{measured[0]}; how many chance explains is not known.{whose}"]
+        more = flagged / max(self.scores.n_searched, flagged) > explained
+        return [f"{self.flagged_share()[0]}{whose}"] if more else []
+
+    def blank(self) -> list[str]:
+        """That blank images were left out of the count."""
+        blank = self.count("n_blank")
+        if not blank:
+            return []
+        return [
+            f"{blank} of {self.count('n_synthetic')} synthetic images are blank (constant, or hardly any brain) and do "
+            "not count as searched."
+        ]
 
     def against(self) -> list[str]:
         """Evidence of copying, in sentences."""
@@ -121,38 +180,26 @@ class _Found:
         return lines
 
     def missing(self) -> list[str]:
-        """What the policy asks for and the audit does not give, in sentences."""
-        n, policy = self.count("n_synthetic"), self.policy
+        """What the policy asks for and the audit does not give, in sentences; each with what would help."""
+        n, policy = self.scores.n_searched, self.policy
         lines = []
-        if n is None or n < policy.min_synthetic:
-            lines.append(f"{n or 0} synthetic images were searched; the policy asks for {policy.min_synthetic}.")
-        lines += self._missing_null()
+        if n < policy.min_synthetic:
+            lines.append(advice.few_images(n, self.count("n_blank") or 0, policy))
+        lines += advice.null(self.scores, policy) if n else []
         if policy.require_holdout and not self.count("n_holdout"):
-            lines.append("The policy asks for held-out subjects (require_holdout) and there are none.")
-        if self.count("n_holdout_copies"):
-            lines.append("Images are copies of held-out ones: the generator has seen these, so they set no threshold.")
+            lines.append(
+                f"The policy asks for held-out subjects (require_holdout) and there are none. {advice.HOLD_OUT}"
+            )
+        if copied := self.count("n_holdout_copies"):
+            lines.append(
+                f"{_images(copied)} a copy of a held-out one: the generator has seen these, so they set no threshold. "
+                "Give real subjects that it has never seen (--holdout DATASET)."
+            )
         if self.count("n_copies") is None or self.count("n_identical") is None:
             lines.append("The copies were not counted.")
         if policy.max_membership_auc < 1 and self.scores.low("membership_auc") is None:
             lines.append("The policy limits the membership attack (max_membership_auc), and it was not measured.")
         return lines + self._missing_power()
-
-    def _missing_null(self) -> list[str]:
-        subjects, policy, explained = self.count("n_null_subjects"), self.policy, self.explained
-        if not subjects or self.count("n_flagged") is None:
-            why = "no real subject whose images could be compared with those of other subjects in the training set"
-            return [f"There is no valid null: {why}, so no threshold."]
-        if explained is None:
-            return [f"The thresholds rest on one real subject; how often others exceed them is unknown. {_MORE_NULL}"]
-        if subjects < policy.min_null_subjects:
-            asked = f"the policy asks for {policy.min_null_subjects} (min_null_subjects)"
-            return [f"The thresholds rest on {subjects} real subject{'s' * (subjects != 1)}; {asked}."]
-        if explained > policy.max_explained_rate:
-            return [
-                f"Without memorization, {explained:.1%} of the images could be flagged, more than "
-                f"{policy.max_explained_rate:.0%} (max_explained_rate): the thresholds are too uncertain. " + _MORE_NULL
-            ]
-        return []
 
     def _missing_power(self) -> list[str]:
         """Planted copies that the policy asks for and that were not planted, or not found often enough."""
@@ -169,7 +216,8 @@ class _Found:
             elif not self._powerful(score):
                 lines.append(
                     f"Of planted copies ({planted_name(score)}) the audit found {with_interval(score)}; the policy "
-                    f"asks for a lower bound of {self.policy.min_power:.0%} (min_power)."
+                    f"asks for a lower bound of {self.policy.min_power:.0%} (min_power). "
+                    + advice.power(score, self.policy)
                 )
         return lines
 
@@ -205,9 +253,10 @@ class _Found:
 
     def not_proven(self) -> tuple[str, ...]:
         """What the audit leaves open, whatever its outcome."""
-        n, flagged, subjects = self.count("n_synthetic"), self.count("n_flagged"), self.count("n_null_subjects")
+        n, flagged, subjects = self.scores.n_searched, self.count("n_flagged"), self.count("n_null_subjects")
         lines = []
         if n and flagged is not None:
+            n = max(n, flagged)
             high = clopper_pearson(flagged, n, self.policy.confidence)[1]
             lines.append(
                 f"That fewer images than this are flagged: {flagged} of {n} flagged is compatible with up to "

@@ -82,6 +82,28 @@ def params_to_dict(params: Any) -> dict[str, Any]:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(params).items()}
 
 
+def weakened(declaration: Declaration, params: Any) -> list[str]:
+    """Parameters that make an audit weaker than its defaults do, each with its default and meaning."""
+    lines = []
+    for item in dataclasses.fields(declaration.params):
+        own, usual, weaker = getattr(params, item.name), item.default, item.metadata.get("weaker", "")
+        if weaker and own != usual and _is_weaker(own, usual, weaker):
+            lines.append(f"{item.name} = {_shown(own)} (default {_shown(usual)}): {item.metadata['help']}")
+    return lines
+
+
+def _is_weaker(own: Any, usual: Any, weaker: str) -> bool:
+    if weaker == "other":
+        return True
+    if isinstance(usual, tuple):
+        return not set(usual) <= set(own)
+    return bool(own > usual if weaker == "higher" else own < usual)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
 def _convert(value: Any, hint: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):

@@ -1,7 +1,8 @@
 """What has to hold before images are released: a finished audit of exactly these samples, and few enough to remove.
 
-These checks are against mistakes (another dataset, a table edited by hand, an audit that was interrupted), not against
-somebody who forges a run: ``synthkit verify RUN`` makes the audit again.
+These checks are against mistakes and edits (another dataset, a policy, a verdict, a table or a lineage changed by hand,
+an audit that was interrupted), not against somebody who forges a run and its seal (:mod:`synthkit.running.seal`):
+``synthkit verify RUN`` makes the audit again.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from synthkit.data.dataset import Dataset
 from synthkit.data.format import content_digest, sample_digest
 from synthkit.data.lineage import original_digests
 from synthkit.data.shards import map_threads
-from synthkit.errors import DataError, GateFailedError, UsageError
+from synthkit.errors import DataError, GateFailedError, SynthkitError, UsageError
 from synthkit.judging.audit_scores import MATCHES, AuditScores
 from synthkit.judging.policy import Policy
-from synthkit.judging.verdict import verdict
+from synthkit.judging.verdict import ENDS, verdict
 from synthkit.running.run import Input, Job, Run, file_digest
+from synthkit.running.seal import changes, datasets_at_hand
 
 OnProgress = Callable[[int, int], None]
 
@@ -102,6 +104,7 @@ def read_audit(path: Path) -> AuditRun:
         )
     audit = AuditRun(run, job, result)
     _check_tables(audit)
+    _check_seal(audit, datasets_at_hand(job, path))
     judged = verdict(audit.scores, audit.policy)
     if judged.outcome != audit.verdict.get("outcome"):
         raise DataError(
@@ -111,6 +114,16 @@ def read_audit(path: Path) -> AuditRun:
             judged.reasons,
         )
     return audit
+
+
+def _check_seal(audit: AuditRun, datasets: Mapping[str, Path]) -> None:
+    """:class:`DataError` where something that the audit was made of is another now; datasets that are gone are not."""
+    if changed := changes(audit.job, datasets, audit.result):
+        raise DataError(
+            f"{audit.run.path} is not the audit that was made.",
+            f"Changed since: {'; '.join(changed)}.",
+            "Restore it, or make the audit again.",
+        )
 
 
 def _check_tables(audit: AuditRun) -> None:
@@ -157,7 +170,7 @@ def check_samples(dataset: Dataset, audit: AuditRun, on_progress: OnProgress = l
     Raises
     ------
     UsageError : real images.
-    DataError : another dataset than the audited one, or a damaged one.
+    DataError : another dataset than the audited one, a damaged one, or one whose description was edited since.
     GateFailedError : a training set that the lineage names was not searched.
     """
     if dataset.kind != "synthetic":
@@ -195,6 +208,7 @@ def check_samples(dataset: Dataset, audit: AuditRun, on_progress: OnProgress = l
             f"The lineage names {', '.join(digest[:19] for digest in missing)} besides.",
             "Audit with every training set (--also-train).",
         )
+    _check_seal(audit, {"synthetic": dataset.path})  # of a copy elsewhere, whose description may be another
 
 
 def choose_removal(dataset: Dataset, audit: AuditRun, max_quantile: float | None = None) -> Removal:
@@ -203,8 +217,8 @@ def choose_removal(dataset: Dataset, audit: AuditRun, max_quantile: float | None
     Raises
     ------
     UsageError : a quantile outside 0..1, or an audit whose table does not hold the quantile of every image.
-    GateFailedError : too little evidence, a failure that no removal mends, more to remove than the policy allows, or
-        nothing left.
+    InsufficientEvidenceError : the audit has too little evidence.
+    GateFailedError : a failure that no removal mends, more to remove than the policy allows, or nothing left.
     """
     if max_quantile is not None and not 0 < max_quantile <= 1:
         raise UsageError(
@@ -239,10 +253,14 @@ def _check_removal(removal: Removal, audit: AuditRun) -> None:
         if not audit.passed:
             raise _refused(audit, "The audit failed, and there is no flagged image to leave out.")
         return
-    share, allowed = removal.n_removed / removal.n_before, audit.policy.max_removed_rate
+    # Blank images would make any share small.
+    blank = min(AuditScores(audit.scores).count("n_blank") or 0, removal.n_before - removal.n_removed)
+    searched = removal.n_before - blank
+    share, allowed = removal.n_removed / searched, audit.policy.max_removed_rate
     if share > allowed or not removal.kept:
         raise GateFailedError(
-            f"{removal.n_removed:,} of {removal.n_before:,} images would have to be left out ({share:.1%}).",
+            f"{removal.n_removed:,} of {searched:,} images{' that are not blank' if blank else ''} would have to be "
+            f"left out ({share:.1%}).",
             f"The policy allows {allowed:.0%} (max_removed_rate): a generator that memorizes this much often hides "
             "more just below the thresholds, and leaving out what was found does not make the rest safe.",
             "Train the generator anew (more subjects, fewer steps) and audit its images"
@@ -250,13 +268,15 @@ def _check_removal(removal: Removal, audit: AuditRun) -> None:
         )
 
 
-def _refused(audit: AuditRun, what: str) -> GateFailedError:
+def _refused(audit: AuditRun, what: str) -> SynthkitError:
     reasons = audit.verdict.get("reasons") or [""]
-    return GateFailedError(what, str(reasons[0]), f"See `synthkit report {audit.run.path}`.", reasons[1:])
+    return ENDS.get(audit.verdict["outcome"], GateFailedError)(
+        what, str(reasons[0]), f"See `synthkit report {audit.run.path}`.", reasons[1:]
+    )
 
 
 def check_passed(audit: AuditRun) -> None:
-    """For the audit of what remains: :class:`GateFailedError` with the verdict's reasons unless it passed."""
+    """For the audit of what remains: an error with the verdict's reasons unless it passed."""
     if not audit.passed:
         raise _refused(audit, f"Without the flagged images, the audit's verdict is {audit.verdict['outcome']}.")
 

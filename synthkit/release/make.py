@@ -76,7 +76,8 @@ def make(candidate: Candidate, about: Description, *, format: str, options: RunO
 
     The second audit runs on the backend of the first one, unless ``options`` name another.
 
-    Raises :class:`synthkit.errors.GateFailedError` unless the second audit passes.
+    Raises :class:`synthkit.errors.GateFailedError`, or :class:`synthkit.errors.InsufficientEvidenceError`, unless the
+    second audit passes.
     """
     samples, first, removal = candidate.samples, candidate.audit, candidate.removal
     options = replace(options, backend=options.backend or first.result.get("backend"))

@@ -14,7 +14,8 @@ from typing import Any
 
 from synthkit.contract import Declaration
 from synthkit.errors import DataError
-from synthkit.running.run import Run, file_digest, folder_digest
+from synthkit.running.run import Job, Run, file_digest, folder_digest
+from synthkit.running.seal import changes
 
 #: Largest difference of a grey level that counts as the same image, in grey levels.
 GREY_TOLERANCE = 1
@@ -30,8 +31,8 @@ PROBABILITY_TOLERANCE = 0.02
 class Difference:
     """How one output compares.
 
-    ``kind`` is what was compared: "files" (those on disk with the digest that the run recorded), "digest", "pixels",
-    "labels", "probabilities", "table", "scores" or "verdict".
+    ``kind`` is what was compared: "files" (those on disk with the digest that the run recorded), "seal" (what an audit
+    was made of), "digest", "pixels", "labels", "probabilities", "table", "scores" or "verdict".
     """
 
     what: str
@@ -71,6 +72,17 @@ def changed_files(run: Run, result: dict[str, Any]) -> list[Difference]:
             detail = f"it was {output['digest'][:19]} when the run ended, it is {now[:19]}"
             found.append(Difference(name, "files", False, detail))
     return found
+
+
+def changed_seal(job: Job, result: dict[str, Any]) -> list[Difference]:
+    """What an audit was made of and is another now: policy, parameters, lineage and so on; see ``running/seal.py``.
+
+    The inputs of the job have their sources by now.
+    """
+    if job.verb != "audit-memorization":
+        return []
+    datasets = {role: item.source for role, item in job.inputs.items() if item.kind == "dataset" and item.source}
+    return [Difference("seal", "seal", False, f"changed since: {what}") for what in changes(job, datasets, result)]
 
 
 def _digest_on_disk(run: Run, name: str, kind: str) -> str:

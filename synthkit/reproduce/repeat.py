@@ -11,7 +11,7 @@ from typing import Any
 from synthkit.contract import Declaration
 from synthkit.errors import DataError, GateFailedError, error_from_dict
 from synthkit.registry.registry import Registry, discover
-from synthkit.reproduce.compare import Comparison, changed_files, compare_outputs
+from synthkit.reproduce.compare import Comparison, changed_files, changed_seal, compare_outputs
 from synthkit.running import backends
 from synthkit.running.backends import Backend
 from synthkit.running.backends.following import OnEvent
@@ -73,6 +73,7 @@ def verify_run(
     name = how.backend_of(result)
     if name and not backends.get(name).limits_memory():
         job.resources.memory_bytes = None  # it refuses a limit, which decides whether a run ends and not how
+    sealed = changed_seal(job, result)
     # As many threads as then, whatever this machine has: another number rounds differently.
     job.resources.cpus = job.resources.cpus or (result.get("machine") or {}).get("torch_threads")
     job.resources.gpus = how.gpus_of(job)
@@ -80,7 +81,7 @@ def verify_run(
     chosen = _backend(how, result, declaration, job)
     image = how.image_of(result)
     comparison = Comparison(str(path), chosen.name, str(image["image_id"]) if image else "")
-    comparison.differences += changed_files(run, result)
+    comparison.differences += [*changed_files(run, result), *sealed]
     with tempfile.TemporaryDirectory(prefix="synthkit-verify-") as temporary:
         again = create_run(keep or Path(temporary) / "run", job)
         second = chosen.run(again, declaration, on_event)

@@ -330,7 +330,8 @@ def _audit(result: dict[str, Any] | None) -> AuditNumbers | None:
         for score in result["scores"]
         if not score["of"] and score["name"] in AUDIT_SCORES
     }
-    return AuditNumbers(result["verdict"]["outcome"], tuple(result["verdict"]["reasons"]), scores)
+    verdict = result["verdict"]
+    return AuditNumbers(verdict["outcome"], (*verdict["weaker"], *verdict["reasons"]), scores)
 
 
 # ------------------------------------------------------------------------------------------------- cost and provenance

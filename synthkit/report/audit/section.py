@@ -18,6 +18,7 @@ from synthkit.report.audit.protection import data_protection
 from synthkit.report.audit.tables import Column, Matches, Pair
 from synthkit.report.gallery import MAXIMUM_BYTES, gallery, worst
 from synthkit.report.gather import DAMAGE, Material, RunRecord, sentence
+from synthkit.running.seal import changes, datasets_at_hand
 
 #: Training subjects shown.
 N_SUBJECTS = 10
@@ -57,6 +58,11 @@ def section(record: RunRecord, *, anchor: str, pictures: bool = True, budget: in
         "anchor": anchor,
         "pictures": pictures,
         "outcome": str(verdict.get("outcome") or "no verdict"),
+        "weaker": list(map(str, verdict.get("weaker") or ())),
+        "changed": changes(record.job, datasets_at_hand(record.job, record.run.path), record.result or {})
+        if record.job and verdict
+        else [],
+        "seal": str(((record.result or {}).get("seal") or {}).get("digest") or ""),
         "reasons": list(map(str, verdict.get("reasons") or ())),
         "not_proven": list(map(str, verdict.get("not_proven") or ())),
         "policy": dict(options.get("policy") or {}),

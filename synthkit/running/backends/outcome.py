@@ -17,6 +17,9 @@ from synthkit.running.timing import seconds_since
 
 _MOST_LISTED = 12
 
+#: Exit codes of runs that did their work: an audit has a verdict, whichever it is.
+_SUCCEEDED = (ExitCode.OK, ExitCode.GATE_FAILED, ExitCode.INSUFFICIENT_EVIDENCE)
+
 
 def prepare_attempt(run: Run) -> None:
     """Forget the result, events and log of an earlier attempt."""
@@ -54,7 +57,7 @@ def _flaw(result: Mapping[str, Any]) -> str | None:
     if type(code) is not int or code not in set(ExitCode):
         return f"the exit code is {code!r}."
     if status == "succeeded":
-        if error is not None or code not in (ExitCode.OK, ExitCode.GATE_FAILED):
+        if error is not None or code not in _SUCCEEDED:
             return f"it succeeded, with exit code {code}."
     elif code == ExitCode.OK or not isinstance(error, dict):
         return "it failed and does not say why."

@@ -10,14 +10,15 @@ from typing import Any
 from synthkit.contract import Declaration
 from synthkit.data.dataset import Dataset
 from synthkit.data.lineage import original_digests, was_trained_on
-from synthkit.errors import DataError, ExitCode, UsageError
+from synthkit.errors import DataError, UsageError
 from synthkit.judging.policy import Policy, load_policy
 from synthkit.judging.verdict import verdict
-from synthkit.registry.parameters import make_params, params_to_dict
+from synthkit.registry.parameters import make_params, params_to_dict, weakened
 from synthkit.registry.registry import discover
 from synthkit.running.listening import Listener
 from synthkit.running.request import Request
 from synthkit.running.run import Job, Run
+from synthkit.running.seal import datasets_at_hand, seal
 from synthkit.running.verbs.inputs import dataset_input, file_input
 from synthkit.running.verbs.scores import metrics_of, opened_inputs, scored
 
@@ -59,6 +60,7 @@ def ask(
     rules = load_policy(policy) if policy else Policy()
     train_set, train_input = dataset_input(real, ("train",))
     synthetic_set, synthetic_input = dataset_input(synthetic)
+    rules.check_number(len(synthetic_set))
     train_sets, inputs = {real: train_set}, {"train": train_input, "synthetic": synthetic_input}
     for number, path in enumerate(also_train, start=2):
         dataset, inputs[f"train{number}"] = dataset_input(path)
@@ -159,8 +161,11 @@ def _check_never_trained_on(path: Path, subjects: Sequence[str], lineage: list[d
 
 
 def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
-    """Score, and judge the scores; what ``result.json`` gets of it."""
-    result = scored(run, job, metrics_of(declarations), opened_inputs(run, job))
-    judged = verdict(result["scores"], Policy(**job.options.get("policy", {})))
-    exit_code = ExitCode.OK if judged.outcome == "pass" else ExitCode.GATE_FAILED
-    return {**result, "verdict": judged.to_dict(), "exit_code": int(exit_code)}
+    """Score, judge the scores, and bind the verdict to what it was made of; what ``result.json`` gets of it."""
+    metrics = metrics_of(declarations)
+    result = scored(run, job, metrics, opened_inputs(run, job))
+    weaker = weakened(metrics[0], make_params(metrics[0], job.params))
+    judged = verdict(result["scores"], Policy(**job.options.get("policy", {})), weaker)
+    result["verdict"] = judged.to_dict()
+    bound = seal(job, datasets_at_hand(job, run.path), result)
+    return {**result, "seal": bound, "exit_code": int(judged.exit_code)}

@@ -342,7 +342,7 @@ def test_fresh_subjects_are_flagged_as_rarely_as_the_audit_says_over_twenty_draw
         assert value(scores, "n_copies") == value(scores, "n_identical") == 0
         flagged.append(value(scores, "flagged_rate"))
         explained.append(value(scores, "explained_flag_rate"))
-        assert decide(scores, max_explained_rate=1.0).outcome == "pass"
+        assert decide(scores, max_explained_rate=0.99).outcome == "pass"
     # Six columns at a third of a per cent each, thresholds from 160 images: m / (n + 1) a column.
     assert np.mean(flagged) < 0.02 + 6 / 161
     assert np.mean(flagged) <= np.mean(explained) < 0.15

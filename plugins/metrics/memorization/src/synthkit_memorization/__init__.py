@@ -21,20 +21,28 @@ class Params:
         "share of unrelated images that may be flagged, over all contrasts, the joint image and all rules together",
         minimum=1e-6,
         maximum=0.5,
+        weaker="other",
     )
     copy_r: float = param(
         0.99,
         "a flagged image is a copy if its joint image, in place, mirrored or shifted, correlates this much with one",
         minimum=0.5,
-        maximum=1.0,
+        maximum=0.999,
+        weaker="higher",
     )
     rules: tuple[str, ...] = param(
         RULES,
         "how images are compared: over all pixels (pearson), inside the brain, mirrored (flip), shifted",
         choices=RULES,
+        weaker="lower",
     )
     background: int = param(
-        8, "a pixel is brain where any contrast is brighter than this", minimum=0, maximum=254, unit="grey level"
+        8,
+        "a pixel is brain where any contrast is brighter than this",
+        minimum=0,
+        maximum=254,
+        unit="grey level",
+        weaker="other",
     )
     shift_px: float = param(
         2.0,
@@ -42,12 +50,17 @@ class Params:
         minimum=0.5,
         maximum=64,
         unit="px",
+        weaker="other",
     )
     match_smoothness: bool = param(
         True, "without held-out images: take the null also from images made as smooth as the synthetic ones"
     )
     plants: int = param(
-        60, "planted copies of each kind and strength in the power test; 0 leaves it out", minimum=0, maximum=10_000
+        60,
+        "planted copies of each kind and strength in the power test; 0 leaves it out",
+        minimum=0,
+        maximum=10_000,
+        weaker="lower",
     )
     feature_search: str = param(
         "auto",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthkit.contract import Sample, Samples
 from synthkit.data.patients import patient_behind
@@ -50,6 +51,7 @@ class Audit:
 
     Attributes
     ----------
+    blank : synthetic images that are constant or show hardly any brain, boolean ``(image,)``.
     null_source, null_patient : the images behind the thresholds, and their patients (0, 1, ...), int64 ``(image,)``.
     null : best r of each of them, the larger of the plain and the smoothness-matched; None without a valid null.
     null_plain : as found without matching the smoothness. null_kind : in words.
@@ -69,6 +71,7 @@ class Audit:
     synthetic: Samples
     holdout: Samples | None
     columns: tuple[Column, ...]
+    blank: NDArray[np.bool_]
     null_source: Samples
     null_patient: Int64
     train_patient: Int64
@@ -97,6 +100,19 @@ class Audit:
     def flagged(self) -> Any:
         """Boolean ``(image, column)``, or None without a null."""
         return None if self.thresholds is None else self.found.r > self.thresholds
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Synthetic images that count as searched, boolean ``(image,)``: those that are not blank, and the flagged."""
+        if self.flagged is None:
+            return ~self.blank
+        counted: NDArray[np.bool_] = ~self.blank | self.flagged.any(axis=1)
+        return counted
+
+    @property
+    def described(self) -> NDArray[np.bool_]:
+        """Synthetic images that medians and shares beside the flags describe: the counted ones, or all if none is."""
+        return self.counted if self.counted.any() else np.ones(len(self.blank), np.bool_)
 
     @property
     def whole(self) -> list[int]:

@@ -23,6 +23,7 @@ import numpy as np
 import synthkit
 from synthkit.contract import Samples
 from synthkit_memorization.audit import Audit, Column, Found, patients
+from synthkit_memorization.blank import blank_images
 from synthkit_memorization.null import smoothness
 from synthkit_memorization.null.control import Control, allowed
 from synthkit_memorization.null.thresholds import Null
@@ -72,6 +73,7 @@ def investigate(
         null_source=train if holdout is None else holdout,
         null_patient=train_patient if holdout is None else patients(holdout.samples),
         train_patient=train_patient,
+        blank=blank_images(synthetic, train),
         null_kind="held-out subjects"
         if holdout is not None
         else "leave-subject-out within the training set, a weaker null",
@@ -184,6 +186,7 @@ def _control(audit: Audit, holdout: Samples, search: Search) -> Control:
         sizes=[len(rows) for rows in parts],
         n_train=len(audit.train),
         index=np.take_along_axis(index, best[None], axis=0)[0],
+        counted=~audit.blank if not audit.blank.all() else np.ones(len(audit.blank), np.bool_),
     )
 
 
@@ -191,9 +194,12 @@ def _as_smooth_as_synthetic(audit: Audit) -> Images | None:
     """The null images filtered to the mean spectrum of the synthetic ones; None if these are not smoother."""
     rng = np.random.default_rng(audit.params.seed)
     background = audit.params.background
+    shown = np.flatnonzero(~audit.blank)  # blank images are smoother than any, and so would be the null
+    if not len(shown):
+        return None
     spectrum = [
-        smoothness.spectra(images, np.sort(rng.permutation(len(images))[:SPECTRUM_SAMPLE]), background)
-        for images in (audit.synthetic, audit.null_source)
+        smoothness.spectra(images, np.sort(rng.permutation(rows)[:SPECTRUM_SAMPLE]), background)
+        for images, rows in ((audit.synthetic, shown), (audit.null_source, np.arange(len(audit.null_source))))
     ]
     h = smoothness.filters(*spectrum)
     return smoothness.Matched(audit.null_source, h, background) if (h < 1).any() else None

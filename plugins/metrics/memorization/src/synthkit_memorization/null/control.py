@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthkit_memorization.null.thresholds import rank_among
 from synthkit_memorization.search.pixels import Float64, Int64
@@ -48,6 +49,7 @@ class Control:
     ----------
     halves : float64 ``(image, column)`` for each half of the held-out patients; one if there is but one patient.
     sizes : held-out images of each half. n_train : training images.
+    counted : the images that thresholds and rates are taken from, boolean ``(image,)``: those that are not blank.
     index : int64 ``(image, column)``, best held-out image of all.
     """
 
@@ -55,6 +57,7 @@ class Control:
     sizes: Sequence[int]
     n_train: int
     index: Int64
+    counted: NDArray[np.bool_]
 
     @property
     def r(self) -> Float64:
@@ -64,7 +67,7 @@ class Control:
 
     def thresholds(self, rate: float) -> Float64:
         """One a column, for a total false-flag rate over the columns."""
-        return self._thresholds(self.r, rate, sum(self.sizes))
+        return self._thresholds(self.r[self.counted], rate, sum(self.sizes))
 
     def rate(self, rate: float) -> float | None:
         """Share of the images that would be flagged among as many images of unseen people as are in the training set.
@@ -80,9 +83,19 @@ class Control:
             shares.append(float(above.mean()) * self._parts_in_train(size))
         return min(1.0, sum(shares) / len(shares))
 
+    def resolution(self) -> float:
+        """The share that chance alone can give :meth:`rate` with thresholds that are maxima; falls with more images.
+
+        A further image exceeds the maximum of n in one of so many columns with probability at most columns / (n + 1).
+        """
+        n, columns = int(self.counted.sum()), self.index.shape[1]
+        parts = [self._parts_in_train(size) for size in self.sizes]
+        chance: float = columns / (n + 1) * sum(parts) / len(parts)
+        return min(1.0, chance)
+
     @property
     def _parts(self) -> list[tuple[Float64, int]]:
-        return list(zip(self.halves, self.sizes, strict=True))
+        return [(r[self.counted], size) for r, size in zip(self.halves, self.sizes, strict=True)]
 
     def _parts_in_train(self, size: int) -> int:
         return -(-self.n_train // size)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
@@ -92,6 +93,10 @@ class BestPatients:
     patient: Int64
     elsewhere: Float64
     n_patients: int
+
+    def of(self, images: NDArray[np.bool_]) -> BestPatients:
+        """Those of some of the images, boolean ``(image,)``."""
+        return BestPatients(self.r[images], self.patient[images], self.elsewhere[images], self.n_patients)
 
 
 def closer_to_train(train: BestPatients, holdout: BestPatients) -> Estimate:

@@ -27,8 +27,11 @@ NEAR = 0.99
 #: r of identical images is exactly 1; images equal up to brightness and contrast may miss it by rounding.
 IDENTICAL = 1.0 - 1e-12
 
+_CONTROL = ("control_flag_rate", "control_resolution")
+
 NO_NULL = "no null: nothing to compare with"
 ONLY_FLAGGED = "only matches above the thresholds were asked for (only_flagged)"
+ALL_BLANK = "all images are blank"
 NO_HOLDOUT = "no held-out images to compare with"
 
 
@@ -54,6 +57,7 @@ def _sizes(audit: Audit) -> Iterator[Score]:
     n_holdout = 0 if audit.holdout is None else len(audit.holdout)
     n_subjects = None if audit.null is None else audit.null.n_subjects
     yield Score(name="n_synthetic", value=len(audit.synthetic), n=len(audit.synthetic))
+    yield Score(name="n_blank", value=int((~audit.counted).sum()), n=len(audit.synthetic))
     yield Score(name="n_train", value=len(audit.train), n=_count(audit.train_patient))
     yield Score(name="n_holdout", value=n_holdout, n=_count(audit.null_patient) if n_holdout else 0)
     n_null = 0 if audit.null is None else len(audit.null.r)
@@ -66,24 +70,41 @@ def _sizes(audit: Audit) -> Iterator[Score]:
         note += f"; guaranteed on average for any real subjects: {audit.null.guaranteed_rate(rate):.2g}"
         high = max(rate, audit.null.rate_bound(rate))
         yield Score(name="false_flag_rate", value=rate, low=0.0, high=high, n=n_subjects, note=note)
-    yield _explained(audit)
+    yield from _explained(audit)
+    yield from _control(audit)
     yield _smoothness(audit)
 
 
-def _explained(audit: Audit) -> Score:
-    """The larger of what the null and the control can vouch for."""
+def _explained(audit: Audit) -> Iterator[Score]:
+    """The larger of what the null and the control can vouch for, and what the null can."""
+    names = ("explained_flag_rate", "null_flag_rate")
     if audit.null is None:
-        return Score(name="explained_flag_rate", value=None, note=NO_NULL)
+        yield from undefined(NO_NULL, *names)
+        return
     rate, n = audit.params.false_flag_rate, audit.null.n_subjects
     by_null = audit.null.explained_rate(rate)
     if by_null is None:
         note = "one null subject: its rate among subjects is unknown"
-        return Score(name="explained_flag_rate", value=None, n=n, note=note)
+        yield from undefined(note, *names)
+        return
     by_control = None if audit.control is None else audit.control.rate(rate)
     note = f"real images of unrelated subjects: {by_null:.2%}"
     if by_control is not None:
         note += f"; synthetic images among subjects that the generator never saw: {by_control:.2%}"
-    return Score(name="explained_flag_rate", value=max(by_null, by_control or 0.0), n=n, note=note)
+    yield Score(name=names[0], value=max(by_null, by_control or 0.0), n=n, note=note)
+    yield Score(name=names[1], value=by_null, n=n)
+
+
+def _control(audit: Audit) -> Iterator[Score]:
+    """What the synthetic images among held-out ones can vouch for, and how finely."""
+    control, rate = audit.control, audit.params.false_flag_rate
+    by_control = None if control is None else control.rate(rate)
+    if control is None or by_control is None:
+        yield from undefined(NO_HOLDOUT if control is None else "one held-out patient", *_CONTROL)
+        return
+    n = int(control.counted.sum())
+    yield Score(name=_CONTROL[0], value=by_control, n=n)
+    yield Score(name=_CONTROL[1], value=control.resolution(), n=n)
 
 
 def _smoothness(audit: Audit) -> Score:
@@ -99,7 +120,7 @@ def _smoothness(audit: Audit) -> Score:
 
 
 def _flags(audit: Audit) -> Iterator[Score]:
-    n, missing = len(audit.synthetic), "" if audit.flagged is not None else NO_NULL
+    n, missing = int(audit.counted.sum()), "" if audit.flagged is not None else NO_NULL
     yield from _flag_scores({}, None if audit.flagged is None else audit.flagged.any(axis=1), n)
     copies = None if audit.copies is None else int(audit.copies.sum())
     yield Score(name="n_copies", value=copies, n=n, note=missing)
@@ -118,7 +139,7 @@ def _matched_patients(audit: Audit) -> set[int]:
 
 def _by_column(audit: Audit) -> Iterator[Score]:
     """What each view and rule found, and the null beside it."""
-    null, n = audit.null, len(audit.synthetic)
+    null, n, described = audit.null, int(audit.counted.sum()), audit.described
     n_subjects = None if null is None else null.n_subjects
     intervals = by_null = None
     if null is not None:
@@ -130,8 +151,8 @@ def _by_column(audit: Audit) -> Iterator[Score]:
         if audit.params.only_flagged and audit.thresholds is not None:
             yield Score(name="best_r_median", value=None, of=of, note=ONLY_FLAGGED)
         else:
-            yield _median_score(audit.found.r[:, c], of)
-            yield from _tail("best_r_quantile", audit.found.r[:, c], of, n)
+            yield _median_score(audit.found.r[described, c], of)
+            yield from _tail("best_r_quantile", audit.found.r[described, c], of, n)
         if null is None or by_null is None or audit.thresholds is None:
             yield Score(name="threshold", value=None, of=of, note=NO_NULL)
             continue
@@ -152,7 +173,7 @@ def _by_column(audit: Audit) -> Iterator[Score]:
         yield Score(name="null_max", value=float(null.r[:, c].max()), of=of, n=n_subjects)
         yield from _tail("null_quantile", null.r[:, c], of, n_subjects)
         if audit.control is not None:
-            yield Score(name="control_median", value=float(np.median(audit.control.r[:, c])), of=of, n=n)
+            yield Score(name="control_median", value=float(np.median(audit.control.r[described, c])), of=of, n=n)
             yield Score(name="control_max", value=float(audit.control.r[:, c].max()), of=of, n=n)
 
 
@@ -180,6 +201,10 @@ def _flag_scores(of: dict[str, str], flagged: Any, n: int) -> Iterator[Score]:
         yield Score(name="flagged_rate", value=None, of=of, n=n, note=NO_NULL)
         return
     count = int(flagged.sum())
+    if n == 0:
+        yield Score(name="n_flagged", value=count, of=of, n=n, note=ALL_BLANK)
+        yield Score(name="flagged_rate", value=None, of=of, n=n, note=ALL_BLANK)
+        return
     low, high = clopper_pearson(count, n)
     bound = f"0 of {n} flagged: at most {high:.3%} of what the generator makes (95 %)" if count == 0 else ""
     yield Score(name="n_flagged", value=count, of=of, n=n, note=bound)
@@ -195,15 +220,20 @@ def _nearness(audit: Audit) -> Iterator[Score]:
     if audit.halves is None or audit.holdout is None or audit.null_plain is None:
         yield from undefined(ONLY_FLAGGED if audit.params.only_flagged else NO_HOLDOUT, *names)
         return
-    params, (own, held, size) = audit.params, audit.halves
-    yield _score("closer_to_train", closeness.closer_to_train(own, held), f"{size} images of each")
-    r, null_r = (each[:, audit.primary] for each in (audit.found.r, audit.null_plain.r))
+    params, (own, held, size), described = audit.params, audit.halves, audit.described
+    yield _score(
+        "closer_to_train", closeness.closer_to_train(own.of(described), held.of(described)), f"{size} images of each"
+    )
+    r, null_r = audit.found.r[described, audit.primary], audit.null_plain.r[:, audit.primary]
     nearer = closeness.closer_than_holdout(r, null_r, audit.null_patient, params.resamples, params.seed)
     yield _score("closer_than_holdout", nearer)
-    train, *others = (closeness.embedding(images) for images in (audit.train, audit.synthetic, audit.holdout))
+    train, synthetic, held_out = map(closeness.embedding, (audit.train, audit.synthetic, audit.holdout))
     n_cells = max(1, min(MOST_CELLS, len(audit.holdout) // IMAGES_A_CELL))
     distances = distance(r), distance(null_r)
-    yield _score("c_t", closeness.c_t(*distances, *closeness.cells(train, others, n_cells, params.seed)))
+    yield _score(
+        "c_t",
+        closeness.c_t(*distances, *closeness.cells(train, (synthetic[described], held_out), n_cells, params.seed)),
+    )
 
 
 def _score(name: str, found: Estimate, note: str = "", **of: str) -> Score:
@@ -217,9 +247,9 @@ def _ratios(audit: Audit) -> Iterator[Score]:
     if audit.elsewhere is None or audit.null_elsewhere is None or audit.null_plain is None:
         yield from undefined(ONLY_FLAGGED if audit.params.only_flagged else NO_HOLDOUT, *names)
         return
-    params, c = audit.params, audit.primary
+    params, c, described = audit.params, audit.primary, audit.described
     found = authenticity.summarise_ratios(
-        authenticity.distance_ratio(audit.found.r[:, c], audit.elsewhere),
+        authenticity.distance_ratio(audit.found.r[described, c], audit.elsewhere[described]),
         authenticity.distance_ratio(audit.null_plain.r[:, c], audit.null_elsewhere),
         audit.null_patient,
         params.resamples,
@@ -233,7 +263,7 @@ def _ratios(audit: Audit) -> Iterator[Score]:
 
 
 def _authenticity(audit: Audit) -> Iterator[Score]:
-    c = audit.primary
+    c, described = audit.primary, audit.described
     for name, train_r, alone in (
         ("authenticity", audit.train_other, "there is one training image"),
         ("authenticity_other_patients", audit.train_other_patient, "the training images are of one patient"),
@@ -241,7 +271,7 @@ def _authenticity(audit: Audit) -> Iterator[Score]:
         if train_r is None or np.isnan(train_r).any():
             yield from undefined(ONLY_FLAGGED if train_r is None else alone, name)
             continue
-        kept = authenticity.authentic(audit.found.r[:, c], audit.found.index[:, c], train_r)
+        kept = authenticity.authentic(audit.found.r[described, c], audit.found.index[described, c], train_r)
         low, high = clopper_pearson(int(kept.sum()), len(kept))
         yield Score(name=name, value=float(kept.mean()), low=low, high=high, n=len(kept))
 
