@@ -11,6 +11,9 @@ import math
 from synthkit.judging.audit_scores import AuditScores, ScoreDict
 from synthkit.judging.policy import Policy
 
+#: Images from which on the control tells what more images would not change.
+_RELIABLE = 1000
+
 HOLD_OUT = "Hold out real subjects (synthkit prepare --holdout), or give others (--holdout DATASET)."
 
 
@@ -54,27 +57,29 @@ def _uncertain(scores: AuditScores, policy: Policy, subjects: int, explained: fl
         "(max_explained_rate): the thresholds are too uncertain."
     )
     by_people, by_images = scores.value("null_flag_rate"), scores.value("control_flag_rate")
-    finest = scores.value("control_resolution")
-    if by_people is None and by_images is None:
-        return f"{what} Hold out more subjects (the thresholds rest on {subjects})."
-    parts = []
+    floor = (scores.value("control_floor") or 0.0) if n >= _RELIABLE else 0.0
+    people = []
     if by_people is not None and by_people > limit:
-        parts.append(f"hold out more subjects: {subjects} are too few, try {_scaled(subjects, by_people, limit)}")
+        people.append(_enough(subjects, by_people, limit))
+    if by_images is not None and floor > limit:
+        people.append(_enough(subjects, floor, limit))
+    who = f"more subjects: {subjects}" if scores.count("n_holdout") else f"subjects: {subjects} in training"
+    parts = [f"hold out {who} are too few, try {max(people)}"] if people else []
     if by_images is not None and by_images > limit:
-        if finest is not None and finest > limit:
-            parts.append(f"audit more images: {n} are too few, try {_scaled(n, finest, limit)}")
-        elif not parts:
-            parts.append(
-                f"hold out more subjects: the {subjects} differ too much, try {_scaled(subjects, by_images, limit)}"
-            )
+        # The more are held out, the fewer times as large the training set is: the rest falls with their number, too.
+        fewer = subjects / max(people) if people else 1.0
+        rest = (by_images - floor) * fewer
+        room = max(limit - floor * fewer, limit / 2)
+        if rest > room:
+            parts.append(f"audit more images: {n} are too few, try {_enough(n, rest, room)}")
     return f"{what} What would help: {'; and '.join(parts)}." if parts else f"{what} Hold out more subjects."
 
 
-def _scaled(now: int, rate: float, limit: float) -> int:
-    """How many it takes for the limit, of a rate that falls like one over their number; two digits, rounded up."""
-    wanted = max(now + 1, math.ceil((now + 1) * rate / max(limit, 1e-6)))
+def _enough(now: int, rate: float, limit: float) -> int:
+    """How many it takes for the limit, with half as many again for safety; two digits, rounded up."""
+    wanted = math.ceil(1.5 * now * rate / max(limit, 1e-6))
     step = int(max(1, 10 ** (len(str(wanted)) - 2)))
-    return -(-wanted // step) * step
+    return max(now + 1, -(-wanted // step) * step)
 
 
 def power(score: ScoreDict, policy: Policy) -> str:

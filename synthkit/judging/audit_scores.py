@@ -113,9 +113,8 @@ _SCORES = (
         "of these: the share of synthetic images flagged among one half of the held-out subjects, judged by the other",
     ),
     _score(
-        "control_resolution",
-        "the share of them that chance alone can give with so few synthetic images: where it is too large, more "
-        "images help, else more held-out subjects",
+        "control_floor",
+        "what of it would remain with many more synthetic images; the rest is for want of images",
     ),
     _score(
         "threshold",

@@ -54,7 +54,7 @@ def changes(job: Job, datasets: Mapping[str, Path], result: Mapping[str, Any]) -
     """What is not as it was when the audit was sealed, in words; a missing seal is one. Datasets are those at hand."""
     kept = result.get("seal")
     if not isinstance(kept, dict) or not isinstance(kept.get("descriptions"), dict):
-        return ["there is no seal, or what is there is none"]
+        return ["the seal is gone, or the audit was made before audits had one (result.json)"]
     found = []
     if kept.get("digest") != _digest({key: value for key, value in kept.items() if key != "digest"}):
         found.append("the seal itself (result.json)")

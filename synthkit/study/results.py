@@ -331,7 +331,7 @@ def _audit(result: dict[str, Any] | None) -> AuditNumbers | None:
         if not score["of"] and score["name"] in AUDIT_SCORES
     }
     verdict = result["verdict"]
-    return AuditNumbers(verdict["outcome"], (*verdict["weaker"], *verdict["reasons"]), scores)
+    return AuditNumbers(verdict["outcome"], (*verdict.get("weaker", ()), *verdict["reasons"]), scores)
 
 
 # ------------------------------------------------------------------------------------------------- cost and provenance

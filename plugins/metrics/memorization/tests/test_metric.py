@@ -182,7 +182,7 @@ def test_one_training_subject_without_holdout_is_insufficient_unless_copies_are_
     assert value(scores, "n_null_subjects") is None and value(scores, "n_flagged") is None
     assert value(scores, "threshold", contrast="joint") is None
     assert not [row for row in rows if row.table == "null"]
-    assert decide(scores).outcome == "insufficient evidence" and decide(scores).exit_code == 10
+    assert decide(scores).outcome == "insufficient evidence" and decide(scores).exit_code == 12
     scores, _ = run(train, InMemorySamples(train.images, subjects=[None] * len(train)))
     assert value(scores, "n_identical") == len(train) and decide(scores).outcome == "fail"
 

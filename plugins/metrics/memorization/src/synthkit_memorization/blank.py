@@ -1,9 +1,10 @@
-"""Blank images: constant, or with hardly any brain. They resemble nothing, so that they are not searched among copies.
+"""Blank images: constant, or with hardly any brain. They can hardly be copies of anything, and are not counted.
 
 Were they counted, any share of copies could be made small by adding some. A pixel shows something where it differs from
 the median of its contrast by more than LEVELS grey levels, so black, grey and white images are blank, and so are those
-with a little noise. An image is blank where fewer pixels show something, in every contrast, than a quarter of what
-nearly all training images show (their 5 % quantile), and at least fewer than one in a hundred.
+with a little noise. An image is blank where fewer pixels show something, in every contrast, than a tenth of what
+nearly all training images show (their 5 % quantile), or than one in a hundred. All are searched: an edge slice may be a
+copy of another, and what is flagged counts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from synthkit_memorization.search.pixels import READ_BATCH, Float64, Images, Int64
 
 #: Grey levels beyond which a pixel differs; what is hardly any, as a share of what training images show, and of all.
-LEVELS, OF_TRAINING, LEAST = 8, 0.25, 0.01
+LEVELS, OF_TRAINING, LEAST = 8, 0.1, 0.01
 
 #: Training images looked at, and pixels a side: medians of all would cost more than the search.
 TRAINING_SAMPLE, SIDE = 1024, 64

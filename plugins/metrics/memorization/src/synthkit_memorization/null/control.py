@@ -75,27 +75,41 @@ class Control:
         As measured between the halves, times the number of halves' size in a training set; at most 1. None with one
         held-out patient.
         """
+        measured = self._rate(rate, np.flatnonzero(self.counted))
+        return None if measured is None else min(1.0, measured)
+
+    def floor(self, rate: float) -> float | None:
+        """What of :meth:`rate` would remain with many more images, 0..1; the rest is for want of images.
+
+        Thresholds that are maxima of n images are exceeded at a rate of about a + b / n, so that half of the images,
+        with a + 2 b / n, tell what a is. By chance alone b is the number of columns times that of parts.
+        """
+        rows = np.flatnonzero(self.counted)
+        n, columns = len(rows), self.index.shape[1]
+        measured = self._rate(rate, rows)
+        if measured is None:
+            return None
+        by_images = columns / (n + 1) * self._mean_parts
+        if n > 3:  # neighbours together: images of one head are no more independent than slices
+            halves = [self._rate(rate, part) or 0.0 for part in (rows[: n // 2], rows[n // 2 :])]
+            by_images = max(by_images, sum(halves) / 2 - measured)
+        left: float = min(1.0, max(0.0, measured - by_images))
+        return left
+
+    def _rate(self, rate: float, rows: Int64) -> float | None:
         if len(self.halves) < 2:
             return None
+        parts = [(r[rows], size) for r, size in zip(self.halves, self.sizes, strict=True)]
         shares = []
-        for (r, size), (other, other_size) in ((h, g) for h, g in zip(self._parts, self._parts[::-1], strict=True)):
+        for (r, size), (other, other_size) in zip(parts, parts[::-1], strict=True):
             above = (r > self._thresholds(other, rate, other_size)).any(axis=1)
             shares.append(float(above.mean()) * self._parts_in_train(size))
-        return min(1.0, sum(shares) / len(shares))
-
-    def resolution(self) -> float:
-        """The share that chance alone can give :meth:`rate` with thresholds that are maxima; falls with more images.
-
-        A further image exceeds the maximum of n in one of so many columns with probability at most columns / (n + 1).
-        """
-        n, columns = int(self.counted.sum()), self.index.shape[1]
-        parts = [self._parts_in_train(size) for size in self.sizes]
-        chance: float = columns / (n + 1) * sum(parts) / len(parts)
-        return min(1.0, chance)
+        mean: float = sum(shares) / len(shares)
+        return mean
 
     @property
-    def _parts(self) -> list[tuple[Float64, int]]:
-        return [(r[self.counted], size) for r, size in zip(self.halves, self.sizes, strict=True)]
+    def _mean_parts(self) -> float:
+        return sum(map(self._parts_in_train, self.sizes)) / len(self.sizes)
 
     def _parts_in_train(self, size: int) -> int:
         return -(-self.n_train // size)

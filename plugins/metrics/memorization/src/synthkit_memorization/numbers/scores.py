@@ -27,7 +27,7 @@ NEAR = 0.99
 #: r of identical images is exactly 1; images equal up to brightness and contrast may miss it by rounding.
 IDENTICAL = 1.0 - 1e-12
 
-_CONTROL = ("control_flag_rate", "control_resolution")
+_CONTROL = ("control_flag_rate", "control_floor")
 
 NO_NULL = "no null: nothing to compare with"
 ONLY_FLAGGED = "only matches above the thresholds were asked for (only_flagged)"
@@ -96,15 +96,13 @@ def _explained(audit: Audit) -> Iterator[Score]:
 
 
 def _control(audit: Audit) -> Iterator[Score]:
-    """What the synthetic images among held-out ones can vouch for, and how finely."""
+    """What the synthetic images among held-out ones can vouch for, and what more of them could."""
     control, rate = audit.control, audit.params.false_flag_rate
-    by_control = None if control is None else control.rate(rate)
-    if control is None or by_control is None:
+    if control is None or control.rate(rate) is None:
         yield from undefined(NO_HOLDOUT if control is None else "one held-out patient", *_CONTROL)
         return
-    n = int(control.counted.sum())
-    yield Score(name=_CONTROL[0], value=by_control, n=n)
-    yield Score(name=_CONTROL[1], value=control.resolution(), n=n)
+    for name, value in zip(_CONTROL, (control.rate(rate), control.floor(rate)), strict=True):
+        yield Score(name=name, value=value, n=int(control.counted.sum()))
 
 
 def _smoothness(audit: Audit) -> Score:
