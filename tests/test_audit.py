@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,49 @@ def test_verdict_says_what_is_not_proven() -> None:
     weak = verdict(scores(n_null_subjects=3, n_holdout=0))
     assert any("3 subjects, fewer than 20" in line for line in weak.not_proven)
     assert any("which is weaker" in line for line in weak.not_proven)
+
+
+def test_weaker_rules_are_said_and_stricter_ones_are_not() -> None:
+    assert verdict(scores()).weaker == ()
+    strict = Policy(
+        max_explained_rate=0.05, min_null_subjects=20, require_holdout=True, min_synthetic=1000, min_power=0.95,
+        required_power=(*Policy().required_power, "shift"), max_membership_auc=0.6, max_removed_rate=0.0,
+        confidence=0.9,
+    )  # fmt: skip
+    assert strict.weaker() == []
+    lax = verdict(
+        scores(), Policy(max_removed_rate=1.0, required_power=("exact", "noise sd 40", "flip")), ["plants = 0"]
+    )
+    assert lax.weaker == (
+        "Weaker than the default: max_removed_rate = 1 (default 0.1): a release may leave out more images and give out "
+        "the rest.",
+        "Weaker than the default: required_power lacks noise, blur, intensity: the audit may pass without finding "
+        "planted copies of these kinds.",
+        "Weaker than the default: plants = 0.",
+    )
+
+
+@settings(deadline=None)
+@given(
+    flagged=st.integers(0, 50),
+    blank=st.integers(0, 60),
+    explained=st.none() | st.floats(0, 1),
+    rate=st.floats(0, 0.9),
+    control=st.none() | st.floats(0, 1),
+)
+def test_no_share_beyond_all_and_no_count_beyond_what_was_searched(
+    flagged: int, blank: int, explained: float | None, rate: float, control: float | None
+) -> None:
+    """Whatever an audit measured, also one that counts flagged images among the blank ones."""
+    found = scores(
+        n_synthetic=60, n_flagged=flagged, n_blank=blank, explained_flag_rate=explained, null_flag_rate=explained,
+        control_flag_rate=control,
+    )  # fmt: skip
+    result = verdict(found, Policy(max_flagged_rate=rate, max_explained_rate=0.05))
+    for line in (*result.reasons, *result.not_proven):
+        assert all(float(share) <= 100 for share in re.findall(r"(\d+(?:\.\d+)?)%", line))
+        counts = re.match(r"(\d+) of (\d+) synthetic images", line)
+        assert counts is None or int(counts[1]) <= int(counts[2])
 
 
 def test_reasons_count_in_words() -> None:

@@ -36,8 +36,8 @@ def write(path: Path, images: Any, rows: list[dict[str, Any]], kind: Any, lineag
     return Dataset(path)
 
 
-def audit(root: Path, *, policy: str = POLICY, copies: int = 0, blank: int = 0, **params: Any) -> Run:
-    """Six training and four held-out people; sixteen images of nobody, with copies of training images and blanks."""
+def audit(root: Path, *, policy: str = POLICY, fresh: int = 16, copies: int = 0, blank: int = 0, **params: Any) -> Run:
+    """Six training and four held-out people; images of nobody, with copies of training images and blank ones."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 2, SIZE, SIZE), dtype=np.uint8)
     rows = [
@@ -47,7 +47,7 @@ def audit(root: Path, *, policy: str = POLICY, copies: int = 0, blank: int = 0, 
     ]  # fmt: skip
     images[12:20] = (0.6 * images[:8] + 0.4 * images[12:20]).astype(np.uint8)  # null: thresholds above those of noise
     real = write(root / "real", images[:20], rows, "real")
-    made = np.concatenate([images[20:36], images[:copies], np.zeros((blank, 2, SIZE, SIZE), np.uint8)])
+    made = np.concatenate([images[20 : 20 + fresh], images[:copies], np.zeros((blank, 2, SIZE, SIZE), np.uint8)])
     lineage = {"generator": "toy", "checkpoint_digest": "sha256:c0ffee", "training_datasets": [real.training_entry()]}
     seeds = [{"id": f"seed{i:08d}", "split": "synthetic", "seed": i} for i in range(len(made))]
     write(root / "synthetic", made, seeds, "synthetic", lineage)
@@ -205,6 +205,18 @@ def test_blank_images_do_not_make_the_removed_share_small(tmp_path: Path) -> Non
     audit(tmp_path, copies=6, blank=200)
     code, shown = release(tmp_path)
     assert code == 10 and "6 of 22 images that are not blank would have to be left out (27.3%)" in shown, shown
+
+
+def test_blank_images_alone_reach_every_page(tmp_path: Path) -> None:
+    run = audit(tmp_path, fresh=0, blank=20)
+    assert run.result()["exit_code"] == 12  # type: ignore[index]
+    synthkit("report", tmp_path / "audit", "-o", tmp_path / "report.html")
+    for page in (tmp_path / "audit" / "audit.html", tmp_path / "report.html"):
+        text = page.read_text()
+        assert "20 of 20 synthetic images are blank" in text and "20 of them blank" in text
+        assert "cannot be shown" not in text and "cannot be answered" not in text
+    code, shown = release(tmp_path)
+    assert code == 12 and "besides 20 blank ones" in shown
 
 
 @pytest.mark.parametrize(("copies", "policy", "code"), [(0, "", 0), (3, "", 10), (0, "min_synthetic = 50\n", 12)])

@@ -154,7 +154,7 @@ def test_keys_of_job_and_result_are_documented(tmp_path: Path) -> None:
     assert set(json.loads((run.path / "job.json").read_text())) == first_column(section(page, "job.json"))
     documented = first_column(section(page, "result.json"))
     assert set(result) <= documented
-    assert documented - set(result) == {"protocol", "verdict"}
+    assert documented - set(result) == {"protocol", "seal", "verdict"}
     kept = re.findall(r"`(\w+)`", section(page, "Backends").partition("records what")[2].partition("Local and")[0])
     assert set(NOT_ISOLATED) <= set(kept)
 

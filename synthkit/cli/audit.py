@@ -92,7 +92,7 @@ def _show(done: Done, synthetic: Path, declaration: Declaration, console: Consol
     run, result = done.run, done.result
     verdict = result["verdict"]
     passed = verdict["outcome"] == "pass"
-    for line in verdict["weaker"]:
+    for line in verdict.get("weaker", ()):
         console.print(line, style="bold red")
     # Tail quantiles and the single planted copies are for the page; the run has said in a sentence what it would find.
     shown = [s for s in result["scores"] if not {"quantile", "planted"} & set(s["of"])]

@@ -81,8 +81,8 @@ _SCORES = (
     _score("n_synthetic", "synthetic images searched", required=True),
     _score(
         "n_blank",
-        "synthetic images that are constant or show hardly any brain, and are not flagged: they cannot be a copy of "
-        "anything, so they do not count as searched, nor in any share",
+        "synthetic images that are constant or show hardly any brain, and are not flagged: that they are no copies "
+        "says nothing, so they do not count as searched, nor in any share",
         "lower",
     ),
     _score("n_train", "training images searched in; n is their subjects", required=True),

@@ -50,12 +50,16 @@ GROUPS: dict[str, tuple[Line, ...]] = {
 }
 _SEARCHED = {
     "n_synthetic": "synthetic images",
+    "n_blank": "blank ones among them, which do not count as searched",
     "n_train": "training images",
     "n_holdout": "held-out images",
     "n_null": "real images behind the thresholds",
     "n_null_subjects": "subjects behind the thresholds",
     "false_flag_rate": "false-flag rate asked for",
     "explained_flag_rate": "share of unrelated real images flagged",
+    "null_flag_rate": "share of real images flagged by thresholds of other subjects",
+    "control_flag_rate": "share of synthetic images flagged among subjects never seen",
+    "control_floor": "what of that more synthetic images would leave",
     "smoothness_gain": "rise of the null by images as smooth as the synthetic ones",
 }
 BY_COLUMN = {
@@ -107,7 +111,7 @@ def searched(scores: Sequence[ScoreDict], columns: Sequence[Column]) -> list[str
     if n_synthetic is not None and n_train is not None:
         patients = f" of {count(int(known['n_train']['n']), 'patient')}" if known["n_train"].get("n") else ""
         sentences.append(
-            f"{count(int(n_synthetic), 'synthetic image')} were compared with each of "
+            f"{count(int(n_synthetic), 'synthetic image')}{_blank(known)} were compared with each of "
             f"{count(int(n_train), 'training image')}{patients}."
         )
     views = list(dict.fromkeys(view for view, _ in columns))
@@ -123,6 +127,11 @@ def searched(scores: Sequence[ScoreDict], columns: Sequence[Column]) -> list[str
     else:
         sentences.append("There are no thresholds: no real images could be compared with those of other patients.")
     return sentences
+
+
+def _blank(known: Mapping[str, ScoreDict]) -> str:
+    blank = _value(known, "n_blank")
+    return f" ({int(blank):,} of them blank, which do not count as searched)" if blank else ""
 
 
 def searched_lines(scores: Sequence[ScoreDict]) -> list[dict[str, Any]]:

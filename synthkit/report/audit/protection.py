@@ -36,7 +36,7 @@ def _singling_out(found: AuditScores, outcome: str) -> dict[str, Any]:
     copies, searched = found.get("n_copies"), found.get("n_synthetic")
     if copies is not None and searched is not None:
         measured.append(
-            f"Of {_count(searched)} synthetic images, {_count(copies)} are copies of a training "
+            f"Of {_count(searched)} synthetic images{_blank(found)}, {_count(copies)} are copies of a training "
             f"image and {found.count('n_identical') or 0:,} are identical to one, up to brightness and contrast."
         )
     flagged, explained = found.get("flagged_rate"), found.get("explained_flag_rate")
@@ -148,6 +148,11 @@ def _membership(attack: ScoreDict) -> str:
         "Whether a person was in the training set can be told, by who holds a scan of that person, with an AUC of "
         f"{attack['value']:.3f}{_bounds(attack, '.3f')}; 0.5 is guessing, 1 certainty."
     )
+
+
+def _blank(found: AuditScores) -> str:
+    blank = found.count("n_blank")
+    return f" ({blank:,} of them blank, which are in no share)" if blank else ""
 
 
 def _count(score: ScoreDict) -> str:
