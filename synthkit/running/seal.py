@@ -61,8 +61,9 @@ def changes(job: Job, datasets: Mapping[str, Path], result: Mapping[str, Any]) -
     now = {**_of_job(job), **_of_result(result)}
     found += [_WORDS[part] + _keys(kept.get(part), now[part]) for part in now if kept.get(part) != now[part]]
     for role, path in sorted(datasets.items()):
-        sealed, own = kept["descriptions"].get(role) or {}, _described(path)
-        found += [f"the {part} of the {role} dataset (dataset.json)" for part in own if sealed.get(part) != own[part]]
+        sealed, own = kept["descriptions"].get(role), _described(path)
+        was = sealed if isinstance(sealed, dict) else {}
+        found += [f"the {part} of the {role} dataset (dataset.json)" for part in own if was.get(part) != own[part]]
     return found
 
 
@@ -94,8 +95,13 @@ def _of_job(job: Job) -> dict[str, Any]:
 
 
 def _of_result(result: Mapping[str, Any]) -> dict[str, Any]:
-    tables = {name: described.get("digest") for name, described in sorted((result.get("outputs") or {}).items())}
-    return {"scores": _digest(result.get("scores")), "verdict": _digest(result.get("verdict")), "tables": tables}
+    outputs = result.get("outputs")
+    tables = dict(sorted(outputs.items())) if isinstance(outputs, Mapping) else {}
+    return {
+        "scores": _digest(result.get("scores")),
+        "verdict": _digest(result.get("verdict")),
+        "tables": _digest(tables),
+    }
 
 
 def _described(path: Path) -> dict[str, str]:
@@ -114,5 +120,5 @@ def _keys(before: Any, now: Any) -> str:
 
 def _digest(value: Any) -> str:
     """``sha256:...`` of canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -59,10 +59,8 @@ def section(record: RunRecord, *, anchor: str, pictures: bool = True, budget: in
         "pictures": pictures,
         "outcome": str(verdict.get("outcome") or "no verdict"),
         "weaker": list(map(str, verdict.get("weaker") or ())),
-        "changed": changes(record.job, datasets_at_hand(record.job, record.run.path), record.result or {})
-        if record.job and verdict
-        else [],
-        "seal": str(((record.result or {}).get("seal") or {}).get("digest") or ""),
+        "changed": _changed(record, notes) if verdict else [],
+        "seal": _seal(record),
         "reasons": list(map(str, verdict.get("reasons") or ())),
         "not_proven": list(map(str, verdict.get("not_proven") or ())),
         "policy": dict(options.get("policy") or {}),
@@ -91,6 +89,22 @@ def _remarks(options: dict[str, Any]) -> list[str]:
     return [
         "Where the synthetic images come from is not known: the audit shows only what they copy from this training set."
     ]
+
+
+def _changed(record: RunRecord, notes: list[str]) -> list[str]:
+    """What is not as it was when the audit was made."""
+    if record.job is None:
+        return []
+    try:
+        return changes(record.job, datasets_at_hand(record.job, record.run.path), record.result or {})
+    except DAMAGE as error:
+        notes.append(f"Whether the audit is as it was made cannot be told: {sentence(error)}")
+        return []
+
+
+def _seal(record: RunRecord) -> str:
+    seal = (record.result or {}).get("seal")
+    return str(seal.get("digest", "")) if isinstance(seal, dict) else ""
 
 
 def _counted(notes: Sequence[str]) -> list[str]:
