@@ -14,7 +14,14 @@ from synthkit.judging.policy import Policy
 #: Images from which on the control tells what more images would not change.
 _RELIABLE = 1000
 
-HOLD_OUT = "Hold out real subjects (synthkit prepare --holdout), or give others (--holdout DATASET)."
+# Holding out some of those that a generator has learned from would hide its copies.
+HOLD_OUT = (
+    "Give real subjects that the generator was never trained on (--holdout DATASET), or train it again with some held "
+    "out (synthkit prepare --holdout)."
+)
+_NEVER_TRAINED_ON = (
+    "They must be subjects that the generator was never trained on: give them by --holdout DATASET, or train it again."
+)
 
 
 def few_images(n: int, blank: int, policy: Policy) -> str:
@@ -36,14 +43,13 @@ def null(scores: AuditScores, policy: Policy) -> list[str]:
     if explained is None:
         return [
             "The thresholds rest on one real subject; how often others exceed them is unknown. "
-            f"Hold out more: at least {wanted}, better 20."
+            f"Hold out more: at least {wanted}, better 20. {_NEVER_TRAINED_ON}"
         ]
     if subjects < policy.min_null_subjects:
         asked = f"the policy asks for {policy.min_null_subjects} (min_null_subjects)"
         more = policy.min_null_subjects - subjects
-        return [
-            f"The thresholds rest on {subjects} real subject{'s' * (subjects != 1)}; {asked}. Hold out {more} more."
-        ]
+        rest = f"The thresholds rest on {subjects} real subject{'s' * (subjects != 1)}; {asked}."
+        return [f"{rest} Hold out {more} more. {_NEVER_TRAINED_ON}"]
     if explained <= policy.max_explained_rate:
         return []
     return [_uncertain(scores, policy, subjects, explained)]
@@ -72,7 +78,10 @@ def _uncertain(scores: AuditScores, policy: Policy, subjects: int, explained: fl
         room = max(limit - floor * fewer, limit / 2)
         if rest > room:
             parts.append(f"audit more images: {n} are too few, try {_enough(n, rest, room)}")
-    return f"{what} What would help: {'; and '.join(parts)}." if parts else f"{what} Hold out more subjects."
+    if not parts:  # an audit that does not tell what its rate rests on
+        return f"{what} Hold out more subjects (the thresholds rest on {subjects}). {_NEVER_TRAINED_ON}"
+    helps = f"{what} What would help: {'; and '.join(parts)}."
+    return f"{helps} {_NEVER_TRAINED_ON}" if people else helps
 
 
 def _enough(now: int, rate: float, limit: float) -> int:
