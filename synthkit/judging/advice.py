@@ -43,13 +43,13 @@ def null(scores: AuditScores, policy: Policy) -> list[str]:
     if explained is None:
         return [
             "The thresholds rest on one real subject; how often others exceed them is unknown. "
-            f"Hold out more: at least {wanted}, better 20. {_NEVER_TRAINED_ON}"
+            f"Give more: at least {wanted}, better 20. {_NEVER_TRAINED_ON}"
         ]
     if subjects < policy.min_null_subjects:
         asked = f"the policy asks for {policy.min_null_subjects} (min_null_subjects)"
         more = policy.min_null_subjects - subjects
         rest = f"The thresholds rest on {subjects} real subject{'s' * (subjects != 1)}; {asked}."
-        return [f"{rest} Hold out {more} more. {_NEVER_TRAINED_ON}"]
+        return [f"{rest} Give {more} more. {_NEVER_TRAINED_ON}"]
     if explained <= policy.max_explained_rate:
         return []
     return [_uncertain(scores, policy, subjects, explained)]
@@ -69,8 +69,12 @@ def _uncertain(scores: AuditScores, policy: Policy, subjects: int, explained: fl
         people.append(_enough(subjects, by_people, limit))
     if by_images is not None and floor > limit:
         people.append(_enough(subjects, floor, limit))
-    who = f"more subjects: {subjects}" if scores.count("n_holdout") else f"subjects: {subjects} in training"
-    parts = [f"hold out {who} are too few, try {max(people)}"] if people else []
+    who = (
+        f"more real subjects: {subjects}"
+        if scores.count("n_holdout")
+        else f"real subjects outside the training set: {subjects} in it"
+    )
+    parts = [f"give {who} are too few, try {max(people)}"] if people else []
     if by_images is not None and by_images > limit:
         # The more are held out, the fewer times as large the training set is: the rest falls with their number, too.
         fewer = subjects / max(people) if people else 1.0
@@ -79,7 +83,7 @@ def _uncertain(scores: AuditScores, policy: Policy, subjects: int, explained: fl
         if rest > room:
             parts.append(f"audit more images: {n} are too few, try {_enough(n, rest, room)}")
     if not parts:  # an audit that does not tell what its rate rests on
-        return f"{what} Hold out more subjects (the thresholds rest on {subjects}). {_NEVER_TRAINED_ON}"
+        return f"{what} Give more real subjects (the thresholds rest on {subjects}). {_NEVER_TRAINED_ON}"
     helps = f"{what} What would help: {'; and '.join(parts)}."
     return f"{helps} {_NEVER_TRAINED_ON}" if people else helps
 

@@ -195,7 +195,7 @@ def advised(result: Verdict, what: str) -> int | None:
 def test_few_images_and_many_people_need_more_images() -> None:
     first, n = audit(20, 90, 60)
     assert first.outcome == "insufficient evidence" and first.exit_code == 12
-    assert advised(first, "hold out more subjects") is None
+    assert advised(first, "give more real subjects") is None
     images = advised(first, f"audit more images: {n} are too few")
     assert images is not None and images > n
     second, _ = audit(20, 90, images)
@@ -205,19 +205,22 @@ def test_few_images_and_many_people_need_more_images() -> None:
 def test_few_people_need_more_people() -> None:
     first, n = audit(30, 6, 600)
     assert first.outcome == "insufficient evidence"
-    people = advised(first, "hold out more subjects: 6 are too few")
+    people = advised(first, "give more real subjects: 6 are too few")
     assert people is not None and people > 6
     second, _ = audit(30, people, advised(first, "audit more images") or n)
     assert second.outcome == "pass", second.reasons
     # Another thousand images would not have helped.
     third, _ = audit(30, 6, 2000)
-    assert third.outcome == "insufficient evidence" and advised(third, "hold out more subjects") is not None
+    assert third.outcome == "insufficient evidence" and advised(third, "give more real subjects") is not None
 
 
 def test_without_anybody_held_out_the_words_say_so() -> None:
     result, _ = audit(2, 0, 40, max_explained_rate=0.01)
     shown = " ".join(result.reasons)
-    assert "hold out subjects: 2 in training are too few" in shown and advised(result, "hold out subjects") is not None
+    assert (
+        "give real subjects outside the training set: 2 in it are too few" in shown
+        and advised(result, "outside the training set") is not None
+    )
 
 
 def test_one_held_out_subject_does_not_silence_the_flags() -> None:
@@ -249,7 +252,7 @@ def test_no_null_at_all_and_its_remedy() -> None:
     second, _ = audit(10, 5, 40, require_holdout=True)
     assert "require_holdout" not in " ".join(second.reasons)
     first, _ = audit(10, 5, 40, min_null_subjects=8)
-    assert "rest on 5 real subjects" in " ".join(first.reasons) and "Hold out 3 more." in " ".join(first.reasons)
+    assert "rest on 5 real subjects" in " ".join(first.reasons) and "Give 3 more." in " ".join(first.reasons)
     second, _ = audit(10, 8, 40, min_null_subjects=8)
     assert "min_null_subjects" not in " ".join(second.reasons)
 
