@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +128,7 @@ def test_what_is_no_scalar_volume_is_named(tmp_path: Path, sitk: Any) -> None:
 
 
 def test_without_simpleitk_the_files_are_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name == "SimpleITK":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
     (tmp_path / "a.mha").write_text("ObjectType = Image\n")
     with pytest.raises(VolumeError, match=r"needs SimpleITK .*pip install SimpleITK"):
         read_volume(tmp_path / "a.mha")
