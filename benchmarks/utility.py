@@ -33,7 +33,8 @@ from synthkit_overlap.comparison import dice
 
 from synthkit.cli.demo import CHECKPOINT, SIZE
 from synthkit.data.dataset import Dataset
-from synthkit.data.slices import SliceProtocol, slices_for_segmentation, to_native
+from synthkit.data.native_grid import to_native
+from synthkit.data.slices import SliceProtocol, slices_for_segmentation
 from synthkit.data.subjects import find_subjects, load_subject
 from synthkit.data.writer import DatasetWriter
 from synthkit.schemes import BRATS
@@ -105,7 +106,7 @@ def ceiling(reference: Path, size: int) -> dict[str, float]:
         volumes = load_subject(subject)
         slices = slices_for_segmentation(volumes, protocol)
         assert volumes.labels is not None and slices.labels is not None
-        coarse = to_native(slices.labels, slices.slice_indices, volumes.shape, protocol)
+        coarse = to_native(slices.labels, slices.slice_indices, volumes, protocol)
         for region, values in BRATS.region_values.items():
             masks = (np.isin(labels, values) for labels in (volumes.labels, coarse))
             if (value := dice(*masks)) is not None:

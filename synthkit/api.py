@@ -92,8 +92,7 @@ def prepare(
     size: int = 256,
     contrasts: Sequence[str] = BRATS.contrast_names,
     intensity: str = "max",
-    brain_threshold: float = 50.0,
-    brain_fraction: float = 0.15,
+    spacing: str | float | None = None,
     listener: Listener | None = None,
     **options: Any,
 ) -> PreparedSummary:
@@ -104,21 +103,20 @@ def prepare(
     subjects : folder of subjects (NIfTI).
     out : folder of the dataset.
     holdout : subjects that are never trained on: names, a number, a fraction, or "akbar2024".
-    size, contrasts, intensity, brain_threshold, brain_fraction : see :class:`synthkit.data.slices.SliceProtocol`.
-    options : ``seed``, ``patients``, ``training_patients``, ``names``, ``skip_bad``, ``workers``, ``resume``,
-        ``overwrite`` and
+    size, contrasts, intensity : see :class:`synthkit.data.slices.SliceProtocol`.
+    spacing : resample to voxels of this size in mm, ``1`` or ``"1,1,5"``; by default nothing is resampled.
+    options : ``brain_threshold``, ``brain_fraction``, ``orientation`` and ``stored_axes`` of the protocol; ``seed``,
+        ``patients``, ``training_patients``, ``names``, ``skip_bad``, ``workers``, ``resume``, ``overwrite`` and
         ``dry_run`` of :func:`synthkit.data.prepare.prepare`.
     """
+    from synthkit.data.geometry import parsed_spacing
     from synthkit.data.prepare import prepare as prepare_dataset
     from synthkit.data.slices import SliceProtocol
 
-    protocol = SliceProtocol(
-        contrasts=tuple(contrasts),
-        size=size,
-        intensity=intensity,
-        brain_threshold=brain_threshold,
-        brain_fraction=brain_fraction,
-    )
+    others = ("brain_threshold", "brain_fraction", "orientation", "stored_axes")
+    slicing: dict[str, Any] = {name: options.pop(name) for name in others if name in options}
+    slicing["spacing_mm"] = parsed_spacing(spacing)
+    protocol = SliceProtocol(contrasts=tuple(contrasts), size=size, intensity=intensity, **slicing)
     with _heard(listener).progress("prepare") as view:
         return prepare_dataset(
             Path(subjects),
@@ -240,6 +238,7 @@ def segment(
     only: Sequence[str] | None = None,
     include_training_subjects: bool = False,
     keep_probabilities: bool = False,
+    resample: bool = False,
     names: Sequence[str] = (),
     params: Mapping[str, Any] | None = None,
     **options: Unpack[RunKeywords],
@@ -248,6 +247,7 @@ def segment(
     from synthkit.running.verbs import segment as verb
 
     flags = {"include_training_subjects": include_training_subjects, "keep_probabilities": keep_probabilities}
+    flags["resample"] = resample
     request = verb.ask(
         Path(model),
         Path(subjects),

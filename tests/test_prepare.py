@@ -101,9 +101,10 @@ def test_notes(tmp_path: Path, make_subject: MakeSubject) -> None:
     make_subject(tmp_path / "in", "B", affines=dict.fromkeys(("t1", "t1ce", "t2", "flair", "seg"), ras))
     summary = prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
     assert "flair is 0 in 50.0% of the brain" in summary.subjects[0].notes
-    labels, orientations, _same_volume = summary.notes
+    labels, orientation, unit, _same_volume = summary.notes
     assert "label 3 in 1 and 4 in 1" in labels
-    assert "LPS in 1 (A ...), RAS in 1 (B ...)" in orientations
+    assert orientation.startswith("1 of 2 affines say nothing of orientation (B)")
+    assert unit == "2 of 2 headers name no unit of the voxel size: taken as mm"
 
 
 def test_real_subjects(tmp_path: Path, real_subjects: Path) -> None:

@@ -54,7 +54,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_volumes_hold_the_kept_slices(folders: tuple[Path, Path]) -> None:
     rule = SliceRule(folders[0])
-    assert rule.kept("P1") == (2, 3, 4, 5)
+    assert rule.kept("P1")[0] == (2, 3, 4, 5)
     for folder, n_labelled in zip(folders, (5, 2), strict=True):
         kept = KeptSlices(LabelFolder(folder), rule)
         labels, spacing_mm = kept.labels("P1")

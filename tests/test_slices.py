@@ -10,19 +10,20 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from synthkit.data.geometry import AS_STORED
+from synthkit.data.native_grid import to_native
+from synthkit.data.reducing import reduce_image, reduce_labels
 from synthkit.data.slices import (
     SliceProtocol,
     kept_slices,
-    reduce_image,
-    reduce_labels,
     slice_volume,
     slices_for_segmentation,
-    to_native,
 )
 from synthkit.data.subjects import SubjectError, SubjectVolumes, find_subjects, load_subject
 from synthkit.errors import DataError, UsageError
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
+STUDY = SliceProtocol(orientation=AS_STORED)
 
 
 def _volumes(labels: np.ndarray | None = None, **images: np.ndarray) -> SubjectVolumes:
@@ -127,7 +128,7 @@ def test_larger_volumes_are_cut_only_where_they_are_empty() -> None:
     slices = slice_volume(volumes, SliceProtocol())
     assert slices.images[0, 0].any(axis=0).all()
     assert slices.labels is not None
-    back = to_native(slices.labels, slices.slice_indices, volumes.shape, SliceProtocol())
+    back = to_native(slices.labels, slices.slice_indices, volumes, SliceProtocol())
     np.testing.assert_array_equal(back, volumes.labels)
     t1[21, 20] = 1
     with pytest.raises(SubjectError, match="300x240 pixels in the plane and not empty outside the central 256x256"):
@@ -191,7 +192,7 @@ def test_reduced_labels_are_enlarged_by_repetition() -> None:
     protocol = SliceProtocol(size=64)
     small = np.zeros((1, 64, 64), np.uint8)
     small[0, 10, 20] = 4  # rows 40 to 43 and columns 80 to 83 of the padded slice, 8 less in the volume
-    native = to_native(small, [1], (240, 240, 2), protocol)
+    native = to_native(small, [1], _volumes(t1=np.zeros((240, 240, 2))), protocol)
     expected = np.zeros((240, 240, 2), np.uint8)
     expected[72:76, 32:36, 1] = 4
     np.testing.assert_array_equal(native, expected)
@@ -212,17 +213,18 @@ def test_labels_come_back_whatever_the_size(nx: int, ny: int, nz: int, seed: int
     volumes = _volumes(t1=(labels > 0).astype(np.int16), labels=labels)
     slices = slices_for_segmentation(volumes, SliceProtocol())
     assert slices.labels is not None
-    np.testing.assert_array_equal(to_native(slices.labels, slices.slice_indices, labels.shape, SliceProtocol()), labels)
+    np.testing.assert_array_equal(to_native(slices.labels, slices.slice_indices, volumes, SliceProtocol()), labels)
 
 
 def test_slices_not_given_are_background_and_wrong_ones_are_refused() -> None:
     ones = np.ones((1, 256, 256), np.uint8)
-    native = to_native(iter(ones), [2], (240, 230, 5), SliceProtocol())
+    volumes = _volumes(t1=np.zeros((240, 230, 5)))
+    native = to_native(iter(ones), [2], volumes, SliceProtocol())
     assert native.shape == (240, 230, 5) and native.dtype == np.uint8
     assert native[:, :, 2].all() and native.sum() == 240 * 230
     for label_slices, indices in ((ones, [0, 1]), (ones, []), (np.ones((1, 64, 64), np.uint8), [0])):
         with pytest.raises(DataError, match="do not make a volume"):
-            to_native(label_slices, indices, (240, 240, 5), SliceProtocol())
+            to_native(label_slices, indices, volumes, SliceProtocol())
 
 
 # ----------------------------------------------------------------------------------------------------- the real thing
@@ -240,19 +242,17 @@ def test_slices_not_given_are_background_and_wrong_ones_are_refused() -> None:
 )
 def test_real_subjects_equal_the_literal_protocol(real_subjects: Path, name: str, kept: range) -> None:
     volumes = load_subject(find_subjects(real_subjects / name)[0])
-    expected_kept, expected_images, expected_labels = _literal(volumes, SliceProtocol())
+    expected_kept, expected_images, expected_labels = _literal(volumes, STUDY)
     assert expected_kept == list(kept)
-    slices = slice_volume(volumes, SliceProtocol())
+    slices = slice_volume(volumes, STUDY)
     assert slices.slice_indices == tuple(kept)
     assert slices.n_dropped == volumes.shape[2] - len(kept)
     np.testing.assert_array_equal(slices.images, expected_images)
     np.testing.assert_array_equal(slices.labels, expected_labels)
     assert slices.negative_voxels == {c: int((volumes.images[c] < 0).sum()) for c in CONTRASTS}
-    every = slices_for_segmentation(volumes, SliceProtocol())
+    every = slices_for_segmentation(volumes, STUDY)
     assert every.labels is not None
-    np.testing.assert_array_equal(
-        to_native(every.labels, every.slice_indices, volumes.shape, SliceProtocol()), volumes.labels
-    )
+    np.testing.assert_array_equal(to_native(every.labels, every.slice_indices, volumes, STUDY), volumes.labels)
 
 
 def test_float_and_integer_volumes_give_the_same_slices(real_subjects: Path) -> None:
@@ -273,8 +273,16 @@ def test_protocol_survives_json() -> None:
     protocol = SliceProtocol(contrasts=("t2", "t1"), size=64, intensity="p99.5", brain_fraction=0.1)
     stored = json.loads(json.dumps({**protocol.to_dict(), "holdout": "5", "seed": 0}))
     assert SliceProtocol.from_dict(stored) == protocol
-    assert stored["name"] == "akbar2024 (contrasts t2,t1, size 64, intensity p99.5, brain fraction 0.1)"
-    assert SliceProtocol().name == "akbar2024"
+    assert stored["name"] == (
+        "akbar2024 (contrasts t2,t1, size 64, intensity p99.5, brain fraction 0.1, orientation LPS)"
+    )
+    assert SliceProtocol().name == "akbar2024 (orientation LPS)" and STUDY.name == "akbar2024"
+    assert SliceProtocol(orientation="lps") == SliceProtocol()
+    mine = SliceProtocol(stored_axes="ras", spacing_mm=(1, 1, 5))
+    assert mine.name == "akbar2024 (orientation LPS, stored axes RAS, spacing mm 1.0,1.0,5.0)"
+    assert SliceProtocol.from_dict(json.loads(json.dumps(mine.to_dict()))) == mine
+    # Recorded before there was an orientation: as stored.
+    assert SliceProtocol.from_dict({"size": 64}) == SliceProtocol(size=64, orientation=AS_STORED)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +299,10 @@ def test_protocol_survives_json() -> None:
         ({"brain_fraction": -0.1}, "brain fraction -0.1"),
         ({"brain_threshold": 255}, "brain threshold 255"),
         ({"axis": "coronal"}, "axis 'coronal'"),
+        ({"orientation": "RAS"}, "orientation 'RAS'"),
+        ({"stored_axes": "RRS"}, "stored axes 'RRS'"),
+        ({"spacing_mm": (1, 1)}, r"spacing \(1, 1\)"),
+        ({"spacing_mm": (1, 1, float("nan"))}, "spacing"),
     ],
 )
 def test_impossible_protocols_are_refused(changes: dict[str, Any], text: str) -> None:

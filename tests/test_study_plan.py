@@ -163,6 +163,15 @@ def test_presets(tmp_path: Path) -> None:
     assert PRESETS == ("demo", "akbar2024")
 
 
+def test_orientation_and_spacing_reach_prepare(tmp_path: Path) -> None:
+    text = SMALL.replace("[data]\n", '[data]\norientation = "as-stored"\nspacing = "1,1,5"\n')
+    step = make_plan(study(tmp_path, text)).of_kind()["prepare"][0]
+    assert "--orientation as-stored --spacing 1,1,5" in " ".join(step.command)
+    for wrong in ('orientation = "RAS"', 'spacing = "x"'):
+        with pytest.raises(UsageError):
+            study(tmp_path, SMALL.replace("[data]\n", f"[data]\n{wrong}\n"))
+
+
 # ------------------------------------------------------------------------------------------------------------- the plan
 
 
@@ -170,6 +179,7 @@ def test_counts_of_the_published_study(tmp_path: Path) -> None:
     (tmp_path / "BraTS").mkdir()
     write_preset("akbar2024", tmp_path / "study", tmp_path / "BraTS")
     kinds = make_plan(Study.load(tmp_path / "study")).of_kind()
+    assert "--orientation as-stored" in " ".join(kinds["prepare"][0].command)  # bit for bit the study's
     unet = [step for step in kinds["train segmenter"] if step.command[1] == "unet"]
     assert len(unet) == (1 + 5 + 5) * 2 * 10
     assert sum(step.gpu_hours or 0 for step in unet) == 220 * 72

@@ -167,12 +167,6 @@ def test_affines_that_disagree_by_rounding_are_fine(tmp_path: Path, make_subject
     assert "0.165 mm apart" in _reason(make_subject(tmp_path, "A", affines={"flair": nearly}))
 
 
-def test_slices_that_are_not_axial(tmp_path: Path, make_subject: MakeSubject) -> None:
-    sagittal = np.array([[0, 0, 1.0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
-    folder = make_subject(tmp_path, "A", affines=dict.fromkeys((*CONTRASTS, "seg"), sagittal))
-    assert "not inferior-superior" in _reason(folder)
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_not_a_number(tmp_path: Path, make_subject: MakeSubject, value: float) -> None:
     data = _brain()

@@ -123,3 +123,19 @@ def test_resume_repeats_no_finished_run(runs: Path, tmp_path: Path) -> None:
     again = succeeded(*arguments, "--synthetic", runs / "copies", "--resume")
     assert [path.stat().st_mtime_ns for path in results] == before
     assert again["comparisons"] == first["comparisons"]
+
+
+def test_subjects_of_other_voxels_are_refused_and_resampled_on_request(
+    runs: Path, tmp_path: Path, make_subject: Any
+) -> None:
+    reference = tmp_path / "coarse"
+    for number, name in enumerate(("T00", "T01")):
+        coarse = {kind: volume[::2, ::2] for kind, volume in volumes(number).items()}
+        make_subject(reference, name, **coarse, affines=dict.fromkeys(coarse, np.diag([-2.0, -2.0, 1.0, 1.0])))
+    arguments = ("utility", "--reference", reference, "--real", runs / "real-0", "--synthetic", runs / "real-1")
+    refused = synthkit(*arguments, "-o", tmp_path / "u")
+    assert refused.returncode == 3 and "T00: 2 x 2 x 1 mm" in refused.stderr and "--resample" in refused.stderr
+    assert not (tmp_path / "u").exists()
+    scored = succeeded(*arguments, "-o", tmp_path / "u", "--resample")
+    dice = {row["region"]: row["real"] for row in scored["comparisons"] if row["score"] == "Dice"}
+    assert dice["WT"] > 0.5

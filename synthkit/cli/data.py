@@ -132,6 +132,8 @@ def prepare(
         console.note("Nothing was written (--dry-run).")
     else:
         console.print(f"Prepared {summary.n_samples:,} samples by {summary.protocol.name}: {out}")
+        for path in summary.contact_sheets:
+            console.print(f"Contact sheet, to look at before anything is trained: {path}")
         console.ending(f"synthkit train stylegan2 {out} -o runs/stylegan2")
 
 

@@ -148,6 +148,10 @@ def segment(
         bool,
         typer.Option("--keep-probabilities", help="Also write each label's probability, in outputs/probabilities."),
     ] = False,
+    resample: Annotated[
+        bool,
+        typer.Option("--resample", help="Resample subjects to the voxel size of the training images, and labels back."),
+    ] = False,
 ) -> None:
     """Segment subjects into NIfTI labels.
 
@@ -165,6 +169,7 @@ def segment(
         names=names or (),
         include_training_subjects=include_training_subjects,
         keep_probabilities=keep_probabilities,
+        resample=resample,
         params=given.params,
         listener=console,
     )

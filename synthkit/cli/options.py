@@ -132,6 +132,32 @@ BrainFraction = Annotated[
     float,
     typer.Option("--brain-fraction", metavar="SHARE", help="A slice is kept with more than this share of brain."),
 ]
+Orientation = Annotated[
+    str,
+    typer.Option(
+        "--orientation",
+        metavar="ORDER",
+        help="LPS: all arrays in this order, by their affines; or as-stored, as in the study.",
+    ),
+]
+StoredAxes = Annotated[
+    str,
+    typer.Option(
+        "--stored-axes",
+        metavar="CODE",
+        help="Where the axes of arrays lead whose affine does not say it: LPS, RAS, ...",
+        show_default=False,
+    ),
+]
+VoxelSpacing = Annotated[
+    str | None,
+    typer.Option(
+        "--spacing",
+        metavar="MM",
+        help="Resample to voxels of this size: 1, or 1,1,5 for x, y and z. Default: nothing is resampled.",
+        show_default=False,
+    ),
+]
 
 #: The options that :func:`shares` attaches, by name: type with its help, and default.
 _SHARED: dict[str, tuple[Any, Any]] = {
@@ -140,6 +166,9 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "intensity": (Intensity, "max"),
     "brain_threshold": (BrainThreshold, 50.0),
     "brain_fraction": (BrainFraction, 0.15),
+    "orientation": (Orientation, "LPS"),
+    "stored_axes": (StoredAxes, ""),
+    "spacing": (VoxelSpacing, None),
     "param": (Params, None),
     "params": (ParamsFile, None),
     "backend": (BackendName, None),
@@ -155,7 +184,10 @@ _SHARED: dict[str, tuple[Any, Any]] = {
 }
 
 # Those that go together, in the order of the help.
-SLICING_OPTIONS = ("size", "contrasts", "intensity", "brain_threshold", "brain_fraction")
+SLICING_OPTIONS = (
+    *("size", "contrasts", "intensity", "brain_threshold", "brain_fraction"),
+    *("orientation", "stored_axes", "spacing"),
+)
 PLUGIN_OPTIONS = ("param", "params")
 PLACE_OPTIONS = ("backend", "gpus", "cpus", "memory", "timeout")
 AGAIN_OPTIONS = ("resume", "overwrite", "dry_run")

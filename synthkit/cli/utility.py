@@ -49,6 +49,10 @@ def utility(
         ),
     ] = None,
     allow_different: AllowDifferent = None,
+    resample: Annotated[
+        bool,
+        typer.Option("--resample", help="Resample subjects to the voxel size of the training images, and labels back."),
+    ] = False,
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap resamples.")] = 10_000,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
 ) -> None:
@@ -63,7 +67,7 @@ def utility(
 
     console, options = given.console, given.options
     arms = {name: paths for name, paths in (("real", real), ("synthetic", synthetic), ("both", both)) if paths}
-    request = UtilityRequest(reference, out, arms, allow_different or (), resamples, seed, options.resume)
+    request = UtilityRequest(reference, out, arms, allow_different or (), resamples, seed, options.resume, resample)
 
     def start(folder: Path, job: Job, declarations: Sequence[Declaration], title: str) -> None:
         carry_out(Request(job, tuple(declarations), title), folder, options, console)

@@ -18,12 +18,17 @@ import numpy as np
 from synthkit.contract import Sample
 from synthkit.data import png_folders
 from synthkit.data.dataset import Dataset
+from synthkit.data.geometry import Geometry
 from synthkit.data.labels import to_grey
+from synthkit.data.orientation import LPS, directions
 from synthkit.data.patients import patient_behind
 from synthkit.data.shards import map_threads
+from synthkit.data.slices import GRID
 from synthkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from synthkit.contract import UInt8Array
 
 OnProgress = Callable[[int, int], None]
@@ -139,8 +144,8 @@ def _begin_nifti(folder: Path, dataset: Dataset, samples: Sequence[Sample]) -> N
 def _write_nifti(folder: Path, dataset: Dataset, row: Sample, image: UInt8Array, labels: UInt8Array) -> None:
     (folder / row.id).mkdir()
     for contrast, plane in zip(dataset.contrasts, image, strict=True):
-        (folder / row.id / f"{row.id}_{contrast}.nii.gz").write_bytes(_nifti_bytes(plane))
-    (folder / row.id / f"{row.id}_seg.nii.gz").write_bytes(_nifti_bytes(labels))
+        (folder / row.id / f"{row.id}_{contrast}.nii.gz").write_bytes(_nifti_bytes(plane, dataset))
+    (folder / row.id / f"{row.id}_seg.nii.gz").write_bytes(_nifti_bytes(labels, dataset))
 
 
 def _begin_nnunet(folder: Path, dataset: Dataset, samples: Sequence[Sample]) -> None:
@@ -178,17 +183,36 @@ def _group(row: Sample) -> str:
 def _write_nnunet(folder: Path, dataset: Dataset, row: Sample, image: UInt8Array, labels: UInt8Array) -> None:
     part = "Ts" if row.split == "holdout" else "Tr"
     for i, plane in enumerate(image):
-        (folder / f"images{part}" / f"{row.id}_{i:04d}.nii.gz").write_bytes(_nifti_bytes(plane))
+        (folder / f"images{part}" / f"{row.id}_{i:04d}.nii.gz").write_bytes(_nifti_bytes(plane, dataset))
     consecutive = np.searchsorted(np.asarray(dataset.label_values), labels).astype(np.uint8)
-    (folder / f"labels{part}" / f"{row.id}.nii.gz").write_bytes(_nifti_bytes(consecutive))
+    (folder / f"labels{part}" / f"{row.id}.nii.gz").write_bytes(_nifti_bytes(consecutive, dataset))
 
 
-def _nifti_bytes(plane: UInt8Array) -> bytes:
-    """One slice (y, x) as a NIfTI volume (x, y, 1), 1 mm, in the orientation that BraTS stores."""
+def _nifti_bytes(plane: UInt8Array, dataset: Dataset) -> bytes:
+    """One slice (y, x) as a NIfTI volume (x, y, 1), in the orientation and voxel size that the dataset records."""
     import nibabel
 
-    image = nibabel.Nifti1Image(plane.T[:, :, None], np.diag([-1.0, -1.0, 1.0, 1.0]))  # type: ignore[no-untyped-call]
+    image = nibabel.Nifti1Image(plane.T[:, :, None], _affine(dataset))  # type: ignore[no-untyped-call]
+    image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
     return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
+
+
+def _affine(dataset: Dataset) -> NDArray[np.float64] | None:
+    """Affine (4, 4) of a slice (x, y, 1) in mm; None, for a header that names no place, where axes are not known.
+
+    Datasets from before orientation was recorded are taken to be as BraTS stores them, 1 mm.
+    """
+    protocol = dataset.description.get("protocol") or {}
+    geometry = Geometry.of(protocol)
+    if "geometry" in protocol and geometry.axes is None:
+        return None
+    spacing = np.ones(3)
+    if geometry.spacing_mm:
+        spacing[:] = geometry.spacing_mm
+        spacing[:2] *= GRID / dataset.size[0]
+    affine = np.eye(4)
+    affine[:3, :3] = directions(geometry.axes or LPS) * spacing
+    return affine
 
 
 _FORMATS = {

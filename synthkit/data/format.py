@@ -7,6 +7,7 @@
     images/          uint8 (n, contrast, y, x), Zarr 3 (see :mod:`synthkit.data.shards`)
     labels/          uint8 (n, y, x)
     zarr.json        makes the folder a Zarr group
+    contact-sheet.png    of real datasets: a slice of every subject, to look at; nothing reads it, no digest counts it
 """
 
 from __future__ import annotations

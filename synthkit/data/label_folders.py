@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from synthkit import events
 from synthkit.data.file_names import SEG, base_name, named_file
 from synthkit.data.label_reading import load_labels
 from synthkit.data.label_tables import table_of_labels
-from synthkit.data.nifti import read_volume
+from synthkit.data.nifti import read_grid
 from synthkit.data.raw_layouts import DESCRIPTION, description_of, label_values_named, refuse_part
 from synthkit.data.subjects import bad_subjects_error, scan_subjects
 from synthkit.data.volume_checks import AFFINE_TOLERANCE_MM, grid_distance_mm, is_default_affine
@@ -129,18 +129,8 @@ class LabelFolder:
 
     def grid(self, subject: str) -> tuple[tuple[int, ...], NDArray[np.float64]]:
         """Shape in voxels, and the affine (4, 4) from voxel indices to mm; reads the header alone where it can."""
-        import nibabel as nib
-
-        path = self.path(subject)
-        try:
-            image: Any = nib.load(path)
-            shape = tuple(image.shape)
-            while len(shape) > 3 and shape[-1] == 1:
-                shape = shape[:-1]
-            return shape, np.asarray(image.affine, dtype=np.float64)
-        except Exception:  # misnamed or damaged: the whole reading copes with the one and explains the other
-            volume = read_volume(path)
-            return volume.data.shape, volume.affine
+        shape, affine, _ = read_grid(self.path(subject))
+        return shape, affine
 
     def affine(self, subject: str) -> NDArray[np.float64]:
         """(4, 4) voxel indices -> mm."""

@@ -14,6 +14,8 @@ import io
 import struct
 import threading
 import zlib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +35,15 @@ if TYPE_CHECKING:
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADER_BYTES = 352  # 348 of header and 4 that say whether extensions follow
+#: Units of length that NIfTI has besides mm. Others are taken as mm, as is a header that names none.
+_MM = {"meter": 1000.0, "micron": 0.001}
+# Beyond these no head was scanned: the unit is wrong.
+_SMALLEST_MM, _LARGEST_MM = 0.02, 100.0
+# Affine and pixdim say the same size within this part; both are stored in single precision.
+_TWO_SIZES = 0.02
+
+Spacing = tuple[float, float, float]
+
 _DEFLATE_MAX_RATIO = 1032  # the most that one byte of a deflate stream can stand for (RFC 1951)
 
 
@@ -53,8 +64,8 @@ class Volume:
     Attributes
     ----------
     data : (x, y, z) in the file's own type and array order, scaled if the header asks for it. May be read-only.
-    affine : (4, 4) voxel indices -> mm.
-    spacing_mm : voxel size along each array axis.
+    affine : (4, 4) voxel indices -> mm, whatever unit the header names.
+    spacing_mm : voxel size along each array axis, by the affine.
     header : nibabel's header, for writing something in the same grid.
     """
 
@@ -104,21 +115,89 @@ def _read(path: Path) -> Volume:
         reason = f"it is {why}" if (why := not_fetched(path)) else f"it cannot be read ({error.strerror or error})"
         raise VolumeError(path, reason) from error
     try:
-        data, header = read_metaimage(path) if stored and is_metaimage(path) else _decode(stored)
+        if stored and is_metaimage(path):
+            data, header = read_metaimage(path)
+            sizes: Sequence[float] = header.get_zooms()[:3]
+        else:
+            data, header, sizes = _decode(stored)
+        if data.dtype.kind not in "iuf":
+            raise ValueError(f"its voxels are {data.dtype} where numbers are expected")
+        if data.ndim < 3:
+            shape = "x".join(map(str, data.shape))
+            raise ValueError(f"it is {data.ndim}-D ({shape}) where one 3-D volume a file is expected")
+        return Volume(data, *_grid(header, sizes), header)
     except ValueError as error:
         why = pointer_in(stored) if stored else None
         raise VolumeError(path, f"it is {why}" if why else str(error)) from error
-    if data.dtype.kind not in "iuf":
-        raise VolumeError(path, f"its voxels are {data.dtype} where numbers are expected")
-    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    zooms = [float(size) for size in header.get_zooms()[:3]]
-    x, y, z = (*zooms, 0.0, 0.0, 0.0)[:3]
-    if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0 or not all(0 < s < 1e3 for s in (x, y, z)):
-        if data.ndim < 3:
-            shape = "x".join(map(str, data.shape))
-            raise VolumeError(path, f"it is {data.ndim}-D ({shape}) where one 3-D volume a file is expected")
-        raise VolumeError(path, f"its affine or its voxel size ({x:g} x {y:g} x {z:g} mm) is not a real grid")
-    return Volume(data, affine, (x, y, z), header)
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64], Spacing]:
+    """Shape in voxels, affine (4, 4) voxel indices -> mm, and voxel size in mm; from the header alone where it can.
+
+    Raises
+    ------
+    VolumeError : as :func:`read_volume`, which reads what is not plain.
+    """
+    try:
+        with path.open("rb") as file:
+            stored = file.read(4 * _HEADER_BYTES)
+        head = _head(stored) if stored[:2] == _GZIP_MAGIC else stored[:_HEADER_BYTES]
+        plain = _plain_header(head)
+    except (OSError, _UnusableError):
+        plain = None
+    found = None
+    if plain is not None:
+        with suppress(ValueError):
+            found = plain[2], *_grid(plain[0], _sizes_in(head))
+    if found is None:
+        volume = _read(path)
+        found = volume.data.shape, volume.affine, volume.spacing_mm
+    shape, affine, spacing_mm = found
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape, affine, spacing_mm
+
+
+def unit_named(header: Any) -> str:
+    """Unit of length in a header: ``mm``, ``meter``, ``micron`` or ``unknown``."""
+    try:
+        return str(header.get_xyzt_units()[0])
+    except KeyError:  # a code that NIfTI does not have
+        return "unknown"
+
+
+def _grid(header: Any, sizes: Sequence[float]) -> tuple[NDArray[np.float64], Spacing]:
+    """Affine and voxel size in mm; ValueError says what is wrong. ``sizes`` are ``pixdim`` as stored.
+
+    nibabel makes 1 of a size of 0 and drops a sign, without a word.
+    """
+    if not all(np.isfinite(size) and size > 0 for size in sizes):
+        raise ValueError(f"its voxel size ({' x '.join(f'{size:g}' for size in sizes)}) is not a real one")
+    affine = np.asarray(header.get_best_affine(), dtype=np.float64).copy()
+    if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
+        raise ValueError("its affine is not a real grid")
+    by_affine = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.allclose(by_affine, sizes, rtol=_TWO_SIZES, atol=0):
+        one, other = (" x ".join(f"{size:g}" for size in several) for several in (by_affine, sizes))
+        raise ValueError(f"its header names two voxel sizes, {one} in its affine and {other} in pixdim")
+    unit = unit_named(header)
+    factor = _MM.get(unit, 1.0)
+    affine[:3] *= factor
+    x, y, z = (float(size) * factor for size in by_affine)
+    if not all(_SMALLEST_MM <= size <= _LARGEST_MM for size in (x, y, z)):
+        said = f"the header's unit is {unit}" if unit != "unknown" else "the header names no unit"
+        raise ValueError(f"its voxels of {x:g} x {y:g} x {z:g} mm are not those of a head ({said})")
+    return affine, (x, y, z)
+
+
+def _sizes_in(raw: bytes) -> Sequence[float]:
+    """The three voxel sizes of a header as they are stored, in its own unit."""
+    for order in "<>":
+        if raw[:4] == struct.pack(order + "i", 540):
+            return struct.unpack_from(order + "3d", raw, 112)
+        if raw[:4] == struct.pack(order + "i", 348):
+            return struct.unpack_from(order + "3f", raw, 80)
+    return (0.0, 0.0, 0.0)
 
 
 def write_probabilities(path: Path | str, probabilities: UInt8Array, like: Any) -> None:
@@ -173,12 +252,14 @@ class _UnusableError(ValueError):
     """Why these bytes are not a volume, in a few words."""
 
 
-def _decode(stored: bytes) -> tuple[NDArray[Any], Any]:
-    """Voxels and nibabel's header of a file's bytes."""
+def _decode(stored: bytes) -> tuple[NDArray[Any], Any, Sequence[float]]:
+    """Voxels, nibabel's header and the voxel sizes in it as stored, of a file's bytes."""
     compressed = stored[:2] == _GZIP_MAGIC
-    plain = _plain_header(_head(stored) if compressed else stored[:_HEADER_BYTES])
+    head = _head(stored) if compressed else stored[:_HEADER_BYTES]
+    plain = _plain_header(head)
     if plain is None:
-        return _decode_any(_gunzip(stored) if compressed else stored)
+        everything = _gunzip(stored) if compressed else stored
+        return *_decode_any(everything), _sizes_in(everything)
     header, dtype, shape = plain
     n_bytes = _HEADER_BYTES + dtype.itemsize * int(np.prod(shape, dtype=object))
     raw: Any = stored
@@ -189,7 +270,7 @@ def _decode(stored: bytes) -> tuple[NDArray[Any], Any]:
     if len(raw) < n_bytes:
         raise _UnusableError(f"it is truncated ({len(raw)} of {n_bytes} bytes)")
     count = (n_bytes - _HEADER_BYTES) // dtype.itemsize
-    return np.frombuffer(raw, dtype, count, _HEADER_BYTES).reshape(shape, order="F"), header
+    return np.frombuffer(raw, dtype, count, _HEADER_BYTES).reshape(shape, order="F"), header, _sizes_in(head)
 
 
 def _plain_header(head: bytes) -> tuple[Any, np.dtype[Any], tuple[int, ...]] | None:

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from synthkit.contract import Sample
+from synthkit.data.contact_sheet import ContactSheet, complete_from
+from synthkit.data.dataset import Dataset
+from synthkit.data.geometry import common_geometry
 from synthkit.data.patients import decided, patient_behind
 from synthkit.data.prepared import PreparedSubject, PreparedSummary
 from synthkit.data.slice_rule import no_slice_error
@@ -83,8 +86,8 @@ def prepare(
 
     Raises
     ------
-    DataError : bad subjects (each is in ``details`` with its reason), no subject, no slice kept at all, names that
-        leave open which patient is meant, or a table of patients that does not fit.
+    DataError : bad subjects (each is in ``details`` with its reason), no subject, no slice kept at all, voxels of
+        different sizes, names that leave open which patient is meant, or a table of patients that does not fit.
     UsageError : a holdout that cannot be, or an output that may not be written.
     """
     protocol = protocol or SliceProtocol()
@@ -120,6 +123,7 @@ def prepare(
     except UsageError as error:
         raise _with_bad(error, bad) from None
     checked = [c for c in checked if c.subject.id in split]
+    geometry = common_geometry({c.subject.id: c.geometry for c in checked})
     summary = PreparedSummary(
         path=target,
         protocol=protocol,
@@ -127,6 +131,7 @@ def prepare(
         seed=seed,
         subjects=tuple(_row(c, identity.of[c.subject.id], split[c.subject.id]) for c in checked),
         bad_subjects=tuple(bad),
+        geometry=geometry,
         notes=(*folder.notes, *notes_of_all(checked), *identity.notes),
     )
     if summary.n_samples == 0:
@@ -135,8 +140,12 @@ def prepare(
         return summary
     if overwrite and not resume:
         remove_dataset(target)
-    n_resumed = _write(summary, {c.subject.id: c.subject for c in checked}, source, n_workers, resume, on_progress)
-    return PreparedSummary(**{**vars(summary), "n_resumed": n_resumed})
+    sheet = ContactSheet(protocol.contrasts, BRATS, geometry.axes)
+    by_id = {c.subject.id: c.subject for c in checked}
+    n_resumed = _write(summary, by_id, source, n_workers, resume, on_progress, sheet)
+    complete_from(sheet, Dataset(target), split)
+    sheets = sheet.write(target, [subject.id for subject in summary.subjects])
+    return PreparedSummary(**{**vars(summary), "n_resumed": n_resumed, "contact_sheets": sheets})
 
 
 def _fix_of_bad(bad: Sequence[BadSubject], n_good: int) -> str:
@@ -200,6 +209,7 @@ def _write(
     n_workers: int,
     resume: bool,
     on_progress: OnProgress | None,
+    sheet: ContactSheet,
 ) -> int:
     described = summary.to_dict()
     recorded = {key: described.pop(key) for key in ("protocol", "holdout", "seed")}
@@ -227,6 +237,7 @@ def _write(
             if slices.slice_indices != row.kept or slices.labels is None:
                 raise SubjectError(row.id, "its files changed while they were being read", "Run the command again.")
             writer.append(slices.images, slices.labels, _rows(row))
+            sheet.add(row.id, row.split, row.kept, slices.images, slices.labels)
             _report(on_progress, "write", len(summary.subjects) - len(todo) + n, len(summary.subjects))
     return n_resumed
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synthkit.data.geometry import Geometry
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.splits import Holdout, Split
 from synthkit.data.subjects import BadSubject
@@ -49,7 +50,14 @@ class PreparedSubject:
 
 @dataclass(frozen=True)
 class PreparedSummary:
-    """What was prepared. ``n_resumed``: samples that an earlier, interrupted command had written already."""
+    """What was prepared.
+
+    Attributes
+    ----------
+    geometry : orientation and voxel size that all subjects have in common.
+    contact_sheets : pictures of one slice a subject, in the dataset's folder.
+    n_resumed : samples that an earlier, interrupted command had written already.
+    """
 
     path: Path
     protocol: SliceProtocol
@@ -58,6 +66,8 @@ class PreparedSummary:
     subjects: tuple[PreparedSubject, ...]
     bad_subjects: tuple[BadSubject, ...]
     notes: tuple[str, ...]
+    geometry: Geometry
+    contact_sheets: tuple[Path, ...] = ()
     n_resumed: int = 0
 
     @property
@@ -76,7 +86,7 @@ class PreparedSummary:
                 "slices_dropped": sum(subject.n_dropped for subject in part),
             }
         return {
-            "protocol": self.protocol.to_dict(),
+            "protocol": {**self.protocol.to_dict(), "geometry": self.geometry.to_dict()},
             "holdout": str(self.holdout),
             "seed": self.seed,
             "n_samples": self.n_samples,

@@ -11,23 +11,36 @@ script ``Preparation/split_volumes_to_slices.m`` of ``muhamadusman/Assist``:
 
 Volumes whose background is not 0 are brought there first, see :mod:`synthkit.data.intensities`.
 
-Orientation: voxel ``[x, y, z]`` of the array as stored becomes pixel ``[y, x]`` of slice ``z``. Nothing is flipped or
-turned by the affine. BraTS stores x towards the patient's left and y towards the back, so slices appear upright,
-with the forehead on top and the patient's right on the left of the picture, as radiologists look at them.
+Orientation: voxel ``[x, y, z]`` of the array becomes pixel ``[y, x]`` of slice ``z``. The study takes arrays as they
+are stored; nothing is flipped or turned by the affine. BraTS stores x towards the patient's left and y towards the back
+(``LPS``), so slices appear upright, with the forehead on top and the patient's right on the left of the picture, as
+radiologists look at them. Other collections do not, so by default arrays are brought into this order by their affines;
+for BraTS that changes nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from synthkit.data.geometry import (
+    AS_STORED,
+    ArrangedVolumes,
+    Arrangement,
+    Spacing,
+    arrange,
+    arrangement,
+    parsed_spacing,
+)
 from synthkit.data.intensities import OF_THE_BRAIN, Rule, greys_of_brain
+from synthkit.data.orientation import LPS, forward, is_code
+from synthkit.data.reducing import reduce_image, reduce_labels
 from synthkit.data.subjects import SubjectError, SubjectVolumes
-from synthkit.errors import DataError, UsageError
+from synthkit.errors import UsageError
 from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
@@ -38,6 +51,9 @@ if TYPE_CHECKING:
 #: Side of the grid in pixels that every slice is padded to and that the slice rule counts in.
 GRID = 256
 SIZES = (256, 128, 64, 32)
+
+# What the study does where the default is another.
+_STUDY = {"orientation": AS_STORED}
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,13 @@ class SliceProtocol:
         255, the background 0, be it inside the values of the brain.
     brain_threshold, brain_fraction : a slice is kept if strictly more than this fraction of its 256 x 256 pixels
         is above this grey level (0..255, before rounding) in T1, or in the first contrast where T1 is not among them.
-    axis : "axial": slices are taken along the third array axis.
+    axis : "axial": slices are taken along the third axis of the array in its orientation.
+    orientation : "LPS": each array is brought into this order by its affine, by flips and permutations alone; or
+        "as-stored", the study's.
+    stored_axes : where the axes of arrays lead whose affine says nothing of it, such as "RAS"; by default these keep
+        the stored order.
+    spacing_mm : volumes are resampled to voxels of this size (x, y, z), images linearly, labels to the nearest; None
+        for the study's way, the voxels as they are.
     """
 
     contrasts: tuple[str, ...] = BRATS.contrast_names
@@ -64,9 +86,16 @@ class SliceProtocol:
     brain_threshold: float = 50.0
     brain_fraction: float = 0.15
     axis: Literal["axial"] = "axial"
+    orientation: str = LPS
+    stored_axes: str = ""
+    spacing_mm: Spacing | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "contrasts", tuple(self.contrasts))
+        object.__setattr__(self, "stored_axes", self.stored_axes.upper())
+        object.__setattr__(self, "spacing_mm", parsed_spacing(self.spacing_mm))
+        if self.orientation.upper() == LPS:
+            object.__setattr__(self, "orientation", LPS)
         known = BRATS.contrast_names
         unknown = [name for name in self.contrasts if name not in known]
         if unknown or not self.contrasts or len(set(self.contrasts)) < len(self.contrasts):
@@ -82,14 +111,18 @@ class SliceProtocol:
             raise _refused("brain fraction", self.brain_fraction, "from 0 to below 1")
         if self.axis != "axial":
             raise _refused("axis", self.axis, '"axial"')
+        if self.orientation not in (LPS, AS_STORED):
+            raise _refused("orientation", self.orientation, f'"{LPS}" or "{AS_STORED}"')
+        if self.stored_axes and not is_code(self.stored_axes):
+            raise _refused("stored axes", self.stored_axes, "three letters, one each of L or R, A or P, S or I")
 
     @property
     def name(self) -> str:
         """ "akbar2024", with what differs from it: "akbar2024 (size 64)"."""
         changed = [
-            f"{item.name.replace('_', ' ')} {','.join(value) if isinstance(value, tuple) else value}"
+            f"{item.name.replace('_', ' ')} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
             for item in dataclasses.fields(self)
-            if (value := getattr(self, item.name)) != item.default
+            if (value := getattr(self, item.name)) != _STUDY.get(item.name, item.default)
         ]
         return f"akbar2024 ({', '.join(changed)})" if changed else "akbar2024"
 
@@ -116,8 +149,12 @@ class SliceProtocol:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SliceProtocol:
-        """The protocol a dataset was made by; keys that are not part of it are passed over."""
-        return cls(**{item.name: data[item.name] for item in dataclasses.fields(cls) if item.name in data})
+        """The protocol a dataset was made by; keys that are not part of it are passed over.
+
+        Where no orientation is recorded, it is from before there was one: as stored.
+        """
+        recorded = {**_STUDY, **data}
+        return cls(**{item.name: recorded[item.name] for item in dataclasses.fields(cls) if item.name in recorded})
 
 
 def _refused(what: str, given: object, allowed: str) -> UsageError:
@@ -132,7 +169,7 @@ class Slices:
     ----------
     images : uint8 (n, contrast, y, x).
     labels : uint8 (n, y, x); None for a subject without segmentation.
-    slice_indices : index of each along the third array axis (0-based).
+    slice_indices : index of each along the third axis of the arranged volume (0-based).
     n_dropped : slices of the volume that the rule left out.
     negative_voxels : contrast -> voxels below the background in the whole volume, where they become 0.
     """
@@ -147,32 +184,45 @@ class Slices:
 # ----------------------------------------------------------------------------------------------- volumes -> slices
 
 
+def arranged(volumes: SubjectVolumes, protocol: SliceProtocol) -> ArrangedVolumes:
+    """A subject in the order and the voxels that its slices are cut from; one that is arranged already stays so."""
+    return volumes if isinstance(volumes, ArrangedVolumes) else arrange(volumes, arrangement_of(volumes, protocol))
+
+
+def arrangement_of(volumes: SubjectVolumes, protocol: SliceProtocol) -> Arrangement:
+    """How a subject as it was read is brought into what its slices are cut from, and back."""
+    return arrangement(volumes, protocol.orientation, protocol.stored_axes, protocol.spacing_mm)
+
+
 def slice_volume(volumes: SubjectVolumes, protocol: SliceProtocol) -> Slices:
     """The slices that the protocol keeps.
 
     Raises
     ------
-    SubjectError : the volume is larger than 256 pixels in the plane and not empty where it would be cut.
+    SubjectError : the volume is larger than 256 pixels in the plane and not empty where it would be cut, or its slices
+        are not axial as stored and are to stay so.
     """
+    volumes = arranged(volumes, protocol)
     return _cut(volumes, protocol, kept_slices(volumes, protocol))
 
 
 def slices_for_segmentation(volumes: SubjectVolumes, protocol: SliceProtocol, *, all_slices: bool = True) -> Slices:
     """Slices to be segmented: every axial slice, or with ``all_slices=False`` those that the rule keeps."""
+    volumes = arranged(volumes, protocol)
     indices = tuple(range(volumes.shape[2])) if all_slices else kept_slices(volumes, protocol)
     return _cut(volumes, protocol, indices)
 
 
 def kept_slices(volumes: SubjectVolumes, protocol: SliceProtocol) -> tuple[int, ...]:
-    """Indices of the slices that the slice rule keeps, in order."""
-    brain = _Greys(volumes.images[protocol.brain_contrast], protocol)
+    """Indices of the slices that the slice rule keeps, in order, along the third axis of the arranged volume."""
+    brain = _Greys(arranged(volumes, protocol).images[protocol.brain_contrast], protocol)
     needed = protocol.brain_fraction * GRID * GRID
     return tuple(z for z in range(len(brain.planes)) if brain.count_above(z, protocol.brain_threshold) > needed)
 
 
 def largest_share(volumes: SubjectVolumes, protocol: SliceProtocol) -> float:
     """The largest share of a slice's 256 x 256 pixels that is above the brain threshold."""
-    brain = _Greys(volumes.images[protocol.brain_contrast], protocol)
+    brain = _Greys(arranged(volumes, protocol).images[protocol.brain_contrast], protocol)
     counts = (brain.count_above(z, protocol.brain_threshold) for z in range(len(brain.planes)))
     return max(counts, default=0) / GRID**2
 
@@ -182,7 +232,7 @@ def check_fits(volumes: SubjectVolumes) -> None:
     nx, ny, _ = volumes.shape
     if max(nx, ny) <= GRID:
         return
-    (x, _), (y, _) = _window(nx), _window(ny)
+    (x, _), (y, _) = window(nx), window(ny)
     for name, volume in (*volumes.images.items(), ("seg", volumes.labels)):
         if volume is not None and np.count_nonzero(volume[x, y]) != np.count_nonzero(volume):
             raise SubjectError(
@@ -194,7 +244,7 @@ def negative_voxels(volumes: SubjectVolumes, protocol: SliceProtocol) -> dict[st
     """Contrast -> number of voxels below the background that become 0; none where the rule keeps them."""
     if protocol.rule.low is not None:
         return dict.fromkeys(volumes.images, 0)
-    return {name: int(np.count_nonzero(v < 0)) if v.min() < 0 else 0 for name, v in volumes.images.items()}
+    return {name: int(np.count_nonzero(v < 0)) if v[forward(v)].min() < 0 else 0 for name, v in volumes.images.items()}
 
 
 def _planes(volume: NDArray[Any]) -> NDArray[Any]:
@@ -203,7 +253,7 @@ def _planes(volume: NDArray[Any]) -> NDArray[Any]:
     return native
 
 
-def _window(n: int) -> tuple[slice, slice]:
+def window(n: int) -> tuple[slice, slice]:
     """Where ``n`` voxels lie in ``GRID`` pixels: which of the voxels, and in which pixels. An odd one is at the end."""
     if n <= GRID:
         before = (GRID - n) // 2
@@ -215,7 +265,7 @@ def _window(n: int) -> tuple[slice, slice]:
 def _cut(volumes: SubjectVolumes, protocol: SliceProtocol, indices: Sequence[int]) -> Slices:
     check_fits(volumes)
     nx, ny, nz = volumes.shape
-    (from_x, to_x), (from_y, to_y) = _window(nx), _window(ny)
+    (from_x, to_x), (from_y, to_y) = window(nx), window(ny)
     maps = {name: _planes(v) for name, v in (*volumes.images.items(), ("seg", volumes.labels)) if v is not None}
     # Reduced slices are made one at a time, so that the full-size ones never exist together.
     n, size, reduced = len(indices), protocol.size, protocol.factor > 1
@@ -250,8 +300,9 @@ class _Greys:
     def __init__(self, volume: NDArray[Any], protocol: SliceProtocol) -> None:
         rule = protocol.rule
         planes = _planes(volume if rule.low is None else greys_of_brain(volume, rule))
-        (from_x, to_x), (from_y, to_y) = _window(planes.shape[2]), _window(planes.shape[1])
-        shadow = planes.max(axis=0)
+        (from_x, to_x), (from_y, to_y) = window(planes.shape[2]), window(planes.shape[1])
+        steps = forward(planes)
+        shadow = planes[steps].max(axis=0)[steps[1:]]
         if rule.low is not None:
             self._top = np.float64(255)
         else:
@@ -303,77 +354,3 @@ def _extent(used: NDArray[np.bool_]) -> slice:
 def _round(values: NDArray[np.float64]) -> UInt8Array:
     """Half up and clipped to 0..255, as MATLAB's ``uint8``."""
     return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
-
-
-# --------------------------------------------------------------------------------------------------- reduced sizes
-
-
-def reduce_image(image: UInt8Array, factor: int) -> UInt8Array:
-    """Mean of each ``factor`` x ``factor`` block of (y, x), rounded half up."""
-    height, width = image.shape
-    rows = image.reshape(height // factor, factor, width).sum(axis=1, dtype=np.uint16)
-    total = rows.reshape(height // factor, width // factor, factor).sum(axis=2, dtype=np.uint16)
-    n = factor * factor
-    reduced: UInt8Array = ((total + n // 2) // n).astype(np.uint8)
-    return reduced
-
-
-def reduce_labels(labels: UInt8Array, factor: int) -> UInt8Array:
-    """Most frequent value of each ``factor`` x ``factor`` block of (y, x); the largest of equally frequent ones."""
-    values = np.flatnonzero(np.bincount(labels.ravel()))[::-1].astype(np.uint8)
-    if len(values) == 1:
-        return np.full_like(labels[::factor, ::factor], values[0])
-    height, width = (n // factor for n in labels.shape)
-    blocks = labels.reshape(height, factor, width, factor)
-    counts = np.stack([np.count_nonzero(blocks == value, axis=(1, 3)) for value in values])
-    reduced: UInt8Array = values[counts.argmax(axis=0)]
-    return reduced
-
-
-# ----------------------------------------------------------------------------------------------- slices -> volumes
-
-
-def to_native(
-    label_slices: Sequence[UInt8Array] | UInt8Array | Iterator[UInt8Array],
-    slice_indices: Sequence[int],
-    shape_xyz: Sequence[int],
-    protocol: SliceProtocol,
-) -> UInt8Array:
-    """Put label slices back into the volume they were cut from: padding undone, reduced sizes enlarged by repetition.
-
-    Parameters
-    ----------
-    label_slices : uint8 (y, x) each, in the order of ``slice_indices``; any iterable.
-    slice_indices : index of each along the third array axis; slices not named are background.
-    shape_xyz : shape of the volume.
-
-    Returns
-    -------
-    uint8 (x, y, z), in the array order of the subject's own files.
-
-    Raises
-    ------
-    DataError : a slice has the wrong shape, or there are more or fewer than indices.
-    """
-    nx, ny, nz = (int(n) for n in shape_xyz)
-    (to_x, from_x), (to_y, from_y) = _window(nx), _window(ny)
-    volume = np.zeros((nz, ny, nx), dtype=np.uint8)
-    n = 0
-    for n, pixels in enumerate(label_slices, start=1):
-        if n > len(slice_indices) or pixels.shape != (protocol.size, protocol.size):
-            raise _misfit(f"slice {n} of {len(slice_indices)} has shape {pixels.shape}", protocol)
-        if protocol.factor > 1:
-            pixels = pixels.repeat(protocol.factor, axis=0).repeat(protocol.factor, axis=1)
-        volume[slice_indices[n - 1], to_y, to_x] = pixels[from_y, from_x]
-    if n != len(slice_indices):
-        raise _misfit(f"there are {n} slices for {len(slice_indices)} indices", protocol)
-    native: UInt8Array = volume.transpose(2, 1, 0)
-    return native
-
-
-def _misfit(why: str, protocol: SliceProtocol) -> DataError:
-    return DataError(
-        "The label slices do not make a volume.",
-        f"{why[:1].upper()}{why[1:]}, expected are {protocol.size}x{protocol.size} pixels and one slice an index.",
-        "Check the segmenter that made them.",
-    )

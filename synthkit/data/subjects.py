@@ -348,8 +348,8 @@ def load_subject(subject: Subject, *, labels: bool = True) -> SubjectVolumes:
     Raises
     ------
     SubjectError : a file is unreadable, corrupt, not NIfTI or not 3-D; shapes or affines disagree (see
-        :mod:`synthkit.data.volume_checks`); the third array axis is not inferior-superior; a contrast holds NaN or
-        infinity or one value everywhere; labels are not whole numbers or unknown.
+        :mod:`synthkit.data.volume_checks`); a contrast holds NaN or infinity or one value everywhere; labels are not
+        whole numbers or unknown.
     """
     volumes: dict[str, Volume] = {}
     whole: dict[Path, list[Volume]] = {}

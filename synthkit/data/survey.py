@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synthkit.data.geometry import ArrangedVolumes, Geometry, in_mm, notes_on_axes
 from synthkit.data.intensities import OF_THE_BRAIN, Background, background_notes, brain_of, mixed, tone_note
+from synthkit.data.nifti import unit_named
+from synthkit.data.orientation import tilt_degrees
 from synthkit.data.slice_rule import check_intensities
-from synthkit.data.slices import SliceProtocol, check_fits, kept_slices, negative_voxels
-from synthkit.data.subjects import BadSubject, Subject, SubjectError, SubjectVolumes, load_subject
+from synthkit.data.slices import SliceProtocol, arranged, check_fits, kept_slices, negative_voxels
+from synthkit.data.subjects import BadSubject, Subject, SubjectError, load_subject
 from synthkit.schemes import BRATS
 
 # A volume lower than this does not hold a whole brain (about 130 mm). A contrast that is zero in more than this
@@ -23,6 +26,8 @@ from synthkit.schemes import BRATS
 _SLAB_MM = 100.0
 _MISSING_FRACTION = 0.01
 _EVERY = 8
+# From here on slices are visibly not those that the axes of the body would give.
+_TILTED_DEGREES = 15.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class SurveyedSubject:
     ----------
     kept, n_dropped, label_voxels, negative_voxels, notes : see :class:`synthkit.data.prepared.PreparedSubject`.
     stored_labels : label values as the file had them.
-    orientation : of the array by its affine, ``LPS``.
+    geometry : of the grid that its slices are cut from.
+    names_unit : its header names the unit of its voxel size.
     backgrounds : contrast -> what its background was, as stored.
     fingerprint : sha256 of the contrast that the slice rule looks at.
     """
@@ -45,17 +51,16 @@ class SurveyedSubject:
     negative_voxels: dict[str, int]
     notes: tuple[str, ...]
     stored_labels: tuple[int, ...]
-    orientation: str
+    geometry: Geometry
+    names_unit: bool
     fingerprint: str
     backgrounds: dict[str, Background]
 
 
 def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSubject:
     """Read and check all files of a subject and apply the slice rule."""
-    import nibabel as nib
-
     try:
-        volumes = load_subject(subject)
+        volumes = arranged(load_subject(subject), protocol)
         check_fits(volumes)
         check_intensities(volumes, protocol, f"--intensity {OF_THE_BRAIN} reads it, by percentiles of the brain")
     except SubjectError as error:
@@ -74,11 +79,12 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
         backgrounds=volumes.backgrounds,
         stored_labels=volumes.stored_labels,
         fingerprint=hashlib.sha256(brain.data.cast("B")).hexdigest(),
-        orientation="".join(str(code) for code in nib.aff2axcodes(volumes.affine)),  # type: ignore[no-untyped-call]
+        geometry=Geometry(volumes.axes, volumes.spacing_mm),
+        names_unit=unit_named(volumes.header) != "unknown",
     )
 
 
-def _notes(volumes: SubjectVolumes, protocol: SliceProtocol, n_kept: int) -> tuple[str, ...]:
+def _notes(volumes: ArrangedVolumes, protocol: SliceProtocol, n_kept: int) -> tuple[str, ...]:
     notes = []
     if volumes.n_rounded:
         notes.append(
@@ -89,6 +95,10 @@ def _notes(volumes: SubjectVolumes, protocol: SliceProtocol, n_kept: int) -> tup
         notes.append(f"slab: {volumes.shape[2]} slices, {height_mm:g} mm")
     if not n_kept:
         notes.append("no slice kept")
+    if (unit := unit_named(volumes.header)) not in ("mm", "unknown"):
+        notes.append(f"its header is in {unit}s, read as {in_mm(volumes.spacing_mm)}")
+    if (tilt := tilt_degrees(volumes.affine)) > _TILTED_DEGREES and volumes.axes is not None:
+        notes.append(f"turned by {tilt:.0f} degrees against the body: slices follow the nearest axes of its array")
     notes += background_notes(volumes.backgrounds, volumes.images)
     seen = {
         name: brain_of(data[:, :, ::_EVERY], volumes.backgrounds.get(name)) for name, data in volumes.images.items()
@@ -115,15 +125,9 @@ def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
                 f"{meanings[new]} is label {old} in {n_old} and {new} in {n_new} subjects; both are read as {new}, so "
                 f"make sure that no {new} stands for the resection cavity of BraTS 2024"
             )
-    orientations: dict[str, list[str]] = defaultdict(list)
-    for c in surveyed:
-        orientations[c.orientation].append(c.subject.id)
-    if len(orientations) > 1:
-        parts = [f"{code} in {len(ids)} ({ids[0]} ...)" for code, ids in sorted(orientations.items())]
-        notes.append(
-            f"affines name different array orientations, {', '.join(parts)}; slices keep the stored order of the "
-            "array, so look at some and see that all have the same side up"
-        )
+    notes += notes_on_axes({c.subject.id: c.geometry for c in surveyed})
+    if nameless := sum(not c.names_unit for c in surveyed):
+        notes.append(f"{nameless} of {len(surveyed)} headers name no unit of the voxel size: taken as mm")
     notes += mixed({c.subject.id: c.backgrounds for c in surveyed})
     by_volume: dict[str, list[str]] = defaultdict(list)
     for c in surveyed:

@@ -1,4 +1,4 @@
-"""What has to hold of the volumes of one subject: one grid, axial slices, and voxels that are numbers."""
+"""What has to hold of the volumes of one subject: one grid, and voxels that are numbers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ AFFINE_TOLERANCE_MM = 0.1
 
 
 def check_grid(first_name: str, first: Volume, name: str, volume: Volume) -> None:
-    """ValueError, in words, unless two volumes are on one grid and the first has axial slices."""
+    """ValueError, in words, unless two volumes are on one grid."""
     if volume.data.shape != first.data.shape:
         shapes = [f"{n} is {'x'.join(map(str, v.data.shape))}" for n, v in ((first_name, first), (name, volume))]
         raise ValueError(f"shapes disagree: {', '.join(shapes)}")
     distance = grid_distance_mm(first.affine, volume.affine, first.data.shape)
     if distance > AFFINE_TOLERANCE_MM:
         raise ValueError(f"affines disagree: {first_name} and {name} lie up to {distance:.3g} mm apart")
-    direction = np.abs(volume.affine[:3, 2])
-    if name == first_name and direction.argmax() != 2:
-        raise ValueError("the third array axis is not inferior-superior, so its slices are not axial")
 
 
 def grid_distance_mm(a: NDArray[np.float64], b: NDArray[np.float64], shape: Sequence[int]) -> float:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from synthkit.contract import Sample
+from synthkit.data.contact_sheet import is_contact_sheet
 from synthkit.data.format import (
     DESCRIPTION,
     FORMAT,
@@ -281,7 +282,7 @@ def _is_dataset(folder: Path) -> bool:
     for array in (folder / IMAGES, folder / LABELS):
         inside += [*array.iterdir()] if array.is_dir() else []
     own = {DESCRIPTION, TABLE, GROUP, IMAGES, LABELS, "c"}
-    return all(path.name in own or path.name.endswith(".tmp") for path in inside)
+    return all(p.name in own or p.name.endswith(".tmp") or is_contact_sheet(p.name) for p in inside)
 
 
 def _holds_something(folder: Path) -> bool:

@@ -30,7 +30,8 @@ class Training:
             "segmenter": self.metadata["plugin"],
             "contrasts": list(contrasts),
             "size": list(self.metadata["size"]),
-            "protocol": dict(self.metadata.get("protocol") or {}),
+            # What the images were like, and not how they were to be made: imported ones do not record it.
+            "protocol": {key: v for key, v in (self.metadata.get("protocol") or {}).items() if key != "geometry"},
             **params,
         }
 

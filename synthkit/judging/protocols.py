@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.orientation import Turn
 from synthkit.data.slice_rule import check_intensities
-from synthkit.data.slices import SliceProtocol, kept_slices
+from synthkit.data.slices import SliceProtocol, arrangement_of, kept_slices
 from synthkit.data.subjects import load_subject, scan_subjects
 from synthkit.errors import DataError, UsageError
 from synthkit.schemes import BRATS
@@ -79,10 +80,10 @@ class SliceRule:
     def __init__(self, folder: Path, names: Sequence[str] = ()) -> None:
         good, _ = scan_subjects(folder, contrasts=(BRATS.brain_contrast,), need_labels=False, names=names)
         self._subjects = {subject.id: subject for subject in good}
-        self._kept: dict[str, tuple[int, ...]] = {}
+        self._kept: dict[str, tuple[tuple[int, ...], Turn]] = {}
 
-    def kept(self, subject: str) -> tuple[int, ...]:
-        """Indices along the third array axis, ascending."""
+    def kept(self, subject: str) -> tuple[tuple[int, ...], Turn]:
+        """Indices of axial slices, ascending, and the turn of the stored array that has these along its third axis."""
         if subject not in self._kept:
             if subject not in self._subjects:
                 raise DataError(
@@ -101,7 +102,7 @@ class SliceRule:
                     "In none is more than 15 % of 256 x 256 pixels bright enough in T1.",
                     leave_out,
                 )
-            self._kept[subject] = kept
+            self._kept[subject] = kept, arrangement_of(volumes, protocol).turn
         return self._kept[subject]
 
 
@@ -117,13 +118,14 @@ class KeptSlices:
         return self._volumes.subjects
 
     def labels(self, subject: str) -> tuple[UInt8Array, tuple[float, float, float]]:
-        """Labels ``(x, y, kept slice)`` and the voxel spacing in mm."""
-        labels, spacing_mm = self._volumes.labels(subject)
-        kept = self._rule.kept(subject)
+        """Labels ``(x, y, kept slice)``, turned where slices are stored otherwise, and the voxel spacing in mm."""
+        stored, spacing_mm = self._volumes.labels(subject)
+        kept, turn = self._rule.kept(subject)
+        labels = turn.apply(stored)
         if kept[-1] >= labels.shape[2]:
             raise DataError(
                 f"The labels of {subject} do not belong to its T1.",
                 f"They have {labels.shape[2]} slices; slice {kept[-1]} of the T1 is kept.",
                 "Give the labels in the grid of the images.",
             )
-        return labels[:, :, list(kept)], spacing_mm
+        return labels[:, :, list(kept)], turn.of_each_axis(spacing_mm)

@@ -16,6 +16,7 @@ import numpy as np
 
 from synthkit.contract import Sample
 from synthkit.data.dataset import Dataset
+from synthkit.data.geometry import Geometry
 from synthkit.data.lineage import entries_of, public_entries
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.writer import DatasetWriter
@@ -48,7 +49,8 @@ def write_part(
     protocol = dict(description.get("protocol") or {})
     if public:
         provenance = {key: provenance[key] for key in ("plugin", "params") if key in provenance}
-        protocol = SliceProtocol.from_dict(protocol).to_dict() if protocol else {}
+        geometry = {"geometry": Geometry.of(protocol).to_dict()} if "geometry" in protocol else {}
+        protocol = {**SliceProtocol.from_dict(protocol).to_dict(), **geometry} if protocol else {}
     with DatasetWriter(
         path,
         contrasts=dataset.contrasts,

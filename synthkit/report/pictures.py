@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthkit.data.geometry import Geometry
+from synthkit.data.orientation import edge_marks
 from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
@@ -129,7 +131,10 @@ def representative(dataset: Dataset, rows: Sequence[int], count: int) -> tuple[l
 
 
 def sample_row(dataset: Dataset, row: int) -> dict[str, Any]:
-    """One sample for the grid: a picture of each contrast, and the labels to be drawn over one of them."""
+    """One sample for the grid: a picture of each contrast, and the labels to be drawn over one of them.
+
+    ``marks`` are letters for the edges of a picture, R and L, A and P, where the dataset records its orientation.
+    """
     images, labels = dataset.read([row])
     sample = dataset.samples[row]
     height, width = dataset.size
@@ -137,6 +142,7 @@ def sample_row(dataset: Dataset, row: int) -> dict[str, Any]:
         "caption": describe(sample),
         "contrasts": [{"name": name, "uri": png(images[0, c])} for c, name in enumerate(dataset.contrasts)],
         "base": BRATS.base_contrast(dataset.contrasts),
+        "marks": edge_marks(Geometry.of(dataset.description.get("protocol")).axes),
         "height": height,
         "width": width,
         "paths": [

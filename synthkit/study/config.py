@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.contract import SLICE_ROLES, VOLUME_ROLES, Declaration, Kind, MetricDeclaration, param
+from synthkit.data.geometry import AS_STORED, parsed_spacing
+from synthkit.data.orientation import LPS
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.splits import parse_holdout
 from synthkit.errors import DataError, PluginError, UsageError
@@ -39,6 +41,10 @@ class Data:
     holdout: str = param("0.2", "subjects never trained on: ids, a number, a fraction, or akbar2024 (the study's)")
     contrasts: tuple[str, ...] = param(BRATS.contrast_names, "channels, in order")
     intensity: str = param("max", "what becomes 255: max, a percentile such as p99.9, or p0.5-p99.5 of the brain")
+    orientation: str = param(
+        LPS, "LPS brings all arrays into this order; as-stored is akbar2024's", choices=(LPS, AS_STORED)
+    )
+    spacing: str = param("", "resample to voxels of this size in mm, such as 1 or 1,1,5; empty: nothing is resampled")
     patients: str = param("", "who the subjects are: a table (columns subject, patient) or one-per-subject")
     seed: int = param(0, "for a holdout given as a number or a fraction", minimum=0)
 
@@ -51,7 +57,13 @@ class Data:
             raise ValueError("a path that begins with a hyphen looks like an option: write it in full")
         # What `prepare` would refuse is refused before anything has run.
         parse_holdout(self.holdout)
-        SliceProtocol(contrasts=self.contrasts, size=self.size, intensity=self.intensity)
+        SliceProtocol(
+            contrasts=self.contrasts,
+            size=self.size,
+            intensity=self.intensity,
+            orientation=self.orientation,
+            spacing_mm=parsed_spacing(self.spacing),
+        )
 
 
 @dataclass(frozen=True)

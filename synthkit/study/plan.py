@@ -146,7 +146,10 @@ class _Planner:
         arguments: dict[str, Any] = {
             "subjects": self.subjects, "out": str(out), "size": data.size, "holdout": data.holdout,
             "contrasts": list(data.contrasts), "intensity": data.intensity, "seed": data.seed,
+            "orientation": data.orientation,
         }  # fmt: skip
+        if data.spacing:
+            arguments["spacing"] = data.spacing
         if data.patients:
             arguments["patients"] = data.patients
         if n is not None:

@@ -13,9 +13,10 @@ from synthkit import events
 from synthkit.contract import Declaration
 from synthkit.data.intensities import background_notes
 from synthkit.data.lineage import datasets_behind, has_unknown_origin, was_trained_on
+from synthkit.data.native_grid import to_native
 from synthkit.data.nifti import write_labels, write_probabilities
 from synthkit.data.slice_rule import check_fits_model
-from synthkit.data.slices import SliceProtocol, slices_for_segmentation, to_native
+from synthkit.data.slices import SliceProtocol, slices_for_segmentation
 from synthkit.data.subjects import SubjectVolumes, bad_subjects_error, load_subject, scan_subjects, survey_folder
 from synthkit.errors import DataError, PluginError, UsageError
 from synthkit.registry.parameters import make_params
@@ -25,6 +26,7 @@ from synthkit.running.request import Request
 from synthkit.running.run import Job, Run, folder_digest, write_json
 from synthkit.running.verbs.boundary import call, opened_checkpoint, yielded
 from synthkit.running.verbs.inputs import checkpoint_input, folder_input, resolved_params
+from synthkit.running.verbs.model_voxels import ModelVoxels
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
@@ -40,6 +42,7 @@ def ask(
     only: Sequence[str] | None = None,
     include_training_subjects: bool = False,
     keep_probabilities: bool = False,
+    resample: bool = False,
     names: Sequence[str] = (),
     params: Mapping[str, Any] | None = None,
     listener: Listener,
@@ -53,10 +56,12 @@ def ask(
     only : names of those to segment; None for all.
     include_training_subjects : also those of patients that the model has learned from, be it through synthetic images.
     names : what files are by their endings, ``t1ce=_T1GD``; see :class:`synthkit.data.file_names.Names`.
+    resample : resample subjects to the voxel size that the model was trained on, and labels back.
     keep_probabilities : also write the probability of each label.
     params : parameters of the plugin, over those of the training.
 
-    Raises :class:`UsageError` for subjects that are not there, :class:`DataError` where none is left or one is broken.
+    Raises :class:`UsageError` for subjects that are not there, :class:`DataError` where none is left, one is broken, or
+    voxels are not of the model's size.
     """
     metadata, item = checkpoint_input(model)
     declaration = discover().get(metadata["plugin"], "segmenter")
@@ -64,7 +69,7 @@ def ask(
         raise UsageError(f"{declaration.name} gives no probabilities.", fix="Leave --keep-probabilities out.")
     resolved = resolved_params(declaration, metadata, params)
     folder = folder_input("subjects", subjects)
-    wanted = _subjects_to_segment(subjects, metadata, only, include_training_subjects, names, listener)
+    wanted = _subjects_to_segment(subjects, metadata, only, include_training_subjects, names, resample, listener)
     job = Job(
         verb="segment",
         plugins=(declaration.name,),
@@ -73,6 +78,7 @@ def ask(
         options={
             "subjects": wanted,
             **({"keep_probabilities": True} if keep_probabilities else {}),
+            **({"resample": True} if resample else {}),
             **({"names": list(names)} if names else {}),
         },
     )
@@ -85,6 +91,7 @@ def _subjects_to_segment(
     only: Sequence[str] | None,
     include_seen: bool,
     names: Sequence[str],
+    resample: bool,
     listener: Listener,
 ) -> list[str]:
     """Those asked for that the model has not learned from, unless it is asked for these too; all of them readable."""
@@ -122,6 +129,9 @@ def _subjects_to_segment(
             f"The model was trained on all {len(seen)} of them, directly or through synthetic images.",
             "Prepare with a --holdout, or give --include-training-subjects.",
         )
+    voxels = ModelVoxels.of(metadata, resample)
+    for note in voxels.checked({subject.id: subject for subject in good if subject.id in set(wanted)}):
+        listener.note(note)
     return wanted
 
 
@@ -134,7 +144,8 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     declaration = declarations[0]
     checkpoint, metadata = opened_checkpoint(run, job, declaration)
     params = make_params(declaration, {**metadata["params"], **job.params})
-    protocol = _protocol_of(metadata)
+    voxels = ModelVoxels.of({**metadata, "protocol": _recorded_protocol(metadata)}, job.options.get("resample", False))
+    protocol = voxels.protocol
     wanted = list(job.options["subjects"])
     good, bad = scan_subjects(
         run.input("subjects"), protocol.contrasts, need_labels=False, names=job.options.get("names", ())
@@ -154,11 +165,15 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     todo = [name for name in wanted if not (run.predictions / f"{name}.nii.gz").is_file()]
     # What has been sliced and not yet segmented; a segmenter reads ahead by a batch, so this stays short.
     waiting: deque[tuple[str, Any, Any]] = deque()
+    said: list[str] = []
 
     def images() -> Iterator[UInt8Array]:
         for name in todo:
             volumes = load_subject(by_id[name], labels=False)
             check_fits_model(volumes, protocol)
+            if (unknown := voxels.check(volumes)) and not said:
+                events.message(unknown, level="warning")
+                said.append(name)
             slices = slices_for_segmentation(volumes, protocol)
             for note in background_notes(volumes.backgrounds, volumes.images):
                 events.message(f"{name}: {note}", level="warning")
@@ -176,7 +191,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
                 np.stack(collected[: len(indices)]) if len(indices) else np.zeros((0, *metadata["size"]), np.uint8)
             )
             collected = collected[len(indices) :]
-            native = to_native(label_slices, indices, volumes.shape, protocol)
+            native = to_native(label_slices, indices, volumes, protocol)
             if keeper is not None:  # before the labels, which say that a subject is finished
                 keeper.write(name, volumes, indices)
             write_labels(run.predictions / f"{name}.nii.gz", native, like=volumes)
@@ -223,8 +238,8 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     return {"outputs": outputs}
 
 
-def _protocol_of(metadata: dict[str, Any]) -> SliceProtocol:
-    """The protocol that a segmenter's volumes are sliced by."""
+def _recorded_protocol(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The protocol that a segmenter's volumes are sliced by, as it is recorded."""
 
     if not metadata.get("protocol"):
         raise DataError(
@@ -232,7 +247,7 @@ def _protocol_of(metadata: dict[str, Any]) -> SliceProtocol:
             "Its training data record no protocol, and volumes are not sliced to their size and contrasts.",
             "Train it on data of 256, 128, 64 or 32 pixels a side, with contrasts of BraTS.",
         )
-    return SliceProtocol.from_dict(metadata["protocol"])
+    return dict(metadata["protocol"])
 
 
 class ProbabilityKeeper:
@@ -269,5 +284,5 @@ class ProbabilityKeeper:
         """Write the volumes of a subject from its slices, the first that are kept, and forget these."""
         mine, self._slices = self._slices[: len(indices)], self._slices[len(indices) :]
         for number, name in enumerate(self._names[1:], start=1):
-            native = to_native([pixels[number] for pixels in mine], indices, volumes.shape, self._protocol)
+            native = to_native([pixels[number] for pixels in mine], indices, volumes, self._protocol)
             write_probabilities(self._folder / f"{subject}_{name}.nii.gz", native, like=volumes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from synthkit import events
 from synthkit.contract import Declaration, GeneratorDeclaration, SegmenterDeclaration
 from synthkit.data.dataset import Dataset
+from synthkit.data.geometry import Geometry, common_geometry
 from synthkit.data.slices import SIZES, SliceProtocol
 from synthkit.data.views import Joined
 from synthkit.errors import DataError, PluginError, UsageError
@@ -143,6 +144,12 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     return {"outputs": {"checkpoint": {"kind": "checkpoint", "digest": folder_digest(run.checkpoint)}}}
 
 
+#: In what the protocols of datasets for one training agree.
+_MADE_BY = ("intensity", "size", "contrasts", "orientation", "spacing_mm")
+
+_OTHER_VOXELS = ("datasets", "Prepare them with the same --spacing, or train on one of them.")
+
+
 def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
     """How slices are made for a model trained on these datasets: the protocol of all that have one.
 
@@ -156,9 +163,7 @@ def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
         if not recorded:
             continue
         protocol = SliceProtocol.from_dict(recorded)
-        if first and any(
-            getattr(protocol, key) != getattr(first[1], key) for key in ("intensity", "size", "contrasts")
-        ):
+        if first and any(getattr(protocol, key) != getattr(first[1], key) for key in _MADE_BY):
             raise DataError(
                 "The datasets were made by different protocols.",
                 f"{first[0]}: {first[1].name}; {role}: {protocol.name}.",
@@ -166,7 +171,10 @@ def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
             )
         first = first or (role, protocol)
     if first:
-        return first[1].to_dict()
+        geometries = {role: Geometry.of(dataset.description.get("protocol")) for role, dataset in datasets.items()}
+        geometry = common_geometry(geometries, *_OTHER_VOXELS)
+        known = {} if geometry == Geometry() else {"geometry": geometry.to_dict()}
+        return {**first[1].to_dict(), **known}
     dataset = next(iter(datasets.values()))
     height, width = dataset.size
     if height != width or height not in SIZES or set(dataset.contrasts) - set(BRATS.contrast_names):
@@ -177,8 +185,8 @@ def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
         )
         return {}
     events.message(
-        "The data record no protocol: it is assumed that the maximum of each volume became 255, as by "
-        "`synthkit prepare` without --intensity.",
+        "The data record no protocol: it is assumed that the maximum of each volume became 255 and that slices appear "
+        "as radiologists look at them (LPS), as by `synthkit prepare` without options.",
         level="warning",
     )
     return SliceProtocol(contrasts=dataset.contrasts, size=height).to_dict()

@@ -22,6 +22,7 @@ from synthkit.judging.comparable import Training, check_comparable
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.listening import Listener
 from synthkit.running.run import JOB, Input, Job, Run, find_runs, folder_digest, write_json
+from synthkit.running.verbs.model_voxels import ModelVoxels
 
 if TYPE_CHECKING:
     from synthkit.contract import Declaration
@@ -41,6 +42,7 @@ class UtilityRequest:
     arms : runs of ``train``, or folders of some, by the arm's name; "real" is what the others are compared with.
     allow_different : settings in which the trainings may differ.
     resume : take a run that is there and has succeeded for its job.
+    resample : resample subjects to the voxel size of the training images, and labels back.
     """
 
     reference: Path
@@ -50,6 +52,7 @@ class UtilityRequest:
     resamples: int = RESAMPLES
     seed: int = SEED
     resume: bool = False
+    resample: bool = False
 
 
 def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -> dict[str, Any]:
@@ -68,7 +71,7 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
     everything = [training for trainings in arms.values() for _, training in trainings]
     for text in check_comparable(everything, request.allow_different):
         listener.warning(f"The trainings differ, as allowed: {text}")
-    subjects = _unseen_subjects(request.reference, everything, listener)
+    subjects = _unseen_subjects(request, everything, listener)
     tables: dict[str, list[OverlapTable]] = {}
     for name, trainings in arms.items():
         tables[name] = []
@@ -113,14 +116,14 @@ def _trainings(path: Path) -> list[tuple[Path, Training]]:
     return found
 
 
-def _unseen_subjects(reference: Path, trainings: Sequence[Training], listener: Listener) -> list[str]:
+def _unseen_subjects(request: UtilityRequest, trainings: Sequence[Training], listener: Listener) -> list[str]:
     """Subjects with labels that none of the trainings has learned from, be it through synthetic images."""
     from synthkit.data.lineage import datasets_behind, has_unknown_origin, was_trained_on
     from synthkit.data.slices import SliceProtocol
     from synthkit.data.subjects import bad_subjects_error, scan_subjects
 
     protocol = SliceProtocol.from_dict(trainings[0].metadata["protocol"])
-    good, bad = scan_subjects(reference, contrasts=protocol.contrasts, need_labels=True)
+    good, bad = scan_subjects(request.reference, contrasts=protocol.contrasts, need_labels=True)
     if bad:
         raise bad_subjects_error(bad, len(good) + len(bad), fix="Repair or remove them.")
     lineage = [entry for training in trainings for entry in datasets_behind(training.metadata)]
@@ -140,6 +143,10 @@ def _unseen_subjects(reference: Path, trainings: Sequence[Training], listener: L
             "A training has learned from synthetic images whose own training data are not known: subjects "
             "behind them cannot be left out."
         )
+    found = {subject.id: subject for subject in good if subject.id in set(unseen)}
+    for voxels in {ModelVoxels.of(training.metadata, request.resample) for training in trainings}:
+        for note in voxels.checked(found):
+            listener.note(note)
     return unseen
 
 
@@ -162,7 +169,7 @@ def _scored(
             "checkpoint": Input("checkpoint", source=checkpoint, digest=folder_digest(checkpoint)),
             "subjects": Input("subjects", source=request.reference),
         },
-        options={"subjects": subjects},
+        options={"subjects": subjects, **({"resample": True} if request.resample else {})},
     )
     segmented = _finished(folder / "segment", segment, [segmenter], request, start)
     evaluate = Job(
