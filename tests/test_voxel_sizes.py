@@ -224,12 +224,21 @@ def test_volumes_of_labels_stay_about_as_large() -> None:
 # ------------------------------------------------------------------------------------------------------ of a model
 
 
+def with_tumour() -> dict[str, np.ndarray]:
+    """Brain with a block of oedema that stands out in every contrast."""
+    seg = np.zeros((24, 20, 4), np.uint8)
+    seg[4:12, 4:12] = 2
+    brain = np.zeros((24, 20, 4), np.int16)
+    brain[2:-2, 2:-2] = 100 + np.arange(16)[:, None]
+    return {**dict.fromkeys(("t1", "t1ce", "t2", "flair"), brain + 100 * (seg > 0).astype(np.int16)), "seg": seg}
+
+
 @pytest.fixture
 def model(tmp_path: Path, make_subject: MakeSubject, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A segmenter of voxels of 1 mm."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     for name in ("a", "b"):
-        make_subject(tmp_path / "train", name, affines=of_size(1, 1, 1))
+        make_subject(tmp_path / "train", name, affines=of_size(1, 1, 1), **with_tumour())
     prepare(tmp_path / "train", tmp_path / "data", protocol=SMALL)
     data = Dataset(tmp_path / "data")
     return run_of(tmp_path / "model", "train", {"data": Input("dataset", source=data.path, digest=data.digest)})
@@ -252,7 +261,7 @@ def test_a_model_refuses_other_voxels_and_resamples_on_request(
     metadata = json.loads((model.checkpoint / "synthkit.json").read_text())
     assert Geometry.of(metadata["protocol"]) == Geometry("LPS", (1.0, 1.0, 1.0))
     root = tmp_path / "other"
-    make_subject(root, "x", shape=(12, 10, 4), affines=of_size(2, 2, 1))
+    make_subject(root, "x", affines=of_size(2, 2, 1), **{k: v[::2, ::2] for k, v in with_tumour().items()})
     refused = run_of(tmp_path / "refused", "segment", inputs_of(model, root), subjects=["x"]).result()
     assert refused is not None and refused["exit_code"] == 3
     assert "trained on voxels of 1 x 1 x 1 mm" in refused["error"]["why"] and "--resample" in refused["error"]["fix"]
@@ -295,7 +304,7 @@ def test_a_model_that_records_no_voxels_says_so(tmp_path: Path, make_subject: Ma
 def test_a_model_follows_the_orientation_of_its_data(tmp_path: Path, make_subject: MakeSubject, model: Run) -> None:
     """The same subject in two stored orders gets the same labels, each in its own."""
     root = tmp_path / "other"
-    make_subject(root, "x", affines=of_size(1, 1, 1))
+    make_subject(root, "x", affines=of_size(1, 1, 1), **with_tumour())
     folder = root / "y"
     folder.mkdir()
     for path in (root / "x").iterdir():
