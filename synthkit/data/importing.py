@@ -188,7 +188,7 @@ def import_images(
                 out.mkdir()
         raise
     judged = np.linspace(0, len(source.ids) - 1, min(len(source.ids), _N_JUDGED)).round().astype(np.intp)
-    summary.contrast_findings = identify(*Dataset(out).read(judged), source.contrasts)
+    summary.contrast_findings = identify(*Dataset(out).read(judged), source.contrasts, BRATS)
     return summary
 
 
