@@ -262,7 +262,7 @@ def test_labels_of_two_schemes_are_compared_by_name() -> None:
     ks = [answer.value for answer in answers if isinstance(answer, Score) and answer.name == "ks"]
     assert len(ks) > 40 and set(ks) <= {0.0, None}
     mask = renamed(real(), SCHEMES["whole-tumour"], {1: 1, 2: 1, 4: 1})
-    with pytest.raises(DataError, match="different names.*NCR, ED and ET, synthetic has WT"):
+    with pytest.raises(DataError, match=r"different names.*NCR, ED and ET, synthetic has WT"):
         list(score(metrics=["label-realism"], params=QUICK, real=real(), synthetic=mask))
 
 

@@ -1,4 +1,4 @@
-"""Regions of a label scheme, which of them lie inside or on one another, and labels of one scheme as those of another."""
+"""Regions of a label scheme, which of them lie inside or on one another, and labels as those of another scheme."""
 
 from __future__ import annotations
 
