@@ -146,8 +146,8 @@ def import_images(
     """Bring in pictures or arrays that were made elsewhere.
 
     ``channels`` (``"t1,flair,labels"``), ``mosaic`` (``"1x5"``) and ``channels_last`` are as the command's;
-    ``options`` are ``kind``, ``value_range``, ``label_levels``, ``resume``, ``overwrite`` and ``dry_run`` of
-    :func:`synthkit.data.importing.import_images`.
+    ``options`` are ``kind``, ``value_range``, ``labels`` (a scheme's name or TOML file), ``label_levels``, ``resume``,
+    ``overwrite`` and ``dry_run`` of :func:`synthkit.data.importing.import_images`.
     """
     from synthkit.data import importing
     from synthkit.data.channel_options import Channels

@@ -506,7 +506,7 @@ def test_sources_of_two_schemes_are_joined_by_the_names_of_labels() -> None:
     assert np.array_equal(joined.read([0, 3, 1, 2])[1], values[[0, 1, 1, 0]])
     assert np.array_equal(Joined([msd, brats]).read([2])[1], decathlon[:1])
     mask = InMemorySamples(images, (values > 0).astype(np.uint8), contrasts=("t1",), scheme=SCHEMES["whole-tumour"])
-    with pytest.raises(DataError, match="different labels.*One has NCR, ED and ET, another WT.*--labels"):
+    with pytest.raises(DataError, match=r"different labels.*One has NCR, ED and ET, another WT.*--labels"):
         Joined([brats, mask])
 
 
