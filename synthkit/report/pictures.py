@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthkit.schemes import BRATS
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -136,12 +134,12 @@ def sample_row(dataset: Dataset, row: int) -> dict[str, Any]:
     return {
         "caption": describe(sample),
         "contrasts": [{"name": name, "uri": png(images[0, c])} for c, name in enumerate(dataset.contrasts)],
-        "base": BRATS.base_contrast(dataset.contrasts),
+        "base": dataset.scheme.base_contrast(dataset.contrasts),
         "height": height,
         "width": width,
         "paths": [
             {"name": name, "colour": colour, "d": outline(labels[0] == dataset.labels[name])}
-            for name, colour in BRATS.colours(dataset.labels).items()
+            for name, colour in dataset.scheme.colours(dataset.labels).items()
             if (labels[0] == dataset.labels[name]).any()
         ],
     }

@@ -17,6 +17,7 @@ from synthkit.judging.arms import (
     OverlapTable,
     cases_of,
     compared_arms,
+    mean_of,
     mean_of_arm,
     read_overlap,
     regions_of,
@@ -106,7 +107,8 @@ class StudyResults:
     ``missing`` counts the cells of the table without any training; ``left`` names the steps that are not done, by their
     state; ``problems`` are sentences about what could not be read. ``datasets``: digest by path. ``unequal``: settings,
     other than data and seed, in which arms of one segmenter and augmentation differ. ``protocol``: ``name`` and
-    ``policy``, in sentences, of what predictions were scored by; empty for whole volumes.
+    ``policy``, in sentences, of what predictions were scored by; empty for whole volumes. ``mean_of``: the regions
+    behind the mean over regions.
     """
 
     n_training_patients: int | None = None
@@ -120,6 +122,7 @@ class StudyResults:
     left: dict[State, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     protocol: dict[str, Any] = field(default_factory=dict)
+    mean_of: list[str] = field(default_factory=list)
     missing: int = 0
     n_runs: int = 0
     versions: dict[str, list[str]] = field(default_factory=dict)
@@ -227,6 +230,7 @@ def _segmenter(done: DoneSteps, study: Study, name: str, augmentation: str, resu
                 results.problems.append(f"The scores of {out} cannot be read: {error}.")
         if found:
             tables[arm] = found
+            results.mean_of = results.mean_of or mean_of(found[0])
         else:
             results.missing += 1
     results.unequal += _unequal(done, study, name, augmentation)

@@ -171,7 +171,7 @@ def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
     height, width = dataset.size
     if height != width or height not in SIZES:
         events.message(
-            f"The data record no protocol, and volumes cannot be sliced to {width} x {height} pixels: no subject can be "
+            f"The data record no protocol, and slices cannot be of {width} x {height} pixels: no subject can be "
             "segmented by what is trained on them.",
             level="warning",
         )
