@@ -80,6 +80,7 @@ class SliceRule:
 
     def __init__(self, folder: Path, names: Sequence[str], scheme: Scheme) -> None:
         self._contrast = scheme.brain_contrast or scheme.contrast_names[0]
+        self._title = next(c.title for c in scheme.contrasts if c.name == self._contrast)
         good, _ = scan_subjects(folder, contrasts=(self._contrast,), need_labels=False, names=names)
         self._subjects = {subject.id: subject for subject in good}
         self._kept: dict[str, tuple[int, ...]] = {}
@@ -89,20 +90,20 @@ class SliceRule:
         if subject not in self._kept:
             if subject not in self._subjects:
                 raise DataError(
-                    f"There is no {self._contrast} of {subject} in the reference.",
-                    f"The protocol decides by {self._contrast} which slices count.",
+                    f"There is no {self._title} of {subject} in the reference.",
+                    f"The protocol decides by {self._title} which slices count.",
                     "Give the folder of subjects with their images as --reference, or leave --protocol out.",
                 )
             volumes = load_subject(self._subjects[subject], labels=False)
             protocol = SliceProtocol(contrasts=(self._contrast,))
             leave_out = "Leave the subject out, or leave --protocol out."
-            why = f"the protocol decides by {self._contrast} above 0 which slices count"
+            why = f"the protocol decides by {self._title} above 0 which slices count"
             check_intensities(volumes, protocol, why, leave_out)
             kept = kept_slices(volumes, protocol)
             if not kept:
                 raise DataError(
                     f"The protocol keeps no slice of {subject}.",
-                    f"In none is more than 15 % of 256 x 256 pixels bright enough in {self._contrast}.",
+                    f"In none is more than 15 % of 256 x 256 pixels bright enough in {self._title}.",
                     leave_out,
                 )
             self._kept[subject] = kept

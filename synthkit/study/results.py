@@ -104,11 +104,10 @@ class Cost:
 class StudyResults:
     """All numbers.
 
-    ``missing`` counts the cells of the table without any training; ``left`` names the steps that are not done, by their
-    state; ``problems`` are sentences about what could not be read. ``datasets``: digest by path. ``unequal``: settings,
-    other than data and seed, in which arms of one segmenter and augmentation differ. ``protocol``: ``name`` and
-    ``policy``, in sentences, of what predictions were scored by; empty for whole volumes. ``mean_of``: the regions
-    behind the mean over regions.
+    ``missing`` counts cells of the table without a training; ``left`` names steps that are not done, by their state;
+    ``problems`` say what could not be read. ``datasets``: digest by path. ``unequal``: settings besides data and seed in
+    which arms of one segmenter and augmentation differ. ``protocol``: ``name`` and ``policy``, in sentences, of how
+    predictions were scored; empty for whole volumes. ``mean_of``: the regions behind the mean.
     """
 
     n_training_patients: int | None = None
@@ -229,8 +228,7 @@ def _segmenter(done: DoneSteps, study: Study, name: str, augmentation: str, resu
             except (OSError, KeyError, ValueError) as error:
                 results.problems.append(f"The scores of {out} cannot be read: {error}.")
         if found:
-            tables[arm] = found
-            results.mean_of = results.mean_of or mean_of(found[0])
+            tables[arm], results.mean_of = found, results.mean_of or mean_of(found[0])
         else:
             results.missing += 1
     results.unequal += _unequal(done, study, name, augmentation)
