@@ -105,8 +105,8 @@ class StudyResults:
     """All numbers.
 
     ``missing`` counts cells of the table without a training; ``left`` names steps that are not done, by their state;
-    ``problems`` say what could not be read. ``datasets``: digest by path. ``unequal``: settings besides data and seed in
-    which arms of one segmenter and augmentation differ. ``protocol``: ``name`` and ``policy``, in sentences, of how
+    ``problems`` say what could not be read. ``datasets``: digest by path. ``unequal``: settings besides data and seed
+    in which arms of one segmenter and augmentation differ. ``protocol``: ``name`` and ``policy``, in sentences, of how
     predictions were scored; empty for whole volumes. ``mean_of``: the regions behind the mean.
     """
 
@@ -227,10 +227,9 @@ def _segmenter(done: DoneSteps, study: Study, name: str, augmentation: str, resu
                 found.append(read_overlap(run))
             except (OSError, KeyError, ValueError) as error:
                 results.problems.append(f"The scores of {out} cannot be read: {error}.")
+        results.missing += not found
         if found:
             tables[arm], results.mean_of = found, results.mean_of or mean_of(found[0])
-        else:
-            results.missing += 1
     results.unequal += _unequal(done, study, name, augmentation)
     real = tables.get(layout.REAL)
     for arm, own in tables.items():
