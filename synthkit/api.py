@@ -144,8 +144,8 @@ def import_images(
     """Bring in pictures or arrays that were made elsewhere.
 
     ``channels`` (``"t1,flair,labels"``), ``mosaic`` (``"1x5"``) and ``channels_last`` are as the command's;
-    ``options`` are ``kind``, ``value_range``, ``label_levels``, ``resume``, ``overwrite`` and ``dry_run`` of
-    :func:`synthkit.data.importing.import_images`.
+    ``options`` are ``kind``, ``value_range``, ``labels`` (a scheme's name or TOML file), ``label_levels``, ``resume``,
+    ``overwrite`` and ``dry_run`` of :func:`synthkit.data.importing.import_images`.
     """
     from synthkit.data import importing
     from synthkit.data.channel_options import Channels
@@ -198,15 +198,16 @@ def import_checkpoint(
     out: AnyPath,
     *,
     contrasts: Sequence[str],
-    labels: Sequence[int] = BRATS.values,
+    labels: str | Sequence[int] = "brats2018",
     params: Mapping[str, Any] | None = None,
     **options: Unpack[RunKeywords],
 ) -> Done:
     """Import a generator that was trained elsewhere; see :func:`synthkit.running.verbs.import_checkpoint.ask`."""
     from synthkit.running.verbs import import_checkpoint as verb
 
-    request = verb.ask(plugin, Path(file), contrasts=contrasts, labels=labels, params=params)
-    arguments: dict[str, Any] = {"plugin": plugin, "file": file, "contrasts": list(contrasts), "labels": list(labels)}
+    text = labels if isinstance(labels, str) else ",".join(map(str, labels))
+    request = verb.ask(plugin, Path(file), contrasts=contrasts, labels=text, params=params)
+    arguments: dict[str, Any] = {"plugin": plugin, "file": file, "contrasts": list(contrasts), "labels": text}
     arguments |= {"params": params, "out": out}
     return _run(request, "import_checkpoint", arguments, options)
 

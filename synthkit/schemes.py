@@ -262,10 +262,6 @@ class Scheme:
         found |= {region.name: f"{region.meaning}: {enumerated(region.labels)}" for region in self.nested}
         return {**found, MEAN: f"mean of {enumerated(self.mean_of)}"}
 
-    def averaged(self, region: str) -> tuple[str, ...]:
-        """The regions behind the name of a score: those of the mean for :data:`MEAN`, else the region itself."""
-        return self.mean_of if region == MEAN else (region,)
-
     # --------------------------------------------------------------------------------------------------- colours
 
     def colours(self, label_values: Mapping[str, int]) -> dict[str, str]:

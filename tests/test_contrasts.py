@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from synthkit.data import phantom
+from synthkit.data import naming, phantom
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import export_dataset
 from synthkit.data.importing import import_images
+from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.naming import (
     NAMES,
     NameFinding,
@@ -26,8 +28,6 @@ from synthkit.data.naming import (
     brain_mask,
     check_names,
     healthy_medians,
-    identify,
-    signatures,
 )
 from synthkit.data.prepare import prepare
 from synthkit.data.slices import SliceProtocol
@@ -41,6 +41,7 @@ _LEVELS = {
     "t2": (220, 100, 75, 180, 150, 140),
     "flair": (35, 110, 95, 130, 190, 170),
 }
+identify, signatures = (partial(of, scheme=BRATS) for of in (naming.identify, naming.signatures))
 _PERMUTATIONS = list(permutations(range(4)))
 
 
@@ -277,3 +278,13 @@ def without_t1ce(seen: Mapping[str, str | None]) -> dict[str, str | None]:
     """T1 and T1ce under one name: what remains of the findings where they cannot be told apart."""
     merged = {name: "t1" if looks_like == "t1ce" else looks_like for name, looks_like in seen.items()}
     return {name: other for name, other in merged.items() if other != ("t1" if name == "t1ce" else name)}
+
+
+def test_labels_are_known_by_name_and_other_labels_say_nothing() -> None:
+    images, labels = heads()
+    decathlon = np.select([labels == 1, labels == 2, labels == 4], [2, 1, 3], 0).astype(np.uint8)
+    found = naming.signatures(images, decathlon, SCHEMES["msd"])
+    np.testing.assert_array_equal(found.enhancing, signatures(images, labels).enhancing)
+    mask = naming.signatures(images, (labels > 0).astype(np.uint8), SCHEMES["whole-tumour"])
+    assert np.isnan(mask.oedema).all() and np.isnan(mask.enhancing).all() and np.isfinite(mask.rho).all()
+    assert naming.can_judge(("t1", "flair", "adc")) and not naming.can_judge(("cine", "t1"))

@@ -23,11 +23,13 @@ from synthkit.data import writer as writer_module
 from synthkit.data.dataset import Dataset, find_dataset
 from synthkit.data.format import content_digest, sample_digest
 from synthkit.data.lineage import subject_key, training_keys, was_trained_on
+from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.shards import SAMPLES_PER_SHARD, map_threads, shard_path
 from synthkit.data.views import Joined, View
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, UsageError
 from synthkit.schemes import BRATS
+from synthkit.testing import InMemorySamples
 
 SIZE = (6, 4)
 CONTRASTS = ("t1", "flair")
@@ -492,6 +494,20 @@ def test_sources_that_differ_are_not_joined(tmp_path: Path, two_sources: tuple[D
         out.append(*arrays(1), rows(1))
     with pytest.raises(DataError, match="Their contrasts differ"):
         Joined([two_sources[0], Dataset(tmp_path / "d")])
+
+
+def test_sources_of_two_schemes_are_joined_by_the_names_of_labels() -> None:
+    images, values = np.zeros((2, 1, 4, 4), np.uint8), np.tile(np.uint8([0, 1, 2, 4]), (2, 4, 1))
+    brats = InMemorySamples(images, values, contrasts=("t1",))
+    decathlon = np.array([0, 2, 1, 0, 3], np.uint8)[values]
+    msd = InMemorySamples(images, decathlon, contrasts=("t1",), scheme=SCHEMES["msd"], prefix="other")
+    joined = Joined([brats, msd])
+    assert joined.scheme is brats.scheme and joined.label_values == (0, 1, 2, 4)
+    assert np.array_equal(joined.read([0, 3, 1, 2])[1], values[[0, 1, 1, 0]])
+    assert np.array_equal(Joined([msd, brats]).read([2])[1], decathlon[:1])
+    mask = InMemorySamples(images, (values > 0).astype(np.uint8), contrasts=("t1",), scheme=SCHEMES["whole-tumour"])
+    with pytest.raises(DataError, match=r"different labels.*One has NCR, ED and ET, another WT.*--labels"):
+        Joined([brats, mask])
 
 
 def test_splits_and_subjects(two_sources: tuple[Dataset, Dataset]) -> None:

@@ -15,14 +15,20 @@ from synthkit.cli.console import Console
 from synthkit.cli.models import import_checkpoint
 from synthkit.data.dataset import Dataset
 from synthkit.data.lineage import has_unknown_origin
+from synthkit.data.named_schemes import SCHEMES
 from synthkit.errors import DataError, ExitCode, PluginError, UsageError
 from synthkit.registry.registry import Registry, load_module
 from synthkit.release.samples import public_lineage
 from synthkit.running.run import Input, Job, Run, create_run, file_digest, folder_digest
 from synthkit.running.verbs.execute import execute
+from synthkit.schemes import Scheme
 from synthkit.testing.toys import GENERATOR
 
 REGISTRY = Registry({GENERATOR.name: GENERATOR})
+
+
+def label_values(options: dict[str, Any]) -> dict[str, int]:
+    return Scheme.from_dict(options["scheme"]).label_values
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +44,7 @@ def _file(folder: Path, side: int = 32) -> Path:
 
 
 def _import(folder: Path, file: Path, contrasts: Sequence[str] = ("t1", "flair")) -> Run:
-    options = {"contrasts": list(contrasts), "labels": {"background": 0, "ET": 4}, "name": file.name}
+    options = {"contrasts": list(contrasts), "scheme": Scheme.of_values((0, 4)).to_dict(), "name": file.name}
     inputs = {"file": Input("file", source=file, digest=file_digest(file))}
     run = create_run(folder, Job("import-checkpoint", ("toy-generator",), inputs=inputs, options=options))
     execute(run.path, REGISTRY)
@@ -128,8 +134,9 @@ def test_contrasts_and_labels_of_the_command_line(
 
     asked = ask("t1, t2,flair", "0,1,2,4")
     assert asked["contrasts"] == ["t1", "t2", "flair"]
-    assert asked["labels"] == {"background": 0, "NCR": 1, "ED": 2, "ET": 4}
-    assert ask("t1", "0,3")["labels"] == {"background": 0, "label3": 3}
+    assert label_values(asked) == {"background": 0, "NCR": 1, "ED": 2, "ET": 4}
+    assert label_values(ask("t1", "0,3")) == {"background": 0, "label3": 3}
+    assert Scheme.from_dict(ask("t1", "gli2024")["scheme"]) == SCHEMES["gli2024"]
     for names in ("", "t1,,t2", "t1,t1"):
         with pytest.raises(UsageError, match="not a list of contrasts"):
             ask(names, "0,1")

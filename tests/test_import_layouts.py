@@ -22,7 +22,7 @@ from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import FORMATS, export_dataset
 from synthkit.data.importing import ImportSummary
 from synthkit.data.labels import to_grey
-from synthkit.data.png_folders import SEG, channel_of
+from synthkit.data.png_folders import SEG, ChannelNames
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, UsageError
 from synthkit.schemes import BRATS
@@ -134,7 +134,7 @@ def test_names_of_channels_in_the_docs_are_known() -> None:
     table = page.partition("| channel | known as |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| (\w+) \| (.*) \|$", table, flags=re.MULTILINE)
     listed = {name: row.replace("labels", SEG) for row, names in rows for name in re.findall(r"`(\w+)`", names)}
-    assert {name: channel_of(name) for name in listed} == listed
+    assert {name: ChannelNames().channel_of(name) for name in listed} == listed
 
 
 def test_a_volume_is_sent_to_prepare(tmp_path: Path) -> None:

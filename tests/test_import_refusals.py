@@ -75,7 +75,6 @@ def coded(*greys: int) -> np.ndarray:
     ("greys", "first"),
     [
         ((0, 1, 2, 4), "raw"),
-        ((0, 1, 2, 3), "raw"),
         ((0, 85, 170, 255), "0=0,1=85,2=170,4=255"),
         ((0, 64, 128, 192), "0=0,1=64,2=128,4=192"),
         ((0, 51, 102, 153), "0=0,1=51,2=102,4=153"),
@@ -100,12 +99,47 @@ def test_labels_coded_otherwise_are_refused_with_the_values_and_the_option_that_
 
 def test_raw_values_say_how_much_would_be_lost(tmp_path: Path) -> None:
     error = refused(save(tmp_path / "in", coded(0, 1, 2, 4)), tmp_path / "out")
-    assert f"{(LABELS > 0).sum():,} pixels of tumour would become background" in error.why
+    assert f"{(LABELS > 0).sum():,} labelled pixels would become background" in error.why
 
 
-def test_three_is_said_to_be_read_as_enhancing_tumour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("import", save(tmp_path / "in", coded(0, 1, 2, 3)), "-o", tmp_path / "out", "--label-levels", "raw")
-    assert "The label value 3 is read as 4 (ET)." in capsys.readouterr().out
+def test_three_is_asked_about_with_the_schemes_that_have_it(tmp_path: Path) -> None:
+    root = save(tmp_path / "in", coded(0, 1, 2, 3))
+    for options in ((), ("--label-levels", "raw")):
+        fix = refused(root, tmp_path / "out", *options).fix
+        advised = re.findall(r"--labels (\S+)", fix)
+        assert {"brats2023-gli", "ped", "msd"} <= {name.rstrip(".") for name in advised}
+    for name, labels in (
+        ("brats2023-gli", ("NCR", "ED", "ET")),
+        ("ped", ("ET", "NET", "CC")),
+        ("msd", ("ED", "NCR", "ET")),
+    ):
+        run("import", root, "-o", tmp_path / name, "--labels", name)
+        dataset = Dataset(tmp_path / name)
+        np.testing.assert_array_equal(dataset.read(range(N))[1], coded(0, 1, 2, 3))
+        assert [dataset.labels[label] for label in labels] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("values", [(0, 1, 1, 1), (0, 1, 2, 2), (0, 1, 2, 3)])
+def test_label_values_of_several_schemes_are_asked_about(tmp_path: Path, values: tuple[int, ...]) -> None:
+    """In arrays, which hold label values, nothing says what 1 is."""
+    np.savez(tmp_path / "a.npz", flair=IMAGES[:, 0], seg=coded(*values))
+    error = refused(tmp_path / "a.npz", tmp_path / "out")
+    advised = re.findall(r"--labels ([\w-]+)", error.fix)
+    assert error.exit_code == ExitCode.INVALID_DATA and len(advised) > 2
+    for name in advised:
+        run("import", tmp_path / "a.npz", "-o", tmp_path / name, "--labels", name)
+        np.testing.assert_array_equal(imported(tmp_path / name)[1], coded(*values))
+        assert Dataset(tmp_path / name).scheme.name == name
+
+
+def test_few_pixels_of_a_label_that_the_scheme_lacks_are_not_taken_for_blur(tmp_path: Path) -> None:
+    """Grey levels of labels after treatment: enhancing tumour, at 153, is a level between two of BraTS 2018."""
+    greys = GREY.copy()
+    greys[0, 0, 0] = 153
+    root = save(tmp_path / "in", greys)
+    assert "--labels gli2024" in refused(root, tmp_path / "out").fix
+    run("import", root, "-o", tmp_path / "out", "--labels", "gli2024")
+    assert imported(tmp_path / "out")[1][0, 0, 0] == 3
 
 
 def test_a_mask_of_one_value_is_asked_about(tmp_path: Path) -> None:
@@ -121,7 +155,7 @@ def test_three_and_four_together_are_never_taken_for_known_labels(tmp_path: Path
     labels[0, 0, 0] = 2
     root = save(tmp_path / "in", labels)
     assert remedies(refused(root, tmp_path / "out")) == []
-    assert "3 and 4 are both there" in refused(root, tmp_path / "out", "--label-levels", "raw").why
+    assert "--labels gli2024" in refused(root, tmp_path / "out", "--label-levels", "raw").fix
     run("import", root, "-o", tmp_path / "out", "--label-levels", "NCR=1,ED=2,ED=3,ET=4")
     assert ((imported(tmp_path / "out")[1] == 2) == ((labels == 2) | (labels == 3))).all()
 
@@ -326,15 +360,6 @@ def test_channels_are_never_named_over_names_that_say_otherwise(tmp_path: Path) 
     error = refused(tmp_path / "in", tmp_path / "out", "--channels", "t1", "--without-labels")
     assert "files named by channel" in error.why and error.exit_code == ExitCode.USAGE
     run("import", tmp_path / "in", "-o", tmp_path / "out", "--without-labels")
-
-
-def test_a_mask_in_an_array_is_told_what_it_is_read_as(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.savez(tmp_path / "a.npz", flair=IMAGES[:, 0], seg=LABELS > 0)
-    run("import", tmp_path / "a.npz", "-o", tmp_path / "first")
-    assert "1 is read as NCR" in capsys.readouterr().err
-    run("import", tmp_path / "a.npz", "-o", tmp_path / "out", "--label-levels", "0=0,2=1")
-    assert "NCR:" not in capsys.readouterr().err
-    np.testing.assert_array_equal(imported(tmp_path / "out")[1], (LABELS > 0) * 2)
 
 
 @pytest.mark.parametrize("content", ["nothing", "text", "both"])

@@ -94,9 +94,9 @@ def test_no_table_at_all(exported: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "old", "new"),
     [
-        ("labels", "ED", "edema"),  # no name of ours: its value says nothing
+        ("labels", "ED", "a/b"),  # no name
         ("labels", "ET", [1, 3]),  # a region
-        ("channel_names", "1", "adc"),
+        ("channel_names", "1", "a/b"),
         ("channel_names", "1", "T1"),  # twice
     ],
 )

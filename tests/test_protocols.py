@@ -15,6 +15,7 @@ import pytest
 from synthkit.data.label_folders import LabelFolder
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.protocols import KeptSlices, SliceRule, evaluation_protocol
+from synthkit.schemes import BRATS
 
 BRAIN = 160  # side in pixels of a bright square: 25,600 of 65,536 pixels, more than 15 %
 
@@ -53,7 +54,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_volumes_hold_the_kept_slices(folders: tuple[Path, Path]) -> None:
-    rule = SliceRule(folders[0])
+    rule = SliceRule(folders[0], (), BRATS)
     assert rule.kept("P1")[0] == (2, 3, 4, 5)
     for folder, n_labelled in zip(folders, (5, 2), strict=True):
         kept = KeptSlices(LabelFolder(folder), rule)
@@ -66,7 +67,7 @@ def test_volumes_hold_the_kept_slices(folders: tuple[Path, Path]) -> None:
 
 def test_a_subject_without_t1_or_without_brain_is_an_error(folders: tuple[Path, Path]) -> None:
     subject(folders[0], "P2", volume(), range(0, 0))
-    rule = SliceRule(folders[0])
+    rule = SliceRule(folders[0], (), BRATS)
     with pytest.raises(DataError, match="keeps no slice of P2"):
         rule.kept("P2")
     with pytest.raises(DataError, match="no T1 of P3"):
@@ -76,7 +77,7 @@ def test_a_subject_without_t1_or_without_brain_is_an_error(folders: tuple[Path, 
 def test_labels_of_another_grid_are_an_error(folders: tuple[Path, Path]) -> None:
     write(folders[1] / "P1.nii.gz", volume()[:, :, :4])
     with pytest.raises(DataError, match="do not belong"):
-        KeptSlices(LabelFolder(folders[1]), SliceRule(folders[0])).labels("P1")
+        KeptSlices(LabelFolder(folders[1]), SliceRule(folders[0], (), BRATS)).labels("P1")
 
 
 def test_unknown_protocol() -> None:

@@ -104,7 +104,7 @@ def test_files_agree_about_their_names(kind: str, tmp_path: Path) -> None:
     imported = {node.module for node in ast.walk(declaration) if isinstance(node, ast.ImportFrom)}
     imported |= {alias.name for n in ast.walk(declaration) if isinstance(n, ast.Import) for alias in n.names}
     light = {"__future__", "collections.abc", "dataclasses", "synthkit"}
-    assert imported == (light | {"synthkit.schemes"} if kind == "metric" else light)
+    assert imported == light
 
 
 def test_templates_travel_in_the_wheel(tmp_path: Path) -> None:

@@ -53,7 +53,6 @@ def test_brats_is_what_the_study_used() -> None:
     assert BRATS.label_values == {"background": 0, "NCR": 1, "ED": 2, "ET": 4} and BRATS.values == (0, 1, 2, 4)
     assert BRATS.region_values == {"NCR": (1,), "ED": (2,), "ET": (4,), "TC": (1, 4), "WT": (1, 2, 4)}
     assert BRATS.scored == ("NCR", "ED", "ET", "TC", "WT", "mean")
-    assert BRATS.averaged("mean") == ("NCR", "ED", "ET") and BRATS.averaged("WT") == ("WT",)
     assert BRATS.meanings["TC"] == "tumour core: NCR and ET" and BRATS.meanings["mean"] == "mean of NCR, ED and ET"
     assert BRATS.values_in_files == "0, 1, 2 and 3 or 4"
     assert BRATS.endings["t2f"] == "flair" and BRATS.endings["t1n"] == "t1" and BRATS.endings["segm"] == "seg"
@@ -91,7 +90,7 @@ def test_regions_names_values_and_colours_of_any_convention_agree(made: Scheme) 
     assert all(made.region_values[label.name] == (label.value,) for label in made.labels)
     assert all(values and set(values) <= set(made.values) - {0} for values in made.region_values.values())
     assert made.scored == (*made.region_values, "mean") and set(made.meanings) == set(made.scored)
-    assert set(made.averaged("mean")) <= set(made.region_values)
+    assert set(made.mean_of) <= set(made.region_values)
     # A label has one colour, whether it is asked for by name or by value.
     by_name, by_value = made.colours(made.label_values), made.rgb(made.values)
     assert set(by_name) == {label.name for label in made.labels} and set(by_value) == set(made.values) - {0}

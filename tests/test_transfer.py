@@ -49,7 +49,15 @@ def test_png_round_trip_is_exact(dataset: Dataset, tmp_path: Path) -> None:
 
 def test_png_layout_is_the_study_s(dataset: Dataset, tmp_path: Path) -> None:
     export_dataset(dataset.path, tmp_path / "png", format="png")
-    assert {p.name for p in (tmp_path / "png").iterdir()} == {"T1", "T1CE", "T2", "FLAIR", "Seg", "samples.csv"}
+    assert {p.name for p in (tmp_path / "png").iterdir()} == {
+        "T1",
+        "T1CE",
+        "T2",
+        "FLAIR",
+        "Seg",
+        "samples.csv",
+        "scheme.json",
+    }
     grey = np.asarray(Image.open(tmp_path / "png" / "Seg" / "P0_000_Seg.png"))
     assert set(np.unique(grey)) == {0, 51, 102, 204}
 

@@ -66,6 +66,15 @@ ValueRange = Annotated[
         "--range", metavar="LOW,HIGH", help="Values that become black and white; 8 bits need none.", show_default=False
     ),
 ]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        metavar="SCHEME",
+        help="Label scheme: brats2018, gli2024, ped, ... or a TOML file. Default: what an export says, else brats2018.",
+        show_default=False,
+    ),
+]
 LabelLevels = Annotated[
     str | None,
     typer.Option(
@@ -154,6 +163,7 @@ def import_(
     mosaic: Mosaic = None,
     channels_last: ChannelsLast = None,
     value_range: ValueRange = None,
+    labels: Labels = None,
     label_levels: LabelLevels = None,
 ) -> None:
     """Import images that were made elsewhere.
@@ -171,6 +181,7 @@ def import_(
         mosaic=mosaic,
         channels_last=channels_last,
         value_range=value_range,
+        labels=labels,
         label_levels=label_levels,
         resume=given.options.resume,
         overwrite=given.options.overwrite,

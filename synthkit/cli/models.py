@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 
 from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, Given, Names, Out, shares
-from synthkit.errors import UsageError
-from synthkit.schemes import BRATS
 
 
 @shares(*PLUGIN_OPTIONS, *RUN_OPTIONS)
@@ -64,35 +62,32 @@ def import_checkpoint(
         typer.Option("--contrasts", metavar="LIST", help="Image channels, in the network's order.", show_default=False),
     ],
     labels: Annotated[
-        str, typer.Option("--labels", metavar="LIST", help="Label values in the last channel, background 0 first.")
-    ] = ",".join(map(str, BRATS.values)),
+        str,
+        typer.Option(
+            "--labels", metavar="LABELS", help="Of the last channel: values, background 0 first, or a label scheme."
+        ),
+    ] = "brats2018",
 ) -> None:
     """Import a generator that was trained elsewhere.
 
     Code in the file is never executed. The file does not tell the order of its channels, nor what it was trained on.
     """
     from synthkit.running.verbs import import_checkpoint as verb
+    from synthkit.schemes import Scheme, enumerated
 
     console = given.console
     channels = [name.strip() for name in contrasts.split(",")]
-    request = verb.ask(plugin, file, contrasts=channels, labels=_numbers(labels), params=given.params)
+    request = verb.ask(plugin, file, contrasts=channels, labels=labels, params=given.params)
     done = given.run(request, out)
     console.document(done.to_dict())
     console.print(f"Imported {file.name}: {done.run.path}")
+    scheme = Scheme.from_dict(request.job.options["scheme"])
+    names = enumerated([f"{label.value} {label.name}" for label in scheme.labels])
+    console.note(f"Its labels are {names}; --labels names another scheme.")
     console.note("What it was trained on is not known: an audit shows only what it copies from the data given to it.")
     console.ending(
         f"synthkit generate {done.run.path} --seeds 0-999 -o data/synthetic", request.declarations[0].citations
     )
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(value) for value in text.split(",")]
-    except ValueError as error:
-        raise UsageError(
-            f"--labels {text} is not a list of label values.",
-            fix=f"Give them in ascending order from 0: {','.join(map(str, BRATS.values))}.",
-        ) from error
 
 
 @shares(*PLUGIN_OPTIONS, *RUN_OPTIONS)

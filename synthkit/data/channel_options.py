@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthkit.data.picture_layouts import RawSample
-from synthkit.data.png_folders import SEG, channel_of
+from synthkit.data.png_folders import SEG, ChannelNames
 from synthkit.errors import UsageError
 from synthkit.schemes import BRATS
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: A channel that is not imported, in ``--channels``.
 SKIPPED = "-"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}")
 
 _EXAMPLE = ",".join([*BRATS.contrast_names, "labels"])
 
@@ -31,18 +34,25 @@ class Channels:
     mosaic : (rows, columns) of tiles, filled row by row.
     last : whether the channel is an array's last axis; None to see it from the shape.
     without_labels : leave out the labels.
+    known : what names stand for.
     """
 
     names: tuple[str, ...] | None = None
     mosaic: tuple[int, int] | None = None
     last: bool | None = None
     without_labels: bool = False
+    known: ChannelNames = field(default_factory=ChannelNames, compare=False)
 
     @classmethod
     def parsed(cls, channels: str | None, mosaic: str | None, last: bool | None, without_labels: bool) -> Channels:
         """From what the command line has; :class:`UsageError` for what is not understood."""
-        names = None if channels is None else parse_channels(channels)
+        names = None if channels is None else parse_channels(channels, ChannelNames())
         return cls(names, None if mosaic is None else parse_mosaic(mosaic), last, without_labels)
+
+    def with_known(self, known: ChannelNames) -> Channels:
+        """The same, by other names; :class:`UsageError` where two then are one channel."""
+        names = None if self.names is None else parse_channels(",".join(self.names), known)
+        return replace(self, names=names, known=known)
 
     @property
     def contrasts(self) -> tuple[str, ...]:
@@ -67,22 +77,29 @@ class Channels:
         return RawSample([named[name] for name in self.contrasts], found, are_values)
 
 
-def parse_channels(text: str) -> tuple[str, ...]:
+def parse_channels(text: str, known: ChannelNames) -> tuple[str, ...]:
     """``t1,flair,labels`` as names, in any spelling that is known; ``-`` is a channel to leave out.
+
+    Other names are those of contrasts that nothing is known of.
 
     Raises
     ------
-    UsageError : an unknown name, one that comes twice, or no image at all.
+    UsageError : what cannot be a name, one that comes twice, or no image at all.
     """
     words = [word.strip() for word in text.split(",")]
-    names = [SKIPPED if word == SKIPPED else channel_of(word) for word in words]
-    used = [name for name in names if name not in (None, SKIPPED)]
-    wrong = [word for word, name in zip(words, names, strict=True) if name is None]
+    names = [SKIPPED if word == SKIPPED else known.channel_of(word) or word for word in words]
+    used = [name for name in names if name != SKIPPED]
+    wrong = [word for word in words if not _NAME.fullmatch(word) and word != SKIPPED]
     if wrong or len(set(used)) < len(used) or not set(used) - {SEG}:
-        why = f"{wrong[0]!r} is not a channel." if wrong else "A channel comes twice, or there is no image."
-        known = ", ".join([*BRATS.contrast_names, "labels"])
-        raise UsageError(f"--channels {text} is not understood.", why, f"Name each of {known} once, or - to skip one.")
-    return tuple(str(name) for name in names)
+        why = (
+            f"{wrong[0]!r} cannot be the name of a channel."
+            if wrong
+            else "A channel comes twice, or there is no image."
+        )
+        some = ", ".join([*known.order, "labels"])
+        fix = f"Name each channel once ({some}, or others of letters and digits), or - to skip one."
+        raise UsageError(f"--channels {text} is not understood.", why, fix)
+    return tuple(names)
 
 
 def parse_mosaic(text: str) -> tuple[int, int]:

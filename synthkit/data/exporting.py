@@ -19,12 +19,13 @@ from synthkit.contract import Sample
 from synthkit.data import png_folders
 from synthkit.data.dataset import Dataset
 from synthkit.data.geometry import Geometry
-from synthkit.data.labels import to_grey
+from synthkit.data.labels import grey_levels, to_grey
 from synthkit.data.orientation import LPS, directions
 from synthkit.data.patients import patient_behind
+from synthkit.data.picture_schemes import write_scheme
 from synthkit.data.shards import map_threads
 from synthkit.data.slices import GRID
-from synthkit.errors import UsageError
+from synthkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,6 +78,7 @@ def export_dataset(
     with whole_folder(out) as folder:
         chosen.begin(folder, dataset, [dataset.samples[i] for i in indices])
         _write_table(folder, [dataset.samples[i] for i in indices])
+        write_scheme(folder, dataset.scheme, dataset.contrasts)
         for start in range(0, len(indices), _BATCH):
             batch = indices[start : start + _BATCH]
             images, labels = dataset.read(batch)
@@ -122,8 +124,15 @@ def _write_table(folder: Path, samples: Sequence[Sample]) -> None:
 
 
 def _begin_png(folder: Path, dataset: Dataset, samples: Sequence[Sample]) -> None:
+    levels = grey_levels(dataset.label_values)
+    if len(set(levels.tolist())) < len(levels):
+        raise DataError(
+            "The labels of this dataset cannot be told apart as grey levels.",
+            f"Their values are {', '.join(map(str, dataset.label_values))}.",
+            "Export as nifti or nnunet.",
+        )
     for contrast in dataset.contrasts:
-        (folder / png_folders.FOLDERS.get(contrast, contrast)).mkdir()
+        (folder / png_folders.folder_of(contrast)).mkdir()
     (folder / png_folders.LABELS).mkdir()
 
 
@@ -131,7 +140,7 @@ def _write_png(folder: Path, dataset: Dataset, row: Sample, image: UInt8Array, l
     from PIL import Image
 
     for contrast, plane in zip(dataset.contrasts, image, strict=True):
-        name = png_folders.FOLDERS.get(contrast, contrast)
+        name = png_folders.folder_of(contrast)
         Image.fromarray(plane).save(folder / name / f"{row.id}_{name}.png", compress_level=1)
     grey = to_grey(labels, dataset.label_values)
     Image.fromarray(grey).save(folder / png_folders.LABELS / f"{row.id}_{png_folders.LABELS}.png", compress_level=1)
@@ -155,7 +164,7 @@ def _begin_nnunet(folder: Path, dataset: Dataset, samples: Sequence[Sample]) -> 
         (folder / f"labels{part}").mkdir()
     description = {
         "channel_names": {str(i): name for i, name in enumerate(dataset.contrasts)},
-        # nnU-Net wants consecutive values, so ET becomes 3.
+        # nnU-Net wants consecutive values, so ET of BraTS 2018 becomes 3.
         "labels": {name: i for i, name in enumerate(sorted(dataset.labels, key=lambda n: dataset.labels[n]))},
         "numTraining": len(training),
         "file_ending": ".nii.gz",

@@ -18,14 +18,17 @@ from synthkit.data.dataset import Dataset
 from synthkit.data.format import is_safe_name
 from synthkit.data.grey_values import GreyValues, parse_range
 from synthkit.data.label_levels import LabelCounts, LabelLevels, parse_levels, whole_labels
+from synthkit.data.named_schemes import scheme_named
 from synthkit.data.naming import NameFinding, identify
 from synthkit.data.picture_channels import find_unnamed
 from synthkit.data.picture_layouts import RawSample, Source, find_named, folded, names_say, refuse_channels
+from synthkit.data.picture_schemes import scheme_beside
+from synthkit.data.png_folders import SCHEME, ChannelNames
 from synthkit.data.sample_tables import rows_for, table_of
 from synthkit.data.shards import map_threads
 from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
 from synthkit.errors import DataError, SynthkitError, UsageError
-from synthkit.schemes import BRATS
+from synthkit.schemes import BRATS, Scheme, enumerated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,8 +77,10 @@ class ImportSummary:
         return asdict(self)
 
 
-def find_source(path: Path, channels: Channels) -> Source:
+def find_source(path: Path, channels: Channels, scheme: Scheme | None = None) -> Source:
     """The pictures at a path, a folder or one file, by the first layout that fits: names before ``channels``.
+
+    ``scheme`` is that of the labels, where it is said.
 
     Raises
     ------
@@ -85,8 +90,8 @@ def find_source(path: Path, channels: Channels) -> Source:
     if not path.exists():
         raise DataError(f"There is no folder {path}.", fix="Check the path.")
     named = None
-    if path.is_dir() and (channels.names is None or names_say(path)):
-        named = find_named(path, channels.without_labels)
+    if path.is_dir() and (channels.names is None or names_say(path, channels.known)):
+        named = find_named(path, channels.without_labels, channels.known, scheme)
     if named is None:
         return find_unnamed(path, channels)
     refuse_channels(path, named, channels.given)
@@ -100,6 +105,7 @@ def import_images(
     kind: str = "synthetic",
     channels: Channels | None = None,
     value_range: str | None = None,
+    labels: str | None = None,
     label_levels: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -119,6 +125,8 @@ def import_images(
     channels : which channel is which, where names do not say it; and whether labels are left out.
     value_range : the values that become 0 and 255, ``"0,4095"``, for images that are not 8-bit greys; images with
         others are refused.
+    labels : the label scheme, a name or a TOML file as :func:`synthkit.data.named_schemes.scheme_named` takes it; by
+        default what the pictures' own description says, else that of BraTS up to 2020 for its grey levels.
     label_levels : how labels are written, see :func:`synthkit.data.label_levels.parse_levels`; None for the grey levels
         of exports, or label values in arrays and volumes.
     overwrite : replaces a dataset at ``out``, and nothing else, once all pictures are found to fit.
@@ -133,10 +141,14 @@ def import_images(
     if kind not in ("real", "synthetic"):
         raise UsageError(f"--as {kind} is not understood.", fix="Write synthetic or real.")
     _check_out(out, resume, overwrite)
-    asked = parse_levels(label_levels) if label_levels else None
     greys_asked = parse_range(value_range) if value_range else None
-    channels = channels or Channels()
-    source = find_source(path, channels)
+    described = None if labels else scheme_beside(path)
+    said = scheme_named(labels) if labels else described[0] if described else None
+    asked = parse_levels(label_levels, said or BRATS) if label_levels else None
+    known = ChannelNames(said or BRATS, described[1] if described else ())
+    channels = (channels or Channels()).with_known(known)
+    source = find_source(path, channels, said)
+    scheme, is_said = source.scheme or said or BRATS, (source.scheme or said) is not None
     if unsafe := [name for name in source.ids if not is_safe_name(name)]:
         raise DataError(
             f"{unsafe[0]!r} cannot be the name of a sample.",
@@ -145,13 +157,17 @@ def import_images(
         )
     table = rows_for(table_of(path), source.ids) if kind == "real" else {}
     greys = GreyValues(source.contrasts, greys_asked)
-    counts = LabelCounts(asked or source.levels)
+    counts = LabelCounts(asked or source.levels, scheme, is_said)
     size = _check_all(source, greys, counts, on_progress)
     summary = ImportSummary(len(source.ids), source.contrasts, size, source.layout, left_out=source.left_out)
     summary.notes = [*source.notes, *greys.check(str(path))]
+    if described:
+        summary.notes.append(f"Labels and contrasts are those that {SCHEME} names ({scheme.name or 'without a name'}).")
+    if strange := [name for name in source.contrasts if name not in known.named]:
+        summary.notes.append(f"Nothing is known of the contrast{'s' * (len(strange) > 1)} {enumerated(strange)}.")
     if kind == "synthetic" and table_of(path).is_file():
         summary.notes.append("samples.csv is not read: the samples count as synthetic (--as real reads it).")
-    levels = _judge_labels(str(path), source, counts, summary, asked=asked is not None)
+    levels = _judge_labels(str(path), source, counts, summary)
     summary.warnings += greys.warnings()
     if dry_run:
         return summary
@@ -162,7 +178,7 @@ def import_images(
         writer = DatasetWriter(
             out,
             contrasts=source.contrasts,
-            scheme=BRATS,
+            scheme=scheme,
             size=size,
             kind="real" if kind == "real" else "synthetic",
             provenance={
@@ -177,9 +193,9 @@ def import_images(
         with writer:
             done = {row.id for row in writer.samples}
             todo = [i for i, name in enumerate(source.ids) if name not in done]
-            for batch, images, labels in _batches(source, todo, greys, levels):
+            for batch, images, own in _batches(source, todo, greys, levels):
                 ids = [source.ids[i] for i in batch]
-                writer.append(images, labels, [table.get(name) or {"id": name, "split": "synthetic"} for name in ids])
+                writer.append(images, own, [table.get(name) or {"id": name, "split": "synthetic"} for name in ids])
                 on_progress("write", writer.n_samples, len(source.ids))
     except SynthkitError:
         if not resume:  # a picture has changed since it was checked: no half of a dataset is left
@@ -188,7 +204,7 @@ def import_images(
                 out.mkdir()
         raise
     judged = np.linspace(0, len(source.ids) - 1, min(len(source.ids), _N_JUDGED)).round().astype(np.intp)
-    summary.contrast_findings = identify(*Dataset(out).read(judged), source.contrasts)
+    summary.contrast_findings = identify(*Dataset(out).read(judged), source.contrasts, scheme)
     return summary
 
 
@@ -233,9 +249,7 @@ def _check_size(name: str, source: Source, sample: RawSample, first: tuple[int, 
             )
 
 
-def _judge_labels(
-    where: str, source: Source, counts: LabelCounts, summary: ImportSummary, *, asked: bool
-) -> LabelLevels | None:
+def _judge_labels(where: str, source: Source, counts: LabelCounts, summary: ImportSummary) -> LabelLevels | None:
     if not source.has_labels:
         summary.notes.append("Images are imported alone: all labels are background.")
         return None
@@ -243,12 +257,7 @@ def _judge_labels(
     summary.notes += notes
     summary.label_pixels, summary.label_samples = counts.pixels(levels), counts.samples(levels)
     summary.off_level_pixels, summary.off_level_samples = counts.off_level(levels)
-    if levels.name == "raw" and not asked and counts.values in ([1], [0, 1]):
-        summary.warnings.append(
-            "Labels hold 0 and 1 alone, and 1 is read as NCR: if they are a mask of something else, name its label, as "
-            "in --label-levels 0=0,2=1 for ED."
-        )
-    if not any(pixels for name, pixels in summary.label_pixels.items() if BRATS.label_values[name]):
+    if not any(pixels for name, pixels in summary.label_pixels.items() if counts.scheme.label_values[name]):
         summary.warnings.append("All labels are background: no pixel is of any other label.")
     return levels
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthkit.data.labels import grey_levels
+from synthkit.data.named_schemes import SCHEMES
 from synthkit.errors import DataError, UsageError
-from synthkit.schemes import BRATS, Scheme, enumerated
+from synthkit.schemes import Scheme, enumerated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,18 +80,18 @@ class LabelLevels:
         return found
 
 
-def study_levels(scheme: Scheme = BRATS) -> LabelLevels:
+def study_levels(scheme: Scheme) -> LabelLevels:
     """Those that exports write: 0, 51, 102 and 204 for BraTS."""
     values = scheme.values
     return LabelLevels("study", dict(zip(grey_levels(values).tolist(), values, strict=True)))
 
 
-def raw_levels(scheme: Scheme = BRATS) -> LabelLevels:
-    """Label values themselves; values of other years stand for what the scheme reads them as."""
-    return LabelLevels("raw", {**{v: v for v in scheme.values}, **dict(scheme.read_as)})
+def raw_levels(scheme: Scheme) -> LabelLevels:
+    """Label values themselves."""
+    return LabelLevels("raw", {v: v for v in scheme.values})
 
 
-def parse_levels(spec: str, scheme: Scheme = BRATS) -> LabelLevels:
+def parse_levels(spec: str, scheme: Scheme) -> LabelLevels:
     """``study``, ``raw``, ``0=0,1=85,2=170,4=255`` (label=grey; names work as well) or ``0,85,170,255`` (in the order
     of the labels); with ``nearest`` among them, other values go to the nearest.
 
@@ -179,10 +180,13 @@ class LabelCounts:
     Parameters
     ----------
     asked : the way that the user, or the layout, says; None to see it from the values.
+    scheme : of the labels.
+    is_said : whether the user or the layout says the scheme; label values alone do not tell one from another.
     """
 
     asked: LabelLevels | None
-    scheme: Scheme = BRATS
+    scheme: Scheme
+    is_said: bool = True
     found: NDArray[np.int64] = field(default_factory=lambda: np.zeros(N_VALUES, np.int64))
     # Of every way: label value -> samples that have it; name, pixels off and pixels above background of each picture.
     _samples: list[NDArray[np.int64]] = field(default_factory=list)
@@ -223,21 +227,21 @@ class LabelCounts:
             any at all where the way was asked for without ``nearest``.
         """
         notes = []
-        k = 0
-        if not self.asked and self._are_values == {True} and set(self.values) <= set(self._ways[1].levels):
-            k = 1
+        k = 1 if not self.asked and self._are_label_values() else 0
+        way = self._ways[k]
+        off = self._off[k]
+        if k == 1:
+            if not self.is_said and self.values != [0] and self.values[-1] != max(self.scheme.values):
+                raise self._several_schemes(source)
             notes.append(
                 f"Labels are read as label values (they hold {self._listed()}); --label-levels says otherwise."
             )
-        way = self._ways[k]
-        off = self._off[k]
-        if way.name == "raw":
-            for old, new in self.scheme.read_as:
-                if self.found[old] and self.found[new]:
-                    raise self._other_code(source, way, f"{old} and {new} are both there, and {old} is not a label.")
-                if self.found[old]:
-                    name = next(n for n, value in self.scheme.label_values.items() if value == new)
-                    notes.append(f"The label value {old} is read as {new} ({name}).")
+        if way.name == "raw" and not self.is_said and self.values != [0]:
+            names = [f"{value} {name}" for name, value in self.scheme.label_values.items() if value in self.values[1:]]
+            notes.append(
+                f"Nothing says their scheme: they are taken for those of {self.scheme.name}, {enumerated(names)}; "
+                "--labels names another."
+            )
         n_off = sum(pixels for _, pixels, _ in off)
         above = sum(count for value, count in enumerate(self.found.tolist()) if way.levels.get(value) != 0)
         wrong = [
@@ -245,7 +249,8 @@ class LabelCounts:
             for name, pixels, of in off
             if pixels > max(_HANDFUL, MOST_OFF_IN_PICTURE * of)
         ]
-        strict = way.name != "study"
+        # A level of another scheme is not a blurred edge, however few pixels have it.
+        strict = way.name != "study" or (not self.is_said and bool(self._fitting()))
         if not way.nearest and n_off and (strict or wrong or n_off > max(_HANDFUL, MOST_OFF * above)):
             if len(self.values) <= _MANY_VALUES:
                 some = wrong if len(wrong) < self._n_pictures else []  # of all, a list says nothing
@@ -267,6 +272,33 @@ class LabelCounts:
         off = self._off[self._ways.index(way)]
         return sum(pixels for _, pixels, _ in off), len(off)
 
+    def _are_label_values(self) -> bool:
+        """Whether values are those of labels: stored as such, or no others fit where the scheme is said."""
+        study, raw = (set(way.levels) for way in self._ways)
+        found = set(self.values)
+        return found <= raw and (self._are_values == {True} or (self.is_said and not found <= study))
+
+    def _fitting(self) -> list[str]:
+        """Named schemes, one for each set of labels, that have all values, be it as greys of exports."""
+        found, names = set(self.values), {tuple(self.scheme.label_values.items()): ""}
+        for scheme in SCHEMES.values():
+            if found <= set(scheme.values) or found <= set(study_levels(scheme).levels):
+                names.setdefault(tuple(scheme.label_values.items()), scheme.name)
+        return [name for name in names.values() if name]
+
+    def _several_schemes(self, source: str) -> DataError:
+        options = [f"--labels {name}" for name in [self.scheme.name, *self._fitting()]]
+        meanings = [
+            f"{name}: {enumerated([f'{label.value} {label.name}' for label in SCHEMES[name].labels])}"
+            for name in [self.scheme.name, *self._fitting()]
+        ]
+        return DataError(
+            f"The labels of {source} hold {self._listed()}, and nothing says what these mean.",
+            "They are label values of several label schemes.",
+            f"Name the scheme: {', '.join(options[:-1])} or {options[-1]}; or a TOML file of your own.",
+            meanings,
+        )
+
     def _listed(self) -> str:
         shown = [f"{value}" for value in self.values[:_MANY_VALUES]]
         return enumerated(shown) if len(self.values) <= _MANY_VALUES else ", ".join([*shown, "..."])
@@ -275,7 +307,7 @@ class LabelCounts:
         expected = f"Labels are expected as {enumerated([*map(str, sorted(way.levels))])}"
         n_lost = int(self.found[~way.is_level & (way.table == 0)].sum())
         if n_lost:
-            return f"{expected}; taken to the nearest, {n_lost:,} pixels of tumour would become background."
+            return f"{expected}; taken to the nearest, {n_lost:,} labelled pixels would become background."
         return f"{expected}."
 
     def _other_code(self, source: str, way: LabelLevels, why: str, wrong: Sequence[str] = ()) -> DataError:
@@ -289,11 +321,14 @@ class LabelCounts:
                 "Say with --label-levels, as label=grey, which label each of them is, with nearest after the last if "
                 "labels were blurred; or correct the pictures that differ."
             )
-        both = any(self.found[old] and self.found[new] for old, new in self.scheme.read_as)
-        if way.name != "raw" and set(values) <= set(raw_levels(self.scheme).levels) and not both:
+        others = self._fitting()
+        if way.name != "raw" and set(values) <= set(raw_levels(self.scheme).levels):
             fix = f"These look like label values: give --label-levels raw. Or {fix[0].lower()}{fix[1:]}"
         elif way.name != "study" and set(values) <= set(study_levels(self.scheme).levels):
             fix = f"These are the grey levels of exports: give --label-levels study. Or {fix[0].lower()}{fix[1:]}"
+        if others and not self.is_said:
+            named = " or ".join(f"--labels {name}" for name in others)
+            fix = f"{fix} If they are of another label scheme, name it: {named}."
         return DataError(f"The labels of {source} hold {self._listed()}.", why, fix, _folded(wrong))
 
     def _noisy(self, source: str, way: LabelLevels, share: float, wrong: list[str]) -> DataError:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthkit.schemes import BRATS
+from synthkit.schemes import BRATS, Scheme
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,8 @@ NAMES = BRATS.contrast_names
 #: Quantiles of healthy brain that describe a channel; the first and the last show whether CSF is dark or bright.
 QUANTILES = (0.05, 0.25, 0.75, 0.95, 0.99)
 
-_OEDEMA, _ENHANCING = BRATS.label_values["ED"], BRATS.label_values["ET"]
+# Labels whose brightness in a contrast is known; where a scheme does not have one, it says nothing.
+_OEDEMA, _ENHANCING = "ED", "ET"
 # A pixel is brain if the sum of its contrasts exceeds this share of the image's 99th percentile: the background of
 # diffusion models is not exactly zero, CSF in T1 is about a fifth of white matter.
 _BRAIN_SHARE = 0.1
@@ -107,8 +108,8 @@ def healthy_medians(images: UInt8Array, labels: UInt8Array, brain: NDArray[np.bo
     return medians
 
 
-def signatures(images: UInt8Array, labels: UInt8Array) -> Signatures:
-    """:class:`Signatures` of images ``(n, contrast, y, x)`` with labels ``(n, y, x)`` (BraTS values; may be all 0).
+def signatures(images: UInt8Array, labels: UInt8Array, scheme: Scheme) -> Signatures:
+    """:class:`Signatures` of images ``(n, contrast, y, x)`` with labels ``(n, y, x)`` of a scheme (may be all 0).
 
     Large images are read at every second or fourth pixel: the statistics are the same, at a fraction of the cost.
     """
@@ -117,7 +118,12 @@ def signatures(images: UInt8Array, labels: UInt8Array) -> Signatures:
     # One grey level is added throughout: a contrast with a smaller field of view is 0 in part of the brain.
     level = np.log1p(_quantile(histogram, 0.5))
     quantiles = np.stack([np.log1p(_quantile(histogram, q)) - level for q in QUANTILES], axis=2)
-    tumour = [_mean_log(flat, flat_labels == value) - level for value in (_OEDEMA, _ENHANCING)]
+    values = scheme.label_values
+    # No label has 0 voxels: NaN, as where an image does not show it.
+    named = [
+        flat_labels == values[name] if name in values else np.zeros_like(healthy) for name in (_OEDEMA, _ENHANCING)
+    ]
+    tumour = [_mean_log(flat, mask) - level for mask in named]
     found = Signatures(quantiles, tumour[0], tumour[1], level, _rank_correlations(flat, healthy, histogram))
     too_small = healthy.sum(axis=1) < _MIN_BRAIN_PIXELS
     for array in (found.quantiles, found.oedema, found.enhancing, found.level, found.rho):
@@ -202,7 +208,7 @@ class NameFinding:
     sentence: str
 
 
-def identify(images: UInt8Array, labels: UInt8Array, contrasts: Sequence[str]) -> list[NameFinding]:
+def identify(images: UInt8Array, labels: UInt8Array, contrasts: Sequence[str], scheme: Scheme) -> list[NameFinding]:
     """Channels that look like another contrast than their name says, then names that cannot be told apart.
 
     Parameters
@@ -211,8 +217,14 @@ def identify(images: UInt8Array, labels: UInt8Array, contrasts: Sequence[str]) -
         them from all over the dataset: slices of one subject agree in their mistakes.
     contrasts : names of the channels. Those that are not in :data:`NAMES` are left out; fewer than two have nothing to
         be compared with, and give no findings.
+    scheme : of the labels; oedema and enhancing tumour are those that it calls ED and ET.
     """
-    return check_names(signatures(images, labels), contrasts)
+    return check_names(signatures(images, labels, scheme), contrasts)
+
+
+def can_judge(contrasts: Sequence[str]) -> bool:
+    """Whether there are two contrasts whose looks are known, so that their names can be judged at all."""
+    return sum(name in NAMES for name in contrasts) > 1
 
 
 def check_names(found: Signatures, contrasts: Sequence[str]) -> list[NameFinding]:

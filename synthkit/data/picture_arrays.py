@@ -13,9 +13,8 @@ import numpy as np
 from synthkit.data.channel_options import Channels, unnamed
 from synthkit.data.picture_layouts import RawSample, Source
 from synthkit.data.pictures import check_numbers
-from synthkit.data.png_folders import SEG, channel_of
+from synthkit.data.png_folders import SEG
 from synthkit.errors import DataError, UsageError
-from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +77,7 @@ def find_arrays(root: Path, paths: list[Path], channels: Channels) -> Source:
     files = _Files()
     loaded = [(path, list(files.load(path))) for path in paths]
     named = [(path, key) for path, keys in loaded for key in keys]
-    by_role = [key for _, key in named if channel_of(key) or key.lower() in (_IMAGES, "image")]
+    by_role = [key for _, key in named if channels.known.channel_of(key) or key.lower() in (_IMAGES, "image")]
     if len(paths) > 1 and len(set(by_role)) == len(named) == len(
         paths
     ):  # t1.npy, t2.npy ..., or images.npy and labels.npy
@@ -112,7 +111,7 @@ _Samples = tuple[Callable[[int], RawSample], int | None, tuple[str, ...], bool, 
 
 def _samples_of(root: Path, item: _ArraySet, channels: Channels) -> _Samples:
     """How a set is read, how many samples it has (None: it is one), contrasts, whether it has labels, and notes."""
-    role: dict[str, str] = {name: channel_of(name) or _IMAGES for name in item.names}
+    role: dict[str, str] = {name: channels.known.channel_of(name) or _IMAGES for name in item.names}
     if len(item.names) == 1:
         role = dict.fromkeys(item.names, _IMAGES)
     for name in item.names:
@@ -129,7 +128,7 @@ def _samples_of(root: Path, item: _ArraySet, channels: Channels) -> _Samples:
         return _whole(root, item, by_role[_IMAGES], labels, channels)
     if channels.names is not None:
         raise UsageError("The arrays' names say which channel is which.", fix="Leave out --channels.")
-    contrasts = tuple(name for name in BRATS.contrast_names if name in by_role)
+    contrasts = tuple(name for name in channels.known.order if name in by_role)
     return _stacked(item, [by_role[name] for name in contrasts], labels, contrasts)
 
 

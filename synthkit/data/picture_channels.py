@@ -11,7 +11,7 @@ from synthkit.data.channel_options import SKIPPED, Channels, unnamed
 from synthkit.data.picture_arrays import ARRAYS, find_arrays
 from synthkit.data.picture_layouts import BESIDE, RawSample, Source, files_in, folded
 from synthkit.data.pictures import Picture, as_plane, ending_of, read_picture, stem_of
-from synthkit.data.png_folders import SEG, channel_of
+from synthkit.data.png_folders import SEG
 from synthkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ def _pictures(root: Path, paths: list[Path], channels: Channels) -> Source:
 def _labels_apart(root: Path, paths: list[Path], channels: Channels) -> tuple[list[Path], dict[str, Path]]:
     """Images, and the labels by stem that lie in a folder of their own (``labels``, ``masks``, ...)."""
     folders = (
-        [child for child in root.iterdir() if child.is_dir() and channel_of(child.name) == SEG] if root.is_dir() else []
+        [child for child in root.iterdir() if child.is_dir() and channels.known.channel_of(child.name) == SEG]
+        if root.is_dir()
+        else []
     )
     if len(folders) != 1:
         return paths, {}

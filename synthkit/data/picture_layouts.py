@@ -14,17 +14,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.format import is_safe_name
 from synthkit.data.label_levels import LabelLevels
+from synthkit.data.picture_schemes import scheme_of_names
 from synthkit.data.pictures import ENDINGS, as_plane, ending_of, read_picture, stem_of
-from synthkit.data.png_folders import CHANNELS, FOLDERS, LABELS, SEG, TABLE, channel_of, split_stem
+from synthkit.data.png_folders import LABELS, SCHEME, SEG, TABLE, ChannelNames, folder_of
 from synthkit.errors import DataError, UsageError
-from synthkit.schemes import BRATS
+from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Known files that are no pictures; ``dataset.json`` is NVlabs' table of classes, or nnU-Net's description.
-BESIDE = (TABLE, "dataset.json", "splits_final.json")
+BESIDE = (TABLE, SCHEME, "dataset.json", "splits_final.json")
 
 _CASE = re.compile(r"(.+)_(\d{4})")
 
@@ -51,7 +53,7 @@ class Source:
     read : index -> the sample; raises DataError.
     notes : what was concluded, a line each.
     left_out : files and folders that are not imported.
-    levels : how labels are written, where the layout says it.
+    levels : how labels are written, where the layout says it; and their scheme then.
     """
 
     layout: str
@@ -62,34 +64,37 @@ class Source:
     notes: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     levels: LabelLevels | None = None
+    scheme: Scheme | None = None
 
 
-def find_named(folder: Path, without_labels: bool) -> Source | None:
+def find_named(folder: Path, without_labels: bool, known: ChannelNames, scheme: Scheme | None = None) -> Source | None:
     """A layout whose names say which channel is which; None if there is none.
+
+    ``known`` says what names stand for, ``scheme`` what labels mean, where that is not the layout's to say.
 
     Raises
     ------
     DataError : two pictures or two folders of one name, pictures without partners, or no labels.
     """
     if (folder / "imagesTr").is_dir() and (folder / "dataset.json").is_file():
-        return _nnunet(folder, without_labels)
+        return _nnunet(folder, without_labels, known, scheme)
     folders = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
     by_channel: dict[str, list[Path]] = {}
     for child in folders:
-        if channel := channel_of(child.name):
+        if channel := known.channel_of(child.name):
             by_channel.setdefault(channel, []).append(child)
     if set(by_channel) - {SEG}:
-        return _channel_folders(folder, by_channel, without_labels)
-    return _named_files(folder, without_labels)
+        return _channel_folders(folder, by_channel, without_labels, known)
+    return _named_files(folder, without_labels, known)
 
 
-def names_say(folder: Path) -> bool:
+def names_say(folder: Path, known: ChannelNames) -> bool:
     """Whether names tell channels apart: those of folders, nnU-Net's, or ends of files, two different ones at least."""
     if (folder / "imagesTr").is_dir():
         return True
-    if any(child.is_dir() and channel_of(child.name) not in (None, SEG) for child in folder.iterdir()):
+    if any(child.is_dir() and known.channel_of(child.name) not in (None, SEG) for child in folder.iterdir()):
         return True
-    ends = {parts[1] for path in files_in(folder) if ending_of(path) and (parts := split_stem(stem_of(path)))}
+    ends = {parts[1] for path in files_in(folder) if ending_of(path) and (parts := known.split_stem(stem_of(path)))}
     return len(ends) > 1
 
 
@@ -112,7 +117,9 @@ def folded(lines: Sequence[str], n: int = 20) -> list[str]:
 # -------------------------------------------------------------------------------------------------- a folder each
 
 
-def _channel_folders(root: Path, by_channel: Mapping[str, list[Path]], without_labels: bool) -> Source:
+def _channel_folders(
+    root: Path, by_channel: Mapping[str, list[Path]], without_labels: bool, known: ChannelNames
+) -> Source:
     if twice := {channel: paths for channel, paths in by_channel.items() if len(paths) > 1}:
         raise DataError(
             f"{root} has several folders of one channel.",
@@ -135,22 +142,22 @@ def _channel_folders(root: Path, by_channel: Mapping[str, list[Path]], without_l
             if child.is_dir() or ending_of(child) is None:
                 left_out.append(f"{path.name}/{child.name}{'/' if child.is_dir() else ''}")
             else:
-                found.setdefault(_without_channel(stem_of(child), channel, path.name), []).append(child)
+                found.setdefault(_without_channel(stem_of(child), channel, path.name, known), []).append(child)
         files[channel] = _one_each(found, f"the folder {path.name}")
     notes = [
         f"The folder {path.name} is read as {'the labels' if channel == SEG else channel}."
         for channel, path in used.items()
-        if path.name.lower() != FOLDERS.get(channel, LABELS).lower()
+        if path.name.lower() != (LABELS if channel == SEG else folder_of(channel)).lower()
     ]
     names = {channel: path.name for channel, path in used.items()}
-    return _of_files("a folder a channel", root, files, names, without_labels, notes, left_out)
+    return _of_files("a folder a channel", root, files, names, without_labels, notes, left_out, known.order)
 
 
-def _without_channel(stem: str, channel: str, folder: str) -> str:
+def _without_channel(stem: str, channel: str, folder: str, known: ChannelNames) -> str:
     """``s01`` of ``s01_T1Gd`` in a folder of t1ce; another ending belongs to the name."""
     if stem.lower().endswith((f"_{folder}".lower(), f"-{folder}".lower())):
         return stem[: -len(folder) - 1]
-    parts = split_stem(stem)
+    parts = known.split_stem(stem)
     return parts[0] if parts and parts[1] == channel else stem
 
 
@@ -168,13 +175,13 @@ def _one_each(found: Mapping[str, list[Path]], where: str) -> dict[str, Path]:
 # ------------------------------------------------------------------------------------------- files named by channel
 
 
-def _named_files(root: Path, without_labels: bool) -> Source | None:
+def _named_files(root: Path, without_labels: bool, known: ChannelNames) -> Source | None:
     found: dict[str, dict[str, list[Path]]] = {}
     left_out: list[Path] = []
     for path in files_in(root):
-        parts = split_stem(stem_of(path)) if ending_of(path) else None
-        if ending_of(path) and parts is None and path.parent != root and stem_of(path).lower() in CHANNELS:
-            parts = path.parent.name, CHANNELS[stem_of(path).lower()]  # subject/t1.png
+        parts = known.split_stem(stem_of(path)) if ending_of(path) else None
+        if ending_of(path) and parts is None and path.parent != root and stem_of(path).lower() in known.known:
+            parts = path.parent.name, known.known[stem_of(path).lower()]  # subject/t1.png
         if parts and not (without_labels and parts[1] == SEG):
             found.setdefault(parts[1], {}).setdefault(parts[0], []).append(path)
         elif path.name not in BESIDE:
@@ -186,7 +193,7 @@ def _named_files(root: Path, without_labels: bool) -> Source | None:
     files = {channel: _one_each(paths, f"{root} for {channel}") for channel, paths in found.items()}
     names = {channel: f"file that ends in _{channel}" for channel in files}
     shown = [path.relative_to(root).as_posix() for path in left_out]
-    return _of_files("files named by channel", root, files, names, without_labels, [], shown)
+    return _of_files("files named by channel", root, files, names, without_labels, [], shown, known.order)
 
 
 def _of_files(
@@ -197,7 +204,7 @@ def _of_files(
     without_labels: bool,
     notes: list[str],
     left_out: list[str],
-    order: Sequence[str] = BRATS.contrast_names,
+    order: Sequence[str],
 ) -> Source:
     """The source of one file for each channel and sample; ``names`` says where a channel's files are."""
     if SEG not in files and not without_labels:
@@ -249,7 +256,7 @@ def _of_files(
 # ----------------------------------------------------------------------------------------------------------- nnU-Net
 
 
-def _nnunet(root: Path, without_labels: bool) -> Source:
+def _nnunet(root: Path, without_labels: bool, known: ChannelNames, scheme: Scheme | None) -> Source:
     path = root / "dataset.json"
     try:
         description = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -261,13 +268,13 @@ def _nnunet(root: Path, without_labels: bool) -> Source:
             f"{error!r}. Its channel_names and labels say what the files are.",
             "Restore it, or `synthkit prepare` subjects.",
         ) from error
-    channels = {number: channel_of(name) for number, name in stated.items()}
-    unknown = [name for number, name in stated.items() if channels[number] in (None, SEG)]
-    if unknown or any(n > 1 for n in Counter(channels.values()).values()):
+    channels = {number: known.channel_of(name) or name for number, name in stated.items()}
+    unsafe = [name for number, name in channels.items() if name == SEG or not is_safe_name(name)]
+    if unsafe or any(n > 1 for n in Counter(channels.values()).values()):
         raise DataError(
             f"The channels of {path} are not understood.",
-            f"They are {', '.join(stated.values())}; known are {', '.join(BRATS.contrast_names)}.",
-            "Name each channel_names as one of these.",
+            f"They are {', '.join(stated.values())}: not all are different names of images.",
+            "Give each of channel_names a name of its own.",
         )
     found: dict[str, dict[str, list[Path]]] = {str(channel): {} for channel in channels.values()}
     left_out = []
@@ -282,7 +289,8 @@ def _nnunet(root: Path, without_labels: bool) -> Source:
             left_out.append(child.relative_to(root).as_posix())
     levels = None
     if not without_labels:
-        levels = _stated_levels(path, labels)
+        scheme = scheme or scheme_of_names(path, labels)
+        levels = _stated_levels(path, labels, scheme)
         found[SEG] = {}
         for child in (f for part in ("labelsTr", "labelsTs") if (root / part).is_dir() for f in files_in(root / part)):
             if ending_of(child):
@@ -292,16 +300,16 @@ def _nnunet(root: Path, without_labels: bool) -> Source:
     order = [str(channels[number]) for number in sorted(channels)]
     notes = ["Channels and labels are those that dataset.json names."]
     source = _of_files("nnU-Net raw", root, files, names, without_labels, notes, left_out, order)
-    return replace(source, levels=levels)
+    return replace(source, levels=levels, scheme=scheme)
 
 
-def _stated_levels(path: Path, labels: Mapping[str, Any]) -> LabelLevels:
-    known = {name.lower(): value for name, value in BRATS.label_values.items()}
+def _stated_levels(path: Path, labels: Mapping[str, Any], scheme: Scheme) -> LabelLevels:
+    known = {name.lower(): value for name, value in scheme.label_values.items()}
     if wrong := [name for name, value in labels.items() if name.lower() not in known or not isinstance(value, int)]:
         raise DataError(
             f"The labels of {path} are not understood.",
-            f"{', '.join(map(str, wrong))}: known are {', '.join(BRATS.label_values)}, each of one value.",
-            "Name them so in dataset.json, or give --without-labels.",
+            f"{', '.join(map(str, wrong))}: known are {', '.join(scheme.label_values)}, each of one value.",
+            "Name them so in dataset.json, name their scheme with --labels, or give --without-labels.",
         )
     return LabelLevels("given", {int(value): known[name.lower()] for name, value in labels.items()})
 

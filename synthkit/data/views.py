@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from synthkit.contract import Sample, Samples
 from synthkit.data.format import content_digest
 from synthkit.data.patients import patient_behind
 from synthkit.errors import DataError
-from synthkit.schemes import Scheme
+from synthkit.schemes import Scheme, enumerated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,20 +72,59 @@ class View(Readable):
         return self.source.read(self.indices[wanted])
 
 
+class _Renumbered(Readable):
+    """A source whose labels are read with the values of another scheme, of the same names."""
+
+    def __init__(self, source: Samples, scheme: Scheme, values: Mapping[int, int]) -> None:
+        self.source = source
+        self.contrasts, self.size, self.samples = source.contrasts, source.size, source.samples
+        self.scheme, self.label_values = scheme, scheme.values
+        self._table = np.zeros(256, dtype=np.uint8)
+        self._table[list(values)] = list(values.values())
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
+        images, labels = self.source.read(indices)
+        return images, self._table[labels]
+
+
+def with_scheme(source: Samples, scheme: Scheme) -> Samples:
+    """The source with labels by the values of ``scheme``; itself where it writes them so.
+
+    Raises
+    ------
+    DataError : its labels have other names.
+    """
+    if source.scheme.label_values == scheme.label_values:
+        return source
+    values = scheme.reads(source.scheme)
+    if values is None or len(values) < len(scheme.values):
+        names = [enumerated([*one.label_values][1:]) or "no labels" for one in (scheme, source.scheme)]
+        raise DataError(
+            "The datasets have different labels.",
+            f"One has {names[0]}, another {names[1]}.",
+            "Use datasets of the same labels; if files were read by a wrong label scheme, prepare or import them with "
+            "--labels.",
+        )
+    return _Renumbered(source, scheme, values)
+
+
 class Joined(Readable):
-    """Several sources one after another; contrasts, labels and size must agree."""
+    """Several sources one after another; contrasts, names of labels and size must agree.
+
+    Labels have the values of the first source's scheme.
+    """
 
     def __init__(self, sources: Sequence[Samples]) -> None:
         first = sources[0]
         for other in sources[1:]:
-            for what in ("contrasts", "label_values", "size"):
+            for what in ("contrasts", "size"):
                 if getattr(other, what) != getattr(first, what):
                     raise DataError(
                         "The datasets cannot be joined.",
                         f"Their {what.replace('_', ' ')} differ: {getattr(first, what)} and {getattr(other, what)}.",
                         "Prepare them with the same contrasts and size.",
                     )
-        self.sources = list(sources)
+        self.sources = [with_scheme(source, first.scheme) for source in sources]
         self.contrasts, self.size = first.contrasts, first.size
         self.scheme, self.label_values = first.scheme, first.label_values
         self.samples = [row for source in sources for row in source.samples]

@@ -291,9 +291,18 @@ def values_of(table: OverlapTable, region: str, column: str) -> dict[str, float]
     return {subject: sum(values) / len(values) for subject, values in found.items()}
 
 
+def mean_of(table: OverlapTable) -> list[str]:
+    """The regions behind :data:`MEAN`, as the column ``in_mean`` says; tables from before it are of BraTS."""
+    return list(
+        dict.fromkeys(
+            region for (_, region), row in table.items() if row.get("in_mean", str(int(region in BRATS.mean_of))) == "1"
+        )
+    )
+
+
 def _rows(table: OverlapTable, region: str) -> OverlapTable:
     """Rows of the region, or of those behind :data:`MEAN`."""
-    names = BRATS.averaged(region)
+    names = mean_of(table) if region == MEAN else (region,)
     return {key: row for key, row in table.items() if key[1] in names}
 
 

@@ -16,7 +16,7 @@ from synthkit.data.slice_rule import check_intensities
 from synthkit.data.slices import SliceProtocol, arrangement_of, kept_slices
 from synthkit.data.subjects import load_subject, scan_subjects
 from synthkit.errors import DataError, UsageError
-from synthkit.schemes import BRATS
+from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array, Volumes
@@ -72,13 +72,17 @@ def evaluation_protocol(name: str) -> EvaluationProtocol:
 class SliceRule:
     """Which slices of each subject are kept, from the T1 volumes of a folder of subjects.
 
+    The first contrast of their scheme stands for T1 where it has none.
+
     Raises
     ------
     DataError : a subject without a usable T1, or none of whose slices is kept.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str] = ()) -> None:
-        good, _ = scan_subjects(folder, contrasts=(BRATS.brain_contrast,), need_labels=False, names=names)
+    def __init__(self, folder: Path, names: Sequence[str], scheme: Scheme) -> None:
+        self._contrast = scheme.brain_contrast or scheme.contrast_names[0]
+        self._title = next(c.title for c in scheme.contrasts if c.name == self._contrast)
+        good, _ = scan_subjects(folder, contrasts=(self._contrast,), need_labels=False, names=names)
         self._subjects = {subject.id: subject for subject in good}
         self._kept: dict[str, tuple[tuple[int, ...], Turn]] = {}
 
@@ -87,19 +91,20 @@ class SliceRule:
         if subject not in self._kept:
             if subject not in self._subjects:
                 raise DataError(
-                    f"There is no T1 of {subject} in the reference.",
-                    "The protocol decides by T1 which slices count.",
+                    f"There is no {self._title} of {subject} in the reference.",
+                    f"The protocol decides by {self._title} which slices count.",
                     "Give the folder of subjects with their images as --reference, or leave --protocol out.",
                 )
             volumes = load_subject(self._subjects[subject], labels=False)
-            protocol = SliceProtocol(contrasts=(BRATS.brain_contrast,))
+            protocol = SliceProtocol(contrasts=(self._contrast,))
             leave_out = "Leave the subject out, or leave --protocol out."
-            check_intensities(volumes, protocol, "the protocol decides by T1 above 0 which slices count", leave_out)
+            why = f"the protocol decides by {self._title} above 0 which slices count"
+            check_intensities(volumes, protocol, why, leave_out)
             kept = kept_slices(volumes, protocol)
             if not kept:
                 raise DataError(
                     f"The protocol keeps no slice of {subject}.",
-                    "In none is more than 15 % of 256 x 256 pixels bright enough in T1.",
+                    f"In none is more than 15 % of 256 x 256 pixels bright enough in {self._title}.",
                     leave_out,
                 )
             self._kept[subject] = kept, arrangement_of(volumes, protocol).turn

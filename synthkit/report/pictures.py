@@ -11,7 +11,6 @@ import numpy as np
 
 from synthkit.data.geometry import Geometry
 from synthkit.data.orientation import edge_marks
-from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,13 +140,13 @@ def sample_row(dataset: Dataset, row: int) -> dict[str, Any]:
     return {
         "caption": describe(sample),
         "contrasts": [{"name": name, "uri": png(images[0, c])} for c, name in enumerate(dataset.contrasts)],
-        "base": BRATS.base_contrast(dataset.contrasts),
+        "base": dataset.scheme.base_contrast(dataset.contrasts),
         "marks": edge_marks(Geometry.of(dataset.description.get("protocol")).axes),
         "height": height,
         "width": width,
         "paths": [
             {"name": name, "colour": colour, "d": outline(labels[0] == dataset.labels[name])}
-            for name, colour in BRATS.colours(dataset.labels).items()
+            for name, colour in dataset.scheme.colours(dataset.labels).items()
             if (labels[0] == dataset.labels[name]).any()
         ],
     }

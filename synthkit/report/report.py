@@ -18,7 +18,7 @@ from synthkit.report.distributions import distributions
 from synthkit.report.gather import DAMAGE, DatasetRecord, Material, gather, phantoms_among, sentence, training_of
 from synthkit.report.pages import check_replaceable, render, write_page
 from synthkit.report.wording import count, interval, words
-from synthkit.schemes import BRATS, MEAN
+from synthkit.schemes import MEAN
 
 __all__ = ["write_audit_page", "write_report"]
 
@@ -151,11 +151,11 @@ def _origin(record: DatasetRecord) -> str:
 
 def _legend(material: Material) -> list[dict[str, str]]:
     """The labels of all datasets with their colours, each once."""
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, str]] = {}
     for record in material.datasets:
-        found |= BRATS.colours(record.dataset.labels)
-    meanings = BRATS.meanings
-    return [{"name": name, "colour": colour, "meaning": meanings.get(name, "")} for name, colour in found.items()]
+        for label in record.dataset.scheme.labels:
+            found[label.name] = {"name": label.name, "colour": label.colour, "meaning": label.meaning}
+    return list(found.values())
 
 
 # ---------------------------------------------------------------------------------------- the summary in words

@@ -11,7 +11,7 @@ from synthkit.data.lineage import was_trained_on
 from synthkit.judging.arms import ArmComparison, interval_warnings
 from synthkit.report.gather import Material, RunRecord
 from synthkit.report.segmenter_arms import MEASURES, Arm, Compared, arms_of, compared_with_real
-from synthkit.schemes import BRATS
+from synthkit.schemes import MEAN, Scheme
 
 
 def is_overlap(record: RunRecord) -> bool:
@@ -40,7 +40,7 @@ def section(material: Material, notes: list[str]) -> dict[str, Any] | None:
         "plots": [plot for name in MEASURES if (plot := _plot(name, arms))],
         "notes": list(dict.fromkeys(banners)),
         "warnings": interval_warnings(item.comparison for found in compared for item in found.values()),
-        "regions": BRATS.meanings,
+        "regions": _meanings(arms),
     }
 
 
@@ -50,8 +50,21 @@ def _protocol(record: RunRecord) -> str:
 
 
 def _regions(arms: Sequence[Arm], name: str) -> list[str]:
-    found = {(s.get("of") or {}).get("region") for a in arms for r in a.records for s in r.scores if s["name"] == name}
-    return [region for region in BRATS.scored if region in found]
+    """In the order of the scores, which is that of their scheme; the mean last."""
+    found = [(s.get("of") or {}).get("region") for a in arms for r in a.records for s in r.scores if s["name"] == name]
+    regions = dict.fromkeys(region for region in found if region not in (None, MEAN))
+    return [*regions, *([MEAN] if MEAN in found else [])]
+
+
+def _meanings(arms: Sequence[Arm]) -> dict[str, str]:
+    """What regions mean, as the runs say that scored them; of several schemes, the first one that has a region."""
+    found: dict[str, str] = {}
+    for record in (record for arm in arms for record in arm.records):
+        try:
+            found = {**Scheme.from_dict((record.result or {})["scheme"]).meanings, **found}
+        except (KeyError, ValueError):  # from before schemes were recorded
+            continue
+    return found
 
 
 def _table(measure: str, arms: Sequence[Arm], compared: Sequence[Compared]) -> dict[str, Any] | None:
@@ -129,7 +142,7 @@ def _plot(measure: str, arms: Sequence[Arm]) -> dict[str, Any] | None:
         return None
     top = 1.0 if measure == "dice" else nice_ceiling(max(values))
     groups = []
-    for region in [r for r in BRATS.region_values if any(r in table for _, table in tables)]:
+    for region in dict.fromkeys(region for _, table in tables for region in table):
         lanes = []
         for arm, table in tables:
             dots = [

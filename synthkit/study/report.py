@@ -14,7 +14,7 @@ from synthkit.files import write_atomically
 from synthkit.judging.arms import interval_warnings
 from synthkit.report.pages import check_replaceable, render, write_page
 from synthkit.report.wording import count, words
-from synthkit.schemes import BRATS, MEAN
+from synthkit.schemes import MEAN, enumerated
 from synthkit.study import layout
 from synthkit.study.config import Study
 from synthkit.study.figures import Mark, colour, forest, scatter, standalone
@@ -104,7 +104,7 @@ def _page(folder: Path, study: Study, results: StudyResults, figures: list[dict[
         "few": FEW_GENERATORS,
         "grids": shown,
         "legend": legend(shown),
-        "mean_meaning": BRATS.meanings[MEAN],
+        "mean_meaning": f"mean of {enumerated(results.mean_of)}",
         "toml": (folder / layout.STUDY_FILE).read_text(encoding="utf-8"),
     }
 

@@ -17,6 +17,7 @@ from synthkit.judging.arms import (
     OverlapTable,
     cases_of,
     compared_arms,
+    mean_of,
     mean_of_arm,
     read_overlap,
     regions_of,
@@ -103,10 +104,10 @@ class Cost:
 class StudyResults:
     """All numbers.
 
-    ``missing`` counts the cells of the table without any training; ``left`` names the steps that are not done, by their
-    state; ``problems`` are sentences about what could not be read. ``datasets``: digest by path. ``unequal``: settings,
-    other than data and seed, in which arms of one segmenter and augmentation differ. ``protocol``: ``name`` and
-    ``policy``, in sentences, of what predictions were scored by; empty for whole volumes.
+    ``missing`` counts cells of the table without a training; ``left`` names steps that are not done, by their state;
+    ``problems`` say what could not be read. ``datasets``: digest by path. ``unequal``: settings besides data and seed
+    in which arms of one segmenter and augmentation differ. ``protocol``: ``name`` and ``policy``, in sentences, of how
+    predictions were scored; empty for whole volumes. ``mean_of``: the regions behind the mean.
     """
 
     n_training_patients: int | None = None
@@ -120,6 +121,7 @@ class StudyResults:
     left: dict[State, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     protocol: dict[str, Any] = field(default_factory=dict)
+    mean_of: list[str] = field(default_factory=list)
     missing: int = 0
     n_runs: int = 0
     versions: dict[str, list[str]] = field(default_factory=dict)
@@ -225,10 +227,9 @@ def _segmenter(done: DoneSteps, study: Study, name: str, augmentation: str, resu
                 found.append(read_overlap(run))
             except (OSError, KeyError, ValueError) as error:
                 results.problems.append(f"The scores of {out} cannot be read: {error}.")
+        results.missing += not found
         if found:
-            tables[arm] = found
-        else:
-            results.missing += 1
+            tables[arm], results.mean_of = found, results.mean_of or mean_of(found[0])
     results.unequal += _unequal(done, study, name, augmentation)
     real = tables.get(layout.REAL)
     for arm, own in tables.items():

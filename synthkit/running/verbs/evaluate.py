@@ -203,9 +203,11 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     metrics = metrics_of(declarations)
     datasets = opened_inputs(run, job)
     protocol = job.options.get("protocol")
+    # What regions mean that are scored, for whoever shows the scores.
+    described = {"scheme": datasets["reference"].scheme.to_dict()} if "reference" in datasets else {}
     if protocol is None:
-        return scored(run, job, metrics, datasets)
-    rule = SliceRule(run.input("reference"), job.options.get("names", ()))
+        return {**scored(run, job, metrics, datasets), **described}
+    rule = SliceRule(run.input("reference"), job.options.get("names", ()), datasets["reference"].scheme)
     datasets |= {role: KeptSlices(datasets[role], rule) for role in ("reference", "prediction")}
     policy = list(evaluation_protocol(protocol).policy)
-    return {**scored(run, job, metrics, datasets), "protocol": {"name": protocol, "policy": policy}}
+    return {**scored(run, job, metrics, datasets), **described, "protocol": {"name": protocol, "policy": policy}}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.contract import Declaration, GeneratorDeclaration
+from synthkit.data.named_schemes import scheme_named
 from synthkit.errors import UsageError
 from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover, load_module
@@ -15,7 +16,10 @@ from synthkit.running.request import Request
 from synthkit.running.run import Job, Run, folder_digest, write_json
 from synthkit.running.verbs.boundary import call, check_generator_size, opened_file
 from synthkit.running.verbs.inputs import file_input
-from synthkit.schemes import BRATS, Scheme
+from synthkit.schemes import Scheme
+
+# Labels are greys of a channel, of which the last value has to leave one above.
+_MAX_VALUE = 254
 
 # ------------------------------------------------------------------------------------------------ asked on the host
 
@@ -25,7 +29,7 @@ def ask(
     file: Path,
     *,
     contrasts: Sequence[str],
-    labels: Sequence[int] = BRATS.values,
+    labels: str,
     params: Mapping[str, Any] | None = None,
 ) -> Request:
     """The run that turns ``file`` into a checkpoint of the generator ``plugin``.
@@ -35,7 +39,8 @@ def ask(
     plugin : name of a generator that imports files.
     file : what another project's training left; nothing in it is executed.
     contrasts : of the image channels, in the order of the network.
-    labels : values in the last channel, ascending from the background 0.
+    labels : of the last channel: values, ascending from the background 0, as in "0,1,2"; or a label scheme, a name or
+        a TOML file as :func:`synthkit.data.named_schemes.scheme_named` takes it.
     params : of the plugin, for what the file does not tell of its network.
 
     Raises :class:`UsageError` for a plugin that imports nothing and for channels or labels that cannot be.
@@ -48,7 +53,7 @@ def ask(
         plugins=(declaration.name,),
         params=params_to_dict(make_params(declaration, params or {})),
         inputs={"file": file_input(file)},
-        options={"contrasts": _channels(contrasts), "labels": _named_labels(labels), "name": file.name},
+        options={"contrasts": _channels(contrasts), "scheme": _scheme(labels).to_dict(), "name": file.name},
     )
     return Request(job, (declaration,), f"import {file.name}", uses_gpu=False)
 
@@ -57,20 +62,33 @@ def _channels(names: Sequence[str]) -> list[str]:
     if not names or not all(names) or len(set(names)) != len(names):
         raise UsageError(
             f"--contrasts {','.join(names)} is not a list of contrasts.",
-            fix=f"Name each once: {','.join(BRATS.contrast_names)}.",
+            fix="Name each once, as in t1,flair.",
         )
     return list(names)
 
 
-def _named_labels(values: Sequence[int]) -> dict[str, int]:
-    """Label values by name, those of BraTS where they have one."""
-    if not values or values[0] != 0 or list(values) != sorted(set(values)) or values[-1] > 254:
-        raise UsageError(
-            f"--labels {','.join(map(str, values))} is not a list of label values.",
-            fix=f"Give them in ascending order from 0: {','.join(map(str, BRATS.values))}.",
-        )
-    known = {value: name for name, value in BRATS.label_values.items()}
-    return {known.get(value, f"label{value}"): value for value in values}
+def _scheme(labels: str) -> Scheme:
+    """A scheme that has a name or a file; of values alone, with the names of BraTS up to 2020 where it has them."""
+    words = labels.replace(" ", "").split(",")
+    if all(word.isdecimal() for word in words):
+        values = tuple(map(int, words))
+        if values[0] != 0 or list(values) != sorted(set(values)) or values[-1] > _MAX_VALUE:
+            raise _refused(labels)
+        return Scheme.of_values(values)
+    if "," in labels or not labels.strip():
+        raise _refused(labels)
+    scheme = scheme_named(labels)
+    if scheme.values[-1] > _MAX_VALUE:
+        raise _refused(labels)
+    return scheme
+
+
+def _refused(labels: str) -> UsageError:
+    return UsageError(
+        f"--labels {labels} is not a list of label values.",
+        f"Those of a generator are 0 to {_MAX_VALUE}.",
+        "Give them in ascending order from 0, as in 0,1,2; or name a label scheme.",
+    )
 
 
 # -------------------------------------------------------------------------------------------------- done in the run
@@ -82,7 +100,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     if not isinstance(declaration, GeneratorDeclaration):
         raise UsageError(f"{declaration.name} is not a generator.")
     file = opened_file(run, job, "file")
-    contrasts, labels = job.options["contrasts"], job.options["labels"]
+    contrasts, scheme = job.options["contrasts"], Scheme.from_dict(job.options["scheme"])
     module, params = load_module(declaration), make_params(declaration, job.params)
     usual = params_to_dict(make_params(declaration, {}))
     run.checkpoint.mkdir(parents=True, exist_ok=True)
@@ -92,7 +110,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
         file,
         run.checkpoint,
         contrasts=tuple(contrasts),
-        label_values=tuple(sorted(labels.values())),
+        label_values=scheme.values,
         params=params,
     )
     check_generator_size(declaration, (side, side))
@@ -105,8 +123,8 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
             # What was said of the network; of its training nothing is known.
             "params": {name: value for name, value in params_to_dict(params).items() if value != usual[name]},
             "contrasts": list(contrasts),
-            "labels": labels,
-            "scheme": Scheme.of_record({"labels": labels}).to_dict(),
+            "labels": scheme.label_values,
+            "scheme": scheme.to_dict(),
             "size": [side, side],
             "protocol": {},
             "training_datasets": [],

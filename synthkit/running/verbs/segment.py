@@ -27,6 +27,7 @@ from synthkit.running.run import Job, Run, folder_digest, write_json
 from synthkit.running.verbs.boundary import call, opened_checkpoint, yielded
 from synthkit.running.verbs.inputs import checkpoint_input, folder_input, resolved_params
 from synthkit.running.verbs.model_voxels import ModelVoxels
+from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
@@ -226,7 +227,12 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     seen = [name for name in sorted(wanted) if was_trained_on(name, datasets_behind(metadata))]
     write_json(
         run.predictions / "predictions.json",
-        {"segmenter": declaration.name, "checkpoint_digest": job.inputs["checkpoint"].digest, "seen_in_training": seen},
+        {
+            "segmenter": declaration.name,
+            "checkpoint_digest": job.inputs["checkpoint"].digest,
+            "seen_in_training": seen,
+            "scheme": Scheme.of_record(metadata).to_dict(),
+        },
     )
     outputs = {"predictions": {"kind": "labels", "digest": folder_digest(run.predictions), "n_subjects": len(wanted)}}
     if keeper is not None:
@@ -244,8 +250,8 @@ def _recorded_protocol(metadata: dict[str, Any]) -> dict[str, Any]:
     if not metadata.get("protocol"):
         raise DataError(
             f"The model {metadata['plugin']} cannot segment subjects.",
-            "Its training data record no protocol, and volumes are not sliced to their size and contrasts.",
-            "Train it on data of 256, 128, 64 or 32 pixels a side, with contrasts of BraTS.",
+            "Its training data record no protocol, and volumes are not sliced to their size.",
+            "Train it on data of 256, 128, 64 or 32 pixels a side.",
         )
     return dict(metadata["protocol"])
 

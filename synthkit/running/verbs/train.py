@@ -11,7 +11,7 @@ from synthkit.contract import Declaration, GeneratorDeclaration, SegmenterDeclar
 from synthkit.data.dataset import Dataset
 from synthkit.data.geometry import Geometry, common_geometry
 from synthkit.data.slices import SIZES, SliceProtocol
-from synthkit.data.views import Joined
+from synthkit.data.views import Joined, with_scheme
 from synthkit.errors import DataError, PluginError, UsageError
 from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover, load_module
@@ -21,7 +21,6 @@ from synthkit.running.request import Request
 from synthkit.running.run import Input, Job, Run, folder_digest, write_json
 from synthkit.running.verbs.boundary import call, check_generator_size, opened_dataset, opened_file
 from synthkit.running.verbs.inputs import dataset_input, file_input
-from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from synthkit.contract import Samples
@@ -100,10 +99,12 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     declaration = declarations[0]
     datasets = {role: opened_dataset(run, job, role) for role, item in job.inputs.items() if item.kind == "dataset"}
     validation = {role: datasets.pop(role) for role in ("validation",) if role in datasets}
-    optional: dict[str, Any] = {role: dataset.training_part() for role, dataset in validation.items()}
-    optional |= {role: opened_file(run, job, role) for role, item in job.inputs.items() if item.kind == "file"}
+    optional: dict[str, Any] = {
+        role: opened_file(run, job, role) for role, item in job.inputs.items() if item.kind == "file"
+    }
     parts = [dataset.training_part() for dataset in datasets.values()]
     data: Samples = parts[0] if len(parts) == 1 else Joined(parts)
+    optional |= {role: with_scheme(dataset.training_part(), data.scheme) for role, dataset in validation.items()}
     if not len(data):
         raise DataError(
             "There is nothing to train on.", "Every sample is held out.", "Prepare with a smaller --holdout."
@@ -124,7 +125,6 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
         raise PluginError(
             f"{declaration.name} trained but left no checkpoint.", fix=f"Report it to {declaration.distribution}."
         )
-    first = next(iter(datasets.values()))
     write_json(
         run.checkpoint / CHECKPOINT_METADATA,
         {
@@ -133,8 +133,8 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
             "distribution": declaration.distribution,
             "params": params_to_dict(params),
             "contrasts": list(data.contrasts),
-            "labels": first.labels,
-            "scheme": first.scheme.to_dict(),
+            "labels": data.scheme.label_values,
+            "scheme": data.scheme.to_dict(),
             "size": list(data.size),
             "protocol": _common_protocol(datasets | validation),
             "training_datasets": [dataset.training_entry() for dataset in datasets.values()],
@@ -177,10 +177,10 @@ def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
         return {**first[1].to_dict(), **known}
     dataset = next(iter(datasets.values()))
     height, width = dataset.size
-    if height != width or height not in SIZES or set(dataset.contrasts) - set(BRATS.contrast_names):
+    if height != width or height not in SIZES:
         events.message(
-            f"The data record no protocol, and volumes cannot be sliced to {'/'.join(dataset.contrasts)} of {width} x "
-            f"{height}: no subject can be segmented by what is trained on them.",
+            f"The data record no protocol, and slices cannot be of {width} x {height} pixels: no subject can be "
+            "segmented by what is trained on them.",
             level="warning",
         )
         return {}

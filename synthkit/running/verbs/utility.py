@@ -86,7 +86,9 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
         for item in compared_arms(tables["real"], tables[name], resamples=request.resamples, seed=request.seed)
     ]
     if not found:
-        raise DataError("No region can be compared.", "No reference has a tumour.", "Give other subjects.")
+        raise DataError(
+            "No region can be compared.", "No reference has a label that is scored.", "Give other subjects."
+        )
     for text in interval_warnings(item.comparison for _, item in found):
         listener.warning(text)
     document = {

@@ -22,6 +22,7 @@ from torch import Tensor
 
 import synthkit
 from synthkit.errors import UsageError
+from synthkit.schemes import BRATS
 
 CPU = torch.device("cpu")
 
@@ -261,7 +262,7 @@ def test_a_grid_has_a_row_a_sample_and_colours_for_labels() -> None:
     grey = np.full((2, 3, 16, 16), 100, dtype=np.uint8)
     grey[:, 2] = 0
     grey[1, 2, 4:8, 4:8] = 204
-    picture = grid(grey, ("t1", "flair"), (0, 1, 2, 4))
+    picture = grid(grey, ("t1", "flair"), (0, 1, 2, 4), BRATS)
     assert picture.shape == (14 + 32, 48, 3)
     body = picture[14:]
     assert (body[:, :32] == 100).all() and (body[:16, 32:] == 100).all()

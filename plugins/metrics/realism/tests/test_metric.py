@@ -13,7 +13,9 @@ from synthkit_realism.metrics import score
 
 from synthkit import Row, Score
 from synthkit.contract import Sample
+from synthkit.data.named_schemes import SCHEMES
 from synthkit.errors import DataError
+from synthkit.schemes import Scheme
 from synthkit.testing import InMemorySamples, data
 
 Images = NDArray[np.uint8]
@@ -121,7 +123,7 @@ def test_what_was_changed_stands_out(
     order = [pair for pair in ranks.items() if change is duller or not pair[0].startswith("intensity")]
     n = min(3, len(expected))
     assert {name for name, _ in order[:n]} <= expected and order[n - 1][1] > 0.3
-    worst = next(text for text in said if text.startswith("Farthest from real tumours"))
+    worst = next(text for text in said if text.startswith("Farthest from real labels"))
     assert next(iter(ranks)) in worst
 
 
@@ -241,3 +243,41 @@ def test_a_mistake_that_both_datasets_share_is_found_by_physics(said: list[str])
     assert found["n_misnamed real"].value == found["n_misnamed synthetic"].value == 2
     assert "t1 looks like t1ce" in found["n_misnamed real"].note
     assert sum(text.startswith("In the real dataset: The channel named t1") for text in said) == 2
+
+
+# ---------------------------------------------------------------------------------------------- other label schemes
+
+
+def renamed(samples: InMemorySamples, scheme: Scheme, values: dict[int, int]) -> InMemorySamples:
+    table = np.zeros(256, np.uint8)
+    table[list(values)] = list(values.values())
+    subjects = [sample.subject for sample in samples.samples]
+    return InMemorySamples(samples.images, table[samples.labels], subjects=subjects, scheme=scheme)
+
+
+def test_labels_of_two_schemes_are_compared_by_name() -> None:
+    decathlon = renamed(real(), SCHEMES["msd"], {1: 2, 2: 1, 4: 3})
+    metrics = ["label-realism", "contrast-identity"]
+    answers = list(score(metrics=metrics, params=QUICK, real=real(), synthetic=decathlon))
+    ks = [answer.value for answer in answers if isinstance(answer, Score) and answer.name == "ks"]
+    assert len(ks) > 40 and set(ks) <= {0.0, None}
+    mask = renamed(real(), SCHEMES["whole-tumour"], {1: 1, 2: 1, 4: 1})
+    with pytest.raises(DataError, match=r"different names.*NCR, ED and ET, synthetic has WT"):
+        list(score(metrics=["label-realism"], params=QUICK, real=real(), synthetic=mask))
+
+
+@pytest.mark.parametrize("contrasts", [("cine",), ("cine", "late"), tuple("abcdefgh")])
+def test_contrasts_that_are_not_of_brain_mr_are_not_judged_by_their_looks(contrasts: tuple[str, ...]) -> None:
+    images, labels = data.slices(N, len(contrasts), SIZE, seed=5)
+    heart = Scheme.of_labels({"background": 0, "myocardium": 7, "blood": 3})
+    labels = np.select([labels == 1, labels == 2], [7, 3], 0).astype(np.uint8)
+    made = InMemorySamples(images, labels, contrasts=contrasts, scheme=heart)
+    metrics = ["label-realism", "contrast-identity"]
+    answers = [a for a in score(metrics=metrics, params=QUICK, real=made, synthetic=made) if isinstance(a, Score)]
+    assert {a.of["region"] for a in answers if a.name == "ks" and a.of["property"] == "area"} == {
+        "myocardium", "blood", "all",
+    }  # fmt: skip
+    misnamed = [a for a in answers if a.name == "n_misnamed"]
+    assert {a.value for a in misnamed} == {None} and all("not known" in a.note for a in misnamed)
+    if len(contrasts) != 2:
+        assert next(a for a in answers if a.name == "n_mismatched").value is None

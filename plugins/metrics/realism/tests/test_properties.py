@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage
-from synthkit_realism.properties import Property, measure, regions_of
+from synthkit_realism.properties import Property, measure
+from synthkit_realism.regions import borders_of, ratios_of, regions_of
 
-BRATS = (0, 1, 2, 4)
+from synthkit.data.named_schemes import SCHEMES
+from synthkit.schemes import BRATS, Label, Region, Scheme
+
+VALUES = BRATS.values
 CONTRASTS = ("t1", "flair")
 
 
@@ -27,7 +31,7 @@ def brain(n: int = 1, size: int = 32) -> NDArray[np.uint8]:
 def values(labels: NDArray[np.uint8], images: NDArray[np.uint8] | None = None, **options: Any) -> dict[str, float]:
     """Each property of one slice, by its name in words."""
     images = brain(1, len(labels)) if images is None else images[None]
-    measured = measure(images, labels[None], CONTRASTS, options.get("label_values", BRATS))
+    measured = measure(images, labels[None], CONTRASTS, options.get("scheme", BRATS))
     return {str(item): float(array[0]) for item, array in measured.items()}
 
 
@@ -117,25 +121,49 @@ def test_a_black_image_has_no_places_and_intensities(target: NDArray[np.uint8]) 
     assert found["outside_brain WT"] == 1
 
 
-def test_regions_follow_the_label_values() -> None:
+def test_regions_follow_the_scheme() -> None:
     assert list(regions_of(BRATS)) == ["NCR", "ED", "ET", "TC", "WT"]
-    assert regions_of((0, 1, 2)) == {"NCR": (1,), "ED": (2,), "all": (1, 2)}
-    assert regions_of((0, 1, 4)) == {"NCR": (1,), "ET": (4,), "TC": (1, 4)}
-    assert regions_of((0, 7)) == {"label 7": (7,)}
-    assert list(regions_of((0,))) == ["all"]
+    assert list(regions_of(SCHEMES["gli2024"])) == ["NCR", "ED", "ET", "RC", "TC", "WT", "all"]
+    assert regions_of(SCHEMES["whole-tumour"]) == {"WT": (1,)}
+    assert regions_of(Scheme.of_values((0, 7))) == {"label7": (7,)}
+    assert list(regions_of(Scheme.of_values((0,)))) == ["all"]
 
 
-def test_other_labels_are_measured_too(target: NDArray[np.uint8]) -> None:
-    target[target == 2] = 7
-    found = values(target, label_values=(0, 1, 4, 7))
-    assert found["area label 7"] == 56 and found["area all"] == 81 and found["area TC"] == 25
-    assert "area ED" not in found and "ratio TC/WT" not in found
-    # A value that the dataset does not declare is background.
-    assert values(target, label_values=(0, 1, 4))["area TC"] == 25
+def test_ratios_and_borders_follow_the_structure_of_the_scheme() -> None:
+    for name in ("brats2018", "brats2021", "brats2023-gli", "met", "men", "ssa"):
+        assert ratios_of(SCHEMES[name]) == [("ET", "WT"), ("TC", "WT"), ("NCR", "TC")]
+        assert borders_of(SCHEMES[name]) == [("ET", "NCR"), ("TC", "ED"), ("NCR", "background")]
+    assert ratios_of(SCHEMES["gli2024"]) == ratios_of(BRATS)
+    assert borders_of(SCHEMES["gli2024"]) == [("ET", "NCR"), ("TC", "ED"), ("WT", "RC"), ("NCR", "background")]
+    assert ratios_of(SCHEMES["ped"]) == [("CC", "WT"), ("TC", "WT"), ("ET", "TC"), ("NET", "TC")]
+    assert ("CC", "NET") in borders_of(SCHEMES["ped"]) and ("TC", "ED") in borders_of(SCHEMES["ped"])
+    assert ratios_of(SCHEMES["whole-tumour"]) == borders_of(SCHEMES["whole-tumour"]) == []
+
+
+def test_labels_of_another_anatomy_are_measured() -> None:
+    heart = Scheme(
+        "heart", "heart", (), (Label("myocardium", 7, "", "#111111"), Label("blood", 3, "", "#222222")),
+        nested=(Region("heart", ("myocardium", "blood"), ""),),
+    )  # fmt: skip
+    labels = np.zeros((32, 32), np.uint8)
+    labels[8:17, 10:19], labels[10:15, 12:17], labels[20, 20] = 7, 3, 9
+    found = values(labels, scheme=heart)
+    assert found["area blood"] == 25 and found["area heart"] == 81 and found["ratio myocardium/heart"] == 56 / 81
+    assert found["border blood on myocardium"] == 1 and found["border myocardium on background"] == 36 / 56
+
+
+def test_more_regions_than_bits() -> None:
+    many = Scheme.of_labels({"background": 0, **{f"part{k}": k for k in range(1, 41)}})
+    labels = np.zeros((32, 32), np.uint8)
+    for k in range(40):
+        labels[3 * (k // 10) : 3 * (k // 10) + 3, 3 * (k % 10) : 3 * (k % 10) + 3] = k + 1
+    labels[31, 31] = 40
+    found = values(labels, scheme=many)
+    assert found["thin part1"] == found["thin part39"] == 0 and found["thin part40"] == 1 / 10
 
 
 @settings(max_examples=40, deadline=None)
-@given(hnp.arrays(np.uint8, (3, 12, 12), elements=st.sampled_from(BRATS)))
+@given(hnp.arrays(np.uint8, (3, 12, 12), elements=st.sampled_from(VALUES)))
 def test_a_batch_agrees_with_the_plain_definitions(labels: NDArray[np.uint8]) -> None:
     measured = measure(brain(3, 12), labels, CONTRASTS, BRATS)
     for name, members in {"NCR": (1,), "TC": (1, 4), "WT": (1, 2, 4)}.items():
@@ -156,7 +184,7 @@ def test_a_batch_agrees_with_the_plain_definitions(labels: NDArray[np.uint8]) ->
 
 
 @settings(max_examples=20, deadline=None)
-@given(hnp.arrays(np.uint8, (4, 12, 12), elements=st.sampled_from(BRATS)))
+@given(hnp.arrays(np.uint8, (4, 12, 12), elements=st.sampled_from(VALUES)))
 def test_a_slice_does_not_depend_on_its_batch(labels: NDArray[np.uint8]) -> None:
     together = measure(brain(4, 12), labels, CONTRASTS, BRATS)
     alone = measure(brain(1, 12), labels[2:3], CONTRASTS, BRATS)

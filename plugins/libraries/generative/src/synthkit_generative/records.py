@@ -20,7 +20,8 @@ from synthkit_torch.devices import whole_float32
 from torch import Tensor
 
 from synthkit import events
-from synthkit.schemes import BRATS
+from synthkit.contract import Samples
+from synthkit.schemes import Scheme
 from synthkit_generative.decoding import decode
 from synthkit_generative.drawing import to_grey_levels
 
@@ -32,8 +33,9 @@ _HEADER = 14  # pixels for the names of the columns
 class Records:
     """Statistics and snapshots of one training, from ``shown`` images on."""
 
-    def __init__(self, contrasts: Sequence[str], label_order: Sequence[int], shown: int, total: int) -> None:
-        self._contrasts, self._label_order, self._total = contrasts, label_order, total
+    def __init__(self, data: Samples, label_order: Sequence[int], shown: int, total: int) -> None:
+        self._contrasts, self._scheme = data.contrasts, data.scheme
+        self._label_order, self._total = label_order, total
         self._folder = events.outputs()
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
@@ -80,16 +82,23 @@ class Records:
             grey = to_grey_levels(sample(SNAPSHOT_SEEDS))
         folder = self._folder / "snapshots"
         folder.mkdir(exist_ok=True)
-        Image.fromarray(grid(grey, self._contrasts, self._label_order)).save(folder / f"{shown / 1000:010.3f}.png")
+        Image.fromarray(grid(grey, self._contrasts, self._label_order, self._scheme)).save(
+            folder / f"{shown / 1000:010.3f}.png"
+        )
 
 
-def grid(grey: NDArray[np.uint8], contrasts: Sequence[str], label_order: Sequence[int]) -> NDArray[np.uint8]:
-    """Samples ``(n, contrast + 1, y, x)``, labels last, as one RGB picture ``(y, x, 3)``, names above the columns."""
+def grid(
+    grey: NDArray[np.uint8], contrasts: Sequence[str], label_order: Sequence[int], scheme: Scheme
+) -> NDArray[np.uint8]:
+    """Samples ``(n, contrast + 1, y, x)``, labels last, as one RGB picture ``(y, x, 3)``, names above the columns.
+
+    Labels have the colours of their scheme.
+    """
     n, channels, height, width = grey.shape
     cells = np.repeat(grey[..., None], 3, axis=-1)
     cells[:, -1] = cells[:, 0]
     labels = decode(grey[:, -1], label_order)
-    for value, colour in BRATS.rgb(sorted(label_order)).items():
+    for value, colour in scheme.rgb(sorted(label_order)).items():
         cells[:, -1][labels == value] = colour
     body = cells.transpose(0, 2, 1, 3, 4).reshape(n * height, channels * width, 3)
     picture = Image.fromarray(np.concatenate([np.zeros((_HEADER, channels * width, 3), np.uint8), body]))

@@ -179,7 +179,7 @@ class _Loop:
         # Reading a loss waits for the GPU, so there it is done now and then only.
         report = 1 if device.type == "cpu" else 8
         first = parallel.rank() == 0
-        records = Records(data.contrasts, order, self.shown, total)
+        records = Records(data, order, self.shown, total)
         started, before = time.monotonic(), self.shown  # of the last save: a network that grows becomes slower
         with RealImages(data, order, params.batch_size, params.seed, training.step, self.steps) as batches:
             for batch in batches:

@@ -1,4 +1,4 @@
-"""Tumours and contrasts that look real to no feature network: metrics for synthkit (declaration only)."""
+"""Labels and contrasts that look real to no feature network: metrics for synthkit (declaration only)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _SPEARMAN = Citation(
 
 _LABELS = MetricDeclaration(
     name="label-realism",
-    summary="size, number, place, shape, borders and intensity of tumours in synthetic slices, against real ones",
+    summary="size, number, place, shape, borders and intensity of labels in synthetic slices, against real ones",
     module="synthkit_realism.metrics",
     distribution="synthkit-realism",
     params=Params,

@@ -29,6 +29,9 @@ _MIN_SPREAD = 0.1
 # No single feature counts for more: one that a generator misses altogether says little about the name.
 _MAX_DISTANCE = 4.0
 
+#: With more contrasts there are too many namings to look at all.
+MAX_CONTRASTS = 6
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -53,13 +56,13 @@ class Identity:
 def identify_against(
     real: Signatures, patients: NDArray[np.intp], synthetic: Signatures, *, resamples: int, seed: int
 ) -> Identity | None:
-    """Match the channels; None if either side shows no brain, or there are fewer than two channels.
+    """Match the channels; None if either side shows no brain, or there are fewer than two or more than six channels.
 
     ``patients`` numbers the patient of each real image, ``(n,)``.
     """
     real_features, synthetic_features = _features(real), _features(synthetic)
     shown, synthetic_shown = (~np.isnan(part.level).any(axis=1) for part in (real, synthetic))
-    if real_features.shape[1] < 2 or not shown.any() or not synthetic_shown.any():
+    if not 2 <= real_features.shape[1] <= MAX_CONTRASTS or not shown.any() or not synthetic_shown.any():
         return None
     synthetic_features = synthetic_features[synthetic_shown]
     by_patient = np.stack([_median(real_features[shown & (patients == k)]) for k in np.unique(patients[shown])])

@@ -14,13 +14,15 @@ import numpy as np
 import synthkit
 from synthkit import Row, Score
 from synthkit.contract import Samples
-from synthkit.data.naming import NameFinding, Signatures, check_names, signatures
+from synthkit.data.naming import NAMES, NameFinding, Signatures, can_judge, check_names, signatures
 from synthkit.data.patients import patient_behind
 from synthkit.errors import DataError
 from synthkit.judging.intervals import FEW_SUBJECTS
+from synthkit.schemes import Scheme
 from synthkit_realism import Params
-from synthkit_realism.identity import Identity, identify_against
+from synthkit_realism.identity import MAX_CONTRASTS, Identity, identify_against
 from synthkit_realism.properties import Property, measure
+from synthkit_realism.regions import translation_to
 from synthkit_realism.statistics import Comparison, Resamples, compare, ks_distance
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def score(
 
     Raises
     ------
-    DataError : an empty dataset, or contrasts or sizes that differ.
+    DataError : an empty dataset, or contrasts, sizes or names of labels that differ.
     """
     if holdout is not None and len(holdout) == 0:
         holdout = None
@@ -73,6 +75,7 @@ def _check(datasets: Mapping[str, Samples]) -> None:
                 f"{data.size} pixels.",
                 "Prepare both with the same contrasts, in the same order, and the same size.",
             )
+        translation_to(real.scheme, data.scheme, name)
 
 
 def _patient_numbers(data: Samples) -> NDArray[np.intp]:
@@ -88,11 +91,10 @@ def _patient_numbers(data: Samples) -> NDArray[np.intp]:
 def _label_realism(
     params: Params, real: Samples, synthetic: Samples, holdout: Samples | None, patients: NDArray[np.intp]
 ) -> Iterator[Score | Row]:
-    label_values = sorted({*real.label_values, *synthetic.label_values})
     sources = [data for data in (real, synthetic, holdout) if data is not None]
     starts = np.cumsum([0, *map(len, sources)]).tolist()
     measured = [
-        _measure_all(data, label_values, start, starts[-1]) for data, start in zip(sources, starts, strict=False)
+        _measure_all(data, real.scheme, start, starts[-1]) for data, start in zip(sources, starts, strict=False)
     ]
     resamples = Resamples.of(
         int(patients.max()) + 1, resamples=params.resamples, splits=params.splits, seed=params.seed
@@ -112,12 +114,13 @@ def _label_realism(
     _say_worst(compared)
 
 
-def _measure_all(data: Samples, label_values: Sequence[int], start: int, total: int) -> dict[Property, Float64]:
-    """Every property of every slice, read in batches."""
+def _measure_all(data: Samples, scheme: Scheme, start: int, total: int) -> dict[Property, Float64]:
+    """Every property of every slice, read in batches; labels by name as in ``scheme``."""
+    table = translation_to(scheme, data.scheme)
     parts: list[dict[Property, Float64]] = []
     done = start
     for images, labels in data.batches(_BATCH):
-        parts.append(measure(images, labels, data.contrasts, label_values))
+        parts.append(measure(images, table[labels], data.contrasts, scheme))
         done += len(images)
         synthkit.progress(done, total, unit="image")
     return {item: np.concatenate([part[item] for part in parts]) for item in parts[0]}
@@ -194,13 +197,13 @@ def _say_worst(compared: Mapping[Property, Comparison]) -> None:
     }
     worst = sorted(ranks, key=lambda item: -(ranks[item] or 0.0))[:_N_WORST]
     if not worst:
-        synthkit.message("No property of tumours can be compared: one of the datasets has none.", level="warning")
+        synthkit.message("No property of labels can be compared: one of the datasets has none.", level="warning")
         return
     words = "; ".join(_in_words(item, compared[item]) for item in worst)
     if (ranks[worst[0]] or 0.0) > 0:
-        synthkit.message(f"Farthest from real tumours: {words}.")
+        synthkit.message(f"Farthest from real labels: {words}.")
     else:
-        synthkit.message(f"No property is farther from real tumours than halves of the real patients; first {words}.")
+        synthkit.message(f"No property is farther from real labels than halves of the real patients; first {words}.")
 
 
 def _in_words(item: Property, found: Comparison) -> str:
@@ -222,7 +225,11 @@ def _contrast_identity(
     identity = identify_against(found[0], numbers, found[1], resamples=params.resamples, seed=params.seed)
     yield from _identity_scores(identity, real.contrasts, int(numbers.max()) + 1)
     for name, part in zip(("real", "synthetic"), found, strict=True):
-        yield _misnamed(name, check_names(part, real.contrasts), len(part))
+        if can_judge(real.contrasts):
+            yield _misnamed(name, check_names(part, real.contrasts), len(part))
+        else:
+            note = f"fewer than two of {', '.join(NAMES)}: how other contrasts look is not known"
+            yield Score(name="n_misnamed", value=None, of={"dataset": name}, n=len(part), note=note)
 
 
 def _evenly(n: int, at_most: int) -> NDArray[np.intp]:
@@ -230,13 +237,15 @@ def _evenly(n: int, at_most: int) -> NDArray[np.intp]:
 
 
 def _signatures_of(data: Samples, rows: NDArray[np.intp]) -> Signatures:
-    parts = [signatures(*data.read(rows[start : start + _BATCH])) for start in range(0, len(rows), _BATCH)]
+    parts = [signatures(*data.read(rows[start : start + _BATCH]), data.scheme) for start in range(0, len(rows), _BATCH)]
     return Signatures.join(parts)
 
 
 def _identity_scores(found: Identity | None, contrasts: Sequence[str], n_patients: int) -> Iterator[Score | Row]:
     if found is None:
-        why = "fewer than two contrasts" if len(contrasts) < 2 else "one of the datasets shows no brain"
+        why = "one of the datasets shows no brain"
+        if not 2 <= len(contrasts) <= MAX_CONTRASTS:
+            why = "fewer than two contrasts" if len(contrasts) < 2 else f"more than {MAX_CONTRASTS} contrasts"
         yield Score(name="n_mismatched", value=None, note=why)
         return
     ends = np.percentile(found.margin_resampled, [2.5, 97.5], axis=0)

@@ -1,4 +1,4 @@
-"""Properties of the tumour in each slice: size, number, place, shape, topology, intensity.
+"""Properties of the labels in each slice: size, number, place, shape, topology, intensity.
 
 One value a slice and property, NaN where the slice does not have what it is a property of (the area of an enhancing
 tumour that is not there). Everything is computed for a batch of slices at once: areas and intensities from one pass
@@ -17,7 +17,8 @@ import numpy as np
 from scipy import ndimage
 
 from synthkit.data.naming import brain_mask, healthy_medians
-from synthkit.schemes import BRATS
+from synthkit.schemes import Scheme
+from synthkit_realism.regions import borders_of, ratios_of, regions_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,14 +27,12 @@ if TYPE_CHECKING:
 
     Float64 = NDArray[np.float64]
 
-#: Ratios of areas: the first region over the second.
-RATIOS = (("ET", "WT"), ("TC", "WT"), ("NCR", "TC"))
-#: Share of the border (pixel edges) of the first region that lies on the second.
-BORDERS = (("ET", "NCR"), ("TC", "ED"), ("NCR", "background"))
-
 # Eight neighbours in the slice, none in the next one.
 _IN_PLANE = np.zeros((3, 3, 3), dtype=bool)
 _IN_PLANE[1] = True
+
+# Regions that are opened at once: bits of a code.
+_BITS = 32
 
 
 @dataclass(frozen=True, order=True)
@@ -55,30 +54,16 @@ class Property:
         return " ".join(part for part in (self.name, self.region, self.contrast) if part)
 
 
-def regions_of(label_values: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """Regions that these label values can form; the last one holds every label.
-
-    The BraTS regions whose labels are all among the values, ``label N`` for a value that BraTS does not have, and
-    ``all`` where none of these holds every label (WT does in BraTS).
-    """
-    values = tuple(sorted(value for value in set(label_values) if value))
-    named = {name: members for name, members in BRATS.region_values.items() if set(members) <= set(values)}
-    named |= {f"label {value}": (value,) for value in values if value not in BRATS.values}
-    whole = next((name for name, members in named.items() if members == values), "all")
-    named.pop(whole, None)
-    return {**named, whole: values}
-
-
 def measure(
-    images: UInt8Array, labels: UInt8Array, contrasts: Sequence[str], label_values: Sequence[int]
+    images: UInt8Array, labels: UInt8Array, contrasts: Sequence[str], scheme: Scheme
 ) -> dict[Property, Float64]:
     """Every property of each slice, ``(n,)``.
 
     Parameters
     ----------
-    images, labels : ``(n, contrast, y, x)`` and ``(n, y, x)``. A label that is not in ``label_values`` is background.
+    images, labels : ``(n, contrast, y, x)`` and ``(n, y, x)``. A label that the scheme does not have is background.
     """
-    batch = _Batch(images, labels, tuple(contrasts), tuple(label_values))
+    batch = _Batch(images, labels, tuple(contrasts), scheme)
     measured: dict[Property, Float64] = {}
     for part in (_sizes, _shapes, _places, _topology, _intensities):
         measured |= dict(part(batch))
@@ -88,11 +73,9 @@ def measure(
 class _Batch:
     """A batch of slices, and what several properties share. K labels (background first), R regions."""
 
-    def __init__(
-        self, images: UInt8Array, labels: UInt8Array, contrasts: tuple[str, ...], label_values: tuple[int, ...]
-    ) -> None:
-        self.images, self.contrasts = images, contrasts
-        self.regions = regions_of(label_values)
+    def __init__(self, images: UInt8Array, labels: UInt8Array, contrasts: tuple[str, ...], scheme: Scheme) -> None:
+        self.images, self.contrasts, self.scheme = images, contrasts, scheme
+        self.regions = regions_of(scheme)
         self.names = list(self.regions)
         self.whole = self.names[-1]
         values = [0, *self.regions[self.whole]]
@@ -161,10 +144,8 @@ def _sizes(batch: _Batch) -> Measured:
     brain = batch.brain.sum(axis=(1, 2), dtype=np.float64)
     whole = batch.column(batch.area, batch.whole)
     yield Property("area_in_brain", batch.whole), np.where(whole > 0, _ratio(whole, brain), np.nan)
-    for part, of in RATIOS:
-        if part in batch.regions and of in batch.regions:
-            name = f"{part}/{of}"
-            yield Property("ratio", name), _ratio(batch.column(batch.area, part), batch.column(batch.area, of))
+    for part, of in ratios_of(batch.scheme):
+        yield Property("ratio", f"{part}/{of}"), _ratio(batch.column(batch.area, part), batch.column(batch.area, of))
 
 
 def _shapes(batch: _Batch) -> Measured:
@@ -190,9 +171,14 @@ def _removed_by_opening(batch: _Batch) -> Float64:
     A region is a bit of the code of a pixel, so that erosion is a bitwise AND over the neighbours, dilation an OR, and
     all regions are opened at once.
     """
-    bits = np.uint32(1) << np.arange(len(batch.names), dtype=np.uint32)
+    parts = [batch.member[start : start + _BITS] for start in range(0, len(batch.names), _BITS)]
+    return np.concatenate([_opened(batch.crop, part) for part in parts], axis=1)
+
+
+def _opened(crop: UInt8Array, member: NDArray[np.bool_]) -> Float64:
+    bits = np.uint32(1) << np.arange(len(member), dtype=np.uint32)
     dtype = np.uint8 if len(bits) <= 8 else np.uint32
-    codes = (batch.member * bits[:, None]).sum(axis=0).astype(dtype)[batch.crop]
+    codes = (member * bits[:, None]).sum(axis=0).astype(dtype)[crop]
     opened = np.pad(codes, ((0, 0), (1, 1), (1, 1)))
     for combine in (np.bitwise_and, np.bitwise_or):
         for axis in (1, 2):
@@ -230,12 +216,11 @@ def _places(batch: _Batch) -> Measured:
 def _topology(batch: _Batch) -> Measured:
     """Which share of a region's border lies on another one."""
     masks = {**dict(zip(batch.names, batch.member, strict=True)), "background": np.arange(batch.n_labels) == 0}
-    for region, other in BORDERS:
-        if region in batch.regions and other in masks:
-            inside = masks[region].astype(np.float64)
-            edges = np.einsum("k,nkl->nl", inside, batch.pairs)
-            border = edges @ (1 - inside)
-            yield Property("border", f"{region} on {other}"), _ratio(edges @ masks[other].astype(np.float64), border)
+    for region, other in borders_of(batch.scheme):
+        inside = masks[region].astype(np.float64)
+        edges = np.einsum("k,nkl->nl", inside, batch.pairs)
+        border = edges @ (1 - inside)
+        yield Property("border", f"{region} on {other}"), _ratio(edges @ masks[other].astype(np.float64), border)
 
 
 def _intensities(batch: _Batch) -> Measured:
