@@ -90,7 +90,7 @@ def prepare(
     *,
     holdout: str = "0.2",
     size: int = 256,
-    contrasts: Sequence[str] = BRATS.contrast_names,
+    contrasts: Sequence[str] | None = None,
     intensity: str = "max",
     brain_threshold: float = 50.0,
     brain_fraction: float = 0.15,
@@ -105,15 +105,15 @@ def prepare(
     out : folder of the dataset.
     holdout : subjects that are never trained on: names, a number, a fraction, or "akbar2024".
     size, contrasts, intensity, brain_threshold, brain_fraction : see :class:`synthkit.data.slices.SliceProtocol`.
-    options : ``seed``, ``patients``, ``training_patients``, ``names``, ``skip_bad``, ``workers``, ``resume``,
-        ``overwrite`` and
-        ``dry_run`` of :func:`synthkit.data.prepare.prepare`.
+    options : ``labels``, ``seed``, ``patients``, ``training_patients``, ``names``, ``skip_bad``, ``workers``,
+        ``resume``, ``overwrite`` and ``dry_run`` of :func:`synthkit.data.prepare.prepare`.
     """
+    from synthkit.data.known_labels import default_contrasts
     from synthkit.data.prepare import prepare as prepare_dataset
     from synthkit.data.slices import SliceProtocol
 
     protocol = SliceProtocol(
-        contrasts=tuple(contrasts),
+        contrasts=tuple(contrasts or default_contrasts(options.get("labels"), Path(subjects))),
         size=size,
         intensity=intensity,
         brain_threshold=brain_threshold,
@@ -278,6 +278,8 @@ def evaluate(
     include_training_subjects: bool = False,
     prediction_grid: str = "own",
     names: Sequence[str] = (),
+    labels: str | None = None,
+    prediction_labels: str | None = None,
     params: Mapping[str, Any] | None = None,
     **options: Unpack[RunKeywords],
 ) -> list[Done]:
@@ -287,8 +289,13 @@ def evaluate(
     """
     from synthkit.running.verbs import evaluate as verb
 
-    paths = {"reference": reference, "prediction": prediction, "real": real, "synthetic": synthetic}
-    paths["features"] = features
+    paths = {
+        "reference": reference,
+        "prediction": prediction,
+        "real": real,
+        "synthetic": synthetic,
+        "features": features,
+    }
     requests = verb.ask(
         metrics,
         {role: _path(path) for role, path in paths.items()},
@@ -296,13 +303,15 @@ def evaluate(
         include_training_subjects=include_training_subjects,
         prediction_grid=prediction_grid,
         names=names,
+        labels=labels,
+        prediction_labels=prediction_labels,
         params=params,
         listener=_heard(options.get("listener")),
     )
     arguments: dict[str, Any] = {"metrics": list(metrics), **paths, "protocol": protocol}
     arguments |= {"include_training_subjects": include_training_subjects, "names": list(names)}
-    arguments |= {"prediction_grid": None if prediction_grid == "own" else prediction_grid}
-    arguments |= {"params": params, "out": out}
+    arguments |= {"prediction_grid": None if prediction_grid == "own" else prediction_grid, "labels": labels}
+    arguments |= {"prediction_labels": prediction_labels, "params": params, "out": out}
     return [_run(request, "evaluate", arguments, options) for request in requests]
 
 

@@ -449,7 +449,7 @@ def label_folder(path: Path, shift: int) -> Input:
         labels = np.zeros((10, 10, 4), np.uint8)
         if name == "a":
             labels[2 + shift : 6 + shift, 2:6, :2] = 2
-        nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), path / f"{name}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), path / f"{name}_seg.nii.gz")
     return Input("labels", path)
 
 

@@ -281,7 +281,7 @@ def test_protocol_survives_json() -> None:
     ("changes", "text"),
     [
         ({"size": 100}, "size 100 is not possible"),
-        ({"contrasts": ("t1", "pd")}, "contrasts 't1,pd'"),
+        ({"contrasts": ("t1", "a/b")}, "contrasts 't1,a/b'"),
         ({"contrasts": ("t1", "t1")}, "contrasts 't1,t1'"),
         ({"contrasts": ()}, "contrasts ''"),
         ({"intensity": "z-score"}, "intensity 'z-score'"),

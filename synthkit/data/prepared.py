@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synthkit.data.scheme_choice import SchemeChoice
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.splits import Holdout, Split
-from synthkit.data.subjects import BadSubject
+from synthkit.data.subject_files import BadSubject
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class PreparedSummary:
     seed: int
     subjects: tuple[PreparedSubject, ...]
     bad_subjects: tuple[BadSubject, ...]
+    labels: SchemeChoice
     notes: tuple[str, ...]
     n_resumed: int = 0
 
@@ -79,6 +81,7 @@ class PreparedSummary:
             "protocol": self.protocol.to_dict(),
             "holdout": str(self.holdout),
             "seed": self.seed,
+            "labels": self.labels.to_dict(),
             "n_samples": self.n_samples,
             "splits": totals,
             "subjects": [subject.to_dict() for subject in self.subjects],

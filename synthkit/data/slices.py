@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from synthkit.data.format import is_safe_name
 from synthkit.data.intensities import OF_THE_BRAIN, Rule, greys_of_brain
 from synthkit.data.subjects import SubjectError, SubjectVolumes
 from synthkit.errors import DataError, UsageError
@@ -67,10 +68,9 @@ class SliceProtocol:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "contrasts", tuple(self.contrasts))
-        known = BRATS.contrast_names
-        unknown = [name for name in self.contrasts if name not in known]
-        if unknown or not self.contrasts or len(set(self.contrasts)) < len(self.contrasts):
-            raise _refused("contrasts", ",".join(self.contrasts), f"each at most once of {', '.join(known)}")
+        unsafe = [name for name in self.contrasts if not is_safe_name(name)]
+        if unsafe or not self.contrasts or len(set(self.contrasts)) < len(self.contrasts):
+            raise _refused("contrasts", ",".join(self.contrasts), "one name or several, each once, that files may have")
         if self.size not in SIZES:
             raise _refused("size", self.size, f"one of {', '.join(map(str, SIZES))} pixels")
         if Rule.parse(self.intensity) is None:
