@@ -101,8 +101,7 @@ def prepare(
 
     Parameters
     ----------
-    subjects : folder of subjects (NIfTI).
-    out : folder of the dataset.
+    subjects, out : folder of subjects (NIfTI), folder of the dataset.
     holdout : subjects that are never trained on: names, a number, a fraction, or "akbar2024".
     size, contrasts, intensity, brain_threshold, brain_fraction : see :class:`synthkit.data.slices.SliceProtocol`.
     options : ``labels``, ``seed``, ``patients``, ``training_patients``, ``names``, ``skip_bad``, ``workers``,
@@ -152,12 +151,11 @@ def import_images(
     from synthkit.data import importing
     from synthkit.data.channel_options import Channels
 
-    said = Channels.parsed(channels, mosaic, channels_last, without_labels)
     with _heard(listener).progress("import") as view:
         return importing.import_images(
             Path(pictures),
             Path(out),
-            channels=said,
+            channels=Channels.parsed(channels, mosaic, channels_last, without_labels),
             on_progress=lambda stage, done, total: view.step(
                 done, total, "sample checked" if stage == "check" else "sample written"
             ),
@@ -289,13 +287,8 @@ def evaluate(
     """
     from synthkit.running.verbs import evaluate as verb
 
-    paths = {
-        "reference": reference,
-        "prediction": prediction,
-        "real": real,
-        "synthetic": synthetic,
-        "features": features,
-    }
+    paths = {"reference": reference, "prediction": prediction, "real": real, "synthetic": synthetic}
+    paths["features"] = features
     requests = verb.ask(
         metrics,
         {role: _path(path) for role, path in paths.items()},
