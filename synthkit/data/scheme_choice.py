@@ -194,7 +194,7 @@ def _refuse_unknown_values(subjects: Sequence[Labelled], found: Mapping[str, tup
 
 
 def without_misfits(subjects: Sequence[Labelled], given: Scheme | None) -> dict[str, str]:
-    """Subjects that have values which theirs and others' scheme lacks, with the reason; none where all are such."""
+    """Subjects that have values which theirs and others' scheme lacks, with the reason; none where most are such."""
     by_id = by_ids(subjects)
     found: dict[str, str] = {}
     for subject in subjects:
@@ -206,7 +206,7 @@ def without_misfits(subjects: Sequence[Labelled], given: Scheme | None) -> dict[
             found[subject.id] = (
                 f"seg: unknown label value {values_in_words(unknown)} ({scheme.name}: {labels_in_words(scheme)})"
             )
-    return found if len(found) < len(subjects) else {}
+    return found if 2 * len(found) <= len(subjects) else {}
 
 
 def _refuse_single_masks(subjects: Sequence[Labelled], found: Mapping[str, tuple[Scheme, str]], option: str) -> None:
