@@ -21,8 +21,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from synthkit.schemes import BRATS
-
 if TYPE_CHECKING:
     from synthkit.data.importing import ImportSummary
     from synthkit.data.prepared import PreparedSummary
@@ -90,7 +88,7 @@ def prepare(
     *,
     holdout: str = "0.2",
     size: int = 256,
-    contrasts: Sequence[str] = BRATS.contrast_names,
+    contrasts: Sequence[str] | None = None,
     intensity: str = "max",
     spacing: str | float | None = None,
     listener: Listener | None = None,
@@ -100,22 +98,24 @@ def prepare(
 
     Parameters
     ----------
-    subjects : folder of subjects (NIfTI).
-    out : folder of the dataset.
+    subjects, out : folder of subjects (NIfTI), folder of the dataset.
     holdout : subjects that are never trained on: names, a number, a fraction, or "akbar2024".
-    size, contrasts, intensity : see :class:`synthkit.data.slices.SliceProtocol`.
+    size, contrasts, intensity : see :class:`synthkit.data.slices.SliceProtocol`; the contrasts are those of the label
+        scheme by default.
     spacing : resample to voxels of this size in mm, ``1`` or ``"1,1,5"``; by default nothing is resampled.
-    options : ``brain_threshold``, ``brain_fraction``, ``orientation`` and ``stored_axes`` of the protocol; ``seed``,
-        ``patients``, ``training_patients``, ``names``, ``skip_bad``, ``workers``, ``resume``, ``overwrite`` and
-        ``dry_run`` of :func:`synthkit.data.prepare.prepare`.
+    options : ``brain_threshold``, ``brain_fraction``, ``orientation`` and ``stored_axes`` of the protocol; ``labels``,
+        ``seed``, ``patients``, ``training_patients``, ``names``, ``skip_bad``, ``workers``, ``resume``, ``overwrite``
+        and ``dry_run`` of :func:`synthkit.data.prepare.prepare`.
     """
     from synthkit.data.geometry import parsed_spacing
+    from synthkit.data.known_labels import default_contrasts
     from synthkit.data.prepare import prepare as prepare_dataset
     from synthkit.data.slices import SliceProtocol
 
     others = ("brain_threshold", "brain_fraction", "orientation", "stored_axes")
     slicing: dict[str, Any] = {name: options.pop(name) for name in others if name in options}
     slicing["spacing_mm"] = parsed_spacing(spacing)
+    contrasts = contrasts or default_contrasts(options.get("labels"), Path(subjects))
     protocol = SliceProtocol(contrasts=tuple(contrasts), size=size, intensity=intensity, **slicing)
     with _heard(listener).progress("prepare") as view:
         return prepare_dataset(
@@ -150,12 +150,11 @@ def import_images(
     from synthkit.data import importing
     from synthkit.data.channel_options import Channels
 
-    said = Channels.parsed(channels, mosaic, channels_last, without_labels)
     with _heard(listener).progress("import") as view:
         return importing.import_images(
             Path(pictures),
             Path(out),
-            channels=said,
+            channels=Channels.parsed(channels, mosaic, channels_last, without_labels),
             on_progress=lambda stage, done, total: view.step(
                 done, total, "sample checked" if stage == "check" else "sample written"
             ),
@@ -279,6 +278,8 @@ def evaluate(
     include_training_subjects: bool = False,
     prediction_grid: str = "own",
     names: Sequence[str] = (),
+    labels: str | None = None,
+    prediction_labels: str | None = None,
     params: Mapping[str, Any] | None = None,
     **options: Unpack[RunKeywords],
 ) -> list[Done]:
@@ -297,13 +298,15 @@ def evaluate(
         include_training_subjects=include_training_subjects,
         prediction_grid=prediction_grid,
         names=names,
+        labels=labels,
+        prediction_labels=prediction_labels,
         params=params,
         listener=_heard(options.get("listener")),
     )
     arguments: dict[str, Any] = {"metrics": list(metrics), **paths, "protocol": protocol}
     arguments |= {"include_training_subjects": include_training_subjects, "names": list(names)}
-    arguments |= {"prediction_grid": None if prediction_grid == "own" else prediction_grid}
-    arguments |= {"params": params, "out": out}
+    arguments |= {"prediction_grid": None if prediction_grid == "own" else prediction_grid, "labels": labels}
+    arguments |= {"prediction_labels": prediction_labels, "params": params, "out": out}
     return [_run(request, "evaluate", arguments, options) for request in requests]
 
 

@@ -81,7 +81,6 @@ class Scheme:
     nested : regions of several labels. Every label is a region of its own besides, see :attr:`regions`.
     mean_of : the regions whose mean is reported as :data:`MEAN`.
     label_endings : what the names of label files end with, as :attr:`Contrast.endings`.
-    read_as : ``(value in a file, value of the label it stands for)``, for files of other years.
     brain_contrast : the contrast that shows where there is brain.
     drawn_on : contrasts that labels are drawn over, the best one first.
 
@@ -97,7 +96,6 @@ class Scheme:
     nested: tuple[Region, ...] = ()
     mean_of: tuple[str, ...] = ()
     label_endings: tuple[str, ...] = ("seg",)
-    read_as: tuple[tuple[int, int], ...] = ()
     brain_contrast: str = ""
     drawn_on: tuple[str, ...] = ()
 
@@ -121,8 +119,6 @@ class Scheme:
             raise ValueError(f"{self.name} has no region {min(missing)} to take the mean of")
         if missing := {*self.drawn_on, self.brain_contrast} - {"", *self.contrast_names}:
             raise ValueError(f"{self.name} has no contrast {min(missing)}")
-        if wrong := [old for old, new in self.read_as if old in self.values or new not in self.values]:
-            raise ValueError(f"{self.name} cannot read the value {wrong[0]} as that of a label")
 
     # ----------------------------------------------------------------------------------------------- written, read
 
@@ -222,12 +218,6 @@ class Scheme:
         """Label values in ascending order, background included."""
         return tuple(sorted(self.label_values.values()))
 
-    @property
-    def values_in_files(self) -> str:
-        """The values that files may hold, in words: ``0, 1, 2 and 3 or 4``."""
-        others = {value: sorted(old for old, new in self.read_as if new == value) for value in self.values}
-        return enumerated([" or ".join(map(str, [*others[value], value])) for value in self.values])
-
     def reads(self, other: Scheme) -> dict[int, int] | None:
         """Value in files of ``other`` -> value here of the label of the same name, background included.
 
@@ -318,7 +308,6 @@ BRATS = Scheme(
     ),
     mean_of=("NCR", "ED", "ET"),
     label_endings=("seg", "segm"),
-    read_as=((3, 4),),
     brain_contrast="t1",
     drawn_on=("t1ce", "flair"),
 )

@@ -449,7 +449,7 @@ def label_folder(path: Path, shift: int) -> Input:
         labels = np.zeros((10, 10, 4), np.uint8)
         if name == "a":
             labels[2 + shift : 6 + shift, 2:6, :2] = 2
-        nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), path / f"{name}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), path / f"{name}_seg.nii.gz")
     return Input("labels", path)
 
 
@@ -503,7 +503,7 @@ def test_reference_and_prediction_lie_on_one_grid(tmp_path: Path, moved_mm: floa
     inputs = {"reference": label_folder(tmp_path / "r", 0), "prediction": label_folder(tmp_path / "p", 1)}
     affine = np.eye(4)
     affine[0, 3] = moved_mm
-    nibabel.save(nibabel.Nifti1Image(np.zeros((10, 10, 4), np.uint8), affine), tmp_path / "p" / "b.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((10, 10, 4), np.uint8), affine), tmp_path / "p" / "b_seg.nii.gz")
     run = create_run(tmp_path / "run", job("evaluate", "toy-overlap", inputs))
     assert execute(run.path, REGISTRY)["exit_code"] == code
     if code:
@@ -515,7 +515,7 @@ def test_a_prediction_may_be_on_the_grid_of_the_reference_by_request(tmp_path: P
 
     inputs = {"reference": label_folder(tmp_path / "r", 0), "prediction": label_folder(tmp_path / "p", 1)}
     for name in ("a", "b"):
-        path = tmp_path / "r" / f"{name}.nii.gz"
+        path = tmp_path / "r" / f"{name}_seg.nii.gz"
         affine = np.diag([-1.0, -1.0, 1.0, 1.0])
         affine[:2, 3] = 9
         nibabel.save(nibabel.Nifti1Image(np.asarray(nibabel.load(path).dataobj), affine), path)

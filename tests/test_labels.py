@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from synthkit.data.labels import canonical, from_grey, grey_levels, to_grey
+from synthkit.data.labels import from_grey, grey_levels, to_grey
 from synthkit.schemes import BRATS as CONVENTION
 
 BRATS = list(CONVENTION.values)
@@ -55,10 +55,3 @@ def test_decoding_takes_the_nearest_level(values: list[int], grey: int) -> None:
 
 def test_unknown_labels_become_background() -> None:
     assert to_grey(np.array([3, 4, 200], np.uint8), BRATS).tolist() == [0, 204, 0]
-
-
-def test_three_is_read_as_four_unless_both_are_there() -> None:
-    assert canonical(np.array([0, 3, 2], np.uint8)).tolist() == [0, 4, 2]
-    assert canonical(np.array([0, 3, 4], np.uint8)).tolist() == [0, 3, 4]
-    assert canonical(np.array([0, 1], np.uint8)).dtype == np.uint8
-    assert canonical(np.array([3], np.uint8)).dtype == np.uint8

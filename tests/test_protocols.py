@@ -57,7 +57,7 @@ def test_volumes_hold_the_kept_slices(folders: tuple[Path, Path]) -> None:
     rule = SliceRule(folders[0], (), BRATS)
     assert rule.kept("P1")[0] == (2, 3, 4, 5)
     for folder, n_labelled in zip(folders, (5, 2), strict=True):
-        kept = KeptSlices(LabelFolder(folder), rule)
+        kept = KeptSlices(LabelFolder(folder, labels="brats2018"), rule)
         labels, spacing_mm = kept.labels("P1")
         assert list(kept.subjects) == ["P1"]
         assert labels.shape == (240, 240, 4)
@@ -77,7 +77,7 @@ def test_a_subject_without_t1_or_without_brain_is_an_error(folders: tuple[Path, 
 def test_labels_of_another_grid_are_an_error(folders: tuple[Path, Path]) -> None:
     write(folders[1] / "P1.nii.gz", volume()[:, :, :4])
     with pytest.raises(DataError, match="do not belong"):
-        KeptSlices(LabelFolder(folders[1]), SliceRule(folders[0], (), BRATS)).labels("P1")
+        KeptSlices(LabelFolder(folders[1], labels="brats2018"), SliceRule(folders[0], (), BRATS)).labels("P1")
 
 
 def test_unknown_protocol() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +18,13 @@ from hypothesis import strategies as st
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import export_dataset
 from synthkit.data.label_folders import LabelFolder
-from synthkit.data.label_tables import table_of_labels
+from synthkit.data.label_tables import label_meant, labels_named, table_of_labels
 from synthkit.data.nifti import VolumeError, read_channels, write_labels
 from synthkit.data.prepare import prepare
-from synthkit.data.raw_layouts import label_meant, label_values_named
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.subjects import SubjectError, find_subjects, load_subject, survey_folder
 from synthkit.errors import DataError
+from synthkit.schemes import Scheme
 
 CHANNELS = ("FLAIR", "T1w", "t1gd", "T2w")
 LABELS: dict[str, Any] = {
@@ -78,7 +79,16 @@ def counts(labels: np.ndarray | None) -> dict[int, int]:
     return {int(v): int(n) for v, n in zip(*np.unique(labels, return_counts=True), strict=True) if v}
 
 
-TRUE = {1: 16, 2: 24, 4: 8}
+#: As they are stored, and by name.
+TRUE = {1: 24, 2: 16, 3: 8}
+MSD = {"background": 0, "ED": 1, "NCR": 2, "ET": 3}
+
+
+def scheme_in(folder: Path) -> Scheme:
+    """The scheme that the table of the first subject of a folder names."""
+    table = find_subjects(folder)[0].table
+    assert table is not None and table.scheme is not None
+    return table.scheme
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -98,8 +108,7 @@ def test_channels_and_labels_are_what_they_are_named(tmp_path: Path, four_d: boo
         "flair": 300,
     }
     assert volumes.shape == (24, 20, 4) and counts(volumes.labels) == TRUE
-    (note,) = survey_folder(tmp_path).notes
-    assert "1 is ED, 2 is NCR, 3 is ET" in note
+    assert scheme_in(tmp_path).label_values == MSD and scheme_in(tmp_path).name == "msd"
 
 
 def test_nnunet_two_writes_channel_names_and_turns_labels_round(tmp_path: Path) -> None:
@@ -107,7 +116,7 @@ def test_nnunet_two_writes_channel_names_and_turns_labels_round(tmp_path: Path) 
     named = {str(k): name for k, name in enumerate(channels)}
     labels = {"background": 0, "edema": 1, "necrotic and non-enhancing tumor core": 2, "GD-enhancing tumor": 3}
     make_raw(tmp_path, channels=channels, four_d=False, description={"channel_names": named, "labels": labels})
-    assert counts(load_subject(find_subjects(tmp_path)[0]).labels) == TRUE
+    assert scheme_in(tmp_path).label_values == MSD
 
 
 def test_a_case_may_end_like_a_channel(tmp_path: Path) -> None:
@@ -136,7 +145,8 @@ def test_written_in_the_grid_of_a_4d_image(tmp_path: Path) -> None:
 
 def test_prepare_and_our_own_export(tmp_path: Path) -> None:
     summary = prepare(make_raw(tmp_path / "raw"), tmp_path / "data", protocol=SMALL, holdout="1")
-    assert summary.subjects[0].label_voxels == {"NCR": 16, "ED": 24, "ET": 8}
+    assert summary.subjects[0].label_voxels == {"ED": 24, "NCR": 16, "ET": 8}
+    assert summary.labels.why == "by the names in dataset.json" and Dataset(tmp_path / "data").scheme.name == "msd"
     export_dataset(tmp_path / "data", tmp_path / "nnunet", format="nnunet")
     data = Dataset(tmp_path / "data")
     again = {s.id: load_subject(s) for s in find_subjects(tmp_path / "nnunet")}
@@ -157,7 +167,8 @@ def test_labels_alone_and_predictions_of_nnunet(tmp_path: Path) -> None:
     predictions.mkdir()
     nib.save(nib.Nifti1Image(stored_labels(), np.eye(4)), predictions / "BRATS_001.nii.gz")
     (predictions / "dataset.json").write_text((tmp_path / "raw" / "dataset.json").read_text())
-    assert counts(LabelFolder(predictions).labels("BRATS_001")[0]) == TRUE
+    made = LabelFolder(predictions)
+    assert counts(made.labels("BRATS_001")[0]) == TRUE and made.scheme.label_values == MSD
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals
@@ -191,34 +202,72 @@ def test_channels_that_are_not_known_are_named(tmp_path: Path, channels: Sequenc
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
-        ({"background": 0, "tumor": 1}, "'tumor' (1) is none of them"),
-        ({"background": 0, "necrosis": 1, "edema": 2, "non-enhancing": 3, "enhancing": 4}, "Two of its labels"),
-        ({"background": 0, "edema and necrosis": 1, "enhancing": 2}, "stands for ED and NCR"),
-        ({"background": 0, "NETC": 1, "SNFH": 2, "ET": 3, "resection cavity": 4}, "cavity"),
+        ({"background": 0, "tumor": 1}, "'tumor' (1) is not a known label"),
+        ({"background": 0, "necrosis": 1, "necrotic core": 2, "enhancing": 4}, "Two of its labels stand for NCR"),
+        ({"background": 0, "edema and necrosis": 1, "enhancing": 2}, "stands for ED and NCR together"),
+        ({"background": 0, "liver": 1, "kidney": 2, "spleen": 3}, "'liver' (1) is not a known label"),
+    ],
+)
+def test_labels_that_are_not_known_are_asked_about(tmp_path: Path, labels: dict[str, Any], why: str) -> None:
+    channels = {str(k): name for k, name in enumerate(CHANNELS)}
+    make_raw(tmp_path / "raw", description={"channel_names": channels, "labels": labels})
+    with pytest.raises(DataError, match="not all known") as caught:
+        prepare(tmp_path / "raw", tmp_path / "out", protocol=SMALL)
+    assert why in caught.value.why and not (tmp_path / "out").exists()
+    assert "--labels NAME" in caught.value.fix and "--labels table" in caught.value.fix
+    if "liver" in labels:
+        with pytest.raises(DataError, match="not all known"):
+            LabelFolder(tmp_path / "raw").labels("BRATS_001")
+        summary = prepare(tmp_path / "raw", tmp_path / "out", protocol=SMALL, labels="table")
+        assert summary.subjects[0].label_voxels == {"liver": 24, "kidney": 16, "spleen": 8}
+        assert Dataset(tmp_path / "out").labels == labels
+        assert LabelFolder(tmp_path / "raw", labels="table").scheme.label_values == labels
+    summary = prepare(tmp_path / "raw", tmp_path / "msd", protocol=SMALL, labels="msd")
+    assert summary.subjects[0].label_voxels == {"ED": 24, "NCR": 16, "ET": 8}
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
         ({"background": 0, "edema": 1, "necrosis": 2, "enhancing": 3, "ignore": 4}, "ignore"),
         ({"background": 0, "whole tumor": [1, 2, 3], "enhancing tumor": [3]}, "regions"),
         ({"background": 0, "whole tumor": [1, 2, 3, 4], "tumor core": [2, 3], "ET": [3]}, "several values"),
+        ({"background": 0, "edema": 1, "necrosis": 1}, "two of its labels are 1"),
+        ({"background": 0, "edema": 300}, "300 is not 1 to 255"),
+        ({"background": 0}, "none of them is a label"),
     ],
 )
-def test_labels_that_are_not_ours_are_refused_by_name(tmp_path: Path, labels: dict[str, Any], why: str) -> None:
+def test_tables_that_do_not_say_what_each_value_is(tmp_path: Path, labels: dict[str, Any], why: str) -> None:
     channels = {str(k): name for k, name in enumerate(CHANNELS)}
     make_raw(tmp_path, description={"channel_names": channels, "labels": labels})
-    with pytest.raises(DataError, match="one to one") as caught:
+    with pytest.raises(DataError, match="do not say what each value is") as caught:
         find_subjects(tmp_path)
-    assert why in caught.value.why
+    assert why.lower() in caught.value.why.lower()
+    assert "edema, necrosis, enhancing tumor or resection cavity" in caught.value.fix
     assert find_subjects(tmp_path, need_labels=False)  # images alone need no labels
+    described = {**LABELS, "4": "resection cavity"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": channels, "labels": described}))
+    assert scheme_in(tmp_path).label_values == {**MSD, "RC": 4}
 
 
-def test_naming_labels_as_what_they_are_helps(tmp_path: Path) -> None:
-    labels = {"background": 0, "swelling": 1, "dead": 2, "bright": 3}
-    description = {"channel_names": {str(k): name for k, name in enumerate(CHANNELS)}, "labels": labels}
-    make_raw(tmp_path, description=description)
-    with pytest.raises(DataError, match="one to one") as caught:
-        find_subjects(tmp_path)
-    assert "Name each value in dataset.json as what it is: edema, necrosis" in caught.value.fix
-    described = {**description, "labels": {"background": 0, "edema": 1, "necrosis": 2, "enhancing tumor": 3}}
-    (tmp_path / "dataset.json").write_text(json.dumps(described))
-    assert counts(load_subject(find_subjects(tmp_path)[0]).labels) == TRUE
+@pytest.mark.parametrize(
+    ("labels", "name"),
+    [
+        ({"NETC": 1, "SNFH": 2, "ET": 3, "resection cavity": 4}, "gli2024"),
+        ({"enhancing tumor": 1, "non-enhancing tumor": 2, "cystic component": 3, "edema": 4}, "ped"),
+        ({"necrosis": 1, "edema": 2, "non-enhancing tumor": 3, "enhancing tumor": 4}, "brats2013"),
+        ({"edema": 1, "non-enhancing tumor": 2, "enhancing tumour": 3}, "msd"),
+        ({"necrosis": 1, "edema": 2, "enhancing": 4}, "brats2018"),
+        ({"NCR/NET": 1, "ED": 2, "ET": 3}, "brats2023-gli"),
+        ({"whole tumor": 1}, "whole-tumour"),
+        ({"GTV": 1}, "men-rt"),
+        ({"edema": 3, "necrosis": 1, "enhancing": 2}, "own"),
+    ],
+)
+def test_names_and_values_of_a_known_scheme_are_that_scheme(labels: dict[str, int], name: str) -> None:
+    table = labels_named({"background": 0, **labels}, Path("dataset.json"))
+    assert table.scheme is not None and table.scheme.name == name
+    assert list(table.scheme.label_values.values()) == [0, *labels.values()] or name == "own"
 
 
 def test_several_tables_of_labels_are_refused_until_one_is_left(tmp_path: Path) -> None:
@@ -230,16 +279,19 @@ def test_several_tables_of_labels_are_refused_until_one_is_left(tmp_path: Path) 
     with pytest.raises(DataError, match="several tables"):
         table_of_labels(seg, tmp_path, {})
     (tmp_path / "a_dseg.tsv").unlink()
-    assert table_of_labels(seg, tmp_path, {}) == {1: 2}
-    (tmp_path / "dseg.tsv").write_text("value,label\n1,Edema\n")
-    with pytest.raises(DataError, match="columns index and name"):
-        table_of_labels(seg, tmp_path, {})
+    table = table_of_labels(seg, tmp_path, {})
+    assert table is not None and table.scheme is not None and table.scheme.label_values == {"background": 0, "ED": 1}
+    for wrong in (b"value,label\n1,Edema\n", b"index\tname\n1\tEdema\n2\tEdema\n", b"index\tname\n1\t\xfc\n"):
+        (tmp_path / "dseg.tsv").write_bytes(wrong)
+        with pytest.raises(DataError, match="columns index and name"):
+            table_of_labels(seg, tmp_path, {})
 
 
 def test_regions_that_resolve(tmp_path: Path) -> None:
     labels = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}
-    assert label_values_named(labels, tmp_path) == {0: 0, 1: 2, 2: 1, 3: 4}
-    assert label_values_named({**labels, "enhancing tumor": 3}, tmp_path) == {0: 0, 1: 2, 2: 1, 3: 4}
+    for given_labels in (labels, {**labels, "enhancing tumor": 3}):
+        found = labels_named(given_labels, tmp_path).scheme
+        assert found is not None and found.label_values == MSD
 
 
 @pytest.mark.parametrize(
@@ -249,8 +301,8 @@ def test_regions_that_resolve(tmp_path: Path) -> None:
         ("peritumoral oedema", ("ED",)),
         ("SNFH", ("ED",)),
         ("surrounding non-enhancing FLAIR hyperintensity", ("ED",)),
-        ("NCR/NET", ("NCR",)),
-        ("non-enhancing tumor", ("NCR",)),
+        ("NCR/NET", ("NCR", "NET")),
+        ("non-enhancing tumor", ("NET",)),
         ("NETC", ("NCR",)),
         ("necrotic tumor core (NCR)", ("NCR",)),
         ("enhancing tumour", ("ET",)),
@@ -259,7 +311,9 @@ def test_regions_that_resolve(tmp_path: Path) -> None:
         ("edema and necrosis", ("ED", "NCR")),
         ("liver", ()),
         ("tumor without edema", ()),
-        ("resection cavity", ()),
+        ("resection cavity", ("RC",)),
+        ("cystic component", ("CC",)),
+        ("not cystic", ()),
     ],
 )
 def test_names_of_labels(name: str, meant: tuple[str, ...]) -> None:
@@ -269,12 +323,13 @@ def test_names_of_labels(name: str, meant: tuple[str, ...]) -> None:
 @settings(deadline=None)
 @given(values=st.permutations([1, 2, 3]), turned=st.booleans())
 def test_any_order_of_values_is_read_by_name(values: list[int], turned: bool) -> None:
-    ours = {"edema": 2, "necrosis": 1, "enhancing tumor": 4}
+    ours = ("edema", "necrosis", "enhancing tumor")
     labels: dict[str, Any] = dict(zip(ours, values, strict=True))
     if turned:
         labels = {str(value): name for name, value in labels.items()}
-    found = label_values_named(labels, Path("dataset.json"))
-    assert found == dict(zip(values, ours.values(), strict=True))
+    found = labels_named(labels, Path("dataset.json")).scheme
+    assert found is not None
+    assert found.label_values == {"background": 0, **dict(zip(("ED", "NCR", "ET"), values, strict=True))}
 
 
 def test_other_numbers_of_channels_and_values_are_refused(tmp_path: Path) -> None:
@@ -283,8 +338,12 @@ def test_other_numbers_of_channels_and_values_are_refused(tmp_path: Path) -> Non
     labels = stored_labels()
     labels[0, 0, 0] = 4
     nib.save(nib.Nifti1Image(labels, np.diag([-1.0, -1.0, 1.0, 1.0])), tmp_path / "labelsTr" / "a.nii.gz")
+    with pytest.raises(DataError, match="It is not known which labels a has") as caught:
+        prepare(tmp_path, tmp_path.parent / "out", protocol=SMALL)
+    assert "which does not have 4" in caught.value.why
+    assert load_subject(subject).stored_labels == (0, 1, 2, 3, 4)
     with pytest.raises(SubjectError, match="unknown label value 4"):
-        load_subject(subject)
+        load_subject(dataclasses.replace(subject, label_values=dict.fromkeys(range(4), 0)))
     with pytest.raises(VolumeError, match="4-D image of 3 channels"):
         read_channels(tmp_path / "imagesTr" / "a.nii.gz", 3)
 
@@ -328,4 +387,5 @@ def test_a_dseg_table_says_what_values_are(tmp_path: Path, make_subject: Callabl
     assert counts(load_subject(subjects[1]).labels) == TRUE
     assert counts(LabelFolder(tmp_path / "bids").labels("sub-01")[0]) == TRUE
     table.write_text("index\tname\n1\tgrey matter\n2\twhite matter\n3\tcsf\n")
-    assert "one to one" in survey_folder(tmp_path / "bids").bad[0].reason
+    with pytest.raises(DataError, match="not all known"):
+        prepare(tmp_path / "bids", tmp_path / "out", protocol=SMALL)

@@ -23,7 +23,6 @@ LIVER = Scheme(
     labels=(Label("vessel", 7, "vessels", "#112233"), Label("lesion", 3, "lesion", "#c0ffee")),
     nested=(Region("all", ("lesion", "vessel"), "everything drawn"),),
     mean_of=("vessel", "all"),
-    read_as=((9, 7),),
 )
 
 names = st.text("abcdefghij", min_size=1, max_size=6)
@@ -54,7 +53,6 @@ def test_brats_is_what_the_study_used() -> None:
     assert BRATS.region_values == {"NCR": (1,), "ED": (2,), "ET": (4,), "TC": (1, 4), "WT": (1, 2, 4)}
     assert BRATS.scored == ("NCR", "ED", "ET", "TC", "WT", "mean")
     assert BRATS.meanings["TC"] == "tumour core: NCR and ET" and BRATS.meanings["mean"] == "mean of NCR, ED and ET"
-    assert BRATS.values_in_files == "0, 1, 2 and 3 or 4"
     assert BRATS.endings["t2f"] == "flair" and BRATS.endings["t1n"] == "t1" and BRATS.endings["segm"] == "seg"
     assert BRATS.colours(BRATS.label_values) == {"NCR": "#56b4e9", "ED": "#f0e442", "ET": "#d55e00"}
 
@@ -75,7 +73,6 @@ def test_another_anatomy() -> None:
         "all": "everything drawn: lesion and vessel",
         "mean": "mean of vessel and all",
     }
-    assert LIVER.values_in_files == "0, 3 and 9 or 7"
     assert LIVER.endings == {"ct": "ct", "venous": "ct", "seg": "seg"}
     assert LIVER.rgb(LIVER.values) == {3: (0xC0, 0xFF, 0xEE), 7: (0x11, 0x22, 0x33)}
     assert LIVER.base_contrast(("ct",)) == 0
@@ -123,7 +120,6 @@ def test_labels_of_other_conventions_take_further_colours_in_turn() -> None:
         ({"mean_of": ("bone",)}, "no region bone"),
         ({"drawn_on": ("t1",)}, "no contrast t1"),
         ({"brain_contrast": "t1"}, "no contrast t1"),
-        ({"read_as": ((9, 8),)}, "cannot read the value 9"),
         ({"read_as": ((3, 7),)}, "cannot read the value 3"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -14,8 +16,10 @@ from hypothesis import strategies as st
 
 from synthkit.data.label_folders import LabelFolder
 from synthkit.data.label_reading import WHOLE_TOLERANCE, as_labels
+from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.nifti import read_volume, write_labels
-from synthkit.data.subjects import Subject, SubjectError, find_subjects, load_subject, scan_subjects
+from synthkit.data.subject_files import Subject
+from synthkit.data.subjects import SubjectError, find_subjects, load_subject, scan_subjects
 from synthkit.errors import DataError
 
 MakeSubject = Callable[..., Path]
@@ -185,11 +189,11 @@ def test_empty_brain(tmp_path: Path, make_subject: MakeSubject, value: int) -> N
     assert _reason(folder) == f"t1ce is empty: all voxels are {value}"
 
 
-@pytest.mark.parametrize(("value", "text"), [(5, "5"), (-1, "-1"), (300, "300")])
+@pytest.mark.parametrize(("value", "text"), [(-1, "-1"), (300, "300")])
 def test_unknown_label(tmp_path: Path, make_subject: MakeSubject, value: int, text: str) -> None:
     labels = _brain("i2") // 7
     labels[6, 6, 0] = value
-    assert f"unknown label value {text} (BraTS has" in _reason(make_subject(tmp_path, "A", seg=labels))
+    assert f"unknown label value {text}" in _reason(make_subject(tmp_path, "A", seg=labels))
 
 
 def test_labels_that_are_not_whole_or_not_numbers(tmp_path: Path, make_subject: MakeSubject) -> None:
@@ -200,20 +204,19 @@ def test_labels_that_are_not_whole_or_not_numbers(tmp_path: Path, make_subject: 
     assert _reason(make_subject(tmp_path, "A", seg=labels)) == "seg: it holds NaN or infinity"
 
 
-def test_labels_three_and_four_together(tmp_path: Path, make_subject: MakeSubject) -> None:
-    labels = _brain("u1") // 7
-    labels[6, 6, :2] = 3, 4
-    assert "resection cavity" in _reason(make_subject(tmp_path, "A", seg=labels))
-
-
 @pytest.mark.parametrize("dtype", ["u1", "i2", "f4", "f8"])
-def test_label_three_becomes_four(tmp_path: Path, make_subject: MakeSubject, dtype: str) -> None:
+def test_label_values_stay_as_they_are_stored(tmp_path: Path, make_subject: MakeSubject, dtype: str) -> None:
     labels = _brain(dtype) / 7
     labels[6, 6], labels[7, 7] = 3, 2
-    volumes = load_subject(find_subjects(make_subject(tmp_path, "A", seg=labels.astype(dtype)))[0])
+    subject = find_subjects(make_subject(tmp_path, "A", seg=labels.astype(dtype)))[0]
+    volumes = load_subject(subject)
     assert volumes.labels is not None and volumes.labels.dtype == np.uint8
-    assert np.bincount(volumes.labels.ravel()).tolist() == [24 * 20 * 4 - 768, 768 - 8, 4, 0, 4]
+    assert np.bincount(volumes.labels.ravel()).tolist() == [24 * 20 * 4 - 768, 768 - 8, 4, 4]
     assert volumes.stored_labels == (0, 1, 2, 3)
+    read = load_subject(replace(subject, label_values={1: 1, 2: 2, 3: 4})).labels
+    assert read is not None and np.bincount(read.ravel()).tolist() == [24 * 20 * 4 - 768, 768 - 8, 4, 0, 4]
+    with pytest.raises(SubjectError, match=r"unknown label value 3 \(known are 0, 1, 2 and 4\)"):
+        load_subject(replace(subject, label_values={1: 1, 2: 2, 4: 4}))
 
 
 def test_damaged_files_are_named(tmp_path: Path, make_subject: MakeSubject) -> None:
@@ -274,19 +277,11 @@ def test_labels_saved_by_get_fdata_are_whole_again(tmp_path: Path, make_subject:
 def test_labels_are_rounded_within_a_hundredth_and_no_further(off: float) -> None:
     data = np.array([[[0.0, 1.0, 2.0, 4.0 + off]]])
     if abs(off) < WHOLE_TOLERANCE:
-        found = as_labels(data, Path("seg.nii.gz"))
+        found = as_labels(data)
         assert found.labels.tolist() == [[[0, 1, 2, 4]]] and found.n_rounded == int(4.0 + off != 4.0)
     else:
         with pytest.raises(ValueError, match="not whole numbers: "):
-            as_labels(data, Path("seg.nii.gz"))
-
-
-def test_a_mask_of_one_value_is_not_a_label_map(tmp_path: Path, make_subject: MakeSubject) -> None:
-    folder = make_subject(tmp_path, "A", seg=(_brain("u1") > 0).astype(np.uint8))
-    (folder / "A_seg.nii.gz").rename(folder / "A_tumorMask.nii.gz")
-    assert load_subject(find_subjects(tmp_path)[0], labels=False)
-    (folder / "A_tumorMask.nii.gz").rename(folder / "A_tumor_mask.nii.gz")
-    assert "is a mask of one value" in _reason(folder)
+            as_labels(data)
 
 
 def test_a_fourth_axis_of_one_is_passed_over(tmp_path: Path, make_subject: MakeSubject) -> None:
@@ -320,10 +315,11 @@ def test_flat_predictions(tmp_path: Path, make_subject: MakeSubject) -> None:
     (tmp_path / "out").mkdir()
     for name in ("A.nii.gz", "BraTS-GLI-00005-100.nii", "C_seg.nii.gz"):
         write_labels(tmp_path / "out" / name, labels, like=like)
-    (tmp_path / "out" / "predictions.json").write_text("{}")
+    notes = {"checkpoint_digest": "x", "scheme": SCHEMES["msd"].to_dict()}
+    (tmp_path / "out" / "predictions.json").write_text(json.dumps(notes))
     folder = LabelFolder(tmp_path / "out")
     assert folder.subjects == ("A", "BraTS-GLI-00005-100", "C")
-    assert folder.labels("C")[0].max() == 4
+    assert folder.labels("C")[0].max() == 3 and folder.scheme == SCHEMES["msd"]
     assert LabelFolder(tmp_path / "out", subjects=["C"]).subjects == ("C",)
     write_labels(tmp_path / "out" / "A.nii", labels, like=like)
     with pytest.raises(DataError, match="two label volumes of A"):
@@ -345,7 +341,7 @@ def test_label_folder_names_bad_labels(tmp_path: Path, make_subject: MakeSubject
     with pytest.raises(DataError) as caught:
         LabelFolder(tmp_path)
     assert caught.value.details == ("B: missing segmentation (seg)",)
-    with pytest.raises(DataError, match="Unknown label value 9"):
+    with pytest.raises(DataError, match="not known which labels A has"):
         LabelFolder(tmp_path, subjects=["A"]).labels("A")
 
 

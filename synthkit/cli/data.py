@@ -104,6 +104,7 @@ def prepare(
     out: common.Out,
     holdout: Holdout = "0.2",
     names: common.Names = None,
+    labels: common.Labels = None,
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the draw, where --holdout is a number or a fraction.")
     ] = 0,
@@ -123,6 +124,7 @@ def prepare(
         subjects,
         out,
         holdout=holdout,
+        labels=labels,
         seed=seed,
         patients=patients,
         training_patients=training_patients,
@@ -288,6 +290,7 @@ def _show_prepared(console: Console, summary: PreparedSummary) -> None:
     label_names = list(summary.subjects[0].label_voxels)
     columns = ("subject", "split", "slices kept", "dropped", *(f"{name} voxels" for name in label_names))
     console.table("", columns, rows)
+    console.print(f"Labels are {summary.labels.in_words}.")
     for subject in summary.subjects:
         notes = list(subject.notes)
         if subject.negative_voxels:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, FeaturesFile, Given, Names, Out, shares
+from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, FeaturesFile, Given, Labels, Names, Out, shares
 
 if TYPE_CHECKING:
     from synthkit.running.request import Request
@@ -18,6 +18,16 @@ PredictionGrid = Annotated[
         "--prediction-grid",
         metavar="GRID",
         help="own, or reference: predictions saved without their affine are on the grid of the reference.",
+    ),
+]
+
+PredictionLabels = Annotated[
+    str | None,
+    typer.Option(
+        "--prediction-labels",
+        metavar="SCHEME",
+        help="The same of the prediction. Default: its run or table says it, else the reference's.",
+        show_default=False,
     ),
 ]
 
@@ -44,6 +54,8 @@ def evaluate(
         Path | None, typer.Option("--synthetic", metavar="DATASET", help="Synthetic samples.", show_default=False)
     ] = None,
     names: Names = None,
+    labels: Labels = None,
+    prediction_labels: PredictionLabels = None,
     prediction_grid: PredictionGrid = "own",
     features: FeaturesFile = None,
     protocol: Annotated[
@@ -75,6 +87,8 @@ def evaluate(
         include_training_subjects=include_training_subjects,
         prediction_grid=prediction_grid,
         names=names or (),
+        labels=labels,
+        prediction_labels=prediction_labels,
         params=given.params,
         listener=given.console,
     )

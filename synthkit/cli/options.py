@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from synthkit.errors import UsageError
-from synthkit.schemes import BRATS
 
 if TYPE_CHECKING:
     from synthkit.cli.console import Console
@@ -59,6 +58,16 @@ Names = Annotated[
         "--names",
         metavar="CONTENT=ENDING,...",
         help="How names of files end: t1ce=_T1GD,seg=_segm. Wins over known endings; may be repeated.",
+        show_default=False,
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        metavar="SCHEME",
+        help="What label values mean: gli2024, ped, msd ... (docs/datasets.md), FILE.toml, or table. Default: files "
+        "say it.",
         show_default=False,
     ),
 ]
@@ -116,7 +125,15 @@ Timeout = Annotated[
 
 # How volumes become slices.
 Size = Annotated[int, typer.Option("--size", metavar="PIXELS", help="Side of a slice: 256, 128, 64 or 32.")]
-Contrasts = Annotated[str, typer.Option("--contrasts", metavar="LIST", help="Channels, in order.")]
+Contrasts = Annotated[
+    str | None,
+    typer.Option(
+        "--contrasts",
+        metavar="LIST",
+        help="Channels, in order. Default: those of --labels, else all four of BraTS.",
+        show_default=False,
+    ),
+]
 Intensity = Annotated[
     str,
     typer.Option(
@@ -162,7 +179,7 @@ VoxelSpacing = Annotated[
 #: The options that :func:`shares` attaches, by name: type with its help, and default.
 _SHARED: dict[str, tuple[Any, Any]] = {
     "size": (Size, 256),
-    "contrasts": (Contrasts, ",".join(BRATS.contrast_names)),
+    "contrasts": (Contrasts, None),
     "intensity": (Intensity, "max"),
     "brain_threshold": (BrainThreshold, 50.0),
     "brain_fraction": (BrainFraction, 0.15),
@@ -259,7 +276,7 @@ def _given(values: dict[str, Any]) -> Given:
     from synthkit.registry.parameters import parse_assignments
     from synthkit.running.launch import RunOptions
 
-    if "contrasts" in values:
+    if values.get("contrasts") is not None:
         values["contrasts"] = [name.strip().lower() for name in values["contrasts"].split(",")]
     options = {name: values[name] for name in (*PLACE_OPTIONS, "resume", "overwrite") if name in values}
     return Given(

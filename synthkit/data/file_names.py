@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from synthkit.data.metaimage import contrast_of_vsd
 from synthkit.errors import UsageError
-from synthkit.schemes import BRATS
+from synthkit.schemes import BRATS, Scheme
 
 #: The content of a file of labels, beside the names of contrasts.
 SEG = "seg"
@@ -35,11 +35,33 @@ _ENDINGS = (
     (SEG, r"glistrboost_manuallycorrected", 0),  # BraTS-TCGA
     (SEG, r"glistrboost", 1),
     (SEG, r"automated_approx_segm", 1),  # UPENN-GBM
+    (SEG, r"gtv", 0),  # BraTS-MEN-RT
 )
-_KNOWN = tuple(
-    (content, re.compile(rf"(?:(.*?)[-_. ])?({pattern.replace('_', '[-_]')})", re.IGNORECASE), rank)
-    for content, pattern, rank in _ENDINGS
-)
+_Known = tuple[tuple[str, re.Pattern[str], int], ...]
+
+
+def _compiled(endings: Iterable[tuple[str, str, int]]) -> _Known:
+    return tuple(
+        (content, re.compile(rf"(?:(.*?)[-_. ])?({pattern.replace('_', '[-_]')})", re.IGNORECASE), rank)
+        for content, pattern, rank in endings
+    )
+
+
+_KNOWN = _compiled(_ENDINGS)
+
+
+def _known_to(scheme: Scheme, wanted: Iterable[str]) -> _Known:
+    """The endings of a scheme; those of other collections too where its contrasts are those of BraTS."""
+    own = [(content, re.escape(ending), 0) for ending, content in scheme.endings.items()]
+    if set(scheme.contrasts) <= set(BRATS.contrasts):
+        known = list(dict.fromkeys([*own, *_ENDINGS]))
+    else:
+        known = list(dict.fromkeys([*own, *(item for item in _ENDINGS if item[0] == SEG)]))
+    there = {content for content, _, _ in known}
+    known += [(name, re.escape(name), 0) for name in wanted if name not in there]  # called as they are asked for
+    return _compiled(known)
+
+
 _BIDS = re.compile(r"(sub-[a-z0-9]+(?:_ses-[a-z0-9]+)?)((?:_[a-z0-9]+-[a-z0-9+.]+)*)(?:_([a-z0-9]+))?", re.IGNORECASE)
 # What says of a T1w that it may show contrast agent, or may not; and of labels that they are not of a tumour.
 _MAY_BE_ENHANCED = re.compile(r"_(?:acq|desc|rec)-[a-z0-9]*(?:ce|gd|gad|contrast|post)", re.IGNORECASE)
@@ -67,32 +89,41 @@ class NamedFile:
 
 @dataclass
 class Names:
-    """Endings of file names that a user gives, by content.
+    """How files are told by their names: endings that a user gives, by content, then those that are known.
 
     Attributes
     ----------
     given : (content, ending) in the order given. An ending with a slash names the folder too: ``labels/`` is any file
         in a folder ``labels``.
     used : those that a file was found for.
+    known : content, pattern of a name and rank, of the scheme.
     """
 
     given: tuple[tuple[str, str], ...] = ()
     used: set[tuple[str, str]] = field(default_factory=set)
+    known: _Known = _KNOWN
 
     @classmethod
-    def parse(cls, texts: Iterable[str]) -> Names:
-        """Read ``t1ce=_T1GD,seg=_segm``; UsageError for anything else, or one ending for two contents."""
+    def parse(cls, texts: Iterable[str], wanted: Sequence[str] = BRATS.contrast_names, scheme: Scheme = BRATS) -> Names:
+        """Read ``t1ce=_T1GD,seg=_segm``; UsageError for anything else, or one ending for two contents.
+
+        Parameters
+        ----------
+        wanted : contrasts that are looked for; with none, endings may be given to any.
+        scheme : whose endings are known.
+        """
+        contents = dict.fromkeys((*scheme.contrast_names, *BRATS.contrast_names, *wanted, SEG))
         found: list[tuple[str, str]] = []
         for part in (part.strip() for text in texts for part in text.split(",")):
             if not part:
                 continue
             content, equals, ending = (piece.strip() for piece in part.partition("="))
             content = content.lower()
-            if not equals or not ending or content not in (*BRATS.contrast_names, SEG):
+            if not equals or not ending or not content or (wanted and content not in contents):
                 raise UsageError(
                     f"--names {part} is not understood.",
-                    f"On the left stands one of {', '.join(BRATS.contrast_names)} and {SEG}, on the right how its "
-                    "files end.",
+                    f"On the left stands one of {', '.join(name for name in contents if name != SEG)} and {SEG}, on "
+                    "the right how its files end.",
                     "Write for example --names t1ce=_T1GD,seg=_segm.",
                 )
             match = _NIFTI_NAME.fullmatch(ending)
@@ -103,7 +134,9 @@ class Names:
                     fix="Give each ending to one contrast, or to seg.",
                 )
             found.append((content, ending.lower()))
-        return cls(tuple(dict.fromkeys(found)))
+        named = {content for content, _ in found}
+        known = _known_to(scheme, [name for name in wanted if name not in named])
+        return cls(tuple(dict.fromkeys(found)), known=known)
 
     @property
     def contents(self) -> set[str]:
@@ -163,7 +196,7 @@ def named_file(path: Path, names: Names | None = None, finished: str | None = No
     if base is None:
         return None
     vsd = contrast_of_vsd(base)
-    known = (vsd, "", 0) if vsd else _known(base)
+    known = (vsd, "", 0) if vsd else _known(base, names.known if names else _KNOWN)
     given = names.match(path, base) if names else None
     if given and (known is None or given[2] >= len(base) - len(known[1]) - 1):
         return NamedFile(path, _subject(given[1]), given[0])
@@ -177,7 +210,14 @@ def content_named(text: str, names: Names | None = None) -> str | None:
     if names and (content := names.channel(text)):
         return content
     plain = re.sub(r"\s+", "_", text.strip())
-    found = next((content for content, pattern, _ in _KNOWN if (m := pattern.fullmatch(plain)) and not m[1]), None)
+    found = next(
+        (
+            content
+            for content, pattern, _ in (names.known if names else _KNOWN)
+            if (m := pattern.fullmatch(plain)) and not m[1]
+        ),
+        None,
+    )
     return None if found == SEG or (names and found in names.contents) else found
 
 
@@ -213,7 +253,7 @@ def _subject(stem: str) -> str:
     return _MADE_BY.sub("", stem)
 
 
-def _known(base: str) -> tuple[str, str, int] | None:
+def _known(base: str, endings: _Known) -> tuple[str, str, int] | None:
     """Content, stem and rank by the known endings; the longest ending counts."""
     if (match := _BIDS.fullmatch(base)) and match[3]:
         entities, suffix = match[2], match[3].lower()
@@ -224,7 +264,7 @@ def _known(base: str) -> tuple[str, str, int] | None:
         if suffix in ("dseg", "mask"):
             return None if _OF_THE_BRAIN.search(entities) else (SEG, match[1], int(suffix == "mask"))
     best: tuple[str, str, int] | None = None
-    for content, pattern, rank in _KNOWN:
+    for content, pattern, rank in endings:
         if (match := pattern.fullmatch(base)) and (best is None or len(match[1] or "") < len(best[1])):
             best = (content, match[1] or "", rank)
     return best

@@ -1,18 +1,16 @@
-"""Label maps from files: whole numbers, known values, and what the file's own table of labels says of them."""
+"""Label maps from files: whole numbers from 0 to 255, and the values that they are read as."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthkit.data.labels import canonical
 from synthkit.data.nifti import Volume, VolumeError, read_volume
-from synthkit.schemes import BRATS
+from synthkit.schemes import enumerated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
 #: Labels that went through floating point are off by as much: half a step of uint8 scaled to 0..4 is 0.008.
 WHOLE_TOLERANCE = 0.01
 
-_MASK_NAME = re.compile(r".*[-_]mask\.nii(\.gz)?", re.IGNORECASE)
-
 
 @dataclass(frozen=True, eq=False)
 class ReadLabels:
@@ -31,7 +27,7 @@ class ReadLabels:
 
     Attributes
     ----------
-    labels : uint8 (x, y, z), values of the scheme.
+    labels : uint8 (x, y, z), values as they are read.
     stored : values as the file had them.
     n_rounded : voxels that were not whole numbers, by at most :data:`WHOLE_TOLERANCE`.
     """
@@ -42,11 +38,11 @@ class ReadLabels:
 
 
 def load_labels(path: Path | str, label_values: Mapping[int, int] | None = None) -> tuple[ReadLabels, Volume]:
-    """Labels of one file, enhancing tumour as 4, and the volume they were read from.
+    """Labels of one file, and the volume they were read from.
 
     Parameters
     ----------
-    label_values : value in the file -> value of the scheme, where something says so; else values are BraTS'.
+    label_values : every value that the file may hold -> the value that it is read as; None: values stay as they are.
 
     Raises
     ------
@@ -54,13 +50,18 @@ def load_labels(path: Path | str, label_values: Mapping[int, int] | None = None)
     """
     volume = read_volume(path)
     try:
-        return as_labels(volume.data, Path(path), label_values), volume
+        return as_labels(volume.data, label_values), volume
     except ValueError as error:
         raise VolumeError(Path(path), str(error)) from error
 
 
-def as_labels(data: NDArray[Any], path: Path, label_values: Mapping[int, int] | None = None) -> ReadLabels:
-    """Voxels as labels; ValueError says what is wrong. ``path`` is where they are from."""
+def values_of_file(path: Path | str) -> tuple[int, ...]:
+    """Label values that a file holds, ascending; VolumeError as for :func:`load_labels`."""
+    return load_labels(path)[0].stored
+
+
+def as_labels(data: NDArray[Any], label_values: Mapping[int, int] | None = None) -> ReadLabels:
+    """Voxels as labels; ValueError says what is wrong."""
     n_rounded = 0
     if data.dtype.kind == "f":  # stored so, or scaled by the header
         if not np.isfinite(data).all():
@@ -72,53 +73,34 @@ def as_labels(data: NDArray[Any], path: Path, label_values: Mapping[int, int] | 
             if odd.size:
                 raise ValueError(f"labels are not whole numbers: {odd[0]:g} and {odd.size - 1} more")
         data = whole
-    if label_values is not None:
-        labels, present = _translated(data, label_values)
-    else:
-        labels, present = _by_value(data)
-    if _MASK_NAME.fullmatch(path.name) and label_values is None and set(present) <= {0, 1}:
-        raise ValueError(
-            f"{path.name} is a mask of one value, which does not say what part of the tumour it is "
-            f"({BRATS.family} has {BRATS.values_in_files})"
-        )
-    return ReadLabels(labels, present, n_rounded)
-
-
-def _by_value(data: NDArray[Any]) -> tuple[UInt8Array, tuple[int, ...]]:
-    """BraTS' values: enhancing tumour as 4, also where a file has 3."""
-    known = {*BRATS.values, *(old for old, _ in BRATS.read_as)}
-    labels, present = _small(data, known)
-    if labels is None or not known.issuperset(present):
-        raise ValueError(f"unknown label value {_unknown(data, known)} ({BRATS.family} has {BRATS.values_in_files})")
-    for old, new in BRATS.read_as:
-        if {old, new} <= set(present):
-            raise ValueError(
-                f"labels {old} and {new} together: in BraTS 2024 post-treatment data {new} is the resection cavity, "
-                "which has no counterpart among the labels used here"
-            )
-    return (canonical(labels) if any(old in present for old, _ in BRATS.read_as) else labels), present
-
-
-def _translated(data: NDArray[Any], label_values: Mapping[int, int]) -> tuple[UInt8Array, tuple[int, ...]]:
-    known = {0, *label_values}
-    labels, present = _small(data, known)
-    if labels is None or not known.issuperset(present):
-        named = ", ".join(map(str, sorted(known)))
-        raise ValueError(f"unknown label value {_unknown(data, known)} (its table of labels names {named})")
-    table = np.zeros(256, dtype=np.uint8)
-    for stored in present:
-        table[stored] = label_values.get(stored, 0)
-    return table[labels], present
-
-
-def _small(data: NDArray[Any], known: set[int]) -> tuple[UInt8Array | None, tuple[int, ...]]:
-    """As uint8 with the values present; None where a value is beyond all that are known."""
-    lowest, highest = int(data.min()), int(data.max())
-    if lowest < 0 or highest > min(255, max(known)):
-        return None, ()
+    lowest, highest = data.min(), data.max()
+    if lowest < 0 or highest > 255:
+        raise ValueError(f"unknown label value {lowest if lowest < 0 else highest:g} (labels are 0 to 255)")
     labels: UInt8Array = np.asarray(data, dtype=np.uint8)
-    return labels, tuple(value for value in range(highest + 1) if (labels == value).any())
+    present = _present(labels, int(highest))
+    if label_values is None:
+        return ReadLabels(labels, present, n_rounded)
+    if unknown := [value for value in present if value and value not in label_values]:
+        known = enumerated([str(value) for value in sorted({0, *label_values})])
+        raise ValueError(f"unknown label value {', '.join(map(str, unknown[:5]))} (known are {known})")
+    return ReadLabels(read_as(labels, present, label_values), present, n_rounded)
 
 
-def _unknown(data: NDArray[Any], known: set[int]) -> str:
-    return ", ".join([str(int(value)) for value in np.unique(data) if value not in known][:5])
+def read_as(labels: UInt8Array, present: Sequence[int], label_values: Mapping[int, int]) -> UInt8Array:
+    """Labels whose values ``present`` are read as others."""
+    if all(label_values.get(value, value) == value for value in present):
+        return labels
+    table = np.zeros(256, dtype=np.uint8)
+    for value in present:
+        table[value] = label_values.get(value, 0)
+    translated: UInt8Array = table[labels]
+    return translated
+
+
+def _present(labels: UInt8Array, highest: int) -> tuple[int, ...]:
+    """Values that there are, ascending; few passes over the array where there are few."""
+    if highest < 8:
+        return tuple(value for value in range(highest + 1) if (labels == value).any())
+    inside = labels[labels > 0]
+    zero = (0,) if inside.size < labels.size else ()
+    return (*zero, *np.flatnonzero(np.bincount(inside)).tolist())

@@ -1,16 +1,235 @@
-"""Tables that say what label values mean: ``*dseg.tsv`` of BIDS, by names as ``dataset.json`` does it."""
+"""Tables that say what label values are called: the ``labels`` of nnU-Net's ``dataset.json``, and ``dseg.tsv`` of BIDS.
+
+A table gives names. Names that are known (of parts of a brain tumour) make a label scheme: a named one where the values
+are its values, else one of the table's own. Names of another anatomy make one only if that is asked for
+(``--labels table``).
+"""
 
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from synthkit.data.raw_layouts import label_values_named
+from synthkit.data.named_schemes import SCHEMES, is_name, scheme_of_parts
 from synthkit.errors import DataError
+from synthkit.files import read_spreadsheet
+from synthkit.schemes import BACKGROUND, BRATS, Contrast, Scheme, enumerated
+
+# Words that make a name mean one of our labels, in the order in which they are looked for and taken out.
+_MEANS = (
+    ("RC", r"(?:(?:resection|surgical|post ?op\w*) )?cavit\w+|\brc\b"),
+    ("CC", r"cyst\w*(?: component)?|\bcc\b"),
+    ("ED", r"snfh|(?:surrounding )?non ?enhancing flair hyperintensity|(?:peri ?tumou?ral )?o?edema|\bed\b"),
+    ("GTV", r"\bgtv\b|gross (?:tumou?r|target) volume"),
+    ("WT", r"\bwhole (?:tumou?r|lesion)\b|\bwt\b"),
+    ("NCR", r"necro\w*|\bncr\b|\bnetc\b"),
+    ("NET", r"\bnet\b|non ?enhanc\w*"),
+    ("ET", r"enhanc\w*|\bg?d?a?et\b"),
+)
+_NOT = r"\bignore\b|\b(?:without|no|not|excluding|except|minus|outside)\b"
 
 
-def table_of_labels(seg: Path, root: Path, known: dict[Path, dict[int, int] | None]) -> dict[int, int] | None:
-    """Value in a ``dseg`` -> value of the scheme, by the nearest table; None where there is none.
+@dataclass(frozen=True)
+class TableOfLabels:
+    """What a table says.
+
+    Attributes
+    ----------
+    source : the file.
+    named : name as it is written -> value, without background.
+    zeros : values other than 0 that it calls background.
+    scheme : what the names mean; None where one of them is not known, and ``problem`` says which.
+    channels : what channels of images are called, in order, where the file says that too.
+    """
+
+    source: Path
+    named: dict[str, int]
+    zeros: tuple[int, ...]
+    scheme: Scheme | None
+    problem: str
+    channels: tuple[str, ...] = ()
+
+    @property
+    def in_words(self) -> str:
+        """``"1 edema, 2 necrosis"``."""
+        return ", ".join(f"{value} {name}" for name, value in sorted(self.named.items(), key=lambda item: item[1]))
+
+
+def labels_named(labels: Mapping[str, Any], source: Path, channels: Iterable[str] = ()) -> TableOfLabels:
+    """What a table of labels says.
+
+    Parameters
+    ----------
+    labels : name -> value (nnU-Net 2), value -> name (nnU-Net 1, the Decathlon), or region -> values where each region
+        is the whole tumour, the tumour core or the enhancing tumour.
+    source : the file that says so, for messages.
+
+    Raises
+    ------
+    DataError : it is not a table of names and values, or one value has two names.
+    """
+    several = _by_name(labels, source)
+    if any(len(values) > 1 for values in several.values()):
+        several = _parts_of_regions(several, source)
+    named: dict[str, int] = {}
+    zeros = []
+    for name, (value, *_) in several.items():
+        if value == 0 or name.strip().lower() == BACKGROUND:
+            zeros += [value] if value else []
+        elif not 0 < value < 256 or value in named.values():
+            why = f"two of its labels are {value}" if value in named.values() else f"{value} is not 1 to 255"
+            raise _unusable(source, several, why)
+        else:
+            named[name] = value
+    if not named:
+        raise _unusable(source, several, "none of them is a label")
+    scheme, problem = _meant(named)
+    return TableOfLabels(source, named, tuple(zeros), scheme, problem, tuple(channels))
+
+
+def scheme_of_table(table: TableOfLabels) -> Scheme:
+    """The scheme of a table whatever its names: the known one, else one of its own names and channels.
+
+    Raises
+    ------
+    DataError : a name that is marked as no label, or that cannot be the name of a label.
+    """
+    if table.scheme is not None:
+        return table.scheme
+    names = {name: re.sub(r"[^A-Za-z0-9_.+-]+", "_", name).strip("_.+-") for name in table.named}
+    for name, plain in names.items():
+        if re.search(_NOT, name.lower()) or not is_name(plain) or list(names.values()).count(plain) > 1:
+            raise DataError(
+                f"The labels that {table.source} names cannot be taken as they are.",
+                f"{name!r} marks what is not a label, or is not a name of at most 32 letters and digits of its own.",
+                "Write the labels into a TOML file with a table [labels] of name = value, and give --labels FILE.toml.",
+            )
+    scheme = Scheme.of_labels({names[name]: value for name, value in table.named.items()})
+    scheme = replace(scheme, name="table", family="This table")
+    contrasts = channel_contrasts(table.channels)
+    if not contrasts or set(contrasts) <= set(BRATS.contrasts):
+        return scheme
+    there = {contrast.name for contrast in contrasts}
+    return replace(
+        scheme,
+        contrasts=contrasts,
+        brain_contrast=BRATS.brain_contrast if BRATS.brain_contrast in there else "",
+        drawn_on=tuple(name for name in BRATS.drawn_on if name in there),
+    )
+
+
+def channel_contrasts(channels: Iterable[str]) -> tuple[Contrast, ...]:
+    """The contrasts that channels of these names hold: those of BraTS by any known ending, others by their own."""
+    known = {ending: contrast for contrast in BRATS.contrasts for ending in contrast.endings}
+    found = []
+    for name in channels:
+        plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        found.append(known.get(plain) or Contrast(plain, name, (plain,)))
+    return tuple(dict.fromkeys(found))
+
+
+def label_meant(name: str) -> tuple[str, ...]:
+    """Our labels that a name speaks of: ``("NCR", "NET")`` for "necrosis and non-enhancing tumour"."""
+    left = re.sub(r"[^a-z]+", " ", name.lower()).strip()
+    if re.search(_NOT, left):
+        return ()
+    found = []
+    for label, words in _MEANS:
+        left, n = re.subn(words, " ", left)
+        if n:
+            found.append(label)
+    return tuple(found)
+
+
+def _meant(named: Mapping[str, int]) -> tuple[Scheme | None, str]:
+    """The scheme of known names, or what is the matter with one of them."""
+    spoken = {name: label_meant(name) for name in named}
+    # "Non-enhancing tumour" is NCR where the two are one label, and NET where cysts or necrosis have a label besides.
+    apart = any("CC" in labels or labels == ("NCR",) for labels in spoken.values())
+    found: dict[str, int] = {}
+    for name, labels in spoken.items():
+        if set(labels) == {"NCR", "NET"} or (labels == ("NET",) and not apart):
+            labels = ("NCR",)
+        if len(labels) != 1:
+            what = f"stands for {enumerated(labels)} together" if labels else "is not a known label"
+            return None, f"{name!r} ({named[name]}) {what}"
+        if labels[0] in found:
+            return None, f"two of its labels stand for {labels[0]}"
+        found[labels[0]] = named[name]
+    wanted = {BACKGROUND: 0, **found}
+    same = next((scheme for scheme in SCHEMES.values() if scheme.label_values == wanted), None)
+    return same or scheme_of_parts("own", "This table", found), ""
+
+
+def _by_name(labels: Mapping[str, Any], source: Path) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    try:
+        for key, value in labels.items():
+            if isinstance(value, list | tuple):
+                found[str(key)] = tuple(int(v) for v in value)
+            elif isinstance(value, str) and not value.strip().isdigit():
+                found[value] = (int(key),)
+            else:
+                found[str(key)] = (int(value),)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"The labels in {source} are not understood.", f"{error}.", "Write name: value.") from error
+    if "ignore" in found:
+        raise _unusable(source, found, "'ignore' marks what nobody has labelled")
+    if any(not values for values in found.values()):
+        raise _unusable(source, found, "one of them has no value")
+    return found
+
+
+def _parts_of_regions(named: Mapping[str, tuple[int, ...]], source: Path) -> dict[str, tuple[int, ...]]:
+    """Names of single labels from nested regions: what is in the whole tumour and not in its core is oedema."""
+    regions: dict[str, set[int]] = {}
+    for name, values in named.items():
+        plain = re.sub(r"[^a-z]+", " ", name.lower())
+        if values == (0,):
+            continue
+        key = (
+            "WT"
+            if label_meant(name) == ("WT",)
+            else "TC"
+            if re.search(r"tumou?r core|\btc\b", plain) and not label_meant(name)
+            else "ET"
+            if label_meant(name) == ("ET",)
+            else None
+        )
+        if key is None or key in regions:
+            raise _unusable(source, named, f"it has regions, and {name!r} is not the one whole tumour, core or ET")
+        regions[key] = set(values)
+    if set(regions) != {"WT", "TC", "ET"} or not regions["ET"] < regions["TC"] < regions["WT"]:
+        raise _unusable(source, named, "it has regions that are not whole tumour, core and ET inside one another")
+    parts = {
+        "oedema": regions["WT"] - regions["TC"],
+        "necrosis": regions["TC"] - regions["ET"],
+        "enhancing": regions["ET"],
+    }
+    if any(len(values) != 1 for values in parts.values()):
+        raise _unusable(source, named, "a part of its regions has several values")
+    return {BACKGROUND: (0,), **{name: tuple(values) for name, values in parts.items()}}
+
+
+def _unusable(source: Path, named: Mapping[str, tuple[int, ...]], why: str) -> DataError:
+    listed = ", ".join(f"{'/'.join(map(str, values))} {name}" for name, values in named.items())
+    return DataError(
+        f"The labels that {source} names do not say what each value is.",
+        f"{why[:1].upper()}{why[1:]}. It names {listed}.",
+        f"Name each value in {source.name} as what it is, such as edema, necrosis, enhancing tumor or resection "
+        "cavity, each once.",
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- BIDS' own table
+
+
+def table_of_labels(seg: Path, root: Path, known: dict[Path, TableOfLabels | None]) -> TableOfLabels | None:
+    """What the nearest table says of a ``dseg``; None where there is none.
 
     Parameters
     ----------
@@ -20,7 +239,7 @@ def table_of_labels(seg: Path, root: Path, known: dict[Path, dict[int, int] | No
 
     Raises
     ------
-    DataError : a table that cannot be read, or whose names do not stand for our labels one to one.
+    DataError : a table that cannot be read, or several where one is looked for.
     """
     if "dseg" not in seg.name.lower():
         return None
@@ -42,11 +261,16 @@ def table_of_labels(seg: Path, root: Path, known: dict[Path, dict[int, int] | No
     return None
 
 
-def _read(path: Path) -> dict[int, int]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+def _read(path: Path) -> TableOfLabels:
     try:
+        rows = list(csv.DictReader(read_spreadsheet(path).splitlines(), delimiter="\t"))
         labels = {row["name"]: int(row["index"]) for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not a table of labels.", "It needs the columns index and name.") from error
-    return label_values_named(labels, path)
+        if len(labels) < len(rows):
+            raise ValueError("a name stands there twice")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} is not a table of labels.",
+            "It needs the columns index and name, separated by tabs, one label a row.",
+            "Write it so, or give --labels, which wins over it.",
+        ) from error
+    return labels_named(labels, path)

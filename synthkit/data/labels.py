@@ -1,4 +1,4 @@
-"""Label maps: values of other years read as those of the scheme, and labels coded as grey levels of a channel.
+"""Labels coded as grey levels of an image channel, and back.
 
 The study codes labels as a fifth image channel, ``grey = label / 5 * 255``, so that a generator can draw them
 together with the contrasts; decoding takes the nearest level.
@@ -9,23 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from synthkit.schemes import BRATS, Scheme
-
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
-
-
-def canonical(labels: UInt8Array, scheme: Scheme = BRATS) -> UInt8Array:
-    """Values of other years as those that they stand for: BraTS 2023 and later write enhancing tumour as 3, here 4.
-
-    A map that holds both keeps both.
-    """
-    import numpy as np
-
-    for old, new in scheme.read_as:
-        if (labels == old).any() and not (labels == new).any():
-            labels = np.where(labels == old, np.uint8(new), labels)
-    return labels
 
 
 def grey_levels(label_values: Sequence[int]) -> UInt8Array:

@@ -43,8 +43,8 @@ _MEANINGS = {
 _CORE = ("NCR", "NET", "CC", "ET")
 
 
-def _scheme(name: str, family: str, labels: Mapping[str, int], contrasts: tuple[str, ...] = ()) -> Scheme:
-    """One whose nested regions are the tumour core and the whole tumour, as far as its labels tell them apart."""
+def scheme_of_parts(name: str, family: str, labels: Mapping[str, int], contrasts: tuple[str, ...] = ()) -> Scheme:
+    """One of parts of a tumour, name -> value; its nested regions are the core and the whole, where labels differ."""
     core = tuple(label for label in labels if label in _CORE)
     whole = tuple(label for label in labels if label in (*_CORE, "ED"))
     nested = (Region("TC", core, "tumour core"), Region("WT", whole, "whole tumour")) if len(whole) > 1 else ()
@@ -57,7 +57,6 @@ def _scheme(name: str, family: str, labels: Mapping[str, int], contrasts: tuple[
         nested=nested,
         mean_of=tuple(labels),
         brain_contrast=BRATS.brain_contrast if not contrasts else "",
-        read_as=(),
         drawn_on=tuple(c for c in BRATS.drawn_on if not contrasts or c in contrasts),
     )
 
@@ -71,19 +70,22 @@ SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
         BRATS,
-        _scheme("brats2013", "BraTS 2012 to 2015", {"NCR": 1, "ED": 2, "NET": 3, "ET": 4}),
+        scheme_of_parts("brats2013", "BraTS 2012 to 2015", {"NCR": 1, "ED": 2, "NET": 3, "ET": 4}),
         replace(BRATS, name="brats2021", family="BraTS 2021"),
-        _scheme("brats2023-gli", "BraTS 2023 (adult glioma)", _GLI_2023),
-        _scheme("gli2024", "BraTS 2024 (glioma after treatment)", _WITH_CAVITY),
-        _scheme("ped", "BraTS (paediatric)", {"ET": 1, "NET": 2, "CC": 3, "ED": 4}),
-        _scheme("met", "BraTS (metastases)", _GLI_2023),
-        _scheme("met2025", "BraTS 2025 (metastases after treatment)", _WITH_CAVITY),
-        _scheme("men", "BraTS (meningioma)", _GLI_2023),
-        _scheme("men-rt", "BraTS (meningioma, radiotherapy)", {"GTV": 1}, ("t1ce",)),
-        _scheme("ssa", "BraTS (Sub-Saharan Africa)", _GLI_2023),
-        _scheme("msd", "The Medical Segmentation Decathlon", _DECATHLON),
-        _scheme("nnunet-brats", "nnU-Net's BraTS", _DECATHLON),
-        _scheme("whole-tumour", "A mask of the whole tumour", {"WT": 1}),
+        scheme_of_parts("brats2023-gli", "BraTS 2023 (adult glioma)", _GLI_2023),
+        scheme_of_parts("gli2024", "BraTS 2024 (glioma after treatment)", _WITH_CAVITY),
+        scheme_of_parts("ped", "BraTS (paediatric)", {"ET": 1, "NET": 2, "CC": 3, "ED": 4}),
+        scheme_of_parts("met", "BraTS (metastases)", _GLI_2023),
+        scheme_of_parts("met2025", "BraTS 2025 (metastases after treatment)", _WITH_CAVITY),
+        scheme_of_parts("men", "BraTS (meningioma)", _GLI_2023),
+        replace(
+            scheme_of_parts("men-rt", "BraTS (meningioma, radiotherapy)", {"GTV": 1}, ("t1ce",)),
+            label_endings=("gtv", *BRATS.label_endings),
+        ),
+        scheme_of_parts("ssa", "BraTS (Sub-Saharan Africa)", _GLI_2023),
+        scheme_of_parts("msd", "The Medical Segmentation Decathlon", _DECATHLON),
+        scheme_of_parts("nnunet-brats", "nnU-Net's BraTS", _DECATHLON),
+        scheme_of_parts("whole-tumour", "A mask of the whole tumour", {"WT": 1}),
     )
 }
 
@@ -104,6 +106,11 @@ def scheme_named(given: str) -> Scheme:
         f"Known are {enumerated([*SCHEMES])}.",
         "Name one of them, or give a TOML file with a table [labels] of name = value.",
     )
+
+
+def is_name(text: str) -> bool:
+    """Whether this may be the name of a label, a region or a contrast: they become names of files."""
+    return bool(_NAME.fullmatch(text))
 
 
 # ------------------------------------------------------------------------------------------------- of users' own
@@ -150,15 +157,17 @@ def _from_toml(data: Mapping[str, Any], stem: str) -> Scheme:
         raise ValueError(f"it has {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
     labels = _labels(_table(data, "labels"))
     regions = {str(name): _strings(of, f"region {name}") for name, of in _table(data, "regions").items()}
-    endings = {str(name): _strings(of, f"contrast {name}") for name, of in _table(data, "contrasts").items()}
+    endings = {str(name).lower(): _strings(of, f"contrast {name}") for name, of in _table(data, "contrasts").items()}
     if not labels:
         raise ValueError("it has no table [labels]")
     for name in (*(label.name for label in labels), *regions, *endings):
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise ValueError(f"{name!r} cannot be a name: letters, digits and . _ + - only, at most 32")
+    if "seg" in endings:
+        raise ValueError("seg is what labels are called; how their files end is label_endings")
     contrasts = BRATS.contrasts
     if endings:
-        contrasts = tuple(Contrast(name, name.upper(), tuple(e.lower() for e in of)) for name, of in endings.items())
+        contrasts = tuple(Contrast(name, name.upper(), _plain(of)) for name, of in endings.items())
     there = {contrast.name for contrast in contrasts}
     return Scheme(
         name=str(data.get("name", stem)),
@@ -167,12 +176,17 @@ def _from_toml(data: Mapping[str, Any], stem: str) -> Scheme:
         labels=labels,
         nested=tuple(Region(name, of, name) for name, of in regions.items()),
         mean_of=_strings(data["mean_of"], "mean_of") if "mean_of" in data else tuple(label.name for label in labels),
-        label_endings=_strings(data["label_endings"], "label_endings")
+        label_endings=_plain(_strings(data["label_endings"], "label_endings"))
         if "label_endings" in data
         else BRATS.label_endings,
         brain_contrast=BRATS.brain_contrast if BRATS.brain_contrast in there else "",
         drawn_on=tuple(name for name in BRATS.drawn_on if name in there),
     )
+
+
+def _plain(endings: tuple[str, ...]) -> tuple[str, ...]:
+    """As :attr:`Contrast.endings` are written: "_sa.nii.gz" is "sa"."""
+    return tuple(re.sub(r"\.nii(\.gz)?$", "", ending.lower()).strip("_-. ") for ending in endings)
 
 
 def _table(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -18,25 +18,20 @@ from synthkit.contract import Sample
 from synthkit.data.contact_sheet import ContactSheet, complete_from
 from synthkit.data.dataset import Dataset
 from synthkit.data.geometry import common_geometry
+from synthkit.data.known_labels import check_contrasts, fewer_contrasts, known_labels
 from synthkit.data.patients import decided, patient_behind
 from synthkit.data.prepared import PreparedSubject, PreparedSummary
+from synthkit.data.scheme_choice import SchemeChoice
 from synthkit.data.slice_rule import no_slice_error
 from synthkit.data.slices import SliceProtocol, Slices, slice_volume
 from synthkit.data.splits import Holdout, Split, parse_holdout, split_subjects, with_fewer_to_train_on
-from synthkit.data.subjects import (
-    BadSubject,
-    FoundSubjects,
-    Subject,
-    SubjectError,
-    bad_subjects_error,
-    load_subject,
-    survey_folder,
-)
-from synthkit.data.survey import SurveyedSubject, notes_of_all, survey
+from synthkit.data.subject_files import BadSubject, Subject
+from synthkit.data.subjects import FoundSubjects, SubjectError, bad_subjects_error, load_subject, survey_folder
+from synthkit.data.survey import SurveyedSubject, choose_scheme, notes_of_all, survey
 from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
 from synthkit.errors import UsageError
 from synthkit.registry.provenance import versions
-from synthkit.schemes import BRATS
+from synthkit.schemes import Scheme
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -54,6 +49,7 @@ def prepare(
     out: Path | str,
     *,
     protocol: SliceProtocol | None = None,
+    labels: Scheme | str | None = None,
     holdout: Holdout | str = "0",
     seed: int = 0,
     patients: Path | str | None = None,
@@ -74,6 +70,8 @@ def prepare(
         :mod:`synthkit.data.raw_layouts` knows, each with a segmentation.
     out : folder to write; absent or empty, unless ``resume`` or ``overwrite`` (which replaces a dataset, nothing else).
     protocol : how volumes become slices; the study's by default.
+    labels : what label values mean: a scheme, the name of one, a TOML file, or "table"; by default ids, names, tables
+        and values of files say it, see :mod:`synthkit.data.scheme_choice`.
     holdout, seed : see :func:`synthkit.data.splits.split_subjects`; only usable subjects are split.
     patients : a table of which patient each subject is, or "one-per-subject"; by default the names say it, see
         :func:`synthkit.data.patients.decided`.
@@ -86,15 +84,18 @@ def prepare(
 
     Raises
     ------
-    DataError : bad subjects (each is in ``details`` with its reason), no subject, no slice kept at all, voxels of
-        different sizes, names that leave open which patient is meant, or a table of patients that does not fit.
+    DataError : bad subjects (each is in ``details`` with its reason), labels that may mean several things, no
+        subject, no slice kept at all, voxels of different sizes, names that leave open which patient is meant, or a
+        table of patients that does not fit.
     UsageError : a holdout that cannot be, or an output that may not be written.
     """
     protocol = protocol or SliceProtocol()
     holdout = parse_holdout(holdout) if isinstance(holdout, str) else holdout
     source, target = Path(subjects_dir), Path(out)
     _check_target(source, target, resume=resume, overwrite=overwrite)
-    folder = survey_folder(source, protocol.contrasts, names=names)
+    given = known_labels(labels, source)
+    check_contrasts(protocol.contrasts, given, names)
+    folder = survey_folder(source, protocol.contrasts, names=names, scheme=given)
     found, bad = folder.good, folder.bad
     n_workers = workers or min(8, os.cpu_count() or 1)
     identity = decided([subject.id for subject in found], patients)
@@ -115,7 +116,11 @@ def prepare(
         _report(on_progress, "check", n, len(found))
     bad.sort(key=lambda subject: subject.id)
     if bad and not (skip_bad and checked):
-        raise bad_subjects_error(bad, len(checked) + len(bad), _fix_of_bad(bad, len(checked)), folder.notes)
+        names_of_bad = [subject.id for subject in bad]
+        fix = fewer_contrasts(names_of_bad, protocol.contrasts) or _fix_of_bad(bad, len(checked))
+        raise bad_subjects_error(bad, len(checked) + len(bad), fix, folder.notes)
+    checked, choice, misfits = choose_scheme(checked, given, skip_bad)
+    bad = sorted([*bad, *misfits], key=lambda subject: subject.id)
     try:
         split = split_subjects([c.subject.id for c in checked], holdout, seed, identity.of)
         if training_patients is not None:
@@ -129,10 +134,11 @@ def prepare(
         protocol=protocol,
         holdout=holdout,
         seed=seed,
-        subjects=tuple(_row(c, identity.of[c.subject.id], split[c.subject.id]) for c in checked),
+        subjects=tuple(_row(c, identity.of[c.subject.id], split[c.subject.id], choice) for c in checked),
         bad_subjects=tuple(bad),
         geometry=geometry,
-        notes=(*folder.notes, *notes_of_all(checked), *identity.notes),
+        labels=choice,
+        notes=(*choice.notes, *folder.notes, *notes_of_all(checked), *identity.notes),
     )
     if summary.n_samples == 0:
         raise no_slice_error([c.subject for c in checked], protocol)
@@ -140,7 +146,7 @@ def prepare(
         return summary
     if overwrite and not resume:
         remove_dataset(target)
-    sheet = ContactSheet(protocol.contrasts, BRATS, geometry.axes)
+    sheet = ContactSheet(protocol.contrasts, choice.scheme, geometry.axes)
     by_id = {c.subject.id: c.subject for c in checked}
     n_resumed = _write(summary, by_id, source, n_workers, resume, on_progress, sheet)
     complete_from(sheet, Dataset(target), split)
@@ -186,14 +192,14 @@ def _with_bad(error: UsageError, bad: Sequence[BadSubject]) -> UsageError:
     return UsageError(error.what, error.why, error.fix, [*error.details, *(f"left out {subject}" for subject in bad)])
 
 
-def _row(subject: SurveyedSubject, patient: str, split: Split) -> PreparedSubject:
+def _row(subject: SurveyedSubject, patient: str, split: Split, choice: SchemeChoice) -> PreparedSubject:
     return PreparedSubject(
         id=subject.subject.id,
         patient=patient,
         split=split,
         kept=subject.kept,
         n_dropped=subject.n_dropped,
-        label_voxels=subject.label_voxels,
+        label_voxels=subject.label_voxels(choice.scheme),
         negative_voxels=subject.negative_voxels,
         notes=subject.notes,
     )
@@ -217,7 +223,7 @@ def _write(
     writer = DatasetWriter(
         summary.path,
         contrasts=summary.protocol.contrasts,
-        scheme=BRATS,
+        scheme=summary.labels.scheme,
         size=(summary.protocol.size, summary.protocol.size),
         protocol=protocol,
         provenance={"command": "prepare", "subjects": source.name, "versions": versions(), "summary": described},

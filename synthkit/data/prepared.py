@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.data.geometry import Geometry
+from synthkit.data.scheme_choice import SchemeChoice
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.splits import Holdout, Split
-from synthkit.data.subjects import BadSubject
+from synthkit.data.subject_files import BadSubject
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class PreparedSummary:
     seed: int
     subjects: tuple[PreparedSubject, ...]
     bad_subjects: tuple[BadSubject, ...]
+    labels: SchemeChoice
     notes: tuple[str, ...]
     geometry: Geometry
     contact_sheets: tuple[Path, ...] = ()
@@ -89,6 +91,7 @@ class PreparedSummary:
             "protocol": {**self.protocol.to_dict(), "geometry": self.geometry.to_dict()},
             "holdout": str(self.holdout),
             "seed": self.seed,
+            "labels": self.labels.to_dict(),
             "n_samples": self.n_samples,
             "splits": totals,
             "subjects": [subject.to_dict() for subject in self.subjects],

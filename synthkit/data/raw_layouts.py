@@ -15,24 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.data.file_names import Names, base_name, content_named
+from synthkit.data.label_tables import TableOfLabels, labels_named
 from synthkit.errors import DataError
-from synthkit.schemes import BRATS, enumerated
 
 DESCRIPTION = "dataset.json"
 _IMAGES = ("imagesTr", "imagesTs")
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
-
-# Words that make a name mean one of our labels, in the order in which they are looked for and taken out.
-_MEANS = (
-    ("ED", r"snfh|(?:surrounding )?non ?enhancing flair hyperintensity|(?:peri ?tumou?ral )?o?edema|\bed\b"),
-    ("NCR", r"necro\w*|\bncr\b|\bnetc?\b|non ?enhanc\w*"),
-    ("ET", r"enhanc\w*|\bg?d?a?et\b"),
-)
-_REGIONS = {
-    frozenset(BRATS.label_values[name] for name in region.labels): region.name
-    for region in BRATS.regions
-    if region.name in ("WT", "TC", "ET")
-}
 
 
 @dataclass(frozen=True)
@@ -55,11 +43,11 @@ class RawCase:
 
 @dataclass
 class RawFolder:
-    """What such a folder holds; ``label_values``: value in its label maps -> value of the scheme."""
+    """What such a folder holds; ``table``: what values of its label maps are called, where it was asked for."""
 
     path: Path
     cases: list[RawCase] = field(default_factory=list)
-    label_values: dict[int, int] = field(default_factory=dict)
+    table: TableOfLabels | None = None
     unread: list[Path] = field(default_factory=list)
 
 
@@ -96,28 +84,36 @@ def _undescribed(folder: Path, root: Path) -> DataError:
     )
 
 
-def read_raw(folder: Path, contrasts: Sequence[str], names: Names, need_labels: bool) -> RawFolder:
+def table_of(description: Mapping[str, Any], folder: Path) -> TableOfLabels:
+    """What the ``dataset.json`` of a folder calls labels and channels."""
+    channels = [name for _, name in sorted(_channel_names(description).items())]
+    return labels_named(description["labels"], folder / DESCRIPTION, channels)
+
+
+def read_raw(
+    folder: Path, contrasts: Sequence[str], names: Names, need_labels: bool, need_table: bool = True
+) -> RawFolder:
     """Find the cases of a folder with ``imagesTr``.
 
     Parameters
     ----------
     contrasts : those wanted; none for labels alone.
     names : contrasts that channels of these names hold.
-    need_labels : label maps are going to be read, so that their names have to be understood. Test images without
-        labels are passed over then.
+    need_labels : label maps are going to be read. Test images without labels are passed over then.
+    need_table : what their values are called is not known otherwise.
 
     Raises
     ------
     DataError : no ``dataset.json`` that can be read, a contrast that no channel or several channels are, or labels
-        that do not stand for ours one to one.
+        that are no table of names and values.
     """
     description = description_of(folder)
-    if description is None:
+    if description is None and (contrasts or need_table):
         raise _undescribed(folder, folder)
     found = RawFolder(folder)
-    if need_labels:
-        found.label_values = label_values_named(description["labels"], folder / DESCRIPTION)
-    channel_names = _channel_names(description)
+    channel_names = _channel_names(description or {})
+    if need_table and description is not None:
+        found.table = table_of(description, folder)
     channels = _channels(channel_names, contrasts, names, folder)
     for part in ("Tr", "Ts"):
         for place in (folder / f"images{part}", folder / f"labels{part}"):
@@ -197,118 +193,3 @@ def _channels(named: Mapping[int, str], contrasts: Sequence[str], names: Names, 
                 f"Say which it is by its name: --names {contrast}=NAME.",
             )
     return {contrast: found[contrast][0] for contrast in contrasts}
-
-
-# ---------------------------------------------------------------------------------------------------------- labels
-
-
-def label_values_named(labels: Mapping[str, Any], source: Path) -> dict[int, int]:
-    """Value in a file -> value of the scheme, by the names that a table of labels gives.
-
-    Parameters
-    ----------
-    labels : name -> value (nnU-Net 2), value -> name (nnU-Net 1, the Decathlon), or region -> values where each region
-        is the whole tumour, the tumour core or the enhancing tumour.
-    source : the file that says so, for messages.
-
-    Raises
-    ------
-    DataError : a name stands for none of our labels or for several, or two names for one.
-    """
-    named = _by_name(labels, source)
-    if any(len(values) > 1 for values in named.values()):
-        named = _parts_of_regions(named, source)
-    found: dict[int, int] = {}
-    for name, (value, *_) in named.items():
-        if value == 0 or name.lower() == "background":
-            found[value] = 0
-            continue
-        meant = label_meant(name)
-        if len(meant) != 1:
-            what = f"stands for {enumerated(meant)}" if meant else "is none of them"
-            raise _unmapped(source, named, f"{name!r} ({value}) {what}")
-        ours = BRATS.label_values[meant[0]]
-        if ours in found.values():
-            raise _unmapped(source, named, f"two of its labels stand for {meant[0]}")
-        found[value] = ours
-    return found
-
-
-def in_words(label_values: Mapping[int, int]) -> str:
-    """``"1 is ED, 2 is NCR"``."""
-    ours = {label.value: label.name for label in BRATS.labels}
-    return ", ".join(f"{value} is {ours[v]}" for value, v in sorted(label_values.items()) if v)
-
-
-def label_meant(name: str) -> tuple[str, ...]:
-    """Our labels that a name speaks of: ``("NCR",)`` for "necrosis and non-enhancing tumour"."""
-    left = re.sub(r"[^a-z]+", " ", name.lower()).strip()
-    found = []
-    for label, words in _MEANS:
-        left, n = re.subn(words, " ", left)
-        if n:
-            found.append(label)
-    if re.search(r"cavity|\brc\b|cyst|\bwhole\b|ignore|\b(?:without|no|not|excluding|except|minus|outside)\b", left):
-        return ()
-    return tuple(found)
-
-
-def _by_name(labels: Mapping[str, Any], source: Path) -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {}
-    try:
-        for key, value in labels.items():
-            if isinstance(value, list | tuple):
-                found[str(key)] = tuple(int(v) for v in value)
-            elif isinstance(value, str) and not value.strip().isdigit():
-                found[value] = (int(key),)
-            else:
-                found[str(key)] = (int(value),)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"The labels in {source} are not understood.", f"{error}.", "Write name: value.") from error
-    if "ignore" in found:
-        raise _unmapped(source, found, "'ignore' marks what nobody has labelled")
-    if any(not values for values in found.values()):
-        raise _unmapped(source, found, "one of them has no value")
-    return found
-
-
-def _parts_of_regions(named: Mapping[str, tuple[int, ...]], source: Path) -> dict[str, tuple[int, ...]]:
-    """Names of single labels from nested regions: what is in the whole tumour and not in its core is oedema."""
-    regions: dict[str, set[int]] = {}
-    for name, values in named.items():
-        plain = re.sub(r"[^a-z]+", " ", name.lower())
-        if values == (0,):
-            continue
-        key = (
-            "WT"
-            if re.search(r"\bwhole\b|\bwt\b", plain)
-            else "TC"
-            if re.search(r"tumou?r core|\btc\b", plain) and not label_meant(name)
-            else "ET"
-            if label_meant(name) == ("ET",)
-            else None
-        )
-        if key is None or key in regions:
-            raise _unmapped(source, named, f"it has regions, and {name!r} is not the one whole tumour, core or ET")
-        regions[key] = set(values)
-    if set(regions) != set(_REGIONS.values()) or not regions["ET"] < regions["TC"] < regions["WT"]:
-        raise _unmapped(source, named, "it has regions that are not whole tumour, core and ET inside one another")
-    parts = {
-        "oedema": regions["WT"] - regions["TC"],
-        "necrosis": regions["TC"] - regions["ET"],
-        "enhancing": regions["ET"],
-    }
-    if any(len(values) != 1 for values in parts.values()):
-        raise _unmapped(source, named, "a part of its regions has several values")
-    return {"background": (0,), **{name: tuple(values) for name, values in parts.items()}}
-
-
-def _unmapped(source: Path, named: Mapping[str, tuple[int, ...]], why: str) -> DataError:
-    ours = enumerated([f"{label.name} ({label.meaning})" for label in BRATS.labels])
-    listed = ", ".join(f"{'/'.join(map(str, values))} {name}" for name, values in named.items())
-    return DataError(
-        f"The labels that {source} names do not stand for {ours} one to one.",
-        f"{why[:1].upper()}{why[1:]}. It names {listed}.",
-        f"Name each value in {source.name} as what it is: edema, necrosis (or non-enhancing) or enhancing tumor; "
-        "other labels have to be merged into one of these, or into background, first.",
-    )

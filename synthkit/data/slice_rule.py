@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from synthkit.data.intensities import OF_THE_BRAIN, PERCENTILES, Rule, unfit
 from synthkit.data.slices import SliceProtocol, kept_slices, largest_share
-from synthkit.data.subjects import Subject, SubjectError, SubjectVolumes, load_subject
+from synthkit.data.subject_files import Subject
+from synthkit.data.subjects import SubjectError, SubjectVolumes, load_subject
 from synthkit.errors import DataError
 
 _MOST_SUBJECTS = 5

@@ -14,53 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthkit.data.fetched import finished_name, not_fetched
-from synthkit.data.file_names import SEG, NamedFile, Names, ending_that_chooses
+from synthkit.data.fetched import not_fetched
+from synthkit.data.file_names import SEG, Names
 from synthkit.data.intensities import Background, from_background
 from synthkit.data.label_reading import ReadLabels, as_labels
-from synthkit.data.label_tables import table_of_labels
-from synthkit.data.layouts import Unit, counted_files, first_of, folded, group_files
+from synthkit.data.label_tables import TableOfLabels
+from synthkit.data.layouts import counted_files, first_of, folded, group_files
 from synthkit.data.nifti import Volume, VolumeError, read_channels, read_volume
-from synthkit.data.raw_layouts import DESCRIPTION, RawCase, RawFolder, in_words, read_raw, refuse_part
+from synthkit.data.raw_layouts import read_raw, refuse_part
+from synthkit.data.subject_files import BadSubject, RankedFiles, Subject, subject_of_case, subject_of_unit
 from synthkit.data.volume_checks import check_content, check_grid
 from synthkit.errors import DataError
-from synthkit.schemes import BRATS
+from synthkit.schemes import BRATS, Scheme
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from synthkit.contract import UInt8Array
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Files of one subject.
-
-    Attributes
-    ----------
-    seg : None where there is no segmentation and none was asked for.
-    channels : contrast -> index along the fourth axis, where its file is 4-D and of ``n_channels``.
-    label_values : value in ``seg`` -> value of the scheme, where a table of labels says so; else values are BraTS'.
-    """
-
-    id: str
-    folder: Path
-    contrasts: dict[str, Path]
-    seg: Path | None
-    channels: dict[str, int] = field(default_factory=dict)
-    n_channels: int = 0
-    label_values: dict[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class BadSubject:
-    """A subject that cannot be used, and the reason in words."""
-
-    id: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.id}: {self.reason}"
 
 
 class SubjectError(DataError):
@@ -81,10 +51,9 @@ class SubjectVolumes:
     Attributes
     ----------
     images : contrast -> (x, y, z) in array order, in the file's own type unless its background was moved to 0.
-    labels : uint8 (x, y, z) with the scheme's values; None without segmentation.
+    labels : uint8 (x, y, z), as :attr:`Subject.label_values` say, else as stored; None without segmentation.
     affine, spacing_mm, header : the grid, as in :class:`synthkit.data.nifti.Volume`; all files of a subject share it.
-    stored_labels : label values as the file had them (3 where BraTS 2023 and later write enhancing tumour); empty
-        where a table of labels says what they are.
+    stored_labels : label values as the file had them.
     n_rounded : voxels of the labels that were not quite whole numbers.
     backgrounds : contrast -> what its background was, as stored.
     """
@@ -122,9 +91,10 @@ def scan_subjects(
     contrasts: Sequence[str] = BRATS.contrast_names,
     need_labels: bool = True,
     names: Sequence[str] = (),
+    scheme: Scheme | None = None,
 ) -> tuple[list[Subject], list[BadSubject]]:
     """The subjects of :func:`survey_folder` without its notes, for who looks at a folder again."""
-    found = survey_folder(folder, contrasts, need_labels, names)
+    found = survey_folder(folder, contrasts, need_labels, names, scheme)
     return found.good, found.bad
 
 
@@ -133,12 +103,15 @@ def survey_folder(
     contrasts: Sequence[str] = BRATS.contrast_names,
     need_labels: bool = True,
     names: Sequence[str] = (),
+    scheme: Scheme | None = None,
 ) -> FoundSubjects:
     """All subjects in a folder, by names only, sorted by id; and those whose files are missing or ambiguous.
 
     Parameters
     ----------
     names : what files are by their endings, ``t1ce=_T1GD``; see :class:`synthkit.data.file_names.Names`.
+    scheme : whose endings are known, and that says what label values are; by default the endings are those of BraTS,
+        and tables of labels are read.
 
     Raises
     ------
@@ -152,26 +125,22 @@ def survey_folder(
             "It is not a folder." if root.exists() else "It does not exist.",
             "Give the folder that holds one folder a subject.",
         )
-    given = Names.parse(names)
-    if not given.given or need_labels:  # images can be told by --names, values of labels cannot
+    given = Names.parse(names, contrasts, scheme or BRATS)
+    if not given.given or (need_labels and scheme is None):  # images can be told by --names, values of labels cannot
         refuse_part(root)
     grouped = group_files(root, given)
     candidates: dict[str, list[tuple[Path, Subject | BadSubject]]] = defaultdict(list)
     notes: list[str] = []
     unread = list(grouped.unread)
     for raw_folder in grouped.raw_folders:
-        raw = read_raw(raw_folder, contrasts, given, need_labels)
+        raw = read_raw(raw_folder, contrasts, given, need_labels, need_labels and scheme is None)
         unread += raw.unread
-        if raw.label_values:
-            notes.append(
-                f"label values are what {raw_folder.name}/{DESCRIPTION} names them: {in_words(raw.label_values)}"
-            )
         for case in raw.cases:
-            candidates[case.id].append((case.folder, _of_case(case, raw, contrasts, need_labels)))
-    tables: dict[Path, dict[int, int] | None] = {}
-    ranked = _Ranked()
+            candidates[case.id].append((case.folder, subject_of_case(case, raw, contrasts, need_labels)))
+    tables: dict[Path, TableOfLabels | None] | None = {} if scheme is None else None
+    ranked = RankedFiles()
     for unit in grouped.units:
-        result = _of_unit(unit, root, contrasts, need_labels, tables, ranked)
+        result = subject_of_unit(unit, root, contrasts, need_labels, tables, ranked)
         candidates[unit.id].append((unit.folder, result))
     given.refuse_unused()
     bad = [BadSubject(path.name, f"its folder is {not_fetched(path)}") for path in grouped.dead_folders]
@@ -210,9 +179,10 @@ def find_subjects(
     contrasts: Sequence[str] = BRATS.contrast_names,
     need_labels: bool = True,
     names: Sequence[str] = (),
+    scheme: Scheme | None = None,
 ) -> list[Subject]:
     """As :func:`survey_folder`; raises :class:`DataError` that lists every bad subject if there is one."""
-    found = survey_folder(folder, contrasts, need_labels, names)
+    found = survey_folder(folder, contrasts, need_labels, names, scheme)
     if found.bad:
         raise bad_subjects_error(found.bad, len(found.good) + len(found.bad), notes=found.notes)
     return found.good
@@ -245,96 +215,6 @@ def _no_subjects(root: Path, files: Sequence[Path]) -> DataError:
     )
 
 
-def _missing(subject_id: str, missing: Sequence[str], others: Sequence[Path]) -> BadSubject:
-    what = " and ".join("segmentation (seg)" if name == SEG else name for name in missing)
-    unknown = f" (not understood in its folder: {first_of(others)})" if others else ""
-    return BadSubject(subject_id, f"missing {what}{unknown}")
-
-
-def _of_case(case: RawCase, raw: RawFolder, contrasts: Sequence[str], need_labels: bool) -> Subject | BadSubject:
-    missing = [name for name in contrasts if name not in case.images] + ([SEG] if need_labels and not case.seg else [])
-    if missing:
-        return _missing(case.id, missing, ())
-    seg = case.seg if need_labels else None
-    used = {**{name: case.images[name] for name in contrasts}, **({SEG: seg} if seg else {})}
-    if absent := _absent(list(dict.fromkeys(used.values()))):
-        return BadSubject(case.id, absent)
-    return Subject(
-        case.id,
-        case.folder,
-        {name: case.images[name] for name in contrasts},
-        seg,
-        channels={name: case.channels[name] for name in contrasts if name in case.channels},
-        n_channels=case.n_channels,
-        label_values=raw.label_values if seg else None,
-    )
-
-
-@dataclass
-class _Ranked:
-    """Files passed over for better ones, such as automatic labels for corrected ones; and those taken without one."""
-
-    aside: list[Path] = field(default_factory=list)
-    second: list[Path] = field(default_factory=list)
-
-
-def _of_unit(
-    unit: Unit,
-    root: Path,
-    contrasts: Sequence[str],
-    need_labels: bool,
-    tables: dict[Path, dict[int, int] | None],
-    ranked: _Ranked,
-) -> Subject | BadSubject:
-    """The subject that the files of a unit are."""
-    files: dict[str, list[NamedFile]] = defaultdict(list)
-    for file in unit.files:
-        files[file.content].append(file)
-    wanted = [*contrasts, SEG]
-    if missing := [name for name in wanted if not files[name] and (need_labels or name != SEG)]:
-        return _missing(unit.id, missing, unit.others)
-    chosen: dict[str, Path] = {}
-    for name in wanted:
-        best = min((file.rank for file in files[name]), default=0)
-        first = [file.path for file in files[name] if file.rank == best]
-        if len(first) > 1 and (need_labels or name != SEG):
-            both = " and ".join(path.name for path in first)
-            if len({path.name for path in first}) < len(first):
-                both = " and ".join(path.relative_to(root).as_posix() for path in first)
-            ending = ending_that_chooses(first[0], first[1:])
-            return BadSubject(unit.id, f"ambiguous {name}: {both} (--names {name}={ending} takes the first)")
-        if len(first) == 1:
-            chosen[name] = first[0]
-        if need_labels or name != SEG:
-            ranked.aside += [file.path for file in files[name] if file.rank > best]
-            ranked.second += first if best else []
-    used = [path for name, path in chosen.items() if need_labels or name != SEG]
-    if absent := _absent(used):
-        return BadSubject(unit.id, absent)
-    seg = chosen.pop(SEG, None)
-    if not need_labels and seg and not_fetched(seg):
-        seg = None
-    values = None
-    try:
-        values = table_of_labels(seg, root, tables) if seg else None
-    except DataError as error:
-        if need_labels and seg:
-            return BadSubject(unit.id, f"{seg.name}: {error.what} {error.why}")
-        seg = None  # what is not understood is not offered
-    return Subject(unit.id, unit.folder, chosen, seg, label_values=values)
-
-
-def _absent(paths: Sequence[Path]) -> str | None:
-    """Which of these files are not here, and why; one cause stands for all that have it."""
-    causes: dict[str, list[Path]] = defaultdict(list)
-    for path in paths:
-        if finished_name(path):
-            causes["an unfinished download"].append(path)
-        elif why := not_fetched(path):
-            causes[why].append(path)
-    return "; ".join(f"{first_of(found)}: {why}" for why, found in causes.items()) or None
-
-
 # ------------------------------------------------------------------------------------------------------ reading
 
 
@@ -349,7 +229,7 @@ def load_subject(subject: Subject, *, labels: bool = True) -> SubjectVolumes:
     ------
     SubjectError : a file is unreadable, corrupt, not NIfTI or not 3-D; shapes or affines disagree (see
         :mod:`synthkit.data.volume_checks`); a contrast holds NaN or infinity or one value everywhere; labels are not
-        whole numbers or unknown.
+        whole numbers, or none of those that the subject may hold.
     """
     volumes: dict[str, Volume] = {}
     whole: dict[Path, list[Volume]] = {}
@@ -375,7 +255,7 @@ def load_subject(subject: Subject, *, labels: bool = True) -> SubjectVolumes:
     found: ReadLabels | None = None
     if SEG in volumes:
         try:
-            found = as_labels(volumes.pop(SEG).data, paths[SEG], subject.label_values)
+            found = as_labels(volumes.pop(SEG).data, subject.label_values)
         except ValueError as error:
             raise SubjectError(subject.id, f"seg: {error}") from error
     read = {name: from_background(volume.data) for name, volume in volumes.items()}
@@ -386,7 +266,7 @@ def load_subject(subject: Subject, *, labels: bool = True) -> SubjectVolumes:
         first.affine,
         first.spacing_mm,
         first.header,
-        found.stored if found and subject.label_values is None else (),
+        found.stored if found else (),
         found.n_rounded if found else 0,
         {name: background for name, (_, background) in read.items()},
     )

@@ -8,18 +8,22 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from synthkit.data.geometry import ArrangedVolumes, Geometry, in_mm, notes_on_axes
 from synthkit.data.intensities import OF_THE_BRAIN, Background, background_notes, brain_of, mixed, tone_note
+from synthkit.data.label_looks import LabelLook, looks_of, outside_brain
 from synthkit.data.nifti import unit_named
 from synthkit.data.orientation import tilt_degrees
+from synthkit.data.scheme_choice import SchemeChoice, decide, without_misfits
+from synthkit.data.scheme_ids import Labelled
 from synthkit.data.slice_rule import check_intensities
 from synthkit.data.slices import SliceProtocol, arranged, check_fits, kept_slices, negative_voxels
-from synthkit.data.subjects import BadSubject, Subject, SubjectError, load_subject
-from synthkit.schemes import BRATS
+from synthkit.data.subject_files import BadSubject, Subject
+from synthkit.data.subjects import SubjectError, load_subject
+from synthkit.schemes import Scheme
 
 # A volume lower than this does not hold a whole brain (about 130 mm). A contrast that is zero in more than this
 # fraction of the brain has a smaller field of view than the one the brain is seen in; every eighth slice tells.
@@ -36,8 +40,9 @@ class SurveyedSubject:
 
     Attributes
     ----------
-    kept, n_dropped, label_voxels, negative_voxels, notes : see :class:`synthkit.data.prepared.PreparedSubject`.
-    stored_labels : label values as the file had them.
+    kept, n_dropped, negative_voxels, notes : see :class:`synthkit.data.prepared.PreparedSubject`.
+    label_counts : label value as the file has it -> voxels in the whole volume.
+    looks : label value -> how its voxels look.
     geometry : of the grid that its slices are cut from.
     names_unit : its header names the unit of its voxel size.
     backgrounds : contrast -> what its background was, as stored.
@@ -47,14 +52,56 @@ class SurveyedSubject:
     subject: Subject
     kept: tuple[int, ...]
     n_dropped: int
-    label_voxels: dict[str, int]
+    label_counts: dict[int, int]
+    looks: dict[int, LabelLook]
     negative_voxels: dict[str, int]
     notes: tuple[str, ...]
-    stored_labels: tuple[int, ...]
     geometry: Geometry
     names_unit: bool
     fingerprint: str
     backgrounds: dict[str, Background]
+
+    def labelled(self) -> Labelled:
+        """What its files say of the label scheme."""
+        return Labelled.of(self.subject, self.label_counts, self.looks)
+
+    def read_by(self, choice: SchemeChoice) -> SurveyedSubject:
+        """The same, its label map to be read into the scheme that was chosen."""
+        values = choice.label_values[self.subject.id]
+        counts: dict[int, int] = {}
+        looks = {}
+        for value, n in self.label_counts.items():
+            counts[values[value]] = counts.get(values[value], 0) + n
+            if value in self.looks:
+                looks[values[value]] = self.looks[value]
+        outside = outside_brain(looks, choice.scheme)
+        return replace(
+            self,
+            subject=replace(self.subject, label_values=values),
+            label_counts=counts,
+            looks=looks,
+            notes=(*self.notes, *([outside] if outside else [])),
+        )
+
+    def label_voxels(self, scheme: Scheme) -> dict[str, int]:
+        """Label name -> voxels, once the label map is to be read into this scheme."""
+        return {label.name: self.label_counts.get(label.value, 0) for label in scheme.labels}
+
+
+def choose_scheme(
+    surveyed: Sequence[SurveyedSubject], given: Scheme | None, skip_misfits: bool
+) -> tuple[list[SurveyedSubject], SchemeChoice, list[BadSubject]]:
+    """The subjects read by the scheme that they have, that scheme, and the subjects that do not have it.
+
+    Raises
+    ------
+    DataError : see :func:`synthkit.data.scheme_choice.decide`.
+    """
+    labelled = {c.subject.id: c.labelled() for c in surveyed}
+    misfits = without_misfits(list(labelled.values()), given) if skip_misfits else {}
+    choice = decide([item for item in labelled.values() if item.id not in misfits], given)
+    bad = [BadSubject(subject, reason) for subject, reason in misfits.items()]
+    return [c.read_by(choice) for c in surveyed if c.subject.id not in misfits], choice, bad
 
 
 def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSubject:
@@ -67,17 +114,16 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
         return error.bad
     kept = kept_slices(volumes, protocol)
     assert volumes.labels is not None  # scan_subjects found a segmentation
-    labels = {name: int(np.count_nonzero(volumes.labels == v)) for name, v in BRATS.label_values.items() if v}
     brain = np.ascontiguousarray(volumes.images[protocol.brain_contrast].transpose(2, 1, 0))
     return SurveyedSubject(
         subject=subject,
         kept=kept,
         n_dropped=volumes.shape[2] - len(kept),
-        label_voxels=labels,
+        label_counts={value: int(np.count_nonzero(volumes.labels == value)) for value in volumes.stored_labels},
+        looks=looks_of(volumes.images, volumes.labels),
         negative_voxels={name: n for name, n in negative_voxels(volumes, protocol).items() if n},
         notes=_notes(volumes, protocol, len(kept)),
         backgrounds=volumes.backgrounds,
-        stored_labels=volumes.stored_labels,
         fingerprint=hashlib.sha256(brain.data.cast("B")).hexdigest(),
         geometry=Geometry(volumes.axes, volumes.spacing_mm),
         names_unit=unit_named(volumes.header) != "unknown",
@@ -116,16 +162,7 @@ def _notes(volumes: ArrangedVolumes, protocol: SliceProtocol, n_kept: int) -> tu
 
 def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
     """What is odd about the subjects taken together."""
-    notes = []
-    meanings = {label.value: label.meaning for label in BRATS.labels}
-    for old, new in BRATS.read_as:
-        n_old, n_new = (sum(value in c.stored_labels for c in surveyed) for value in (old, new))
-        if n_old and n_new:
-            notes.append(
-                f"{meanings[new]} is label {old} in {n_old} and {new} in {n_new} subjects; both are read as {new}, so "
-                f"make sure that no {new} stands for the resection cavity of BraTS 2024"
-            )
-    notes += notes_on_axes({c.subject.id: c.geometry for c in surveyed})
+    notes = [*notes_on_axes({c.subject.id: c.geometry for c in surveyed})]
     if nameless := sum(not c.names_unit for c in surveyed):
         notes.append(f"{nameless} of {len(surveyed)} headers name no unit of the voxel size: taken as mm")
     notes += mixed({c.subject.id: c.backgrounds for c in surveyed})

@@ -82,7 +82,7 @@ class SliceRule:
     def __init__(self, folder: Path, names: Sequence[str], scheme: Scheme) -> None:
         self._contrast = scheme.brain_contrast or scheme.contrast_names[0]
         self._title = next(c.title for c in scheme.contrasts if c.name == self._contrast)
-        good, _ = scan_subjects(folder, contrasts=(self._contrast,), need_labels=False, names=names)
+        good, _ = scan_subjects(folder, contrasts=(self._contrast,), need_labels=False, names=names, scheme=scheme)
         self._subjects = {subject.id: subject for subject in good}
         self._kept: dict[str, tuple[tuple[int, ...], Turn]] = {}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from synthkit.contract import FILE_ROLES, SLICE_ROLES, Declaration, MetricDeclaration
 from synthkit.data.label_folders import LabelFolder
+from synthkit.data.label_pairs import check_prediction
 from synthkit.data.lineage import datasets_behind, was_trained_on
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.protocols import KeptSlices, SliceRule, evaluation_protocol
@@ -36,6 +37,8 @@ def ask(
     include_training_subjects: bool = False,
     prediction_grid: str = "own",
     names: Sequence[str] = (),
+    labels: str | None = None,
+    prediction_labels: str | None = None,
     params: Mapping[str, Any] | None = None,
     listener: Listener,
 ) -> list[Request]:
@@ -51,6 +54,7 @@ def ask(
     prediction_grid : "own", or "reference": arrays of predictions are on the grid of the reference, whatever their
         affine says.
     names : what files of the reference are by their endings, ``seg=_segm``.
+    labels, prediction_labels : the label scheme of the reference and of the prediction: a name, a TOML file or "table".
     params : parameters of the metrics.
 
     Raises :class:`UsageError` for data that a metric needs and does not get, :class:`DataError` where there is nothing
@@ -60,16 +64,21 @@ def ask(
         raise UsageError(f"--prediction-grid {prediction_grid} is not understood.", fix="Write own or reference.")
     packages = _by_package(metrics, given)
     reference, prediction = given.get("reference"), given.get("prediction")
+    if (labels or prediction_labels) and (reference is None or prediction is None):
+        raise UsageError("--labels is about a reference and a prediction.", fix="Leave it out; datasets say theirs.")
+    compared: dict[str, Any] = {}
+    if reference is not None and prediction is not None and any("prediction" in d[0].roles for d in packages.values()):
+        places = (find_predictions(reference), find_predictions(prediction))
+        subjects, unpaired = _subjects_to_score(*places, include_training_subjects, names, listener, labels)
+        schemes = _label_schemes(*places, [*subjects, *unpaired], subjects, names, labels, prediction_labels)
+        compared = {"subjects": subjects, "references_without_prediction": unpaired, "labels": schemes}
     requests = []
     for members in packages.values():
         first = members[0]
         inputs = _inputs(first, given)
         options: dict[str, Any] = {}
-        if reference is not None and prediction is not None and "prediction" in inputs:
-            subjects, unpaired = _subjects_to_score(
-                find_predictions(reference), find_predictions(prediction), include_training_subjects, names, listener
-            )
-            options |= {"subjects": subjects, "references_without_prediction": unpaired}
+        if compared and "prediction" in inputs:
+            options |= compared
             options |= {"names": list(names)} if names else {}
             options |= {"prediction_grid": prediction_grid} if prediction_grid != "own" else {}
         fixed: dict[str, Any] = {}
@@ -143,7 +152,12 @@ def _fixed_by(protocol: str, metric: MetricDeclaration, given: Mapping[str, Any]
 
 
 def _subjects_to_score(
-    reference: Path, prediction: Path, include_training_subjects: bool, names: Sequence[str], listener: Listener
+    reference: Path,
+    prediction: Path,
+    include_training_subjects: bool,
+    names: Sequence[str],
+    listener: Listener,
+    labels: str | None,
 ) -> tuple[list[str], list[str]]:
     """Which subjects are compared, and which references go without a prediction.
 
@@ -151,7 +165,8 @@ def _subjects_to_score(
     reference without prediction counts unless its subject was left out because it was trained on.
     """
     predicted = LabelFolder(prediction).subjects
-    referenced = set(LabelFolder(reference, usable_only=True, names=names).subjects)
+    found = LabelFolder(reference, usable_only=True, names=names, labels=labels)
+    referenced = set(found.subjects)
     seen: set[str] = set()
     notes = prediction / "predictions.json"
     if notes.is_file():
@@ -184,6 +199,22 @@ def _subjects_to_score(
             f"scored: {', '.join(unpaired[:5])}{', ...' if len(unpaired) > 5 else ''}."
         )
     return common_subjects, unpaired
+
+
+def _label_schemes(
+    reference: Path,
+    prediction: Path,
+    referenced: Sequence[str],
+    subjects: Sequence[str],
+    names: Sequence[str],
+    labels: str | None,
+    prediction_labels: str | None,
+) -> dict[str, Any]:
+    """By role the label scheme that the run uses; asked for where it is not known or does not fit."""
+    true = LabelFolder(reference, referenced, names=names, labels=labels)
+    found = LabelFolder(prediction, subjects, labels=prediction_labels, reference=true)
+    check_prediction(true, found, subjects)
+    return {"reference": true.decision(), "prediction": found.decision()}
 
 
 def _without_trained_on(subjects: list[str], predictions: Path) -> list[str]:

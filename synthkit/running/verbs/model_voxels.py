@@ -10,7 +10,8 @@ from typing import Any
 from synthkit.data.geometry import AS_STORED, Geometry, Spacing, differ, in_mm
 from synthkit.data.nifti import VolumeError, read_grid
 from synthkit.data.slices import SliceProtocol, arrangement_of
-from synthkit.data.subjects import Subject, SubjectVolumes
+from synthkit.data.subject_files import Subject
+from synthkit.data.subjects import SubjectVolumes
 from synthkit.errors import DataError
 
 

@@ -44,7 +44,12 @@ def opened_inputs(run: Run, job: Job) -> dict[str, Any]:
             if subjects is not None and role == "reference":
                 subjects = [*subjects, *job.options.get("references_without_prediction", ())]
             names = job.options.get("names", ()) if role == "reference" else ()
-            datasets[role] = LabelFolder(run.input(role), subjects=subjects, names=names)
+            decided = job.options.get("labels", {}).get(role)
+            other = run.input("reference") if role == "prediction" and decided is None else None
+            reference = LabelFolder(other, subjects=subjects, names=job.options.get("names", ())) if other else None
+            datasets[role] = LabelFolder(
+                run.input(role), subjects=subjects, names=names, reference=reference, decided=decided
+            )
     datasets |= {role: found[0] if len(found) == 1 else Joined(found) for role, found in parts.items()}
     if "reference" in datasets and "prediction" in datasets:
         if job.options.get("prediction_grid") == "reference":

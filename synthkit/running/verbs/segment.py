@@ -98,7 +98,8 @@ def _subjects_to_segment(
     """Those asked for that the model has not learned from, unless it is asked for these too; all of them readable."""
 
     protocol = SliceProtocol.from_dict(metadata["protocol"])
-    found = survey_folder(folder, contrasts=protocol.contrasts, need_labels=False, names=names)
+    scheme = Scheme.of_record(metadata)
+    found = survey_folder(folder, protocol.contrasts, need_labels=False, names=names, scheme=scheme)
     good, bad = found.good, found.bad
     for note in found.notes:
         listener.warning(note)
@@ -148,9 +149,8 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     voxels = ModelVoxels.of({**metadata, "protocol": _recorded_protocol(metadata)}, job.options.get("resample", False))
     protocol = voxels.protocol
     wanted = list(job.options["subjects"])
-    good, bad = scan_subjects(
-        run.input("subjects"), protocol.contrasts, need_labels=False, names=job.options.get("names", ())
-    )
+    names, scheme = job.options.get("names", ()), Scheme.of_record(metadata)
+    good, bad = scan_subjects(run.input("subjects"), protocol.contrasts, need_labels=False, names=names, scheme=scheme)
     if unusable := [subject for subject in bad if subject.id in set(wanted)]:
         raise bad_subjects_error(unusable, len(wanted), fix="Repair them, or make the run again without them.")
     by_id = {subject.id: subject for subject in good}

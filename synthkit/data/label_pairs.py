@@ -1,0 +1,76 @@
+"""A reference and a prediction: whether the prediction's values are labels of its scheme, and which fits best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from synthkit.data.label_folders import LabelFolder, unknown_values_error
+from synthkit.data.named_schemes import SCHEMES
+from synthkit.data.scheme_questions import meanings
+from synthkit.schemes import Scheme
+
+# So many subjects tell which scheme fits best.
+_ENOUGH = 3
+
+
+def check_prediction(reference: LabelFolder, prediction: LabelFolder, subjects: Sequence[str]) -> None:
+    """See that predictions whose scheme nothing says hold values of the reference's.
+
+    Raises
+    ------
+    DataError : a value that is none, with the schemes that have it and the one that agrees best with the reference.
+    """
+    if prediction.is_said:
+        return
+    scheme = prediction.scheme
+    for subject in subjects:
+        present = prediction.stored(subject).stored
+        if unknown := sorted(set(present) - set(scheme.values)):
+            best = best_by_overlap(reference, prediction, [subject, *(s for s in subjects if s != subject)][:_ENOUGH])
+            raise unknown_values_error(prediction.path(subject), unknown, present, scheme, prediction.option, best)
+
+
+def best_by_overlap(reference: LabelFolder, prediction: LabelFolder, subjects: Sequence[str]) -> str:
+    """Which scheme makes a prediction agree best with its reference, in words; "" where none stands out."""
+    names = {label.value: label.name for label in reference.scheme.labels}
+    joint = np.zeros((256, 256), dtype=np.int64)
+    for subject in subjects:
+        truth, _ = reference.labels(subject)
+        found = prediction.stored(subject).labels
+        if truth.shape == found.shape:
+            for value in np.flatnonzero(np.bincount(found.ravel(), minlength=256)):
+                joint[:, value] += np.bincount(truth[found == value], minlength=256)
+    present = {int(value) for value in np.flatnonzero(joint.sum(axis=0)) if value}
+    fitting = meanings(scheme for scheme in SCHEMES.values() if present <= set(scheme.values))
+    agreements = [(_mean_dice(joint, names, group[0]), group) for group in fitting]
+    agreements.sort(key=lambda item: (-item[0], len(item[1][0].labels)))  # of two that agree alike the plainer one
+    if not agreements or agreements[0][0] == 0:
+        return ""
+    (best, group), rest = agreements[0], agreements[1:]
+    # A scheme that reads the values there in the same way is no rival.
+    rivals = [dice for dice, other in rest if any(_name(other[0], v) != _name(group[0], v) for v in present)]
+    if any(dice > 0.9 * best for dice in rivals):
+        return ""
+    return (
+        f" It agrees best with the reference as {' or '.join(scheme.name for scheme in group)} "
+        f"(mean Dice {best:.2f}{f', next {max(rivals):.2f}' if rivals else ''})."
+    )
+
+
+def _name(scheme: Scheme, value: int) -> str:
+    return next((label.name for label in scheme.labels if label.value == value), "")
+
+
+def _mean_dice(joint: np.ndarray, names: dict[int, str], scheme: Scheme) -> float:
+    """Mean over the reference's labels of the Dice coefficient by names; ``joint`` counts (reference, prediction)."""
+    values = scheme.label_values
+    scores = []
+    for value, name in names.items():
+        n_true = joint[value].sum()
+        n_found = joint[:, values[name]].sum() if name in values else 0
+        if n_true + n_found:
+            both = joint[value, values[name]] if name in values else 0
+            scores.append(2 * both / (n_true + n_found))
+    return float(np.mean(scores)) if scores else 0.0
