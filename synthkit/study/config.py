@@ -13,6 +13,7 @@ from typing import Any
 
 from synthkit.contract import SLICE_ROLES, VOLUME_ROLES, Declaration, Kind, MetricDeclaration, param
 from synthkit.data.geometry import AS_STORED, parsed_spacing
+from synthkit.data.named_schemes import scheme_named
 from synthkit.data.orientation import LPS
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.splits import parse_holdout
@@ -39,12 +40,15 @@ class Data:
     dataset: str = param("", "a dataset that was prepared from these subjects already; otherwise the study prepares")
     size: int = param(256, "side of a slice in pixels", choices=(32, 64, 128, 256))
     holdout: str = param("0.2", "subjects never trained on: ids, a number, a fraction, or akbar2024 (the study's)")
-    contrasts: tuple[str, ...] = param(BRATS.contrast_names, "channels, in order")
+    contrasts: tuple[str, ...] = param(BRATS.contrast_names, "channels, in order; those of labels if not given")
     intensity: str = param("max", "what becomes 255: max, a percentile such as p99.9, or p0.5-p99.5 of the brain")
     orientation: str = param(
         LPS, "LPS brings all arrays into this order; as-stored is akbar2024's", choices=(LPS, AS_STORED)
     )
     spacing: str = param("", "resample to voxels of this size in mm, such as 1 or 1,1,5; empty: nothing is resampled")
+    labels: str = param(
+        "", "label scheme of the subjects: gli2024, ped, ... or a TOML file; empty: their names and values say it"
+    )
     patients: str = param("", "who the subjects are: a table (columns subject, patient) or one-per-subject")
     seed: int = param(0, "for a holdout given as a number or a fraction", minimum=0)
 
@@ -53,7 +57,7 @@ class Data:
             raise ValueError("either subjects or phantom has to be given")
         if self.dataset and self.phantom:
             raise ValueError("a phantom is always prepared by the study: leave dataset out")
-        if any(path.startswith("-") for path in (self.subjects, self.dataset, self.patients)):
+        if any(path.startswith("-") for path in (self.subjects, self.dataset, self.patients, self.labels)):
             raise ValueError("a path that begins with a hyphen looks like an option: write it in full")
         # What `prepare` would refuse is refused before anything has run.
         parse_holdout(self.holdout)
@@ -234,6 +238,10 @@ class _Reader:
         data = self.tables.get("data")
         if isinstance(data, dict) and type(data.get("holdout")) in (int, float):
             data["holdout"] = str(data["holdout"])  # 0.2 means what "0.2" does
+        if isinstance(data, dict) and isinstance(labels := data.get("labels"), str) and labels:
+            own = folder / labels
+            scheme = scheme_named(str(own) if own.is_file() else labels)
+            data.setdefault("contrasts", list(scheme.contrast_names))
         arms: Arms = self._made(Arms, "arms")
         generators = {name: self._generator(name, table) for name, table in self._named("generators").items()}
         segmenters = {name: self._segmenter(name, table, arms) for name, table in self._named("segmenters").items()}

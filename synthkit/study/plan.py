@@ -150,6 +150,8 @@ class _Planner:
         }  # fmt: skip
         if data.spacing:
             arguments["spacing"] = data.spacing
+        if data.labels:
+            arguments["labels"] = data.labels
         if data.patients:
             arguments["patients"] = data.patients
         if n is not None:
@@ -210,6 +212,7 @@ class _Planner:
             "segment", {"model": str(run("train")), "subjects": self.subjects}, (*self.first, train),
         )  # fmt: skip
         scored = {"reference": self.subjects, "prediction": str(run("segment"))}
+        scored |= {"labels": self.study.data.labels} if self.study.data.labels else {}
         scored |= {"protocol": self.study.metrics.protocol} if self.study.metrics.protocol else {}
         self._step(
             f"evaluate-{name}", "evaluate", run("evaluate"),

@@ -22,7 +22,9 @@ from synthkit.judging.comparable import Training, check_comparable
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.listening import Listener
 from synthkit.running.run import JOB, Input, Job, Run, find_runs, folder_digest, write_json
+from synthkit.running.verbs.evaluate import label_schemes
 from synthkit.running.verbs.model_voxels import ModelVoxels
+from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
     from synthkit.contract import Declaration
@@ -43,6 +45,8 @@ class UtilityRequest:
     allow_different : settings in which the trainings may differ.
     resume : take a run that is there and has succeeded for its job.
     resample : resample subjects to the voxel size of the training images, and labels back.
+    labels : the label scheme of the reference, a name, a TOML file or "table"; None where its names and values say it.
+    names : what files of the reference are by their endings, ``seg=_segm``.
     """
 
     reference: Path
@@ -53,6 +57,8 @@ class UtilityRequest:
     seed: int = SEED
     resume: bool = False
     resample: bool = False
+    labels: str | None = None
+    names: Sequence[str] = ()
 
 
 def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -> dict[str, Any]:
@@ -125,7 +131,8 @@ def _unseen_subjects(request: UtilityRequest, trainings: Sequence[Training], lis
     from synthkit.data.subjects import bad_subjects_error, scan_subjects
 
     protocol = SliceProtocol.from_dict(trainings[0].metadata["protocol"])
-    good, bad = scan_subjects(request.reference, contrasts=protocol.contrasts, need_labels=True)
+    scheme = Scheme.of_record(trainings[0].metadata)
+    good, bad = scan_subjects(request.reference, protocol.contrasts, True, request.names, scheme)
     if bad:
         raise bad_subjects_error(bad, len(good) + len(bad), fix="Repair or remove them.")
     lineage = [entry for training in trainings for entry in datasets_behind(training.metadata)]
@@ -163,6 +170,7 @@ def _scored(
     segmenter = registry.get(training.metadata["plugin"], "segmenter")
     metrics = [registry.get(name, "metric") for name in ("dice", "hausdorff")]
     checkpoint = find_checkpoint(run)
+    named = {"names": list(request.names)} if request.names else {}
     segment = Job(
         verb="segment",
         plugins=(segmenter.name,),
@@ -171,18 +179,20 @@ def _scored(
             "checkpoint": Input("checkpoint", source=checkpoint, digest=folder_digest(checkpoint)),
             "subjects": Input("subjects", source=request.reference),
         },
-        options={"subjects": subjects, **({"resample": True} if request.resample else {})},
+        options={"subjects": subjects, **({"resample": True} if request.resample else {}), **named},
     )
     segmented = _finished(folder / "segment", segment, [segmenter], request, start)
+    predictions = Run(segmented).predictions
+    schemes = label_schemes(request.reference, predictions, subjects, subjects, request.names, request.labels, None)
     evaluate = Job(
         verb="evaluate",
         plugins=tuple(metric.name for metric in metrics),
         params=params_to_dict(make_params(metrics[0], {})),
         inputs={
             "reference": Input("labels", source=request.reference),
-            "prediction": Input("labels", source=Run(segmented).predictions),
+            "prediction": Input("labels", source=predictions),
         },
-        options={"subjects": subjects, "references_without_prediction": []},
+        options={"subjects": subjects, "references_without_prediction": [], "labels": schemes, **named},
     )
     return read_overlap(_finished(folder / "evaluate", evaluate, metrics, request, start))
 
