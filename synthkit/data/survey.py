@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthkit.data.intensities import OF_THE_BRAIN, Background, background_notes, brain_of, mixed, tone_note
+from synthkit.data.signatures import Signature, signature
 from synthkit.data.slice_rule import check_intensities
 from synthkit.data.slices import SliceProtocol, check_fits, kept_slices, negative_voxels
 from synthkit.data.subjects import BadSubject, Subject, SubjectError, SubjectVolumes, load_subject
+from synthkit.data.twins import contrasts_to_compare
 from synthkit.schemes import BRATS
 
 # A volume lower than this does not hold a whole brain (about 130 mm). A contrast that is zero in more than this
@@ -35,7 +37,8 @@ class SurveyedSubject:
     stored_labels : label values as the file had them.
     orientation : of the array by its affine, ``LPS``.
     backgrounds : contrast -> what its background was, as stored.
-    fingerprint : sha256 of the contrast that the slice rule looks at.
+    signature : what the brain looks like, see :mod:`synthkit.data.signatures`.
+    fingerprint : sha256 of the contrast that the slice rule looks at, where there is too little for a signature.
     """
 
     subject: Subject
@@ -46,6 +49,7 @@ class SurveyedSubject:
     notes: tuple[str, ...]
     stored_labels: tuple[int, ...]
     orientation: str
+    signature: Signature | None
     fingerprint: str
     backgrounds: dict[str, Background]
 
@@ -63,7 +67,8 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
     kept = kept_slices(volumes, protocol)
     assert volumes.labels is not None  # scan_subjects found a segmentation
     labels = {name: int(np.count_nonzero(volumes.labels == v)) for name, v in BRATS.label_values.items() if v}
-    brain = np.ascontiguousarray(volumes.images[protocol.brain_contrast].transpose(2, 1, 0))
+    compared = contrasts_to_compare(protocol.contrasts, protocol.brain_contrast)
+    seen = signature([volumes.images[name] for name in compared])
     return SurveyedSubject(
         subject=subject,
         kept=kept,
@@ -73,7 +78,8 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
         notes=_notes(volumes, protocol, len(kept)),
         backgrounds=volumes.backgrounds,
         stored_labels=volumes.stored_labels,
-        fingerprint=hashlib.sha256(brain.data.cast("B")).hexdigest(),
+        signature=seen,
+        fingerprint="" if seen else hashlib.sha256(volumes.images[protocol.brain_contrast].tobytes()).hexdigest(),
         orientation="".join(str(code) for code in nib.aff2axcodes(volumes.affine)),  # type: ignore[no-untyped-call]
     )
 
@@ -127,11 +133,12 @@ def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
     notes += mixed({c.subject.id: c.backgrounds for c in surveyed})
     by_volume: dict[str, list[str]] = defaultdict(list)
     for c in surveyed:
-        by_volume[c.fingerprint].append(c.subject.id)
+        if c.fingerprint:
+            by_volume[c.fingerprint].append(c.subject.id)
     for same in by_volume.values():
         if len(same) > 1:
             notes.append(
-                f"{', '.join(same)} hold the same volume: one subject under several names would be on both sides of "
-                "the split; remove the copies"
+                f"{', '.join(same)} hold the same volume, with too little in it to say that they show one person; if "
+                "they do, they would be on both sides of the split: remove the copies"
             )
     return tuple(notes)
