@@ -129,7 +129,7 @@ class _Head:
             weights.append(_weights((points * step - low) / stride, len(range(low, high, stride))))
             weights_of_sample.append(_weights(points, len(profile)))
         inside = _contracted(foreground.astype(np.float32), weights_of_sample) > 0.5
-        inside = ndimage.binary_erosion(inside)
+        inside = ndimage.binary_erosion(inside, iterations=2)  # the sample is blurred beyond the edge of the brain
         if np.count_nonzero(inside) < _MIN_POINTS:
             return None
         return cls((box[0], box[1], box[2]), (weights[0], weights[1], weights[2]), inside)
