@@ -19,7 +19,7 @@ from synthkit.data.dataset import Dataset
 from synthkit.data.patients import Patients
 from synthkit.data.phantom import make_subject as make_phantom
 from synthkit.data.prepare import prepare
-from synthkit.data.signatures import LIES, Signature, signature
+from synthkit.data.signatures import LIES, Signature, first_look, signature, turned
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.twins import Twins, contrasts_to_compare, find_twins, settled, signatures_of
 from synthkit.errors import DataError, UsageError
@@ -52,7 +52,7 @@ def found(volumes: list[np.ndarray]) -> list[str]:
     return [pair.one for pair in find_twins({**people(), "twin": looks(volumes)}) if pair.other == "twin"]
 
 
-def turned(degrees: float, by: tuple[float, float, float]) -> Callable[[np.ndarray], np.ndarray]:
+def moved(degrees: float, by: tuple[float, float, float]) -> Callable[[np.ndarray], np.ndarray]:
     angle = np.deg2rad(degrees)
     matrix = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
 
@@ -88,7 +88,7 @@ def test_heads_of_one_template_are_not_taken_for_one_person() -> None:
         lambda v: ndimage.zoom(v.astype(np.float32), (1.25, 1.25, 0.7), order=3),  # rings, thick slices
         lambda v: np.abs(v + np.random.default_rng(0).normal(0, 0.05 * v.max(), v.shape)),
         lambda v: v[:, :, 10:],
-        turned(5, (1.0, -2.0, 0.5)),
+        moved(5, (1.0, -2.0, 0.5)),
     ],
 )
 def test_a_twin_is_found_whatever_was_done_to_its_files(change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -103,6 +103,18 @@ def test_a_twin_is_found_however_its_array_lies(index: int, lie: Any) -> None:
     assert found(twin) == [f"person {index}"]
 
 
+def test_the_first_look_is_the_best_over_all_ways_to_lie() -> None:
+    """Even and odd parts give what turning every head in 48 ways gives."""
+    rng = np.random.default_rng(0)
+    heads = [Signature(np.zeros(0, np.int8), rng.normal(size=(2, 20, 20, 20)).astype(np.float32)) for _ in range(3)]
+    best, which = first_look(heads[:2], heads)
+    for row in range(2):
+        for column in range(3):
+            alike = [float((heads[row].coarse * turned(heads[column].coarse, lie)).sum()) for lie in LIES]
+            assert best[row, column] == pytest.approx(max(alike), rel=1e-4)
+            assert which[row, column] == int(np.argmax(alike))
+
+
 def test_a_scan_of_another_day_is_found() -> None:
     """Turned, with another bias field, noise, tumour and brain extraction."""
     rng = np.random.default_rng(1)
@@ -113,7 +125,7 @@ def test_a_scan_of_another_day_is_found() -> None:
     scans = []
     for name, bright in zip(CONTRASTS, (300, 1500), strict=True):
         scan = (head(2)[name] * (1 - blob) + bright * blob) * brain * slope
-        scan = turned(4, (1.5, -1.0, 1.0))(scan)
+        scan = moved(4, (1.5, -1.0, 1.0))(scan)
         scans.append(np.abs(scan + rng.normal(0, 0.03 * scan.max(), scan.shape)))
     assert found(scans) == ["person 2"]
 

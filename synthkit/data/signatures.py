@@ -46,6 +46,8 @@ Lie = tuple[tuple[int, int, int], tuple[int, int, int]]
 LIES: tuple[Lie, ...] = tuple(
     ((p[0], p[1], p[2]), (f[0], f[1], f[2])) for p in permutations(range(3)) for f in product((1, -1), repeat=3)
 )
+# Even (0) or odd (1) along each axis.
+_PARITIES = tuple(product((0, 1), repeat=3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,19 +191,40 @@ def _detail(lattice: FloatArray, inside: NDArray[np.bool_]) -> NDArray[np.int8]:
 def first_look(rows: Sequence[Signature], columns: Sequence[Signature]) -> tuple[FloatArray, NDArray[np.intp]]:
     """Best correlation of the coarse signatures over all ways that a column's array may lie, and which way it is.
 
+    A mirroring turns the sign of what is odd along its axis. So even and odd parts are compared once an axis order, and
+    the eight mirrorings are sums of these.
+
     Returns
     -------
     float32 (row, column) and index into ``LIES``.
     """
-    left = np.stack([signature.coarse.ravel() for signature in rows])
-    right = np.stack([signature.coarse for signature in columns])
+    left = _even_and_odd(rows)
+    right = _even_and_odd(columns)
     best = np.full((len(rows), len(columns)), -np.inf, dtype=np.float32)
     which = np.zeros(best.shape, dtype=np.intp)
-    for number, lie in enumerate(LIES):
-        found = left @ turned(right, lie).reshape(len(columns), -1).T
-        better = found > best
-        best[better], which[better] = found[better], number
+    signs = np.array([[f**parity for f, parity in zip(lie[1], p, strict=True)] for lie in LIES[:8] for p in _PARITIES])
+    mirrorings = signs.prod(axis=1).reshape(8, 8).astype(np.float32)
+    for number in range(0, len(LIES), 8):
+        order = LIES[number][0]
+        other = right.transpose(*order, 3, 4, *(5 + axis for axis in order))
+        alike = np.matmul(left.reshape(8, len(rows), -1), other.reshape(8, len(columns), -1).transpose(0, 2, 1))
+        for mirroring, weights in enumerate(mirrorings, start=number):
+            found: FloatArray = np.tensordot(weights, alike, 1)
+            better = found > best
+            best[better], which[better] = found[better], mirroring
     return best, which
+
+
+def _even_and_odd(signatures: Sequence[Signature]) -> FloatArray:
+    """Parts of the coarse signatures (parity along three axes; signature, contrast; three axes of half the length)."""
+    parts = np.stack([signature.coarse for signature in signatures])[None]
+    half = SIDE // 4
+    for axis in (-3, -2, -1):
+        front = parts.take(range(half), axis)
+        back = np.flip(parts, axis).take(range(half), axis)
+        parts = np.stack([front + back, front - back], axis=1).reshape(-1, *front.shape[1:])
+    parts *= np.float32(8**-0.5)  # the length stays
+    return parts.reshape(2, 2, 2, *parts.shape[1:])
 
 
 def turned(lattice: NDArray[Any], lie: Lie) -> NDArray[Any]:

@@ -25,7 +25,7 @@ _SHOWN = 5
 # A pair is registered if its first look is at least this, or the best of either of the two.
 _CERTAINLY_CLOSER = 0.85
 # So many rows of the first look at a time.
-_ROWS = 100
+_ROWS = 250
 # Slices of a dataset that make up a head: every second, third ... of more.
 _SLICES = 64
 
