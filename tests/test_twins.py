@@ -172,6 +172,21 @@ def test_a_contrast_that_is_empty_or_flat_hides_nobody() -> None:
     assert {pair.one, pair.other} == {"p1", "twin"}
 
 
+def test_one_contrast_is_enough_where_another_was_swapped() -> None:
+    swapped = looks([head(1)["t1"][::-1], head(2)["t2"][::-1]])
+    pairs = find_twins({"p1": looks(head(1)), "p3": looks(head(3)), "twin": swapped})
+    assert [(pair.one, pair.other) for pair in pairs] == [("p1", "twin")]
+
+
+def test_parts_cut_out_of_heads_are_compared_too() -> None:
+    """No voxel of them is background."""
+    cut = tuple(slice(n // 4, n - n // 4) for n in head(1, 1.25)["t1"].shape)
+    known = {f"p{n}": looks([head(n, 1.25)[name][cut] for name in CONTRASTS]) for n in (1, 2, 3)}
+    twin = looks([head(2, 1.25)[name][cut][:, ::-1] / 9 for name in CONTRASTS])
+    (pair,) = find_twins({**known, "twin": twin})
+    assert {pair.one, pair.other} == {"p2", "twin"}
+
+
 def test_the_contrasts_that_are_compared() -> None:
     assert contrasts_to_compare(("t1", "t1ce", "t2", "flair"), "t1") == ("t1", "t2")
     assert contrasts_to_compare(("flair", "t1"), "t1") == ("t1", "flair")

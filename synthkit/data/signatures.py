@@ -40,6 +40,7 @@ _BLUR = 0.8
 # brought two heads together so far: most of different people stay below, scans of one person are above 0.6.
 _STEPS, _N_COARSE, _N_FINE = 6, 1200, 3000
 _WORTH_A_CLOSER_LOOK = 0.4
+_SAME_VOLUME = 0.85
 
 #: The ways an array may lie: orders of its axes, each with every mirroring.
 Lie = tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -109,7 +110,11 @@ class _Head:
         steps = [max(1, round(n / 40)) for n in volume.shape]
         sample = volume[:: steps[0], :: steps[1], :: steps[2]].astype(np.float32)
         corners = np.array([volume[place] for place in product((0, -1), repeat=3)], dtype=np.float32)
-        bright = ndimage.uniform_filter(np.abs(sample - np.median(corners)), 3, mode="constant")
+        background = float(np.median(corners))
+        low, high = float(sample.min()), float(np.percentile(sample, 99))
+        if float(np.ptp(corners)) > 2 * _FOREGROUND * (high - low):  # cut out of a head: there is no background
+            background = low
+        bright = ndimage.uniform_filter(np.abs(sample - background), 3, mode="nearest")
         foreground = bright > _FOREGROUND * np.percentile(bright, 99)
         if not foreground.any():
             return None
@@ -281,7 +286,10 @@ class _Pair:
         return placed
 
     def correlation(self, placed: NDArray[np.float64]) -> float:
-        """Mean over contrasts of the correlation where both have brain; 0 where that is less than half of the head."""
+        """Mean over contrasts of the correlation where both have brain; 0 where that is a small part of the head.
+
+        One contrast that is so much alike as only the same volume is decides alone: others may have been swapped.
+        """
         there = self._there(placed)
         both = self._seen(self._brain, there) > 0.5
         if both.mean() < 0.4:
@@ -292,7 +300,7 @@ class _Pair:
             size = float(np.sqrt((a * a).sum() * (b * b).sum()))
             if size > 0:
                 found.append(float((a * b).sum()) / size)
-        return float(np.mean(found)) if found else 0.0
+        return max(found) if max(found, default=0.0) > _SAME_VOLUME else float(np.mean(found or 0.0))
 
     def _there(self, placed: NDArray[np.float64]) -> NDArray[np.float64]:
         there: NDArray[np.float64] = (placed @ self._at) * self._unit + self._middle
