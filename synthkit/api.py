@@ -109,6 +109,7 @@ def prepare(
     """
     from synthkit.data.geometry import parsed_spacing
     from synthkit.data.known_labels import default_contrasts
+    from synthkit.data.prepare import PASSED
     from synthkit.data.prepare import prepare as prepare_dataset
     from synthkit.data.slices import SliceProtocol
 
@@ -123,9 +124,7 @@ def prepare(
             Path(out),
             protocol=protocol,
             holdout=holdout,
-            on_progress=lambda stage, done, total: view.step(
-                done, total, "subject checked" if stage == "check" else "subject written"
-            ),
+            on_progress=lambda stage, done, total: view.step(done, total, f"subject {PASSED[stage]}"),
             **options,
         )
 

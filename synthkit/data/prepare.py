@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -28,6 +29,7 @@ from synthkit.data.splits import Holdout, Split, parse_holdout, split_subjects, 
 from synthkit.data.subject_files import BadSubject, Subject
 from synthkit.data.subjects import FoundSubjects, SubjectError, bad_subjects_error, load_subject, survey_folder
 from synthkit.data.survey import SurveyedSubject, choose_scheme, notes_of_all, survey
+from synthkit.data.twins import find_twins, settled
 from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
 from synthkit.errors import UsageError
 from synthkit.registry.provenance import versions
@@ -39,9 +41,13 @@ _R = TypeVar("_R")
 # So many are read in seconds: what is wrong with them is said before a holdout that cannot be. Of more, the holdout is
 # refused before minutes of reading.
 _FEW_SUBJECTS = 20
+# All pairs of so many are compared in seconds; progress is shown for more.
+_COMPARED_AT_ONCE = 300
 
-#: Called with the pass ("check" or "write"), how many subjects are done, and of how many.
-OnProgress = Callable[[Literal["check", "write"], int, int], None]
+#: Called with the pass ("check", "compare" or "write"), how many subjects are done, and of how many.
+Pass = Literal["check", "compare", "write"]
+PASSED: Mapping[Pass, str] = {"check": "checked", "compare": "compared", "write": "written"}
+OnProgress = Callable[[Pass, int, int], None]
 
 
 def prepare(
@@ -80,13 +86,14 @@ def prepare(
     skip_bad : go on without bad subjects. By default one of them stops everything, before anything is written.
     workers : subjects in work at the same time; by default one a core, at most 8. Each takes up to 0.2 GB.
     dry_run : check every subject and return the summary, write nothing.
-    on_progress : called from this thread after every subject of each pass.
+    on_progress : called from this thread after every subject of each pass ("compare": of many, some at a time).
 
     Raises
     ------
     DataError : bad subjects (each is in ``details`` with its reason), labels that may mean several things, no
-        subject, no slice kept at all, voxels of different sizes, names that leave open which patient is meant, or a
-        table of patients that does not fit.
+        subject, no slice kept at all, voxels of different sizes, names that leave open which patient is meant, a
+        table of patients that does not fit, or one person under two ids by what the images show (see
+        :mod:`synthkit.data.twins`).
     UsageError : a holdout that cannot be, or an output that may not be written.
     """
     protocol = protocol or SliceProtocol()
@@ -121,12 +128,15 @@ def prepare(
         raise bad_subjects_error(bad, len(checked) + len(bad), fix, folder.notes)
     checked, choice, misfits = choose_scheme(checked, given, skip_bad)
     bad = sorted([*bad, *misfits], key=lambda subject: subject.id)
+    many = on_progress if len(checked) > _COMPARED_AT_ONCE else None
+    twins = find_twins({c.subject.id: c.signature for c in checked}, on_progress=partial(_report, many, "compare"))
+    identity = settled(identity, twins)
     try:
         split = split_subjects([c.subject.id for c in checked], holdout, seed, identity.of)
         if training_patients is not None:
             split = with_fewer_to_train_on(split, training_patients, seed, identity.of)
     except UsageError as error:
-        raise _with_bad(error, bad) from None
+        raise _with_bad(error, bad, identity.notes) from None
     checked = [c for c in checked if c.subject.id in split]
     geometry = common_geometry({c.subject.id: c.geometry for c in checked})
     summary = PreparedSummary(
@@ -187,9 +197,10 @@ def _refused_holdout(
     return None
 
 
-def _with_bad(error: UsageError, bad: Sequence[BadSubject]) -> UsageError:
-    """The error with the subjects that are left out, without which it is hard to understand."""
-    return UsageError(error.what, error.why, error.fix, [*error.details, *(f"left out {subject}" for subject in bad)])
+def _with_bad(error: UsageError, bad: Sequence[BadSubject], notes: Sequence[str] = ()) -> UsageError:
+    """The error with the subjects that are left out and who is who, without which it is hard to understand."""
+    left_out = [f"left out {subject}" for subject in bad]
+    return UsageError(error.what, error.why, error.fix, [*error.details, *notes, *left_out])
 
 
 def _row(subject: SurveyedSubject, patient: str, split: Split, choice: SchemeChoice) -> PreparedSubject:
@@ -317,6 +328,6 @@ def _in_order(function: Callable[[_T], _R], items: Iterable[_T], n_workers: int)
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _report(on_progress: OnProgress | None, phase: Literal["check", "write"], done: int, total: int) -> None:
+def _report(on_progress: OnProgress | None, phase: Pass, done: int, total: int) -> None:
     if on_progress is not None:
         on_progress(phase, done, total)

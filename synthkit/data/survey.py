@@ -19,10 +19,12 @@ from synthkit.data.nifti import unit_named
 from synthkit.data.orientation import tilt_degrees
 from synthkit.data.scheme_choice import SchemeChoice, decide, without_misfits
 from synthkit.data.scheme_ids import Labelled
+from synthkit.data.signatures import Signature, signature
 from synthkit.data.slice_rule import check_intensities
 from synthkit.data.slices import SliceProtocol, arranged, check_fits, kept_slices, negative_voxels
 from synthkit.data.subject_files import BadSubject, Subject
 from synthkit.data.subjects import SubjectError, load_subject
+from synthkit.data.twins import contrasts_to_compare
 from synthkit.schemes import Scheme
 
 # A volume lower than this does not hold a whole brain (about 130 mm). A contrast that is zero in more than this
@@ -46,7 +48,8 @@ class SurveyedSubject:
     geometry : of the grid that its slices are cut from.
     names_unit : its header names the unit of its voxel size.
     backgrounds : contrast -> what its background was, as stored.
-    fingerprint : sha256 of the contrast that the slice rule looks at.
+    signature : what the brain looks like, see :mod:`synthkit.data.signatures`.
+    fingerprint : sha256 of the contrast that the slice rule looks at, where there is too little for a signature.
     """
 
     subject: Subject
@@ -58,6 +61,7 @@ class SurveyedSubject:
     notes: tuple[str, ...]
     geometry: Geometry
     names_unit: bool
+    signature: Signature | None
     fingerprint: str
     backgrounds: dict[str, Background]
 
@@ -114,7 +118,8 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
         return error.bad
     kept = kept_slices(volumes, protocol)
     assert volumes.labels is not None  # scan_subjects found a segmentation
-    brain = np.ascontiguousarray(volumes.images[protocol.brain_contrast].transpose(2, 1, 0))
+    compared = contrasts_to_compare(protocol.contrasts, protocol.brain_contrast)
+    seen = signature([volumes.images[name] for name in compared])
     return SurveyedSubject(
         subject=subject,
         kept=kept,
@@ -124,7 +129,8 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
         negative_voxels={name: n for name, n in negative_voxels(volumes, protocol).items() if n},
         notes=_notes(volumes, protocol, len(kept)),
         backgrounds=volumes.backgrounds,
-        fingerprint=hashlib.sha256(brain.data.cast("B")).hexdigest(),
+        signature=seen,
+        fingerprint="" if seen else hashlib.sha256(volumes.images[protocol.brain_contrast].tobytes()).hexdigest(),
         geometry=Geometry(volumes.axes, volumes.spacing_mm),
         names_unit=unit_named(volumes.header) != "unknown",
     )
@@ -168,11 +174,12 @@ def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
     notes += mixed({c.subject.id: c.backgrounds for c in surveyed})
     by_volume: dict[str, list[str]] = defaultdict(list)
     for c in surveyed:
-        by_volume[c.fingerprint].append(c.subject.id)
+        if c.fingerprint:
+            by_volume[c.fingerprint].append(c.subject.id)
     for same in by_volume.values():
         if len(same) > 1:
             notes.append(
-                f"{', '.join(same)} hold the same volume: one subject under several names would be on both sides of "
-                "the split; remove the copies"
+                f"{', '.join(same)} hold the same volume, with too little in it to say that they show one person; if "
+                "they do, they would be on both sides of the split: remove the copies"
             )
     return tuple(notes)

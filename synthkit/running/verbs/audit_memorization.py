@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from synthkit.contract import Declaration
 from synthkit.data.dataset import Dataset
 from synthkit.data.lineage import original_digests, was_trained_on
+from synthkit.data.twins import find_twins, signatures_of
+from synthkit.data.views import View
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.policy import Policy, load_policy
 from synthkit.judging.verdict import verdict
@@ -54,7 +57,8 @@ def ask(
     accept_other_training_set : audit although the lineage names other training sets than those given.
     params : parameters of the metric.
 
-    Raises :class:`DataError` for datasets that do not belong together, and for a holdout that was trained on.
+    Raises :class:`DataError` for datasets that do not belong together, and for a holdout that was trained on, by its
+    ids or by what its images show.
     """
     declaration = discover().audit(metric)
     rules = load_policy(policy) if policy else Policy()
@@ -81,9 +85,11 @@ def ask(
     if holdout is not None:
         holdout_set, inputs["holdout"] = dataset_input(holdout)
         _check_never_trained_on(holdout, holdout_set.training_part().subjects, lineage)
+        _check_nobody_twice(train_sets, holdout, holdout_set.training_part(), listener)
     elif len(train_set.select("holdout")):
         inputs["holdout"] = dataset_input(real, ("holdout",))[1]
         _check_never_trained_on(real, train_set.select("holdout").subjects, lineage)
+        _check_nobody_twice(train_sets, real, train_set.select("holdout"), listener)
     if features is not None:
         if "features" not in declaration.optional_roles:
             raise UsageError(f"{declaration.name} uses no feature network.", fix="Leave --features out.")
@@ -154,6 +160,36 @@ def _check_never_trained_on(path: Path, subjects: Sequence[str], lineage: list[d
             "Thresholds from subjects that it has seen would hide its copies.",
             "Give real subjects that it was never trained on, or leave --holdout out.",
             seen[:20],
+        )
+
+
+def _check_nobody_twice(train_sets: Mapping[Path, Dataset], path: Path, held: View, listener: Listener) -> None:
+    """Refuse a holdout with a person who was trained on under another id: it would hide that person's copies."""
+    if held.contrasts != next(iter(train_sets.values())).contrasts:
+        return  # the run says so, for every input
+    with listener.progress("compare people") as view:
+        seen = partial(view.step, unit="subject")
+        held_out = signatures_of(held, seen)
+        pairs = [
+            f"{pair.one} of {source}, {pair.other} of {path} (correlation {pair.alike:.2f})"
+            for source, dataset in train_sets.items()
+            for pair in find_twins(signatures_of(dataset.training_part(), seen), held_out)
+        ]
+    if pairs:
+        people = "people who were" if len(pairs) > 1 else "a person who was"
+        raise DataError(
+            f"The holdout of {path} shows {people} trained on: {'; '.join(pairs[:3])}.",
+            "Their brains agree in detail, whatever their ids are. Thresholds from whom the generator has seen would "
+            "hide its copies.",
+            "Prepare the subjects again together, with a table --patients that makes the two of a pair one patient, "
+            "and train again; or give real subjects that it was never trained on by --holdout.",
+            pairs,
+        )
+    unseen = [subject for subject, signature in held_out.items() if signature is None]
+    if unseen:
+        listener.note(
+            f"{len(unseen)} of {len(held_out)} held-out subjects have too few slices, or too little in them, to be "
+            "compared with those that were trained on."
         )
 
 
