@@ -30,7 +30,9 @@ class Params:
         "95: HD95; 100: the maximum, which one stray voxel decides, as in the study",
         choices=(95, 100),
     )
-    nested_regions: bool = param(True, "score the nested regions TC and WT of BraTS besides the labels")
+    nested_regions: bool = param(
+        True, "score the nested regions of the label scheme (TC and WT in BraTS) besides the labels"
+    )
     surface_tolerance_mm: float = param(
         1.0, "surface Dice: distance within which two borders agree", minimum=0, maximum=1000, unit="mm"
     )
@@ -54,7 +56,7 @@ _COUNTS = (
 
 _DICE = MetricDeclaration(
     name="dice",
-    summary="Dice coefficient of each tumour region, per subject and over subjects",
+    summary="Dice coefficient of each labelled region, per subject and over subjects",
     module="synthkit_overlap.metrics",
     distribution="synthkit-overlap",
     params=Params,
@@ -78,7 +80,7 @@ _DICE = MetricDeclaration(
 
 _HAUSDORFF = MetricDeclaration(
     name="hausdorff",
-    summary="95th percentile Hausdorff distance (HD95) of each tumour region, per subject and over subjects",
+    summary="95th percentile Hausdorff distance (HD95) of each labelled region, per subject and over subjects",
     module="synthkit_overlap.metrics",
     distribution="synthkit-overlap",
     params=Params,
@@ -131,7 +133,7 @@ _HAUSDORFF = MetricDeclaration(
 
 _SURFACE_DICE = MetricDeclaration(
     name="surface-dice",
-    summary="share of the borders of each tumour region within a tolerance, per subject and over subjects",
+    summary="share of the borders of each labelled region within a tolerance, per subject and over subjects",
     module="synthkit_overlap.metrics",
     distribution="synthkit-overlap",
     params=Params,

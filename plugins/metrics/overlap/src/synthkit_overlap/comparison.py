@@ -1,4 +1,4 @@
-"""Every tumour region of two label volumes of one subject: its case, its Dice, its distances."""
+"""Every region of two label volumes of one subject: its case, its Dice, its distances."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthkit.data.labels import canonical
-from synthkit.schemes import BRATS
 from synthkit_overlap import Params
+from synthkit_overlap.crosswise import Crosswise
+from synthkit_overlap.regions import Regions, labels_in_words
 from synthkit_overlap.surfaces import Hausdorff, bounding_box, surface_dice, surface_distances
 
 if TYPE_CHECKING:
@@ -39,11 +39,6 @@ def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
     return float(np.linalg.norm(np.asarray(shape) * np.asarray(spacing_mm)))
 
 
-def regions_of(params: Params) -> tuple[str, ...]:
-    """Regions that are scored: the three labels, and the nested regions of BraTS if they are wanted."""
-    return tuple(region.name for region in (BRATS.regions if params.nested_regions else BRATS.labels))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionResult:
     """One region of one subject. ``case`` is "both", "missed", "false" or "empty"; distances in mm.
@@ -65,21 +60,25 @@ def compare(
     reference: NDArray[np.uint8],
     prediction: NDArray[np.uint8],
     spacing_mm: Sequence[float],
+    regions: Regions,
     params: Params,
     *,
     distances: bool = True,
+    crosswise: Crosswise | None = None,
 ) -> dict[str, RegionResult]:
     """Every region of two label volumes.
 
     Parameters
     ----------
-    reference, prediction : labels ``(x, y, z)`` of one shape; BraTS values.
+    reference, prediction : labels ``(x, y, z)`` of one shape, each with values of its own scheme.
     spacing_mm : voxel spacing along each axis.
+    regions : what is compared.
     distances : whether Hausdorff distances and surface Dice are wanted; they cost far more than Dice.
+    crosswise : gets the two volumes as well.
 
     Raises
     ------
-    ValueError : the shapes differ, or a value is not a BraTS label.
+    ValueError : the shapes differ, or a value is no label of its side's scheme.
     """
     if reference.shape != prediction.shape:
         raise ValueError(f"the shapes differ: reference {reference.shape}, prediction {prediction.shape}")
@@ -90,19 +89,26 @@ def compare(
         slice(min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes)) if boxes else slice(0, 0)
         for axis in range(3)
     )
-    reference, prediction = canonical(reference[crop]), canonical(prediction[crop])
-    for role, labels in (("reference", reference), ("prediction", prediction)):
-        unknown = set(np.unique(labels).tolist()) - set(BRATS.values)
-        if unknown:
-            raise ValueError(f"the {role} has label values that {BRATS.family} does not: {sorted(unknown)}")
+    reference, prediction = reference[crop], prediction[crop]
+    for role, labels, scheme in (
+        ("reference", reference, regions.reference),
+        ("prediction", prediction, regions.prediction),
+    ):
+        if unknown := set(np.unique(labels).tolist()) - set(scheme.values):
+            raise ValueError(
+                f"the {role} has label values that {scheme.family} does not: {sorted(unknown)}; labels are "
+                f"{labels_in_words(scheme)}"
+            )
+    if crosswise is not None:
+        crosswise.add(reference, prediction)
     results = {}
-    values_of = BRATS.region_values
-    for region in regions_of(params):
-        table = np.zeros(256, dtype=bool)
-        table[list(values_of[region])] = True
-        results[region] = _compare_region(
-            table[reference], table[prediction], spacing_mm, penalty_mm, params, distances=distances
-        )
+    for region, values in regions.values.items():
+        masks = []
+        for labels, members in zip((reference, prediction), values, strict=True):
+            table = np.zeros(256, dtype=bool)
+            table[list(members)] = True
+            masks.append(table[labels])
+        results[region] = _compare_region(*masks, spacing_mm, penalty_mm, params, distances=distances)
     return results
 
 

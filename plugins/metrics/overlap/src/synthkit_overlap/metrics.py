@@ -1,13 +1,16 @@
-"""Dice, HD95 and surface Dice of the tumour regions of each subject, and their means over subjects.
+"""Dice, HD95 and surface Dice of the labelled regions of each subject, and their means over subjects.
 
 What is decided here, and written into the notes of the scores:
 
-* Regions are those of :data:`synthkit.schemes.BRATS`, without TC and WT unless ``nested_regions``; ``mean`` is
-  the mean of NCR, ED and ET, as in the study (Akbar et al., Sci Data 11:259, 2024), which does not average nested ones.
+* Regions are those that the label schemes of reference and prediction both have, by name, each side with its own
+  values; without nested ones unless ``nested_regions``. ``mean`` is over the regions that the reference's scheme
+  averages: for BraTS the labels NCR, ED and ET, as in the study (Akbar et al., Sci Data 11:259, 2024).
 * A region in the reference that was not predicted is *missed*, one predicted without a reference is *false*:
   Dice and surface Dice 0, and the distance is the diagonal of the volume in mm, more than any inside it. So a
-  missed tumour never improves a mean. (Left out, as NaN usually is, it would.)
+  missed region never improves a mean. (Left out, as NaN usually is, it would.)
 * A region in neither is not counted, unless ``both_empty="perfect"`` says so.
+* Labels that lie in each other's places are named: scores of a prediction whose file numbers labels in another way
+  say nothing.
 * Intervals are 95 % percentile bootstrap over subjects, the independent unit.
 """
 
@@ -22,9 +25,11 @@ import synthkit
 from synthkit import Row, Score
 from synthkit.contract import Volumes
 from synthkit.errors import DataError
-from synthkit.schemes import BRATS, MEAN
+from synthkit.schemes import MEAN, enumerated
 from synthkit_overlap import Params
-from synthkit_overlap.comparison import RegionResult, compare, regions_of
+from synthkit_overlap.comparison import RegionResult, compare
+from synthkit_overlap.crosswise import Crosswise
+from synthkit_overlap.regions import Regions, shared_regions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,24 +84,31 @@ def score(*, metrics: Sequence[str], params: Params, reference: Volumes, predict
 
     Raises
     ------
-    synthkit.errors.DataError : no subject in common; a subject whose shapes, spacing or labels do not fit.
+    synthkit.errors.DataError : no subject or region in common; a subject whose shapes, spacing or labels do not fit.
     """
+    regions = shared_regions(reference.scheme, prediction.scheme, params)
+    for note in regions.notes:
+        synthkit.message(f"{note[0].upper()}{note[1:]}.", level="warning")
+    crosswise = Crosswise(reference.scheme, prediction.scheme)
     subjects, unpaired = _pair(reference, prediction)
     names = score_names(metrics, params)
     distances = names != ["dice"]
     results: list[dict[str, RegionResult]] = []
     for step, subject in enumerate(subjects, start=1):
-        regions, spacing_mm = _compare_subject(reference, prediction, subject, params, distances=distances)
-        results.append(regions)
+        found, spacing_mm = _compare_subject(
+            reference, prediction, subject, regions, params, distances=distances, crosswise=crosswise
+        )
+        results.append(found)
         voxel_ml = float(np.prod(spacing_mm)) / 1000
-        for region, result in regions.items():
-            yield _row(subject, region, result, voxel_ml)
+        for region, result in found.items():
+            yield _row(subject, region, result, voxel_ml, in_mean=region in regions.mean_of)
             for name in names:
                 yield _subject_score(name, subject, region, result, params)
         synthkit.progress(step, len(subjects), unit="subject")
+    notes = [*regions.notes, *_exchanged(crosswise)]
     for name in names:
-        yield from _means(name, results, params)
-    yield from _counts(results, params)
+        yield from _means(name, results, regions, notes, params)
+    yield from _counts(results, regions)
     yield Score(name="n_unpaired", value=len(unpaired), n=len(subjects), note="; ".join(unpaired))
 
 
@@ -128,8 +140,24 @@ def _some(subjects: set[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+def _exchanged(crosswise: Crosswise) -> list[str]:
+    """Notes on labels that lie in each other's places; said aloud as well, since all scores rest on them."""
+    found = crosswise.found()
+    remedy = "if its files number labels in another way, name their scheme with --prediction-labels"
+    for sentence in found:
+        synthkit.message(f"Labels overlap crosswise: {sentence}. {remedy[0].upper()}{remedy[1:]}.", level="warning")
+    return [f"labels overlap crosswise: {sentence}; {remedy}" for sentence in found]
+
+
 def _compare_subject(
-    reference: Volumes, prediction: Volumes, subject: str, params: Params, *, distances: bool
+    reference: Volumes,
+    prediction: Volumes,
+    subject: str,
+    regions: Regions,
+    params: Params,
+    *,
+    distances: bool,
+    crosswise: Crosswise,
 ) -> tuple[dict[str, RegionResult], tuple[float, float, float]]:
     """Read one subject from both sets, see that the grids agree, and compare."""
     reference_labels, spacing_mm = reference.labels(subject)
@@ -144,20 +172,23 @@ def _compare_subject(
             "Predict on the subject's own grid, or resample the prediction with nearest neighbours.",
         )
     try:
-        return compare(reference_labels, prediction_labels, spacing_mm, params, distances=distances), spacing_mm
+        found = compare(
+            reference_labels, prediction_labels, spacing_mm, regions, params, distances=distances, crosswise=crosswise
+        )
     except ValueError as error:
         raise DataError(
             f"{subject} cannot be scored.",
             f"{str(error)[0].upper()}{str(error)[1:]}.",
-            "Labels are 0 background, 1 necrotic core, 2 oedema, 4 (or 3) enhancing tumour.",
+            "Name the label scheme of the files that hold it, or correct them.",
         ) from error
+    return found, spacing_mm
 
 
 def _mm(spacing_mm: Sequence[float]) -> str:
     return " x ".join(f"{value:g}" for value in spacing_mm) + " mm"
 
 
-def _row(subject: str, region: str, result: RegionResult, voxel_ml: float) -> Row:
+def _row(subject: str, region: str, result: RegionResult, voxel_ml: float, *, in_mean: bool) -> Row:
     return Row(
         table="overlap",
         values={
@@ -173,6 +204,7 @@ def _row(subject: str, region: str, result: RegionResult, voxel_ml: float) -> Ro
             "prediction_voxels": result.prediction_voxels,
             "reference_volume_ml": result.reference_voxels * voxel_ml,
             "prediction_volume_ml": result.prediction_voxels * voxel_ml,
+            "in_mean": int(in_mean),
         },
     )
 
@@ -204,21 +236,33 @@ def _subject_score(name: str, subject: str, region: str, result: RegionResult, p
 # -------------------------------------------------------------------------------------------------- over subjects
 
 
-def _means(name: str, results: Sequence[Mapping[str, RegionResult]], params: Params) -> Iterator[Score]:
-    """Mean with interval, and standard deviation, of each region and of the study's mean of labels."""
+def _means(
+    name: str,
+    results: Sequence[Mapping[str, RegionResult]],
+    regions: Regions,
+    notes: Sequence[str],
+    params: Params,
+) -> Iterator[Score]:
+    """Mean with interval, and standard deviation, of each region and of the regions that the scheme averages."""
     columns = {
         region: np.array([_number(_value(name, result[region], params)) for result in results])
-        for region in regions_of(params)
+        for region in regions.names
     }
     for region in columns:
         cases = [result[region].case for result in results]
-        yield from _summary(name, region, columns[region][:, None], _convention(name, cases, params), params)
-    cases = [result[region].case for result in results for region in BRATS.mean_of]
-    counted = [region for region in BRATS.mean_of if not np.isnan(columns[region]).all()]
-    notes = [f"mean of the means of {', '.join(counted)}"] if counted else []
-    notes += [f"no subject counts for {region}" for region in BRATS.mean_of if region not in counted]
-    note = "; ".join(part for part in (*notes, _convention(name, cases, params)) if part)
-    yield from _summary(name, MEAN, np.stack([columns[region] for region in BRATS.mean_of], axis=1), note, params)
+        note = "; ".join(part for part in (_convention(name, cases, params), *notes) if part)
+        yield from _summary(name, region, columns[region][:, None], note, params)
+    if not regions.mean_of:
+        why = f"none of {enumerated(regions.reference.mean_of)} is scored"
+        yield Score(name=f"{name}_mean", value=None, of={"region": MEAN}, n=0, note="; ".join((why, *notes)))
+        yield Score(name=f"{name}_std", value=None, of={"region": MEAN}, n=0, note=why)
+        return
+    cases = [result[region].case for result in results for region in regions.mean_of]
+    counted = [region for region in regions.mean_of if not np.isnan(columns[region]).all()]
+    parts = [f"mean of the means of {', '.join(counted)}"] if counted else []
+    parts += [f"no subject counts for {region}" for region in regions.mean_of if region not in counted]
+    note = "; ".join(part for part in (*parts, _convention(name, cases, params), *notes) if part)
+    yield from _summary(name, MEAN, np.stack([columns[region] for region in regions.mean_of], axis=1), note, params)
 
 
 def _number(value: float | None) -> float:
@@ -264,13 +308,13 @@ def _summary(name: str, region: str, values: NDArray[np.float64], note: str, par
     yield Score(name=f"{name}_std", value=std, of=of, n=n, note="" if n > 1 else "undefined for one subject")
 
 
-def _counts(results: Sequence[Mapping[str, RegionResult]], params: Params) -> Iterator[Score]:
+def _counts(results: Sequence[Mapping[str, RegionResult]], regions: Regions) -> Iterator[Score]:
     """How many subjects missed each region, predicted it falsely, or have it in neither."""
-    for region in regions_of(params):
+    for region in regions.names:
         cases = [result[region].case for result in results]
         for case in ("missed", "false", "empty"):
             yield Score(name=f"n_{case}", value=cases.count(case), of={"region": region}, n=len(cases))
-    labels = [result[region].case for result in results for region in BRATS.mean_of]
+    labels = [result[region].case for result in results for region in regions.mean_of]
     for case in ("missed", "false", "empty"):
-        note = f"summed over {', '.join(BRATS.mean_of)}"
+        note = f"summed over {', '.join(regions.mean_of)}" if regions.mean_of else "no region of the mean is scored"
         yield Score(name=f"n_{case}", value=labels.count(case), of={"region": MEAN}, n=len(results), note=note)

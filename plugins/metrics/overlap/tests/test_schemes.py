@@ -1,0 +1,198 @@
+"""Regions of any label scheme, compared by name, and labels that a prediction has in each other's places."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+np = pytest.importorskip("numpy")
+pytest.importorskip("scipy", reason="scipy is not installed")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from synthkit_overlap import Params  # noqa: E402
+from synthkit_overlap.metrics import score  # noqa: E402
+
+from synthkit import Row, Score  # noqa: E402
+from synthkit.data.named_schemes import SCHEMES, read_scheme  # noqa: E402
+from synthkit.errors import DataError  # noqa: E402
+from synthkit.schemes import Scheme  # noqa: E402
+from synthkit.testing import InMemoryVolumes  # noqa: E402
+
+HEART = (
+    '[labels]\nmyocardium = 7\nblood = 3\n[regions]\nheart = ["myocardium", "blood"]\n[contrasts]\ncine = ["cine"]\n'
+)
+
+
+@pytest.fixture(name="heart")
+def heart_fixture(tmp_path: Path) -> Scheme:
+    (tmp_path / "heart.toml").write_text(HEART)
+    return read_scheme(tmp_path / "heart.toml")
+
+
+def scheme_of(name: str, heart: Scheme) -> Scheme:
+    return heart if name == "heart" else SCHEMES[name]
+
+
+def blocks(scheme: Scheme, size: int = 5) -> np.ndarray:
+    """Every label as a block of its own, side by side."""
+    volume = np.zeros((size + 2, size + 2, (size + 1) * len(scheme.labels) + 1), np.uint8)
+    for i, label in enumerate(scheme.labels):
+        volume[1:-1, 1:-1, 1 + i * (size + 1) : (i + 1) * (size + 1)] = label.value
+    return volume
+
+
+def renumbered(volume: np.ndarray, values: dict[int, int]) -> np.ndarray:
+    table = np.arange(256, dtype=np.uint8)
+    table[list(values)] = list(values.values())
+    return table[volume]
+
+
+def run(reference: np.ndarray, of: Scheme, prediction: np.ndarray, by: Scheme, n: int = 3, **params: object) -> list:
+    return list(
+        score(
+            metrics=["dice"],
+            params=Params(resamples=100, **params),
+            reference=InMemoryVolumes({f"s{i}": reference for i in range(n)}, scheme=of),
+            prediction=InMemoryVolumes({f"s{i}": prediction for i in range(n)}, scheme=by),
+        )
+    )
+
+
+def means(items: list[Score | Row]) -> dict[str, float | None]:
+    return {item.of["region"]: item.value for item in items if isinstance(item, Score) and item.name == "dice_mean"}
+
+
+def note_of(items: list[Score | Row], region: str = "mean") -> str:
+    return next(
+        item.note
+        for item in items
+        if isinstance(item, Score) and (item.name, item.of) == ("dice_mean", {"region": region})
+    )
+
+
+@pytest.mark.parametrize("name", ["gli2024", "ped", "whole-tumour", "heart"])
+def test_a_perfect_prediction_scores_one_in_every_region_of_its_scheme(name: str, heart: Scheme) -> None:
+    scheme = scheme_of(name, heart)
+    volume = blocks(scheme)
+    items = run(volume, scheme, volume, scheme)
+    assert means(items) == dict.fromkeys([*scheme.region_values, "mean"], 1.0)
+    in_mean = {item.values["region"] for item in items if isinstance(item, Row) and item.values["in_mean"]}
+    assert in_mean == set(scheme.mean_of)
+    assert "crosswise" not in note_of(items)
+
+
+def test_each_side_has_values_of_its_own() -> None:
+    """BraTS 2018 writes 1 NCR, 2 ED, 4 ET, the Decathlon 1 ED, 2 NCR, 3 ET."""
+    volume = blocks(SCHEMES["brats2018"])
+    items = run(volume, SCHEMES["brats2018"], renumbered(volume, {1: 2, 2: 1, 4: 3}), SCHEMES["msd"])
+    assert set(means(items).values()) == {1.0}
+
+
+def test_a_mask_of_the_whole_tumour_is_scored_beside_its_parts() -> None:
+    volume = blocks(SCHEMES["brats2018"])
+    mask = (volume > 0).astype(np.uint8)
+    items = run(volume, SCHEMES["brats2018"], mask, SCHEMES["whole-tumour"])
+    assert means(items) == {"WT": 1.0, "mean": None}
+    assert "not scored: NCR, ED, ET and TC, which the prediction's scheme does not have" in note_of(items, "WT")
+    assert "none of NCR, ED and ET is scored" in note_of(items)
+    assert means(run(mask, SCHEMES["whole-tumour"], volume, SCHEMES["brats2018"])) == {"WT": 1.0, "mean": 1.0}
+
+
+def test_a_cavity_that_the_prediction_cannot_say_is_named() -> None:
+    after, adult = SCHEMES["gli2024"], SCHEMES["brats2023-gli"]
+    volume = blocks(after)
+    items = run(volume, after, np.where(volume == 4, 0, volume).astype(np.uint8), adult)
+    assert means(items) == dict.fromkeys(("NCR", "ED", "ET", "TC", "WT", "mean"), 1.0)
+    assert "not scored: RC, which the prediction's scheme does not have" in note_of(items)
+
+
+def test_a_nested_region_is_found_by_its_parts(heart: Scheme) -> None:
+    """The prediction's scheme names the same labels, and not what they are together."""
+    parts = Scheme.of_labels({"background": 0, "blood": 1, "myocardium": 2})
+    volume = blocks(heart)
+    assert means(run(volume, heart, renumbered(volume, {3: 1, 7: 2}), parts))["heart"] == 1.0
+
+
+def test_nothing_in_common_is_refused(heart: Scheme) -> None:
+    volume = blocks(SCHEMES["ped"])
+    with pytest.raises(DataError, match=r"no region in common.*NET.*myocardium.*name the label schemes"):
+        run(volume, SCHEMES["ped"], np.zeros_like(volume), heart)
+    mask = (volume > 0).astype(np.uint8)
+    with pytest.raises(DataError, match="nested_regions=true"):
+        run(volume, SCHEMES["ped"], mask, SCHEMES["whole-tumour"], nested_regions=False)
+    assert means(run(volume, SCHEMES["ped"], mask, SCHEMES["whole-tumour"], nested_regions=True))["WT"] == 1.0
+
+
+def test_values_of_another_scheme_are_refused_with_those_that_there_are(heart: Scheme) -> None:
+    volume = blocks(heart)
+    with pytest.raises(DataError, match=r"prediction has label values that heart does not: \[1\].*7 myocardium"):
+        run(volume, heart, np.where(volume == 3, 1, volume).astype(np.uint8), heart)
+
+
+# ------------------------------------------------------------------------------------------------------ crosswise
+
+
+@pytest.mark.parametrize("order", [o for o in permutations((1, 2, 3)) if o != (1, 2, 3)])
+def test_every_exchange_of_labels_is_named_and_the_remedy_helps(order: tuple[int, ...]) -> None:
+    adult = SCHEMES["brats2023-gli"]
+    volume = blocks(adult)
+    values = dict(zip((1, 2, 3), order, strict=True))
+    items = run(volume, adult, renumbered(volume, values), adult)
+    names = {value: label for label, value in adult.label_values.items()}
+    for value, became in values.items():
+        if value != became:
+            assert f"{names[became]} where the reference has {names[value]}" in note_of(items)
+            assert "--prediction-labels" in note_of(items, names[value])
+    right = Scheme.of_labels({"background": 0, **{names[value]: became for value, became in values.items()}})
+    items = run(volume, adult, renumbered(volume, values), right)
+    assert means(items)["mean"] == 1.0 and "crosswise" not in note_of(items)
+
+
+def test_a_label_in_the_place_of_one_that_the_prediction_never_has() -> None:
+    """Enhancing tumour written as 4, in files that are read as those after treatment: 4 is the cavity there."""
+    after = SCHEMES["gli2024"]
+    reference = np.where((volume := blocks(after)) == 4, 0, volume).astype(np.uint8)
+    items = run(reference, after, renumbered(reference, {3: 4}), after)
+    assert "RC where the reference has ET, and never ET" in note_of(items)
+
+
+def test_most_subjects_have_to_show_it() -> None:
+    adult = SCHEMES["brats2023-gli"]
+    volume = blocks(adult)
+    crossed = renumbered(volume, {1: 2, 2: 1})
+    for n_crossed, expected in ((1, False), (2, False), (3, True)):
+        predictions = {f"s{i}": crossed if i < n_crossed else volume for i in range(4)}
+        items = list(
+            score(
+                metrics=["dice"],
+                params=Params(resamples=100),
+                reference=InMemoryVolumes(dict.fromkeys(predictions, volume), scheme=adult),
+                prediction=InMemoryVolumes(predictions, scheme=adult),
+            )
+        )
+        assert ("crosswise" in note_of(items)) is expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["gli2024", "ped", "brats2018"]),
+    st.sampled_from([0.0, 0.2, 0.6, 1.0]),
+    st.sampled_from(["random", "lost", "one label", "shifted"]),
+)
+def test_no_segmenter_is_taken_for_an_exchange(seed: int, name: str, share: float, kind: str) -> None:
+    """Good, bad and empty ones: labels at random places, lost, all taken for one, moved."""
+    random, scheme = np.random.default_rng(seed), SCHEMES[name]
+    reference = blocks(scheme, 6)
+    wrong = {
+        "random": random.choice(np.array(scheme.values, np.uint8), reference.shape),
+        "lost": np.zeros_like(reference),
+        "one label": np.where(reference > 0, random.choice(scheme.values[1:]), 0).astype(np.uint8),
+        "shifted": np.roll(reference, random.integers(-3, 4), random.integers(3)),
+    }[kind]
+    prediction = np.where(random.random(reference.shape) < share, wrong, reference)
+    items = run(reference, scheme, prediction, scheme, n=2)
+    assert not any("crosswise" in item.note for item in items if isinstance(item, Score))
