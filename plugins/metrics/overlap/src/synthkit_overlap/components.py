@@ -61,7 +61,7 @@ def _grown(words: Words, axis: int) -> Words:
 def _grown_in_words(words: Words) -> Words:
     """With the neighbours of each voxel along the last axis."""
     one, carried = np.uint64(1), np.uint64(_BITS - 1)
-    grown = words | (words << one) | (words >> one)
+    grown: Words = words | (words << one) | (words >> one)
     grown[:, :, 1:] |= words[:, :, :-1] >> carried
     grown[:, :, :-1] |= words[:, :, 1:] << carried
     return grown

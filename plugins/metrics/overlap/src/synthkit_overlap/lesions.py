@@ -123,12 +123,14 @@ def _smallest_predicted(regions: Iterable[str], rules: LesionRules, voxel_mm3: f
 def islands(
     reference: NDArray[np.generic], prediction: NDArray[np.generic], steps: int
 ) -> Iterator[tuple[Box, Mask | None]]:
-    """Boxes with all labels, each with room for ``steps`` of dilation inside the volume, and what of each belongs to it.
+    """Boxes with all labels and room for ``steps`` of dilation inside the volume, and what of each belongs to it.
 
     No dilation joins labels of two islands: blocks of voxels as wide as dilation reaches are empty between them. Boxes
     may overlap; the mask is None where all in the box belongs to it.
     """
     anything = (reference != 0) | (prediction != 0)
+    if not anything.any():
+        return
     width = 2 * steps + 2
     blocks = anything
     for axis in sorted(range(3), key=lambda i: -anything.strides[i]):
@@ -168,7 +170,7 @@ def _joint(first: Sequence[slice], second: Sequence[slice]) -> Box:
 class _Side:
     """The lesions of one side in an island, made when asked for.
 
-    ``smallest_of`` says how many voxels a lesion of a region has to exceed; None for components of any size, not joined.
+    ``smallest_of`` says how many voxels a lesion of a region has to exceed; None: components of any size, not joined.
     """
 
     def __init__(
@@ -195,7 +197,7 @@ class _Side:
         tight = bounding_box(mask)
         if tight is None:
             return made
-        steps = 0 if self._smallest_of is None else self._rules.making_steps(region)
+        steps = 0 if self._smallest_of is None else self._rules.steps(region)
         box = _within(tight, mask.shape, steps)
         made[box] = joined_components(mask[box], steps)
         smallest = 0 if self._smallest_of is None else self._smallest_of[region]
@@ -217,7 +219,7 @@ def _compared(
     wanted: Wanted,
 ) -> Iterator[Lesion]:
     """Each lesion of the reference in an island with the predicted ones that it meets, then those that none meets."""
-    steps, voxel_mm3 = rules.matching_steps(region), float(np.prod(spacing_mm))
+    steps, voxel_mm3 = rules.steps(region), float(np.prod(spacing_mm))
     places = ndimage.find_objects(prediction)
     met: set[int] = set()
     for number, place in enumerate(ndimage.find_objects(reference), start=1):
@@ -232,7 +234,7 @@ def _compared(
         small = np.count_nonzero(lesion) * voxel_mm3 <= rules.smallest_mm3(region)
         if matched.size == 0:
             case = "small" if small else "missed"
-            yield _alone(case, int(np.count_nonzero(lesion)), 0, penalty_mm, wanted)
+            yield _one_sided(case, int(np.count_nonzero(lesion)), 0, penalty_mm, wanted)
             continue
         box = place
         for other in matched.tolist():
@@ -242,10 +244,10 @@ def _compared(
     sizes = np.bincount(prediction.reshape(-1))
     for number in np.flatnonzero(sizes).tolist():
         if number and number not in met:
-            yield _alone("false", 0, int(sizes[number]), penalty_mm, wanted)
+            yield _one_sided("false", 0, int(sizes[number]), penalty_mm, wanted)
 
 
-def _alone(case: str, reference_voxels: int, prediction_voxels: int, penalty_mm: float, wanted: Wanted) -> Lesion:
+def _one_sided(case: str, reference_voxels: int, prediction_voxels: int, penalty_mm: float, wanted: Wanted) -> Lesion:
     """A lesion of one side only."""
     return Lesion(
         case=case,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Half-width in voxels of the neighbourhood searched by look-ups.
 _REACH = 2
-#: Empty voxels around both masks, so that no look-up leaves the box; one more, since surface elements lie between voxels.
+#: Empty voxels around both masks, so that no look-up leaves the box; one more, since surface elements lie between them.
 MARGIN = _REACH + 1
 
 

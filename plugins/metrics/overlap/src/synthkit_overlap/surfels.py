@@ -1,8 +1,8 @@
 """The 95th percentile Hausdorff distance over surface elements, as the challenges take it.
 
-The surface of a mask is drawn by marching cubes with vertices halfway between voxel centres: every 2 x 2 x 2 voxels that
-are neither all inside nor all outside hold an element, whose place is the cube's and whose weight is its area. Distances
-are between the cubes' places, and the percentile is over area (Nikolov et al., arXiv 1809.04430).
+The surface of a mask is drawn by marching cubes with vertices halfway between voxel centres: every 2 x 2 x 2 voxels
+that are neither all inside nor all outside hold an element, whose place is the cube's and whose weight is its area.
+Distances are between the cubes' places, and the percentile is over area (Nikolov et al., arXiv 1809.04430).
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ def surfel_hd95(reference_mask: Mask, prediction_mask: Mask, spacing_mm: Sequenc
     codes: list[NDArray[np.uint8]] = []
 
     def border_of(box: Mask) -> Mask:
-        codes.append(_codes(box))
-        return (codes[-1] != 0) & (codes[-1] != 255)
+        code = _codes(box)
+        codes.append(code)
+        border: Mask = (code != 0) & (code != 255)
+        return border
 
     pair = border_pair(reference_mask, prediction_mask, spacing_mm, border_of)
     areas = _areas_mm2(pair.spacing_mm)
