@@ -129,11 +129,11 @@ class LesionsOfSubjects:
         else:
             free = false if not self._rules.false_count else 0
             if missed + false - free:
-                parts.append(f"{missed + false - free} missed or false lesions counted as {self._worst(name)}")
+                parts.append(f"{missed + false - free} missed or false counted as {self._worst(name)}")
             if free:
-                parts.append(f"{free} false lesions NOT counted by these rules: they lower F1 alone")
+                parts.append(f"{free} false NOT counted by these rules: they lower F1 alone")
         if small:
-            parts.append(f"{small} lesions of the reference too small to count")
+            parts.append(f"{small} of the reference too small to count")
         if empty:
             perfect = self._params.lesion_both_empty == "perfect"
             parts.append(f"{empty} without a lesion on either side {'perfect' if perfect else 'not counted'}")
