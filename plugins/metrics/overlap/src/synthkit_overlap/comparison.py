@@ -108,7 +108,7 @@ def compare(
             table = np.zeros(256, dtype=bool)
             table[list(members)] = True
             masks.append(table[labels])
-        results[region] = _compare_region(*masks, spacing_mm, penalty_mm, params, distances=distances)
+        results[region] = _compare_region(masks[0], masks[1], spacing_mm, penalty_mm, params, distances=distances)
     return results
 
 
