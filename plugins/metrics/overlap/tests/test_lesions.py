@@ -181,7 +181,7 @@ def test_a_false_island_lowers_every_score(rules: str) -> None:
 
 
 def test_islands_that_dice_hardly_sees() -> None:
-    """The issue with Dice: a moved truth and eight islands of 64 voxels are 0.9 for it and a tenth by lesion."""
+    """A moved truth and eight islands of 64 voxels are 0.9 for Dice and a tenth by lesion."""
     reference = cubes(((20, 20, 20), 24, 4), shape=(96, 96, 96))
     prediction = np.roll(reference, (2, 1, 0), (0, 1, 2))
     for i in range(8):
