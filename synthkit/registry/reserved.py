@@ -10,6 +10,7 @@ RESERVED = {
     **{name: f"synthkit-{name}" for name in ("progan", "stylegan1", "stylegan2", "stylegan3", "diffusion")},
     **{name: f"synthkit-{name}" for name in ("unet", "swin", "memorization")},
     **dict.fromkeys(("dice", "hausdorff", "surface-dice"), "synthkit-overlap"),
+    **dict.fromkeys(("lesion-dice", "lesion-hd95", "lesion-nsd", "lesion-f1"), "synthkit-overlap"),
     **dict.fromkeys(("fid", "inception-score", "kid", "prdc"), "synthkit-fidelity"),
     **dict.fromkeys(("contrast-identity", "label-realism"), "synthkit-realism"),
 }

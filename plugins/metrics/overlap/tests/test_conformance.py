@@ -7,6 +7,6 @@ from collections.abc import Callable
 from synthkit.testing import parametrize_with_checks
 
 
-@parametrize_with_checks("dice", "hausdorff", "surface-dice")
+@parametrize_with_checks("dice", "hausdorff", "surface-dice", "lesion-dice", "lesion-hd95", "lesion-nsd", "lesion-f1")
 def test_conformance(check: Callable[[], None]) -> None:
     check()

@@ -1,12 +1,14 @@
-"""Overlap of segmented regions with the reference: Dice, HD95, surface Dice, as metrics (declaration only)."""
+"""Overlap of segmented regions, whole or by lesion, with the reference, as metrics (declaration only)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import synthkit
 from synthkit import Citation, Declaration, MetricDeclaration, ScoreDefinition, param
+from synthkit_overlap.lesion_rules import RULES
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,24 @@ class Params:
         "exclude",
         "a region empty in reference and prediction: not counted, or counted as perfect (either Dice 1, HD95 0)",
         choices=("exclude", "perfect"),
+    )
+    lesion_rules: str = param(
+        "gli2024",
+        "scores by lesion: the challenge whose rules say what a lesion is, which ones count, and what a missed or "
+        "false one costs; -as-run keeps what its published code does beside its rule",
+        choices=tuple(RULES),
+    )
+    lesion_both_empty: str = param(
+        "perfect",
+        "scores by lesion of a subject without a lesion that counts on either side: perfect (1, HD95 0), as in the "
+        "challenges, or not counted",
+        choices=("perfect", "exclude"),
+    )
+    lesion_tolerance_mm: float = param(
+        1.0, "lesion-nsd: distance within which two borders agree", minimum=0, maximum=1000, unit="mm"
+    )
+    lesion_strict_tolerance_mm: float = param(
+        0.5, "lesion-nsd: the same for lesion_nsd_strict", minimum=0, maximum=1000, unit="mm"
     )
     resamples: int = param(2000, "bootstrap resamples of the subjects, for the intervals", minimum=100, maximum=100_000)
     seed: int = param(0, "seed of the bootstrap", minimum=0)
@@ -163,6 +183,83 @@ _SURFACE_DICE = MetricDeclaration(
 )
 
 
+_LESION_COUNTS = (
+    ScoreDefinition(name="lesions_found", summary="lesions of the reference that were found", better="higher"),
+    ScoreDefinition(name="lesions_missed", summary="lesions of the reference that were missed", better="lower"),
+    ScoreDefinition(name="lesions_false", summary="predicted lesions that the reference lacks", better="lower"),
+    ScoreDefinition(
+        name="lesions_small", summary="lesions of the reference that are too small to count", better="neither"
+    ),
+)
+
+_LESION_CITATIONS = (
+    Citation(
+        text="Saluja R. BraTS 2023 and 2024 performance metrics: code of the challenges.",
+        url="https://github.com/rachitsaluja/BraTS-2024-Metrics",
+    ),
+    Citation(
+        text="Moawad AW et al. The brain tumor segmentation - metastases (BraTS-METS) challenge 2023. 2023.",
+        doi="10.48550/arXiv.2306.00838",
+    ),
+)
+
+
+def _over_subjects(
+    score: str, summary: str, better: Literal["higher", "lower"], unit: str
+) -> tuple[ScoreDefinition, ...]:
+    return (
+        ScoreDefinition(name=score, summary=f"of one region of one subject: {summary}", better=better, unit=unit),
+        ScoreDefinition(
+            name=f"{score}_mean",
+            summary=f"mean over subjects, 95 % bootstrap interval: {summary}",
+            better=better,
+            unit=unit,
+        ),
+        ScoreDefinition(
+            name=f"{score}_std", summary=f"standard deviation over subjects: {summary}", better="neither", unit=unit
+        ),
+    )
+
+
+def _by_lesion(
+    name: str, what: str, scores: dict[str, str], better: Literal["higher", "lower"], unit: str = ""
+) -> MetricDeclaration:
+    """A metric over lesions; ``scores`` are what one subject's are, by name."""
+    return MetricDeclaration(
+        name=name,
+        summary=f"{what} by lesion, as the BraTS challenges rank: false islands and missed lesions count in full",
+        module="synthkit_overlap.metrics",
+        distribution="synthkit-overlap",
+        params=Params,
+        licence="Apache-2.0",
+        citations=_LESION_CITATIONS,
+        gpu="none",
+        reproducible="bitwise",
+        roles=("reference", "prediction"),
+        scores=(
+            *(item for score, summary in scores.items() for item in _over_subjects(score, summary, better, unit)),
+            *_LESION_COUNTS,
+            *_COUNTS,
+        ),
+    )
+
+
+_BY_LESION = (
+    _by_lesion("lesion-dice", "Dice", {"lesion_dice": "mean Dice of its lesions"}, "higher"),
+    _by_lesion("lesion-hd95", "HD95", {"lesion_hd95": "mean HD95 of its lesions"}, "lower", unit="mm"),
+    _by_lesion(
+        "lesion-nsd",
+        "surface Dice (NSD)",
+        {
+            "lesion_nsd": "mean share of the borders of its lesions within lesion_tolerance_mm",
+            "lesion_nsd_strict": "the same within lesion_strict_tolerance_mm",
+        },
+        "higher",
+    ),
+    _by_lesion("lesion-f1", "F1", {"lesion_f1": "F1 of its lesions: found, missed, false"}, "higher"),
+)
+
+
 #: What makes the conformance checks quick.
 CONFORMANCE_PARAMS = {"resamples": 100}
 
@@ -170,4 +267,4 @@ CONFORMANCE_PARAMS = {"resamples": 100}
 @synthkit.hookimpl
 def synthkit_declare() -> Iterable[Declaration]:
     """The metrics of this package; asked for together, they share one pass over the volumes."""
-    return [_DICE, _HAUSDORFF, _SURFACE_DICE]
+    return [_DICE, _HAUSDORFF, _SURFACE_DICE, *_BY_LESION]

@@ -17,7 +17,6 @@ What is decided here, and written into the notes of the scores:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,13 +28,10 @@ from synthkit.schemes import MEAN, enumerated
 from synthkit_overlap import Params
 from synthkit_overlap.comparison import RegionResult, compare
 from synthkit_overlap.crosswise import Crosswise
+from synthkit_overlap.lesion_metrics import LesionsOfSubjects
+from synthkit_overlap.pairing import LabelPair, pair_subjects, read_pair
 from synthkit_overlap.regions import Regions, shared_regions
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-#: Fewer subjects than this have no interval.
-MIN_SUBJECTS_FOR_INTERVAL = 3
+from synthkit_overlap.summaries import summary
 
 _HAUSDORFF_NOTES = {
     "pooled": "HD95 pooled over both directions (MedPy, BraTS)",
@@ -47,33 +43,10 @@ _DISTANCES = ("hd95", "hausdorff")
 
 
 def score_names(metrics: Sequence[str], params: Params) -> list[str]:
-    """Names of the scores of the metrics asked for."""
+    """Names of the scores of the metrics asked for, without those by lesion."""
     distance = "hausdorff" if params.hausdorff_percentile == 100 else "hd95"
     names = {"dice": "dice", "hausdorff": distance, "surface-dice": "surface_dice"}
-    return [names[metric] for metric in metrics]
-
-
-def bootstrap_interval(values: NDArray[np.float64], *, resamples: int, seed: int) -> tuple[float | None, float | None]:
-    """95 % percentile bootstrap interval over subjects of the mean of column means.
-
-    ``values`` is ``(subject, column)`` with NaN where a value does not count: one column for one region, three
-    for the mean of three labels. Whole subjects are drawn, since the regions of one brain depend on each other.
-    (None, None) if fewer than :data:`MIN_SUBJECTS_FOR_INTERVAL` subjects count.
-    """
-    counted = ~np.isnan(values)
-    values, counted = values[counted.any(axis=1)], counted[counted.any(axis=1)]
-    n = len(values)
-    if n < MIN_SUBJECTS_FOR_INTERVAL:
-        return None, None
-    # How often each subject is drawn: a resample is then a weighted mean, and all of them one matrix product.
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-    weights = draws @ counted
-    with np.errstate(invalid="ignore"):
-        columns = draws @ np.where(counted, values, 0.0) / weights
-    # A label that no drawn subject has is missing from this resample; every resample has at least one label.
-    means = np.nanmean(columns, axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+    return [names[metric] for metric in metrics if metric in names]
 
 
 # -------------------------------------------------------------------------------------------------- the metric
@@ -90,54 +63,28 @@ def score(*, metrics: Sequence[str], params: Params, reference: Volumes, predict
     for note in regions.notes:
         synthkit.message(f"{note[0].upper()}{note[1:]}.", level="warning")
     crosswise = Crosswise(reference.scheme, prediction.scheme)
-    subjects, unpaired = _pair(reference, prediction)
+    subjects, unpaired = pair_subjects(reference, prediction)
     names = score_names(metrics, params)
-    distances = names != ["dice"]
+    distances = bool(set(names) - {"dice"})
+    lesions = LesionsOfSubjects(metrics, regions, params)
     results: list[dict[str, RegionResult]] = []
     for step, subject in enumerate(subjects, start=1):
-        found, spacing_mm = _compare_subject(
-            reference, prediction, subject, regions, params, distances=distances, crosswise=crosswise
-        )
+        pair = read_pair(reference, prediction, subject)
+        found = _compare_subject(subject, pair, regions, params, distances=distances, crosswise=crosswise)
         results.append(found)
-        voxel_ml = float(np.prod(spacing_mm)) / 1000
+        voxel_ml = float(np.prod(pair.spacing_mm)) / 1000
         for region, result in found.items():
             yield _row(subject, region, result, voxel_ml, in_mean=region in regions.mean_of)
             for name in names:
                 yield _subject_score(name, subject, region, result, params)
+        yield from lesions.add(subject, pair)
         synthkit.progress(step, len(subjects), unit="subject")
     notes = [*regions.notes, *_exchanged(crosswise)]
     for name in names:
         yield from _means(name, results, regions, notes, params)
+    yield from lesions.over_subjects(notes)
     yield from _counts(results, regions)
     yield Score(name="n_unpaired", value=len(unpaired), n=len(subjects), note="; ".join(unpaired))
-
-
-def _pair(reference: Volumes, prediction: Volumes) -> tuple[list[str], list[str]]:
-    """Subjects in both sets, in the order of the reference; and a description of each that is in one only."""
-    in_reference, in_prediction = set(reference.subjects), set(prediction.subjects)
-    common = [subject for subject in reference.subjects if subject in in_prediction]
-    if not common:
-        raise DataError(
-            "Reference and prediction have no subject in common.",
-            f"The reference has {_some(in_reference)}; the prediction has {_some(in_prediction)}.",
-            "Give both the same subject names; predictions written by `synthkit segment` keep those of their input.",
-        )
-    unpaired = [f"{subject}: no prediction" for subject in sorted(in_reference - in_prediction)]
-    unpaired += [f"{subject}: no reference" for subject in sorted(in_prediction - in_reference)]
-    if unpaired:
-        synthkit.message(
-            f"{len(unpaired)} of {len(unpaired) + len(common)} subjects are not scored: {'; '.join(unpaired)}",
-            level="warning",
-        )
-    return common, unpaired
-
-
-def _some(subjects: set[str]) -> str:
-    """Up to three names and the number of the others."""
-    names = sorted(subjects)
-    if not names:
-        return "none"
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _exchanged(crosswise: Crosswise) -> list[str]:
@@ -150,42 +97,16 @@ def _exchanged(crosswise: Crosswise) -> list[str]:
 
 
 def _compare_subject(
-    reference: Volumes,
-    prediction: Volumes,
-    subject: str,
-    regions: Regions,
-    params: Params,
-    *,
-    distances: bool,
-    crosswise: Crosswise,
-) -> tuple[dict[str, RegionResult], tuple[float, float, float]]:
-    """Read one subject from both sets, see that the grids agree, and compare."""
-    reference_labels, spacing_mm = reference.labels(subject)
-    prediction_labels, prediction_spacing_mm = prediction.labels(subject)
-    if reference_labels.shape != prediction_labels.shape or not np.allclose(
-        spacing_mm, prediction_spacing_mm, rtol=1e-3
-    ):
-        raise DataError(
-            f"Reference and prediction of {subject} are not on one grid.",
-            f"The reference has {reference_labels.shape} voxels of {_mm(spacing_mm)}, "
-            f"the prediction {prediction_labels.shape} of {_mm(prediction_spacing_mm)}.",
-            "Predict on the subject's own grid, or resample the prediction with nearest neighbours.",
-        )
+    subject: str, pair: LabelPair, regions: Regions, params: Params, *, distances: bool, crosswise: Crosswise
+) -> dict[str, RegionResult]:
     try:
-        found = compare(
-            reference_labels, prediction_labels, spacing_mm, regions, params, distances=distances, crosswise=crosswise
-        )
+        return compare(*pair, regions, params, distances=distances, crosswise=crosswise)
     except ValueError as error:
         raise DataError(
             f"{subject} cannot be scored.",
             f"{str(error)[0].upper()}{str(error)[1:]}.",
             "Name the label scheme of the files that hold it, or correct them.",
         ) from error
-    return found, spacing_mm
-
-
-def _mm(spacing_mm: Sequence[float]) -> str:
-    return " x ".join(f"{value:g}" for value in spacing_mm) + " mm"
 
 
 def _row(subject: str, region: str, result: RegionResult, voxel_ml: float, *, in_mean: bool) -> Row:
@@ -251,7 +172,7 @@ def _means(
     for region in columns:
         cases = [result[region].case for result in results]
         note = "; ".join(part for part in (_convention(name, cases, params), *notes) if part)
-        yield from _summary(name, region, columns[region][:, None], note, params)
+        yield from summary(name, region, columns[region][:, None], note, params)
     if not regions.mean_of:
         why = f"none of {enumerated(regions.reference.mean_of)} is scored"
         yield Score(name=f"{name}_mean", value=None, of={"region": MEAN}, n=0, note="; ".join((why, *notes)))
@@ -262,7 +183,7 @@ def _means(
     parts = [f"mean of the means of {', '.join(counted)}"] if counted else []
     parts += [f"no subject counts for {region}" for region in regions.mean_of if region not in counted]
     note = "; ".join(part for part in (*parts, _convention(name, cases, params), *notes) if part)
-    yield from _summary(name, MEAN, np.stack([columns[region] for region in regions.mean_of], axis=1), note, params)
+    yield from summary(name, MEAN, np.stack([columns[region] for region in regions.mean_of], axis=1), note, params)
 
 
 def _number(value: float | None) -> float:
@@ -285,27 +206,6 @@ def _convention(name: str, cases: Sequence[str], params: Params) -> str:
     if both_empty:
         parts.append(f"{both_empty} empty in both {'not counted' if params.both_empty == 'exclude' else 'perfect'}")
     return "; ".join(parts)
-
-
-def _summary(name: str, region: str, values: NDArray[np.float64], note: str, params: Params) -> Iterator[Score]:
-    """Mean of column means over subjects, its interval, and the standard deviation over subjects (ddof 1)."""
-    of = {"region": region}
-    kept = values[:, ~np.isnan(values).all(axis=0)]
-    kept = kept[~np.isnan(kept).all(axis=1)]
-    n = len(kept)
-    notes = [note] if note else []
-    if n == 0:
-        notes.append("no subject counts")
-        yield Score(name=f"{name}_mean", value=None, of=of, n=0, note="; ".join(notes))
-        yield Score(name=f"{name}_std", value=None, of=of, n=0, note="no subject counts")
-        return
-    low, high = bootstrap_interval(kept, resamples=params.resamples, seed=params.seed)
-    if low is None:
-        notes.append(f"no interval below {MIN_SUBJECTS_FOR_INTERVAL} subjects")
-    mean = float(np.nanmean(kept, axis=0).mean())
-    yield Score(name=f"{name}_mean", value=mean, of=of, low=low, high=high, n=n, note="; ".join(notes))
-    std = float(np.nanmean(kept, axis=1).std(ddof=1)) if n > 1 else None
-    yield Score(name=f"{name}_std", value=std, of=of, n=n, note="" if n > 1 else "undefined for one subject")
 
 
 def _counts(results: Sequence[Mapping[str, RegionResult]], regions: Regions) -> Iterator[Score]:

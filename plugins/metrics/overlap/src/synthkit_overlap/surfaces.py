@@ -11,7 +11,7 @@ steps, each of which leaves fewer voxels to the next:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Indices = NDArray[np.intp]
 
-# Half-width in voxels of the neighbourhood searched by look-ups, and of the empty margin that this needs.
+# Half-width in voxels of the neighbourhood searched by look-ups.
 _REACH = 2
+#: Empty voxels around both masks, so that no look-up leaves the box; one more, since surface elements lie between them.
+MARGIN = _REACH + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,7 @@ def surface_distances(
     reference to prediction ``(n_reference,)``, prediction to reference ``(n_prediction,)``; in no particular
     order. Arguments and errors as for :func:`hausdorff`.
     """
-    pair = _borders(reference_mask, prediction_mask, spacing_mm)
-    return _distances(pair.reference, pair.prediction, pair), _distances(pair.prediction, pair.reference, pair)
+    return border_pair(reference_mask, prediction_mask, spacing_mm).distances_mm()
 
 
 def bounding_box(mask: NDArray[Any]) -> tuple[slice, slice, slice] | None:
@@ -115,7 +116,7 @@ def bounding_box(mask: NDArray[Any]) -> tuple[slice, slice, slice] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Border:
+class Border:
     """Border voxels of one mask: as a flat map of the joint box with margin, and as indices into it."""
 
     map: Mask
@@ -123,17 +124,35 @@ class _Border:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class BorderPair:
     """Two borders in one box. ``shape`` and ``spacing_mm`` belong to the box, whose axes may be permuted."""
 
-    reference: _Border
-    prediction: _Border
+    reference: Border
+    prediction: Border
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
 
+    def distances_mm(self, up_to_mm: float = np.inf) -> tuple[Floats, Floats]:
+        """Of each voxel of a border to the other one, ``(n_reference,)`` and ``(n_prediction,)``, in their order.
 
-def _borders(reference: Mask, prediction: Mask, spacing_mm: Sequence[float]) -> _Pair:
-    """Crop both masks to their joint bounding box and find their border voxels."""
+        Distances beyond ``up_to_mm`` may be infinite: who only asks which ones are within it is answered sooner.
+        """
+        return (
+            _distances(self.reference, self.prediction, self, up_to_mm),
+            _distances(self.prediction, self.reference, self, up_to_mm),
+        )
+
+
+def border_pair(
+    reference: Mask,
+    prediction: Mask,
+    spacing_mm: Sequence[float],
+    border_of: Callable[[Mask], Mask] | None = None,
+) -> BorderPair:
+    """The borders of two masks in their joint bounding box; arguments and errors as for :func:`hausdorff`.
+
+    ``border_of`` finds them in a mask with :data:`MARGIN` empty voxels on each side: border voxels if not given.
+    """
     reference, prediction = np.asarray(reference, dtype=bool), np.asarray(prediction, dtype=bool)
     spacing = tuple(float(value) for value in spacing_mm)
     if reference.ndim != 3 or reference.shape != prediction.shape:
@@ -147,29 +166,29 @@ def _borders(reference: Mask, prediction: Mask, spacing_mm: Sequence[float]) -> 
     # NIfTI volumes come in Fortran order: read them in the order of memory; a distance does not mind.
     order = sorted(range(3), key=lambda axis: -reference.strides[axis])
     reference, prediction = reference[box].transpose(order), prediction[box].transpose(order)
-    shape = tuple(side + 2 * _REACH for side in reference.shape)
-    return _Pair(
-        reference=_border(reference, shape),
-        prediction=_border(prediction, shape),
-        shape=(shape[0], shape[1], shape[2]),
+    x, y, z = (side + 2 * MARGIN for side in reference.shape)
+    find = border_of or _border_voxels
+    maps = [find(np.pad(mask, MARGIN)).reshape(-1) for mask in (reference, prediction)]
+    return BorderPair(
+        reference=Border(map=maps[0], voxels=np.flatnonzero(maps[0])),
+        prediction=Border(map=maps[1], voxels=np.flatnonzero(maps[1])),
+        shape=(x, y, z),
         spacing_mm=(spacing[order[0]], spacing[order[1]], spacing[order[2]]),
     )
 
 
-def _border(mask: Mask, shape: tuple[int, ...]) -> _Border:
-    """Mask minus its erosion by the six face neighbours, in a box of ``shape`` with an empty margin."""
-    box = np.zeros(shape, dtype=bool)
-    box[_REACH:-_REACH, _REACH:-_REACH, _REACH:-_REACH] = mask
+def _border_voxels(box: Mask) -> Mask:
+    """Mask minus its erosion by the six face neighbours, in a box with an empty margin."""
     flat = box.reshape(-1)
     # Thanks to the margin, a neighbour is a shift of the flat array, and no shift wraps into the mask.
-    step_x, step_y, n = shape[1] * shape[2], shape[2], flat.size
+    step_x, step_y, n = box.shape[1] * box.shape[2], box.shape[2], flat.size
     inside = flat[step_x : n - step_x].copy()
     for step in (step_x, step_y, 1):
         inside &= flat[step_x + step : n - step_x + step]
         inside &= flat[step_x - step : n - step_x - step]
     border = flat.copy()
     border[step_x : n - step_x] ^= inside
-    return _Border(map=border, voxels=np.flatnonzero(border))
+    return border.reshape(box.shape)
 
 
 # ----------------------------------------------------------------------------------------------- distances
@@ -193,7 +212,7 @@ def _neighbourhood(spacing_mm: tuple[float, float, float]) -> tuple[tuple[tuple[
     return tuple(sorted(found, key=lambda item: item[1]))
 
 
-def _distances(source: _Border, target: _Border, pair: _Pair) -> Floats:
+def _distances(source: Border, target: Border, pair: BorderPair, up_to_mm: float) -> Floats:
     """Distance in mm of each voxel of ``source`` to the nearest of ``target``: the three steps of the module's head."""
     shared = target.map[source.voxels]
     distances = np.zeros(source.voxels.size)
@@ -207,14 +226,16 @@ def _distances(source: _Border, target: _Border, pair: _Pair) -> Floats:
         if hit.any():
             distances[rows[hit]] = length_mm
             rows, voxels = rows[~hit], voxels[~hit]
-    if rows.size:
+    if rows.size and up_to_mm < (_REACH + 1) * min(pair.spacing_mm):
+        distances[rows] = np.inf
+    elif rows.size:
         # Few queries for each tree: one that is quick to build serves better than one that is quick to search.
         tree = cKDTree(_points(target.voxels, pair), leafsize=32, balanced_tree=False, compact_nodes=False)
         distances[rows] = tree.query(_points(voxels, pair))[0]
     return distances
 
 
-def _points(voxels: Indices, pair: _Pair) -> Floats:
+def _points(voxels: Indices, pair: BorderPair) -> Floats:
     """Coordinates ``(n, 3)`` in mm of flat indices into the box."""
     points: Floats = np.stack(np.unravel_index(voxels, pair.shape), axis=1) * np.asarray(pair.spacing_mm)
     return points
