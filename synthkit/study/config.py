@@ -57,6 +57,8 @@ class Data:
             raise ValueError("either subjects or phantom has to be given")
         if self.dataset and self.phantom:
             raise ValueError("a phantom is always prepared by the study: leave dataset out")
+        if self.phantom and (other := [name for name in self.contrasts if name not in BRATS.contrast_names]):
+            raise ValueError(f"the phantom has no contrast {other[0]}")
         if any(path.startswith("-") for path in (self.subjects, self.dataset, self.patients, self.labels)):
             raise ValueError("a path that begins with a hyphen looks like an option: write it in full")
         # What `prepare` would refuse is refused before anything has run.

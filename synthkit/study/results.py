@@ -386,9 +386,7 @@ def _costs_and_provenance(folder: Path, states: Sequence[StepState], results: St
                 digests.append(digest)
     results.images = {name: ", ".join(digests) for name, digests in images.items()}
     results.costs = [
-        Cost(what, len(own), sum(hours for hours, _ in own), sum(gpu for _, gpu in own))
-        for what, own in spent.items()
-        if own
+        Cost(what, len(own), *(sum(column) for column in zip(*own, strict=True))) for what, own in spent.items() if own
     ]
     results.citations = list(citations.values())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,9 +204,8 @@ def _finished(
     """A run of this job: the one that is there, with ``resume``, if it has finished."""
     if request.resume and (folder / JOB).is_file():
         before, result = Run(folder).job(), Run(folder).result()
-        same = all(
-            before.to_dict()[key] == job.to_dict()[key] for key in ("verb", "plugins", "params", "inputs", "options")
-        )
+        old, new = (json.loads(json.dumps(each.to_dict())) for each in (before, job))
+        same = all(old[key] == new[key] for key in ("verb", "plugins", "params", "inputs", "options"))
         if same and result is not None and result.get("status") == "succeeded":
             return folder
     start(folder, job, declarations, f"{job.verb} {folder.parent.name}")
