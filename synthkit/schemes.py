@@ -9,6 +9,7 @@ Standard library only, so that declarations and command lines may import it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -123,8 +124,9 @@ class Scheme:
     # ----------------------------------------------------------------------------------------------- written, read
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form, as datasets, checkpoints and predictions carry it."""
-        return asdict(self)
+        """JSON form, as datasets, checkpoints and predictions carry it: what reading it back gives."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Scheme:

@@ -663,7 +663,7 @@ def test_checkpoint_of_another_plugin_is_refused(tmp_path: Path, trained: Callab
 
 
 def test_unknown_plugin_and_wrong_parameter(tmp_path: Path) -> None:
-    failed(train(tmp_path / "a", "toy-generatr"), ExitCode.PLUGIN, "Did you mean 'toy-generator'?")
+    failed(train(tmp_path / "a", "toy-generatr"), ExitCode.PLUGIN, "Did you mean toy-generator?")
     failed(train(tmp_path / "b", params={"pases": 2}), ExitCode.USAGE, "Did you mean 'passes'?")
     failed(train(tmp_path / "c", params={"passes": 0}), ExitCode.USAGE, "at least 1")
 

@@ -24,6 +24,7 @@ from synthkit.report.report import write_report
 from synthkit.running.launch import Done
 from synthkit.running.run import Job, Run, create_run, write_json
 from synthkit.running.verbs.utility import UtilityRequest, measure_utility
+from synthkit.schemes import BRATS
 from synthkit.study.config import Study
 from synthkit.study.plan import make_plan
 from synthkit.study.report import write_report as write_study_report
@@ -153,6 +154,7 @@ def measured(case: str, tmp_path: Path, make_subject: Any) -> tuple[Path, dict[s
             data = {"kind": arm, "digest": f"sha256:{arm}", "n_samples": 10, "subject_keys": [], "name": arm}
             metadata = {
                 "kind": "segmenter", "plugin": "unet", "params": {"seed": k}, "contrasts": ["t1"], "size": [32, 32],
+                "labels": BRATS.label_values,
                 "protocol": SliceProtocol(contrasts=("t1",), size=32).to_dict(), "training_datasets": [data],
             }  # fmt: skip
             write_json(run.checkpoint / "synthkit.json", metadata)

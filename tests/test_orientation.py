@@ -25,6 +25,7 @@ from synthkit.data.subjects import SubjectError, SubjectVolumes, find_subjects, 
 from synthkit.errors import DataError
 from synthkit.judging.protocols import KeptSlices, SliceRule
 from synthkit.report import pictures
+from synthkit.schemes import BRATS
 
 MakeSubject = Callable[..., Path]
 
@@ -149,7 +150,7 @@ def test_what_says_nothing_keeps_the_stored_order_and_is_named(tmp_path: Path, m
     for name, affine in (("a", np.eye(4)), ("b", np.eye(4)), ("c", affine_of("RAS"))):
         stored = stored_as("RAS", brain(seed=ord(name)))
         make_subject(root, name, affines=dict.fromkeys(stored, affine), **stored)
-    summary = prepare(root, tmp_path / "out", protocol=SMALL)
+    summary = prepare(root, tmp_path / "out", protocol=SMALL, labels="brats2018")
     (note,) = (note for note in summary.notes if "orientation" in note)
     assert note.startswith("2 of 3 affines say nothing of orientation (a, b)") and "--stored-axes" in note
     assert summary.geometry.axes is None
@@ -158,7 +159,12 @@ def test_what_says_nothing_keeps_the_stored_order_and_is_named(tmp_path: Path, m
         data.read([0])[0][0], slice_volume(load_subject(find_subjects(root)[0]), STORED).images[0]
     )
     # Carried out, the advice helps: all three the same side up, and marked.
-    known = prepare(root, tmp_path / "known", protocol=SliceProtocol(size=64, brain_fraction=0.004, stored_axes="RAS"))
+    known = prepare(
+        root,
+        tmp_path / "known",
+        protocol=SliceProtocol(size=64, brain_fraction=0.004, stored_axes="RAS"),
+        labels="brats2018",
+    )
     assert known.geometry.axes == "LPS" and not any("orientation" in note for note in known.notes)
     expected = slice_volume(in_memory("LPS", brain(seed=ord("a"))), SMALL)
     np.testing.assert_array_equal(Dataset(tmp_path / "known").read([0])[0][0], expected.images[0])
@@ -170,7 +176,7 @@ def test_much_turned_volumes_are_named(tmp_path: Path, make_subject: MakeSubject
     affine[:3, :3] = [[-np.cos(angle), np.sin(angle), 0], [-np.sin(angle), -np.cos(angle), 0], [0, 0, 1]]
     assert tilt_degrees(affine) == pytest.approx(30)
     make_subject(tmp_path / "in", "a", affines=dict.fromkeys(("t1", "t1ce", "t2", "flair", "seg"), affine))
-    summary = prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
+    summary = prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, labels="brats2018")
     assert any(note.startswith("turned by 30 degrees") for note in summary.subjects[0].notes)
 
 
@@ -187,20 +193,20 @@ def test_sagittal_volumes_are_read_and_refused_as_stored(tmp_path: Path, make_su
     with pytest.raises(SubjectError, match=r"not inferior-superior.*--orientation LPS"):
         slice_volume(subject, STORED)
     with pytest.raises(DataError, match="1 of 1 subjects"):
-        prepare(tmp_path / "in", tmp_path / "out", protocol=STORED)
-    prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
+        prepare(tmp_path / "in", tmp_path / "out", protocol=STORED, labels="brats2018")
+    prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, labels="brats2018")
 
 
 def test_as_stored_turns_nothing_and_names_what_is_mixed(tmp_path: Path, make_subject: MakeSubject) -> None:
     for name, code in (("a", "LPS"), ("b", "RAS")):
         stored = stored_as(code, brain())
         make_subject(tmp_path / "in", name, affines=dict.fromkeys(stored, affine_of(code)), **stored)
-    summary = prepare(tmp_path / "in", tmp_path / "out", protocol=STORED)
+    summary = prepare(tmp_path / "in", tmp_path / "out", protocol=STORED, labels="brats2018")
     assert summary.geometry.axes is None and summary.protocol.name.count("orientation") == 0
     assert any("LPS in 1 (a ...), RAS in 1 (b ...)" in note for note in summary.notes)
     one, other = Dataset(tmp_path / "out").read([0, 6])[0]
     np.testing.assert_array_equal(one, other[:, ::-1, ::-1])
-    turned = prepare(tmp_path / "in", tmp_path / "turned", protocol=SMALL)
+    turned = prepare(tmp_path / "in", tmp_path / "turned", protocol=SMALL, labels="brats2018")
     assert not any("orders" in note for note in turned.notes)
     one, other = Dataset(tmp_path / "turned").read([0, 6])[0]
     np.testing.assert_array_equal(one, other)
@@ -234,7 +240,7 @@ def test_evaluation_on_kept_slices_follows(tmp_path: Path, make_subject: MakeSub
         others = dict.fromkeys(("t1ce", "t2", "flair"))
         affines = dict.fromkeys(stored, affine_of(code, (1.0, 1.0, 3.0)))
         make_subject(root, "a", affines=affines, **stored, **others)
-        kept, spacing = KeptSlices(LabelFolder(root), SliceRule(root)).labels("a")
+        kept, spacing = KeptSlices(LabelFolder(root, labels="brats2018"), SliceRule(root, (), BRATS)).labels("a")
         assert kept.shape == (240, 240, 2) and np.count_nonzero(kept) == 2 and spacing == (1.0, 1.0, 3.0)
 
 
@@ -243,12 +249,12 @@ def test_exports_say_where_slices_lie(tmp_path: Path, make_subject: MakeSubject)
     for name in ("a", "b"):
         affine = affine_of("RAS" if name == "a" else "LPS", (0.8, 0.8, 3))
         make_subject(tmp_path / "in", name, affines=dict.fromkeys(stored, affine), **stored)
-    prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
+    prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, labels="brats2018")
     export_dataset(tmp_path / "out", tmp_path / "nifti", format="nifti")
     image = nib.load(tmp_path / "nifti" / "a_000" / "a_000_t1.nii.gz")
     assert "".join(nib.aff2axcodes(image.affine)) == "LPS" and image.header.get_xyzt_units()[0] == "mm"
     np.testing.assert_allclose(image.header.get_zooms(), (3.2, 3.2, 3), rtol=1e-6)  # 64 pixels for 256
-    prepare(tmp_path / "in", tmp_path / "mixed", protocol=STORED)
+    prepare(tmp_path / "in", tmp_path / "mixed", protocol=STORED, labels="brats2018")
     export_dataset(tmp_path / "mixed", tmp_path / "unknown", format="nifti")
     header = nib.load(tmp_path / "unknown" / "a_000" / "a_000_t1.nii.gz").header
     assert int(header["sform_code"]) == int(header["qform_code"]) == 0
@@ -256,7 +262,7 @@ def test_exports_say_where_slices_lie(tmp_path: Path, make_subject: MakeSubject)
 
 def test_pictures_are_marked_where_the_orientation_is_known(tmp_path: Path, make_subject: MakeSubject) -> None:
     make_subject(tmp_path / "in", "a")
-    prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
+    prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, labels="brats2018")
     data = Dataset(tmp_path / "out")
     assert pictures.sample_row(data, 0)["marks"] == {"left": "R", "right": "L", "top": "A", "bottom": "P"}
     described = json.loads((tmp_path / "out" / "dataset.json").read_text())

@@ -120,7 +120,6 @@ def test_labels_of_other_conventions_take_further_colours_in_turn() -> None:
         ({"mean_of": ("bone",)}, "no region bone"),
         ({"drawn_on": ("t1",)}, "no contrast t1"),
         ({"brain_contrast": "t1"}, "no contrast t1"),
-        ({"read_as": ((3, 7),)}, "cannot read the value 3"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -70,7 +70,7 @@ def ask(
     if reference is not None and prediction is not None and any("prediction" in d[0].roles for d in packages.values()):
         places = (find_predictions(reference), find_predictions(prediction))
         subjects, unpaired = _subjects_to_score(*places, include_training_subjects, names, listener, labels)
-        schemes = label_schemes(*places, [*subjects, *unpaired], subjects, names, labels, prediction_labels)
+        schemes = _label_schemes(*places, [*subjects, *unpaired], subjects, names, labels, prediction_labels)
         compared = {"subjects": subjects, "references_without_prediction": unpaired, "labels": schemes}
     requests = []
     for members in packages.values():
@@ -201,7 +201,7 @@ def _subjects_to_score(
     return common_subjects, unpaired
 
 
-def label_schemes(
+def _label_schemes(
     reference: Path,
     prediction: Path,
     referenced: Sequence[str],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.label_folders import LabelFolder
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.arms import (
     RESAMPLES,
@@ -23,7 +24,6 @@ from synthkit.judging.comparable import Training, check_comparable
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.listening import Listener
 from synthkit.running.run import JOB, Input, Job, Run, find_runs, folder_digest, write_json
-from synthkit.running.verbs.evaluate import label_schemes
 from synthkit.running.verbs.model_voxels import ModelVoxels
 from synthkit.schemes import Scheme
 
@@ -79,13 +79,16 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
     for text in check_comparable(everything, request.allow_different):
         listener.warning(f"The trainings differ, as allowed: {text}")
     subjects = _unseen_subjects(request, everything, listener)
+    # What is not known of the labels is asked for before anything is segmented.
+    reference = LabelFolder(request.reference, subjects, names=request.names, labels=request.labels)
+    labels = {"reference": reference.decision()}
     tables: dict[str, list[OverlapTable]] = {}
     for name, trainings in arms.items():
         tables[name] = []
         for number, (run, training) in enumerate(trainings, start=1):
             listener.note(f"{name} {number} of {len(trainings)}: {training.name}")
             folder = request.out / f"{name}-{number}"
-            tables[name].append(_scored(folder, run, training, subjects, request, start))
+            tables[name].append(_scored(folder, run, training, subjects, labels, request, start))
     found = [
         (name, item)
         for name in arms
@@ -161,9 +164,15 @@ def _unseen_subjects(request: UtilityRequest, trainings: Sequence[Training], lis
 
 
 def _scored(
-    folder: Path, run: Path, training: Training, subjects: list[str], request: UtilityRequest, start: Start
+    folder: Path,
+    run: Path,
+    training: Training,
+    subjects: list[str],
+    labels: Mapping[str, Any],
+    request: UtilityRequest,
+    start: Start,
 ) -> OverlapTable:
-    """Segment and score the subjects with one training, in two runs."""
+    """Segment and score the subjects with one training, in two runs; ``labels`` are the schemes by role."""
     from synthkit.registry.parameters import make_params, params_to_dict
     from synthkit.registry.registry import discover
 
@@ -183,17 +192,15 @@ def _scored(
         options={"subjects": subjects, **({"resample": True} if request.resample else {}), **named},
     )
     segmented = _finished(folder / "segment", segment, [segmenter], request, start)
-    predictions = Run(segmented).predictions
-    schemes = label_schemes(request.reference, predictions, subjects, subjects, request.names, request.labels, None)
     evaluate = Job(
         verb="evaluate",
         plugins=tuple(metric.name for metric in metrics),
         params=params_to_dict(make_params(metrics[0], {})),
         inputs={
             "reference": Input("labels", source=request.reference),
-            "prediction": Input("labels", source=predictions),
+            "prediction": Input("labels", source=Run(segmented).predictions),
         },
-        options={"subjects": subjects, "references_without_prediction": [], "labels": schemes, **named},
+        options={"subjects": subjects, "references_without_prediction": [], "labels": labels, **named},
     )
     return read_overlap(_finished(folder / "evaluate", evaluate, metrics, request, start))
 
