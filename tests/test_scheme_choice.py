@@ -479,3 +479,24 @@ def test_a_scheme_is_found_by_name_or_file(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"[labels]\n# \xfc\na = 1\n")
     with pytest.raises(UsageError, match="does not describe"):
         scheme_named(str(tmp_path / "latin.toml"))
+
+
+def test_masks_of_the_whole_tumour_are_not_taken_for_the_necrotic_core(
+    tmp_path: Path, make_subject: MakeSubject
+) -> None:
+    subject = make_subject(tmp_path / "ref", "BraTS20_Training_001").name
+    truth = np.asanyarray(nib.load(tmp_path / "ref" / subject / f"{subject}_seg.nii.gz").dataobj)
+    reference = LabelFolder(tmp_path / "ref")
+    write_flat(tmp_path / "whole", subject, (truth > 0).astype(np.uint8))
+    whole = LabelFolder(tmp_path / "whole", reference=reference)
+    with pytest.raises(DataError, match="masks of one value, 1, which brats2018 calls NCR") as caught:
+        check_prediction(reference, whole, whole.subjects)
+    assert "together (Dice 1.00), not with NCR (0." in caught.value.why
+    # Both remedies are taken at their word; and a mask of the core alone is one.
+    for said in ("whole-tumour", "brats2018"):
+        assert f"--prediction-labels {said}" in caught.value.fix
+        told = LabelFolder(tmp_path / "whole", reference=reference, labels=said)
+        check_prediction(reference, told, told.subjects)
+    write_flat(tmp_path / "core", subject, (truth == 1).astype(np.uint8))
+    core = LabelFolder(tmp_path / "core", reference=reference)
+    check_prediction(reference, core, core.subjects)

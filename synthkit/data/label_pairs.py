@@ -9,8 +9,12 @@ import numpy as np
 from synthkit.data.label_folders import LabelFolder, unknown_values_error
 from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.scheme_questions import meanings
+from synthkit.errors import DataError
 from synthkit.schemes import Scheme
 
+# Dice from which a mask of one value is taken to be of everything that is labelled, and by how much it must be above
+# that with the label of its value.
+_AGREES, _MORE = 0.5, 0.2
 # So many subjects tell which scheme fits best.
 _ENOUGH = 3
 
@@ -20,16 +24,43 @@ def check_prediction(reference: LabelFolder, prediction: LabelFolder, subjects: 
 
     Raises
     ------
-    DataError : a value that is none, with the schemes that have it and the one that agrees best with the reference.
+    DataError : a value that is none, with the schemes that have it and the one that agrees best with the reference;
+        or masks of one value that agree with all labels of the reference together and not with the one of that value.
     """
     if prediction.is_said:
         return
     scheme = prediction.scheme
+    everywhere: set[int] = set()
     for subject in subjects:
         present = prediction.stored(subject).stored
+        everywhere |= set(present) - {0}
         if unknown := sorted(set(present) - set(scheme.values)):
             best = best_by_overlap(reference, prediction, [subject, *(s for s in subjects if s != subject)][:_ENOUGH])
             raise unknown_values_error(prediction.path(subject), unknown, present, scheme, prediction.option, best)
+    if len(everywhere) == 1 and len(reference.scheme.labels) > 1:
+        _refuse_masks_of_all(reference, prediction, subjects[:_ENOUGH], everywhere.pop())
+
+
+def _refuse_masks_of_all(reference: LabelFolder, prediction: LabelFolder, subjects: Sequence[str], value: int) -> None:
+    """DataError for masks of ``value`` that are of everything that is labelled, not of the label of that value."""
+    n_found = n_own = n_all = with_own = with_all = 0
+    name = _name(prediction.scheme, value)
+    own = reference.scheme.label_values.get(name, -1)
+    for subject in subjects:
+        truth, _ = reference.labels(subject)
+        found = prediction.stored(subject).labels == value
+        if truth.shape == found.shape:
+            n_found, n_own, n_all = n_found + found.sum(), n_own + (truth == own).sum(), n_all + (truth > 0).sum()
+            with_own, with_all = with_own + (truth[found] == own).sum(), with_all + (truth[found] > 0).sum()
+    dice_of_own, dice_of_all = 2 * with_own / max(1, n_found + n_own), 2 * with_all / max(1, n_found + n_all)
+    if dice_of_all > max(_AGREES, dice_of_own + _MORE):
+        raise DataError(
+            f"The predictions are masks of one value, {value}, which {prediction.scheme.name} calls {name}.",
+            f"They agree with all labels of the reference together (Dice {dice_of_all:.2f}), not with {name} "
+            f"({dice_of_own:.2f}).",
+            f"Give {prediction.option} whole-tumour; where they are {name}, "
+            f"{prediction.option} {prediction.scheme.name}.",
+        )
 
 
 def best_by_overlap(reference: LabelFolder, prediction: LabelFolder, subjects: Sequence[str]) -> str:
