@@ -26,6 +26,8 @@ from synthkit.errors import DataError, UsageError
 from synthkit.running.listening import LoggingListener
 from synthkit.running.verbs.audit_memorization import ask
 
+pytest.importorskip("nilearn", reason="nilearn brings the template of the phantom")
+
 CONTRASTS = ("t1", "t2")
 N_HEADS = 6
 SMALL = SliceProtocol(contrasts=CONTRASTS, size=64, brain_threshold=20, brain_fraction=0.02)
