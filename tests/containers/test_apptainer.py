@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from synthkit.contract import Declaration
+from synthkit.data.label_folders import LabelFolder
 from synthkit.errors import BackendUnavailableError, ExitCode, SynthkitError
 from synthkit.registry.registry import discover
 from synthkit.running.backends import apptainer, get
@@ -72,6 +73,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             ("probe",),
             params={"action": action, **params},
             inputs={"reference": Input("labels", reference)},
+            options={"labels": {"reference": LabelFolder(reference, labels="brats2018").decision()}},
             resources=resources or Resources(),
         )
         return create_run(tmp_path / "run", job)
