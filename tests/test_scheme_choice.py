@@ -500,3 +500,20 @@ def test_masks_of_the_whole_tumour_are_not_taken_for_the_necrotic_core(
     write_flat(tmp_path / "core", subject, (truth == 1).astype(np.uint8))
     core = LabelFolder(tmp_path / "core", reference=reference)
     check_prediction(reference, core, core.subjects)
+
+
+def test_two_tables_of_subjects_own_are_not_one_scheme(tmp_path: Path, make_subject: MakeSubject) -> None:
+    for subject, table in (("01", "1\tedema\n2\tnecrosis\n"), ("02", "1\tedema\n2\tenhancing tumor\n")):
+        folder = make_subject(tmp_path / "made", f"sub-{subject}")
+        anat = tmp_path / "in" / f"sub-{subject}" / "anat"
+        anat.mkdir(parents=True)
+        labels = np.zeros((24, 20, 4), np.uint8)
+        labels[10:12, 5:9], labels[12:14, 5:9] = 1, 2
+        names = {"t1": "T1w", "t1ce": "ce-gadolinium_T1w", "t2": "T2w", "flair": "FLAIR"}
+        for contrast, ending in names.items():
+            (folder / f"sub-{subject}_{contrast}.nii.gz").rename(anat / f"sub-{subject}_{ending}.nii.gz")
+        nib.save(nib.Nifti1Image(labels, np.diag([-1.0, -1.0, 1.0, 1.0])), anat / f"sub-{subject}_dseg.nii.gz")
+        (anat / f"sub-{subject}_dseg.tsv").write_text(f"index\tname\n0\tbackground\n{table}")
+    with pytest.raises(DataError, match="do not go together") as caught:
+        LabelFolder(tmp_path / "in").decision()
+    assert {"01", "02"} <= {word for line in caught.value.details for word in line.replace("sub-", " ").split()}

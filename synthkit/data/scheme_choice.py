@@ -227,30 +227,31 @@ def _refuse_single_masks(subjects: Sequence[Labelled], found: Mapping[str, tuple
 
 def _in_one(subjects: Sequence[Labelled], found: Mapping[str, tuple[Scheme, str]]) -> SchemeChoice:
     """All subjects in one scheme: that of the most, if it has the labels of all; 2018's if it is among them."""
-    count = Counter(scheme.name for scheme, _ in found.values())
-    schemes = {scheme.name: scheme for scheme, _ in found.values()}
-    able = [s for s in schemes.values() if all(s.reads(other) is not None for other in schemes.values())]
+    # By the schemes themselves: two tables of subjects' own have no name to tell them apart.
+    count = Counter(scheme for scheme, _ in found.values())
+    able = [s for s in count if all(s.reads(other) is not None for other in count)]
     if not able:
-        parts = [f"{name or 'own'} ({labels_in_words(schemes[name])})" for name in schemes]
+        parts = [f"{scheme.name or 'own'} ({labels_in_words(scheme)})" for scheme in count]
         raise DataError(
             "Subjects have labels that do not go together.",
             f"They are {enumerated(parts)}.",
             "Prepare them apart, one folder a scheme; where one of them is not true, say which is: --labels NAME.",
             [
-                f"{name or 'own'}: {listed([s.id for s in subjects if found[s.id][0].name == name])}"
-                for name in sorted(schemes)
+                f"{scheme.name or 'own'}: {listed([s.id for s in subjects if found[s.id][0] == scheme])}"
+                for scheme in sorted(count, key=lambda scheme: scheme.name)
             ],
         )
-    scheme = min(able, key=lambda s: (s.name != BRATS.name, -count[s.name], s.name))
+    scheme = min(able, key=lambda s: (s.name != BRATS.name, -count[s], s.name))
     values = {}
     for subject in subjects:
-        reading = dict(scheme.reads(found[subject.id][0]) or {})
+        reading = scheme.reads(found[subject.id][0])
+        assert reading is not None  # it is able to read all of them
         zeros = subject.table.zeros if subject.table else ()
         values[subject.id] = {**reading, **dict.fromkeys(zeros, 0)}
     reasons = list(dict.fromkeys(why for _, why in found.values()))
     notes = []
-    if translated := [name for name in sorted(schemes) if schemes[name].label_values != scheme.label_values]:
-        those = [f"{count[name]} of {name or 'own labels'} ({labels_in_words(schemes[name])})" for name in translated]
+    if translated := [s for s in count if s.label_values != scheme.label_values]:
+        those = [f"{count[s]} of {s.name or 'own labels'} ({labels_in_words(s)})" for s in translated]
         if any(value != other for reading in values.values() for value, other in reading.items()):
             notes.append(f"labels of {enumerated(those)} are stored as {scheme.name} ({labels_in_words(scheme)})")
     peds = [subject for subject in subjects if found[subject.id][0].name == "ped" and subject.table is None]

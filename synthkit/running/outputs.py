@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-# A file of more than this whose content takes less than a hundredth of it is a hole, not a result.
-_SPARSE_BYTES = 2**30
+# A file of more than this, which no result is, whose content takes less than a hundredth of it is a hole, not a result.
+_SPARSE_BYTES = 2**36
 _KINDS = (
     (stat.S_ISLNK, "a link"),
     (stat.S_ISFIFO, "a pipe"),

@@ -119,6 +119,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
         )
     params = make_params(declaration, job.params)
     module = load_module(declaration)
+    protocol = _common_protocol(datasets | validation)  # before the training: datasets may not go together
     run.checkpoint.mkdir(parents=True, exist_ok=True)
     call(declaration, module.train, data, run.checkpoint, params, **optional)
     if not any(run.checkpoint.iterdir()):
@@ -136,7 +137,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
             "labels": data.scheme.label_values,
             "scheme": data.scheme.to_dict(),
             "size": list(data.size),
-            "protocol": _common_protocol(datasets | validation),
+            "protocol": protocol,
             "training_datasets": [dataset.training_entry() for dataset in datasets.values()],
             **({"validation_datasets": [v.training_entry() for v in validation.values()]} if validation else {}),
         },
