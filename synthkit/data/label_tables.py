@@ -267,7 +267,7 @@ def _read(path: Path) -> TableOfLabels:
         labels = {row["name"]: int(row["index"]) for row in rows}
         if len(labels) < len(rows):
             raise ValueError("a name stands there twice")
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise DataError(
             f"{path} is not a table of labels.",
             "It needs the columns index and name, separated by tabs, one label a row.",
