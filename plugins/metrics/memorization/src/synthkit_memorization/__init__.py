@@ -9,30 +9,33 @@ import synthkit
 from synthkit import Citation, Declaration, MetricDeclaration, ScoreDefinition, param
 from synthkit.judging.audit_scores import definitions
 
-RULES = ("pearson", "brain", "flip", "shift")
+RULES = ("pearson", "brain", "flip", "shift", "inverted", "brain-inverted")
+FAMILIES = ("picture", "frame", "labels", "tumour")
 
 
 @dataclass(frozen=True)
 class Params:
     """What counts as suspicious, what is searched for, and what the search may use."""
 
-    false_flag_rate: float = param(
-        0.001,
-        "share of unrelated images that may be flagged, over all contrasts, the joint image and all rules together",
+    false_fail_rate: float = param(
+        0.05,
+        "chance, at most, that a synthetic dataset of this size that copies nobody has a copy, over all families and "
+        "both sides; its tail is extrapolated",
         minimum=1e-6,
         maximum=0.5,
-        weaker="other",
+        weaker="lower",
     )
-    copy_r: float = param(
-        0.99,
-        "a flagged image is a copy if its joint image, in place, mirrored or shifted, correlates this much with one",
-        minimum=0.5,
-        maximum=0.999,
-        weaker="higher",
+    families: tuple[str, ...] = param(
+        FAMILIES,
+        "what is compared: pictures in place, brains in a frame of their own (moved, turned, scaled, cropped), label "
+        "maps, tumours alone",
+        choices=FAMILIES,
+        weaker="lower",
     )
     rules: tuple[str, ...] = param(
         RULES,
-        "how images are compared: over all pixels (pearson), inside the brain, mirrored (flip), shifted",
+        "how pictures in place are compared: over all pixels (pearson), inside the brain, mirrored (flip), shifted, as "
+        "negatives (inverted), and as negatives inside the brain",
         choices=RULES,
         weaker="lower",
     )
@@ -52,9 +55,6 @@ class Params:
         unit="px",
         weaker="other",
     )
-    match_smoothness: bool = param(
-        True, "without held-out images: take the null also from images made as smooth as the synthetic ones"
-    )
     plants: int = param(
         60,
         "planted copies of each kind and strength in the power test; 0 leaves it out",
@@ -71,8 +71,8 @@ class Params:
     feature_images: int = param(
         2000, "synthetic images, and null images, in that search on a CPU; all on a GPU", minimum=1
     )
-    only_flagged: bool = param(
-        False, "search only for matches above the thresholds: faster, but without the numbers that need every match"
+    feature_flag_rate: float = param(
+        0.001, "share of unrelated images that this search may flag", minimum=1e-6, maximum=0.5
     )
     memory_mb: float = param(
         2048.0, "training pixels held in memory at a time; less means more passes", minimum=1, unit="MB"
@@ -81,20 +81,16 @@ class Params:
     seed: int = param(0, "seed of the bootstrap, of the planted copies and of all choices of subjects", minimum=0)
 
     def __post_init__(self) -> None:
-        if "pearson" not in self.rules:
-            raise ValueError("rules must hold pearson, which the other numbers rest on")
+        if "picture" not in self.families or "pearson" not in self.rules:
+            raise ValueError("families must hold picture, and rules pearson, which the other numbers rest on")
         if len(set(self.rules)) != len(self.rules):
             raise ValueError("rules holds one twice")
+        if len(set(self.families)) != len(self.families):
+            raise ValueError("families holds one twice")
 
 
 #: Read by nothing outside this package, unlike those that every audit may have.
 _OWN = (
-    ScoreDefinition(
-        name="control_median",
-        summary="median over synthetic images of the best r with a held-out image",
-        better="neither",
-    ),
-    ScoreDefinition(name="control_max", summary="largest of the same", better="neither"),
     ScoreDefinition(
         name="feature_threshold",
         summary="similarity of features above which an image is flagged by them",

@@ -1,16 +1,18 @@
 """What an audit compared and found: the record that the searches fill and the numbers are taken from.
 
-A *column* is a view (a contrast, or ``joint``: all of them as one long image) under a rule (``exact.RULES``). Numbers
-that rest on one distance a pair use the *primary* column, the joint image over all pixels.
+A *column* is a view (a contrast, or ``joint``: all of them as one long image; ``labels``; ``tumour``) under a rule
+(``search/rules.py``). Columns belong to families (``families.py``), which are judged one by one. Numbers that rest on
+one distance a pair use the *primary* column, the joint image over all pixels.
 
 Scans of one patient are no more independent than slices of one subject: subjects are patients here
-(:func:`synthkit.data.patients.patient_behind`).
+(:func:`synthkit.data.patients.patient_behind`), and people where one side or the other is meant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,73 +20,94 @@ from numpy.typing import NDArray
 
 from synthkit.contract import Sample, Samples
 from synthkit.data.patients import patient_behind
-from synthkit_memorization.null.control import Control
-from synthkit_memorization.null.thresholds import Null
+from synthkit_memorization.families import Column
+from synthkit_memorization.judgement import Judgement, Side
 from synthkit_memorization.numbers.closeness import BestPatients
-from synthkit_memorization.search.exact import Matches
-from synthkit_memorization.search.pixels import Float64, Int64
+from synthkit_memorization.search.matches import Matches
+from synthkit_memorization.search.pixels import Float64, Images, Int64
 
-Column = tuple[str, str]
 
-#: Rules under which an image is the same picture, up to where it lies.
-IN_ONE_PIECE = ("pearson", "flip", "shift")
+class Part:
+    """Some rows of a dataset, as the search reads them."""
+
+    def __init__(self, source: Images, rows: Int64) -> None:
+        self._source, self._rows = source, rows
+        self.contrasts, self.size = source.contrasts, source.size
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, indices: Any) -> Any:
+        return self._source.read(self._rows[np.asarray(indices, dtype=np.int64)])
 
 
 @dataclass(frozen=True)
-class Found:
-    """Best matches of some images: ``r`` float64 and ``index`` int64, both ``(image, column)``; NaN and -1 if none."""
+class People:
+    """One side of real people: its images, and the person, 0, 1, ..., that each is of, int64 ``(image,)``."""
 
-    r: Float64
-    index: Int64
+    images: Images
+    samples: Sequence[Sample]
+    person: Int64
 
     @staticmethod
-    def of(matches: Mapping[Column, Matches], columns: Sequence[Column]) -> Found:
-        return Found(
-            np.stack([matches[column].r[:, 0] for column in columns], axis=1),
-            np.stack([matches[column].index[:, 0] for column in columns], axis=1),
-        )
+    def of(data: Samples) -> People:
+        return People(data, data.samples, patients(data.samples))
+
+    @property
+    def n(self) -> int:
+        return int(self.person.max()) + 1 if len(self.person) else 0
+
+    def without(self, people: Sequence[int]) -> People | None:
+        """All but some people; None if nobody is left."""
+        rows = np.flatnonzero(~np.isin(self.person, people))
+        if not len(rows):
+            return None
+        person = np.unique(self.person[rows], return_inverse=True)[1].astype(np.int64)
+        return People(Part(self.images, rows), [self.samples[row] for row in rows], person)
+
+    def name(self, person: int) -> str:
+        """The subject of the first of a person's images, or an empty word."""
+        return self.samples[int(np.flatnonzero(self.person == person)[0])].subject or ""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A held-out person who is a training person under another id, by the margin of the family picture."""
+
+    holdout: str
+    train: str
+    margin: float
 
 
 @dataclass
 class Audit:
-    """What was compared and found; what was not asked for, or could not be found, is None.
+    """What was compared and found; what could not be found is None.
 
     Attributes
     ----------
+    train, holdout : the real people; held-out ones without the twins.
     blank : synthetic images that are constant or show hardly any brain, boolean ``(image,)``.
-    null_source, null_patient : the images behind the thresholds, and their patients (0, 1, ...), int64 ``(image,)``.
-    null : best r of each of them, the larger of the plain and the smoothness-matched; None without a valid null.
-    null_plain : as found without matching the smoothness. null_kind : in words.
-    control : the synthetic images among the held-out ones; None without these.
-    thresholds : float64 ``(column,)``, the larger of the null's and the control's.
-    found : matches of the synthetic images.
+    judgements : of each family in which people could be compared.
+    null_r, null_index : the nearest training people of the null images (held-out, else training images), themselves
+        left out, ``(null image, column, NEAREST)``; NaN and -1 where there is none or a family does not see the image.
     halves : best matches of the synthetic images in equal parts of the training and of the held-out images, and how
         many images a part has.
-    elsewhere, null_elsewhere : best r ``(image,)`` with a training patient other than the match's.
-    train_other, train_other_patient : best r ``(training image,)`` with another image, and of another patient.
+    train_other : best r ``(training image,)`` with another image.
+    train_other_patient : the same with another patient's.
     train_seen, holdout_seen : best r ``(image,)`` of the real images among the synthetic ones.
     neighbours : matches of the synthetic images with each other, k columns.
     """
 
     params: Any
-    train: Samples
+    train: People
     synthetic: Samples
-    holdout: Samples | None
-    columns: tuple[Column, ...]
+    holdout: People | None
+    twins: tuple[Twin, ...]
     blank: NDArray[np.bool_]
-    null_source: Samples
-    null_patient: Int64
-    train_patient: Int64
-    null_kind: str
-    null: Null | None = None
-    null_plain: Null | None = None
-    null_index: Int64 | None = None
-    control: Control | None = None
-    thresholds: Float64 | None = None
-    found: Found = field(default_factory=lambda: Found(np.empty((0, 0)), np.empty((0, 0), np.int64)))
+    judgements: tuple[Judgement, ...]
+    null_r: Float64
+    null_index: Int64
     halves: tuple[BestPatients, BestPatients, int] | None = None
-    elsewhere: Float64 | None = None
-    null_elsewhere: Float64 | None = None
     train_other: Float64 | None = None
     train_other_patient: Float64 | None = None
     train_seen: Float64 | None = None
@@ -92,57 +115,119 @@ class Audit:
     neighbours: Matches | None = None
 
     @property
-    def primary(self) -> int:
-        """Position of the joint image (or the only contrast) over all pixels among the columns."""
-        return self.columns.index((self.columns[-1][0], "pearson"))  # the last view is the joint one
+    def null(self) -> People:
+        """The real people whose best matches are shown beside those of the synthetic images."""
+        return self.train if self.holdout is None else self.holdout
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        return tuple(column for each in self.judgements for column in each.family.columns)
 
     @property
-    def flagged(self) -> Any:
-        """Boolean ``(image, column)``, or None without a null."""
-        return None if self.thresholds is None else self.found.r > self.thresholds
+    def primary(self) -> int:
+        """Position of the joint image (or the only contrast) over all pixels among the columns."""
+        contrasts = self.train.images.contrasts
+        return self.columns.index(("joint" if len(contrasts) > 1 else contrasts[0], "pearson"))
+
+    @cached_property
+    def r(self) -> Float64:
+        """Best r of each synthetic image, ``(image, column)``; NaN where a family does not see it."""
+        return self._spread([each.train.r[..., 0] for each in self.judgements], np.nan)
+
+    @cached_property
+    def index(self) -> Int64:
+        """The training image it is with; -1 there."""
+        return self._spread([each.train.index[..., 0] for each in self.judgements], -1).astype(np.int64)
+
+    @property
+    def nearest_two(self) -> Float64:
+        """r of each synthetic image with its nearest and its second nearest training person, primary, ``(image, 2)``."""
+        whole = self.judgements[0]
+        return whole.train.r[:, self.primary, :2]
+
+    @cached_property
+    def margins(self) -> Float64:
+        """Margin to the training people, ``(image, column)``; infinite where there is none."""
+        return self._spread([each.margins_to("train") for each in self.judgements], np.inf)
+
+    @property
+    def holdout_matches(self) -> tuple[Float64, Int64]:
+        """r and index of the nearest held-out image of each synthetic one, ``(image, column)``; NaN and -1 if none."""
+        nothing = [np.full(each.train.r.shape[:2], np.nan) for each in self.judgements]
+        found = [each.holdout for each in self.judgements]
+        r = [none if each is None else each.r[..., 0] for none, each in zip(nothing, found, strict=True)]
+        index = [none if each is None else each.index[..., 0] for none, each in zip(nothing, found, strict=True)]
+        return self._spread(r, np.nan), np.nan_to_num(self._spread(index, -1), nan=-1).astype(np.int64)
+
+    @property
+    def thresholds(self) -> Float64:
+        """r that an image must exceed to be a copy, ``(column,)``; NaN without a null."""
+        sides = [(each.family.columns, each.sides.get("train")) for each in self.judgements]
+        return np.concatenate([np.full(len(own), np.nan) if s is None else s.thresholds for own, s in sides])
+
+    @cached_property
+    def cuts(self) -> Float64:
+        """Of each column, its family's; NaN without a null."""
+        return np.concatenate([np.full(len(each.family.columns), each.cut_of("train")) for each in self.judgements])
+
+    def _spread(self, parts: list[Any], missing: float) -> Float64:
+        """Of each family ``(image seen, column)``, as one array over all images and columns."""
+        result = np.full((len(self.synthetic), len(self.columns)), missing)
+        start = 0
+        for each, part in zip(self.judgements, parts, strict=True):
+            stop = start + len(each.family.columns)
+            result[each.rows, start:stop] = part
+            start = stop
+        return result
+
+    @property
+    def has_null(self) -> bool:
+        """Whether training people can be told from others by anything: by whole pictures, at least."""
+        return self.side("picture", "train") is not None
+
+    def side(self, family: str, side: str) -> Side | None:
+        return next((each.sides.get(side) for each in self.judgements if each.family.name == family), None)
+
+    @cached_property
+    def copy(self) -> NDArray[np.bool_]:
+        """Whether each synthetic image copies a training person by a column, ``(image, column)``."""
+        return self.margins < np.nan_to_num(self.cuts, nan=-1.0)
+
+    @cached_property
+    def copies(self) -> NDArray[np.bool_]:
+        """Whether each is a copy at all, ``(image,)``."""
+        copies: NDArray[np.bool_] = self.copy.any(axis=1)
+        return copies
+
+    def copied(self, side: str) -> dict[int, set[int]]:
+        """People of a side who are copied, and by which synthetic images."""
+        people = self.train if side == "train" else self.holdout
+        found: dict[int, set[int]] = {}
+        for each in self.judgements:
+            judged, among = each.sides.get(side), each.train if side == "train" else each.holdout
+            if judged is None or among is None or people is None:
+                continue
+            for image, column in zip(*np.nonzero(judged.copy), strict=True):
+                person = int(people.person[among.index[image, column, 0]])
+                found.setdefault(person, set()).add(int(each.rows[image]))
+        return found
 
     @property
     def counted(self) -> NDArray[np.bool_]:
-        """Synthetic images that count as searched, boolean ``(image,)``: those that are not blank, and the flagged."""
-        if self.flagged is None:
-            return ~self.blank
-        counted: NDArray[np.bool_] = ~self.blank | self.flagged.any(axis=1)
+        """Synthetic images that count as searched, boolean ``(image,)``: those that are not blank, and copies."""
+        counted: NDArray[np.bool_] = ~self.blank | self.copies
         return counted
 
     @property
     def described(self) -> NDArray[np.bool_]:
-        """Synthetic images that medians and shares beside the flags describe: the counted ones, or all if none is."""
+        """Synthetic images that medians and shares describe: the counted ones, or all if none is."""
         return self.counted if self.counted.any() else np.ones(len(self.blank), np.bool_)
 
     @property
-    def whole(self) -> list[int]:
-        """Columns in which a copy is one: the joint image, in place, mirrored or shifted."""
-        view = self.columns[self.primary][0]
-        return [c for c, (v, rule) in enumerate(self.columns) if v == view and rule in IN_ONE_PIECE]
-
-    @property
-    def copies(self) -> Any:
-        """Boolean ``(image,)``: flagged, and the joint image correlates with a training image by copy_r."""
-        return None if self.thresholds is None else self._copies(self.found.r, self.thresholds)
-
-    @property
-    def n_holdout_copies(self) -> int | None:
-        """Synthetic images that would be copies, were the held-out images training images; None without these."""
-        if self.control is None or self.thresholds is None:
-            return None
-        return int(self._copies(self.control.r, self.thresholds).sum())
-
-    def _copies(self, r: Float64, thresholds: Float64) -> Any:
-        """Flagged, and the whole image correlates with its match by copy_r: boolean ``(image,)``."""
-        return (r > thresholds).any(axis=1) & (r[:, self.whole] >= self.params.copy_r).any(axis=1)
-
-    @property
-    def copied(self) -> Int64:
-        """Training image that each synthetic image would be a copy of, int64 ``(image,)``; -1 if none was found."""
-        r = np.where(self.found.index[:, self.whole] >= 0, self.found.r[:, self.whole], -np.inf)
-        best = np.take(self.whole, r.argmax(axis=1))
-        image: Int64 = self.found.index[np.arange(len(r)), best]
-        return image
+    def n_null_people(self) -> int:
+        """Real people whom the cut of the family picture rests on."""
+        side = self.side("picture", "train")
+        return 0 if side is None else side.rule.n_people
 
 
 def patients(samples: Sequence[Sample]) -> Int64:

@@ -2,124 +2,185 @@
 
 | queries | among | for |
 |---|---|---|
-| null images: held-out, else training | training images of other patients | thresholds |
-| without held-out images: the same, as smooth as the synthetic ones | the same | thresholds |
-| synthetic images | held-out images, in two halves of their patients | thresholds |
-| synthetic images | training images | flags |
+| real images, in every family | training and held-out images of other people | what innocent images are like |
+| synthetic images, in every family | training images, held-out images | copies of either |
 | synthetic images | as many training images as there are held-out ones | closer_to_train |
-| synthetic and null images | training images of another patient than their match's | distance ratio |
-| training images | other training images, and those of other patients | authenticity |
+| training images | other training images | authenticity |
 | training and held-out images | synthetic images | membership |
 | synthetic images | other synthetic images | near-duplicates |
-| planted copies | training images | power |
+| planted copies, in every family | training images, held-out images | power |
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import synthkit
 from synthkit.contract import Samples
-from synthkit_memorization.audit import Audit, Column, Found, patients
+from synthkit_memorization.audit import Audit, Part, People, Twin
 from synthkit_memorization.blank import blank_images
-from synthkit_memorization.null import smoothness
-from synthkit_memorization.null.control import Control, allowed
-from synthkit_memorization.null.thresholds import Null
+from synthkit_memorization.families import Family, Seen, families
+from synthkit_memorization.judgement import Found, Judgement, between, judge
+from synthkit_memorization.null.margins import NEAREST
 from synthkit_memorization.numbers.closeness import BestPatients
 from synthkit_memorization.power.changes import WIDTH
 from synthkit_memorization.power.planting import KINDS
 from synthkit_memorization.search.exact import Groups, Matches, best_matches, every_view
-from synthkit_memorization.search.pixels import Images, Int64
+from synthkit_memorization.search.pixels import Float64, Images, Int64
 
-#: Images of each side that mean spectra are taken from, and neighbours kept among the synthetic images.
-SPECTRUM_SAMPLE, NEIGHBOURS = 512, 8
+#: Neighbours kept among the synthetic images.
+NEIGHBOURS = 8
 
-
-class Part:
-    """Some rows of a dataset, as the search reads them."""
-
-    def __init__(self, source: Images, rows: Int64) -> None:
-        self._source, self._rows = source, rows
-        self.contrasts, self.size = source.contrasts, source.size
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def read(self, indices: Any) -> Any:
-        return self._source.read(self._rows[np.asarray(indices, dtype=np.int64)])
-
-
-def whole_patients(numbers: Int64, size: int, rng: np.random.Generator) -> Int64:
-    """Rows of ``size`` images: whole patients in random order, the last one cut; ascending."""
-    place = rng.permutation(int(numbers.max()) + 1)
-    return np.sort(np.argsort(place[numbers], kind="stable")[:size])
+#: Group of a query of the other side: nobody is left out of its search.
+NOBODY = -1
 
 
 def investigate(
     params: Any, train: Samples, synthetic: Samples, holdout: Samples | None, device: str
 ) -> tuple[Audit, Search]:
     """All searches of the table above but the planted copies; and what searches for those with the same settings."""
-    views = every_view(train.contrasts)
-    columns = tuple((view, rule) for rule in params.rules for view in views)
-    train_patient = patients(train.samples)
+    known = families(train, params.families, params.rules, params.background)
+    people = {"train": People.of(train)} | ({} if holdout is None else {"holdout": People.of(holdout)})
+    search = Search(params, device, _planned(params, known, people, len(synthetic)))
+    search.look_at(known, people)
+    twins = _twins(search, people, params.false_fail_rate)
+    if twins:
+        left = people["holdout"].without(list(twins))
+        people = {"train": people["train"]} | ({} if left is None else {"holdout": left})
+        search.look_at(known, people)
+    blank = blank_images(synthetic, train)
+    judgements = [each for null in search.nulls if (each := _judge(search, null, synthetic, blank, params)) is not None]
+    null_r, null_index = _null_matches(search.nulls, judgements, people)
     audit = Audit(
         params=params,
-        train=train,
+        train=people["train"],
         synthetic=synthetic,
-        holdout=holdout,
-        columns=columns,
-        null_source=train if holdout is None else holdout,
-        null_patient=train_patient if holdout is None else patients(holdout.samples),
-        train_patient=train_patient,
-        blank=blank_images(synthetic, train),
-        null_kind="held-out subjects"
-        if holdout is not None
-        else "leave-subject-out within the training set, a weaker null",
+        holdout=people.get("holdout"),
+        twins=tuple(twins.values()),
+        blank=blank,
+        judgements=tuple(judgements),
+        null_r=null_r,
+        null_index=null_index,
     )
-    search = Search(audit, device)
-    _calibrate(audit, search)
-    _find_copies(audit, search)
-    if not params.only_flagged:
-        _compare_with_holdout(audit, search)
-        _measure_ratios(audit, search)
-        _measure_authenticity(audit, search)
-        _look_back(audit, search)
+    _compare_with_holdout(audit, search)
+    _measure_authenticity(audit, search)
+    _look_back(audit, search)
     return audit, search
 
 
+@dataclass(frozen=True)
+class Null:
+    """Real people as a family sees them, and whom their images are nearest to, themselves left out.
+
+    Attributes
+    ----------
+    seen, person : of each side ("train", "holdout"), what is seen of it, and the person, 0, 1, ..., of each image.
+    found : of each side, what the null images, those of all sides one after the other, found among its people.
+    null_person : of each null image, int64; numbers of held-out people follow those of training people.
+    rows : of each side, which of its images seen are null images: those that are not blank.
+    """
+
+    family: Family
+    seen: Mapping[str, Seen]
+    person: Mapping[str, Int64]
+    rows: Mapping[str, Int64]
+    found: Mapping[str, Found]
+    null_person: Int64
+
+    @property
+    def n_people(self) -> dict[str, int]:
+        return {side: len(np.unique(person)) for side, person in self.person.items()}
+
+
 class Search:
-    """Searches with the settings of an audit, and how far they are: the unit is an image in a column."""
+    """Searches with the settings of an audit, and how far they are: the unit is an image in a column.
 
-    def __init__(self, audit: Audit, device: str) -> None:
-        self._audit = audit
-        self._device = device
-        self._views = every_view(audit.train.contrasts)
-        self._total = planned(audit)
+    ``nulls`` are those of the families that see images of the training people.
+    """
+
+    def __init__(self, params: Any, device: str, total: float) -> None:
+        self._params, self._device, self._total = params, device, total
         self._done = 0.0
+        self.nulls: list[Null] = []
 
-    def columns(self, queries: Images, among: Images | None = None, **options: Any) -> Found:
-        """Best matches of the queries in all columns, among the training images unless others are given."""
-        among = self._audit.train if among is None else among
-        found = self._matches(queries, among, views=self._views, rules=self._audit.params.rules, **options)
-        return Found.of(found, self._audit.columns)
+    def look_at(self, known: Sequence[Family], people: Mapping[str, People]) -> None:
+        """See the real people in each family, and search them among each other."""
+        self.nulls = [null for family in known if (null := self._null(family, people)) is not None]
+
+    def _null(self, family: Family, people: Mapping[str, People]) -> Null | None:
+        seen = {side: family.see(each.images) for side, each in people.items()}
+        seen = {side: each for side, each in seen.items() if len(each.rows)}
+        if "train" not in seen:
+            return None
+        person = {side: people[side].person[each.rows] for side, each in seen.items()}
+        whole = people["train"].images
+        rows = {s: np.flatnonzero(~blank_images(Part(people[s].images, each.rows), whole)) for s, each in seen.items()}
+        found, first = {}, {"train": 0, "holdout": people["train"].n}
+        for side in seen:
+            parts = []
+            for query in seen:
+                own = person[query][rows[query]] if query == side else np.full(len(rows[query]), NOBODY)
+                parts.append(self._people(family, Part(seen[query].images, rows[query]), seen[side], person[side], own))
+            found[side] = Found.together(parts)
+        null_person = np.concatenate([first[side] + person[side][rows[side]] for side in seen])
+        return Null(family, seen, person, rows, found, null_person)
+
+    def among(self, null: Null, side: str, queries: Images, own: Int64 | None = None) -> Found:
+        """The nearest people of a side to images as the family sees them; ``own`` is a person to leave out, or -1."""
+        own = np.full(len(queries), NOBODY) if own is None else own
+        return self._people(null.family, queries, null.seen[side], null.person[side], own)
+
+    def copied(self, judgement: Judgement, images: Images, hidden: Int64) -> Int64:
+        """The training image that each image is a copy of, int64 ``(image, column)``; -1 where it is none.
+
+        By a family's cut for the synthetic images; ``hidden`` is a training person whom an image is not compared with.
+        """
+        copied = np.full((len(images), len(judgement.family.columns)), -1)
+        side, seen = judgement.sides.get("train"), judgement.family.see(images)
+        if side is None or not len(seen.rows):
+            return copied
+        null = next(null for null in self.nulls if null.family is judgement.family)
+        found = {"train": self.among(null, "train", seen.images, hidden[seen.rows])}
+        if "holdout" in null.found:
+            found["holdout"] = self.among(null, "holdout", seen.images)
+        distances = between("train", found, null.n_people)
+        near = side.rule.margins(distances) < side.cut
+        copied[seen.rows] = np.where(near, found["train"].index[..., 0], -1)
+        return copied
+
+    def _people(self, family: Family, queries: Images, among: Seen, person: Int64, own: Int64) -> Found:
+        matches = self._matches(
+            queries,
+            among.images,
+            views=family.views,
+            rules=family.rules,
+            k=NEAREST,
+            distinct=person,
+            exclude=Groups(own, person),
+        )
+        found = Found.of(matches, family)
+        return Found(found.r, np.where(found.index >= 0, among.rows[found.index], -1))
 
     def primary(self, queries: Images, among: Images, **options: Any) -> Matches:
-        """Best matches in the primary column."""
-        view = list(self._views)[-1]
-        return self._matches(queries, among, views={view: self._views[view]}, rules=("pearson",), **options)[
-            view, "pearson"
-        ]
+        """Best matches of the joint image (or the only contrast) over all pixels."""
+        view, contrasts = list(every_view(queries.contrasts).items())[-1]
+        return self._matches(queries, among, views={view: contrasts}, rules=("pearson",), **options)[view, "pearson"]
 
-    def _matches(self, queries: Images, among: Images, **options: Any) -> dict[Column, Matches]:
+    def _matches(self, queries: Images, among: Images, **options: Any) -> dict[tuple[str, str], Matches]:
         start, work = self._done, len(queries) * len(options["views"]) * len(options["rules"])
         self._done += work
 
         def report(share: float) -> None:
-            synthkit.progress(min(round(start + share * work), self._total), self._total, unit="comparison")
+            synthkit.progress(
+                min(round(start + share * work), round(self._total)), round(self._total), unit="comparison"
+            )
 
-        params = self._audit.params
+        params = self._params
         return best_matches(
             queries,
             among,
@@ -138,78 +199,76 @@ def shift_px(params: Any, size: tuple[int, int]) -> int:
     return shift
 
 
-def planned(audit: Audit) -> int:
-    """Images times columns of all searches, the power test's included."""
-    params, columns = audit.params, len(audit.columns)
-    n_synthetic, n_train, n_null = len(audit.synthetic), len(audit.train), len(audit.null_source)
-    searches_of_null = 2 if params.match_smoothness and audit.holdout is None else 1
-    total: int = columns * (n_null * searches_of_null + n_synthetic * (1 if audit.holdout is None else 3))
-    total += columns * params.plants * sum(len(kind.strengths) for kind in KINDS)
-    if not params.only_flagged:
-        total += 2 * n_synthetic + n_train
-        if audit.holdout is not None:
-            total += 4 * n_synthetic + 2 * (n_train + n_null)
-    return total
+def _planned(params: Any, known: Sequence[Family], people: Mapping[str, People], n_synthetic: int) -> float:
+    """Images times columns of all searches, the power test's included; where all images are seen."""
+    n = {side: len(each.samples) for side, each in people.items()}
+    columns, sides = sum(len(family.columns) for family in known), len(people)
+    total = columns * sides * (sum(n.values()) + n_synthetic)
+    total += columns * sides * params.plants * sum(len(kind.strengths) for kind in KINDS)
+    total += n["train"] + n_synthetic
+    if "holdout" in n:
+        total += 4 * n_synthetic + sum(n.values())
+    return float(total)
 
 
-def _calibrate(audit: Audit, search: Search) -> None:
-    """The null and its thresholds."""
-    params, source = audit.params, audit.null_source
-    exclude = Groups(audit.null_patient, audit.train_patient) if audit.holdout is None else None
-    plain = search.columns(source, exclude=exclude)
-    audit.null_index = plain.index
-    if np.isnan(plain.r).any():
-        return  # an image without another patient to compare it with: no null
-    audit.null_plain = audit.null = Null(plain.r, audit.null_patient)
-    if params.match_smoothness and audit.holdout is None:  # else the control does it, and more
-        matched = _as_smooth_as_synthetic(audit)
-        if matched is not None:
-            smooth = search.columns(matched, exclude=exclude)
-            audit.null = Null(np.maximum(plain.r, smooth.r), audit.null_patient)
-    audit.thresholds = audit.null.thresholds(params.false_flag_rate)
-    if audit.holdout is not None:
-        audit.control = _control(audit, audit.holdout, search)
-        by_control = audit.control.thresholds(params.false_flag_rate)
-        audit.thresholds = np.maximum(audit.thresholds, np.minimum(by_control, allowed(audit.thresholds)))
+def _twins(search: Search, people: Mapping[str, People], rate: float) -> dict[int, Twin]:
+    """Held-out people who are nearer to a training person than another person is, by the family picture."""
+    if "holdout" not in people or not search.nulls:
+        return {}
+    null = search.nulls[0]
+    nothing = {side: Found(found.r[:0], found.index[:0]) for side, found in null.found.items()}
+    side = judge(null.found, null.null_person, nothing, null.n_people, np.zeros(0, np.bool_), rate).get("train")
+    if side is None:
+        return {}
+    first, n = people["train"].n, people["holdout"].n
+    margins = side.rule.people[first:]
+    cut = side.rule.cut(n, rate)
+    twins = {}
+    for number in np.flatnonzero(margins < cut):
+        images = np.flatnonzero(null.null_person == first + number)
+        nearest = images[side.rule.images[images].argmin()]
+        column = side.rule.columns[nearest]
+        match = int(null.found["train"].index[nearest, column, 0])
+        twins[int(number)] = Twin(
+            holdout=people["holdout"].name(int(number)),
+            train=people["train"].name(int(people["train"].person[match])),
+            margin=float(margins[number]),
+        )
+    return twins
 
 
-def _control(audit: Audit, holdout: Samples, search: Search) -> Control:
-    """The synthetic images among the held-out ones, half of their patients at a time."""
-    order = np.random.default_rng(audit.params.seed).permutation(int(audit.null_patient.max()) + 1)
-    first = np.isin(audit.null_patient, order[: len(order) // 2])
-    parts = [rows for rows in (np.flatnonzero(first), np.flatnonzero(~first)) if len(rows)]
-    found = [search.columns(audit.synthetic, Part(holdout, rows)) for rows in parts]
-    index = np.stack([rows[each.index] for rows, each in zip(parts, found, strict=True)])
-    best = np.stack([each.r for each in found]).argmax(axis=0)
-    return Control(
-        halves=[each.r for each in found],
-        sizes=[len(rows) for rows in parts],
-        n_train=len(audit.train),
-        index=np.take_along_axis(index, best[None], axis=0)[0],
-        counted=~audit.blank if not audit.blank.all() else np.ones(len(audit.blank), np.bool_),
-    )
-
-
-def _as_smooth_as_synthetic(audit: Audit) -> Images | None:
-    """The null images filtered to the mean spectrum of the synthetic ones; None if these are not smoother."""
-    rng = np.random.default_rng(audit.params.seed)
-    background = audit.params.background
-    shown = np.flatnonzero(~audit.blank)  # blank images are smoother than any, and so would be the null
-    if not len(shown):
+def _judge(
+    search: Search, null: Null, synthetic: Images, blank: NDArray[np.bool_], params: Any
+) -> Judgement | None:
+    """What a family says of the synthetic images; None where it sees none of them."""
+    seen = null.family.see(synthetic)
+    if not len(seen.rows):
         return None
-    spectrum = [
-        smoothness.spectra(images, np.sort(rng.permutation(rows)[:SPECTRUM_SAMPLE]), background)
-        for images, rows in ((audit.synthetic, shown), (audit.null_source, np.arange(len(audit.null_source))))
-    ]
-    h = smoothness.filters(*spectrum)
-    return smoothness.Matched(audit.null_source, h, background) if (h < 1).any() else None
+    found = {side: search.among(null, side, seen.images) for side in null.found}
+    rate = params.false_fail_rate / len(search.nulls)
+    sides = judge(null.found, null.null_person, found, null.n_people, ~blank[seen.rows], rate)
+    return Judgement(null.family, seen.rows, found["train"], found.get("holdout"), sides)
 
 
-def _find_copies(audit: Audit, search: Search) -> None:
-    above = None
-    if audit.params.only_flagged and audit.thresholds is not None:
-        above = dict(zip(audit.columns, map(float, audit.thresholds), strict=True))
-    audit.found = search.columns(audit.synthetic, above=above)
+def _null_matches(
+    nulls: Sequence[Null], judgements: Sequence[Judgement], people: Mapping[str, People]
+) -> tuple[Float64, Int64]:
+    """r and index of the nearest training person of other people's images, ``(image, column, 2 nearest)``."""
+    side = "holdout" if "holdout" in people else "train"
+    used = [null for null in nulls if any(each.family is null.family for each in judgements)]
+    columns = sum(len(null.family.columns) for null in used)
+    r = np.full((len(people[side].samples), columns, NEAREST), np.nan)
+    index = np.full(r.shape, -1)
+    start = 0
+    for null in used:
+        stop = start + len(null.family.columns)
+        if side in null.seen:
+            rows = null.seen[side].rows[null.rows[side]]
+            mine = slice(-len(rows), None) if side == "holdout" else slice(len(rows))
+            if len(rows):
+                r[rows, start:stop], index[rows, start:stop] = null.found["train"].r[mine], null.found["train"].index[mine]
+        start = stop
+    return r, index
 
 
 def _compare_with_holdout(audit: Audit, search: Search) -> None:
@@ -217,44 +276,36 @@ def _compare_with_holdout(audit: Audit, search: Search) -> None:
     if audit.holdout is None:
         return
     rng = np.random.default_rng(audit.params.seed)
-    size = min(len(audit.train), len(audit.holdout))
+    size = min(len(audit.train.samples), len(audit.holdout.samples))
     sides = []
-    for data, patient in ((audit.train, audit.train_patient), (audit.holdout, audit.null_patient)):
-        rows = whole_patients(patient, size, rng)
-        own = np.unique(patient[rows], return_inverse=True)[1]
-        best = search.primary(audit.synthetic, Part(data, rows))
+    for people in (audit.train, audit.holdout):
+        rows = whole_patients(people.person, size, rng)
+        own = np.unique(people.person[rows], return_inverse=True)[1]
+        best = search.primary(audit.synthetic, Part(people.images, rows), k=2, distinct=own)
         matched = own[best.index[:, 0]]
-        elsewhere = search.primary(audit.synthetic, Part(data, rows), exclude=Groups(matched, own))
-        sides.append(BestPatients(best.r[:, 0], matched, elsewhere.r[:, 0], int(own.max()) + 1))
+        sides.append(BestPatients(best.r[:, 0], matched, best.r[:, 1], int(own.max()) + 1))
     audit.halves = (sides[0], sides[1], size)
 
 
-def _measure_ratios(audit: Audit, search: Search) -> None:
-    """Best matches among the training patients other than the one matched best."""
-    c = audit.primary
-    matched = audit.train_patient[audit.found.index[:, c]]
-    audit.elsewhere = search.primary(audit.synthetic, audit.train, exclude=Groups(matched, audit.train_patient)).r[:, 0]
-    if audit.null is not None and audit.null_index is not None and audit.holdout is not None:
-        matched = audit.train_patient[audit.null_index[:, c]]
-        exclude = Groups(matched, audit.train_patient)
-        audit.null_elsewhere = search.primary(audit.null_source, audit.train, exclude=exclude).r[:, 0]
+def whole_patients(numbers: Int64, size: int, rng: np.random.Generator) -> Int64:
+    """Rows of ``size`` images: whole patients in random order, the last one cut; ascending."""
+    place = rng.permutation(int(numbers.max()) + 1)
+    return np.sort(np.argsort(place[numbers], kind="stable")[:size])
 
 
 def _measure_authenticity(audit: Audit, search: Search) -> None:
-    images = np.arange(len(audit.train))
-    audit.train_other = search.primary(audit.train, audit.train, exclude=Groups(images, images)).r[:, 0]
-    if audit.holdout is None and audit.null_plain is not None:
-        audit.train_other_patient = audit.null_plain.r[:, audit.primary]
-    else:
-        exclude = Groups(audit.train_patient, audit.train_patient)
-        audit.train_other_patient = search.primary(audit.train, audit.train, exclude=exclude).r[:, 0]
+    train = audit.train
+    images = np.arange(len(train.samples))
+    audit.train_other = search.primary(train.images, train.images, exclude=Groups(images, images)).r[:, 0]
+    exclude = Groups(train.person, train.person)
+    audit.train_other_patient = search.primary(train.images, train.images, exclude=exclude).r[:, 0]
 
 
 def _look_back(audit: Audit, search: Search) -> None:
     """Real images among the synthetic ones (membership), and synthetic ones among each other (near-duplicates)."""
     if audit.holdout is not None:
-        audit.train_seen = search.primary(audit.train, audit.synthetic).r[:, 0]
-        audit.holdout_seen = search.primary(audit.holdout, audit.synthetic).r[:, 0]
+        audit.train_seen = search.primary(audit.train.images, audit.synthetic).r[:, 0]
+        audit.holdout_seen = search.primary(audit.holdout.images, audit.synthetic).r[:, 0]
     images = np.arange(len(audit.synthetic))
     audit.neighbours = search.primary(
         audit.synthetic, audit.synthetic, k=min(NEIGHBOURS, max(1, len(images) - 1)), exclude=Groups(images, images)

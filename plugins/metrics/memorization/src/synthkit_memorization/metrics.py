@@ -105,37 +105,22 @@ def _device() -> str:
 
 
 def _warn(audit: Audit) -> None:
-    params, null, thresholds = audit.params, audit.null, audit.thresholds
+    for twin in audit.twins:
+        synthkit.message(
+            f"Held-out {twin.holdout} is training subject {twin.train} under another id (margin {twin.margin:.2f}), and is "
+            "left out of the held-out people.",
+            level="warning",
+        )
     if audit.holdout is None:
         synthkit.message(
-            "No held-out subjects: thresholds come from comparing training subjects with each other, which is weaker.",
+            "No held-out people: training people are compared with each other, and whether the generator's images are "
+            "near to everybody is judged by themselves.",
             level="warning",
         )
-    if null is None or thresholds is None:
+    if not audit.has_null:
+        synthkit.message("There are no two people to compare with each other: nothing tells what a copy is.", level="warning")
+    elif audit.n_null_people < FEW_SUBJECTS:
         synthkit.message(
-            "All training images are of one subject (or of none named) and nothing is held out: no threshold.",
-            level="warning",
-        )
-        return
-    if audit.n_holdout_copies:
-        synthkit.message(
-            f"{audit.n_holdout_copies} synthetic images copy held-out images: the generator has seen these subjects, "
-            "and thresholds from them are too high.",
-            level="warning",
-        )
-    n, columns = null.r.shape
-    if n + 1 < columns / params.false_flag_rate:
-        synthkit.message(
-            f"The null has {n} images: thresholds are its maxima, at a false-flag rate of up to "
-            f"{min(1.0, columns / (n + 1)):.2g} instead of {params.false_flag_rate:g}.",
-            level="warning",
-        )
-    if null.n_subjects < FEW_SUBJECTS:
-        synthkit.message(f"The null has {null.n_subjects} subjects: its tail is poorly known.", level="warning")
-    threshold = float(thresholds[audit.primary])
-    if threshold >= params.copy_r:
-        synthkit.message(
-            f"Unrelated real images correlate up to {threshold:.4f}, more than copy_r = {params.copy_r:g}: "
-            "near copies cannot be told from coincidence.",
+            f"What unrelated people look like is known from {audit.n_null_people}: its tail is poorly known.",
             level="warning",
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from synthkit import Row, Score
 from synthkit.judging.intervals import clopper_pearson
 from synthkit_memorization.audit import Audit
@@ -33,11 +35,11 @@ def by_features(audit: Audit, weights: Path | None, device: str) -> Iterator[Sco
     else:
         low, high = clopper_pearson(int(flagged.sum()), n)
         note = f"{n} of {len(audit.synthetic)} synthetic images" if n < len(audit.synthetic) else ""
-        subjects = found.null.n_subjects
+        subjects = found.n_people
         yield Score(name="feature_threshold", value=found.threshold, of=of, n=subjects, note=note)
         yield Score(name="n_feature_flagged", value=int(flagged.sum()), of=of, n=n, note=note)
         yield Score(name="feature_flagged_rate", value=flagged.mean(), of=of, low=low, high=high, n=n, note=note)
-    quantile = None if found.null is None else found.null.quantile_of(found.similarity[:, None])[:, 0]
+    quantile = None if found.null is None else np.searchsorted(found.null, found.similarity) / len(found.null)
     for i, row in enumerate(found.rows):
         match = audit.train.samples[int(found.index[i])]
         values = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 import synthkit
 from synthkit import Row, Score
 from synthkit_memorization.audit import Audit
@@ -11,29 +13,23 @@ from synthkit_memorization.investigation import Search
 from synthkit_memorization.numbers.scores import NO_NULL, undefined
 from synthkit_memorization.power.planting import plants
 from synthkit_memorization.power.recall import Recall, found_sentence, measure
-from synthkit_memorization.search.matches import Groups
-from synthkit_memorization.search.pixels import Float64, Images, Int64
+from synthkit_memorization.search.pixels import Images, Int64
 
 
 def power(audit: Audit, search: Search) -> Iterator[Score | Row]:
     """What this audit finds of planted copies: scores and the table ``power``."""
-    params, thresholds = audit.params, audit.thresholds
-    if thresholds is None or params.plants == 0:
-        yield from undefined(NO_NULL if thresholds is None else "no copies were planted (plants = 0)", "power")
+    params = audit.params
+    if not audit.has_null or params.plants == 0:
+        yield from undefined(NO_NULL if not audit.has_null else "no copies were planted (plants = 0)", "power")
         return
-    above = dict(zip(audit.columns, map(float, thresholds), strict=True))
 
-    def find(images: Images, groups: Groups) -> tuple[Float64, Int64]:
-        found = search.columns(images, exclude=groups, above=above)
-        return found.r, found.index
+    def find(images: Images, hidden: Int64) -> Int64:
+        return np.concatenate([search.copied(each, images, hidden) for each in audit.judgements], axis=1)
 
     records = measure(
-        plants(audit.train, audit.train_patient, params.plants, params.seed),
+        plants(audit.train.images, audit.train.person, params.plants, params.seed),
         find,
-        patient=audit.train_patient,
-        thresholds=thresholds,
-        copy_columns=audit.whole,
-        copy_r=params.copy_r,
+        patient=audit.train.person,
         resamples=params.resamples,
         seed=params.seed,
     )

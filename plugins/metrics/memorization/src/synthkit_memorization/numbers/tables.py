@@ -1,4 +1,4 @@
-"""The tables of an audit: ``matches``, ``pairs``, ``subjects``, ``null``; subjects are single scans here."""
+"""The tables of an audit: ``matches``, ``pairs``, ``subjects``, ``null``, ``holdout_twins``; subjects are single scans."""
 
 from __future__ import annotations
 
@@ -18,20 +18,36 @@ N_PAIRS = 12
 
 def tables(audit: Audit) -> Iterator[Row]:
     """All of them, a row at a time."""
-    flagged = audit.flagged
-    quantile = None if audit.null is None else audit.null.quantile_of(audit.found.r)
-    yield from _matches(audit, flagged, quantile)
-    yield from _pairs(audit, flagged, quantile)
+    quantile = _null_quantile(audit)
+    yield from _matches(audit, quantile)
+    yield from _pairs(audit, quantile)
     yield from _subjects(audit)
     yield from _null(audit)
+    for twin in audit.twins:
+        values = {"holdout_subject": twin.holdout, "train_subject": twin.train, "margin": twin.margin}
+        yield Row(table="holdout_twins", values=values)
 
 
-def _matches(audit: Audit, flagged: Any, quantile: Float64 | None) -> Iterator[Row]:
+def _null_quantile(audit: Audit) -> Float64:
+    """Share of null images with a smaller best r, ``(synthetic image, column)``; NaN where there is none."""
+    shares = np.full(audit.r.shape, np.nan)
+    for c in range(audit.r.shape[1]):
+        null = audit.null_r[:, c, 0]
+        if (null := np.sort(null[~np.isnan(null)])).size:
+            shares[:, c] = np.searchsorted(null, audit.r[:, c], "left") / len(null)
+    return np.where(np.isnan(audit.r), np.nan, shares)
+
+
+def _known(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _matches(audit: Audit, quantile: Float64) -> Iterator[Row]:
     for i, synthetic in enumerate(audit.synthetic.samples):
         for c, (view, rule) in enumerate(audit.columns):
-            index = int(audit.found.index[i, c])
+            index = int(audit.index[i, c])
             if index < 0:
-                continue  # only matches above the thresholds were asked for
+                continue  # a family that does not see this image
             match = audit.train.samples[index]
             values = {
                 "synthetic_id": synthetic.id,
@@ -40,49 +56,51 @@ def _matches(audit: Audit, flagged: Any, quantile: Float64 | None) -> Iterator[R
                 "train_id": match.id,
                 "train_subject": match.subject,
                 "train_slice": match.slice,
-                "r": float(audit.found.r[i, c]),
-                "r_null_quantile": None if quantile is None else float(quantile[i, c]),
-                "flagged": None if flagged is None else bool(flagged[i, c]),
+                "r": float(audit.r[i, c]),
+                "r_null_quantile": _known(quantile[i, c]),
+                "copy": bool(audit.copy[i, c]) if audit.has_null else None,
+                "margin": _known(audit.margins[i, c]),
             }
             yield Row(table="matches", values=values)
 
 
 def worst_pairs(audit: Audit) -> list[tuple[int, int]]:
-    """(synthetic image, column): for each view the images of largest r relative to their threshold, under any rule.
+    """(synthetic image, column): for each view the images of smallest margin to a training person, under any rule.
 
-    Each image once a view, by the rule that it stands out most by.
+    Each image once a view, by the rule that it stands out most by; by r where there is no null.
     """
-    r = np.where(audit.found.index >= 0, audit.found.r, -np.inf)
-    excess = r if audit.thresholds is None else (r - audit.thresholds) / (1.0 - np.minimum(audit.thresholds, 0.999999))
+    near = audit.margins if audit.has_null else 1 - np.nan_to_num(audit.r, nan=-1.0)
     chosen: list[tuple[int, int]] = []
     for view in dict.fromkeys(view for view, _ in audit.columns):
         own = [c for c, (v, _) in enumerate(audit.columns) if v == view]
-        best = np.argmax(excess[:, own], axis=1)
-        most = excess[np.arange(len(r)), np.take(own, best)]
-        order = np.argsort(-most, kind="stable")[:N_PAIRS]
-        chosen += [(int(i), own[best[i]]) for i in order if np.isfinite(most[i])]
+        best = np.argmin(near[:, own], axis=1)
+        least = near[np.arange(len(near)), np.take(own, best)]
+        order = np.argsort(least, kind="stable")[:N_PAIRS]
+        chosen += [(int(i), own[best[i]]) for i in order if audit.index[i, own[best[i]]] >= 0]
     return chosen
 
 
-def _pairs(audit: Audit, flagged: Any, quantile: Float64 | None) -> Iterator[Row]:
+def _pairs(audit: Audit, quantile: Float64) -> Iterator[Row]:
     """The worst pairs, each with the best held-out match of its synthetic image in the same view by the same rule."""
+    held_r, held_index = audit.holdout_matches
+    thresholds = audit.thresholds
     for i, c in worst_pairs(audit):
         view, rule = audit.columns[c]
         holdout_id = r_holdout = None
-        if audit.control is not None and audit.holdout is not None:
-            holdout_id = audit.holdout.samples[int(audit.control.index[i, c])].id
-            r_holdout = float(audit.control.r[i, c])
+        if audit.holdout is not None and held_index[i, c] >= 0:
+            holdout_id, r_holdout = audit.holdout.samples[int(held_index[i, c])].id, float(held_r[i, c])
         yield Row(
             table="pairs",
             values={
                 "contrast": view,
                 "rule": rule,
                 "synthetic_id": audit.synthetic.samples[i].id,
-                "train_id": audit.train.samples[int(audit.found.index[i, c])].id,
-                "r": float(audit.found.r[i, c]),
-                "threshold": None if audit.thresholds is None else float(audit.thresholds[c]),
-                "r_null_quantile": None if quantile is None else float(quantile[i, c]),
-                "flagged": None if flagged is None else bool(flagged[i, c]),
+                "train_id": audit.train.samples[int(audit.index[i, c])].id,
+                "r": float(audit.r[i, c]),
+                "threshold": _known(thresholds[c]),
+                "r_null_quantile": _known(quantile[i, c]),
+                "copy": bool(audit.copy[i, c]) if audit.has_null else None,
+                "margin": _known(audit.margins[i, c]),
                 "holdout_id": holdout_id,
                 "r_holdout": r_holdout,
             },
@@ -90,48 +108,39 @@ def _pairs(audit: Audit, flagged: Any, quantile: Float64 | None) -> Iterator[Row
 
 
 def _subjects(audit: Audit) -> Iterator[Row]:
-    """One row a training subject: its images, the synthetic images that match it, flagged ones, copies, best match."""
-    samples, c, copied = audit.train.samples, audit.primary, audit.copied
+    """One row a training subject: its images, the synthetic images that match it, those that copy it, best match."""
+    samples, c = audit.train.samples, audit.primary
     names = [sample.subject or "" for sample in samples]
     best: dict[str, float] = {}
     n_matched: Counter[str] = Counter()
-    for index, r in zip(audit.found.index[:, c], audit.found.r[:, c], strict=True):
+    for index, r in zip(audit.index[:, c], audit.r[:, c], strict=True):
         if index >= 0:
             n_matched[names[index]] += 1
             best[names[index]] = max(best.get(names[index], -1.0), float(r))
-    flags: dict[str, set[int]] = {}
-    copies: Counter[str] = Counter()
-    if audit.flagged is not None:
-        for i, column in zip(*np.nonzero(audit.flagged), strict=True):
-            flags.setdefault(names[audit.found.index[i, column]], set()).add(int(i))
-        for i in np.flatnonzero(audit.copies):
-            copies[names[copied[i]]] += 1
+    copies: dict[str, set[int]] = {}
+    for i, column in zip(*np.nonzero(audit.copy), strict=True):
+        copies.setdefault(names[audit.index[i, column]], set()).add(int(i))
     for subject, n_train in sorted(Counter(names).items()):
-        known: dict[str, Any] = {"n_flagged": None, "n_copies": None}
-        if audit.flagged is not None:
-            known = {"n_flagged": len(flags.get(subject, ())), "n_copies": copies[subject]}
-        yield Row(
-            table="subjects",
-            values={
-                "train_subject": subject or None,
-                "n_train": n_train,
-                "n_matched": n_matched[subject],
-                **known,
-                "best_r": best.get(subject),
-            },
-        )
+        values = {
+            "train_subject": subject or None,
+            "n_train": n_train,
+            "n_matched": n_matched[subject],
+            "n_copies": len(copies.get(subject, ())) if audit.has_null else None,
+            "best_r": best.get(subject),
+        }
+        yield Row(table="subjects", values=values)
 
 
 def _null(audit: Audit) -> Iterator[Row]:
-    if audit.null is None or audit.null_index is None:
-        return
-    for i, sample in enumerate(audit.null_source.samples):
+    for i, sample in enumerate(audit.null.samples):
         for c, (view, rule) in enumerate(audit.columns):
+            if audit.null_index[i, c, 0] < 0:
+                continue
             values: dict[str, str | float] = {
                 "holdout_id": sample.id,
                 "contrast": view,
                 "rule": rule,
-                "train_id": audit.train.samples[int(audit.null_index[i, c])].id,
-                "r": float(audit.null.r[i, c]),
+                "train_id": audit.train.samples[int(audit.null_index[i, c, 0])].id,
+                "r": float(audit.null_r[i, c, 0]),
             }
             yield Row(table="null", values=values)

@@ -1,10 +1,8 @@
 """The power of an audit: which share of planted copies it finds, by kind and strength.
 
 A planted copy (``planting.py``) is searched for as a synthetic image is, with its source in the training set, and
-judged by the same thresholds. *Recall* is the probability that a copy of a random image of a random training patient,
-changed in this way, is flagged by a match with an image of that patient. A flag by another patient's image is no
-finding: under a null of few subjects unrelated images are flagged as well (``explained_flag_rate`` says how many), and
-would make an audit look the more powerful the worse it is calibrated.
+judged by the same cuts. *Recall* is the probability that a copy of a random image of a random training patient, changed
+in this way, is found as a copy of that patient. As a copy of another it is no finding.
 
 Its interval is that of Clopper and Pearson over the copies: their sources are drawn evenly from the patients, and the
 sum of independent trials of unequal probability is spread no more than that of equal ones (Hoeffding, Ann Math Stat
@@ -25,15 +23,14 @@ from numpy.typing import NDArray
 
 from synthkit.judging.intervals import clopper_pearson
 from synthkit_memorization.power.planting import Plant
-from synthkit_memorization.search.matches import Groups
-from synthkit_memorization.search.pixels import Float64, Images, Int64
+from synthkit_memorization.search.pixels import Images, Int64
 
 #: Recall from which a kind and strength counts as found.
 FOUND = 0.9
 
-#: Best r and its training row, float64 and int64 ``(image, column)`` (NaN and -1 if none), of images that are not
-#: compared with their own group.
-Find = Callable[[Images, Groups], tuple[Float64, Int64]]
+#: Of images that are not compared with their own group: the training images that they are copies of, int64
+#: ``(image, column)``; -1 where they are none by this column.
+Find = Callable[[Images, Int64], Int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +40,8 @@ class Recall:
     Attributes
     ----------
     n, n_patients : copies, and patients that they are of.
-    recall : share flagged by a match that is an image of the source's patient; low, high : its 95 % interval.
-    flagged : share flagged by any match.
-    as_copy : share that would count as copies: flagged, and r of a copy column at least ``copy_r``.
+    recall : share found as copies of the source's patient; low, high : its 95 % interval.
+    found : share found as copies of anybody.
     note : of the plant.
     """
 
@@ -56,8 +52,7 @@ class Recall:
     recall: float
     low: float
     high: float
-    flagged: float
-    as_copy: float
+    found: float
     note: str = ""
 
 
@@ -83,41 +78,25 @@ class Together:
         return images, labels
 
 
-def measure(
-    planted: Sequence[Plant],
-    find: Find,
-    *,
-    patient: Int64,
-    thresholds: Float64,
-    copy_columns: Sequence[int],
-    copy_r: float,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> list[Recall]:
+def measure(planted: Sequence[Plant], find: Find, *, patient: Int64, resamples: int, seed: int) -> list[Recall]:
     """Recall of each plant, in their order. All are searched for in one call.
 
     Parameters
     ----------
     patient : int64 ``(training image,)``, 0, 1, ... for each patient.
-    thresholds : float64 ``(column,)``; an image is flagged if its r exceeds that of any column.
-    copy_columns : columns whose r is compared with ``copy_r``.
     resamples, seed : of the bootstrap over patients.
     """
     if not planted:
         return []
-    hidden = np.concatenate([plant.hidden for plant in planted])
-    r, index = find(Together(planted), Groups(hidden, patient))
-    above = r > thresholds  # False for NaN
-    flagged = np.any(above, axis=1)
+    copied = find(Together(planted), np.concatenate([plant.hidden for plant in planted]))
     source = patient[np.concatenate([plant.sources for plant in planted])]
-    found_again = np.any(above & (patient[index] == source[:, None]), axis=1)
-    copies = flagged & np.any(r[:, list(copy_columns)] >= copy_r, axis=1)
-    found: list[Recall] = []
+    found_again = np.any((copied >= 0) & (patient[copied] == source[:, None]), axis=1)
+    records: list[Recall] = []
     start = 0
     for plant in planted:
         rows = slice(start, start := start + len(plant))
         low, high = interval(found_again[rows], source[rows], resamples, seed)
-        found.append(
+        records.append(
             Recall(
                 kind=plant.kind,
                 strength=plant.strength,
@@ -126,12 +105,11 @@ def measure(
                 recall=float(found_again[rows].mean()),
                 low=low,
                 high=high,
-                flagged=float(flagged[rows].mean()),
-                as_copy=float(copies[rows].mean()),
+                found=float((copied[rows] >= 0).any(axis=1).mean()),
                 note=plant.note,
             )
         )
-    return found
+    return records
 
 
 def interval(flagged: NDArray[np.bool_], patient: Int64, resamples: int, seed: int) -> tuple[float, float]:

@@ -2,8 +2,10 @@
 
 Every contrast of an image goes through the network on its own. Features are centred at the mean of the training images'
 (a network's features share most of what they hold), made of length 1, and compared by their inner product; the
-similarity of two images is the mean over their contrasts, -1..1. Its null and threshold are those of the pixel search
-(``thresholds.py``): best matches of real images with training images of other patients.
+similarity of two images is the mean over their contrasts, -1..1. Its null are best matches of real images with training
+images of other patients; with n of them the threshold is the m-th largest, m = max(1, floor((n + 1) rate)). An image
+exchangeable with them exceeds it with probability m / (n + 1); slices of one patient are not, so this describes and
+judges nothing.
 
 On a CPU the network is the cost, so samples of the synthetic and of the null images are searched for; always in all
 training images. The numbers belong to the network, which the scores name with the digest of its weights.
@@ -19,7 +21,6 @@ from numpy.typing import NDArray
 
 import synthkit
 from synthkit_memorization.audit import Audit
-from synthkit_memorization.null.thresholds import Null
 from synthkit_memorization.search.pixels import Float32, Float64, Images, Int64
 
 #: Images that go through the network, and queries that are compared, at a time.
@@ -34,14 +35,16 @@ class FeatureMatches:
     ----------
     network : name of the network with the digest of its weights.
     rows : int64 ``(query,)``, the synthetic images searched for. similarity, index : of their best training image.
-    null : similarity of the null images, one column; None without a valid null. threshold : from it.
+    null : similarity of the null images, ascending; None without a valid null. n_people : whom they are of.
+    threshold : from it.
     """
 
     network: str
     rows: Int64
     similarity: Float64
     index: Int64
-    null: Null | None
+    null: Float64 | None
+    n_people: int
     threshold: float | None
 
     @property
@@ -55,25 +58,22 @@ def search_by_features(audit: Audit, extractor: Any, limit: int | None) -> Featu
     ``extractor`` is a :class:`synthkit_features.Extractor`.
     """
     rng = np.random.default_rng(audit.params.seed)
-    rows, null_rows = (_some(len(part), limit, rng) for part in (audit.synthetic, audit.null_source))
-    total = (len(audit.train) + len(rows) + (len(null_rows) if audit.holdout is not None else 0)) * len(
-        audit.train.contrasts
-    )
+    people, own_side = audit.null, audit.holdout is None
+    rows, null_rows = (_some(n, limit, rng) for n in (len(audit.synthetic), len(people.samples)))
+    total = (len(audit.train.samples) + len(rows) + (0 if own_side else len(null_rows))) * len(audit.synthetic.contrasts)
     work = _Features(extractor, total)
-    train = work.of(audit.train, np.arange(len(audit.train)))
+    train = work.of(audit.train.images, np.arange(len(audit.train.samples)))
     centre = train.mean(axis=0)
     train = _directions(train, centre)
-    null_features = (
-        train[null_rows] if audit.holdout is None else _directions(work.of(audit.null_source, null_rows), centre)
-    )
-    own = audit.null_patient[null_rows] if audit.holdout is None else None
-    null_similarity, _ = _best(null_features, train, own, audit.train_patient)
-    null = threshold = None
-    if np.isfinite(null_similarity).all():
-        null = Null(null_similarity[:, None], np.unique(audit.null_patient[null_rows], return_inverse=True)[1])
-        threshold = float(null.thresholds(audit.params.false_flag_rate)[0])
-    similarity, index = _best(_directions(work.of(audit.synthetic, rows), centre), train, None, audit.train_patient)
-    return FeatureMatches(extractor.name, rows, similarity, index, null, threshold)
+    null_features = train[null_rows] if own_side else _directions(work.of(people.images, null_rows), centre)
+    null, _ = _best(null_features, train, people.person[null_rows] if own_side else None, audit.train.person)
+    similarity, index = _best(_directions(work.of(audit.synthetic, rows), centre), train, None, audit.train.person)
+    n_people = len(np.unique(people.person[null_rows]))
+    if not np.isfinite(null).all():
+        return FeatureMatches(extractor.name, rows, similarity, index, None, n_people, None)
+    ordered = np.sort(null)
+    rank = max(1, int((len(ordered) + 1) * audit.params.feature_flag_rate + 1e-9))
+    return FeatureMatches(extractor.name, rows, similarity, index, ordered, n_people, float(ordered[-rank]))
 
 
 class _Features:
