@@ -65,16 +65,19 @@ def cosines_of(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.flo
     return np.divide(x @ y.T, scale, out=np.zeros_like(scale), where=scale > 1e-9)
 
 
-def check(found: Matches, r: NDArray[np.float64]) -> None:
-    """The k best, to 1e-9; another index only where the brute force has a tie, and then the lowest of equals."""
-    k = found.r.shape[1]
+def check(found: Matches, r: NDArray[np.float64], people: Any = None) -> None:
+    """The k best, to 1e-9, no two of one person where these are given (none negative); another index only where the
+    brute force has a tie, and then the lowest of equals."""
+    k, people = found.r.shape[1], np.arange(r.shape[1]) if people is None else people
     for i, row in enumerate(r):
-        expected = np.sort(row[np.isfinite(row)])[::-1][:k]
+        best = np.full(people.max() + 1, -np.inf)
+        np.maximum.at(best, people, row)
+        expected = np.sort(best[np.isfinite(best)])[::-1][:k]
         n = len(expected)
         np.testing.assert_allclose(found.r[i, :n], expected, atol=1e-9)
         assert np.isnan(found.r[i, n:]).all() and (found.index[i, n:] == -1).all()
         np.testing.assert_allclose(row[found.index[i, :n]], found.r[i, :n], atol=1e-9)
-        assert len(set(found.index[i, :n])) == n
+        assert len(set(people[found.index[i, :n]])) == n
         clear = [j for j in range(n) if (np.abs(row - expected[j]) < 1e-9).sum() == 1]
         assert all(found.index[i, j] == np.flatnonzero(np.abs(row - expected[j]) < 1e-9)[0] for j in clear)
 
@@ -136,6 +139,48 @@ def test_ties_go_to_the_lowest_index_and_constants_have_r_zero(way: str) -> None
             assert list(matches.index[i, :3]) == [1 + i, 7 + i, 14 + i] and (matches.r[i, :3] == 1.0).all()
         # A constant image: 0 with everything, so the lowest indices, its identical twin included.
         assert matches.index[6:].tolist() == [[0, 1, 2, 3]] * 2 and (matches.r[6:] == 0).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("make", [smooth, noise])
+def test_the_best_images_of_the_nearest_people(way: str, make: Any) -> None:
+    """People whose slices are much alike, in order or mixed; with and without one's own; in several shards."""
+    rng = np.random.default_rng(13)
+    train, people = np.repeat(make(rng, 60, 2, (24, 24)), 10, axis=0), np.repeat(np.arange(60), 10)
+    train = np.clip(train + (train > 0) * rng.normal(0, 5, train.shape), 0, 255).astype(np.uint8)
+    queries = np.concatenate([make(rng, 30, 2, (24, 24)), train[::20], np.zeros_like(train[:1])])
+    own = np.concatenate([np.full(30, -1), people[::20], [-1]])
+    views = every_view(("t1", "t1ce"))
+    mixed = rng.permutation(600)
+    for order, exclude in ((np.arange(600), None), (mixed, None), (mixed, Groups(own, people[mixed]))):
+        options: Any = {"rules": ("pearson", "brain", "shift"), "k": 3, "distinct": people[order], "exclude": exclude}
+        found = search(queries, train[order], way, **options)
+        for (view, rule), matches in found.items():
+            r = brute_force(queries, train[order], views[view], rule)
+            if exclude is not None:
+                r[own[:, None] == people[order][None, :]] = -np.inf
+            check(matches, r, people[order])
+        parts = search(queries, train[order], way, memory_mb=0.7, **options)
+        for key in found:
+            np.testing.assert_array_equal(found[key].index, parts[key].index)
+            np.testing.assert_array_equal(found[key].r, parts[key].r)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ties_between_people_go_to_the_lowest_index(way: str) -> None:
+    rng = np.random.default_rng(14)
+    base = smooth(rng, 3, 1, (24, 24))
+    train = np.concatenate([base, base, base[::-1], np.zeros_like(base)])
+    people = np.array([7, 4, 4, 4, 7, 7, 9, 9, 9, -1, -1, 2])
+    queries = np.concatenate([base, np.zeros_like(base[:1])])
+    for memory_mb in (2048, 0.002):
+        found = search(queries, train, way, k=4, distinct=people, memory_mb=memory_mb)["t1", "pearson"]
+        assert found.index[:3, :3].tolist() == [[0, 3, 8], [1, 4, 7], [2, 5, 6]] and (found.r[:3, :3] == 1.0).all()
+        # A blank image: 0 with everything. A negative number is nobody's, so both images of it are people.
+        assert found.index[3].tolist() == [0, 1, 6, 9] and (found.r[3] == 0).all()
+        few = search(queries[:3], train[:6], way, k=4, distinct=people[:6], memory_mb=memory_mb)["t1", "pearson"]
+        assert few.index[:, 2:].tolist() == [[-1, -1]] * 3 and np.isnan(few.r[:, 2:]).all()
+        assert few.index[:, :2].tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
 @pytest.fixture(scope="module")
@@ -317,6 +362,7 @@ def test_any_small_images_equal_the_brute_force(data: st.DataObject) -> None:
     options: Any = {"k": data.draw(st.integers(1, 3)), "rules": data.draw(st.permutations(RULES))[:2]}
     views = every_view(InMemorySamples(train).contrasts)
     groups = Groups(rng.integers(-1, 3, n), rng.integers(-1, 3, m)) if data.draw(st.booleans()) else None
+    people = rng.integers(0, data.draw(st.integers(1, 5)), m) if data.draw(st.booleans()) else None
     above = data.draw(st.sampled_from([None, -0.3, 0.2, 0.9]))
     expected = {}
     for view, rule in ((view, rule) for view in views for rule in options["rules"]):
@@ -327,10 +373,14 @@ def test_any_small_images_equal_the_brute_force(data: st.DataObject) -> None:
             assume(np.abs(r - above).min() > 1e-9)
             r[r <= above] = -np.inf
         expected[view, rule] = r
-    options |= {"exclude": groups, "above": None if above is None else dict.fromkeys(expected, above)}
+    options |= {
+        "exclude": groups,
+        "distinct": people,
+        "above": None if above is None else dict.fromkeys(expected, above),
+    }
     ways = [search(queries, train, way, **options) for way in WAYS]
     for key, r in expected.items():
-        check(ways[0][key], r)
+        check(ways[0][key], r, people)
         for way in ways[1:]:
             np.testing.assert_array_equal(ways[0][key].index, way[key].index)
             np.testing.assert_array_equal(ways[0][key].r, way[key].r)
@@ -353,6 +403,8 @@ def test_what_cannot_be_compared_is_refused() -> None:
         search(noise(rng, 2, 1, (8, 8)), noise(rng, 2, 2, (8, 8)))
     with pytest.raises(ValueError, match="unknown rules mirror"):
         search(noise(rng, 2, 1, (8, 8)), noise(rng, 2, 1, (8, 8)), rules=("mirror",))
+    with pytest.raises(ValueError, match="people of 3 images are given for 2 training images"):
+        search(noise(rng, 2, 1, (8, 8)), noise(rng, 2, 1, (8, 8)), k=2, distinct=np.arange(3))
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

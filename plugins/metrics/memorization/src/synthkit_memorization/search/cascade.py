@@ -2,7 +2,9 @@
 
 The bound of ``bound.py`` is taken for all pairs with a short prefix, as one matrix product; for the survivors with
 longer ones; what is left is decided by exact inner products of the pixels, in order of the bound, until the bound falls
-below the k-th best r found. A query with too many survivors is left to the dense way.
+below the k-th best r found (of the k-th person, where people are told apart: the seeds, too, are of k people, and an
+image of a person who is among the k already must beat what that person has). A query with too many survivors is left
+to the dense way.
 """
 
 from __future__ import annotations
@@ -31,14 +33,23 @@ FEW = 64
 class Cascade:
     """The index of some views of one measure on a block of training images (in the box of the directions).
 
-    ``groups`` of the training images, int64 ``(image,)``, or None if every pair is compared.
+    ``groups`` of the training images, int64 ``(image,)``, or None if every pair is compared; ``people`` likewise, no two
+    matches of a query being of one, or None if every image stands for itself.
     """
 
-    def __init__(self, directions: Directions, shard: Block, views: Mapping[Key, View], groups: Int64 | None) -> None:
+    def __init__(
+        self,
+        directions: Directions,
+        shard: Block,
+        views: Mapping[Key, View],
+        groups: Int64 | None,
+        people: Int64 | None = None,
+    ) -> None:
         self._directions = directions
         self.views = dict(views)
         self._shard = shard
         self._embeddings = directions.embed(shard, self.views)
+        self._people = np.arange(len(shard)) if people is None else people
         self._sides = {key: _side(shard, view, self._embeddings[key], groups) for key, view in self.views.items()}
 
     def search(
@@ -61,6 +72,7 @@ class Cascade:
             np.ascontiguousarray(floor),
             np.array([slack(prefix) for prefix in LEVELS]),
             np.array([max(FEW, int(share * m)) for share in MOST_SURVIVORS[view.measure]]),
+            self._people,
         )
         x, y = _side(block, view, embedding, groups), self._sides[key]
         answer = Answer(np.full((n, k), NOBODY), np.full((n, k), -np.inf), np.zeros(n, np.bool_))

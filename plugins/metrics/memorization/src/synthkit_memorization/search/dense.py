@@ -3,11 +3,14 @@
 Inner products are taken in float32, in pieces of pixels short enough that every partial sum is an exactly represented
 integer, and the pieces are added in float64, where they are exact too. A piece is one chunk of CHUNK pixels, or several
 where the images at hand are weak enough: no partial sum exceeds |x| |y| over the piece (Cauchy and Schwarz).
+
+Where people are told apart, a tile of training images is reduced to the best r with each of its people.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Protocol
 
@@ -56,11 +59,15 @@ class AllPairs(Protocol):
 
 
 class Dense:
-    """Every view of one shard of training images, all pairs; inner products are taken once and shared by the views."""
+    """Every view of one shard of training images, all pairs; inner products are taken once and shared by the views.
 
-    def __init__(self, shard: Block, views: Mapping[Key, View]) -> None:
+    ``people`` is the person of each image of the shard, ``(image,)``, or None if every image stands for itself.
+    """
+
+    def __init__(self, shard: Block, views: Mapping[Key, View], people: Int64 | None) -> None:
         require_exact_products()
         self._shard = shard
+        self._people = people
         self._moments = {name: view.moments(shard) for name, view in views.items()}
         self._views = views
         self._energies = cache(partial(energies, shard))
@@ -83,6 +90,7 @@ class Dense:
             def product(p: Plane, q: Plane) -> Int64:
                 return inner_products(block, p, self._shard, q, tile, pieces(p, q))
 
+            whose = None if self._people is None else Runs.of(self._people[tile])
             found: dict[Key, Pairs] = {}
             for key in floors:
                 y = self._moments[key].mapped(lambda array: array[..., tile])
@@ -91,25 +99,54 @@ class Dense:
                 r *= inverse_norm(y.variance)
                 if excluded is not None:
                     r[excluded[:, tile]] = -np.inf
-                m = r.shape[1]
+                best = r if whose is None else whose.best(r)
+                m = best.shape[1]
                 if k <= m:
                     # What is not among the k best of a tile is not among the k best of all. (If two threads do this at
                     # once, one result is lost, which leaves more pairs to decide and no fewer.)
-                    kth = r.max(axis=1) if k == 1 else np.partition(r, m - k, axis=1)[:, m - k]
+                    kth = best.max(axis=1) if k == 1 else np.partition(best, m - k, axis=1)[:, m - k]
                     least[key] = np.maximum(least[key], kth)
                 rows, images = np.nonzero(r >= least[key][:, None] - ROUNDING)
+                if whose is not None:
+                    may_be_best = r[rows, images] >= best[rows, whose.column[images]] - ROUNDING
+                    rows, images = rows[may_be_best], images[may_be_best]
                 found[key] = rows, images + tile.start, numerator[rows, images]
             return found
 
         tiles = for_each(compare, len(self._shard), TRAIN_TILE, parts_a_core=1)
-        return {key: decided([found[key] for found in tiles], x[key], self._moments[key], k) for key in floors}
+        pairs = {key: [found[key] for found in tiles] for key in floors}
+        return {key: decided(pairs[key], x[key], self._moments[key], k, self._people) for key in floors}
 
 
-def decided(pairs: Sequence[Pairs], x: Moments, y: Moments, k: int) -> Matches:
-    """The k best of each query, from pairs that include them."""
+@dataclass(frozen=True)
+class Runs:
+    """Some training images in the order of their people.
+
+    ``order`` int64 ``(image,)``, or None if they lie so already; ``starts`` of each person's run, ``(person,)``;
+    ``column`` of each image's person among these, ``(image,)``.
+    """
+
+    order: Int64 | None
+    starts: Int64
+    column: Int64
+
+    @staticmethod
+    def of(people: Int64) -> Runs:
+        order = np.argsort(people, kind="stable")
+        starts, column = np.unique(people[order], return_index=True)[1], np.unique(people, return_inverse=True)[1]
+        return Runs(None if (order[1:] > order[:-1]).all() else order, starts, column)
+
+    def best(self, r: Float64) -> Float64:
+        """The largest r with an image of each person, ``(query, person)``."""
+        best: Float64 = np.maximum.reduceat(r if self.order is None else r[:, self.order], self.starts, axis=1)
+        return best
+
+
+def decided(pairs: Sequence[Pairs], x: Moments, y: Moments, k: int, people: Int64 | None) -> Matches:
+    """The k best of each query, from pairs that include them; ``people`` as in :class:`Dense`."""
     rows, columns, numerator = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     r = normalised(numerator, x.variance[rows], y.variance[columns])
-    return best_of(rows, columns, r, len(x.variance), k)
+    return best_of(rows, columns, r, len(x.variance), k, people)
 
 
 def inner_products(queries: Block, p: Plane, train: Block, q: Plane, tile: slice, pieces: Sequence[slice]) -> Int64:

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from synthkit.errors import PluginError
-from synthkit_memorization.search.dense import Pairs, decided
+from synthkit_memorization.search.dense import Pairs, Runs, decided
 from synthkit_memorization.search.matches import Matches
-from synthkit_memorization.search.pixels import Block, Float64, Plane
+from synthkit_memorization.search.pixels import Block, Float64, Int64, Plane
 from synthkit_memorization.search.rules import ROUNDING, Key, View, inverse_norm
 
 #: Training images of one matrix product.
@@ -33,10 +33,11 @@ ALIGNED = 32
 
 
 class OnDevice:
-    """Every view of one shard of training images, all pairs (``dense.AllPairs``)."""
+    """Every view of one shard of training images, all pairs (``dense.AllPairs``); ``people`` as in ``Dense``."""
 
-    def __init__(self, shard: Block, views: Mapping[Key, View], device: str) -> None:
+    def __init__(self, shard: Block, views: Mapping[Key, View], people: Int64 | None, device: str) -> None:
         self._device = _usable(device)
+        self._people = people
         self._views = views
         self._n = len(shard)
         self._train = _Planes(shard, self._device)
@@ -63,20 +64,31 @@ class OnDevice:
             def product(p: Plane, q: Plane, tile: slice = tile) -> torch.Tensor:
                 return queries.products(p, self._train, q, tile)
 
+            column = None if self._people is None else self._up(Runs.of(self._people[tile]).column)
             for key in floors:
                 y = self._rows[key].mapped(partial(_columns, tile))
                 numerator = self._views[key].numerator(product, columns[key], y)
                 r = numerator * scale[key] * self._scale[key][tile]
                 if excluded is not None:
                     r[self._up(excluded[:, tile])] = -torch.inf
-                if k <= r.shape[1]:
+                best = r if column is None else _best_of_each(r, column)
+                if k <= best.shape[1]:
                     # What is not among the k best of a tile is not among the k best of all.
-                    least[key] = torch.maximum(least[key], r.topk(k, dim=1).values[:, -1])
+                    least[key] = torch.maximum(least[key], best.topk(k, dim=1).values[:, -1])
                 rows, found = torch.nonzero(r >= least[key].clamp(min=-1.0)[:, None] - ROUNDING, as_tuple=True)
+                if column is not None:
+                    may_be_best = r[rows, found] >= best[rows, column[found]] - ROUNDING
+                    rows, found = rows[may_be_best], found[may_be_best]
                 some = rows, found + first, numerator[rows, found]
                 query, image, value = (part.cpu().numpy() for part in some)
                 pairs[key].append((query, image, value))
-        return {key: decided(pairs[key], x[key], self._moments[key], k) for key in floors}
+        return {key: decided(pairs[key], x[key], self._moments[key], k, self._people) for key in floors}
+
+
+def _best_of_each(r: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+    """The largest r with an image of each person, ``(query, person)``; ``column`` of each image's person."""
+    best = r.new_full((len(r), int(column.max()) + 1), -torch.inf)
+    return best.scatter_reduce_(1, column.expand_as(r), r, "amax")
 
 
 def _columns(tile: slice, array: Any) -> Any:

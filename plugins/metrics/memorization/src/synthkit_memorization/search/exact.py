@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthkit_memorization.search.dense import AllPairs, Dense
-from synthkit_memorization.search.matches import NOBODY, Groups, Matches, nothing
+from synthkit_memorization.search.matches import NOBODY, Groups, Matches, each_its_own, nothing
 from synthkit_memorization.search.pixels import Block, Images, Int64, make_block, shards
 from synthkit_memorization.search.rules import (
     N_TRANSFORMATIONS,
@@ -77,6 +77,7 @@ def best_matches(
     views: Mapping[str, tuple[int, ...]] | None = None,
     rules: Sequence[str] = ("pearson",),
     k: int = 1,
+    distinct: Int64 | None = None,
     exclude: Groups | None = None,
     above: Mapping[tuple[str, str], float] | None = None,
     background: int = 8,
@@ -94,6 +95,8 @@ def best_matches(
     views : contrasts (positions) that are compared together; all of :func:`every_view` by default.
     rules : some of RULES (``rules.py``).
     k : matches to keep, at least 1.
+    distinct : person of each training image, int64 ``(training image,)``: the k matches of a query are then the best
+        images of the k people it is nearest to. An image with a negative number is a person of its own.
     exclude : pairs of the same group are not compared (leave-subject-out).
     above : only matches with r greater than this are asked for, by (view, rule); others are as if absent. Much faster.
     background : grey value, 0..255, that a pixel of the brain exceeds in some contrast (rule "brain").
@@ -105,7 +108,8 @@ def best_matches(
 
     Raises
     ------
-    ValueError : contrasts or sizes differ, an unknown rule, or images too large for exact sums (11.9 million pixels).
+    ValueError : contrasts or sizes differ, an unknown rule, people of another number of images than there are, or
+        images too large for exact sums (11.9 million pixels).
     PluginError : the linear algebra of this machine rounds float32 products (a reduced-precision mode), or PyTorch
         cannot use the device.
     """
@@ -115,6 +119,9 @@ def best_matches(
         )
     if unknown := sorted(set(rules) - set(RULES)):
         raise ValueError(f"unknown rules {', '.join(unknown)}; there are {', '.join(RULES)}")
+    if distinct is not None and len(distinct) != len(train):
+        raise ValueError(f"people of {len(distinct)} images are given for {len(train)} training images")
+    people = None if distinct is None or k == 1 else each_its_own(np.asarray(distinct, np.int64))
     views = every_view(train.contrasts) if views is None else views
     image_pixels = train.size[0] * train.size[1]
     check_size(image_pixels * len(train.contrasts))
@@ -125,7 +132,8 @@ def best_matches(
     above = above or {}
     best: State = {(v, rule): nothing(len(queries), k, above.get((v, rule))) for v in views for rule in rules}
     for shard in shards(train, int(memory_mb * 1e6), background if "brain" in rules else None):
-        search = ShardSearch(shard, measured, k, exclude, device if device != "cpu" or method == "torch" else None)
+        on = device if device != "cpu" or method == "torch" else None
+        search = ShardSearch(shard, measured, k, exclude, on, people)
         products = len(shard) * len(queries) * shard.box.n_pixels * _contrasts_compared(views, rules)
         large = min(len(shard), len(queries)) >= MINIMUM_FOR_CASCADE and products >= MINIMUM_PRODUCTS
         if device == "cpu" and (method == "cascade" or (method == "auto" and large)):
@@ -157,24 +165,33 @@ def _by_transformation(rules: Sequence[str]) -> list[tuple[str, ...]]:
 class ShardSearch:
     """All views of one block of training images, each by its cascade if it has one, else all pairs.
 
-    ``device`` is one of PyTorch, or None to take all pairs by NumPy.
+    ``device`` is one of PyTorch, or None to take all pairs by NumPy; ``people`` the person (0 or more) of each training
+    image, not of those of the shard alone, or None.
     """
 
     def __init__(
-        self, shard: Block, views: Mapping[Key, View], k: int, exclude: Groups | None, device: str | None = None
+        self,
+        shard: Block,
+        views: Mapping[Key, View],
+        k: int,
+        exclude: Groups | None,
+        device: str | None = None,
+        people: Int64 | None = None,
     ) -> None:
         self.shard = shard
         self.views = dict(views)
         self.k = k
         self.exclude = exclude
+        self.people = people
+        self._people_here = None if people is None else people[shard.start : shard.stop]
         self.cascades: dict[Measure, Cascade] = {}
         self.dense: AllPairs
         if device is None:
-            self.dense = Dense(shard, self.views)
+            self.dense = Dense(shard, self.views, self._people_here)
         else:
             from synthkit_memorization.search.device import OnDevice
 
-            self.dense = OnDevice(shard, self.views, device)
+            self.dense = OnDevice(shard, self.views, self._people_here, device)
 
     def build_cascades(
         self, queries: Images | None, rules: Sequence[str], best: State, background: int, shift_px: int
@@ -197,7 +214,7 @@ class ShardSearch:
                 from synthkit_memorization.search.cascade import Cascade
 
                 groups = None if self.exclude is None else self.exclude.train[self.shard.start : self.shard.stop]
-                self.cascades[measure] = Cascade(directions, self.shard, views, groups)
+                self.cascades[measure] = Cascade(directions, self.shard, views, groups, self._people_here)
 
     def _that_pay(
         self, directions: Directions, block: Block, rows: Int64, views: dict[Key, View], best: Mapping[Key, Matches]
@@ -207,7 +224,8 @@ class ShardSearch:
 
         columns = _evenly(len(self.shard), PROBE_TRAIN)
         mine, theirs = self._groups(rows, self.shard.start + columns)
-        trial = Cascade(directions, self.shard.take(columns), views, theirs)
+        people = None if self._people_here is None else self._people_here[columns]
+        trial = Cascade(directions, self.shard.take(columns), views, theirs, people)
         found = trial.search(block, {key: best[key].r[rows, -1] for key in views}, self.k, mine)
         paying = {key: view for key, view in views.items() if found[key][1].mean() >= PROBE_SHARE}
         # Inner products of single contrasts come for free with those of a view that needs them for all pairs.
@@ -241,7 +259,7 @@ class ShardSearch:
 
     def _merge(self, state: Matches, rows: Int64, found: Matches, which: NDArray[np.bool_]) -> None:
         index = np.where(found.index == NOBODY, NOBODY, found.index + self.shard.start)
-        state.update(rows, Matches(index[which], found.r[which]))
+        state.update(rows, Matches(index[which], found.r[which]), self.people)
 
     def _groups(self, rows: Int64, columns: Int64) -> tuple[Int64 | None, Int64 | None]:
         if self.exclude is None:

@@ -48,6 +48,7 @@ class Task(NamedTuple):
     floor: NDArray[np.float64]
     slacks: NDArray[np.float64]  # of each level
     limits: NDArray[np.int64]  # survivors of the first and of the last level beyond which a query is left unsolved
+    people: NDArray[np.int64]  # whose each training image is: no two of the k best are of one person
 
 
 class Answer(NamedTuple):
@@ -157,44 +158,58 @@ def _product(x: Any, y: Any) -> Any:
 
 
 @_exact
-def _insert(index: Any, r: Any, j: int, value: float) -> None:
-    """Put a pair into its place among the k best (largest r, then lowest index)."""
-    place = len(r)
-    while place > 0 and (value > r[place - 1] or (value == r[place - 1] and j < index[place - 1])):
-        place -= 1
-    for later in range(len(r) - 1, place, -1):
-        index[later], r[later] = index[later - 1], r[later - 1]
-    if place < len(r):
+def _place(index: Any, people: Any, j: int) -> Any:
+    """Where among the k best another image of the same person stands, else the last place."""
+    for place in range(len(index) - 1):
+        if index[place] == NOBODY or people[index[place]] == people[j]:
+            return place
+    return len(index) - 1
+
+
+@_exact
+def _insert(index: Any, r: Any, people: Any, j: int, value: float) -> None:
+    """Put a pair into its place among the k best (largest r, then lowest index), one of each person."""
+    place = _place(index, people, j)
+    if value > r[place] or (value == r[place] and j < index[place]):
+        while place > 0 and (value > r[place - 1] or (value == r[place - 1] and j < index[place - 1])):
+            index[place], r[place] = index[place - 1], r[place - 1]
+            place -= 1
         index[place], r[place] = j, value
 
 
 @_exact
-def _first(own: int, groups: Any, floor: float, index: Any, r: Any) -> None:
+def _first(own: int, groups: Any, people: Any, floor: float, index: Any, r: Any) -> None:
     """The matches of an image without variance: r is 0 with all, so the first images that may be compared."""
-    found = 0
     for j in range(len(groups)):
-        if found == len(index) or floor > 0:
+        if index[-1] != NOBODY or floor > 0:
             break
         if own < 0 or groups[j] != own:
-            index[found], r[found] = j, 0.0
-            found += 1
+            _insert(index, r, people, j, 0.0)
 
 
 @_exact
-def _seeds(bounds: Any, own: int, groups: Any, index: Any, upper: Any) -> None:
+def _seeds(bounds: Any, own: int, groups: Any, people: Any, index: Any, upper: Any) -> None:
     """Images that may be compared of largest bound, above what ``upper`` holds (ascending index among equals)."""
     for strip in range(0, len(bounds), STRIP):
         if _reached(bounds[strip : strip + STRIP], upper[-1]):
             for j in range(strip, min(strip + STRIP, len(bounds))):
                 if bounds[j] > upper[-1] and (own < 0 or groups[j] != own):
-                    _insert(index, upper, j, bounds[j])
+                    _insert(index, upper, people, j, bounds[j])
 
 
 @_exact
-def _survivors(bounds: Any, least: float, task: Any, x: Any, i: int, y: Any, index: Any, upper: Any) -> Any:
-    """Images whose every bound reaches ``least``, and the last bound; how many, or -1 for too many."""
+def _needed(index: Any, r: Any, people: Any, j: int, least: float) -> Any:
+    """The r that an image must reach to change the k best: that of its person, or of the last."""
+    return max(least, r[_place(index, people, j)])
+
+
+@_exact
+def _survivors(bounds: Any, floor: float, best: Any, task: Any, x: Any, i: int, y: Any, index: Any, upper: Any) -> Any:
+    """Images whose every bound reaches what is needed, and the last bound; how many, or -1 for too many."""
     own, slacks = x.groups[i], task.slacks
+    best_index, best_r = best
     step = x.tail.shape[1] // (len(slacks) - 1)
+    least = max(floor, best_r[-1])
     lowest = np.float32(least - slacks[0])
     first = last = 0
     for strip in range(0, len(bounds), STRIP):
@@ -205,14 +220,15 @@ def _survivors(bounds: Any, least: float, task: Any, x: Any, i: int, y: Any, ind
         for j in range(strip, min(strip + STRIP, len(bounds)) if reached else strip):
             if bounds[j] < lowest or (own >= 0 and y.groups[j] == own):
                 continue
+            needed = _needed(best_index, best_r, task.people, j, least)
             inner, bound = bounds[j] - x.rho[i, 0] * y.rho[j, 0], bounds[j]
             for level in range(1, len(slacks)):
-                if bound < least - slacks[level - 1]:
+                if bound < needed - slacks[level - 1]:
                     break
                 part = slice((level - 1) * step, level * step)
                 inner += _product(x.tail[i, part], y.tail[j, part])
                 bound = inner + x.rho[i, level] * y.rho[j, level]
-            if bound >= least - slacks[-1]:
+            if bound >= needed - slacks[-1]:
                 if last == task.limits[1]:
                     return -1
                 index[last], upper[last] = j, bound
@@ -230,7 +246,7 @@ def _decide(candidates: Any, task: Any, x: Any, i: int, y: Any, index: Any, r: A
         together[: len(some)] = some
         _pairs(task, x, i, y, together, values)
         for n in range(len(some)):
-            _insert(index, r, some[n], values[n])
+            _insert(index, r, task.people, some[n], values[n])
 
 
 @_exact
@@ -238,25 +254,31 @@ def search(bounds: Any, start: int, stop: int, task: Any, x: Any, y: Any, answer
     """Solve queries start..stop of a block, whose first bounds are the rows of ``bounds`` (they are overwritten)."""
     index, upper = np.empty(task.limits[1], np.int64), np.empty(task.limits[1], np.float32)
     seeds, seeds_upper = np.empty(task.k, np.int64), np.empty(task.k, np.float32)
+    waiting = np.empty(TOGETHER, np.int64)
     for i in range(start, stop):
         row, best_index, best_r, least = bounds[i - start], answer.index[i], answer.r[i], task.floor[i]
         if x.variance[i] == 0:
-            _first(x.groups[i], y.groups, least, best_index, best_r)
+            _first(x.groups[i], y.groups, task.people, least, best_index, best_r)
             answer.solved[i] = True
             continue
         seeds[:], seeds_upper[:] = NOBODY, np.float32(least - task.slacks[0])
-        _seeds(row, x.groups[i], y.groups, seeds, seeds_upper)
+        _seeds(row, x.groups[i], y.groups, task.people, seeds, seeds_upper)
         found = seeds[seeds != NOBODY]
         _decide(found, task, x, i, y, best_index, best_r)
         row[found] = -np.inf  # done with
-        least = max(least, best_r[-1])
-        n = _survivors(row, least, task, x, i, y, index, upper)
+        n = _survivors(row, least, (best_index, best_r), task, x, i, y, index, upper)
+        n_waiting = 0
         # The largest bound first, for its image is most likely to raise what the others must reach.
-        order = np.argsort(-upper[: max(n, 0)])
-        for first in range(0, len(order), TOGETHER):
-            # Strictly below: a candidate that may tie is still looked at, for the lowest index wins.
-            if upper[order[first]] < least - task.slacks[-1]:
-                break
-            _decide(index[order[first : first + TOGETHER]], task, x, i, y, best_index, best_r)
+        for place in np.argsort(-upper[: max(n, 0)]):
             least = max(least, best_r[-1])
+            # Strictly below: a candidate that may tie is still looked at, for the lowest index wins.
+            if upper[place] < least - task.slacks[-1]:
+                break
+            if upper[place] >= _needed(best_index, best_r, task.people, index[place], least) - task.slacks[-1]:
+                waiting[n_waiting] = index[place]
+                n_waiting += 1
+            if n_waiting == TOGETHER:
+                _decide(waiting, task, x, i, y, best_index, best_r)
+                n_waiting = 0
+        _decide(waiting[:n_waiting], task, x, i, y, best_index, best_r)
         answer.solved[i] = n >= 0

@@ -1,4 +1,4 @@
-"""The best training images of each query so far: order, ties, exclusions, merging."""
+"""The best training images of each query so far: order, ties, exclusions, whose they are, merging."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOBODY = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Matches:
-    """The k best training images of each query, best first.
+    """The k best training images of each query, best first, no two of one person where people are told apart.
 
     ``index`` int64 ``(query, k)``, -1 where there are fewer than k candidates; ``r`` float64 ``(query, k)`` in -1..1,
     NaN there.
@@ -29,17 +29,29 @@ class Matches:
         free = self.index == NOBODY
         return Matches(np.where(free, -1, self.index), np.where(free, np.nan, self.r))
 
-    def update(self, rows: Int64, found: Matches) -> None:
-        """Merge what was found for some queries (in place); of one image found twice the larger r counts."""
+    def update(self, rows: Int64, found: Matches, people: Int64 | None) -> None:
+        """Merge what was found for some queries (in place); of one image, or person, found twice the larger r counts.
+
+        ``people`` is the person of each training image, ``(image,)``, or None if every image stands for itself.
+        """
         k = self.r.shape[1]
         index = np.concatenate([self.index[rows], found.index], axis=1)
         r = np.concatenate([self.r[rows], found.r], axis=1)
-        index, r = _sorted(index, r, index)
+        index, r = _sorted(index, r, _who(index, people))
+        who = _who(index, people)
         again = np.zeros(index.shape, np.bool_)
-        again[:, 1:] = (index[:, 1:] == index[:, :-1]) & (index[:, 1:] != NOBODY)
+        again[:, 1:] = (who[:, 1:] == who[:, :-1]) & (who[:, 1:] != NOBODY)
         r[again], index[again] = -np.inf, NOBODY
         index, r = _sorted(index, r, -r)
         self.index[rows], self.r[rows] = index[:, :k], r[:, :k]
+
+
+def _who(index: Int64, people: Int64 | None) -> Int64:
+    """The person of each image; of a free place NOBODY."""
+    if people is None:
+        return index
+    free = index == NOBODY
+    return np.where(free, NOBODY, people[np.where(free, 0, index)])
 
 
 def _sorted(index: Int64, r: Float64, key: NDArray[np.generic]) -> tuple[Int64, Float64]:
@@ -71,10 +83,19 @@ def nothing(n: int, k: int, above: float | None = None) -> Matches:
     return Matches(np.full((n, k), NOBODY), np.full((n, k), least))
 
 
-def best_of(rows: Int64, columns: Int64, r: Float64, n: int, k: int) -> Matches:
-    """The k best of each of n rows from pairs ``(row, column, r)`` in any order."""
+def each_its_own(groups: Int64) -> Int64:
+    """The same groups, those that are negative, which share nothing with anybody, each by a number of its own."""
+    return np.where(groups < 0, groups.max(initial=-1) + 1 + np.arange(len(groups)), groups)
+
+
+def best_of(rows: Int64, columns: Int64, r: Float64, n: int, k: int, people: Int64 | None) -> Matches:
+    """The k best of each of n rows from pairs ``(row, column, r)`` in any order, of k people (as in ``update``)."""
     order = np.lexsort((columns, -r, rows))
     rows, columns, r = rows[order], columns[order], r[order]
+    if people is not None:
+        pair = rows * (people.max(initial=0) + 1) + people[columns]
+        first = np.sort(np.unique(pair, return_index=True)[1])
+        rows, columns, r = rows[first], columns[first], r[first]
     rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
     keep = rank < k
     top = nothing(n, k)
