@@ -1,26 +1,20 @@
 """What is missing for a conclusion, and what would help: more people held out, more images, or more planted copies.
 
-Each sentence says what is too little, with numbers, and one remedy, with how much of it is needed. That number is an
-estimate: a false-flag rate from maxima falls like one over the number of people, or of images, that it rests on.
+Each sentence says what is too little, with numbers, and one remedy, with how much of it is needed.
 """
 
 from __future__ import annotations
 
 import math
 
-from synthkit.judging.audit_scores import AuditScores, ScoreDict
+from synthkit.judging.audit_scores import AuditScores, ScoreDict, planted_name, with_interval
+from synthkit.judging.intervals import FEW_SUBJECTS
 from synthkit.judging.policy import Policy
-
-#: Images from which on the control tells what more images would not change.
-_RELIABLE = 1000
 
 # Holding out some of those that a generator has learned from would hide its copies.
 HOLD_OUT = (
     "Give real subjects that the generator was never trained on (--holdout DATASET), or train it again with some held "
     "out (synthkit prepare --holdout)."
-)
-_NEVER_TRAINED_ON = (
-    "They must be subjects that the generator was never trained on: give them by --holdout DATASET, or train it again."
 )
 
 
@@ -34,72 +28,51 @@ def few_images(n: int, blank: int, policy: Policy) -> str:
 
 
 def null(scores: AuditScores, policy: Policy) -> list[str]:
-    """Why the thresholds say too little, if they do: no people, too few people, or too few images."""
-    subjects, explained = scores.count("n_null_subjects"), scores.value("explained_flag_rate")
-    if not subjects or scores.count("n_flagged") is None:
-        why = "no real subject whose images could be compared with those of other subjects in the training set"
-        return [f"There is no valid null: {why}, so no threshold. {HOLD_OUT}"]
-    wanted = max(2, policy.min_null_subjects)
-    if explained is None:
-        return [
-            "The thresholds rest on one real subject; how often others exceed them is unknown. "
-            f"Give more: at least {wanted}, better 20. {_NEVER_TRAINED_ON}"
-        ]
-    if subjects < policy.min_null_subjects:
-        asked = f"the policy asks for {policy.min_null_subjects} (min_null_subjects)"
-        more = policy.min_null_subjects - subjects
-        rest = f"The thresholds rest on {subjects} real subject{'s' * (subjects != 1)}; {asked}."
-        return [f"{rest} Give {more} more. {_NEVER_TRAINED_ON}"]
-    if explained <= policy.max_explained_rate:
-        return []
-    return [_uncertain(scores, policy, subjects, explained)]
+    """Why there is no cut, or why it says too little: no people, too few, or none outside the training set."""
+    subjects, likeness = scores.count("n_null_subjects"), scores.by_family("likeness").get("picture")
+    lines = []
+    if not subjects:
+        why = "no real person whose images could be compared with those of others"
+        lines.append(f"How near chance comes is not known: there is {why}. {HOLD_OUT}")
+    elif scores.count("n_copies") is None:
+        lines.append("The copies were not counted.")
+    elif subjects < policy.min_null_subjects:
+        people = "1 real person" if subjects == 1 else f"{subjects} real people"
+        lines.append(
+            f"The cut rests on {people}, training and held-out together; the policy asks for "
+            f"{policy.min_null_subjects} (min_null_subjects). At least {policy.min_null_subjects - subjects} more held "
+            f"out would do. {HOLD_OUT}"
+        )
+    if scores.count("n_holdout"):
+        return lines
+    if policy.require_holdout:
+        lines.append(f"The policy asks for held-out people (require_holdout) and there are none. {HOLD_OUT}")
+    if likeness is not None and likeness < policy.min_likeness:
+        lines.append(
+            f"These images come nearer to every training person than real images do (likeness {likeness:.2f}; the "
+            f"policy asks for {policy.min_likeness:.2f}, min_likeness). Whether a smooth generator or a mass of weak "
+            "copies does that, only people outside the training set can tell, and nobody is held out. At least "
+            f"{max(1, policy.min_null_subjects)} would do, {FEW_SUBJECTS} are better. {HOLD_OUT}"
+        )
+    return lines
 
 
-def _uncertain(scores: AuditScores, policy: Policy, subjects: int, explained: float) -> str:
-    """That too many flags would be excused; by what, and so what would help."""
-    limit, n = policy.max_explained_rate, scores.n_searched
-    what = (
-        f"Without memorization, {explained:.1%} of the images could be flagged, more than {limit:.0%} "
-        "(max_explained_rate): the thresholds are too uncertain."
+def power(score: ScoreDict, scores: AuditScores, policy: Policy) -> str:
+    """That too few planted copies were found, and what would help: more of them, more people, or nothing of both."""
+    found = (
+        f"Of planted copies ({planted_name(score)}) the audit found {with_interval(score)}; the policy asks for a "
+        f"lower bound of {policy.min_power:.0%} (min_power)."
     )
-    by_people, by_images = scores.value("null_flag_rate"), scores.value("control_flag_rate")
-    floor = (scores.value("control_floor") or 0.0) if n >= _RELIABLE else 0.0
-    people = []
-    if by_people is not None and by_people > limit:
-        people.append(_enough(subjects, by_people, limit))
-    if by_images is not None and floor > limit:
-        people.append(_enough(subjects, floor, limit))
-    who = (
-        f"more real subjects: {subjects}"
-        if scores.count("n_holdout")
-        else f"real subjects outside the training set: {subjects} in it"
-    )
-    parts = [f"give {who} are too few, try {max(people)}"] if people else []
-    if by_images is not None and by_images > limit:
-        # The more are held out, the fewer times as large the training set is: the rest falls with their number, too.
-        fewer = subjects / max(people) if people else 1.0
-        rest = (by_images - floor) * fewer
-        room = max(limit - floor * fewer, limit / 2)
-        if rest > room:
-            parts.append(f"audit more images: {n} are too few, try {_enough(n, rest, room)}")
-    if not parts:  # an audit that does not tell what its rate rests on
-        return f"{what} Give more real subjects (the thresholds rest on {subjects}). {_NEVER_TRAINED_ON}"
-    helps = f"{what} What would help: {'; and '.join(parts)}."
-    return f"{helps} {_NEVER_TRAINED_ON}" if people else helps
-
-
-def _enough(now: int, rate: float, limit: float) -> int:
-    """How many it takes for the limit, with half as many again for safety; two digits, rounded up."""
-    wanted = math.ceil(1.5 * now * rate / max(limit, 1e-6))
-    step = int(max(1, 10 ** (len(str(wanted)) - 2)))
-    return max(now + 1, -(-wanted // step) * step)
-
-
-def power(score: ScoreDict, policy: Policy) -> str:
-    """What would help where too few planted copies were found: more of them, if nearly all were found."""
-    if not 0 < policy.min_power < 1 or float(score["value"]) < policy.min_power:
-        return "Planting more does not help: changed so, copies stay below the thresholds."
-    if float(score["value"]) < 1:
-        return "Planting more narrows that interval, and may not raise it enough."
-    wanted = math.ceil(math.log(0.05) / math.log(policy.min_power))
-    return f"Plant more: {wanted} found of {wanted} would do (for memorization -p plants={max(60, wanted)})."
+    share, subjects = float(score["value"]), scores.count("n_null_subjects") or 0
+    if share == 1 and policy.min_power < 1:
+        wanted = math.ceil(math.log(0.05) / math.log(policy.min_power))
+        more = f"{wanted} found of {wanted} would do (for memorization -p plants={max(60, wanted)})"
+        return f"{found} Plant more: {more}."
+    if 0 < subjects < FEW_SUBJECTS:
+        return (
+            f"{found} The cut rests on {subjects} real people; with more held out, {FEW_SUBJECTS} in all, it can be "
+            f"higher and find more. {HOLD_OUT}"
+        )
+    if policy.min_power <= share < 1:
+        return f"{found} Planting more narrows that interval, and may not raise it enough."
+    return f"{found} More people or images would hardly help: changed so, copies come no nearer than chance does."

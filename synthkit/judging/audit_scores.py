@@ -3,9 +3,11 @@
 An audit is a metric whose declaration says ``audit=True``: ``synthkit audit-memorization --metric NAME`` takes it. It
 is given real images that a generator was trained on (role ``train``), its ``synthetic`` images and, where there are
 any, real images of people whom it never saw (``holdout``). Names have one meaning, which is here, so that a verdict
-does not depend on who measured. An audit yields every score and table that is *required*, may yield the others, and may
-add scores, tables and columns of its own: pages list such scores under all other numbers, and nothing is judged by
-them.
+does not depend on who measured. The one concept is a *copy*: an image nearer to a real person than anybody is by
+chance. Its *margin* says how near it comes, in units of how near unrelated people come; the *cut*, what is too near.
+
+An audit yields every score and table that is *required*, may yield the others, and may add scores, tables and columns
+of its own: pages list such scores under all other numbers, and nothing is judged by them.
 
 The conformance suite tries an audit on planted copies. This module costs nothing to import: declarations take their
 definitions from :func:`definitions`.
@@ -22,7 +24,17 @@ from synthkit.contract import ScoreDefinition
 #: A score as it is in ``result.json``.
 ScoreDict = Mapping[str, Any]
 
+#: What images are compared by, each with a cut of its own; in the order in which they are shown. An audit may know
+#: others.
+FAMILIES: Mapping[str, str] = {
+    "picture": "the picture as it lies: also mirrored, moved a little or inverted",
+    "frame": "the head in a common frame: also turned, scaled, cropped or moved",
+    "labels": "the label map",
+    "tumour": "the tumour alone, wherever it lies",
+}
+
 _WHOLE: tuple[str, ...] = ()
+_FAMILY = ("family",)
 _COLUMN = ("contrast", "rule")
 _TAIL = ("contrast", "rule", "quantile")
 
@@ -81,71 +93,31 @@ _SCORES = (
     _score("n_synthetic", "synthetic images searched", required=True),
     _score(
         "n_blank",
-        "synthetic images that are constant or show hardly any brain, and are not flagged: that they are no copies "
-        "says nothing, so they do not count as searched, nor in any share",
+        "synthetic images that are constant or show hardly any brain, and are no copies: that says nothing of them, so "
+        "they do not count as searched, nor in any share",
         "lower",
     ),
-    _score("n_train", "training images searched in; n is their subjects", required=True),
-    _score("n_holdout", "held-out real images; n is their subjects", required=True),
-    _score("n_null", "real images behind the thresholds (held-out, or else training images); n is their subjects"),
+    _score("n_train", "training images searched in; n is their people", required=True),
+    _score("n_holdout", "held-out real images; n is their people", required=True),
+    _score(
+        "n_holdout_twins",
+        "held-out people who are training people under another id, as near as scans of one person: they are left out "
+        "of the held-out side",
+        "lower",
+    ),
     _score(
         "n_null_subjects",
-        "subjects behind the thresholds (scans of one patient count as one); missing if there is no valid null",
+        "real people whose images the cut is taken from: training and held-out people, each left out of both sides "
+        "(scans of one patient count as one); missing if there is no valid null",
         "higher",
         required=True,
     ),
     _score(
-        "false_flag_rate",
-        "the rate asked for, over all views and rules together; the upper end is a worst case for this null (95 %)",
+        "false_fail_rate",
+        "chance, at most, that a synthetic dataset of this size that copies nobody fails, as asked for; by "
+        "extrapolation of the null's tail, not distribution-free",
     ),
-    _score(
-        "explained_flag_rate",
-        "share of images flagged without memorization, as far as null and control can tell: the largest of the rate "
-        "asked for, 1 / (n_null + 1), the share flagged when each null subject is judged by the thresholds of the "
-        "others, and that of synthetic images among one half of the held-out subjects judged by the other half",
-        required=True,
-    ),
-    _score(
-        "null_flag_rate", "of these: the share flagged when each null subject is judged by thresholds of the others"
-    ),
-    _score(
-        "control_flag_rate",
-        "of these: the share of synthetic images flagged among one half of the held-out subjects, judged by the other",
-    ),
-    _score(
-        "control_floor",
-        "what of it would remain with many more synthetic images; the rest is for want of images",
-    ),
-    _score(
-        "threshold",
-        "r above which an image is flagged, per view and rule; interval by resampling null subjects",
-        "neither",
-        _COLUMN,
-    ),
-    # What is close, and to whom.
-    _score(
-        "n_flagged",
-        "synthetic images above the threshold in any view by any rule, or (of one) in this",
-        "lower",
-        _WHOLE,
-        _COLUMN,
-        required=True,
-    ),
-    _score(
-        "flagged_rate",
-        "share of flagged images among those that are not blank, with its Clopper-Pearson interval",
-        "lower",
-        _WHOLE,
-        _COLUMN,
-        required=True,
-    ),
-    _score(
-        "n_copies",
-        "flagged images whose joint image, in place, mirrored or shifted, correlates with a training image by copy_r",
-        "lower",
-        required=True,
-    ),
-    _score("n_copied_subjects", "training subjects that copies match (scans of one patient count as one)", "lower"),
+    # Who is copied.
     _score(
         "n_identical",
         "images equal to a training image up to brightness and contrast (joint r = 1)",
@@ -153,26 +125,68 @@ _SCORES = (
         required=True,
     ),
     _score(
+        "n_copies",
+        "synthetic images nearer to a training person than chance allows: their margin is below the cut",
+        "lower",
+        _WHOLE,
+        _FAMILY,
+        _COLUMN,
+        required=True,
+    ),
+    _score(
+        "copied_rate",
+        "share of copies among the images that are not blank, with its Clopper-Pearson interval",
+        "lower",
+        _WHOLE,
+        _COLUMN,
+        required=True,
+    ),
+    _score("n_copied_subjects", "training people whom copies show (scans of one patient count as one)", "lower"),
+    _score(
         "n_holdout_copies",
-        "images that would count as copies, were the held-out ones training images; the generator has seen these",
+        "synthetic images nearer to a held-out person than chance allows: copies of patients as well",
         "lower",
     ),
+    _score("n_copied_holdout_subjects", "held-out people whom these show", "lower"),
+    # How near, and how near chance comes.
     _score(
-        "n_memorized_subjects",
-        "training subjects that flagged images match (scans of one patient count as one)",
-        "lower",
+        "cut",
+        "margin below which an image is a copy; 1 is how near the nearest image of a median unrelated person comes",
+        "neither",
+        _FAMILY,
     ),
-    _score("best_r_median", "median over synthetic images of the best r with a training image", "neither", _COLUMN),
-    _score("best_r_quantile", "a tail quantile of the same", "neither", _TAIL),
     _score(
-        "null_median",
-        "median over null images of the best r with a training image of another subject",
+        "least_margin",
+        "smallest margin of a synthetic image to training people, or (side holdout) to held-out people",
+        "higher",
+        _FAMILY,
+        ("family", "side"),
+    ),
+    _score(
+        "null_margin",
+        "margins of real people to others, the smallest of each one's images: quantiles over people",
+        "neither",
+        ("family", "quantile"),
+    ),
+    _score(
+        "likeness",
+        "how much nearer the generator's images come to everybody than real images do, 0 to 1 (1: not at all); the "
+        "cut is scaled by it",
+        "higher",
+        _FAMILY,
+    ),
+    _score(
+        "threshold",
+        "r that an image must exceed to be a copy by this view and rule; it must also be nearer to that person than to "
+        "others",
         "neither",
         _COLUMN,
     ),
+    _score("best_r_median", "median over synthetic images of the best r with a training image", "neither", _COLUMN),
+    _score("best_r_quantile", "a tail quantile of the same", "neither", _TAIL),
+    _score("null_median", "median over real images of the best r with another training person", "neither", _COLUMN),
     _score("null_quantile", "a tail quantile of the same", "neither", _TAIL),
     _score("null_max", "largest of the same", "neither", _COLUMN),
-    _score("smoothness_gain", "how much the null's median rises when its images are made as smooth as the synthetic"),
     # Closer to training images than to others.
     _score(
         "closer_to_train",
@@ -212,8 +226,8 @@ _SCORES = (
     _score(
         "membership_auc",
         "how well the training patients are told from held-out ones by their nearest synthetic image; 0.5 is not at "
-        "all; interval by resampling patients",
-        "lower",
+        "all, far below it is as telling as far above; interval by resampling patients",
+        "neither",
     ),
     # Among the synthetic images themselves.
     _score("n_near_duplicates", "synthetic images with another one above the joint threshold (mode collapse)", "lower"),
@@ -223,7 +237,7 @@ _SCORES = (
     # By features of a network.
     _score(
         "n_feature_flagged",
-        "synthetic images above the threshold of features; these count in no other score",
+        "synthetic images above the threshold of features; these are no copies and count in no other score",
         "lower",
         ("features",),
     ),
@@ -231,7 +245,7 @@ _SCORES = (
     # Of planted copies; the mildest strength of a kind comes first.
     _score(
         "power",
-        "share of planted copies of a kind and strength that are flagged by a match with their source subject",
+        "share of planted copies of a kind and strength that are found as copies of the person whom they show",
         "higher",
         ("planted", "strength"),
     ),
@@ -245,14 +259,16 @@ MATCHES = AuditTable(
     summary="the best training match of a synthetic image in a view by a rule",
     required=True,
     columns={
-        "synthetic_id": "id of the synthetic image; images without a match above a threshold may be left out",
-        "contrast": "the view: a contrast, or joint for all contrasts as one image",
+        "synthetic_id": "id of the synthetic image; images that are no copies may be left out",
+        "contrast": "the view: a contrast, joint for all contrasts as one image, labels for the label map, or tumour "
+        "for the tumour alone",
         "rule": "how images were compared; pearson is r over all pixels in place",
         "train_id": "id of the training image",
         "train_subject": "its subject, empty where there is none",
         "r": "how similar they are; 1 is identical",
         "r_null_quantile": "share of null images with a smaller best r; empty without a null",
-        "flagged": "True or False: whether r is above the threshold; empty without one",
+        "copy": "True or False: whether the image is a copy by this view and rule; empty without a null",
+        "margin": "how near it comes by this view and rule, in units of what chance allows; empty without a null",
     },
 )
 NULL = AuditTable(
@@ -275,8 +291,10 @@ PAIRS = AuditTable(
         "synthetic_id": "id of the synthetic image",
         "train_id": "id of the training image",
         "r": "how similar they are",
-        "threshold": "r above which an image is flagged; empty without a null",
+        "threshold": "as the score of that name; empty without a null",
         "r_null_quantile": "as in matches",
+        "copy": "as in matches",
+        "margin": "as in matches",
         "holdout_id": "the held-out image that is most similar to the synthetic one, empty where nothing is held out",
         "r_holdout": "how similar",
     },
@@ -287,17 +305,26 @@ SUBJECTS = AuditTable(
     columns={
         "train_subject": "its name",
         "n_train": "its training images",
-        "n_flagged": "flagged images that match it; empty without a null",
-        "n_copies": "copies that match it; empty without a null",
+        "n_copies": "copies that show it; empty without a null",
         "best_r": "largest r of a synthetic image with one of its images",
     },
 )
 
+HOLDOUT_TWINS = AuditTable(
+    name="holdout_twins",
+    summary="a held-out person who is a training person under another id",
+    columns={
+        "holdout_subject": "the held-out person",
+        "train_subject": "the training person",
+        "margin": "how near the two are, in units of what chance allows",
+    },
+)
+
 #: Every table that something outside an audit reads, by name.
-TABLES: Mapping[str, AuditTable] = {table.name: table for table in (MATCHES, NULL, PAIRS, SUBJECTS)}
+TABLES: Mapping[str, AuditTable] = {table.name: table for table in (MATCHES, NULL, PAIRS, SUBJECTS, HOLDOUT_TWINS)}
 
 #: Columns that name a real person or image, in whichever table they are.
-NAMES_OF_REAL = ("train_id", "train_subject", "holdout_id")
+NAMES_OF_REAL = ("train_id", "train_subject", "holdout_id", "holdout_subject")
 
 
 def definitions(*names: str) -> tuple[ScoreDefinition, ...]:
@@ -346,6 +373,12 @@ class AuditScores:
         """The scores of this name that are of one ``key`` each and have a value, in the order of the audit."""
         known = SCORES[name].name
         return [s for s in self._parts if s["name"] == known and key in s["of"] and s.get("value") is not None]
+
+    def by_family(self, name: str, **of: str) -> dict[str, float]:
+        """The values of this score that are of one family each, and of ``of`` and nothing else, by family."""
+        known = SCORES[name].name
+        found = [(dict(s["of"]), s) for s in self._parts if s["name"] == known and s.get("value") is not None]
+        return {s["of"]["family"]: float(s["value"]) for own, s in found if own.pop("family", None) and own == of}
 
     @property
     def planted(self) -> list[ScoreDict]:

@@ -2,17 +2,15 @@
 
 ``--policy FILE``, TOML::
 
-    max_copies = 0             # copies of training images tolerated
-    max_flagged_rate = 0.0     # share of flagged images tolerated beyond what the null explains
-    max_explained_rate = 0.1   # share of flagged images that the null may explain before it says too little
-    min_null_subjects = 2      # real subjects that the thresholds must rest on
-    require_holdout = false    # true: they must be held-out subjects
+    max_copies = 0             # copies of training people tolerated, and of held-out people
+    min_null_subjects = 4      # real people, training and held-out together, that the cut must rest on
+    require_holdout = false    # true: there must be held-out people
+    min_likeness = 0.85        # without these: how little the images under audit may lower the cut that judges them
     min_synthetic = 1          # synthetic images that must have been searched
     min_power = 0.9            # share of planted copies that must be found: lower bound of its 95 % interval
     required_power = ["exact","noise","blur","intensity","flip"]  # of these: "kind" (mildest strength), "kind strength"
-    max_membership_auc = 1.0   # lower bound of the membership attack's AUC (chance: 0.5) that is tolerated; 1: any
+    max_membership_auc = 1.0   # AUC of the membership attack (chance: 0.5) tolerated, and as far below 0.5; 1: any
     max_removed_rate = 0.1     # share of the images that a release may leave out
-    confidence = 0.95          # of the intervals that the verdict computes
 """
 
 from __future__ import annotations
@@ -20,11 +18,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthkit.errors import UsageError
+from synthkit.errors import DataError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,50 +32,45 @@ class Policy:
 
     Attributes
     ----------
-    max_copies : tolerated number of copies (flagged, and r with a training image at least the metric's ``copy_r``).
-    max_flagged_rate : tolerated share (0..1) of flagged images on top of the false flags that the null explains.
-    max_explained_rate : largest share (0..1) of images that unrelated subjects may have above the thresholds. With few
-        null subjects that share is large or badly known, and an audit that would excuse so many flags supports no pass.
-    min_null_subjects : subjects that the thresholds must rest on. Two, because one subject says nothing about how
-        much subjects differ; thresholds then have no error to state.
-    require_holdout : whether a null from within the training set (leave-subject-out) is not enough.
+    max_copies : tolerated number of copies of training people, of images identical to a training image, and of copies
+        of held-out people, each. A release leaves out the copies that were tolerated.
+    min_null_subjects : real people whom the cut must rest on. Four: with fewer, how much people differ is a guess.
+    require_holdout : whether people outside the training set must be among them.
+    min_likeness : smallest likeness (0..1) of the family picture with which an audit without held-out people can pass.
+        The cut is scaled by the likeness, which is then measured on the images under audit: many weak copies among
+        them could lower the cut by which they are judged.
     min_synthetic : synthetic images that must have been searched.
     min_power : smallest recall (0..1) of planted copies that makes their absence evidence; compared with the lower
         bound of the recall. With every planted copy found, 0.9 takes 29 of them (0.05^(1/29) = 0.902).
     required_power : what must have been planted and found, each ``"kind"`` (its mildest strength, the first that the
         power test lists) or ``"kind strength"``. Empty: an audit without power test can pass.
-    max_membership_auc : largest tolerated lower bound (0.5..1) of the membership attack's AUC. By default any is
-        tolerated: the attack needs a person's scan, and no value is agreed on as harmless.
+    max_membership_auc : largest tolerated lower bound (0.5..1) of the membership attack's AUC; its upper bound must
+        reach 1 - that, since who is told by being farther is told as well. By default any is tolerated: the attack
+        needs a person's scan, and no value is agreed on as harmless.
     max_removed_rate : largest share (0..1) of the images that ``synthkit release`` may leave out. A generator that
-        memorizes more than that hides more just below the thresholds, and removal is not a remedy.
-    confidence : of the intervals that the verdict computes, 0.5..1 (two-sided; see
-        :func:`~synthkit.judging.intervals.clopper_pearson`). Those that the metric reports are 95 %.
+        memorizes more than that hides more just beyond the cut, and removal is not a remedy.
     """
 
     max_copies: int = 0
-    max_flagged_rate: float = 0.0
-    max_explained_rate: float = 0.1
-    min_null_subjects: int = 2
+    min_null_subjects: int = 4
     require_holdout: bool = False
+    min_likeness: float = 0.85
     min_synthetic: int = 1
     min_power: float = 0.9
     required_power: tuple[str, ...] = ("exact", "noise", "blur", "intensity", "flip")
     max_membership_auc: float = 1.0
     max_removed_rate: float = 0.1
-    confidence: float = 0.95
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "required_power", tuple(self.required_power))  # a list where it comes from JSON
         for name, low, high in (
             ("max_copies", 0, math.inf),
-            ("max_flagged_rate", 0, 1),
-            ("max_explained_rate", 0, 1),
             ("min_null_subjects", 1, math.inf),
+            ("min_likeness", 0, 1),
             ("min_synthetic", 1, math.inf),
             ("min_power", 0, 1),
             ("max_membership_auc", 0.5, 1),
             ("max_removed_rate", 0, 1),
-            ("confidence", 0.5, 0.999999),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -85,17 +79,6 @@ class Policy:
                     f"It must lie between {low:g} and {high:g}.",
                     "Correct the policy file, or leave the key out for its default.",
                 )
-        self._refuse_meaningless()
-
-    def _refuse_meaningless(self) -> None:
-        """Rules under which no audit could fail, or none would have to find anything."""
-        if self.max_flagged_rate + self.max_explained_rate >= 1:
-            raise UsageError(
-                f"The audit policy sets max_flagged_rate = {self.max_flagged_rate:g} and max_explained_rate = "
-                f"{self.max_explained_rate:g}.",
-                "Together they tolerate all images, so no share of flagged images could fail.",
-                "Their sum must be below 1; leave them out for 0 and 0.1.",
-            )
         if self.required_power and self.min_power == 0:
             raise UsageError(
                 "The audit policy sets min_power = 0.",
@@ -129,14 +112,24 @@ class Policy:
 
 #: Rules, in which direction they let more pass, and what they let pass.
 _WEAKER: dict[str, tuple[int, str]] = {
-    "max_copies": (1, "copies of training images are tolerated"),
-    "max_flagged_rate": (1, "more flagged images are tolerated than chance explains"),
-    "max_explained_rate": (1, "thresholds may excuse more flagged images"),
-    "min_null_subjects": (-1, "thresholds may rest on fewer real subjects"),
+    "max_copies": (1, "copies of real people are tolerated"),
+    "min_null_subjects": (-1, "the cut may rest on fewer real people"),
+    "min_likeness": (-1, "without held-out people, the images under audit may lower the cut by which they are judged"),
     "min_power": (-1, "fewer of the planted copies have to be found"),
     "max_removed_rate": (1, "a release may leave out more images and give out the rest"),
-    "confidence": (1, "intervals are wider, so that fewer flagged shares fail"),
 }
+
+
+def policy_of(options: Mapping[str, Any]) -> Policy:
+    """The policy that the job of an audit was made with (its ``options``); :class:`DataError` if it has other rules."""
+    rules = dict(options.get("policy", {}))
+    if unknown := sorted(set(rules) - {item.name for item in dataclasses.fields(Policy)}):
+        raise DataError(
+            f"The audit was made with a policy that has {', '.join(unknown)}.",
+            "This version of synthkit judges by other rules.",
+            "Make the audit again.",
+        )
+    return Policy(**rules)
 
 
 def load_policy(path: Path) -> Policy:

@@ -3,22 +3,23 @@
 An audit measures (what it must yield is in :mod:`synthkit.judging.audit_scores`); this module decides, by a
 :class:`~synthkit.judging.policy.Policy`.
 
-Order: evidence of copying fails whatever else is missing; then missing evidence makes the verdict insufficient; only
-then can it be a pass. An audit that would not have found copies is missing evidence: finding nothing means nothing
-then. A pass says what it does not prove. Reasons name the strongest evidence first, then what is missing, and with what
-that would be better (:mod:`synthkit.judging.advice`).
+Order: copies fail whatever else is missing; then missing evidence makes the verdict insufficient; only then can it be a
+pass. An audit that would not have found copies is missing evidence: finding nothing means nothing then. A pass says
+what can be signed, and what it does not prove. Reasons name the strongest evidence first, then what is missing and with
+what that would be better (:mod:`synthkit.judging.advice`), then what was left out.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from synthkit.errors import ExitCode, GateFailedError, InsufficientEvidenceError, SynthkitError
 from synthkit.judging import advice
-from synthkit.judging.audit_scores import AuditScores, ScoreDict, planted_name, with_interval
+from synthkit.judging.audit_scores import FAMILIES, HOLDOUT_TWINS, AuditScores, ScoreDict, planted_name, with_interval
 from synthkit.judging.intervals import FEW_SUBJECTS, clopper_pearson
 from synthkit.judging.policy import Policy
 
@@ -65,26 +66,21 @@ def verdict(
     ``weaker_parameters`` are those of the method that make it weaker than its defaults, in words
     (:func:`synthkit.registry.parameters.weakened`).
 
-    Used are scores of the whole dataset (empty ``of``), among them explained_flag_rate, the rate of false flags that
-    the null explains; and ``power``, the recall of each kind and strength of planted copies. Fails
-
-    - when an image is identical to a training image, up to brightness and contrast (needs no null), or
-    - when there are more copies than tolerated, or
-    - when the lower bound of the flagged share exceeds the explained rate plus ``max_flagged_rate``, or
-    - when the lower bound of the membership attack's AUC exceeds ``max_membership_auc``.
+    Fails where there are more of these than ``max_copies``: images identical to a training image up to brightness and
+    contrast, which needs no null; copies of training people; copies of held-out people, who are patients too. And where
+    the interval of the membership attack's AUC lies above ``max_membership_auc``, or below 1 - that.
     """
     policy = policy or Policy()
     found = _Found(AuditScores(scores), policy)
     weaker = tuple(f"Weaker than the default: {line}." for line in (*policy.weaker(), *weaker_parameters))
-    against, missing, open_questions = found.against(), found.missing(), found.not_proven()
+    against, tolerated = found.evidence()
+    missing, remarks, open_questions = found.missing(), found.remarks(), found.not_proven()
     if against:
-        return Verdict("fail", (*against, *found.blank(), *missing), open_questions, weaker)
+        return Verdict("fail", (*against, *tolerated, *missing, *remarks), open_questions, weaker)
     if missing:
-        reasons = (*found.unjudged(), *missing, *found.blank())
+        reasons = (*tolerated, *found.unjudged(), *missing, *remarks)
         return Verdict("insufficient evidence", reasons, open_questions, weaker)
-    copies = f"{_images(found.count('n_copies') or 0)} a copy of a training image."
-    reasons = (found.flagged_share()[0], copies, *found.blank(), *found.power_sentences())
-    return Verdict("pass", reasons, open_questions, weaker)
+    return Verdict("pass", (found.signed(), *tolerated, *found.power_sentences(), *remarks), open_questions, weaker)
 
 
 @dataclass(frozen=True)
@@ -97,106 +93,102 @@ class _Found:
     def count(self, name: str) -> int | None:
         return self.scores.count(name)
 
-    @property
-    def explained(self) -> float | None:
-        return self.scores.value("explained_flag_rate")
+    # ------------------------------------------------------------------------------------------------ who is copied
 
-    @property
-    def power(self) -> dict[str, ScoreDict]:
-        """Scores of the power test by "kind strength", and the first of a kind, its mildest strength, by "kind" too."""
-        power: dict[str, ScoreDict] = {}
-        for score in self.scores.planted:
-            power.setdefault(str(score["of"]["planted"]), score)
-            power.setdefault(planted_name(score), score)
-        return power
+    def evidence(self) -> tuple[list[str], list[str]]:
+        """Sentences on copies, strongest evidence first: those beyond what the policy tolerates, and tolerated ones."""
+        identical, copies, of_others = map(self.count, ("n_identical", "n_copies", "n_holdout_copies"))
+        limit, found = self.policy.max_copies, list[tuple[int, str]]()
+        if identical:
+            what = _images(identical, "identical", "identical")
+            found.append((identical, f"{what} to a training image, up to brightness and contrast."))
+        if copies:
+            whom = _people(self.count("n_copied_subjects"), "training")
+            what = f"{_images(copies, 'a copy', 'copies')} of {whom} (tolerated: {limit})"
+            found.append((copies, f"{what}{self._by_families()}."))
+        if of_others:
+            whom = _people(self.count("n_copied_holdout_subjects"), "held-out")
+            what = f"{_images(of_others, 'a copy', 'copies')} of {whom} (tolerated: {limit})"
+            too = "They are patients as well, and the generator has seen them."
+            found.append((of_others, f"{what}{self._by_families(side='holdout')}. {too}"))
+        against = [line for number, line in found if number > limit]
+        return against + self._membership(), [line for number, line in found if number <= limit]
 
-    def flagged_share(self) -> tuple[str, bool]:
-        """The share of flagged images in a sentence, and whether it is more than tolerated; "" where undefined."""
-        measured, explained = self._measured_share(), self.explained
-        if measured is None or explained is None:
-            return "", False
-        sentence, low = measured
-        allowed = min(1.0, explained + self.policy.max_flagged_rate)
-        return f"{sentence}; allowed {allowed:.2%}.", low > allowed
+    def _by_families(self, **side: str) -> str:
+        """The families that show copies, the strongest first: ": by tumour 2, smallest margin 0.31, cut 0.70"."""
+        margins, cuts = self.scores.by_family("least_margin", **side), self.scores.by_family("cut")
+        numbers = {} if side else self.scores.by_family("n_copies")
+        parts = []
+        for name in sorted(set(margins) & set(cuts), key=lambda name: _relative(margins[name], cuts[name])):
+            if margins[name] < cuts[name]:
+                number = f" {numbers[name]:.0f}" if name in numbers else ""
+                parts.append(f"by {name}{number}, smallest margin {margins[name]:.2f}, cut {cuts[name]:.2f}")
+        return f": {'; '.join(parts)}" if parts else ""
 
-    def _measured_share(self) -> tuple[str, float] | None:
-        """The beginning of a sentence on the share of flagged images, and its lower bound; None where undefined."""
-        n, flagged = self.scores.n_searched, self.count("n_flagged")
-        if not n or flagged is None:
-            return None
-        n = max(n, flagged)
-        low, high = clopper_pearson(flagged, n, self.policy.confidence)
-        blank = " that are not blank" if self.count("n_blank") else ""
-        return (
-            f"{flagged} of {n} synthetic images{blank} are closer to a training image than unrelated real images are: "
-            f"{flagged / n:.2%}, {self.policy.confidence:.0%} interval {low:.2%} to {high:.2%}",
-            low,
-        )
+    def _membership(self) -> list[str]:
+        """That who was trained on can be told, by being nearer than others or by being farther."""
+        score, limit = self.scores.get("membership_auc") or {}, self.policy.max_membership_auc
+        low, high = score.get("low"), score.get("high")
+        what = "Whether a person was trained on can be told from the synthetic images with an AUC of at"
+        if low is not None and low > limit:
+            return [f"{what} least {low:.3f} (chance: 0.5; tolerated: up to {limit:g})."]
+        if high is not None and high < 1 - limit:
+            return [
+                f"{what} most {high:.3f} (chance: 0.5; tolerated: from {1 - limit:g}): held-out people are nearer to "
+                "the images than training people are, as if the generator had seen them."
+            ]
+        return []
 
     def unjudged(self) -> list[str]:
-        """Flagged images that no conclusion is drawn from: first among the reasons of an insufficient verdict.
-
-        None where no more are flagged than the null explains.
-        """
-        measured, flagged, explained = self._measured_share(), self.count("n_flagged"), self.explained
-        if measured is None or not flagged:
+        """Where there is no cut: how near the nearest images come all the same."""
+        tails = self.scores.each("best_r_quantile", "quantile")
+        if self.count("n_copies") is not None or not tails:
             return []
-        people = self.count("n_memorized_subjects")
-        whose = f" They match {people} training subject{'s' * (people != 1)}." if people else ""
-        if explained is None:
-            return [f"{measured[0]}; how many chance explains is not known.{whose}"]
-        more = flagged / max(self.scores.n_searched, flagged) > explained
-        return [f"{self.flagged_share()[0]}{whose}"] if more else []
-
-    def blank(self) -> list[str]:
-        """That blank images were left out of the count."""
-        blank = self.count("n_blank")
-        if not blank:
-            return []
+        most = max(tails, key=lambda score: (float(score["of"]["quantile"]), float(score["value"])))
+        column = f"{most['of'].get('contrast')}, {most['of'].get('rule')}, quantile {most['of']['quantile']}"
         return [
-            f"{blank} of {self.count('n_synthetic')} synthetic images are blank (constant, or hardly any brain) and do "
-            "not count as searched."
+            f"The nearest synthetic images reach r {most['value']:.4f} with a training image ({column}); whether that "
+            "is more than chance is not known."
         ]
 
-    def against(self) -> list[str]:
-        """Evidence of copying, in sentences."""
-        identical, copies = self.count("n_identical"), self.count("n_copies")
-        lines = []
-        if identical is not None and identical > self.policy.max_copies:
-            lines.append(f"{_images(identical)} identical to a training image, up to brightness and contrast.")
-        if copies is not None and copies > self.policy.max_copies:
-            copied = self.count("n_copied_subjects")
-            whose = f" They come from {copied} training subject{'s' * (copied != 1)}." if copied else ""
-            lines.append(f"{_images(copies)} a copy of a training image (tolerated: {self.policy.max_copies}).{whose}")
-        sentence, too_many = self.flagged_share()
-        if too_many:
-            lines.append(sentence)
-        low = self.scores.low("membership_auc")
-        if low is not None and low > self.policy.max_membership_auc:
+    def remarks(self) -> list[str]:
+        """What was left out: people who are on both sides, and blank images."""
+        twins, blank, lines = self.count("n_holdout_twins"), self.count("n_blank"), list[str]()
+        if twins:
+            who = "1 held-out person is a training person"
+            who = who if twins == 1 else f"{twins} held-out people are training people"
             lines.append(
-                f"Whether a person was trained on can be told from the synthetic images with an AUC of at least "
-                f"{low:.3f} (chance: 0.5; tolerated: {self.policy.max_membership_auc:g})."
+                f"{who} under another id, as near as scans of one person, and left out of the held-out side "
+                f"({HOLDOUT_TWINS.file} says who is who)."
             )
+        if blank:
+            of = f"{blank} of {self.count('n_synthetic')} synthetic images"
+            lines.append(f"{of} are blank (constant, or hardly any brain) and do not count as searched.")
         return lines
+
+    def signed(self) -> str:
+        """What a pass says, in a sentence."""
+        n, copies = self.scores.n_searched, self.count("n_copies") or 0
+        margins, cuts = self.scores.by_family("least_margin"), self.scores.by_family("cut")
+        whom = _people((self.scores.get("n_train") or {}).get("n"), "training")
+        if self.count("n_holdout") and self.count("n_holdout_copies") == 0:
+            whom += f" and of {_people((self.scores.get('n_holdout') or {}).get('n'), 'held-out')}"
+        which = (
+            f"none of {n:,} synthetic images is" if not copies else f"all but {copies:,} of {n:,} synthetic images are"
+        )
+        nearest = min(set(margins) & set(cuts), key=lambda name: _relative(margins[name], cuts[name]), default=None)
+        how = f" The nearest, by {nearest}: margin {margins[nearest]:.2f}, cut {cuts[nearest]:.2f}." if nearest else ""
+        return f"What can be signed: {which} {'a copy' if not copies else 'no copies'} of {whom}.{how}"
+
+    # ---------------------------------------------------------------------------------------------- what is missing
 
     def missing(self) -> list[str]:
         """What the policy asks for and the audit does not give, in sentences; each with what would help."""
         n, policy = self.scores.n_searched, self.policy
-        lines = []
-        if n < policy.min_synthetic:
-            lines.append(advice.few_images(n, self.count("n_blank") or 0, policy))
-        lines += advice.null(self.scores, policy) if n else []
-        if policy.require_holdout and not self.count("n_holdout"):
-            lines.append(
-                f"The policy asks for held-out subjects (require_holdout) and there are none. {advice.HOLD_OUT}"
-            )
-        if copied := self.count("n_holdout_copies"):
-            lines.append(
-                f"{_images(copied)} a copy of a held-out one: the generator has seen these, so they set no threshold. "
-                "Give real subjects that it has never seen (--holdout DATASET)."
-            )
-        if self.count("n_copies") is None or self.count("n_identical") is None:
-            lines.append("The copies were not counted.")
+        lines = [advice.few_images(n, self.count("n_blank") or 0, policy)] if n < policy.min_synthetic else []
+        lines += advice.null(self.scores, policy)
+        if self.count("n_identical") is None:
+            lines.append("Identical images were not counted.")
         if policy.max_membership_auc < 1 and self.scores.low("membership_auc") is None:
             lines.append("The policy limits the membership attack (max_membership_auc), and it was not measured.")
         return lines + self._missing_power()
@@ -214,12 +206,19 @@ class _Found:
             if score is None:
                 lines.append(f"No copies of the kind {name!r} were planted; the policy asks for them (required_power).")
             elif not self._powerful(score):
-                lines.append(
-                    f"Of planted copies ({planted_name(score)}) the audit found {with_interval(score)}; the policy "
-                    f"asks for a lower bound of {self.policy.min_power:.0%} (min_power). "
-                    + advice.power(score, self.policy)
-                )
+                lines.append(advice.power(score, self.scores, self.policy))
         return lines
+
+    # --------------------------------------------------------------------------------------- what it would have found
+
+    @property
+    def power(self) -> dict[str, ScoreDict]:
+        """Scores of the power test by "kind strength", and the first of a kind, its mildest strength, by "kind" too."""
+        power: dict[str, ScoreDict] = {}
+        for score in self.scores.planted:
+            power.setdefault(str(score["of"]["planted"]), score)
+            power.setdefault(planted_name(score), score)
+        return power
 
     def _powerful(self, score: ScoreDict) -> bool:
         return score.get("low") is not None and float(score["low"]) >= self.policy.min_power
@@ -251,41 +250,63 @@ class _Found:
         bound = f"each at least {self.policy.min_power:.0%} by its interval"
         return [f"The audit finds planted copies ({bound}): {', '.join(named)}."] if named else []
 
+    # ------------------------------------------------------------------------------------------- what is left open
+
     def not_proven(self) -> tuple[str, ...]:
         """What the audit leaves open, whatever its outcome."""
-        n, flagged, subjects = self.scores.n_searched, self.count("n_flagged"), self.count("n_null_subjects")
+        n, copies, subjects = self.scores.n_searched, self.count("n_copies"), self.count("n_null_subjects")
         lines = []
-        if n and flagged is not None:
-            n = max(n, flagged)
-            high = clopper_pearson(flagged, n, self.policy.confidence)[1]
+        if n and copies is not None:
+            n = max(n, copies)
             lines.append(
-                f"That fewer images than this are flagged: {flagged} of {n} flagged is compatible with up to "
-                f"{high:.2%} of all images that the generator could make ({self.policy.confidence:.0%})."
+                f"That fewer images than this are copies: {copies} of {n} is compatible with up to "
+                f"{clopper_pearson(copies, n)[1]:.2%} of all images that the generator could make (95%)."
             )
+        if subjects:
+            lines.append(self._rate(subjects))
+        lines += self._nobody_else(subjects)
         lines.append(self._other_forms())
-        if subjects is not None and subjects < FEW_SUBJECTS:
-            lines.append(
-                f"That the thresholds would be the same with other subjects: they rest on {subjects} "
-                f"subject{'s' * (subjects != 1)}, fewer than {FEW_SUBJECTS}."
-            )
-        if subjects and not self.count("n_holdout"):
-            lines.append(
-                "That the thresholds hold for subjects outside the training set: without held-out subjects they come "
-                "from comparing training subjects with each other, which is weaker."
-            )
         lines.append(
-            "That a person cannot be inferred: membership of a subject in the training set, or an attribute of a "
-            "subject, may be inferred from synthetic images without any of them being a copy."
+            "That a person cannot be inferred: membership of a person in the training set, or an attribute of a "
+            "person, may be inferred from synthetic images without any of them being a copy."
         )
         return tuple(lines)
+
+    def _rate(self, subjects: int) -> str:
+        """By which argument chance and copies are told apart, and what it rests on."""
+        rate = self.scores.value("false_fail_rate")
+        what = "That chance and copies are told apart"
+        if rate is not None:
+            what = f"That a dataset of this size which copies nobody fails in at most {rate:.0%} of audits"
+        few = f", fewer than {FEW_SUBJECTS}" if subjects < FEW_SUBJECTS else ""
+        people = "1 real person" if subjects == 1 else f"{subjects} real people"
+        return (
+            f"{what}, whatever people are like: the cut is extrapolated from the tail of {people}{few}. Without an "
+            f"assumption on that tail they vouch for 1 in {subjects + 1} a person, and no less."
+        )
+
+    def _nobody_else(self, subjects: int | None) -> list[str]:
+        """Whom, and what of an image, it does not speak of."""
+        lines, cuts = [], self.scores.by_family("cut")
+        if subjects and not self.count("n_holdout"):
+            lines.append(
+                "That nobody outside the training set is copied, and that the cut holds for people outside it: nobody "
+                "is held out, and the cut comes from comparing training people with each other."
+            )
+        elif self.count("n_holdout") and self.count("n_holdout_copies") is None:
+            lines.append("That no held-out person is copied: this audit did not count that.")
+        if lacking := [name for name in FAMILIES if cuts and not cuts.get(name)]:
+            lines.append(
+                f"That nothing was copied that only these would show, which were not compared: {', '.join(lacking)}."
+            )
+        return lines
 
     def _other_forms(self) -> str:
         """That nothing was memorized in another form than the audit finds; by the power test, where it was made."""
         if not self.power:
             return (
-                "That nothing was memorized in another form: mirrored, shifted, rotated, warped or recombined copies, "
-                "and copies of a part of an image (a tumour, say), can stay below the threshold; how much a copy may "
-                "be changed and still be found was not measured."
+                "That nothing was memorized in another form: how much copies may be moved, turned, warped or "
+                "recombined and still be found, or be of a part of an image (a tumour, say), was not measured."
             )
         parts = ["That nothing was memorized in another form."]
         weak = [f"{planted_name(rest[0])} {with_interval(rest[0])}" for _, rest in self.planted() if rest]
@@ -295,5 +316,15 @@ class _Found:
         return " ".join([*parts, "Copies changed in other ways than those planted were not tried."])
 
 
-def _images(count: int) -> str:
-    return "1 synthetic image is" if count == 1 else f"{count or 'No'} synthetic image{'s are' if count else ' is'}"
+def _images(number: int, one: str, several: str) -> str:
+    return f"1 synthetic image is {one}" if number == 1 else f"{number:,} synthetic images are {several}"
+
+
+def _people(number: float | None, side: str) -> str:
+    """ "4 training people"; without a number, of any."""
+    return f"{number:,.0f} {side} {'person' if number == 1 else 'people'}" if number else f"{side} people"
+
+
+def _relative(margin: float, cut: float) -> float:
+    """A margin in units of its cut: the smaller, the stronger the evidence."""
+    return margin / cut if cut else math.inf

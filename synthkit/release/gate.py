@@ -19,7 +19,7 @@ from synthkit.data.lineage import original_digests
 from synthkit.data.shards import map_threads
 from synthkit.errors import DataError, GateFailedError, SynthkitError, UsageError
 from synthkit.judging.audit_scores import MATCHES, AuditScores
-from synthkit.judging.policy import Policy
+from synthkit.judging.policy import Policy, policy_of
 from synthkit.judging.verdict import ENDS, verdict
 from synthkit.running.run import Input, Job, Run, file_digest
 from synthkit.running.seal import changes, datasets_at_hand
@@ -39,7 +39,7 @@ class AuditRun:
 
     @property
     def policy(self) -> Policy:
-        return Policy(**self.job.options.get("policy", {}))
+        return policy_of(self.job.options)
 
     @property
     def scores(self) -> list[dict[str, Any]]:

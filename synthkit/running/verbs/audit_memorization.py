@@ -14,7 +14,7 @@ from synthkit.data.lineage import original_digests, was_trained_on
 from synthkit.data.twins import find_twins, signatures_of
 from synthkit.data.views import View
 from synthkit.errors import DataError, UsageError
-from synthkit.judging.policy import Policy, load_policy
+from synthkit.judging.policy import Policy, load_policy, policy_of
 from synthkit.judging.verdict import verdict
 from synthkit.registry.parameters import make_params, params_to_dict, weakened
 from synthkit.registry.registry import discover
@@ -201,7 +201,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     metrics = metrics_of(declarations)
     result = scored(run, job, metrics, opened_inputs(run, job))
     weaker = weakened(metrics[0], make_params(metrics[0], job.params))
-    judged = verdict(result["scores"], Policy(**job.options.get("policy", {})), weaker)
+    judged = verdict(result["scores"], policy_of(job.options), weaker)
     result["verdict"] = judged.to_dict()
     bound = seal(job, datasets_at_hand(job, run.path), result)
     return {**result, "seal": bound, "exit_code": int(judged.exit_code)}
