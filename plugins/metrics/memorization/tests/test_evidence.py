@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,7 @@ KINDS = ("black", "grey", "white", "noisy", "speck", "hardly any brain")
 
 
 def audited(train: Any, synthetic: Any, holdout: Any, **params: Any) -> tuple[list[dict[str, Any]], list[Row]]:
-    chosen = Params(**{"rules": ("pearson",), "plants": 0, "resamples": 100, **params})
+    chosen = Params(**{"families": ("picture",), "rules": ("pearson",), "plants": 0, "resamples": 100, **params})
     found = list(score(metrics=["memorization"], params=chosen, train=train, synthetic=synthetic, holdout=holdout))
     return [s.to_dict() for s in found if isinstance(s, Score)], [row for row in found if isinstance(row, Row)]
 
@@ -64,7 +63,7 @@ def value(scores: list[dict[str, Any]], name: str) -> Any:
 
 
 def judged(scores: list[dict[str, Any]], **policy: Any) -> Verdict:
-    return verdict(scores, Policy(**{"required_power": (), "max_explained_rate": 0.9, **policy}))
+    return verdict(scores, Policy(**{"required_power": (), **policy}))
 
 
 @pytest.fixture(scope="module")
@@ -90,39 +89,35 @@ def test_what_is_blank(real: tuple[InMemorySamples, InMemorySamples], kind: str)
 
 
 @pytest.mark.parametrize("kind", ["black", "noisy", "hardly any brain"])
-def test_copies_among_blank_images_fail_by_their_share_of_the_others(
+def test_blank_images_change_nothing_for_the_copies_among_them(
     real: tuple[InMemorySamples, InMemorySamples], kind: str
 ) -> None:
-    """80 noisy copies, none of which counts as a copy, and 2,720 blank images: 2.9 % of all, 100 % of the rest."""
+    """80 noisy copies and 2,720 blank images: 2.9 % of all, 100 % of the rest."""
     train, holdout = real
     rng = np.random.default_rng(1)
-    copies = np.clip(train.images.repeat(2, axis=0) + rng.normal(0, 17, (80, 2, SIZE, SIZE)), 0, 255)
-    alone, _ = audited(train, unnamed(copies), holdout, only_flagged=True)
-    scores, _ = audited(train, unnamed(np.concatenate([copies, blanks(2720, kind)])), holdout, only_flagged=True)
-    assert value(scores, "n_copies") == 0 and value(scores, "n_flagged") == 80
+    copies = np.clip(train.images.repeat(2, axis=0) + rng.normal(0, 12, (80, 2, SIZE, SIZE)), 0, 255)
+    alone, _ = audited(train, unnamed(copies), holdout)
+    scores, _ = audited(train, unnamed(np.concatenate([copies, blanks(2720, kind)])), holdout)
+    assert value(scores, "n_copies") == value(alone, "n_copies") == 80
     assert (value(scores, "n_synthetic"), value(scores, "n_blank"), value(alone, "n_blank")) == (2800, 2720, 0)
-    assert value(scores, "flagged_rate") == 1.0
-    # Thresholds and what is excused are those without the blank images.
-    for name in ("explained_flag_rate", "control_flag_rate", "n_flagged"):
-        assert value(scores, name) == value(alone, name)
+    assert value(scores, "copied_rate") == 1.0
     result = judged(scores)
     assert result.outcome == "fail" and result.exit_code == 10
-    assert result.reasons[0].startswith("80 of 80 synthetic images that are not blank are closer to a training image")
-    assert result.reasons[1].startswith("2720 of 2800 synthetic images are blank")
+    assert result.reasons[0].startswith("80 synthetic images are copies of 10 training people")
+    assert any(line.startswith("2720 of 2800 synthetic images are blank") for line in result.reasons)
 
 
 def test_blank_images_excuse_no_copies_where_nothing_is_held_out(
     real: tuple[InMemorySamples, InMemorySamples],
 ) -> None:
-    """The null is made as smooth as the synthetic images; blank ones, smoother than any, have no say in it."""
     train, _ = real
     rng = np.random.default_rng(2)
     copies = np.clip(train.images[:20] + rng.normal(0, 12, (20, 2, SIZE, SIZE)), 0, 255)
-    flagged = [
-        value(audited(train, unnamed(images), None, only_flagged=True)[0], "n_flagged")
+    found = [
+        value(audited(train, unnamed(images), None)[0], "n_copies")
         for images in (copies, np.concatenate([copies, blanks(200)]))
     ]
-    assert flagged == [20, 20]
+    assert found == [20, 20]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -132,7 +127,7 @@ def test_blank_images_alone_are_no_evidence(
 ) -> None:
     train, holdout = real
     scores, rows = audited(train, unnamed(blanks(20, kind)), holdout if held_out else None, plants=5)
-    assert value(scores, "n_blank") == value(scores, "n_synthetic") == 20 and value(scores, "flagged_rate") is None
+    assert value(scores, "n_blank") == value(scores, "n_synthetic") == 20 and value(scores, "copied_rate") is None
     result = judged(scores)
     assert result.outcome == "insufficient evidence" and result.exit_code == 12
     assert result.reasons[0] == (
@@ -145,7 +140,7 @@ def test_blank_images_alone_are_no_evidence(
     more = np.concatenate(
         [blanks(20, kind), holdout.images[:1] if not held_out else heads(np.random.default_rng(3), "c", 1).images[:1]]
     )
-    scores, _ = audited(train, unnamed(more), holdout if held_out else None, only_flagged=True)
+    scores, _ = audited(train, unnamed(more), holdout if held_out else None)
     assert not any("min_synthetic" in line for line in judged(scores).reasons)
 
 
@@ -158,7 +153,7 @@ def test_a_copy_of_a_nearly_blank_slice_is_found_and_counts() -> None:
     fresh = heads(rng, "c", 20).images
     scores, rows = audited(train, unnamed(np.concatenate([fresh, train.images[:1]])), holdout)
     assert value(scores, "n_identical") == 1 and value(scores, "n_blank") == 0
-    assert any(row.values["synthetic_id"] == "s80" and row.values["flagged"] for row in rows if row.table == "matches")
+    assert any(row.values["synthetic_id"] == "s80" and row.values["copy"] for row in rows if row.table == "matches")
     assert judged(scores).outcome == "fail"
 
 
@@ -177,99 +172,68 @@ def test_the_policy_counts_images_that_are_not_blank(real: tuple[InMemorySamples
 # --------------------------------------------------------------------------------------------- what would help
 
 
-def audit(n_train: int, n_holdout: int, n_images: int, seed: int = 1, **policy: Any) -> tuple[Verdict, int]:
-    """The verdict on images of nobody in the training set, by twelve columns; and how many images there were."""
+def audit(n_train: int, n_holdout: int, n_images: int, seed: int = 1, **policy: Any) -> Verdict:
+    """The verdict on images of nobody in the training set."""
     rng = np.random.default_rng(seed)
     train, holdout = heads(rng, "a", n_train), heads(rng, "b", n_holdout) if n_holdout else None
     images = unnamed(heads(rng, "c", -(-n_images // 4)).images)
-    params = {"rules": ("pearson", "brain", "flip", "shift"), "only_flagged": True, **policy.pop("params", {})}
-    scores, _ = audited(train, images, holdout, **params)
-    return verdict(scores, Policy(**{"required_power": (), **policy})), len(images)
+    scores, _ = audited(train, images, holdout, **policy.pop("params", {}))
+    return verdict(scores, Policy(**{"required_power": (), **policy}))
 
 
-def advised(result: Verdict, what: str) -> int | None:
-    found = re.search(rf"{what}[^;]*?, try (\d+)", " ".join(result.reasons))
-    return None if found is None else int(found[1])
+@pytest.mark.parametrize(("n_train", "n_holdout"), [(20, 20), (10, 6), (5, 7), (6, 0)])
+def test_a_small_release_is_judged(n_train: int, n_holdout: int) -> None:
+    assert audit(n_train, n_holdout, 80).outcome == "pass"
 
 
-def test_few_images_and_many_people_need_more_images() -> None:
-    first, n = audit(20, 90, 60)
-    assert first.outcome == "insufficient evidence" and first.exit_code == 12
-    assert advised(first, "give more real subjects") is None
-    images = advised(first, f"audit more images: {n} are too few")
-    assert images is not None and images > n
-    second, _ = audit(20, 90, images)
-    assert second.outcome == "pass", second.reasons
-
-
-def test_few_people_need_more_people() -> None:
-    first, n = audit(30, 6, 600)
-    assert first.outcome == "insufficient evidence"
-    people = advised(first, "give more real subjects: 6 are too few")
-    assert people is not None and people > 6
-    second, _ = audit(30, people, advised(first, "audit more images") or n)
-    assert second.outcome == "pass", second.reasons
-    # Another thousand images would not have helped.
-    third, _ = audit(30, 6, 2000)
-    assert third.outcome == "insufficient evidence" and advised(third, "give more real subjects") is not None
-
-
-def test_without_anybody_held_out_the_words_say_so() -> None:
-    result, _ = audit(2, 0, 40, max_explained_rate=0.01)
-    shown = " ".join(result.reasons)
-    assert (
-        "give real subjects outside the training set: 2 in it are too few" in shown
-        and advised(result, "outside the training set") is not None
-    )
-
-
-def test_one_held_out_subject_does_not_silence_the_flags() -> None:
-    """57 of 57 images are noisy copies, and one subject is held out: the 57 come first."""
+def test_one_held_out_subject_is_enough_to_fail_copies() -> None:
+    """57 of 57 images are noisy copies, and one subject is held out."""
     rng = np.random.default_rng(0)
     train, holdout = heads(rng, "a", 15), heads(rng, "b", 1)
-    copies = np.clip(train.images[:57] + rng.normal(0, 17, (57, 2, 32, 32)), 0, 255)
+    copies = np.clip(train.images[:57] + rng.normal(0, 12, (57, 2, 32, 32)), 0, 255)
     scores, _ = audited(train, unnamed(copies), holdout)
     result = verdict(scores, Policy(required_power=()))
-    assert result.outcome == "insufficient evidence" and result.exit_code == 12
-    assert result.reasons[0] == (
-        "57 of 57 synthetic images are closer to a training image than unrelated real images are: 100.00%, 95% "
-        "interval 94.88% to 100.00%; how many chance explains is not known. They match 15 training subjects."
-    )
-    assert "rest on one real subject" in result.reasons[1] and "at least 2, better 20" in result.reasons[1]
-    # What is advised: twenty. Then the verdict is that of the 57.
-    scores, _ = audited(train, unnamed(copies), heads(rng, "d", 20))
-    result = verdict(scores, Policy(required_power=()))
-    assert result.outcome == "fail" and result.reasons[0].startswith("57 of 57")
+    assert result.outcome == "fail" and result.exit_code == 10
+    assert result.reasons[0].startswith("57 synthetic images are copies of 15 training people")
 
 
 def test_no_null_at_all_and_its_remedy() -> None:
-    first, _ = audit(1, 0, 40)
-    assert "There is no valid null" in first.reasons[0] and "--holdout" in first.reasons[0]
-    second, _ = audit(1, 20, 40)
-    assert not any("no valid null" in line for line in second.reasons)
-    first, _ = audit(10, 0, 40, require_holdout=True)
+    first = audit(1, 0, 40)
+    assert "How near chance comes is not known" in first.reasons[-1] and "--holdout" in first.reasons[-1]
+    assert not any("not known" in line for line in audit(1, 20, 40).reasons)
+    first = audit(10, 0, 40, require_holdout=True)
     assert "require_holdout" in " ".join(first.reasons) and "prepare --holdout" in " ".join(first.reasons)
-    second, _ = audit(10, 5, 40, require_holdout=True)
-    assert "require_holdout" not in " ".join(second.reasons)
-    first, _ = audit(10, 5, 40, min_null_subjects=8)
-    assert "rest on 5 real subjects" in " ".join(first.reasons) and "Give 3 more." in " ".join(first.reasons)
-    second, _ = audit(10, 8, 40, min_null_subjects=8)
-    assert "min_null_subjects" not in " ".join(second.reasons)
+    assert "require_holdout" not in " ".join(audit(10, 5, 40, require_holdout=True).reasons)
+    first = audit(2, 1, 40)
+    assert first.outcome == "insufficient evidence" and "rests on 3 real people" in " ".join(first.reasons)
+    assert "At least 1 more" in " ".join(first.reasons)
+    assert "min_null_subjects" not in " ".join(audit(2, 2, 40).reasons)
 
 
-def test_copies_of_held_out_images_and_the_remedy() -> None:
+def test_a_mass_of_weak_copies_cannot_lower_its_own_cut_unnoticed() -> None:
+    """Nobody is held out, and every image is half a training image: near to everybody, or copies? It is asked for."""
+    rng = np.random.default_rng(7)
+    train, holdout = heads(rng, "a", 12), heads(rng, "b", 12)
+    mixed = 0.5 * train.images + 0.5 * np.roll(train.images, 4, axis=0)
+    scores, _ = audited(train, unnamed(mixed), None)
+    first = verdict(scores, Policy(required_power=()))
+    assert first.outcome != "pass" and ("likeness" in " ".join(first.reasons) or value(scores, "n_copies"))
+    scores, _ = audited(train, unnamed(mixed), holdout)
+    assert verdict(scores, Policy(required_power=())).outcome == "fail"
+
+
+def test_copies_of_held_out_images_fail_and_the_remedy() -> None:
     rng = np.random.default_rng(6)
     train, holdout = heads(rng, "a", 10), heads(rng, "b", 10)
     images = np.concatenate([heads(rng, "c", 40).images, holdout.images[:3]])
     scores, _ = audited(train, unnamed(images), holdout)
     first = verdict(scores, Policy(required_power=()))
-    shown = " ".join(first.reasons)
-    assert "3 synthetic images are a copy of a held-out one" in shown and "(--holdout DATASET)" in shown
-    scores, _ = audited(train, unnamed(images), heads(rng, "d", 10))
-    assert "held-out one" not in " ".join(verdict(scores, Policy(required_power=())).reasons)
+    assert first.outcome == "fail" and "3 synthetic images are copies of 1 held-out person" in first.reasons[0]
+    scores, _ = audited(train, unnamed(images[:-3]), holdout)
+    assert verdict(scores, Policy(required_power=())).outcome == "pass"
 
 
 @pytest.mark.parametrize(("plants", "advises"), [(10, True), (60, False)])
 def test_few_plants_and_their_remedy(plants: int, advises: bool) -> None:
-    result, _ = audit(16, 10, 40, required_power=("exact",), params={"plants": plants, "rules": ("pearson",)})
+    result = audit(16, 10, 40, required_power=("exact",), params={"plants": plants, "rules": ("pearson",)})
     assert ("-p plants=60" in " ".join(result.reasons)) == advises

@@ -51,7 +51,7 @@ def _rule_of_people(w: np.ndarray) -> Rule:
 
 @pytest.mark.parametrize("n", [6, 12, 40])
 def test_innocent_sets_fail_at_most_at_the_rate(n: int) -> None:
-    """People whose squared margins are normal, as spread as the widest that were seen: 5 % of sets of 20 more people."""
+    """People whose squared margins are normal, as spread as the widest that were seen; sets of 20 more people."""
     rng = np.random.default_rng(n)
     fails, sets = 0, 800
     for _ in range(sets):

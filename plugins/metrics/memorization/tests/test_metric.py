@@ -11,7 +11,6 @@ import pytest
 from synthkit_memorization import DECLARATION, Params
 from synthkit_memorization.audit import patients
 from synthkit_memorization.metrics import score
-from synthkit_memorization.null.thresholds import Null
 from synthkit_memorization.numbers.scores import IDENTICAL
 from synthkit_memorization.search.exact import best_matches
 
@@ -39,8 +38,8 @@ def subjects(rng: np.random.Generator, names: Sequence[str], slices: int = 6, si
 def run(
     train: InMemorySamples, synthetic: InMemorySamples, holdout: InMemorySamples | None = None, **params: Any
 ) -> Any:
-    """Scores and rows; by the rule pearson and without planted copies, unless these are asked for."""
-    chosen = Params(**{"rules": ("pearson",), "plants": 0, **params})
+    """Scores and rows; of pictures in place and without planted copies, unless these are asked for."""
+    chosen = Params(**{"families": ("picture",), "rules": ("pearson",), "plants": 0, **params})
     found = list(score(metrics=["memorization"], params=chosen, train=train, synthetic=synthetic, holdout=holdout))
     return [item for item in found if isinstance(item, Score)], [item for item in found if isinstance(item, Row)]
 
@@ -63,12 +62,12 @@ def decide(scores: list[Score], **policy: Any) -> Any:
 
 def test_fresh_subjects_pass() -> None:
     rng = np.random.default_rng(0)
-    # Twelve columns need hundreds of images on both sides for thresholds that few unrelated images exceed.
-    train, fresh, holdout = subjects(rng, names("a", 12)), subjects(rng, names("c", 90)), subjects(rng, names("b", 60))
+    train, fresh, holdout = subjects(rng, names("a", 12)), subjects(rng, names("c", 30)), subjects(rng, names("b", 20))
     scores, rows = run(train, fresh, holdout, plants=40, rules=("pearson", "brain", "flip", "shift"))
     assert value(scores, "n_copies") == value(scores, "n_identical") == value(scores, "n_holdout_copies") == 0
-    assert value(scores, "n_holdout") == value(scores, "n_null") == 360 and value(scores, "n_null_subjects") == 60
-    assert value(scores, "flagged_rate") <= value(scores, "explained_flag_rate") < 0.1
+    assert value(scores, "n_holdout") == 120 and value(scores, "n_null_subjects") == 32
+    assert value(scores, "least_margin", family="picture") > value(scores, "cut", family="picture") > 0.6
+    assert value(scores, "null_margin", family="picture", quantile="0.5") == pytest.approx(1.0, abs=0.1)
     assert 0.2 < value(scores, "closer_to_train") < 0.8 and 0.2 < value(scores, "closer_than_holdout") < 0.8
     assert 0.3 < value(scores, "membership_auc") < 0.7 and abs(value(scores, "c_t")) < 5
     assert value(scores, "power", planted="exact", strength="") == 1.0
@@ -76,14 +75,14 @@ def test_fresh_subjects_pass() -> None:
     assert result.outcome == "pass", result.reasons
     tables = Counter(row.table for row in rows)
     assert {name: tables[name] for name in ("matches", "pairs", "subjects", "null")} == {
-        "matches": 540 * 12,
+        "matches": 180 * 12,
         "pairs": 36,
         "subjects": 12,
-        "null": 360 * 12,
+        "null": 120 * 12,
     }
     columns = ("synthetic_id", "contrast", "rule", "train_id", "train_subject", "train_slice", "r")
     matches = next(row.values for row in rows if row.table == "matches")
-    assert list(matches) == [*columns, "r_null_quantile", "flagged"]
+    assert list(matches) == [*columns, "r_null_quantile", "copy", "margin"]
 
 
 def test_all_declared_scores_are_there_and_no_other() -> None:
@@ -95,14 +94,14 @@ def test_all_declared_scores_are_there_and_no_other() -> None:
 
 def test_planted_noisy_copies_of_three_subjects_are_exactly_found() -> None:
     rng = np.random.default_rng(1)
-    train, fresh = subjects(rng, names("a", 12)), subjects(rng, names("c", 70), slices=1)
-    # One image of each of 400 subjects: unrelated images then exceed its maximum, in one of 3 views, at most 3 / 401.
-    holdout = subjects(rng, names("b", 400), slices=1)
+    train, fresh, holdout = (
+        subjects(rng, names(p, n), slices=k) for p, n, k in (("a", 12, 6), ("c", 70, 1), ("b", 20, 6))
+    )
     copied = [0, 1, 30, 31, 66]
     fresh.images[:5] = np.clip(train.images[copied] + rng.normal(0, 3, train.images[:5].shape), 0, 255)
     scores, rows = run(train, fresh, holdout)
-    flagged = {row.values["synthetic_id"] for row in rows if row.table == "matches" and row.values["flagged"]}
-    assert flagged >= {f"c0-{i}" for i in range(5)} and len(flagged) <= 6
+    found = {row.values["synthetic_id"] for row in rows if row.table == "matches" and row.values["copy"]}
+    assert found == {f"c0-{i}" for i in range(5)}
     joint = [r.values for r in rows if r.table == "matches" and r.values["contrast"] == "joint"][:5]
     assert [(row["train_id"], row["train_slice"]) for row in joint] == [(f"a0-{i}", i % 6) for i in copied]
     assert value(scores, "n_copies") == 5 and value(scores, "n_identical") == 0
@@ -113,25 +112,25 @@ def test_planted_noisy_copies_of_three_subjects_are_exactly_found() -> None:
     assert {pair["synthetic_id"] for pair in pairs[:5]} == {f"c0-{i}" for i in range(5)}
     assert all(pair["r"] > pair["r_holdout"] and pair["holdout_id"].startswith("b0-") for pair in pairs[:5])
     result = decide(scores)
-    assert result.outcome == "fail" and result.exit_code == 10 and "5 synthetic images are a copy" in result.reasons[0]
+    assert result.outcome == "fail" and result.exit_code == 10
 
 
-def test_training_images_as_synthetic_are_flagged_wholly_and_holdout_images_not_at_all() -> None:
+def test_training_images_as_synthetic_are_copies_and_held_out_ones_are_copies_of_the_held_out() -> None:
     rng = np.random.default_rng(2)
     train, holdout = subjects(rng, names("a", 6)), subjects(rng, names("b", 3))
     planted = InMemorySamples(train.images[::-1].copy(), subjects=[None] * len(train), prefix="p")
     scores, rows = run(train, planted, holdout)
-    assert value(scores, "n_flagged") == value(scores, "n_copies") == value(scores, "n_identical") == len(train)
-    assert value(scores, "n_memorized_subjects") == 6 and value(scores, "closer_to_train") > 0.5
-    assert all(row.values["r"] == 1.0 and row.values["flagged"] for row in rows if row.table == "matches")
+    assert value(scores, "n_copies") == value(scores, "n_identical") == len(train)
+    assert value(scores, "n_copied_subjects") == 6 and value(scores, "closer_to_train") > 0.5
+    assert value(scores, "n_holdout_copies") == 0
+    assert all(row.values["r"] == 1.0 and row.values["copy"] for row in rows if row.table == "matches")
     assert decide(scores).outcome == "fail"
     scores, _ = run(train, InMemorySamples(holdout.images, subjects=[None] * len(holdout), prefix="h"), holdout)
-    assert value(scores, "n_flagged") == value(scores, "n_memorized_subjects") == 0
+    assert value(scores, "n_copies") == value(scores, "n_copied_subjects") == 0
+    assert value(scores, "n_holdout_copies") == len(holdout) and value(scores, "n_copied_holdout_subjects") == 3
     assert value(scores, "closer_to_train") == 0.0
-    # Three null subjects are too few for the default policy; and a generator that makes held-out images has seen them.
-    assert decide(scores).outcome == "insufficient evidence"
-    known = decide(scores, max_explained_rate=0.5)
-    assert known.outcome == "insufficient evidence" and "held-out" in known.reasons[0]
+    known = decide(scores)
+    assert known.outcome == "fail" and "held-out" in known.reasons[0]
 
 
 def test_without_holdout_a_subject_is_not_compared_with_itself() -> None:
@@ -143,9 +142,9 @@ def test_without_holdout_a_subject_is_not_compared_with_itself() -> None:
     assert len(null) == len(train) * 3 and all(owner[row["holdout_id"]] != owner[row["train_id"]] for row in null)
     # Slices of one subject correlate more than the null may show.
     assert value(scores, "null_max", contrast="joint") < np.corrcoef(train.images[:2].reshape(2, -1))[0, 1]
-    assert value(scores, "n_holdout") == 0 and value(scores, "n_null") == len(train)
-    assert value(scores, "closer_to_train") is None
-    assert any("comparing training subjects" in line for line in decide(scores).not_proven)
+    assert value(scores, "n_holdout") == 0 and value(scores, "n_null_subjects") == 8
+    assert value(scores, "closer_to_train") is None and value(scores, "n_holdout_copies") is None
+    assert value(scores, "n_copies") == 0 and decide(scores).outcome == "pass"
 
 
 def test_scans_of_one_patient_are_one_subject() -> None:
@@ -163,7 +162,7 @@ def test_scans_of_one_patient_are_one_subject() -> None:
     assert value(scores, "null_max", contrast="joint") < 0.99
     counted = {item.name: (item.value, item.n) for item in scores if not item.of}
     assert counted["n_null_subjects"][0] == 4 and counted["n_train"] == (48, 4)
-    assert counted["n_memorized_subjects"] == (1, 4)
+    assert counted["n_copied_subjects"] == (1, 4)
     table = {row.values["train_subject"]: row.values for row in rows if row.table == "subjects"}
     assert len(table) == 8 and [table[scan]["n_copies"] for scan in scans[:3]] == [1, 1, 0]
     with pytest.raises(DataError, match="1 subjects are in both"):
@@ -179,7 +178,7 @@ def test_one_training_subject_without_holdout_is_insufficient_unless_copies_are_
     rng = np.random.default_rng(4)
     train = subjects(rng, ["a"])
     scores, rows = run(train, subjects(rng, ["c"]))
-    assert value(scores, "n_null_subjects") is None and value(scores, "n_flagged") is None
+    assert value(scores, "n_null_subjects") is None and value(scores, "n_copies") is None
     assert value(scores, "threshold", contrast="joint") is None
     assert not [row for row in rows if row.table == "null"]
     assert decide(scores).outcome == "insufficient evidence" and decide(scores).exit_code == 12
@@ -187,23 +186,30 @@ def test_one_training_subject_without_holdout_is_insufficient_unless_copies_are_
     assert value(scores, "n_identical") == len(train) and decide(scores).outcome == "fail"
 
 
-def test_one_held_out_subject_gives_thresholds_but_not_a_pass() -> None:
+def test_a_held_out_subject_that_is_a_training_subject_is_named_and_left_out() -> None:
     rng = np.random.default_rng(5)
-    train, holdout = subjects(rng, names("a", 4)), subjects(rng, ["b"])
-    scores, _ = run(train, InMemorySamples(holdout.images, subjects=[None] * len(holdout)), holdout)
-    assert value(scores, "n_flagged") == 0 and value(scores, "explained_flag_rate") is None
-    assert decide(scores).outcome == "insufficient evidence"
+    train, holdout = subjects(rng, names("a", 20)), subjects(rng, names("b", 12))
+    rescan = train.images[30:36] + rng.normal(0, 3, train.images[30:36].shape)
+    holdout.images[12:18] = np.clip(rescan, 0, 255)
+    fresh = subjects(rng, names("c", 12))
+    fresh.images[:8] = np.clip(rescan[[0, 1, 2, 3] * 2] + rng.normal(0, 3, fresh.images[:8].shape), 0, 255)
+    scores, rows = run(train, fresh, holdout)
+    (twin,) = [row.values for row in rows if row.table == "holdout_twins"]
+    assert (twin["holdout_subject"], twin["train_subject"]) == ("b2", "a5") and twin["margin"] < 0.5
+    assert value(scores, "n_holdout_twins") == 1 and value(scores, "n_holdout") == 11 * 6
+    assert value(scores, "n_copies") == 8 and value(scores, "n_copied_subjects") == 1
+    assert decide(scores).outcome == "fail"
 
 
-def test_blank_images_are_never_flagged() -> None:
+def test_blank_images_are_no_copies() -> None:
     rng = np.random.default_rng(6)
     train, holdout = subjects(rng, names("a", 4)), subjects(rng, names("b", 4))
     train.images[3, 1] = 0
     blank = InMemorySamples(train.images[3:4].copy(), subjects=[None])
     _, rows = run(train, blank, holdout)
     found = {row.values["contrast"]: row.values for row in rows if row.table == "matches"}
-    assert found["t1ce"]["r"] == 0 and not found["t1ce"]["flagged"]
-    assert found["joint"]["r"] == 1.0 and found["joint"]["flagged"] and found["joint"]["train_id"] == "a0-3"
+    assert found["t1ce"]["r"] == 0 and not found["t1ce"]["copy"]
+    assert found["joint"]["r"] == 1.0 and found["joint"]["copy"] and found["joint"]["train_id"] == "a0-3"
 
 
 def test_brightness_and_contrast_do_not_hide_a_copy() -> None:
@@ -235,54 +241,6 @@ def test_a_single_contrast_has_no_joint_view() -> None:
     assert len([row for row in rows if row.table == "pairs"]) == 12 and value(scores, "n_copies") == 0
 
 
-# ------------------------------------------------------------------------------------------------------ the null
-
-
-def test_threshold_rule_by_hand() -> None:
-    r = np.arange(99.0)[:, None] / 100  # 0.00 .. 0.98
-    null = Null(np.hstack([r, r[::-1] / 2]), np.arange(99) // 3)
-    # Two views, rate 0.1: 0.05 each; (99 + 1) 0.05 = 5, so the fifth largest.
-    np.testing.assert_allclose(null.thresholds(0.1), [0.94, 0.47])
-    # (99 + 1) 0.005 < 1: the maximum.
-    np.testing.assert_allclose(null.thresholds(0.01), [0.98, 0.49])
-    np.testing.assert_allclose(null.quantile_of(np.array([[0.5, 0.0], [2.0, 0.49]])), [[50 / 99, 0], [1, 98 / 99]])
-
-
-def test_false_flags_of_exchangeable_images_keep_the_rate() -> None:
-    rng = np.random.default_rng(10)
-    rates = []
-    for _ in range(200):
-        null = Null(rng.normal(size=(499, 1)), np.arange(499))
-        rates.append((rng.normal(size=1000) > null.thresholds(0.02)[0]).mean())
-    assert 0.015 < np.mean(rates) < 0.022  # m / (n + 1) = 10 / 500
-
-
-def test_rate_explained_by_subjects_that_differ() -> None:
-    # Subject 2 lies above all others: judged by them, all of its 2 of 6 images are flagged; theirs never are.
-    null = Null(np.array([[0.5], [0.6], [0.5], [0.6], [0.8], [0.9]]), np.array([0, 0, 1, 1, 2, 2]))
-    assert null.cross_validated_rate(0.001) == pytest.approx(2 / 6)
-    assert null.explained_rate(0.001) == pytest.approx(2 / 6) and null.explained_rate(0.5) == 0.5
-    flat = Null(np.full((6, 1), 0.5), null.subject)
-    assert flat.explained_rate(0.001) == pytest.approx(1 / 7)
-    alone = Null(null.r, null.subject * 0)
-    assert alone.explained_rate(0.001) is None and alone.intervals(0.001, 100, 0) is None
-
-
-def test_intervals_resample_subjects() -> None:
-    rng = np.random.default_rng(11)
-    # Twenty images of each of ten subjects, equal within a subject: the interval is that of ten numbers, not of 200.
-    levels = rng.normal(size=10)
-    null = Null(np.repeat(levels, 20)[:, None], np.repeat(np.arange(10), 20))
-    intervals = null.intervals(0.001, 500, 0)
-    assert intervals is not None
-    (low, high), (median_low, median_high) = intervals[0][0], intervals[1][0]
-    ordered = np.sort(levels)
-    assert high == ordered[-1] and low <= ordered[-2]
-    assert median_low <= ordered[3] and median_high >= ordered[6]
-    again = null.intervals(0.001, 500, 0)
-    assert again is not None and (again[0] == intervals[0]).all()
-
-
 def test_the_held_out_match_of_a_pair_is_by_the_rule_of_the_pair() -> None:
     rng = np.random.default_rng(36)
     train, holdout, fresh = (subjects(rng, names(p, 6)) for p in "abc")
@@ -300,70 +258,64 @@ def test_the_held_out_match_of_a_pair_is_by_the_rule_of_the_pair() -> None:
 # --------------------------------------------------------------------------------------------------- real subjects
 
 
-def of_subject(images: Any, subject: str) -> InMemorySamples:
-    return InMemorySamples(images, subjects=[subject] * len(images), prefix=f"{subject}_")
+def of_subjects(images: Sequence[Any], people: Sequence[str]) -> InMemorySamples:
+    owners = [person for own, person in zip(images, people, strict=True) for _ in own]
+    return InMemorySamples(np.concatenate(images), subjects=owners, prefix=f"{people[0]}_")
+
+
+def half(images: Any) -> Any:
+    """At half the resolution, by means of four pixels."""
+    n, c, y, x = images.shape
+    return images.reshape(n, c, y // 2, 2, x // 2, 2).mean(axis=(3, 5)).astype(np.uint8)
 
 
 def test_warped_and_noisy_copies_of_a_real_subject_are_found(real_slices: Any) -> None:
     ndimage = pytest.importorskip("scipy.ndimage")
-    train, holdout = (of_subject(real_slices(name), name) for name in ("TCGA-DU-7294", "TCGA-FG-6692"))
+    people = ("TCGA-DU-7294", "TCGA-FG-6692", "BRATS_009", "BRATS_119")
+    own, *others = (half(real_slices(name)[::4]) for name in people)
     rng = np.random.default_rng(0)
-    warp = [ndimage.gaussian_filter(rng.normal(size=(256, 256)), 24) for _ in range(2)]
-    field = np.stack([1.5 * part / np.abs(part).max() for part in warp]) + np.mgrid[:256, :256]
-    warped = np.stack(
-        [[ndimage.map_coordinates(c.astype(np.float32), field, order=1) for c in image] for image in train.images[::4]]
-    )
+    warp = [ndimage.gaussian_filter(rng.normal(size=(128, 128)), 12) for _ in range(2)]
+    field = np.stack([0.75 * part / np.abs(part).max() for part in warp]) + np.mgrid[:128, :128]
+    warped = np.stack([[ndimage.map_coordinates(c.astype(np.float32), field, order=1) for c in x] for x in own[1::2]])
     copies = np.clip(warped + (warped > 0) * rng.normal(0, 4, warped.shape), 0, 255).astype(np.uint8)
-    synthetic = InMemorySamples(copies, subjects=[None] * len(copies), prefix="syn")
-    scores, rows = run(train, synthetic, holdout)
-    assert value(scores, "n_flagged") == len(copies) == value(scores, "n_flagged", contrast="joint")
+    train = of_subjects([own, others[0]], people[:2])
+    holdout = of_subjects(others[1:], people[2:])
+    scores, rows = run(train, InMemorySamples(copies, subjects=[None] * len(copies), prefix="syn"), holdout)
+    assert value(scores, "n_copies") == len(copies) and value(scores, "n_copied_subjects") == 1
     joint = [row.values for row in rows if row.table == "matches" and row.values["contrast"] == "joint"]
-    # A slice and its neighbours look alike; the match is the slice itself or next to it.
-    assert all(abs(int(row["train_slice"]) - 4 * i) <= 1 for i, row in enumerate(joint))
-    assert value(scores, "n_memorized_subjects") == 1 and value(scores, "closer_to_train") == 1.0
-    unrelated, _ = run(train, InMemorySamples(holdout.images, subjects=[None] * len(holdout), prefix="h"), holdout)
-    assert value(unrelated, "n_flagged") == 0
-    identical, _ = run(train, InMemorySamples(train.images, subjects=[None] * len(train), prefix="copy"), holdout)
-    assert value(identical, "n_copies") == value(identical, "n_flagged") == len(train)
+    assert {row["train_subject"] for row in joint} == {people[0]}
+    identical, _ = run(train, InMemorySamples(own, subjects=[None] * len(own), prefix="copy"), holdout)
+    assert value(identical, "n_copies") == value(identical, "n_identical") == len(own)
     assert decide(identical).outcome == "fail"
 
 
 # ----------------------------------------------------------------------------------- known answers over many draws
 
 
-def test_fresh_subjects_are_flagged_as_rarely_as_the_audit_says_over_twenty_draws() -> None:
-    """Train, holdout and synthetic of one kind of subject: nothing was memorized, whichever way they are dealt."""
-    every = ("pearson", "brain")
-    flagged, explained = [], []
-    for seed in range(20):
+@pytest.mark.parametrize("n_holdout", [20, 6, 0])
+def test_fresh_subjects_do_not_fail(n_holdout: int) -> None:
+    """Training, held-out and synthetic people of one kind: nothing was memorized, whichever way they are dealt."""
+    outcomes = Counter()
+    for seed in range(10):
         rng = np.random.default_rng(seed)
-        train, holdout, fresh = (subjects(rng, names(p, 40), slices=4, size=16) for p in "abc")
-        scores, _ = run(train, fresh, holdout, false_flag_rate=0.02, rules=every, seed=seed, only_flagged=True)
-        assert value(scores, "n_copies") == value(scores, "n_identical") == 0
-        flagged.append(value(scores, "flagged_rate"))
-        explained.append(value(scores, "explained_flag_rate"))
-        assert decide(scores, max_explained_rate=0.99).outcome == "pass"
-    # Six columns at a third of a per cent each, thresholds from 160 images: m / (n + 1) a column.
-    assert np.mean(flagged) < 0.02 + 6 / 161
-    assert np.mean(flagged) <= np.mean(explained) < 0.15
+        train, fresh = (subjects(rng, names(p, 20), slices=4, size=16) for p in "ac")
+        holdout = subjects(rng, names("b", n_holdout), slices=4, size=16) if n_holdout else None
+        scores, _ = run(train, fresh, holdout, rules=("pearson", "brain"), seed=seed)
+        outcomes[decide(scores).outcome] += 1
+    assert outcomes["fail"] == 0 and outcomes["pass"] >= 9
 
 
 def test_one_per_cent_of_noisy_copies_of_three_subjects_is_found_and_these_subjects_only() -> None:
     rng = np.random.default_rng(30)
-    train, holdout, fresh = (subjects(rng, names(p, n)) for p, n in (("a", 40), ("b", 100), ("c", 100)))
+    train, holdout, fresh = (subjects(rng, names(p, n)) for p, n in (("a", 40), ("b", 20), ("c", 100)))
     sources = np.array([3, 4, 100, 101, 200, 203])  # two images of each of three subjects
     noise = rng.normal(0, 8, train.images[sources].shape) * (train.images[sources] > 0)
     fresh.images[::100] = np.clip(train.images[sources] + noise, 0, 255)
     scores, rows = run(train, fresh, holdout, rules=("pearson", "brain", "flip", "shift"))
-    sure = [r.values for r in rows if r.table == "matches" and r.values["flagged"] and r.values["rule"] == "brain"]
-    copied = {row["synthetic_id"] for row in sure if row["contrast"] == "joint"}
-    assert copied == {f"c0-{100 * i}" for i in range(6)}
-    assert {row["train_subject"] for row in sure if row["contrast"] == "joint"} == {"a0", "a16", "a33"}
-    table = {row.values["train_subject"]: row.values for row in rows if row.table == "subjects"}
-    worst = sorted(table, key=lambda subject: -(table[subject]["best_r"] or 0))[:3]
-    assert set(worst) == {"a0", "a16", "a33"}
-    clean, _ = run(train, subjects(np.random.default_rng(31), names("d", 100)), holdout)
-    assert value(clean, "n_flagged") < value(scores, "n_flagged")
+    sure = [r.values for r in rows if r.table == "matches" and r.values["copy"]]
+    assert {row["synthetic_id"] for row in sure} == {f"c0-{100 * i}" for i in range(6)}
+    assert {row["train_subject"] for row in sure} == {"a0", "a16", "a33"}
+    assert decide(scores).outcome == "fail" and value(scores, "n_copies") == 6
 
 
 def test_authenticity_falls_and_membership_shows_as_copies_are_added() -> None:
@@ -393,34 +345,32 @@ def test_a_holdout_that_was_trained_on_hides_no_copies() -> None:
 
 
 def test_typical_images_are_no_copies() -> None:
-    """Images near the mean of all people correlate with everybody, of the training set or not: the control knows."""
+    """Images near the mean of all people correlate with everybody, of the training set or not: likeness knows."""
     rng = np.random.default_rng(34)
     train, holdout = subjects(rng, names("a", 30)), subjects(rng, names("b", 30))
     mean = subjects(rng, names("d", 60)).images.mean(axis=0)
     typical = np.clip(mean + (mean > 0) * rng.normal(0, 17, (300, *mean.shape)), 0, 255).astype(np.uint8)
     scores, _ = run(train, InMemorySamples(typical, subjects=[None] * 300, prefix="s"), holdout)
-    null = value(scores, "null_max", contrast="joint")
-    assert value(scores, "best_r_median", contrast="joint") > null  # by the null alone, most would be flagged
-    assert value(scores, "flagged_rate") < 0.05 and value(scores, "n_copies") == 0
+    # Nearer to training images than any real image is, and no copies.
+    assert value(scores, "best_r_median", contrast="joint") > value(scores, "null_max", contrast="joint")
+    assert value(scores, "n_copies") == value(scores, "n_holdout_copies") == 0
 
 
-def test_only_flagged_finds_the_same_flags_and_leaves_the_rest_out() -> None:
+@pytest.mark.parametrize("people", [2, 3])
+def test_means_of_unseen_people_are_no_copies(people: int) -> None:
+    rng = np.random.default_rng(people)
+    train, holdout, fresh = (subjects(rng, names(p, 20)) for p in "abc")
+    mixed = np.stack([fresh.images[rng.permutation(20)[:people] * 6].mean(axis=0) for _ in range(60)]).astype(np.uint8)
+    scores, _ = run(train, InMemorySamples(mixed, subjects=[None] * 60, prefix="s"), holdout)
+    assert decide(scores).outcome == "pass"
+
+
+def test_decoys_that_copy_held_out_images_excuse_no_copies_and_are_found_themselves() -> None:
     rng = np.random.default_rng(35)
-    train, holdout, fresh = (subjects(rng, names(p, 10)) for p in "abc")
-    fresh.images[:4] = train.images[5:9]
-    rules = ("pearson", "brain", "flip", "shift")
-    scores, rows = run(train, fresh, holdout, rules=rules)
-    fewer, short = run(train, fresh, holdout, rules=rules, only_flagged=True)
-    flagged = [r.values for r in rows if r.table == "matches" and r.values["flagged"]]
-    assert flagged and flagged == [r.values for r in short if r.table == "matches"]
-    for name in (
-        "n_flagged",
-        "n_copies",
-        "n_copied_subjects",
-        "n_identical",
-        "n_memorized_subjects",
-        "explained_flag_rate",
-    ):
-        assert value(scores, name) == value(fewer, name)
-    assert value(fewer, "closer_to_train") is None and value(fewer, "best_r_median", contrast="t1") is None
-    assert {item.name for item in fewer} == {item.name for item in scores} - {"best_r_quantile"}
+    train, holdout, fresh = (subjects(rng, names(p, 20)) for p in "abc")
+    decoys = holdout.images[:60] + rng.normal(0, 6, holdout.images[:60].shape)
+    copies = train.images[:2] + rng.normal(0, 12, train.images[:2].shape)
+    images = np.clip(np.concatenate([copies, fresh.images, decoys]), 0, 255).astype(np.uint8)
+    scores, rows = run(train, InMemorySamples(images, subjects=[None] * len(images), prefix="s"), holdout)
+    found = {row.values["synthetic_id"] for row in rows if row.table == "matches" and row.values["copy"]}
+    assert found == {"s0", "s1"} and value(scores, "n_holdout_copies") == 60

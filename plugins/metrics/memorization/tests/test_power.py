@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthkit_memorization.null.thresholds import Null
+from synthkit_memorization import Params
+from synthkit_memorization.investigation import investigate
 from synthkit_memorization.power.planting import Plant, plants
 from synthkit_memorization.power.recall import Recall, Together, found_sentence, interval, measure
-from synthkit_memorization.search.exact import best_matches, every_view
-from synthkit_memorization.search.matches import Groups
 
 from synthkit.judging.intervals import clopper_pearson
 from synthkit.testing import InMemorySamples
@@ -42,29 +41,25 @@ def two(train: Noise) -> list[Plant]:
 
 
 def test_counted_by_hand(train: Noise, two: list[Plant]) -> None:
-    """Thresholds 0.9 and 0.8. First plant: 3 of 4 flagged, 2 of them by the right patient, 1 a copy; second: none."""
+    """First plant: 3 of 4 are copies of somebody, 2 of them of the right patient; second: none."""
     own, other = two[0].sources, (two[0].sources + 3) % 24
-    r = np.full((8, 2), 0.5)
-    index = np.stack([np.tile(own, 2), np.tile(other, 2)], axis=1)
-    r[0] = 0.95, 0.5  # flagged and found
-    r[1] = 0.995, 0.995  # flagged by both columns, once rightly; a copy
-    r[2] = 0.5, 0.85  # flagged by the wrong patient alone
-    r[3] = 0.9, 0.8  # at the thresholds, which is not above
-    r[5], index[5] = np.nan, -1  # nothing found
+    copied = np.full((8, 2), -1)
+    copied[0] = own[0], -1
+    copied[1] = own[1], other[1]  # by both columns, once rightly
+    copied[2] = -1, other[2]  # of the wrong patient alone
 
     seen: list[Any] = []
 
-    def find(images: Any, groups: Groups) -> Any:
-        seen.append((len(images), groups.queries.tolist(), groups.train.tolist()))
-        return r, index
+    def find(images: Any, hidden: Any) -> Any:
+        seen.append((len(images), hidden.tolist()))
+        return copied
 
-    options = {"patient": train.patient, "thresholds": np.array([0.9, 0.8]), "copy_columns": [0], "copy_r": 0.99}
-    first, second = measure(two, find, **options)
-    assert seen == [(8, [-1] * 8, train.patient.tolist())]
+    first, second = measure(two, find, patient=train.patient, resamples=100, seed=0)
+    assert seen == [(8, [-1] * 8)]
     assert (first.kind, first.strength, first.n, first.n_patients) == ("exact", "", 4, 4)
-    assert (first.flagged, first.recall, first.as_copy) == (0.75, 0.5, 0.25)
+    assert (first.found, first.recall) == (0.75, 0.5)
     assert (first.low, first.high) == clopper_pearson(2, 4)
-    assert (second.kind, second.flagged, second.recall, second.as_copy) == ("noise", 0.0, 0.0, 0.0)
+    assert (second.kind, second.found, second.recall) == ("noise", 0.0, 0.0)
 
 
 def test_one_search_reads_all_copies_in_order(two: list[Plant]) -> None:
@@ -76,7 +71,7 @@ def test_one_search_reads_all_copies_in_order(two: list[Plant]) -> None:
 
 
 def test_no_copies_no_search() -> None:
-    assert measure([], None, patient=np.arange(1), thresholds=np.ones(1), copy_columns=[0], copy_r=1.0) == []  # type: ignore[arg-type]
+    assert measure([], None, patient=np.arange(1), resamples=1, seed=0) == []  # type: ignore[arg-type]
 
 
 def test_the_interval_holds_differences_between_patients() -> None:
@@ -89,35 +84,25 @@ def test_the_interval_holds_differences_between_patients() -> None:
 
 def test_found_and_missed_end_to_end(train: Noise) -> None:
     """White noise is like nothing but itself in place: changed grey levels are found, moved pixels are not."""
-    held = Noise(range(100, 130), 10)
-    views = every_view(train.contrasts)
+    held, fresh = Noise(range(100, 120), 6), Noise(range(200, 210), 3)
+    params = Params(families=("picture",), rules=("pearson",))
+    audit, search = investigate(params, train, fresh, held, "cpu")
 
-    def find(images: Any, groups: Groups | None) -> Any:
-        found = best_matches(images, train, views=views, exclude=groups)
-        return tuple(np.stack([getattr(found[v, "pearson"], name)[:, 0] for v in views], 1) for name in ("r", "index"))
+    def find(images: Any, hidden: Any) -> Any:
+        return search.copied(audit.judgements[0], images, hidden)
 
-    thresholds = Null(find(held, None)[0], held.patient).thresholds(0.01)
-    records = measure(
-        plants(train, train.patient, 24, 0),
-        find,
-        patient=train.patient,
-        thresholds=thresholds,
-        copy_columns=[2],
-        copy_r=0.99,
-    )
+    records = measure(plants(train, train.patient, 24, 0), find, patient=train.patient, resamples=100, seed=0)
     found = {(record.kind, record.strength): record for record in records}
     for name in (("exact", ""), ("noise", "sd 5"), ("intensity", "gamma 1.2"), ("blend", "90 %")):
-        assert (found[name].recall, found[name].flagged) == (1.0, 1.0), name
+        assert (found[name].recall, found[name].found) == (1.0, 1.0), name
     for name in (("rotation", "20 degrees"), ("shift", "16 px")):
         assert found[name].recall < 0.2, name
-    assert found["exact", ""].as_copy == 1.0 and found["recombination", "1 of 2 contrasts"].recall == 1.0
+    assert found["recombination", "1 of 2 contrasts"].recall == 1.0
     assert "of 1 of 2 contrasts" in found_sentence(records)
 
 
 def record(kind: str, strength: str, recall: float) -> Recall:
-    return Recall(
-        kind=kind, strength=strength, n=200, n_patients=200, recall=recall, low=0, high=1, flagged=1.0, as_copy=0
-    )
+    return Recall(kind=kind, strength=strength, n=200, n_patients=200, recall=recall, low=0, high=1, found=1.0)
 
 
 def test_the_sentence_names_the_hardest_found_and_the_mildest_missed() -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from synthkit.contract import Sample, Samples
 from synthkit.data.patients import patient_behind
 from synthkit_memorization.families import Column
-from synthkit_memorization.judgement import Judgement, Side
+from synthkit_memorization.judgement import Found, Judgement, Side
 from synthkit_memorization.numbers.closeness import BestPatients
 from synthkit_memorization.search.matches import Matches
 from synthkit_memorization.search.pixels import Float64, Images, Int64
@@ -63,7 +63,7 @@ class People:
         if not len(rows):
             return None
         person = np.unique(self.person[rows], return_inverse=True)[1].astype(np.int64)
-        return People(Part(self.images, rows), [self.samples[row] for row in rows], person)
+        return People(Part(self.images, rows), [self.samples[int(row)] for row in rows], person)
 
     def name(self, person: int) -> str:
         """The subject of the first of a person's images, or an empty word."""
@@ -132,32 +132,38 @@ class Audit:
     @cached_property
     def r(self) -> Float64:
         """Best r of each synthetic image, ``(image, column)``; NaN where a family does not see it."""
-        return self._spread([each.train.r[..., 0] for each in self.judgements], np.nan)
+        r: Float64 = self._spread([each.train.r[..., 0] for each in self.judgements], np.nan)
+        return r
 
     @cached_property
     def index(self) -> Int64:
         """The training image it is with; -1 there."""
-        return self._spread([each.train.index[..., 0] for each in self.judgements], -1).astype(np.int64)
+        index: Int64 = self._spread([each.train.index[..., 0] for each in self.judgements], -1)
+        return index
 
     @property
     def nearest_two(self) -> Float64:
-        """r of each synthetic image with its nearest and its second nearest training person, primary, ``(image, 2)``."""
+        """r of each synthetic image with the two nearest training people, primary, ``(image, 2)``."""
         whole = self.judgements[0]
         return whole.train.r[:, self.primary, :2]
 
     @cached_property
     def margins(self) -> Float64:
         """Margin to the training people, ``(image, column)``; infinite where there is none."""
-        return self._spread([each.margins_to("train") for each in self.judgements], np.inf)
+        margins: Float64 = self._spread([each.margins_to("train") for each in self.judgements], np.inf)
+        return margins
 
     @property
     def holdout_matches(self) -> tuple[Float64, Int64]:
         """r and index of the nearest held-out image of each synthetic one, ``(image, column)``; NaN and -1 if none."""
-        nothing = [np.full(each.train.r.shape[:2], np.nan) for each in self.judgements]
-        found = [each.holdout for each in self.judgements]
-        r = [none if each is None else each.r[..., 0] for none, each in zip(nothing, found, strict=True)]
-        index = [none if each is None else each.index[..., 0] for none, each in zip(nothing, found, strict=True)]
-        return self._spread(r, np.nan), np.nan_to_num(self._spread(index, -1), nan=-1).astype(np.int64)
+        nobody = [Found.nobody(each.train) for each in self.judgements]
+        found = [
+            none if each.holdout is None else each.holdout for none, each in zip(nobody, self.judgements, strict=True)
+        ]
+        return (
+            self._spread([each.r[..., 0] for each in found], np.nan),
+            self._spread([each.index[..., 0] for each in found], -1),
+        )
 
     @property
     def thresholds(self) -> Float64:
@@ -170,9 +176,9 @@ class Audit:
         """Of each column, its family's; NaN without a null."""
         return np.concatenate([np.full(len(each.family.columns), each.cut_of("train")) for each in self.judgements])
 
-    def _spread(self, parts: list[Any], missing: float) -> Float64:
+    def _spread(self, parts: list[Any], missing: float) -> Any:
         """Of each family ``(image seen, column)``, as one array over all images and columns."""
-        result = np.full((len(self.synthetic), len(self.columns)), missing)
+        result = np.full((len(self.synthetic), len(self.columns)), missing, parts[0].dtype)
         start = 0
         for each, part in zip(self.judgements, parts, strict=True):
             stop = start + len(each.family.columns)
@@ -191,12 +197,13 @@ class Audit:
     @cached_property
     def copy(self) -> NDArray[np.bool_]:
         """Whether each synthetic image copies a training person by a column, ``(image, column)``."""
-        return self.margins < np.nan_to_num(self.cuts, nan=-1.0)
+        copy: NDArray[np.bool_] = self.margins < np.nan_to_num(self.cuts, nan=-1.0)
+        return copy
 
     @cached_property
     def copies(self) -> NDArray[np.bool_]:
         """Whether each is a copy at all, ``(image,)``."""
-        copies: NDArray[np.bool_] = self.copy.any(axis=1)
+        copies: NDArray[np.bool_] = np.any(self.copy, axis=1)
         return copies
 
     def copied(self, side: str) -> dict[int, set[int]]:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthkit_memorization.search import frame, label_maps, tumours
 from synthkit_memorization.search.exact import every_view
 from synthkit_memorization.search.pixels import Images, Int64
 
@@ -52,14 +51,13 @@ class Family:
         return tuple((view, rule) for rule in self.rules for view in self.views)
 
 
-def families(contrasts: tuple[str, ...], names: Iterable[str], rules: tuple[str, ...], background: int) -> list[Family]:
+def families(train: Images, names: Iterable[str], rules: tuple[str, ...], background: int) -> list[Family]:
     """Those of ``names``, in the order of NAMES.
 
     ``rules`` are those of the family picture; ``background`` is the grey level that a pixel of the brain exceeds.
     """
-    views = every_view(contrasts)
+    views = every_view(train.contrasts)
     known = {
         "picture": Family("picture", views, rules, lambda images: Seen(images, np.arange(len(images)))),
-        "frame": Family("frame", views, ("turned",), lambda images: Seen(frame.Framed(images, background), np.arange(len(images)))),
     }
     return [known[name] for name in NAMES if name in set(names) and name in known]

@@ -237,9 +237,7 @@ def _twins(search: Search, people: Mapping[str, People], rate: float) -> dict[in
     return twins
 
 
-def _judge(
-    search: Search, null: Null, synthetic: Images, blank: NDArray[np.bool_], params: Any
-) -> Judgement | None:
+def _judge(search: Search, null: Null, synthetic: Images, blank: NDArray[np.bool_], params: Any) -> Judgement | None:
     """What a family says of the synthetic images; None where it sees none of them."""
     seen = null.family.see(synthetic)
     if not len(seen.rows):
@@ -266,7 +264,10 @@ def _null_matches(
             rows = null.seen[side].rows[null.rows[side]]
             mine = slice(-len(rows), None) if side == "holdout" else slice(len(rows))
             if len(rows):
-                r[rows, start:stop], index[rows, start:stop] = null.found["train"].r[mine], null.found["train"].index[mine]
+                r[rows, start:stop], index[rows, start:stop] = (
+                    null.found["train"].r[mine],
+                    null.found["train"].index[mine],
+                )
         start = stop
     return r, index
 

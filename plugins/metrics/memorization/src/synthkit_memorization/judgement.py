@@ -35,6 +35,11 @@ class Found:
         )
 
     @staticmethod
+    def nobody(like: Found) -> Found:
+        """Of as many images and columns, without any match."""
+        return Found(np.full_like(like.r, np.nan), np.full_like(like.index, -1))
+
+    @staticmethod
     def together(parts: list[Found]) -> Found:
         return Found(np.concatenate([part.r for part in parts]), np.concatenate([part.index for part in parts]))
 
@@ -97,7 +102,8 @@ class Judgement:
     Attributes
     ----------
     rows : int64 ``(image,)``, the synthetic images that it sees.
-    train, holdout : what they found among the people of either side. sides : "train" and, with held-out people, "holdout".
+    train, holdout : what they found among the people of either side.
+    sides : "train" and, with held-out people, "holdout".
     """
 
     family: Family
@@ -124,7 +130,7 @@ def judge(
     counted: NDArray[np.bool_],
     rate: float,
 ) -> dict[str, Side]:
-    """Both sides, or one: ``null``, ``synthetic`` and ``n_people`` are keyed "train" and, where there is one, "holdout".
+    """Both sides, or one: ``null``, ``synthetic``, ``n_people`` are keyed "train" and, where there is one, "holdout".
 
     Parameters
     ----------

@@ -107,8 +107,8 @@ def _device() -> str:
 def _warn(audit: Audit) -> None:
     for twin in audit.twins:
         synthkit.message(
-            f"Held-out {twin.holdout} is training subject {twin.train} under another id (margin {twin.margin:.2f}), and is "
-            "left out of the held-out people.",
+            f"Held-out {twin.holdout} is training subject {twin.train} under another id (margin {twin.margin:.2f}), and "
+            "is left out of the held-out people.",
             level="warning",
         )
     if audit.holdout is None:
@@ -118,7 +118,9 @@ def _warn(audit: Audit) -> None:
             level="warning",
         )
     if not audit.has_null:
-        synthkit.message("There are no two people to compare with each other: nothing tells what a copy is.", level="warning")
+        synthkit.message(
+            "There are no two people to compare with each other: nothing tells what a copy is.", level="warning"
+        )
     elif audit.n_null_people < FEW_SUBJECTS:
         synthkit.message(
             f"What unrelated people look like is known from {audit.n_null_people}: its tail is poorly known.",

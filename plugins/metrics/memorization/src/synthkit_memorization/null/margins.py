@@ -1,10 +1,10 @@
 """How near a synthetic image comes to a real person, and how near is a copy: an error rate by person.
 
-Two sides of real people are at hand, training and held-out. One is *accused* of being copied; what follows is done for
-either. A *family* is a way to see images, with its columns c (views by rules); each has its own margins and its own cut.
+Two sides of real people are at hand, training and held-out. One is *accused* of being copied; what follows is done
+for either. A *family* is a way to see images, with its columns c (views by rules); each has its own margins and cut.
 
-**Distances.** d_c(q, p) = sqrt(1 - r_c) for the best r of image q with any image of person p, sqrt(1/2) of the Euclidean
-distance of standardised images. Of each image
+**Distances.** d_c(q, p) = sqrt(1 - r_c) for the best r of image q with any image of person p: sqrt(1/2) of the
+Euclidean distance of standardised images. Of each image
 
     near_c  = the smallest over the accused people,
     other_c = the k-th smallest over the people of the other side, k = min(3, their number - 1).                    (1)
@@ -38,7 +38,7 @@ rule free of it can serve, for ranks alone would need 20 times as many null peop
 **Likeness.** A generator's images may be nearer to everybody than real images are, without a copy. So the cut is
 multiplied by
 
-    f = min(1, Q05(margins to the *other* side, those below its cut left out) / Q05(margins of null images to it)).   (4)
+    f = min(1, Q05(margins to the *other* side, but for those below its cut) / Q05(margins of null images to it)).  (4)
 
 Copies of the accused do not enter it. With one side alone there is no other: then f comes from the accused, copies
 in mass could lower their own cut, and a verdict asks f to be near 1.

@@ -117,9 +117,7 @@ def _by_family(audit: Audit) -> Iterator[Score]:
             yield Score(name="least_margin", value=least, of={**of, "side": "holdout"}, n=n)
         for quantile in (0.0, 0.5):
             value = float(np.nanquantile(train.rule.people, quantile))
-            yield Score(
-                name="null_margin", value=value, of={**of, "quantile": f"{quantile:g}"}, n=train.rule.n_people
-            )
+            yield Score(name="null_margin", value=value, of={**of, "quantile": f"{quantile:g}"}, n=train.rule.n_people)
 
 
 def _finite(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""The tables of an audit: ``matches``, ``pairs``, ``subjects``, ``null``, ``holdout_twins``; subjects are single scans."""
+"""The tables of an audit: ``matches``, ``pairs``, ``subjects``, ``null``, ``holdout_twins``; subjects are scans."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tables(audit: Audit) -> Iterator[Row]:
     yield from _subjects(audit)
     yield from _null(audit)
     for twin in audit.twins:
-        values = {"holdout_subject": twin.holdout, "train_subject": twin.train, "margin": twin.margin}
+        values: dict[str, str | float | None] = {"holdout_subject": twin.holdout, "train_subject": twin.train, "margin": twin.margin}
         yield Row(table="holdout_twins", values=values)
 
 

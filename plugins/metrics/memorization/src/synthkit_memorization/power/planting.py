@@ -23,7 +23,6 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit.contract import Samples
 from synthkit_memorization.power import changes
 from synthkit_memorization.power.changes import WIDTH, Change, Picture, UInt8, scale_of
 from synthkit_memorization.search.pixels import READ_BATCH, Float32, Images, Int64
@@ -154,7 +153,7 @@ class Plant:
     note: str
     contrasts: tuple[str, ...]
     size: tuple[int, int]
-    _train: Samples = field(repr=False)
+    _train: Images = field(repr=False)
     _rows: Int64 = field(repr=False)  # (copy, source and second image)
     _change: Change = field(repr=False)
     _amount: float = field(repr=False)
@@ -179,7 +178,7 @@ class Plant:
         return changed, moved
 
 
-def plants(train: Samples, patient: Int64, n: int = DEFAULT_PLANTS, seed: int = 0) -> list[Plant]:
+def plants(train: Images, patient: Int64, n: int = DEFAULT_PLANTS, seed: int = 0) -> list[Plant]:
     """Copies of training images in every kind and strength that they allow, kinds as in KINDS, strengths mild to hard.
 
     Kinds with a second image need two patients, those with a tumour labels, recombination several contrasts; without,
@@ -214,7 +213,7 @@ def plants(train: Samples, patient: Int64, n: int = DEFAULT_PLANTS, seed: int = 
 
 
 def _sources(
-    train: Samples, patient: Int64, n: int, rng: np.random.Generator, suitable: Callable[[UInt8, UInt8], bool]
+    train: Images, patient: Int64, n: int, rng: np.random.Generator, suitable: Callable[[UInt8, UInt8], bool]
 ) -> Int64:
     """At most n rows: one of each patient, then a second of each, and so on; patients and rows in random order."""
     order = rng.permutation(int(patient.max()) + 1)
@@ -243,7 +242,7 @@ def _shows_tumour(image: UInt8, labels: UInt8) -> bool:
     return _shows_brain(image, labels) and bool((labels > 0).mean() >= LEAST_TUMOUR)
 
 
-def _seconds(train: Samples, sources: Int64, pool: Int64, patient: Int64) -> Int64:
+def _seconds(train: Images, sources: Int64, pool: Int64, patient: Int64) -> Int64:
     """For each source the row of the pool, of another patient, of the most similar brain; -1 if there is none.
 
     Similar: intersection over union of the brains, as they lie.
@@ -258,7 +257,7 @@ def _seconds(train: Samples, sources: Int64, pool: Int64, patient: Int64) -> Int
     return np.where(overlap[np.arange(len(sources)), best] >= 0, pool[best], -1)
 
 
-def _brains(train: Samples, rows: Int64) -> Float32:
+def _brains(train: Images, rows: Int64) -> Float32:
     """Where the brains are, 0 or 1, on about BRAIN_GRID^2 points: ``(row, point)``."""
     step = max(1, max(train.size) // BRAIN_GRID)
     parts = [train.read(rows[i : i + READ_BATCH])[0][..., ::step, ::step] for i in range(0, len(rows), READ_BATCH)]

@@ -60,7 +60,9 @@ def search_by_features(audit: Audit, extractor: Any, limit: int | None) -> Featu
     rng = np.random.default_rng(audit.params.seed)
     people, own_side = audit.null, audit.holdout is None
     rows, null_rows = (_some(n, limit, rng) for n in (len(audit.synthetic), len(people.samples)))
-    total = (len(audit.train.samples) + len(rows) + (0 if own_side else len(null_rows))) * len(audit.synthetic.contrasts)
+    total = (len(audit.train.samples) + len(rows) + (0 if own_side else len(null_rows))) * len(
+        audit.synthetic.contrasts
+    )
     work = _Features(extractor, total)
     train = work.of(audit.train.images, np.arange(len(audit.train.samples)))
     centre = train.mean(axis=0)
