@@ -24,7 +24,11 @@ def tables(audit: Audit) -> Iterator[Row]:
     yield from _subjects(audit)
     yield from _null(audit)
     for twin in audit.twins:
-        values: dict[str, str | float | None] = {"holdout_subject": twin.holdout, "train_subject": twin.train, "margin": twin.margin}
+        values: dict[str, str | float | None] = {
+            "holdout_subject": twin.holdout,
+            "train_subject": twin.train,
+            "margin": twin.margin,
+        }
         yield Row(table="holdout_twins", values=values)
 
 
