@@ -14,16 +14,21 @@ for needed in ("numba", "torch"):
 from hypothesis import assume, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
+from scipy import ndimage  # noqa: E402
 from synthkit_memorization.search.bound import LEVELS, Directions, cosines, slack  # noqa: E402
 from synthkit_memorization.search.cascade import Cascade  # noqa: E402
 from synthkit_memorization.search.exact import Groups, Matches, ShardSearch, best_matches, every_view  # noqa: E402
 from synthkit_memorization.search.matches import nothing  # noqa: E402
 from synthkit_memorization.search.pixels import make_block, shards  # noqa: E402
-from synthkit_memorization.search.rules import RULES, View  # noqa: E402
+from synthkit_memorization.search.rules import MEASURES, N_TRANSFORMATIONS, View  # noqa: E402
+from synthkit_memorization.search.rules import RULES as ALL_RULES  # noqa: E402
+from synthkit_memorization.search.transformations import transformed, turned  # noqa: E402
 
 from synthkit.testing import InMemorySamples  # noqa: E402
 
 WAYS = ["dense", "cascade", "torch"]
+#: Rules of a few transformations; the others have tests of their own.
+RULES = tuple(rule for rule in ALL_RULES if N_TRANSFORMATIONS[rule] < 10)
 
 
 def brute_force(
@@ -31,16 +36,35 @@ def brute_force(
 ) -> NDArray[np.float64]:
     """r of all pairs by the definitions, in float64, with the default background (8) and shift (2 pixels)."""
     x, y = queries.astype(np.float64), train.astype(np.float64)
+    inside = centred_in_brain if MEASURES[rule] == "brain" else centred
     if rule == "flip":
-        x = x[..., ::-1]
-    if rule == "shift":
-        padded = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)))
-        height, width = x.shape[-2:]
-        steps = [(dy, dx) for dy in (-2, 0, 2) for dx in (-2, 0, 2) if (dy, dx) != (0, 0)]
-        moved = [padded[..., 2 - dy : 2 - dy + height, 2 - dx : 2 - dx + width] for dy, dx in steps]
-        return np.max([cosines_of(*(centred(part, contrasts) for part in (m, y))) for m in moved], axis=0)
-    inside = centred_in_brain if rule == "brain" else centred
-    return cosines_of(inside(x, contrasts), inside(y, contrasts))
+        changed = [x[..., ::-1]]
+    elif rule == "shift":
+        changed = moved_by(x, (-2, 0, 2))[:4] + moved_by(x, (-2, 0, 2))[5:]
+    elif rule == "inverted":
+        changed = [255 - x]
+    elif rule == "brain-inverted":
+        changed = [np.where((x > 8).any(axis=1, keepdims=True), np.maximum(255 - x, 9), x)]
+    elif rule == "turned":
+        changed = [way for d in (-14, -7, 0, 7, 14) for way in ways_up(turned(queries, d).astype(np.float64))]
+    elif rule == "turned-inside":
+        changed = [way for part in moved_by(x, (-1, 0, 1)) for way in ways_up(part)]
+    else:
+        changed = [x]
+    return np.max([cosines_of(inside(part, contrasts), inside(y, contrasts)) for part in changed], axis=0)
+
+
+def moved_by(images: NDArray[np.float64], steps: tuple[int, int, int]) -> list[NDArray[np.float64]]:
+    most, (height, width) = max(steps), images.shape[-2:]
+    padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)))
+    corners = [(most - dy, most - dx) for dy in steps for dx in steps]
+    return [padded[..., top : top + height, left : left + width] for top, left in corners]
+
+
+def ways_up(images: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """As they are and mirrored, each turned by all quarters that keep their shape."""
+    quarters = range(4) if images.shape[-1] == images.shape[-2] else (0, 2)
+    return [np.rot90(way, n, (-2, -1)) for way in (images, images[..., ::-1]) for n in quarters]
 
 
 def centred(images: NDArray[np.float64], contrasts: Sequence[int]) -> NDArray[np.float64]:
@@ -146,21 +170,20 @@ def test_ties_go_to_the_lowest_index_and_constants_have_r_zero(way: str) -> None
 def test_the_best_images_of_the_nearest_people(way: str, make: Any) -> None:
     """People whose slices are much alike, in order or mixed; with and without one's own; in several shards."""
     rng = np.random.default_rng(13)
-    train, people = np.repeat(make(rng, 60, 2, (24, 24)), 10, axis=0), np.repeat(np.arange(60), 10)
+    train, people = np.repeat(make(rng, 40, 2, (20, 20)), 8, axis=0), np.repeat(np.arange(40), 8)
     train = np.clip(train + (train > 0) * rng.normal(0, 5, train.shape), 0, 255).astype(np.uint8)
-    queries = np.concatenate([make(rng, 30, 2, (24, 24)), train[::20], np.zeros_like(train[:1])])
-    own = np.concatenate([np.full(30, -1), people[::20], [-1]])
-    views = every_view(("t1", "t1ce"))
-    mixed = rng.permutation(600)
-    for order, exclude in ((np.arange(600), None), (mixed, None), (mixed, Groups(own, people[mixed]))):
-        options: Any = {"rules": ("pearson", "brain", "shift"), "k": 3, "distinct": people[order], "exclude": exclude}
-        found = search(queries, train[order], way, **options)
-        for (view, rule), matches in found.items():
-            r = brute_force(queries, train[order], views[view], rule)
+    queries = np.concatenate([make(rng, 10, 2, (20, 20)), train[::20], np.zeros_like(train[:1])])
+    own = np.concatenate([np.full(10, -1), people[::20], [-1]])
+    mixed = rng.permutation(320)
+    for order, exclude in ((np.arange(320), None), (mixed, Groups(own, people[mixed]))):
+        options: Any = {"rules": ("pearson", "brain"), "k": 3, "distinct": people[order], "exclude": exclude}
+        found = search(queries, train[order], way, views={"joint": (0, 1)}, **options)
+        for (_, rule), matches in found.items():
+            r = brute_force(queries, train[order], (0, 1), rule)
             if exclude is not None:
                 r[own[:, None] == people[order][None, :]] = -np.inf
             check(matches, r, people[order])
-        parts = search(queries, train[order], way, memory_mb=0.7, **options)
+        parts = search(queries, train[order], way, views={"joint": (0, 1)}, memory_mb=0.7, **options)
         for key in found:
             np.testing.assert_array_equal(found[key].index, parts[key].index)
             np.testing.assert_array_equal(found[key].r, parts[key].r)
@@ -200,6 +223,41 @@ def test_equals_the_brute_force_on_real_slices(way: str, real_answers: Any) -> N
     for key, matches in found.items():
         check(matches, r[key])
     assert (found["joint", "pearson"].r[:, 0] == 1.0).all()
+
+
+@pytest.mark.parametrize(("way", "size"), [(way, (16, 16)) for way in WAYS] + [("dense", (20, 13))])
+def test_turned_equals_the_brute_force(way: str, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(15)
+    train, queries = smooth(rng, 60, 2, size), smooth(rng, 12, 2, size)
+    queries[0], queries[1, :, :-1, 1:] = train[3, :, ::-1], train[4, :, 1:, :-1]
+    rules = ("turned", "turned-inside")
+    found = search(queries, train, way, rules=rules, views={"joint": (0, 1)}, k=2, distinct=np.arange(60) // 4)
+    for (_, rule), matches in found.items():
+        check(matches, brute_force(queries, train, (0, 1), rule), np.arange(60) // 4)
+    assert all(found["joint", rule].index[0, 0] == 3 and found["joint", rule].r[0, 0] == 1.0 for rule in rules)
+
+
+def test_every_rule_does_to_a_query_what_it_says() -> None:
+    rng = np.random.default_rng(16)
+    images = smooth(rng, 3, 2, (20, 20))
+    for rule, n in N_TRANSFORMATIONS.items():
+        changed = list(transformed(images, rule, 2, 8))
+        assert len(changed) == n and all(c.shape == images.shape and c.dtype == np.uint8 for c in changed)
+        assert len({c.tobytes() for c in changed}) == n
+    (negative,) = transformed(images, "inverted", 2, 8)
+    (inside,) = transformed(np.maximum(images, 250 * (images > 200)), "brain-inverted", 2, 8)
+    np.testing.assert_array_equal(negative, 255 - images)
+    np.testing.assert_array_equal((inside > 8).any(axis=1), (images > 8).any(axis=1))
+    found = search(negative, images, rules=("pearson", "inverted", "brain-inverted"))
+    assert (found["joint", "inverted"].r[:, 0] == 1.0).all() and (found["joint", "pearson"].r[:, 0] < 1.0).all()
+
+
+def test_turned_is_what_a_bilinear_rotation_is() -> None:
+    images = smooth(np.random.default_rng(17), 70, 2, (24, 31))
+    for degrees in (-14, 7, 90):
+        expected = ndimage.rotate(images.astype(np.float64), -degrees, (-2, -1), False, order=1, mode="grid-constant")
+        assert np.abs(turned(images, degrees) - expected).max() < 2
+    np.testing.assert_array_equal(turned(images[..., :24], 90), np.rot90(images[..., :24], 3, (-2, -1)))
 
 
 def test_brain_does_not_see_head_and_background() -> None:
@@ -359,7 +417,7 @@ def test_any_small_images_equal_the_brute_force(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     train = rng.integers(0, levels, (m, c, *size)).astype(np.uint8)
     queries = rng.integers(0, levels, (n, c, *size)).astype(np.uint8)
-    options: Any = {"k": data.draw(st.integers(1, 3)), "rules": data.draw(st.permutations(RULES))[:2]}
+    options: Any = {"k": data.draw(st.integers(1, 3)), "rules": data.draw(st.permutations(ALL_RULES))[:2]}
     views = every_view(InMemorySamples(train).contrasts)
     groups = Groups(rng.integers(-1, 3, n), rng.integers(-1, 3, m)) if data.draw(st.booleans()) else None
     people = rng.integers(0, data.draw(st.integers(1, 5)), m) if data.draw(st.booleans()) else None

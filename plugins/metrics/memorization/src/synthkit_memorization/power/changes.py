@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from synthkit_memorization.search.pixels import Float32, Float64
-from synthkit_memorization.search.rules import moved
+from synthkit_memorization.search.transformations import moved
 
 #: Width in pixels that lengths are given for; they scale with the image.
 WIDTH = 256

@@ -33,8 +33,8 @@ FEW = 64
 class Cascade:
     """The index of some views of one measure on a block of training images (in the box of the directions).
 
-    ``groups`` of the training images, int64 ``(image,)``, or None if every pair is compared; ``people`` likewise, no two
-    matches of a query being of one, or None if every image stands for itself.
+    ``groups`` of the training images, int64 ``(image,)``, or None if every pair is compared; ``people`` likewise, no
+    two matches of a query being of one, or None if every image stands for itself.
     """
 
     def __init__(

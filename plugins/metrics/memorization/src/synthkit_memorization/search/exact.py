@@ -1,8 +1,9 @@
 """For every query image the training images of largest r by some rules: exact, in bounded memory.
 
-The rules, and what r is, are in ``rules.py``. Three ways lead to the same answer, to the last bit. The *dense* way
-(``dense.py``) takes all inner products by matrix multiplication in float32, in pieces short enough that every partial
-sum is an exactly represented integer (see ``pixels.CHUNK``), and adds the pieces in float64, where they are exact too.
+They may be asked for by person: the best image of each of the nearest people. The rules, and what r is, are in
+``rules.py``. Three ways lead to the same answer, to the last bit. The *dense* way (``dense.py``) takes all inner
+products by matrix multiplication in float32, in pieces short enough that every partial sum is an exactly represented
+integer (see ``pixels.CHUNK``), and adds the pieces in float64, where they are exact too.
 The *cascade* (``cascade.py``) takes inner products, in integers, only of pairs whose certified upper bound allows them
 to win. A probe of the queries decides, view by view, and a query that the cascade cannot prune goes the dense way on
 its own. On a GPU (``device.py``) all inner products are taken in int8 with 32-bit sums.
@@ -27,15 +28,17 @@ from synthkit_memorization.search.dense import AllPairs, Dense
 from synthkit_memorization.search.matches import NOBODY, Groups, Matches, each_its_own, nothing
 from synthkit_memorization.search.pixels import Block, Images, Int64, make_block, shards
 from synthkit_memorization.search.rules import (
+    IN_PLACE,
+    MEASURES,
+    N_PRODUCTS,
     N_TRANSFORMATIONS,
     RULES,
     Key,
     Measure,
     View,
     check_size,
-    measure_of,
-    transformed,
 )
+from synthkit_memorization.search.transformations import transformed
 
 if TYPE_CHECKING:  # compiled code and PyTorch are loaded where they are used
     from synthkit_memorization.search.bound import Directions
@@ -99,7 +102,7 @@ def best_matches(
         images of the k people it is nearest to. An image with a negative number is a person of its own.
     exclude : pairs of the same group are not compared (leave-subject-out).
     above : only matches with r greater than this are asked for, by (view, rule); others are as if absent. Much faster.
-    background : grey value, 0..255, that a pixel of the brain exceeds in some contrast (rule "brain").
+    background : grey value, 0..254, that a pixel of the brain exceeds in some contrast (rules that look at the brain).
     shift_px : how far the rule "shift" moves the query, in pixels.
     memory_mb : training pixels held at a time, in MB.
     method : "auto" decides by a probe; "dense", "cascade" and "torch" force one. The answer is the same.
@@ -128,10 +131,10 @@ def best_matches(
     measured: dict[Key, View] = {}
     for rule in rules:
         for name, contrasts in views.items():
-            measured[name, measure_of(rule)] = View(measure_of(rule), contrasts, image_pixels)
+            measured[name, MEASURES[rule]] = View(MEASURES[rule], contrasts, image_pixels)
     above = above or {}
     best: State = {(v, rule): nothing(len(queries), k, above.get((v, rule))) for v in views for rule in rules}
-    for shard in shards(train, int(memory_mb * 1e6), background if "brain" in rules else None):
+    for shard in shards(train, int(memory_mb * 1e6), _background(rules, background)):
         on = device if device != "cpu" or method == "torch" else None
         search = ShardSearch(shard, measured, k, exclude, on, people)
         products = len(shard) * len(queries) * shard.box.n_pixels * _contrasts_compared(views, rules)
@@ -141,9 +144,9 @@ def best_matches(
         for rows in _blocks(queries):
             images = _read(queries, rows)
             for together in _by_transformation(rules):
-                inside = background if "brain" in together else None
-                for moved in transformed(images, together[0], shift_px):
-                    search.update(best, make_block(moved, shard.box, int(rows[0]), inside), rows, together)
+                inside = _background(together, background)
+                for changed in transformed(images, together[0], shift_px, background):
+                    search.update(best, make_block(changed, shard.box, int(rows[0]), inside), rows, together)
             if report is not None:
                 done = shard.start + len(shard) * (int(rows[-1]) + 1) / len(queries)
                 report(done / len(train))
@@ -153,12 +156,17 @@ def best_matches(
 def _contrasts_compared(views: Mapping[str, tuple[int, ...]], rules: Sequence[str]) -> int:
     """Contrasts whose products all pairs need: each once a transformation, however many views share it."""
     used = {contrast for contrasts in views.values() for contrast in contrasts}
-    return len(used) * sum(N_TRANSFORMATIONS[rule] for rule in rules)
+    return len(used) * sum(N_TRANSFORMATIONS[rule] * N_PRODUCTS[MEASURES[rule]] for rule in rules)
+
+
+def _background(rules: Sequence[str], background: int) -> int | None:
+    """The background, if any of the rules needs to know the brain."""
+    return background if any(MEASURES[rule] == "brain" for rule in rules) else None
 
 
 def _by_transformation(rules: Sequence[str]) -> list[tuple[str, ...]]:
     """The rules, those together that leave the query as it is."""
-    in_place = tuple(rule for rule in rules if rule in ("pearson", "brain"))
+    in_place = tuple(rule for rule in rules if rule in IN_PLACE)
     return [group for group in (in_place, *((rule,) for rule in rules if rule not in in_place)) if group]
 
 
@@ -205,10 +213,10 @@ class ShardSearch:
             if queries is not None:
                 views = {key: view for key, view in views.items() if directions.held(key) >= MINIMUM_HELD}
             if queries is not None and views:
-                rule = next(rule for rule in rules if measure_of(rule) == measure)
+                rule = next(rule for rule in rules if MEASURES[rule] == measure)
                 rows = _evenly(len(queries), PROBE_QUERIES)
-                images = next(transformed(_read(queries, rows), rule, shift_px))
-                block = make_block(images, self.shard.box, 0, background if measure == "brain" else None)
+                images = next(transformed(_read(queries, rows), rule, shift_px, background))
+                block = make_block(images, self.shard.box, 0, _background((rule,), background))
                 views = self._that_pay(directions, block, rows, views, {key: best[key[0], rule] for key in views})
             if views:
                 from synthkit_memorization.search.cascade import Cascade
@@ -236,7 +244,7 @@ class ShardSearch:
         """Merge the matches of a block of queries (positions ``rows`` of their dataset), transformed for ``rules``."""
         mine, _ = self._groups(rows, self.shard.start + np.arange(len(self.shard)))
         for rule in rules:
-            measure = measure_of(rule)
+            measure = MEASURES[rule]
             states = {key: best[key[0], rule] for key in self.views if key[1] == measure}
             cascade = self.cascades.get(measure)
             pruned = {key: states[key].r[rows, -1] for key in states if cascade and key in cascade.views}

@@ -1,22 +1,31 @@
 """The rules by which two images are compared, each an exact Pearson r of something done to the images.
 
-A rule transforms the query, measures it against a training image, and keeps the largest r over its transformations:
+A rule transforms the query (``transformations.py``), measures it against a training image, and keeps the largest r over
+its transformations:
 
 - ``pearson``: all pixels, in place.
 - ``flip``: the same for the query mirrored left to right (its last axis reversed).
 - ``shift``: the same for the query moved by each (dy, dx) of {-s, 0, s}^2 but (0, 0). Pixels moved out are lost and
   zeros come in.
+- ``inverted``: the same for the query's negative, 255 - x, whose r is that of the query with the other sign.
+- ``turned``: the same for the query in its 8 orientations (mirrored, turned by quarters; 4 if it is not square), each
+  turned about the centre by -14, -7, 0, 7 and 14 degrees.
 - ``brain``: in place, but inside the brain alone, so that agreement of heads in size and background counts nothing.
+- ``brain-inverted``: the same for the query's negative inside its brain, which stays the same (no value falls to the
+  background).
+- ``turned-inside``: the same for the query in its 8 (4) orientations, each moved by -1, 0 and 1 pixel along both axes.
 
-**Pearson** (pearson, flip, shift). Over all their D pixels, a view of several contrasts as one long image,
+**Pearson** (pearson, flip, shift, inverted, turned). Over all their D pixels, a view of several contrasts as one long
+image,
 
     r = (D <x, y> - S_x S_y) / sqrt(v_x v_y),    v_x = D <x, x> - S_x^2,                                      (1)
 
 and for 8-bit pixels everything but the last division is an integer.
 
-**Brain.** A pixel is brain where any contrast of the image (also one that the view leaves out) exceeds the background;
-m_x is 1 there and 0 elsewhere. Outside it each contrast is filled with the mean of its own brain, mu_x, and that mean
-is taken from it, so in a view of several contrasts each is centred in itself and levels of contrasts count nothing:
+**Brain** (brain, brain-inverted, turned-inside). A pixel is brain where any contrast of the image (also one that the
+view leaves out) exceeds the background; m_x is 1 there and 0 elsewhere. Outside it each contrast is filled with the
+mean of its own brain, mu_x, and that mean is taken from it, so in a view of several contrasts each is centred in itself
+and levels of contrasts count nothing:
 
     r = <T(x), T(y)>,   T(x) = z_x / |z_x|,   z_x = m_x (x - mu_x) for each contrast, one after the other          (2)
 
@@ -35,7 +44,7 @@ correlation with added infinitesimal noise gives on average).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,44 +53,44 @@ from numpy.typing import NDArray
 
 from synthkit_memorization.search.pixels import MASK, SHIFT, Block, Float64, Int64, Plane
 
-RULES = ("pearson", "brain", "flip", "shift")
+Measure = Literal["pearson", "brain"]
 
-#: Searches of all pairs that a rule stands for: of each transformed query, and the brain's four inner products.
-N_TRANSFORMATIONS = {"pearson": 1, "brain": 4, "flip": 1, "shift": 8}
+#: How each rule compares the transformed query: rules of one measure share everything that training images need.
+MEASURES: dict[str, Measure] = {
+    "pearson": "pearson",
+    "brain": "brain",
+    "flip": "pearson",
+    "shift": "pearson",
+    "inverted": "pearson",
+    "brain-inverted": "brain",
+    "turned": "pearson",
+    "turned-inside": "brain",
+}
+RULES = tuple(MEASURES)
+
+#: Rules that leave the query as it is.
+IN_PLACE = ("pearson", "brain")
+
+#: Queries that a rule makes of one (of a square one).
+N_TRANSFORMATIONS = {
+    "pearson": 1,
+    "brain": 1,
+    "flip": 1,
+    "shift": 8,
+    "inverted": 1,
+    "brain-inverted": 1,
+    "turned": 40,
+    "turned-inside": 72,
+}
+
+#: Inner products of planes that a pair of images and a contrast take.
+N_PRODUCTS: dict[Measure, int] = {"pearson": 1, "brain": 4}
 
 #: More than r by one multiplication with each :func:`inverse_norm` may differ from r.
 ROUNDING = 1e-12
 
-Measure = Literal["pearson", "brain"]
-
 #: A view by a measure: what the rules that differ only in what they do to the query share.
 Key = tuple[str, Measure]
-
-
-def measure_of(rule: str) -> Measure:
-    """How the transformed query is compared: three of the rules share everything that training images need."""
-    return "brain" if rule == "brain" else "pearson"
-
-
-def transformed(images: NDArray[np.uint8], rule: str, shift_px: int) -> Iterator[NDArray[np.uint8]]:
-    """What a rule does to queries ``(n, contrast, y, x)``: one or several arrays of the same shape."""
-    if rule == "flip":
-        yield images[..., ::-1]
-    elif rule == "shift":
-        steps = (-shift_px, 0, shift_px)
-        yield from (moved(images, dy, dx) for dy in steps for dx in steps if (dy, dx) != (0, 0))
-    else:
-        yield images
-
-
-def moved(images: NDArray[np.uint8], dy: int, dx: int) -> NDArray[np.uint8]:
-    """Images moved down by dy and right by dx pixels; zeros come in."""
-    height, width = images.shape[-2:]
-    dy, dx = max(-height, min(dy, height)), max(-width, min(dx, width))
-    result = np.zeros_like(images)
-    into = result[..., max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
-    into[...] = images[..., max(-dy, 0) : height + min(-dy, 0), max(-dx, 0) : width + min(-dx, 0)]
-    return result
 
 
 @dataclass(frozen=True)
