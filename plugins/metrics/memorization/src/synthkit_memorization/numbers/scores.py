@@ -113,8 +113,9 @@ def _by_family(audit: Audit) -> Iterator[Score]:
         yield Score(name="likeness", value=train.likeness, of=of, n=n)
         yield Score(name="least_margin", value=_finite(train.least.min()), of=of, n=n)
         if holdout is not None:
-            least = _finite(holdout.least.min())
-            yield Score(name="least_margin", value=least, of={**of, "side": "holdout"}, n=n)
+            opposite = {**of, "side": "holdout"}
+            yield Score(name="cut", value=holdout.cut, of=opposite, n=holdout.rule.n_people)
+            yield Score(name="least_margin", value=_finite(holdout.least.min()), of=opposite, n=n)
         for quantile in (0.0, 0.5):
             value = float(np.nanquantile(train.rule.people, quantile))
             yield Score(name="null_margin", value=value, of={**of, "quantile": f"{quantile:g}"}, n=train.rule.n_people)
