@@ -11,7 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
-from synthkit_memorization.power.changes import Change, Picture, blend, flip, lesion, recombination, shift
+from synthkit_memorization.power.changes import (
+    Change,
+    Picture,
+    blend,
+    brain_negative,
+    crop,
+    flip,
+    labels_only,
+    lesion,
+    negative,
+    quarter_turn,
+    recombination,
+    scaling,
+    shift,
+    upside_down,
+)
 from synthkit_memorization.power.planting import KINDS, Plant, plants
 
 from synthkit.contract import Samples
@@ -88,6 +103,46 @@ def test_flipped_twice_is_the_image(heads: Heads) -> None:
     twice = changed(flip, 0, once, once)
     assert not np.array_equal(once.pixels, source.pixels)
     assert np.array_equal(twice.pixels, source.pixels) and np.array_equal(twice.labels, source.labels)
+
+
+def test_what_is_turned_back_is_the_image(heads: Heads) -> None:
+    source = picture(heads, 1)
+    for change, times in ((upside_down, 2), (quarter_turn, 4), (negative, 2), (brain_negative, 2)):
+        made = source
+        for done in range(times):
+            made = changed(change, 0, made, made)
+            assert done == times - 1 or not np.array_equal(made.pixels, source.pixels), change
+        inside = source.pixels < 255  # 255 becomes background, which the brain alone leaves as it is
+        assert np.array_equal(made.pixels[inside], source.pixels[inside]), change
+        assert np.array_equal(made.labels, source.labels), change
+
+
+@pytest.mark.parametrize("size", [(20, 30), (31, 20), (9, 9)])
+def test_images_that_are_not_square_keep_their_size_when_turned(size: tuple[int, int]) -> None:
+    pixels = np.arange(1, 1 + size[0] * size[1], dtype=np.uint8).reshape(1, *size)
+    turned = Picture(pixels, pixels[0]).turned(1)
+    assert turned.pixels.shape == pixels.shape and np.array_equal(turned.pixels[0], turned.labels)
+    shown = min(size)
+    assert np.count_nonzero(turned.pixels.any(axis=0).any(axis=0)) == shown
+
+
+def test_scaled_and_cropped_copies_are_smaller_and_larger(heads: Heads) -> None:
+    source = picture(heads, 1)
+    area = source.brain.sum()
+    assert changed(scaling, 80, source, source).brain.sum() == pytest.approx(0.64 * area, rel=0.05)
+    assert changed(scaling, 100, source, source).pixels.tolist() == source.pixels.tolist()
+    assert changed(crop, 100, source, source).pixels.tolist() == source.pixels.tolist()
+    ball = np.hypot(*(np.mgrid[:48, :48] - 23.5)) < 6
+    small = Picture(200 * ball[None].astype(np.uint8), 4 * ball.astype(np.uint8))
+    enlarged = changed(crop, 80, small, small)
+    assert enlarged.brain.sum() == pytest.approx(ball.sum() / 0.64, rel=0.1)
+    assert np.array_equal(enlarged.labels > 0, enlarged.brain)
+
+
+def test_labels_alone_lie_over_the_pixels_of_the_second(heads: Heads) -> None:
+    source, second = picture(heads, 0), picture(heads, 11)
+    made = changed(labels_only, 0, source, second)
+    assert np.array_equal(made.pixels, second.pixels) and np.array_equal(made.labels, source.labels)
 
 
 @given(amount=st.integers(1, 5))
@@ -176,9 +231,11 @@ def test_another_seed_gives_other_copies(heads: Heads) -> None:
 def test_background_stays_zero(heads: Heads, planted: list[Plant]) -> None:
     """No corner belongs to a head, and what keeps its head changes nothing beyond it."""
     for plant in planted:
+        if plant.kind == "negative":
+            continue  # its background is white
         made = images(plant)
         assert (made[..., 0, 0] == 0).all() and (made[..., -1, -1] == 0).all(), plant.kind
-        if plant.kind in ("noise", "blur", "intensity", "tumour-swap"):
+        if plant.kind in ("noise", "blur", "intensity", "brain-negative", "tumour-swap"):
             outside = ~heads.images[plant.sources].any(axis=1)
             assert (made.sum(axis=1)[outside] == 0).all(), plant.kind
 
@@ -228,13 +285,30 @@ def test_patients_without_tumours_do_not_use_up_the_search() -> None:
     assert sorted(heads.patient[swaps[0].sources]) == [4, 4, 5, 5]
 
 
+def test_a_large_tumour_goes_into_a_head_without_one() -> None:
+    heads = Heads(6, 4)
+    heads.labels[heads.patient > 3] = 0
+    heads.labels[0:2] = np.where(np.arange(48 * 48).reshape(48, 48) < 12, 4, 0)  # too small to be seen
+    for plant in plants(heads, heads.patient, 24, 0):
+        if plant.kind in ("tumour", "tumour-elsewhere", "labels"):
+            assert set(plant.sources) == set(range(2, 16))
+            assert set(plant.hidden) <= {4, 5}
+            assert (plant.read(range(len(plant)))[1] > 0).any(axis=(1, 2)).all()
+
+
 def test_kinds_that_the_data_do_not_allow_are_left_out() -> None:
     def kinds(data: Heads) -> set[str]:
         return {plant.kind for plant in plants(data, data.patient, 4, 0)}
 
     everything = {kind.name for kind in KINDS}
     assert kinds(Heads(2, 2)) == everything
-    assert kinds(Heads(2, 2, tumours=False)) == everything - {"tumour-swap", "lesion"}
+    assert kinds(Heads(2, 2, tumours=False)) == everything - {
+        "tumour-swap",
+        "lesion",
+        "tumour",
+        "tumour-elsewhere",
+        "labels",
+    }
     assert kinds(Heads(2, 2, contrasts=1)) == everything - {"recombination"}
     assert kinds(Heads(1, 4)) == {kind.name for kind in KINDS if not kind.second}
     blank: Samples = (empty := Heads(1, 2))
@@ -243,14 +317,15 @@ def test_kinds_that_the_data_do_not_allow_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "n_shifts", "note"), [(32, 2, "2 px at this size"), (256, 5, ""), (512, 5, "32 px at")]
+    ("size", "n_shifts", "note"), [(32, 3, "4 px at this size"), (256, 6, ""), (512, 6, "64 px at")]
 )
 def test_lengths_scale_with_the_image(size: int, n_shifts: int, note: str) -> None:
     data = Heads(2, 1, size)
     shifts = of_kind(plants(data, data.patient, 1, 0), "shift")
     hardest = shifts[-1]
-    assert len(shifts) == n_shifts and hardest.strength == "16 px" and hardest.note.startswith(note)
-    (before,), (after,) = (corners(data.images[hardest.sources]), corners(images(hardest)))
+    assert len(shifts) == n_shifts and hardest.strength == "32 px" and hardest.note.startswith(note)
+    second = shifts[-2]  # the hardest moves a part of the head out of the image
+    (before,), (after,) = (corners(data.images[second.sources]), corners(images(second)))
     assert np.abs(after - before).max() == size // 16
 
 

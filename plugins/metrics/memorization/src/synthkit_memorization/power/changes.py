@@ -1,6 +1,7 @@
 """What may become of a copy: the changes that ``planting.py`` plants, each of one source, some with a second image.
 
-The brain is where any contrast of the image exceeds 0. Pixels outside the brain of the changed image are 0. Labels are
+The brain is where any contrast of the image exceeds 0. Pixels outside the brain of the changed image are 0, but in a
+negative. Labels are
 carried along: deformed as the image is (nearest neighbour), or taken from where the pixels come from; where whole
 images are mixed, they are those of the source.
 """
@@ -22,6 +23,9 @@ WIDTH = 256
 
 #: Correlation length of elastic fields, and width of the seam of pasted regions, in pixels at WIDTH.
 ELASTIC_PX, SEAM_PX = 20.0, 3.0
+
+#: Places that are tried for a tumour.
+PLACES = 16
 
 UInt8 = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -52,6 +56,18 @@ class Picture:
     def scale(self) -> float:
         """Pixels of this image a pixel of one that is WIDTH wide."""
         return scale_of(self.labels.shape)
+
+    def moved(self, dy: int, dx: int) -> Picture:
+        """Down and to the right, in pixels; zeros come in."""
+        return Picture(moved(self.pixels, dy, dx), moved(self.labels, dy, dx))
+
+    def turned(self, quarters: int, mirrored: bool = False) -> Picture:
+        """Quarter turns about the centre, after a mirror; of an image that is not square what fits its frame."""
+
+        def turn(values: UInt8) -> UInt8:
+            return _framed(np.rot90(values[..., ::-1] if mirrored else values, quarters, (-2, -1)), self.labels.shape)
+
+        return Picture(turn(self.pixels), turn(self.labels))
 
 
 #: Makes the copy: a source's random stream, the strength (in pixels of this image where it is a length), source and
@@ -96,26 +112,57 @@ def intensity(rng: np.random.Generator, amount: float, source: Picture, second: 
     return _finished(curved, source.pixels > 0, source.labels)
 
 
+def negative(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
+    """255 - v everywhere, so that the background is 255."""
+    return Picture(255 - source.pixels, source.labels)
+
+
+def brain_negative(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
+    """255 - v inside the brain alone, in every contrast."""
+    return _finished(255.0 - source.pixels, source.brain, source.labels)
+
+
 def flip(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
     """Left to right: the last axis reversed."""
     return Picture(source.pixels[..., ::-1], source.labels[..., ::-1])
+
+
+def upside_down(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
+    """Top to bottom: the axis before the last reversed."""
+    return Picture(source.pixels[..., ::-1, :], source.labels[..., ::-1, :])
+
+
+def quarter_turn(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
+    """By 90 degrees about the centre, in the direction drawn."""
+    return source.turned(int(rng.choice((1, 3))))
 
 
 def shift(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
     """By ``amount`` whole pixels along one axis or along both; zeros come in."""
     dy, dx = [(0, 1), (1, 0), (1, 1), (1, -1)][rng.integers(4)]
     sign = int(rng.choice((-1, 1)))
-    dy, dx = sign * dy * int(amount), sign * dx * int(amount)
-    return Picture(moved(source.pixels, dy, dx), moved(source.labels, dy, dx))
+    return source.moved(sign * dy * int(amount), sign * dx * int(amount))
 
 
 def rotation(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
     """By ``amount`` degrees about the centre of the image, in the direction drawn."""
     angle = np.deg2rad(amount) * rng.choice((-1, 1))
-    height, width = source.labels.shape
-    y, x = np.mgrid[:height, :width] - np.array([height - 1, width - 1]).reshape(2, 1, 1) / 2
+    y, x = _from_centre(source)
     turned = np.stack([np.cos(angle) * y - np.sin(angle) * x, np.sin(angle) * y + np.cos(angle) * x])
     return _displaced(source, turned - np.stack([y, x]))
+
+
+def scaling(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
+    """To ``amount`` per cent of its size, about the centre of the image; zeros come in."""
+    return _displaced(source, _from_centre(source) * (100 / amount - 1))
+
+
+def crop(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
+    """A part of ``amount`` per cent of each side, from where drawn, enlarged to the whole."""
+    share = amount / 100
+    height, width = source.labels.shape
+    free = rng.uniform(-0.5, 0.5, 2) * (1 - share) * (height - 1, width - 1)
+    return _displaced(source, _from_centre(source) * (share - 1) + free.reshape(2, 1, 1))
 
 
 def elastic(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
@@ -129,13 +176,32 @@ def elastic(rng: np.random.Generator, amount: float, source: Picture, second: Pi
 def tumour_swap(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
     """The source's tumour gives way to that of the second image, moved there; ``amount``: margin around both."""
     dy, dx = np.rint(_centre(source.tumour) - _centre(second.tumour)).astype(int).tolist()
-    donor = Picture(moved(second.pixels, dy, dx), moved(second.labels, dy, dx))
+    donor = second.moved(dy, dx)
     return _pasted(source, donor, source.tumour | donor.tumour, amount)
 
 
 def lesion(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
     """Only the source's tumour and a margin of ``amount``, in its place in the head of the second image."""
     return _pasted(second, source, source.tumour, amount)
+
+
+def tumour_elsewhere(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
+    """Only the source's tumour, mirrored or turned by quarters as drawn, in another place of the second image's head.
+
+    Of PLACES drawn, the one with most of the tumour inside the brain.
+    """
+    turn = int(rng.integers(1, 8))
+    donor = source.turned(turn % 4, mirrored=turn >= 4)
+    middle, places = _centre(donor.tumour), np.argwhere(second.brain)
+    moves = np.rint(places[rng.integers(len(places), size=PLACES)] - middle).astype(int).tolist()
+    candidates = [donor.moved(dy, dx) for dy, dx in moves]
+    best = max(candidates, key=lambda moved_donor: int((moved_donor.tumour & second.brain).sum()))
+    return _pasted(second, best, best.tumour, amount)
+
+
+def labels_only(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
+    """The source's labels over the pixels of the second image."""
+    return Picture(second.pixels, source.labels)
 
 
 def recombination(rng: np.random.Generator, amount: float, source: Picture, second: Picture) -> Picture:
@@ -151,6 +217,25 @@ def blend(rng: np.random.Generator, amount: float, source: Picture, second: Pict
     share = amount / 100
     mixed = share * source.pixels + (1.0 - share) * second.pixels
     return _finished(mixed, source.brain | second.brain, source.labels)
+
+
+def _from_centre(picture: Picture) -> Float64:
+    """Places of the pixels from the centre of the image, pixels, ``(2, y, x)``."""
+    places = np.indices(picture.labels.shape).astype(np.float64)
+    result: Float64 = places - places.mean(axis=(1, 2), keepdims=True)
+    return result
+
+
+def _framed(values: UInt8, size: Sequence[int]) -> UInt8:
+    """The middle of ``(..., y, x)`` in a frame of this size, with zeros around it."""
+    result = np.zeros((*values.shape[:-2], *size), np.uint8)
+    into, of = [], []
+    for length, wanted in zip(values.shape[-2:], size, strict=True):
+        shown = min(length, wanted)
+        into.append(slice((wanted - shown) // 2, (wanted - shown) // 2 + shown))
+        of.append(slice((length - shown) // 2, (length - shown) // 2 + shown))
+    result[..., into[0], into[1]] = values[..., of[0], of[1]]
+    return result
 
 
 def _displaced(source: Picture, field: Float64) -> Picture:

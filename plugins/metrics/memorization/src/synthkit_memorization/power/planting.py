@@ -15,7 +15,7 @@ it is read, and depends on the seed, its kind, strength and rows alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from zlib import crc32
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from synthkit_memorization.power import changes
 from synthkit_memorization.power.changes import WIDTH, Change, Picture, UInt8, scale_of
 from synthkit_memorization.search.pixels import READ_BATCH, Float32, Images, Int64
+from synthkit_memorization.search.windows import LEAST, in_pixels, largest_part
 
 #: Copies of each kind and strength. All found, 60 give a lower bound of 95 % (0.05^(1/60)), and one missed leaves 91 %;
 #: 39 kinds and strengths make 2,340 more queries, a few per cent of an audit of 100,000 images.
@@ -49,7 +50,9 @@ class Kind:
     ----------
     strengths : from mild to hard. text : how one is named, from ``value`` and, of contrasts, ``count`` and ``of``.
     unit : "px" scales with the image, "whole px" is then rounded, "contrasts" is a share of them.
-    second : a second image of another patient is needed. tumour : the source, and a second image too, show one.
+    second : a second image of another patient is needed.
+    tumour : the source, or a second image too, shows one; "large": the source one that an audit can see by itself, and
+        a second image none, where any such has none.
     """
 
     name: str
@@ -59,7 +62,7 @@ class Kind:
     change: Change
     unit: Literal["", "px", "whole px", "contrasts"] = ""
     second: bool = False
-    tumour: Literal["", "source", "both"] = ""
+    tumour: Literal["", "source", "both", "large"] = ""
 
     def amount(self, value: float, images: Images) -> float:
         """A strength as ``change`` takes it."""
@@ -94,10 +97,16 @@ KINDS: tuple[Kind, ...] = (
         "gamma {value:g}",
         changes.intensity,
     ),
+    Kind("negative", "255 less the grey level", (0,), "", changes.negative),
+    Kind("brain-negative", "255 less the grey level inside the brain", (0,), "", changes.brain_negative),
     Kind("flip", "mirrored left to right", (0,), "", changes.flip),
-    Kind("shift", "moved", (1, 2, 4, 8, 16), "{value:g} px", changes.shift, unit="whole px"),
+    Kind("upside-down", "mirrored top to bottom", (0,), "", changes.upside_down),
+    Kind("quarter-turn", "turned by 90 degrees", (0,), "", changes.quarter_turn),
+    Kind("shift", "moved", (1, 2, 4, 8, 16, 32), "{value:g} px", changes.shift, unit="whole px"),
     Kind("rotation", "turned about the centre", (2, 5, 10, 20), "{value:g} degrees", changes.rotation),
-    Kind("elastic", "deformed by a smooth field", (1, 2, 4, 8), "rms {value:g} px", changes.elastic, unit="px"),
+    Kind("scaling", "made smaller about the centre", (95, 90, 80), "{value:g} %", changes.scaling),
+    Kind("crop", "a part of each side, enlarged to the whole", (95, 90, 80), "{value:g} %", changes.crop),
+    Kind("elastic", "deformed by a smooth field", (1, 2, 4, 8, 12), "rms {value:g} px", changes.elastic, unit="px"),
     Kind(
         "tumour-swap",
         "another patient's tumour in the place of its own",
@@ -127,6 +136,33 @@ KINDS: tuple[Kind, ...] = (
         unit="px",
         second=True,
         tumour="source",
+    ),
+    Kind(
+        "tumour",
+        "only a large tumour, in its place in another patient's head",
+        (0,),
+        "",
+        changes.lesion,
+        second=True,
+        tumour="large",
+    ),
+    Kind(
+        "tumour-elsewhere",
+        "only a large tumour, mirrored or turned, at another place in another patient's head",
+        (0,),
+        "",
+        changes.tumour_elsewhere,
+        second=True,
+        tumour="large",
+    ),
+    Kind(
+        "labels",
+        "only the labels of a large tumour, with another patient's image",
+        (0,),
+        "",
+        changes.labels_only,
+        second=True,
+        tumour="large",
     ),
 )
 
@@ -193,13 +229,16 @@ def plants(train: Images, patient: Int64, n: int = DEFAULT_PLANTS, seed: int = 0
     rng = np.random.default_rng([seed, 0])
     brains = _sources(train, patient, n, rng, _shows_brain)
     tumours = _sources(train, patient, n, rng, _shows_tumour)
+    large = _sources(train, patient, n, rng, _shows_large_tumour)
+    whole = _sources(train, patient, n, rng, _shows_no_tumour)
+    sources_of: Mapping[str, Int64] = {"": brains, "source": tumours, "both": tumours, "large": large}
+    # The host's own tumour could run into the copied one, so it has none where two patients have such images.
+    seconds_of = {**sources_of, "source": brains, "large": whole if len(np.unique(patient[whole])) > 1 else brains}
     found: list[Plant] = []
     for kind in KINDS:
-        sources = tumours if kind.tumour else brains
-        seconds = sources
+        seconds = sources = sources_of[kind.tumour]
         if kind.second:
-            pool = tumours if kind.tumour == "both" else brains
-            seconds = _seconds(train, sources, pool, patient)
+            seconds = _seconds(train, sources, seconds_of[kind.tumour], patient)
             sources, seconds = sources[seconds >= 0], seconds[seconds >= 0]
         if len(sources) == 0:
             continue
@@ -240,6 +279,14 @@ def _shows_brain(image: UInt8, labels: UInt8) -> bool:
 
 def _shows_tumour(image: UInt8, labels: UInt8) -> bool:
     return _shows_brain(image, labels) and bool((labels > 0).mean() >= LEAST_TUMOUR)
+
+
+def _shows_large_tumour(image: UInt8, labels: UInt8) -> bool:
+    return _shows_brain(image, labels) and largest_part(labels) >= in_pixels(LEAST, labels.shape)
+
+
+def _shows_no_tumour(image: UInt8, labels: UInt8) -> bool:
+    return _shows_brain(image, labels) and not labels.any()
 
 
 def _seconds(train: Images, sources: Int64, pool: Int64, patient: Int64) -> Int64:
