@@ -95,7 +95,16 @@ SLICE_AUDIT = synthkit.MetricDeclaration(
     reproducible="bitwise",
     roles=("train", "synthetic"),
     optional_roles=("holdout",),
-    scores=audit_scores.definitions("power"),
+    scores=audit_scores.definitions(
+        "n_copied_subjects",
+        "n_holdout_copies",
+        "n_copied_holdout_subjects",
+        "cut",
+        "least_margin",
+        "null_margin",
+        "threshold",
+        "power",
+    ),
     audit=True,
 )
 
