@@ -106,7 +106,7 @@ def test_another_audit_reaches_verdict_pages_and_release(
     page = (run / "audit.html").read_text()
     assert (
         "copies of training people" in page
-        and "smallest margin, training people" in page
+        and "smallest margin to training people" in page
         and "Most similar pairs" in page
         and "toy-nearest" in page
     )

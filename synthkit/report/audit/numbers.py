@@ -60,12 +60,12 @@ _SEARCHED = {
 #: Scores of a family, each with the rest of what it is of, and the head of its column.
 BY_FAMILY: tuple[tuple[str, dict[str, str], str], ...] = (
     ("n_copies", {}, "copies"),
-    ("least_margin", {}, "smallest margin, training people"),
-    ("least_margin", {"side": "holdout"}, "held-out people"),
-    ("cut", {}, "cut"),
-    ("null_margin", {"quantile": "0"}, "smallest among real people"),
-    ("null_margin", {"quantile": "0.5"}, "median among real people"),
-    ("likeness", {}, "likeness"),
+    ("cut", {}, "cut: a smaller margin is a copy"),
+    ("least_margin", {}, "smallest margin to training people"),
+    ("least_margin", {"side": "holdout"}, "smallest margin to held-out people"),
+    ("null_margin", {"quantile": "0"}, "smallest margin of real people to others"),
+    ("null_margin", {"quantile": "0.5"}, "their median"),
+    ("likeness", {}, "likeness of the images to everybody; 1: as real ones"),
 )
 BY_COLUMN = {
     "n_copies": "copies",
@@ -177,7 +177,7 @@ def groups(scores: Sequence[ScoreDict]) -> list[dict[str, Any]]:
 
 
 def _rows(line: Line, scores: Sequence[ScoreDict]) -> list[dict[str, Any]]:
-    own = [s for s in scores if s["name"] == line.name and "contrast" not in (s.get("of") or {})]
+    own = [s for s in scores if s["name"] == line.name and not {"contrast", "family"} & set(s.get("of") or {})]
     return [
         {"text": _text(line, score), "score": score, "baseline": _baseline(line, score, scores)}
         for score in own
@@ -216,25 +216,22 @@ def thresholds(scores: Sequence[ScoreDict]) -> dict[Column, float]:
 
 
 def families(scores: Sequence[ScoreDict]) -> dict[str, Any] | None:
-    """A row for each family of comparisons: copies, margins, and the cut; None where the audit tells of none."""
-    found: dict[str, dict[tuple[str, str], ScoreDict]] = {}
+    """Copies, margins and cut: a row each, a column a family of comparisons; None where the audit tells of none."""
+    found: dict[str, dict[str, ScoreDict]] = {}
     for score in scores:
         of = score.get("of") or {}
         for name, rest, text in BY_FAMILY:
             if "family" in of and score["name"] == name and _rest(of) == rest:
-                found.setdefault(str(of["family"]), {})[name, text] = score
-    heads = [(name, text) for name, _, text in BY_FAMILY if any((name, text) in own for own in found.values())]
-    ordered = [name for name in FAMILIES if name in found] + [name for name in found if name not in FAMILIES]
+                found.setdefault(text, {})[str(of["family"])] = score
+    named = {family for own in found.values() for family in own}
+    shown = [*(name for name in FAMILIES if name in named), *sorted(named - set(FAMILIES))]
+    rows = [
+        {"text": text, "cells": [found[text].get(family) for family in shown]}
+        for _, _, text in BY_FAMILY
+        if text in found
+    ]
     return (
-        {
-            "heads": [text for _, text in heads],
-            "rows": [
-                {"family": name, "meaning": FAMILIES.get(name, ""), "cells": [found[name].get(head) for head in heads]}
-                for name in ordered
-            ],
-        }
-        if found
-        else None
+        {"heads": shown, "rows": rows, "meanings": {name: FAMILIES.get(name, "") for name in shown}} if rows else None
     )
 
 

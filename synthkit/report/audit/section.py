@@ -157,11 +157,10 @@ def _twins(record: RunRecord, notes: list[str]) -> list[str]:
 def _histograms(
     record: RunRecord, matches: Matches, thresholds: dict[Column, float], notes: list[str]
 ) -> list[dict[str, Any]]:
-    null = {}
-    # A run without thresholds had no valid null, and so no such table.
-    if thresholds:
+    null, table = {}, record.run.outputs / NULL.file
+    if table.is_file():
         try:
-            null = audit_tables.read_null(record.run.outputs / NULL.file)
+            null = audit_tables.read_null(table)
         except DAMAGE as error:
             notes.append(f"The table null cannot be shown: {sentence(error)}")
     return histograms(matches.r, null, thresholds, audit_numbers.rules_of(list(matches.r)))
