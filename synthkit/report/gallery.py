@@ -139,6 +139,16 @@ class _Shelf:
         base = planes[scheme.base_contrast(self.part.contrasts)]
         return pictures.beside_labels(base, planes[-1], scheme.rgb(scheme.values))
 
+    def difference(self, one: UInt8Array, other: UInt8Array, view: Sequence[int]) -> str:
+        """By how much the planes of a view differ, as a data URI; of label maps, where they do."""
+        n, shown = len(self.part.contrasts), list(view)
+        if view[0] >= n:
+            shown = [self.part.scheme.base_contrast(self.part.contrasts)]
+        planes = [pictures.difference(one[c], other[c]) for c in shown]
+        if view[0] >= n:
+            planes.append((one[-1] != other[-1]) * np.uint8(255))
+        return pictures.mosaic(planes)
+
     def neighbours(self, row: int) -> tuple[int | None, int | None]:
         """Rows of the nearest kept slices before and after this one, of the same subject."""
         sample = self.sample(row)
@@ -187,7 +197,7 @@ class _Artist:
         tiles = [
             tile(title, caption, source.picture(synthetic, view)),
             of_shelf("Training match", shelf, matched, pair.r),
-            tile("Difference", "", _difference(synthetic, match, view, len(source.part.contrasts))),
+            tile("Difference", "", source.difference(synthetic, match, view)),
         ]
         for held in self._shelves.get("holdout", ()):
             number = held.find(pair.holdout_id)
@@ -195,7 +205,9 @@ class _Artist:
                 tiles.append(of_shelf("Held-out match", held, number, pair.r_holdout))
         for title, number in zip(("Slice before", "Slice after"), shelf.neighbours(matched), strict=True):
             if number is not None:
-                r = rule.r(synthetic, shelf.planes(number, view)) if rule.in_place else None
+                # Not of labels, nor in a common frame: what is drawn is not what was compared there.
+                as_compared = view[0] < len(source.part.contrasts) and rule.rule != "turned"
+                r = rule.r(synthetic, shelf.planes(number, view)) if as_compared else None
                 tiles.append(of_shelf(title, shelf, number, r))
         return tiles
 
@@ -219,13 +231,6 @@ class _Artist:
             return math.inf if r is None else abs(r - pair.r)
 
         return places[0] if len(places) == 1 else min(places, key=distance)
-
-
-def _difference(synthetic: UInt8Array, match: UInt8Array, view: Sequence[int], n_contrasts: int) -> str:
-    """Where the planes of a view differ, as a data URI: by how much, or (labels) that they do."""
-    if view[0] < n_contrasts:
-        return pictures.mosaic([pictures.difference(synthetic[c], match[c]) for c in view])
-    return pictures.png((synthetic[-1] != match[-1]) * np.uint8(255))
 
 
 def _absent(sample_id: str) -> DataError:

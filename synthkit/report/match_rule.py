@@ -33,11 +33,6 @@ class MatchRule:
     background: int = 8
     shift_px: int = 2
 
-    @property
-    def in_place(self) -> bool:
-        """Whether r of the drawn images is r of the rule; it is not where both were brought into a common frame."""
-        return self.rule != "turned"
-
     def r(self, one: UInt8Array, other: UInt8Array) -> float | None:
         """Correlation of two whole images ``(contrast, y, x)``, already transformed; None if one is constant.
 
