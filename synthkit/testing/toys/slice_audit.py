@@ -1,7 +1,7 @@
 """The toy audit: the nearest person of each synthetic image, in units of how near real people come to one another.
 
-It yields what :mod:`synthkit.judging.audit_scores` asks of every audit and, of what it may yield, copies of held-out
-people, margins and the power test. Its cut is half of the smallest margin between two real people.
+It yields what :mod:`synthkit.judging.audit_scores` asks of every audit and, of what it may yield, blank images, copies of
+held-out people, margins and the power test. Its cut is half of the smallest margin between two real people.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def score(
     r = queries @ known.T
     match, best = r.argmax(axis=1), r.max(axis=1)
     null = _null(np.concatenate([known, others]), np.concatenate([people, other_people]))
+    blank = ~queries.any(axis=1)
     yield Score(name="n_synthetic", value=n)
+    yield Score(name="n_blank", value=int(blank.sum()), n=n)
     yield Score(name="n_train", value=len(train), n=len(set(people)))
     yield Score(name="n_holdout", value=len(others), n=len(set(other_people)))
     yield Score(name="n_identical", value=int((best >= IDENTICAL).sum()), n=n)
@@ -58,13 +60,14 @@ def score(
         for quantile in (0.0, 0.5):
             of = {**_FAMILY, "quantile": f"{quantile:g}"}
             yield Score(name="null_margin", value=float(np.quantile(nearest / unit, quantile)), of=of)
-        yield from _copies(margin, copy, people[match])
+        yield from _copies(margin, copy, people[match], n - int(blank.sum()))
         if holdout:
             to_others = queries @ others.T
             yield from _holdout_copies(
                 _distance(to_others.max(axis=1)) / unit, cut, other_people[to_others.argmax(axis=1)]
             )
-        yield _power(known, people, cut * unit)
+        if params.plants:
+            yield _power(known, people, cut * unit, params.plants)
     for i, sample in enumerate(synthetic.samples):
         values = {
             "synthetic_id": sample.id,
@@ -79,12 +82,13 @@ def score(
         yield Row(table="matches", values=values)
 
 
-def _copies(margin: NDArray[np.float64], copy: NDArray[np.bool_], shown: NDArray[np.str_]) -> Iterator[Score]:
-    n, found = len(copy), int(copy.sum())
+def _copies(margin: NDArray[np.float64], copy: NDArray[np.bool_], shown: NDArray[np.str_], n: int) -> Iterator[Score]:
+    found = int(copy.sum())
     low, high = clopper_pearson(found, n)
     for of in ({}, _FAMILY, _COLUMN):
         yield Score(name="n_copies", value=found, of=of, n=n)
-    yield Score(name="copied_rate", value=found / n, low=low, high=high, n=n)
+    rate = found / n if n else None
+    yield Score(name="copied_rate", value=rate, low=low, high=high, n=n, note="" if n else "all images are blank")
     yield Score(name="n_copied_subjects", value=len(set(shown[copy])))
     yield Score(name="least_margin", value=float(margin.min()), of=_FAMILY)
 
@@ -124,9 +128,9 @@ def _null(
     return r, np.array([_distance(r[people == name]).min() for name in names])
 
 
-def _power(known: NDArray[np.float64], people: NDArray[np.str_], reach: float) -> Score:
+def _power(known: NDArray[np.float64], people: NDArray[np.str_], reach: float, plants: int) -> Score:
     """Exact copies of one training image a person, planted: which of them would be copies."""
-    first = np.unique(people, return_index=True)[1]
+    first = np.unique(people, return_index=True)[1][:plants]
     found = _distance((known[first] @ known.T).max(axis=1)) < reach
     low, high = clopper_pearson(int(found.sum()), len(found))
     of = {"planted": "exact", "strength": ""}
