@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +17,7 @@ import pytest
 
 from synthkit.contract import Declaration
 from synthkit.registry.registry import Registry, discover
+from synthkit.testing.toys import SLICE_AUDIT
 
 #: What SYNTHKIT_EXPECT may name, separated by commas: where it is missing, the tests that need it fail.
 EXPECTABLE = {"engine", "slurm", "apptainer", "subjects"}
@@ -148,21 +149,34 @@ def install_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     """
 
     def install(*declarations: Declaration, code: str = "") -> Registry:
-        folder = tmp_path / "site"
-        info = folder / "synthkit_for_tests-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: synthkit-for-tests\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[synthkit.plugins]\nfor-tests = synthkit_for_tests\n")
-        declared = folder / "declarations.pickle"
-        declared.write_bytes(pickle.dumps(declarations))
-        (folder / "synthkit_for_tests.py").write_text(
-            "import pickle, pathlib, synthkit\n"
-            "@synthkit.hookimpl\n"
-            f"def synthkit_declare():\n    return pickle.loads(pathlib.Path({str(declared)!r}).read_bytes())\n{code}"
-        )
-        monkeypatch.syspath_prepend(str(folder))
-        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
-        monkeypatch.delitem(sys.modules, "synthkit_for_tests", raising=False)
-        return discover(e for e in entry_points(group="synthkit.plugins") if e.name == "for-tests")
+        return _install(tmp_path / "site", monkeypatch, declarations, code)
 
     return install
+
+
+@pytest.fixture(scope="module")
+def toy_audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Name of the toy audit, installed for all tests of a module."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _install(tmp_path_factory.mktemp("toys") / "site", monkeypatch, (SLICE_AUDIT,), "")
+        yield SLICE_AUDIT.name
+
+
+def _install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, declarations: tuple[Declaration, ...], code: str
+) -> Registry:
+    info = folder / "synthkit_for_tests-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: synthkit-for-tests\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[synthkit.plugins]\nfor-tests = synthkit_for_tests\n")
+    declared = folder / "declarations.pickle"
+    declared.write_bytes(pickle.dumps(declarations))
+    (folder / "synthkit_for_tests.py").write_text(
+        "import pickle, pathlib, synthkit\n"
+        "@synthkit.hookimpl\n"
+        f"def synthkit_declare():\n    return pickle.loads(pathlib.Path({str(declared)!r}).read_bytes())\n{code}"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    monkeypatch.delitem(sys.modules, "synthkit_for_tests", raising=False)
+    return discover(e for e in entry_points(group="synthkit.plugins") if e.name == "for-tests")

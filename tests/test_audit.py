@@ -234,7 +234,7 @@ def test_verdict_says_what_is_not_proven() -> None:
     # 1 - 0.05^(1/1000) = 0.2991 %: the rule of three.
     assert "0 of 1000 is compatible with up to 0.30%" in clean.not_proven[0]
     rate = "That a dataset of this size which copies nobody fails in at most 5% of audits, whatever people are like"
-    assert clean.not_proven[1].startswith(rate) and "1 in 61 a person" in clean.not_proven[1]
+    assert clean.not_proven[1].startswith(rate) and "1 in 61 further people" in clean.not_proven[1]
     assert not any("fewer than 20" in line or "outside" in line for line in clean.not_proven)
     weak = verdict(scores(n_null_subjects=5, **ALONE))
     assert "tail of 5 real people, fewer than 20" in weak.not_proven[1]

@@ -1,4 +1,4 @@
-"""A release holds exactly what may be shared: audited samples without the flagged ones, and nobody's name."""
+"""A release holds exactly what may be shared: audited samples without the copies, and nobody's name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from synthkit.data.lineage import original_digests, subject_key
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, GateFailedError, SynthkitError, UsageError
 from synthkit.judging.policy import Policy
-from synthkit.registry.registry import discover
 from synthkit.release import folder
 from synthkit.release.gate import AuditRun, choose_removal, read_audit
 from synthkit.release.samples import public_lineage
@@ -26,10 +25,13 @@ from synthkit.report.audit.protection import data_protection
 from synthkit.running.backends.local import InlineBackend
 from synthkit.running.run import RESULT, Input, Job, Run, create_run
 from synthkit.schemes import BRATS
+from synthkit.testing.toys import SLICE_AUDIT
 
 N_CLEAN = 18
 COPIES = ("seed00000018", "seed00000019")
-LENIENT = {"required_power": (), "max_explained_rate": 0.9}
+LENIENT = {"required_power": ()}
+
+pytestmark = pytest.mark.usefixtures("toy_audit")
 
 
 def write(path: Path, images: Any, rows: list[dict[str, Any]], lineage: Any = None) -> Dataset:
@@ -42,16 +44,15 @@ def write(path: Path, images: Any, rows: list[dict[str, Any]], lineage: Any = No
 
 
 def real_and_synthetic(root: Path) -> tuple[Dataset, Dataset]:
-    """Six training and four held-out patients, held-out images like training ones; 18 new images and two copies."""
+    """Six training and four held-out patients; 18 new images and two copies."""
     rng = np.random.default_rng(0)
-    train = rng.integers(0, 256, (12, 2, 32, 32), dtype=np.uint8)
-    like = (0.6 * train[:8] + 0.4 * rng.integers(0, 256, (8, 2, 32, 32))).astype(np.uint8)
+    train, others = np.split(rng.integers(0, 256, (20, 2, 32, 32), dtype=np.uint8), [12])
     rows = [
         {"id": f"Patient_{i // 2:03d}-{i % 2}", "split": "train" if i < 12 else "holdout",
          "subject": f"Patient_{i // 2:03d}", "slice": i % 2}
         for i in range(20)
     ]  # fmt: skip
-    real = write(root / "real", np.concatenate([train, like]), rows)
+    real = write(root / "real", np.concatenate([train, others]), rows)
     lineage = {
         "generator": "toy",
         "checkpoint_digest": "sha256:c0ffee",
@@ -66,8 +67,8 @@ def real_and_synthetic(root: Path) -> tuple[Dataset, Dataset]:
 def run_audit(path: Path, real: Dataset, synthetic: Dataset, **policy: Any) -> Path:
     job = Job(
         verb="audit-memorization",
-        plugins=("memorization",),
-        params={"plants": 0, "resamples": 100, "rules": ["pearson"], "feature_search": "no"},
+        plugins=(SLICE_AUDIT.name,),
+        params={"plants": 0},
         inputs={
             "train": Input("dataset", real.path, ("train",), real.digest),
             "holdout": Input("dataset", real.path, ("holdout",), real.digest),
@@ -75,13 +76,13 @@ def run_audit(path: Path, real: Dataset, synthetic: Dataset, **policy: Any) -> P
         },
         options={"policy": asdict(Policy(**{**LENIENT, **policy})), "lineage": "known"},
     )
-    result = InlineBackend().run(create_run(path, job), discover().get("memorization"), lambda event: None)
+    result = InlineBackend().run(create_run(path, job), SLICE_AUDIT, lambda event: None)
     assert result["status"] == "succeeded", result["error"]
     return path
 
 
 @pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Dataset, Path]:
+def audited(toy_audit: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Dataset, Path]:
     """Real data, synthetic data with two copies among twenty, and the audit, which fails."""
     root = tmp_path_factory.mktemp("audited")
     real, synthetic = real_and_synthetic(root)
@@ -113,7 +114,7 @@ def clean(audited: tuple[Dataset, Dataset, Path], tmp_path_factory: pytest.TempP
 
 def test_exactly_the_planted_copies_are_left_out(audited: tuple[Dataset, Dataset, Path], released: Path) -> None:
     removal = choose_removal(audited[1], read_audit(audited[2]))
-    assert removal.flagged == COPIES and removal.near == () and removal.kept == tuple(range(N_CLEAN))
+    assert removal.copies == COPIES and removal.near == () and removal.kept == tuple(range(N_CLEAN))
     samples = (released / "samples.csv").read_text().splitlines()
     assert samples[0] == "id,seed,digest,labels" and len(samples) == N_CLEAN + 1
     assert samples[1] == f"seed00000000,0,{audited[1].samples[0].digest},ED"
@@ -133,7 +134,9 @@ def test_the_second_audit_is_of_what_remains(audited: tuple[Dataset, Dataset, Pa
     assert document["verdict"]["outcome"] == "pass" and document["conditional_on_removal"]
     assert document["before_removal"]["outcome"] == "fail"
     sheet = (released / "datasheet.md").read_text()
-    assert "2 of 20 images were left out: 2 that an audit flagged" in sheet and "conditional on the removal" in sheet
+    assert (
+        "2 of 20 images were left out: 2 that an audit found nearer" in sheet and "conditional on the removal" in sheet
+    )
     for heading in ("Motivation", "Composition", "Uses", "Distribution", "Maintenance", "Linkability"):
         assert f"# {heading}" in sheet
 
@@ -292,12 +295,12 @@ def test_too_many_removed_or_too_little_evidence_is_refused(
 
 
 class Near(AuditRun):
-    """An audit in whose table the image of seed 3 has a match at the quantile 0.9, in one of two views."""
+    """An audit in whose table the image of seed 3 has a match at the quantile 0.9, and no other has one above 0.8."""
 
     def rows(self, table: str) -> Any:
         for row in super().rows(table):
-            near = row["synthetic_id"] == "seed00000003" and row["contrast"] == "t2"
-            yield {**row, "r_null_quantile": "0.9" if near else row["r_null_quantile"]}
+            near = row["synthetic_id"] == "seed00000003"
+            yield {**row, "r_null_quantile": "0.9" if near else "0.8"}
 
 
 def test_images_near_the_threshold_are_left_out_as_asked(audited: tuple[Dataset, Dataset, Path]) -> None:
@@ -307,7 +310,7 @@ def test_images_near_the_threshold_are_left_out_as_asked(audited: tuple[Dataset,
     audit = Near(found.run, found.job, found.result)
     assert choose_removal(audited[1], audit, 0.95).near == ()
     removal = choose_removal(audited[1], audit, 0.9)
-    assert removal.near == ("seed00000003",) and removal.flagged == COPIES and removal.n_removed == 3
+    assert removal.near == ("seed00000003",) and removal.copies == COPIES and removal.n_removed == 3
     lenient["max_removed_rate"] = 0.1
     with pytest.raises(GateFailedError, match="3 of 20 images"):
         choose_removal(audited[1], audit, 0.9)
@@ -349,7 +352,7 @@ def test_nothing_is_left_of_a_release_that_breaks_off(
 
 def test_dry_run_writes_nothing(audited: tuple[Dataset, Dataset, Path], tmp_path: Path, capsys: Any) -> None:
     release(audited[1].path, tmp_path / "out", audit=audited[2], dry_run=True, quiet=True)
-    assert "Left out: 2 of 20 images (2 flagged)" in capsys.readouterr().out
+    assert "Left out: 2 of 20 images (2 copies)" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -369,8 +372,9 @@ def test_data_protection_says_what_was_measured() -> None:
     scores = [
         {"name": "n_synthetic", "value": 1000, "of": {}},
         {"name": "n_copies", "value": 0, "of": {}},
-        {"name": "flagged_rate", "value": 0.002, "low": 0.0002, "high": 0.0072, "of": {}},
-        {"name": "n_memorized_subjects", "value": 2, "of": {}},
+        {"name": "copied_rate", "value": 0.002, "low": 0.0002, "high": 0.0072, "of": {}},
+        {"name": "n_copied_subjects", "value": 2, "of": {}},
+        {"name": "n_holdout_copies", "value": 5, "of": {}},
         {"name": "n_train", "value": 400, "n": 50, "of": {}},
         {"name": "n_feature_flagged", "value": 3, "of": {"features": "network"}},
         {"name": "membership_auc", "value": 0.61, "low": 0.55, "high": 0.67, "of": {}},
@@ -380,8 +384,12 @@ def test_data_protection_says_what_was_measured() -> None:
     assert [part["criterion"] for part in (single, link, inference)] == ["Singling out", "Linkability", "Inference"]
     assert any("0.20% (95% interval 0.02% to 0.72%)" in line for line in single["measured"])
     assert any("noise sd 5 100% (95% interval 94% to 100%)" in line for line in single["measured"])
-    assert any("3 images are flagged by what they show" in line for line in single["measured"])
+    assert any("3 images stand out by the features" in line for line in single["measured"])
+    assert any("5 are nearer to a held-out person" in line for line in single["measured"])
     assert "2 of 50 training patients" in link["measured"][0] and "better than by guessing" in link["conclusion"]
+    assert "Copies can be linked" in link["conclusion"]
+    other_way = [{"name": "membership_auc", "value": 0.01, "low": 0.0, "high": 0.1, "of": {}}]
+    assert "better than by guessing" in data_protection(other_way, {"outcome": "pass"})[1]["conclusion"]
     assert "by membership" in inference["conclusion"] and "not excluded" in inference["conclusion"]
     # Nothing measured is nothing concluded, and never a reassurance.
     single, link, inference = data_protection([], {"outcome": "insufficient evidence"})

@@ -25,6 +25,7 @@ from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, NotWritableError, UsageError
 from synthkit.report import pictures, segmentation
 from synthkit.report.gather import gather, phantoms_among, subjects_behind
+from synthkit.report.match_rule import MatchRule
 from synthkit.report.report import write_audit_page, write_report
 from synthkit.report.wording import duration, words
 from synthkit.running.run import Input, Job, Run, create_run, write_json
@@ -153,11 +154,16 @@ def make_evaluated(root: Path, trained: Run, dice: Mapping[str, float], **option
 def make_audit(path: Path, real: Dataset, synthetic: Dataset, outcome: str = "fail") -> Run:
     scores: list[dict[str, Any]] = [
         {"name": "n_synthetic", "value": 4, "of": {}, "n": 4},
-        {"name": "n_flagged", "value": 3, "of": {}, "n": 4},
-        {"name": "flagged_rate", "value": 0.75, "of": {}, "low": 0.1941, "high": 0.9937, "n": 4},
+        {"name": "n_copies", "value": 3, "of": {}, "n": 4},
+        {"name": "copied_rate", "value": 0.75, "of": {}, "low": 0.1941, "high": 0.9937, "n": 4},
+        {"name": "n_holdout_twins", "value": 1, "of": {}},
     ]
-    for contrast in (*CONTRASTS, "joint"):
-        of = {"contrast": contrast}
+    for family in ("tumour", "picture"):
+        scores.append({"name": "cut", "value": 0.61, "of": {"family": family}})
+        scores.append({"name": "least_margin", "value": 0.37, "of": {"family": family}})
+        scores.append({"name": "least_margin", "value": 0.83, "of": {"family": family, "side": "holdout"}})
+    for contrast in (*CONTRASTS, "joint", "labels"):
+        of = {"contrast": contrast, "rule": "pearson"}
         scores.append({"name": "threshold", "value": 0.9123, "of": of, "low": 0.9, "high": 0.92, "n": 1})
         scores.append({"name": "best_r_quantile", "value": 0.8765, "of": {**of, "quantile": "0.99"}, "n": 4})
     verdict = {"outcome": outcome, "reasons": ["3 images are copies."], "not_proven": ["That a person is safe."]}
@@ -173,17 +179,23 @@ def make_audit(path: Path, real: Dataset, synthetic: Dataset, outcome: str = "fa
         options=options,
     )
     train_id, holdout_id = real.samples[0].id, real.samples[-1].id
-    pair = f"{synthetic.samples[1].id},{train_id},0.9876,{holdout_id},0.1234\n"
-    (run.outputs / "pairs.csv").write_text(f"synthetic_id,train_id,r,holdout_id,r_holdout\n{pair}")
+    header = "contrast,rule,synthetic_id,train_id,r,threshold,r_null_quantile,copy,margin,holdout_id,r_holdout"
     rows = [
-        f"{s.id},{c},pearson,{train_id},s,0,0.95,1.0,True" for s in synthetic.samples for c in (*CONTRASTS, "joint")
+        f"{view},{rule},{synthetic.samples[1].id},{train_id},0.9876,0.9123,1.0,True,0.37,{holdout_id},0.1234"
+        for view, rule in (("joint", "pearson"), ("labels", "shift"), ("tumour", "turned"), ("joint", "brain-inverted"))
     ]
-    header = "synthetic_id,contrast,rule,train_id,train_subject,train_slice,r,r_null_quantile,flagged"
+    (run.outputs / "pairs.csv").write_text("\n".join([header, *rows]) + "\n")
+    rows = [
+        f"{s.id},{c},pearson,{train_id},s,0,0.95,1.0,True,0.4" for s in synthetic.samples for c in (*CONTRASTS, "joint")
+    ]
+    header = "synthetic_id,contrast,rule,train_id,train_subject,train_slice,r,r_null_quantile,copy,margin"
     (run.outputs / "matches.csv").write_text("\n".join([header, *rows]) + "\n")
-    rows = [f"{holdout_id},{c},{train_id},0.5" for c in (*CONTRASTS, "joint")]
-    (run.outputs / "null.csv").write_text("\n".join(["holdout_id,contrast,train_id,r", *rows]) + "\n")
-    header = "train_subject,n_train,n_matched,n_flagged,best_r"
+    rows = [f"{holdout_id},{c},pearson,{train_id},0.5" for c in (*CONTRASTS, "joint")]
+    (run.outputs / "null.csv").write_text("\n".join(["holdout_id,contrast,rule,train_id,r", *rows]) + "\n")
+    header = "train_subject,n_train,n_matched,n_copies,best_r"
     (run.outputs / "subjects.csv").write_text(f"{header}\n{real.samples[0].subject},4,3,3,0.9876\n")
+    twins = f"holdout_subject,train_subject,margin\nOther,{real.samples[0].subject},0.2\n"
+    (run.outputs / "holdout_twins.csv").write_text(twins)
     return run
 
 
@@ -294,12 +306,16 @@ def test_names_are_escaped_everywhere(study: Path) -> None:
 def test_pictures_decode_to_the_slices(study: Path) -> None:
     _, _, page = report(study)
     found = [link for link in page.links if link.startswith("data:")]
-    # Two grids of at most four rows with tumour, five pictures each; one pair: synthetic, match, difference, and the
-    # slices beside the match.
+    # Two grids of at most four rows with tumour, five pictures each; a pair of each of three views: synthetic, match,
+    # difference, and the slices beside the match.
     pixels = [np.asarray(Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2])))) for link in found]
     grids = [p for p in pixels if p.shape == (32, 32)]
     assert len(grids) == (4 + 2) * 5 and {p.dtype for p in pixels} == {np.dtype(np.uint8)}
-    assert 3 <= len(pixels) - len(grids) <= 6
+    assert 9 <= len(pixels) - len(grids) <= 18
+    # Label maps stand in colours beside the contrast that they are best seen on, those of the match as well.
+    coloured = [p for p in pixels if p.shape == (32, 64, 3)]
+    assert len(coloured) >= 4 and any((p[:, 32:].max(axis=2) != p[:, 32:].min(axis=2)).any() for p in coloured)
+    assert all((p[:, :32, 0] == p[:, :32, 1]).all() for p in coloured)
     expected = Dataset(study.parent / "data" / "real").read([0])[0][0, 0]
     assert np.array_equal(pixels[0], expected)
 
@@ -361,7 +377,7 @@ def test_audit_shows_verdict_numbers_and_pairs(study: Path) -> None:
         "✕ Fail",
         "3 images are copies.",
         "That a person is safe.",
-        "0.7500 0.1941 to 0.9937 4",
+        "0.7500 0.1941 to 0.9937 0 4",
         "0.9123 0.9000 to 0.9200",
         "0.8765",
         "max_copies = 0",
@@ -369,7 +385,15 @@ def test_audit_shows_verdict_numbers_and_pairs(study: Path) -> None:
         "Training match P1_0; r 0.1234 with the held-out",
         "Held-out match",
         "Slice after",
-        "3 of 4 images flagged",
+        "3 of 4 images are copies",
+        "cut: a smaller margin is a copy 0.61 0.61",
+        "smallest margin to training people 0.37 0.37",
+        "smallest margin to held-out people 0.83 0.83",
+        "labels: the label map",
+        "tumour: the tumour alone",
+        "margin 0.37, r 0.9876 (a copy exceeds 0.9123)",
+        "rule pearson, also a copy by brain-inverted",
+        "two ids, by what their images show: Other is P1",
         "Where the synthetic images come from is not known",
     ):
         assert text in page.text, text
@@ -383,6 +407,27 @@ def test_each_outcome_has_its_mark(tmp_path: Path, outcome: str, mark: str) -> N
     real, synthetic = make_dataset(tmp_path / "real", ["P1", "P2"]), make_dataset(tmp_path / "syn", [])
     make_audit(tmp_path / "audit", real, synthetic, outcome)
     assert mark in report(tmp_path / "audit")[2].text
+
+
+@pytest.mark.parametrize(
+    ("rule", "change", "said"),
+    [
+        ("pearson", lambda image: image, ""),
+        ("flip", lambda image: image[..., ::-1], "mirrored"),
+        ("shift", lambda image: np.roll(image, 2, axis=-1), "moved 2 px left"),
+        ("inverted", lambda image: 255 - image, "dark and bright exchanged"),
+        ("brain-inverted", lambda image: np.where((image > 8).any(axis=0), 255 - image, image), "dark and bright"),
+        ("turned", lambda image: np.rot90(image, axes=(-2, -1)), "turned by 270 degrees"),
+        ("turned", lambda image: np.roll(image[..., ::-1], 3, axis=-2), "mirrored"),
+        ("turned", lambda image: image[..., ::-1, :], "mirrored, turned by 180 degrees"),
+    ],
+)
+def test_pairs_are_drawn_as_their_rule_compares_them(rule: str, change: Any, said: str) -> None:
+    """Of a copy that was changed so, the synthetic image is drawn as its match lies."""
+    match = np.zeros((2, 32, 32), np.uint8)
+    match[:, 6:26, 9:23] = np.random.default_rng(0).integers(30, 220, (2, 20, 14))
+    shown, words = MatchRule(rule, [0, 1]).transformed(np.ascontiguousarray(change(match)), match)
+    assert np.array_equal(shown, match) and words.startswith(said)
 
 
 def test_provenance_traces_samples_to_the_training_data(study: Path) -> None:

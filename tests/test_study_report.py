@@ -63,8 +63,8 @@ def overlap(path: Path, dice: Mapping[tuple[str, str], float]) -> None:
 
 
 def audit(path: Path, outcome: str, rate: float) -> None:
-    scores = [{"name": "flagged_rate", "value": rate, "of": {}, "low": rate, "high": rate + 0.02, "n": 100}]
-    scores += [{"name": name, "value": 0, "of": {}} for name in ("n_flagged", "n_copies", "n_copied_subjects")]
+    scores = [{"name": "copied_rate", "value": rate, "of": {}, "low": rate, "high": rate + 0.02, "n": 100}]
+    scores += [{"name": name, "value": 0, "of": {}} for name in ("n_copies", "n_copied_subjects", "n_holdout_copies")]
     verdict = {"outcome": outcome, "reasons": [], "not_proven": []}
     run(path, "audit-memorization", ("memorization",), scores=scores, verdict=verdict)
 

@@ -54,7 +54,7 @@ def audit_memorization(
         typer.Option(
             "--policy",
             metavar="TOML",
-            help="File with the rules of the verdict. Default: no copies, and nothing flagged beyond chance.",
+            help="File with the rules of the verdict. Default: no copies of anybody.",
             show_default=False,
         ),
     ] = None,

@@ -46,9 +46,9 @@ def release(
 ) -> None:
     """Make a folder of audited images that may be shared.
 
-    Leaves out what the audit flagged, audits the rest again, and writes images, datasheet and audit without anything
-    that names a training subject. Exits with 10 if the images may not be released, and with 12 if
-    the audit has too little evidence.
+    Leaves out the copies that the audit found, audits the rest again, and writes images, datasheet and audit without
+    anything that names a training subject. Exits with 10 if the images may not be released, and with 12 if the audit
+    has too little evidence.
     """
     from synthkit.release import make
     from synthkit.release.folder import CHECKSUMS, Description
@@ -60,7 +60,7 @@ def release(
     document: dict[str, Any] = {
         "out": str(out),
         "n_samples": len(removal.kept),
-        "n_flagged": len(removal.flagged),
+        "n_copies": len(removal.copies),
         "n_near": len(removal.near),
         "audited_again": candidate.audited_again,
     }
@@ -86,8 +86,8 @@ def release(
 def _removed(removal: Removal) -> str:
     if not removal.n_removed:
         return f"Left out: none of {removal.n_before:,} images."
-    near = f" and {len(removal.near):,} near it" if removal.near else ""
-    return f"Left out: {removal.n_removed:,} of {removal.n_before:,} images ({len(removal.flagged):,} flagged{near})."
+    near = f" and {len(removal.near):,} near ones" if removal.near else ""
+    return f"Left out: {removal.n_removed:,} of {removal.n_before:,} images ({len(removal.copies):,} copies{near})."
 
 
 COMMANDS = {"release": release}

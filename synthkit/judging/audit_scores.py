@@ -27,8 +27,8 @@ ScoreDict = Mapping[str, Any]
 #: What images are compared by, each with a cut of its own; in the order in which they are shown. An audit may know
 #: others.
 FAMILIES: Mapping[str, str] = {
-    "picture": "the picture as it lies: also mirrored, moved a little or inverted",
-    "frame": "the head in a common frame: also turned, scaled, cropped or moved",
+    "picture": "the picture as it lies, also mirrored, moved a little or inverted",
+    "frame": "the head in a common frame, also turned, scaled, cropped or moved",
     "labels": "the label map",
     "tumour": "the tumour alone, wherever it lies",
 }

@@ -282,7 +282,8 @@ class _Found:
         people = "1 real person" if subjects == 1 else f"{subjects} real people"
         return (
             f"{what}, whatever people are like: the cut is extrapolated from the tail of {people}{few}. Without an "
-            f"assumption on that tail they vouch for 1 in {subjects + 1} a person, and no less."
+            f"assumption on that tail they show only that 1 in {subjects + 1} further people may come nearer than all "
+            "of them."
         )
 
     def _nobody_else(self, subjects: int | None) -> list[str]:

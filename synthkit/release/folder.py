@@ -157,7 +157,7 @@ def _facts(release: Release, public: Dataset, present: Sequence[tuple[str, ...]]
         "lineage": public_lineage(lineage),
         "removal": {
             "n_before": removal.n_before,
-            "n_flagged": len(removal.flagged),
+            "n_copies": len(removal.copies),
             "n_near": len(removal.near),
             "max_quantile": removal.max_quantile,
             "max_removed_rate": release.audit.policy.max_removed_rate,

@@ -61,19 +61,19 @@ class AuditRun:
 
 @dataclass(frozen=True)
 class Removal:
-    """Which samples go: ``flagged`` by the audit, and ``near``, not flagged but beyond the quantile asked for.
+    """Which samples go: ``copies`` by the audit, and ``near``, no copies but beyond the quantile asked for.
 
     ``kept`` are the rows of the others; ``max_quantile`` is None where none was asked for.
     """
 
-    flagged: tuple[str, ...]
+    copies: tuple[str, ...]
     near: tuple[str, ...]
     kept: tuple[int, ...]
     max_quantile: float | None
 
     @property
     def n_removed(self) -> int:
-        return len(self.flagged) + len(self.near)
+        return len(self.copies) + len(self.near)
 
     @property
     def n_before(self) -> int:
@@ -150,18 +150,18 @@ def _check_tables(audit: AuditRun) -> None:
             "A release reads from it which images to leave out, and which names to keep back.",
             f"Report it to the authors of {', '.join(audit.job.plugins)}.",
         )
-    counted = AuditScores(audit.scores).count("n_flagged")
-    flagged = len(_flagged(audit))
-    if counted is not None and counted != flagged:
+    counted = AuditScores(audit.scores).count("n_copies")
+    listed = len(_copies(audit))
+    if counted is not None and counted != listed:
         raise DataError(
             f"The audit {audit.run.path} contradicts itself.",
-            f"Its scores count {counted} flagged images, its table of matches holds {flagged}.",
+            f"Its scores count {counted} copies, its table of matches holds {listed}.",
             "Make the audit again.",
         )
 
 
-def _flagged(audit: AuditRun) -> set[str]:
-    return {row["synthetic_id"] for row in audit.rows(MATCHES.name) if row["flagged"] == "True"}
+def _copies(audit: AuditRun) -> set[str]:
+    return {row["synthetic_id"] for row in audit.rows(MATCHES.name) if row["copy"] == "True"}
 
 
 def check_samples(dataset: Dataset, audit: AuditRun, on_progress: OnProgress = lambda done, total: None) -> None:
@@ -212,13 +212,14 @@ def check_samples(dataset: Dataset, audit: AuditRun, on_progress: OnProgress = l
 
 
 def choose_removal(dataset: Dataset, audit: AuditRun, max_quantile: float | None = None) -> Removal:
-    """Which samples have to go: all with a flagged match, and those with an ``r_null_quantile >= max_quantile``.
+    """Which samples have to go: all copies, tolerated ones too, and those with an ``r_null_quantile >= max_quantile``.
 
     Raises
     ------
     UsageError : a quantile outside 0..1, or an audit whose table does not hold the quantile of every image.
     InsufficientEvidenceError : the audit has too little evidence.
-    GateFailedError : a failure that no removal mends, more to remove than the policy allows, or nothing left.
+    GateFailedError : copies of held-out people, another failure that no removal mends, more to remove than the policy
+        allows, or nothing left.
     """
     if max_quantile is not None and not 0 < max_quantile <= 1:
         raise UsageError(
@@ -226,7 +227,14 @@ def choose_removal(dataset: Dataset, audit: AuditRun, max_quantile: float | None
         )
     if audit.verdict["outcome"] == "insufficient evidence":
         raise _refused(audit, "The audit has too little evidence for a release.")
-    flagged, near = _flagged(audit), set[str]()
+    if of_others := AuditScores(audit.scores).count("n_holdout_copies"):
+        raise GateFailedError(
+            f"{of_others:,} images are copies of held-out people.",
+            "The generator has seen people whom it should not have, and no table names these images: leaving out the "
+            "copies of training people does not make the rest safe.",
+            "Generate other images, with a generator that was trained without the held-out people, and audit these.",
+        )
+    copies, near = _copies(audit), set[str]()
     if max_quantile is not None:
         quantiles = [(row["synthetic_id"], row["r_null_quantile"]) for row in audit.rows(MATCHES.name)]
         if not all(value for _, value in quantiles) or {name for name, _ in quantiles} != {
@@ -235,13 +243,13 @@ def choose_removal(dataset: Dataset, audit: AuditRun, max_quantile: float | None
             raise UsageError(
                 "--max-quantile cannot be applied.",
                 "The audit's table of matches does not hold the quantile of every image.",
-                "Audit with a null, and of all matches rather than the flagged ones alone.",
+                "Audit with real people to compare with, and of all matches rather than of copies alone.",
             )
-        near = {name for name, value in quantiles if float(value) >= max_quantile} - flagged
+        near = {name for name, value in quantiles if float(value) >= max_quantile} - copies
     removal = Removal(
-        flagged=tuple(row.id for row in dataset.samples if row.id in flagged),
+        copies=tuple(row.id for row in dataset.samples if row.id in copies),
         near=tuple(row.id for row in dataset.samples if row.id in near),
-        kept=tuple(i for i, row in enumerate(dataset.samples) if row.id not in flagged | near),
+        kept=tuple(i for i, row in enumerate(dataset.samples) if row.id not in copies | near),
         max_quantile=max_quantile,
     )
     _check_removal(removal, audit)
@@ -251,7 +259,7 @@ def choose_removal(dataset: Dataset, audit: AuditRun, max_quantile: float | None
 def _check_removal(removal: Removal, audit: AuditRun) -> None:
     if not removal.n_removed:
         if not audit.passed:
-            raise _refused(audit, "The audit failed, and there is no flagged image to leave out.")
+            raise _refused(audit, "The audit failed, and there is no copy to leave out.")
         return
     # Blank images would make any share small.
     blank = min(AuditScores(audit.scores).count("n_blank") or 0, removal.n_before - removal.n_removed)
@@ -262,7 +270,7 @@ def _check_removal(removal: Removal, audit: AuditRun) -> None:
             f"{removal.n_removed:,} of {searched:,} images{' that are not blank' if blank else ''} would have to be "
             f"left out ({share:.1%}).",
             f"The policy allows {allowed:.0%} (max_removed_rate): a generator that memorizes this much often hides "
-            "more just below the thresholds, and leaving out what was found does not make the rest safe.",
+            "more just beyond the cut, and leaving out what was found does not make the rest safe.",
             "Train the generator anew (more subjects, fewer steps) and audit its images"
             + (", or ask for a higher --max-quantile." if removal.near else "."),
         )
@@ -278,7 +286,7 @@ def _refused(audit: AuditRun, what: str) -> SynthkitError:
 def check_passed(audit: AuditRun) -> None:
     """For the audit of what remains: an error with the verdict's reasons unless it passed."""
     if not audit.passed:
-        raise _refused(audit, f"Without the flagged images, the audit's verdict is {audit.verdict['outcome']}.")
+        raise _refused(audit, f"Without the copies, the audit's verdict is {audit.verdict['outcome']}.")
 
 
 def audit_again(audit: AuditRun, remaining: Dataset) -> Job:

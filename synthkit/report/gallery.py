@@ -10,11 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from synthkit.data.dataset import Dataset
 from synthkit.data.views import View
 from synthkit.errors import DataError
 from synthkit.report import pictures
-from synthkit.report.audit.tables import RULES, Pair
+from synthkit.report.audit.tables import RULES, VIEWS, Pair
 from synthkit.report.gather import DAMAGE, RunRecord, sentence
 from synthkit.report.match_rule import MatchRule
 
@@ -36,7 +38,8 @@ def gallery(record: RunRecord, pairs: Sequence[Pair], budget: int, notes: list[s
     if not pairs:
         return None
     views: list[dict[str, Any]] = [
-        {"contrast": view, "cards": [_card(*item) for item in worst(own)]} for view, own in _by_view(pairs)
+        {"contrast": view, "meaning": VIEWS.get(view, ""), "cards": [_card(*item) for item in worst(own)]}
+        for view, own in _by_view(pairs)
     ]
     shelves = _shelves(record, notes)
     artist = _Artist(shelves, record.job.params if record.job else {})
@@ -68,17 +71,17 @@ def _by_view(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
 
 
 def worst(pairs: Sequence[Pair]) -> list[tuple[Pair, list[str]]]:
-    """The worst :data:`N_PAIRS` pairs of one view: flagged ones first, then those of largest excess.
+    """The worst :data:`N_PAIRS` pairs of one view: copies first, then those that stand out most.
 
-    Each synthetic image once, under the rule that it stands out most by, with the other rules that flag it.
+    Each synthetic image once, under the rule that it stands out most by, with the other rules by which it is a copy.
     """
     rank = {rule: place for place, rule in enumerate(RULES)}
-    ordered = sorted(pairs, key=lambda p: (not p.flagged, -p.excess, rank.get(p.rule, len(rank))))
+    ordered = sorted(pairs, key=lambda p: (not p.copy, -p.nearness, rank.get(p.rule, len(rank))))
     first: dict[str, tuple[Pair, list[str]]] = {}
     for pair in ordered:
         if pair.synthetic_id not in first:
             first[pair.synthetic_id] = (pair, [])
-        elif pair.flagged:
+        elif pair.copy:
             first[pair.synthetic_id][1].append(pair.rule)
     return list(first.values())[:N_PAIRS]
 
@@ -122,9 +125,29 @@ class _Shelf:
     def sample(self, row: int) -> Sample:
         return self.part.samples[row]
 
-    def image(self, row: int) -> UInt8Array:
-        image: UInt8Array = self.part.read([row])[0][0]
-        return image
+    def planes(self, row: int, view: Sequence[int]) -> UInt8Array:
+        """The contrasts and, last, for a view of labels the label map: ``(plane, y, x)``."""
+        images, labels = self.part.read([row])
+        image: UInt8Array = images[0]
+        return image if view[0] < len(image) else np.concatenate([image, labels])
+
+    def picture(self, planes: UInt8Array, view: Sequence[int]) -> str:
+        """The planes of a view as a data URI; a label map beside the contrast that it is best seen on."""
+        if view[0] < len(self.part.contrasts):
+            return pictures.mosaic([planes[c] for c in view])
+        scheme = self.part.scheme
+        base = planes[scheme.base_contrast(self.part.contrasts)]
+        return pictures.beside_labels(base, planes[-1], scheme.rgb(scheme.values))
+
+    def difference(self, one: UInt8Array, other: UInt8Array, view: Sequence[int]) -> str:
+        """By how much the planes of a view differ, as a data URI; of label maps, where they do."""
+        n, shown = len(self.part.contrasts), list(view)
+        if view[0] >= n:
+            shown = [self.part.scheme.base_contrast(self.part.contrasts)]
+        planes = [pictures.difference(one[c], other[c]) for c in shown]
+        if view[0] >= n:
+            planes.append((one[-1] != other[-1]) * np.uint8(255))
+        return pictures.mosaic(planes)
 
     def neighbours(self, row: int) -> tuple[int | None, int | None]:
         """Rows of the nearest kept slices before and after this one, of the same subject."""
@@ -155,38 +178,46 @@ class _Artist:
 
     def tiles(self, pair: Pair) -> list[dict[str, Any]]:
         source = self._shelves["synthetic"][0]
-        contrasts = source.part.contrasts
-        view = [contrasts.index(pair.contrast)] if pair.contrast in contrasts else list(range(len(contrasts)))
-        rule = MatchRule(pair.rule, view, **self._options)
+        view, rule = self._rule(pair, source.part.contrasts)
         row = source.find(pair.synthetic_id)
         if row is None:
             raise _absent(pair.synthetic_id)
-        original = source.image(row)
+        original = source.planes(row, view)
         shelf, matched = self._match(pair, rule, original)
-        match = shelf.image(matched)
+        match = shelf.planes(matched, view)
         synthetic, change = rule.transformed(original, match)
 
-        def tile(title: str, text: str, image: UInt8Array, r: float | None = None) -> dict[str, Any]:
-            uri = pictures.mosaic([image[c] for c in view])
+        def tile(title: str, text: str, uri: str, r: float | None = None) -> dict[str, Any]:
             return {"title": title, "text": text, "uri": uri, "r": r}
 
-        caption = pictures.describe(source.sample(row))
+        def of_shelf(title: str, shelf: _Shelf, row: int, r: float | None) -> dict[str, Any]:
+            return tile(title, pictures.describe(shelf.sample(row)), shelf.picture(shelf.planes(row, view), view), r)
+
+        caption, title = pictures.describe(source.sample(row)), f"Synthetic, {change}" if change else "Synthetic"
         tiles = [
-            tile(f"Synthetic, {change}" if change else "Synthetic", caption, synthetic),
-            tile("Training match", pictures.describe(shelf.sample(matched)), match, pair.r),
-            tile("Difference", "", pictures.difference(synthetic, match)),
+            tile(title, caption, source.picture(synthetic, view)),
+            of_shelf("Training match", shelf, matched, pair.r),
+            tile("Difference", "", source.difference(synthetic, match, view)),
         ]
         for held in self._shelves.get("holdout", ()):
             number = held.find(pair.holdout_id)
             if number is not None:
-                text = pictures.describe(held.sample(number))
-                tiles.append(tile("Held-out match", text, held.image(number), pair.r_holdout))
+                tiles.append(of_shelf("Held-out match", held, number, pair.r_holdout))
         for title, number in zip(("Slice before", "Slice after"), shelf.neighbours(matched), strict=True):
             if number is not None:
-                image = shelf.image(number)
-                text = pictures.describe(shelf.sample(number))
-                tiles.append(tile(title, text, image, rule.r(synthetic, image)))
+                # Not of labels, nor in a common frame: what is drawn is not what was compared there.
+                as_compared = view[0] < len(source.part.contrasts) and rule.rule != "turned"
+                r = rule.r(synthetic, shelf.planes(number, view)) if as_compared else None
+                tiles.append(of_shelf(title, shelf, number, r))
         return tiles
+
+    def _rule(self, pair: Pair, contrasts: Sequence[str]) -> tuple[list[int], MatchRule]:
+        """Positions of the view's planes, and how they were compared."""
+        if pair.contrast in ("labels", "tumour"):
+            view, rule = [len(contrasts)], "turned" if pair.contrast == "tumour" else pair.rule
+            return view, MatchRule(rule, view, **{**self._options, "background": 0})
+        view = [contrasts.index(pair.contrast)] if pair.contrast in contrasts else list(range(len(contrasts)))
+        return view, MatchRule(pair.rule, view, **self._options)
 
     def _match(self, pair: Pair, rule: MatchRule, synthetic: UInt8Array) -> tuple[_Shelf, int]:
         """Where the training match is; of several training sets that use its id, the one whose r is the pair's."""
@@ -195,7 +226,7 @@ class _Artist:
             raise _absent(pair.train_id)
 
         def distance(place: tuple[_Shelf, int]) -> float:
-            image = place[0].image(place[1])
+            image = place[0].planes(place[1], rule.contrasts)
             r = rule.r(rule.transformed(synthetic, image)[0], image)
             return math.inf if r is None else abs(r - pair.r)
 

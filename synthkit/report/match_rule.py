@@ -11,6 +11,8 @@ import numpy as np
 from synthkit.report import pictures
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from synthkit.contract import UInt8Array
 
 
@@ -20,8 +22,8 @@ class MatchRule:
 
     Attributes
     ----------
-    rule : "pearson", "brain", "flip" or "shift"; any other is taken as "pearson".
-    contrasts : positions of the view's contrasts.
+    rule : "pearson", "brain", "flip", "shift", "inverted", "brain-inverted" or "turned"; any other is "pearson".
+    contrasts : positions of the view's planes: contrasts, or the label map.
     background : grey value that a pixel of the brain exceeds in any contrast of its image.
     shift_px : distance of the eight shifts.
     """
@@ -37,17 +39,21 @@ class MatchRule:
         Over all pixels of the view's contrasts as one long image. Inside the brain, each contrast is centred on its
         own brain and everything outside is zero.
         """
-        if self.rule != "brain":
+        if not self.rule.startswith("brain"):
             return pictures.pearson(one[list(self.contrasts)], other[list(self.contrasts)])
         x, y = self._inside(one), self._inside(other)
         norm = float(np.sqrt((x @ x) * (y @ y)))
         return float(x @ y) / norm if norm > 0 else None
 
     def _inside(self, image: UInt8Array) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        brain = (image > self.background).any(axis=0)
+        brain = self._brain(image)
         view = image[list(self.contrasts)].astype(np.float64)
         means = view[:, brain].mean(axis=1) if brain.any() else np.zeros(len(view))
         return np.where(brain, view - means[:, None, None], 0.0).ravel()
+
+    def _brain(self, image: UInt8Array) -> NDArray[np.bool_]:
+        inside: NDArray[np.bool_] = np.any(image > self.background, axis=0)
+        return inside
 
     def transformed(self, image: UInt8Array, match: UInt8Array) -> tuple[UInt8Array, str]:
         """The synthetic image as it was compared with its match, and what was done to it in words."""
@@ -58,7 +64,34 @@ class MatchRule:
             ways = [(dy, dx) for dy in steps for dx in steps if (dy, dx) != (0, 0)]
             best = max(ways, key=lambda way: self.r(moved(image, *way), match) or -1.0)
             return moved(image, *best), f"moved {_direction(*best)}"
+        if self.rule == "inverted":
+            return 255 - image, "dark and bright exchanged"
+        if self.rule == "brain-inverted":
+            inverted: UInt8Array = np.where(self._brain(image), 255 - image, image)
+            return inverted, "dark and bright exchanged"
+        if self.rule == "turned":
+            return self._turned(image, match)
         return image, ""
+
+    def _turned(self, image: UInt8Array, match: UInt8Array) -> tuple[UInt8Array, str]:
+        """The image in the orientation of its match, over its match; small angles and the scale are left."""
+        quarters = range(4) if image.shape[-1] == image.shape[-2] else (0, 2)
+        found = []
+        for mirrored in (False, True):
+            for quarter in quarters:
+                turned = np.rot90(image[..., ::-1] if mirrored else image, quarter, axes=(-2, -1))
+                (y, x), (to_y, to_x) = self._centre(turned), self._centre(match)
+                placed = moved(turned, round(to_y - y), round(to_x - x))
+                words = ["mirrored"] * mirrored + [f"turned by {90 * quarter} degrees"] * bool(quarter)
+                found.append((self.r(placed, match) or -1.0, len(words), placed, ", ".join(words)))
+        _, _, best, how = max(found, key=lambda item: (item[0], -item[1]))
+        return best, how
+
+    def _centre(self, image: UInt8Array) -> tuple[float, float]:
+        """Centroid ``(y, x)`` of what the view's planes show; the middle of an empty one."""
+        y, x = np.nonzero(self._brain(image[list(self.contrasts)]))
+        middle = ((image.shape[-2] - 1) / 2, (image.shape[-1] - 1) / 2)
+        return (float(y.mean()), float(x.mean())) if len(y) else middle
 
 
 def moved(image: UInt8Array, dy: int, dx: int) -> UInt8Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +40,17 @@ def mosaic(images: Sequence[UInt8Array]) -> str:
         return _encoded(tiles[0])
     tiles += [np.zeros_like(tiles[0])] * (len(tiles) % 2)
     return _encoded(np.vstack([np.hstack(tiles[i : i + 2]) for i in range(0, len(tiles), 2)]))
+
+
+def beside_labels(image: UInt8Array, labels: UInt8Array, colours: Mapping[int, tuple[int, int, int]]) -> str:
+    """A grey image ``(y, x)`` and, right of it, its label map in colours, as one data URI; both reduced."""
+    grey = reduced(image)
+    factor = image.shape[0] // grey.shape[0]
+    drawn = np.zeros((*grey.shape, 3), np.uint8)
+    kept = labels[::factor, ::factor][: grey.shape[0], : grey.shape[1]]
+    for value, colour in colours.items():
+        drawn[kept == value] = colour
+    return _encoded(np.hstack([np.repeat(grey[..., None], 3, axis=2), drawn]))
 
 
 def _encoded(image: UInt8Array) -> str:

@@ -244,10 +244,10 @@ def _figures(scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> lis
         )
     for audit in audits[:4]:
         name = audit["record"].name
-        flagged: dict[str, Any] = audit["whole"].get("n_flagged", {})
+        copies: dict[str, Any] = audit["whole"].get("n_copies", {})
         detail_text = (
-            f"{int(flagged['value']):,} of {int(flagged['n']):,} images flagged"
-            if flagged.get("value") is not None and flagged.get("n") is not None
+            f"{int(copies['value']):,} of {int(copies['n']):,} images are copies"
+            if copies.get("value") is not None and copies.get("n") is not None
             else ""
         )
         what = f"Memorization audit, {name}" if len(audits) > 1 else "Memorization audit"

@@ -259,15 +259,15 @@ def _figures(study: Study, results: StudyResults) -> list[dict[str, Any]]:
         figures.append({"part": "table", "name": "ratio", "svg": Markup(svg)})
     figures += _scatters(results, names)
     points = [
-        Mark(g.name, *_share(audit.scores["flagged_rate"]), x=float(n), colour=colour(i), group=g.name)
+        Mark(g.name, *_share(audit.scores["copied_rate"]), x=float(n), colour=colour(i), group=g.name)
         for i, g in enumerate(results.generators)
         for n, audit in _by_size(g, results)
-        if audit.scores.get("flagged_rate", (None,))[0] is not None
+        if audit.scores.get("copied_rate", (None,))[0] is not None
     ]
     if len({point.x for point in points}) > 1:
         svg = scatter(
             points, title="Memorization against the number of training patients", x_axis="training patients",
-            y_axis="flagged images (%)", joined=True,
+            y_axis="copies (%)", joined=True,
         )  # fmt: skip
         figures.append({"part": "memorization", "name": "memorization", "svg": Markup(svg)})
     return figures

@@ -32,7 +32,7 @@ from synthkit.study.plan import make_plan
 from synthkit.study.progress import State, StepState, states_of
 
 #: Scores of the audit that the report shows, with what they are called.
-AUDIT_SCORES = ("flagged_rate", "explained_flag_rate", "n_flagged", "n_copies", "n_copied_subjects")
+AUDIT_SCORES = ("copied_rate", "n_copies", "n_copied_subjects", "n_holdout_copies")
 
 
 @dataclass(frozen=True)

@@ -100,25 +100,23 @@ def audit_table(results: StudyResults) -> Table:
         if generator.audit is not None:
             every[results.n_training_patients or 0] = generator.audit
         for n, audit in sorted(every.items()):
-            flagged, low, high = audit.scores.get("flagged_rate", (None, None, None))
+            copied, low, high = audit.scores.get("copied_rate", (None, None, None))
             counts = [audit.scores.get(name, (None,))[0] for name in AUDIT_SCORES[1:]]
-            explained, *rest = counts
-            share = [None if v is None else 100 * v for v in (flagged, low, high, explained)]
+            share = [None if v is None else 100 * v for v in (copied, low, high)]
             rows.append(
                 (
                     generator.name, str(n) if n else "-", audit.outcome, _number(share[0], 1),
-                    _interval(share[1], share[2], 1), _number(share[3], 1), *(_number(v, 0) for v in rest),
+                    _interval(share[1], share[2], 1), *(_number(v, 0) for v in counts),
                 )
             )  # fmt: skip
-            raw.append((generator.name, n or None, audit.outcome, flagged, low, high, explained, *rest))
+            raw.append((generator.name, n or None, audit.outcome, copied, low, high, *counts))
     return Table(
         "memorization",
-        "Audit of each generator's samples: share that is nearer to training images than held-out patients explain.",
-        ("generator", "training patients", "verdict", "flagged (%)", "95 % interval", "explained (%)", "images flagged",
-         "copies", "subjects copied"),
+        "Audit of each generator's samples: share that is nearer to a training patient than chance allows (copies).",
+        ("generator", "training patients", "verdict", "copies (%)", "95 % interval", "copies", "patients copied",
+         "copies of held-out patients"),
         tuple(rows),
-        ("generator", "n_training_patients", "verdict", "flagged_rate", "flagged_low", "flagged_high",
-         "explained_flag_rate", "n_flagged", "n_copies", "n_copied_subjects"),
+        ("generator", "n_training_patients", "verdict", "copied_rate", "copied_low", "copied_high", *AUDIT_SCORES[1:]),
         tuple(raw),
     )  # fmt: skip
 

@@ -77,14 +77,15 @@ def synthetic_dataset(n_contrasts: int, size: int) -> Dataset:
 
 
 @functools.cache
-def dataset_with_copies(n_contrasts: int, size: int, rows: tuple[int, ...]) -> Dataset:
-    """The synthetic slices of :func:`synthetic_dataset` and, after them, copies of these rows of the training data."""
+def dataset_with_copies(n_contrasts: int, size: int, rows: tuple[int, ...], split: str = "train") -> Dataset:
+    """The synthetic slices of :func:`synthetic_dataset` and, after them, copies of these rows of a real split."""
     images, labels = slices(16, n_contrasts, size, seed=2)
-    copied = real_dataset(n_contrasts, size).training_part().read(rows)
+    copied = real_dataset(n_contrasts, size).select(split).read(rows)
     names = [f"seed{i:08d}" for i in range(16)] + [f"copy{i}" for i in rows]
     listed = [{"id": name, "split": "synthetic", "seed": i} for i, name in enumerate(names)]
     joined = np.concatenate([images, copied[0]]), np.concatenate([labels, copied[1]])
-    return _write(f"copies-{n_contrasts}-{size}-{'-'.join(map(str, rows))}", *joined, listed, "synthetic")
+    name = f"copies-{split}-{n_contrasts}-{size}-{'-'.join(map(str, rows))}"
+    return _write(name, *joined, listed, "synthetic")
 
 
 def constant_dataset(n: int, n_contrasts: int, size: int, split: str) -> Dataset:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthkit.judging.audit_scores import ScoreDict
-from synthkit.report.audit.tables import RULES, Column
+from synthkit.judging.audit_scores import FAMILIES, ScoreDict
+from synthkit.report.audit.tables import RULES, VIEWS, Column
 from synthkit.report.wording import count, number, words
 
 
@@ -23,13 +23,13 @@ class Line:
 #: Scores of the whole dataset, in groups. Where ``of`` is not empty, each of its values has a row.
 GROUPS: dict[str, tuple[Line, ...]] = {
     "Copies": (
-        Line("n_flagged", "flagged synthetic images"),
-        Line("flagged_rate", "share of flagged images", "explained_flag_rate"),
-        Line("n_copies", "copies of training images"),
-        Line("n_identical", "identical up to brightness and contrast"),
-        Line("n_copied_subjects", "training subjects that copies match"),
-        Line("n_memorized_subjects", "training subjects that flagged images match"),
-        Line("n_feature_flagged", "flagged by features of a network; in no other number"),
+        Line("n_identical", "identical to a training image up to brightness and contrast", 0),
+        Line("n_copies", "copies of training people", 0),
+        Line("copied_rate", "share of copies", 0),
+        Line("n_copied_subjects", "training people whom they show", 0),
+        Line("n_holdout_copies", "copies of held-out people", 0),
+        Line("n_copied_holdout_subjects", "held-out people whom they show", 0),
+        Line("n_feature_flagged", "near by features of a network; no copies, and in no other number"),
         Line("feature_flagged_rate", "share of them"),
     ),
     "Closer to the training set than held-out images": (
@@ -53,19 +53,24 @@ _SEARCHED = {
     "n_blank": "blank ones among them, which do not count as searched",
     "n_train": "training images",
     "n_holdout": "held-out images",
-    "n_null": "real images behind the thresholds",
-    "n_null_subjects": "subjects behind the thresholds",
-    "false_flag_rate": "false-flag rate asked for",
-    "explained_flag_rate": "share of unrelated real images flagged",
-    "null_flag_rate": "share of real images flagged by thresholds of other subjects",
-    "control_flag_rate": "share of synthetic images flagged among subjects never seen",
-    "control_floor": "what of that more synthetic images would leave",
-    "smoothness_gain": "rise of the null by images as smooth as the synthetic ones",
+    "n_holdout_twins": "held-out people left out, who are training people under another id",
+    "n_null_subjects": "real people whom the cut is taken from",
+    "false_fail_rate": "chance that a dataset that copies nobody fails, as asked for",
 }
+#: Scores of a family, each with the rest of what it is of, and the head of its column.
+BY_FAMILY: tuple[tuple[str, dict[str, str], str], ...] = (
+    ("n_copies", {}, "copies"),
+    ("cut", {}, "cut: a smaller margin is a copy"),
+    ("least_margin", {}, "smallest margin to training people"),
+    ("least_margin", {"side": "holdout"}, "smallest margin to held-out people"),
+    ("null_margin", {"quantile": "0"}, "smallest margin of real people to others"),
+    ("null_margin", {"quantile": "0.5"}, "their median"),
+    ("likeness", {}, "likeness of the images to everybody; 1: as real ones"),
+)
 BY_COLUMN = {
-    "n_flagged": "flagged",
-    "flagged_rate": "share",
-    "threshold": "threshold of r",
+    "n_copies": "copies",
+    "copied_rate": "share",
+    "threshold": "r that a copy exceeds",
     "best_r_median": "median best r, synthetic",
     "null_median": "median best r, unrelated real",
     "null_max": "largest, unrelated real",
@@ -81,9 +86,9 @@ def whole(scores: Sequence[ScoreDict]) -> dict[str, ScoreDict]:
 def column_of(score: ScoreDict) -> Column | None:
     """Of a score of one view: the view and the rule. None of any other."""
     of = score.get("of") or {}
-    if "contrast" not in of or set(of) - {"contrast", "rule"}:
+    if set(of) != {"contrast", "rule"}:
         return None
-    return str(of["contrast"]), str(of.get("rule") or "pearson")
+    return str(of["contrast"]), str(of["rule"])
 
 
 def is_shown(score: ScoreDict) -> bool:
@@ -96,7 +101,9 @@ def is_shown(score: ScoreDict) -> bool:
     if column_of(score):
         return name in BY_COLUMN
     if name in _TAILS:
-        return {"contrast", "quantile"} <= set(of)
+        return set(of) == {"contrast", "rule", "quantile"}
+    if "family" in of:
+        return any(name == own and _rest(of) == rest for own, rest, _ in BY_FAMILY)
     return "contrast" not in of and (name in lines or name in baselines or name in _SEARCHED)
 
 
@@ -109,24 +116,35 @@ def searched(scores: Sequence[ScoreDict], columns: Sequence[Column]) -> list[str
     n_synthetic, n_train = (_value(known, name) for name in ("n_synthetic", "n_train"))
     sentences = []
     if n_synthetic is not None and n_train is not None:
-        patients = f" of {count(int(known['n_train']['n']), 'patient')}" if known["n_train"].get("n") else ""
+        others = ""
+        if n_holdout := _value(known, "n_holdout"):
+            others = f", and with each of {count(int(n_holdout), 'held-out image')}{_of_people(known, 'n_holdout')}"
         sentences.append(
             f"{count(int(n_synthetic), 'synthetic image')}{_blank(known)} were compared with each of "
-            f"{count(int(n_train), 'training image')}{patients}."
+            f"{count(int(n_train), 'training image')}{_of_people(known, 'n_train')}{others}."
         )
     views = list(dict.fromkeys(view for view, _ in columns))
+    meanings = [f"{view} is {VIEWS[view]}" for view in views if view in VIEWS]
     rules = [f"{rule} ({RULES[rule]})" if rule in RULES else rule for rule in rules_of(columns)]
     if views:
-        joint = "; joint is all contrasts as one image" if "joint" in views else ""
-        sentences.append(f"Views: {words(views)}{joint}. Compared by Pearson r over {words(rules)}.")
-    n_null = _value(known, "n_null")
-    if n_null:
-        kind = known["n_null"].get("note") or "real images"
-        patients = f" of {count(int(known['n_null']['n']), 'patient')}" if known["n_null"].get("n") else ""
-        sentences.append(f"The thresholds rest on {count(int(n_null), 'real image')}{patients}: {kind}.")
+        sentences.append(f"Views: {'; '.join([words(views), *meanings])}. Compared by Pearson r: {'; '.join(rules)}.")
+    if people := _value(known, "n_null_subjects"):
+        sentences.append(
+            f"How near chance comes was taken from {_people(int(people))}, training and held-out together, each "
+            "compared with the others."
+        )
     else:
-        sentences.append("There are no thresholds: no real images could be compared with those of other patients.")
+        sentences.append("There is no cut: no real people could be compared with others.")
     return sentences
+
+
+def _of_people(known: Mapping[str, ScoreDict], name: str) -> str:
+    people = known[name].get("n")
+    return f" of {_people(int(people))}" if people else ""
+
+
+def _people(number: int) -> str:
+    return "1 person" if number == 1 else f"{number:,} people"
 
 
 def _blank(known: Mapping[str, ScoreDict]) -> str:
@@ -159,7 +177,7 @@ def groups(scores: Sequence[ScoreDict]) -> list[dict[str, Any]]:
 
 
 def _rows(line: Line, scores: Sequence[ScoreDict]) -> list[dict[str, Any]]:
-    own = [s for s in scores if s["name"] == line.name and "contrast" not in (s.get("of") or {})]
+    own = [s for s in scores if s["name"] == line.name and not {"contrast", "family"} & set(s.get("of") or {})]
     return [
         {"text": _text(line, score), "score": score, "baseline": _baseline(line, score, scores)}
         for score in own
@@ -197,16 +215,40 @@ def thresholds(scores: Sequence[ScoreDict]) -> dict[Column, float]:
     return {column: float(value) for column, value in found if column and value is not None}
 
 
+def families(scores: Sequence[ScoreDict]) -> dict[str, Any] | None:
+    """Copies, margins and cut: a row each, a column a family of comparisons; None where the audit tells of none."""
+    found: dict[str, dict[str, ScoreDict]] = {}
+    for score in scores:
+        of = score.get("of") or {}
+        for name, rest, text in BY_FAMILY:
+            if "family" in of and score["name"] == name and _rest(of) == rest:
+                found.setdefault(text, {})[str(of["family"])] = score
+    named = {family for own in found.values() for family in own}
+    shown = [*(name for name in FAMILIES if name in named), *sorted(named - set(FAMILIES))]
+    rows = [
+        {"text": text, "cells": [found[text].get(family) for family in shown]}
+        for _, _, text in BY_FAMILY
+        if text in found
+    ]
+    return (
+        {"heads": shown, "rows": rows, "meanings": {name: FAMILIES.get(name, "") for name in shown}} if rows else None
+    )
+
+
+def _rest(of: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in of.items() if key != "family"}
+
+
 def overview(scores: Sequence[ScoreDict]) -> dict[str, Any] | None:
-    """Flagged images, views as rows and rules as columns; None for a single rule."""
+    """Copies, views as rows and rules as columns; None for a single rule."""
     rules = rules_of(columns(scores))
     if len(rules) < 2:
         return None
-    flagged = {column_of(s): s.get("value") for s in scores if s["name"] == "n_flagged" and column_of(s)}
+    copies = {column_of(s): s.get("value") for s in scores if s["name"] == "n_copies" and column_of(s)}
     views = dict.fromkeys(view for view, _ in columns(scores))
     return {
         "rules": rules,
-        "rows": [{"contrast": view, "cells": [flagged.get((view, rule)) for rule in rules]} for view in views],
+        "rows": [{"contrast": view, "cells": [copies.get((view, rule)) for rule in rules]} for view in views],
     }
 
 
@@ -239,10 +281,10 @@ def tails(scores: Sequence[ScoreDict]) -> dict[str, Any] | None:
     quantiles: dict[str, None] = {}
     for score in scores:
         of = score.get("of") or {}
-        if score["name"] in _TAILS and "contrast" in of and "quantile" in of:
+        if score["name"] in _TAILS and set(of) == {"contrast", "rule", "quantile"}:
             quantile = str(of["quantile"])
             quantiles[quantile] = None
-            column = (str(of["contrast"]), str(of.get("rule") or "pearson"))
+            column = (str(of["contrast"]), str(of["rule"]))
             found.setdefault(column, {})[quantile, str(score["name"])] = score.get("value")
     if not found:
         return None

@@ -91,7 +91,7 @@ def _contents(audit: dict[str, Any]) -> list[dict[str, str]]:
         ("numbers", "Numbers", audit["groups"]),
         ("power", "What it would have found", audit["power"]),
         ("histograms", "Best match of every image", audit["histograms"]),
-        ("views", "By contrast", audit["tables"]),
+        ("views", "By view", audit["tables"]),
         ("subjects", "Training subjects", audit["subjects"]),
         ("pairs", "Most similar pairs", audit["gallery"] or audit["worst"]),
         ("protection", "Data protection", audit["protection"]),

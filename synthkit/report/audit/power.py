@@ -49,8 +49,7 @@ def _sentences(kinds: Mapping[str, list[dict[str, Any]]]) -> list[str]:
         sentences.append(f"It found some: {partly}.")
     if missed:
         sentences.append(
-            f"It missed more than half: {missed}. Copies that were changed so much can be among the images "
-            "without being flagged."
+            f"It missed more than half: {missed}. Copies that were changed so much can be among the images unseen."
         )
     else:
         sentences.append("Copies that were changed in other ways, or more strongly, were not tried.")

@@ -28,26 +28,25 @@ def data_protection(scores: Iterable[ScoreDict], verdict: Mapping[str, Any]) -> 
     """
     found = AuditScores(scores)
     outcome = str(verdict.get("outcome", ""))
-    return [_singling_out(found, outcome), _linkability(found, outcome), _inference(found)]
+    return [_singling_out(found, outcome), _linkability(found), _inference(found)]
 
 
 def _singling_out(found: AuditScores, outcome: str) -> dict[str, Any]:
     measured = []
     copies, searched = found.get("n_copies"), found.get("n_synthetic")
     if copies is not None and searched is not None:
+        rate = found.get("copied_rate")
+        share = f" ({_share(rate)})" if rate is not None else ""
         measured.append(
-            f"Of {_count(searched)} synthetic images{_blank(found)}, {_count(copies)} are copies of a training "
-            f"image and {found.count('n_identical') or 0:,} are identical to one, up to brightness and contrast."
+            f"Of {_count(searched)} synthetic images{_blank(found)}, {_count(copies)}{share} are nearer to a training "
+            "person than chance allows (copies), and "
+            f"{found.count('n_identical') or 0:,} are identical to a training image, up to brightness and contrast."
         )
-    flagged, explained = found.get("flagged_rate"), found.get("explained_flag_rate")
-    if flagged is not None:
-        among = f" Coincidence explains up to {explained['value']:.2%}." if explained else ""
-        measured.append(
-            f"{_share(flagged)} of the synthetic images are closer to a training image than unrelated "
-            f"real images are (flagged).{among}"
-        )
+    of_others = found.get("n_holdout_copies")
+    if of_others is not None:
+        measured.append(f"{_count(of_others)} are nearer to a held-out person than chance allows.")
     for by_features in found.each("n_feature_flagged", "features"):
-        measured.append(f"{_count(by_features)} images are flagged by what they show, not by pixels.")
+        measured.append(f"{_count(by_features)} images stand out by the features of a network; these are no copies.")
     authentic = found.get("authenticity")
     if authentic is not None:
         measured.append(
@@ -58,15 +57,15 @@ def _singling_out(found: AuditScores, outcome: str) -> dict[str, Any]:
         recalls = "; ".join(f"{planted_name(score)} {with_interval(score)}" for score in found.planted)
         measured.append(f"Of copies planted among the images to test the audit itself, it found: {recalls}.")
     conclusions = {
-        "pass": "The audit found no image that isolates the record of a training patient, beyond what coincidence "
-        "explains. That is evidence as far as planted copies were found, and up to the upper bounds above.",
+        "pass": "The audit found no image that isolates the record of a patient, beyond what the policy tolerates. "
+        "That is evidence as far as planted copies were found, and up to the upper bounds above.",
         "fail": "Images may show a training patient's own scan, or more can be told from them than the policy "
         "allows. The risk is not excluded: do not release these images as they are.",
     }
     return {
         "criterion": "Singling out",
         "meaning": "Whether a record that belongs to one person can be isolated. Here: whether a synthetic image "
-        "reproduces a scan of one training patient.",
+        "reproduces a scan, a label map or a tumour of one patient.",
         "measured": measured or ["Nothing."],
         "conclusion": conclusions.get(outcome, "The audit has too little evidence for a conclusion."),
         "open": "Copies that were changed in ways, or more strongly, than the audit finds; a rare trait (an unusual "
@@ -74,26 +73,26 @@ def _singling_out(found: AuditScores, outcome: str) -> dict[str, Any]:
     }
 
 
-def _linkability(found: AuditScores, outcome: str) -> dict[str, Any]:
+def _linkability(found: AuditScores) -> dict[str, Any]:
     measured = []
-    memorized, train = found.get("n_memorized_subjects"), (found.get("n_train") or {}).get("n")
-    if memorized is not None:
+    copied, train = found.get("n_copied_subjects"), (found.get("n_train") or {}).get("n")
+    if copied is not None:
         among = f" of {train:,}" if train else ""
-        measured.append(f"Flagged images match {_count(memorized)}{among} training patients.")
+        measured.append(f"Copies show {_count(copied)}{among} training patients.")
     attack = found.get("membership_auc")
     if attack is not None:
         measured.append(_membership(attack))
     if attack is None:
         conclusion = "Linking a person's scan with the synthetic images was not tried, so nothing is concluded."
-    elif float(attack.get("low") or 0) > 0.5:
+    elif _tells(attack):
         conclusion = (
             "Who holds a person's scan can tell better than by guessing whether that person was in the training set. "
             "The risk is not excluded; how much it weighs depends on who can hold such scans."
         )
     else:
         conclusion = "The attack was not shown to do better than guessing. Its interval says how much it could."
-    if memorized is not None and memorized["value"] and outcome != "pass":
-        conclusion = "Flagged images can be linked with the scans of the patients whom they match. " + conclusion
+    if (copied is not None and copied["value"]) or found.count("n_holdout_copies"):
+        conclusion = "Copies can be linked with the scans of the patients whom they show. " + conclusion
     return {
         "criterion": "Linkability",
         "meaning": "Whether two records can be linked as those of one person. Here: whether somebody who holds a scan "
@@ -121,7 +120,7 @@ def _inference(found: AuditScores) -> dict[str, Any]:
             "than held-out images do."
         )
     above = [
-        "membership" if attack is not None and float(attack.get("low") or 0) > 0.5 else "",
+        "membership" if attack is not None and _tells(attack) else "",
         "closeness to the training images" if closer is not None and float(closer.get("low") or 0) > 0.5 else "",
     ]
     excess = " and ".join(filter(None, above))
@@ -146,8 +145,15 @@ def _inference(found: AuditScores) -> dict[str, Any]:
 def _membership(attack: ScoreDict) -> str:
     return (
         "Whether a person was in the training set can be told, by who holds a scan of that person, with an AUC of "
-        f"{attack['value']:.3f}{_bounds(attack, '.3f')}; 0.5 is guessing, 1 certainty."
+        f"{attack['value']:.3f}{_bounds(attack, '.3f')}; "
+        "0.5 is guessing, 1 is certainty, and 0 is certainty the other way round."
     )
+
+
+def _tells(attack: ScoreDict) -> bool:
+    """Whether the attack does better than guessing, in either direction."""
+    low, high = attack.get("low"), attack.get("high")
+    return bool((low is not None and low > 0.5) or (high is not None and high < 0.5))
 
 
 def _blank(found: AuditScores) -> str:

@@ -7,9 +7,10 @@ so that it may be released with the synthetic images: such a section is built fr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from synthkit.judging.audit_scores import MATCHES, NULL, PAIRS, SUBJECTS
+from synthkit.judging.audit_scores import HOLDOUT_TWINS, MATCHES, NULL, PAIRS, SUBJECTS
 from synthkit.report.audit import numbers as audit_numbers
 from synthkit.report.audit import tables as audit_tables
 from synthkit.report.audit.histograms import histograms
@@ -18,6 +19,7 @@ from synthkit.report.audit.protection import data_protection
 from synthkit.report.audit.tables import Column, Matches, Pair
 from synthkit.report.gallery import MAXIMUM_BYTES, gallery, worst
 from synthkit.report.gather import DAMAGE, Material, RunRecord, sentence
+from synthkit.report.wording import words
 from synthkit.running.seal import changes, datasets_at_hand
 
 #: Training subjects shown.
@@ -49,6 +51,7 @@ def section(record: RunRecord, *, anchor: str, pictures: bool = True, budget: in
     matches = _matches(record, notes)
     columns = list(dict.fromkeys([*audit_numbers.columns(scores), *matches.r]))
     pairs = _pairs(record, matches, thresholds, notes)
+    twins = _twins(record, notes) if pictures else []
     subjects = _subjects(record, notes)
     protection = _protection(scores, verdict, notes)
     figures = _histograms(record, matches, thresholds, notes)
@@ -64,12 +67,13 @@ def section(record: RunRecord, *, anchor: str, pictures: bool = True, budget: in
         "reasons": list(map(str, verdict.get("reasons") or ())),
         "not_proven": list(map(str, verdict.get("not_proven") or ())),
         "policy": dict(options.get("policy") or {}),
-        "remarks": _remarks(options),
+        "remarks": [*twins, *_remarks(options)],
         "notes": notes if pictures else _counted(notes),
         "whole": audit_numbers.whole(scores),
         "searched": audit_numbers.searched(scores, columns),
         "searched_lines": audit_numbers.searched_lines(scores),
         "groups": audit_numbers.groups(scores),
+        "families": audit_numbers.families(scores),
         "power": power(scores),
         "histograms": figures,
         "overview": audit_numbers.overview(scores),
@@ -124,35 +128,46 @@ def _matches(record: RunRecord, notes: list[str]) -> Matches:
 
 
 def _pairs(record: RunRecord, matches: Matches, thresholds: dict[Column, float], notes: list[str]) -> list[Pair]:
-    """Of ``pairs.csv``; of a run without one, the largest matches of each view and rule."""
+    """Of ``pairs.csv``; of a run without one, the nearest matches of each view and rule."""
     table = record.run.outputs / PAIRS.file
     if not table.is_file():
-        return [audit_tables.completed(pair, matches, thresholds) for own in matches.largest.values() for pair in own]
-    views = [view for view, _ in matches.r]
-    primary = "joint" if "joint" in views or not views else views[0]
+        nearest = [pair for own in matches.nearest.values() for pair in own]
+        return [replace(pair, threshold=thresholds.get(pair.column)) for pair in nearest]
     try:
-        pairs = audit_tables.read_pairs(table, primary)
+        return audit_tables.read_pairs(table)
     except DAMAGE as error:
         notes.append(f"The most similar pairs cannot be shown: {sentence(error)}")
         return []
-    return [audit_tables.completed(pair, matches, thresholds) for pair in pairs]
+
+
+def _twins(record: RunRecord, notes: list[str]) -> list[str]:
+    """Held-out people who were trained on under another id, by name."""
+    table = record.run.outputs / HOLDOUT_TWINS.file
+    try:
+        twins = audit_tables.read_twins(table) if table.is_file() else []
+    except DAMAGE as error:
+        notes.append(f"The table {HOLDOUT_TWINS.name} cannot be shown: {sentence(error)}")
+        return []
+    if not twins:
+        return []
+    who = words([f"{held_out} is {trained}" for held_out, trained in twins])
+    return [f"Held out and trained on under two ids, by what their images show: {who}. Left out of the held-out side."]
 
 
 def _histograms(
     record: RunRecord, matches: Matches, thresholds: dict[Column, float], notes: list[str]
 ) -> list[dict[str, Any]]:
-    null = {}
-    # A run without thresholds had no valid null, and so no such table.
-    if thresholds:
+    null, table = {}, record.run.outputs / NULL.file
+    if table.is_file():
         try:
-            null = audit_tables.read_null(record.run.outputs / NULL.file)
+            null = audit_tables.read_null(table)
         except DAMAGE as error:
             notes.append(f"The table null cannot be shown: {sentence(error)}")
     return histograms(matches.r, null, thresholds, audit_numbers.rules_of(list(matches.r)))
 
 
 def _subjects(record: RunRecord, notes: list[str]) -> list[dict[str, Any]]:
-    """Training subjects that flagged images match."""
+    """Training subjects whom copies show."""
     table = record.run.outputs / SUBJECTS.file
     if not table.is_file():
         return []

@@ -1,7 +1,6 @@
 """The tables of an audit run, read back; what they hold is declared in :mod:`synthkit.judging.audit_scores`.
 
-A *column* is a view (a contrast, or ``joint``) under a rule. Tables without a column ``rule`` were made when there was
-one rule, and those without ``contrast`` when pairs were of the joint image alone: both are filled in.
+A *column* is a view (a contrast, or one of :data:`VIEWS`) under a rule.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import csv
 import heapq
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +23,19 @@ RULES = {
     "brain": "pixels of the brain alone, in place",
     "flip": "all pixels, the synthetic image mirrored left to right",
     "shift": "all pixels, the synthetic image moved by a few pixels",
+    "inverted": "all pixels, the synthetic image with dark and bright exchanged",
+    "brain-inverted": "pixels of the brain alone, dark and bright exchanged in it",
+    "turned": "in a common frame, in eight orientations and turned by small angles",
+}
+#: Views that are no contrast, with what they show.
+VIEWS = {
+    "joint": "all contrasts as one image",
+    "labels": "the label map",
+    "tumour": "the tumour alone, in a window around its centre",
 }
 
-#: Matches of largest r that are kept of each column.
-N_LARGEST = 12
+#: Matches that are kept of each column.
+N_NEAREST = 12
 
 Column = tuple[str, str]
 
@@ -43,7 +51,8 @@ class Pair:
     r: float
     threshold: float | None = None
     null_quantile: float | None = None
-    flagged: bool | None = None
+    copy: bool | None = None
+    margin: float | None = None
     holdout_id: str = ""
     r_holdout: float | None = None
 
@@ -52,8 +61,10 @@ class Pair:
         return self.contrast, self.rule
 
     @property
-    def excess(self) -> float:
-        """How far r is above its threshold, as a share of what lies between threshold and 1; r without a threshold."""
+    def nearness(self) -> float:
+        """The larger, the nearer: by the margin, else r above its threshold as a share of what is left to 1, else r."""
+        if self.margin is not None:
+            return -self.margin
         if self.threshold is None:
             return self.r
         return (self.r - self.threshold) / (1.0 - min(self.threshold, 0.999999))
@@ -61,27 +72,28 @@ class Pair:
 
 @dataclass
 class Matches:
-    """r of every image, ``(n,)`` for each column, and the pairs of largest r of each column, largest first."""
+    """r of every image, ``(n,)`` for each column, and the pairs that stand out most in each column, nearest first."""
 
     r: dict[Column, NDArray[np.float64]] = field(default_factory=dict)
-    largest: dict[Column, list[Pair]] = field(default_factory=dict)
+    nearest: dict[Column, list[Pair]] = field(default_factory=dict)
 
 
 def read_matches(path: Path) -> Matches:
     """``matches.csv``, in one pass. Raises what a damaged file raises."""
     values: dict[Column, list[float]] = {}
-    largest: dict[Column, list[tuple[float, int, Pair]]] = {}
+    nearest: dict[Column, list[tuple[float, int, Pair]]] = {}
     for number, row in enumerate(_rows(path)):
-        r, column = _number(row["r"]), _column(row)
+        r, margin, column = _number(row["r"]), _number(row["margin"]), _column(row)
         if r is None:
             continue
         values.setdefault(column, []).append(r)
-        heap = largest.setdefault(column, [])
-        if len(heap) < N_LARGEST:
-            heapq.heappush(heap, (r, -number, _match(row, column, r)))
-        elif r > heap[0][0]:
-            heapq.heapreplace(heap, (r, -number, _match(row, column, r)))
-    ordered = {column: [pair for _, _, pair in sorted(heap, reverse=True)] for column, heap in largest.items()}
+        heap = nearest.setdefault(column, [])
+        near = r if margin is None else -margin
+        if len(heap) < N_NEAREST:
+            heapq.heappush(heap, (near, -number, _match(row, column, r)))
+        elif near > heap[0][0]:
+            heapq.heapreplace(heap, (near, -number, _match(row, column, r)))
+    ordered = {column: [pair for _, _, pair in sorted(heap, reverse=True)] for column, heap in nearest.items()}
     return Matches({column: np.array(r) for column, r in values.items()}, ordered)
 
 
@@ -95,17 +107,19 @@ def read_null(path: Path) -> dict[Column, NDArray[np.float64]]:
     return {column: np.array(r) for column, r in values.items()}
 
 
-def read_pairs(path: Path, primary: str) -> list[Pair]:
-    """``pairs.csv``; ``primary`` is the view of a table that names none."""
+def read_pairs(path: Path) -> list[Pair]:
+    """``pairs.csv``."""
     return [
         Pair(
-            contrast=row.get("contrast") or primary,
-            rule=row.get("rule") or "pearson",
+            contrast=row["contrast"],
+            rule=row["rule"],
             synthetic_id=row["synthetic_id"],
             train_id=row["train_id"],
             r=float(row["r"]),
-            threshold=_number(row.get("threshold")),
-            null_quantile=_number(row.get("r_null_quantile")),
+            threshold=_number(row["threshold"]),
+            null_quantile=_number(row["r_null_quantile"]),
+            copy=_truth(row["copy"]),
+            margin=_number(row["margin"]),
             holdout_id=row["holdout_id"],
             r_holdout=_number(row["r_holdout"]),
         )
@@ -113,30 +127,24 @@ def read_pairs(path: Path, primary: str) -> list[Pair]:
     ]
 
 
-def completed(pair: Pair, matches: Matches, thresholds: dict[Column, float]) -> Pair:
-    """The pair with what its own table lacks: from the matches, else from the threshold."""
-    known = (match for match in matches.largest.get(pair.column, ()) if match.synthetic_id == pair.synthetic_id)
-    match = next(known, None)
-    threshold = pair.threshold if pair.threshold is not None else thresholds.get(pair.column)
-    flagged = match.flagged if match else None if threshold is None else pair.r > threshold
-    quantile = match.null_quantile if match and pair.null_quantile is None else pair.null_quantile
-    return replace(pair, threshold=threshold, flagged=flagged, null_quantile=quantile)
-
-
 def read_subjects(path: Path) -> list[dict[str, str | int | float | None]]:
-    """``subjects.csv``: training subjects that flagged images match, most flagged first."""
+    """``subjects.csv``: training subjects whom copies show, most copied first."""
     rows = [
         {
             "subject": row["train_subject"],
             "n_train": int(row["n_train"]),
-            "n_flagged": int(row["n_flagged"]),
-            "n_copies": int(row["n_copies"]) if row.get("n_copies") else None,
+            "n_copies": int(row["n_copies"]),
             "best_r": _number(row["best_r"]),
         }
         for row in _rows(path)
-        if row["n_flagged"] and int(row["n_flagged"])
+        if row["n_copies"] and int(row["n_copies"])
     ]
-    return sorted(rows, key=lambda row: -int(row["n_flagged"] or 0))
+    return sorted(rows, key=lambda row: -int(row["n_copies"] or 0))
+
+
+def read_twins(path: Path) -> list[tuple[str, str]]:
+    """``holdout_twins.csv``: held-out people, each with the training person who it is."""
+    return [(row["holdout_subject"], row["train_subject"]) for row in _rows(path)]
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
@@ -145,7 +153,7 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _column(row: dict[str, str]) -> Column:
-    return row["contrast"], row.get("rule") or "pearson"
+    return row["contrast"], row["rule"]
 
 
 def _match(row: dict[str, str], column: Column, r: float) -> Pair:
@@ -155,8 +163,13 @@ def _match(row: dict[str, str], column: Column, r: float) -> Pair:
         train_id=row["train_id"],
         r=r,
         null_quantile=_number(row["r_null_quantile"]),
-        flagged={"True": True, "False": False}.get(row["flagged"]),
+        copy=_truth(row["copy"]),
+        margin=_number(row["margin"]),
     )
+
+
+def _truth(text: str) -> bool | None:
+    return {"True": True, "False": False}.get(text)
 
 
 def _number(text: str | None) -> float | None:

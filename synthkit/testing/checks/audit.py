@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synthkit.contract import Row, Score
@@ -17,14 +17,16 @@ _COPIED = (0, 5, 10)
 
 
 class _Planted:
-    """What an audit yields of synthetic images some of which are exact copies, with a holdout or without."""
+    """What an audit yields of synthetic images some of which are exact copies, with a holdout or without.
 
-    def __init__(self, plugin: PluginUnderTest, *, holdout: bool) -> None:
+    ``split`` of the real images is whose copies they are.
+    """
+
+    def __init__(self, plugin: PluginUnderTest, *, holdout: bool, split: str = "train") -> None:
         real = data.real_dataset(4, 32)
-        copied = real.training_part()
-        self.source = {f"copy{i}": copied.samples[i] for i in _COPIED}
-        self.synthetic = data.dataset_with_copies(4, 32, _COPIED).training_part()
-        given = {"train": copied, "synthetic": self.synthetic}
+        self.source = {f"copy{i}": real.select(split).samples[i] for i in _COPIED}
+        self.synthetic = data.dataset_with_copies(4, 32, _COPIED, split).training_part()
+        given = {"train": real.training_part(), "synthetic": self.synthetic}
         if holdout:
             given["holdout"] = real.select("holdout")
         made = plugin.module.score(metrics=[plugin.declaration.name], params=plugin.params, **given)
@@ -37,11 +39,11 @@ class _Planted:
         self.read = AuditScores(self.scores)
 
     @property
-    def flagged(self) -> dict[str, set[str]]:
-        """The synthetic images that are flagged, with the training images of their flagged matches."""
+    def copies(self) -> dict[str, set[str]]:
+        """The synthetic images that are copies, with the training images that they copy."""
         found: dict[str, set[str]] = {}
         for row in self.rows.get(MATCHES.name, ()):
-            if row.get("flagged"):
+            if row.get("copy"):
                 found.setdefault(str(row["synthetic_id"]), set()).add(str(row["train_id"]))
         return found
 
@@ -69,8 +71,20 @@ def audit_yields_what_is_read(plugin: PluginUnderTest) -> None:
         require(
             bool(held_out) == holdout, f"it counts {held_out} held-out images, given {'some' if holdout else 'none'}"
         )
-        counted, listed = found.read.count("n_flagged"), len(found.flagged)
-        require(counted == listed, f"its scores count {counted} flagged images, its table of {MATCHES.name} {listed}")
+        counted, listed = found.read.count("n_copies"), len(found.copies)
+        require(counted == listed, f"its scores count {counted} copies, its table of {MATCHES.name} {listed}")
+        _require_margins(found.rows[MATCHES.name])
+
+
+def _require_margins(rows: Sequence[Mapping[str, Any]]) -> None:
+    """In each view and rule the copies are the images of smallest margin."""
+    columns: dict[tuple[Any, Any], tuple[list[float], list[float]]] = {}
+    for row in rows:
+        require(row["margin"] is not None, "it gives a match no margin although there is a null")
+        columns.setdefault((row["contrast"], row["rule"]), ([], []))[not row["copy"]].append(float(row["margin"]))
+    for (view, rule), (copies, others) in columns.items():
+        most, least = max(copies, default=0.0), min(others, default=float("inf"))
+        require(most <= least, f"by {view} and {rule} a copy has the margin {most:g}, and another image {least:g}")
 
 
 def _require_form(score: Mapping[str, Any]) -> None:
@@ -87,13 +101,23 @@ def _require_form(score: Mapping[str, Any]) -> None:
 
 @check("metric", audits=True)
 def audit_finds_planted_copies(plugin: PluginUnderTest) -> None:
-    """Exact copies among the images that an audit is given are flagged, each by its source, and the verdict is fail."""
+    """Exact copies among the images that an audit is given are copies of their sources, and the verdict is fail."""
     found = _Planted(plugin, holdout=True)
-    flagged = found.flagged
+    copies = found.copies
     for name, source in found.source.items():
-        require(name in flagged, f"an exact copy of {source.id} is not flagged")
-        require(source.id in flagged[name], f"an exact copy of {source.id} is matched with {', '.join(flagged[name])}")
-    copies = found.read.count("n_copies") or 0
-    require(copies >= len(found.source), f"of {len(found.source)} copies it counts {copies}")
+        require(name in copies, f"an exact copy of {source.id} is none")
+        require(source.id in copies[name], f"an exact copy of {source.id} is matched with {', '.join(copies[name])}")
+    outcome = verdict(found.scores).outcome
+    require(outcome == "fail", f"the verdict from its scores is {outcome}")
+
+
+@check("metric", audits=True)
+def audit_finds_copies_of_held_out_people(plugin: PluginUnderTest) -> None:
+    """An audit that counts copies of held-out people counts exact ones, and the verdict is fail."""
+    found = _Planted(plugin, holdout=True, split="holdout")
+    counted = found.read.count("n_holdout_copies")
+    if counted is None:
+        return
+    require(counted >= len(found.source), f"of {len(found.source)} exact copies of held-out images it counts {counted}")
     outcome = verdict(found.scores).outcome
     require(outcome == "fail", f"the verdict from its scores is {outcome}")

@@ -26,6 +26,13 @@ class TrainedParams:
     seed: int = synthkit.param(0, "seed of training", minimum=0)
 
 
+@dataclass(frozen=True)
+class AuditParams:
+    """Parameters of the toy audit."""
+
+    plants: int = synthkit.param(60, "planted copies, at most one a person; 0 plants none", minimum=0, weaker="lower")
+
+
 GENERATOR = synthkit.GeneratorDeclaration(
     name="toy-generator",
     summary="draws an ellipse with a round tumour, in the mean grey levels of the training data",
@@ -89,13 +96,24 @@ SLICE_AUDIT = synthkit.MetricDeclaration(
     summary="the nearest training image of each synthetic one",
     module="synthkit.testing.toys.slice_audit",
     distribution="synthkit-core",
+    params=AuditParams,
     licence="Apache-2.0",
     citations=(_CITATION,),
     gpu="none",
     reproducible="bitwise",
     roles=("train", "synthetic"),
     optional_roles=("holdout",),
-    scores=audit_scores.definitions("power"),
+    scores=audit_scores.definitions(
+        "n_blank",
+        "n_copied_subjects",
+        "n_holdout_copies",
+        "n_copied_holdout_subjects",
+        "cut",
+        "least_margin",
+        "null_margin",
+        "threshold",
+        "power",
+    ),
     audit=True,
 )
 

@@ -1,6 +1,7 @@
-"""The toy audit: the nearest training image of each synthetic one, beside those of real images of other people.
+"""The toy audit: the nearest person of each synthetic image, in units of how near real people come to one another.
 
-It yields what :mod:`synthkit.judging.audit_scores` asks of every audit and, of what it may yield, the power test.
+It yields what :mod:`synthkit.judging.audit_scores` asks of every audit and, of what it may yield, blank images, copies of
+held-out people, margins and the power test. Its cut is half of the smallest margin between two real people.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
     from synthkit.contract import Samples
 
-#: r from which a flagged image is a copy, and from which one is identical.
-COPY, IDENTICAL = 0.99, 1 - 1e-9
+IDENTICAL = 1 - 1e-9
 
+_FAMILY, _COLUMN = {"family": "picture"}, {"contrast": "joint", "rule": "pearson"}
 _NO_NULL = "all real images are of one person"
 
 
@@ -31,39 +32,72 @@ def score(
     if not len(train) or not len(synthetic):
         raise DataError("There is nothing to compare.", "A dataset is empty.", "Give others.")
     known, people = _standardised(train), _people(train)
-    r = _standardised(synthetic) @ known.T
+    others = _standardised(holdout) if holdout else known[:0]
+    other_people = _people(holdout) if holdout else people[:0]
+    queries, n = _standardised(synthetic), len(synthetic)
+    r = queries @ known.T
     match, best = r.argmax(axis=1), r.max(axis=1)
-    null, others = _null(train, known, holdout)
-    threshold = float(null.max()) if len(null) else None
-    n, n_people, n_others = len(synthetic), len(set(people)), len(set(others))
+    null = _null(np.concatenate([known, others]), np.concatenate([people, other_people]))
+    blank = ~queries.any(axis=1)
     yield Score(name="n_synthetic", value=n)
-    yield Score(name="n_train", value=len(train), n=n_people)
-    yield Score(name="n_holdout", value=len(holdout or ()), n=len(set(_people(holdout))) if holdout else 0)
-    if threshold is None:
-        for name in ("n_null_subjects", "explained_flag_rate", "n_flagged", "flagged_rate", "n_copies", "power"):
+    yield Score(name="n_blank", value=int(blank.sum()), n=n)
+    yield Score(name="n_train", value=len(train), n=len(set(people)))
+    yield Score(name="n_holdout", value=len(others), n=len(set(other_people)))
+    yield Score(name="n_identical", value=int((best >= IDENTICAL).sum()), n=n)
+    margin = copy = null_r = None
+    if null is None:
+        for name in ("n_null_subjects", "n_copies", "copied_rate", "power"):
             yield Score(name=name, value=None, note=_NO_NULL)
     else:
-        flagged = best > threshold
-        low, high = clopper_pearson(int(flagged.sum()), n)
-        yield Score(name="n_null_subjects", value=n_others)
-        yield _explained(null, others)
-        yield Score(name="n_flagged", value=int(flagged.sum()), n=n)
-        yield Score(name="flagged_rate", value=float(flagged.mean()), low=low, high=high, n=n)
-        yield Score(name="n_copies", value=int((flagged & (best >= COPY)).sum()), n=n)
-        yield _power(known, people, threshold)
-    yield Score(name="n_identical", value=int((best >= IDENTICAL).sum()), n=n)
+        null_r, nearest = null
+        unit = float(np.median(nearest))
+        cut = float(nearest.min()) / unit / 2
+        margin = _distance(best) / unit
+        copy = margin < cut
+        yield Score(name="n_null_subjects", value=len(nearest))
+        yield Score(name="cut", value=cut, of=_FAMILY)
+        yield Score(name="threshold", value=1 - (cut * unit) ** 2, of=_COLUMN)
+        for quantile in (0.0, 0.5):
+            of = {**_FAMILY, "quantile": f"{quantile:g}"}
+            yield Score(name="null_margin", value=float(np.quantile(nearest / unit, quantile)), of=of)
+        yield from _copies(margin, copy, people[match], n - int(blank.sum()))
+        if holdout:
+            to_others = queries @ others.T
+            yield from _holdout_copies(
+                _distance(to_others.max(axis=1)) / unit, cut, other_people[to_others.argmax(axis=1)]
+            )
+        if params.plants:
+            yield _power(known, people, cut * unit, params.plants)
     for i, sample in enumerate(synthetic.samples):
         values = {
             "synthetic_id": sample.id,
-            "contrast": "joint",
-            "rule": "pearson",
+            **_COLUMN,
             "train_id": train.samples[match[i]].id,
-            "train_subject": people[match[i]],
+            "train_subject": str(people[match[i]]),
             "r": float(best[i]),
-            "r_null_quantile": None if threshold is None else float((null < best[i]).mean()),
-            "flagged": None if threshold is None else bool(best[i] > threshold),
+            "r_null_quantile": None if null_r is None else float((null_r < best[i]).mean()),
+            "copy": None if copy is None else bool(copy[i]),
+            "margin": None if margin is None else float(margin[i]),
         }
         yield Row(table="matches", values=values)
+
+
+def _copies(margin: NDArray[np.float64], copy: NDArray[np.bool_], shown: NDArray[np.str_], n: int) -> Iterator[Score]:
+    found = int(copy.sum())
+    low, high = clopper_pearson(found, n)
+    for of in ({}, _FAMILY, _COLUMN):
+        yield Score(name="n_copies", value=found, of=of, n=n)
+    rate = found / n if n else None
+    yield Score(name="copied_rate", value=rate, low=low, high=high, n=n, note="" if n else "all images are blank")
+    yield Score(name="n_copied_subjects", value=len(set(shown[copy])))
+    yield Score(name="least_margin", value=float(margin.min()), of=_FAMILY)
+
+
+def _holdout_copies(margin: NDArray[np.float64], cut: float, shown: NDArray[np.str_]) -> Iterator[Score]:
+    copy = margin < cut
+    yield Score(name="n_holdout_copies", value=int(copy.sum()), n=len(copy))
+    yield Score(name="n_copied_holdout_subjects", value=len(set(shown[copy])))
+    yield Score(name="least_margin", value=float(margin.min()), of={**_FAMILY, "side": "holdout"})
 
 
 def _standardised(data: Samples) -> NDArray[np.float64]:
@@ -74,38 +108,30 @@ def _standardised(data: Samples) -> NDArray[np.float64]:
     return result
 
 
-def _people(data: Samples) -> list[str]:
-    return [sample.subject or "" for sample in data.samples]
+def _people(data: Samples) -> NDArray[np.str_]:
+    return np.array([sample.subject or "" for sample in data.samples])
+
+
+def _distance(r: NDArray[np.float64]) -> NDArray[np.float64]:
+    distance: NDArray[np.float64] = np.sqrt(np.maximum(1 - r, 0))
+    return distance
 
 
 def _null(
-    train: Samples, known: NDArray[np.float64], holdout: Samples | None
-) -> tuple[NDArray[np.float64], Sequence[str]]:
-    """Best r of held-out images, else of training images among those of other people, with whose image each is.
-
-    Empty where there is one person.
-    """
-    if holdout:
-        return (_standardised(holdout) @ known.T).max(axis=1), _people(holdout)
-    people = np.array(_people(train))
-    if len(set(people)) < 2:
-        return np.empty(0), ()
-    return np.where(people[:, None] == people, -1.0, known @ known.T).max(axis=1), list(people)
+    images: NDArray[np.float64], people: NDArray[np.str_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Of real images the best r with another person's, ``(image,)``, and of each person the smallest distance."""
+    names = np.unique(people)
+    if len(names) < 2:
+        return None
+    r = np.where(people[:, None] == people, -1.0, images @ images.T).max(axis=1)
+    return r, np.array([_distance(r[people == name]).min() for name in names])
 
 
-def _explained(null: NDArray[np.float64], people: Sequence[str]) -> Score:
-    """Share of the null images that is above all those of other people, and at least 1 / (n + 1)."""
-    owner = np.array(people)
-    if len(set(people)) < 2:
-        return Score(name="explained_flag_rate", value=None, note=_NO_NULL)
-    above = [null[i] > null[owner != owner[i]].max() for i in range(len(null))]
-    return Score(name="explained_flag_rate", value=max(1 / (len(null) + 1), float(np.mean(above))), n=len(set(people)))
-
-
-def _power(known: NDArray[np.float64], people: Sequence[str], threshold: float) -> Score:
-    """Exact copies of one training image a person, planted: which of them would be flagged."""
-    first = [people.index(name) for name in dict.fromkeys(people)]
-    found = (known[first] @ known.T).max(axis=1) > threshold
+def _power(known: NDArray[np.float64], people: NDArray[np.str_], reach: float, plants: int) -> Score:
+    """Exact copies of one training image a person, planted: which of them would be copies."""
+    first = np.unique(people, return_index=True)[1][:plants]
+    found = _distance((known[first] @ known.T).max(axis=1)) < reach
     low, high = clopper_pearson(int(found.sum()), len(found))
     of = {"planted": "exact", "strength": ""}
     return Score(name="power", value=float(found.mean()), of=of, low=low, high=high, n=len(found))

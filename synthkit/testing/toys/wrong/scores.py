@@ -103,10 +103,17 @@ def _without_identical(**given: Any) -> Iterator[Any]:
             yield answer
 
 
-def _flags_miscounted(**given: Any) -> Iterator[Any]:
+def _copies_miscounted(**given: Any) -> Iterator[Any]:
     for answer in slice_audit.score(**given):
-        if isinstance(answer, Score) and answer.name == "n_flagged" and answer.value is not None:
+        if isinstance(answer, Score) and answer.name == "n_copies" and answer.value is not None and not answer.of:
             answer = replace(answer, value=answer.value + 1)
+        yield answer
+
+
+def _margins_turned_round(**given: Any) -> Iterator[Any]:
+    for answer in slice_audit.score(**given):
+        if isinstance(answer, Row) and answer.values["margin"] is not None:
+            answer = replace(answer, values={**answer.values, "margin": -float(answer.values["margin"])})
         yield answer
 
 
@@ -126,12 +133,20 @@ def _power_of_anything(**given: Any) -> Iterator[Any]:
 
 def _blind(**given: Any) -> Iterator[Any]:
     """Whatever is close is called innocent, in scores and table alike."""
-    nothing = {"n_flagged", "flagged_rate", "n_copies", "n_identical"}
+    nothing = {"n_copies", "copied_rate", "n_identical"}
     for answer in slice_audit.score(**given):
         if isinstance(answer, Score) and answer.name in nothing and answer.value is not None:
             answer = replace(answer, value=0, low=None, high=None)
         elif isinstance(answer, Row):
-            answer = replace(answer, values={**answer.values, "flagged": False})
+            answer = replace(answer, values={**answer.values, "copy": False})
+        yield answer
+
+
+def _one_sided(**given: Any) -> Iterator[Any]:
+    """Held-out people may be copied."""
+    for answer in slice_audit.score(**given):
+        if isinstance(answer, Score) and answer.name == "n_holdout_copies":
+            answer = replace(answer, value=0)
         yield answer
 
 
@@ -148,10 +163,12 @@ WRONG: tuple[Wrong, ...] = (
     method("undefined_scores_are_none", "gives None without a note", VOLUME_METRIC, score=_without_a_word),
     method("nothing_to_score_is_no_crash", "divides by no samples", SLICE_METRIC, score=_mean_of_nothing),
     method("audit_yields_what_is_read", "counts no identical images", SLICE_AUDIT, score=_without_identical),
-    method("audit_yields_what_is_read", "counts other flags than it lists", SLICE_AUDIT, score=_flags_miscounted),
+    method("audit_yields_what_is_read", "counts other copies than it lists", SLICE_AUDIT, score=_copies_miscounted),
+    method("audit_yields_what_is_read", "gives copies large margins", SLICE_AUDIT, score=_margins_turned_round),
     method("audit_yields_what_is_read", "lists no quantile of the null", SLICE_AUDIT, score=_without_quantiles),
     method("audit_yields_what_is_read", "names planted copies otherwise", SLICE_AUDIT, score=_power_of_anything),
-    method("audit_finds_planted_copies", "flags nothing", SLICE_AUDIT, score=_blind),
+    method("audit_finds_planted_copies", "finds nothing", SLICE_AUDIT, score=_blind),
+    method("audit_finds_copies_of_held_out_people", "looks at training people alone", SLICE_AUDIT, score=_one_sided),
     declared(
         "perfect_prediction_scores_best",
         "the wrong direction",
