@@ -29,7 +29,8 @@ ScoreDict = Mapping[str, Any]
 FAMILIES: Mapping[str, str] = {
     "picture": "the picture as it lies, also mirrored, moved a little or inverted",
     "frame": "the head in a common frame, also turned, scaled, cropped or moved",
-    "labels": "the label map",
+    "labels": "the label map as it lies, also mirrored or moved a little",
+    "label-shape": "the label map around its middle, also mirrored or turned",
     "tumour": "the tumour alone, wherever it lies",
 }
 
@@ -154,6 +155,7 @@ _SCORES = (
         "margin below which an image is a copy; 1 is how near the nearest image of a median unrelated person comes",
         "neither",
         _FAMILY,
+        ("family", "side"),
     ),
     _score(
         "least_margin",

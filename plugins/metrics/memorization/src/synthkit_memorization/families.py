@@ -4,7 +4,8 @@
 |---|---|---|
 | picture | images as they are | copies in place: noise, blur, other grey levels, one contrast of several, negatives |
 | frame | the brain moved to the middle, of one size | copies moved, mirrored, turned, scaled or cropped |
-| labels | label maps | labels of a training image, under whatever image |
+| labels | label maps as they lie | labels of a training image, under whatever image |
+| label-shape | label maps around their centroid | the same moved, mirrored or turned |
 | tumour | what is inside the labels, and nothing else | a tumour pasted into another head |
 
 Not one family, for the spread of the widest would widen the cut of all.
@@ -17,21 +18,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synthkit.contract import Samples
+from synthkit.schemes import Scheme
 from synthkit_memorization.search.exact import every_view
+from synthkit_memorization.search.label_maps import LabelMaps
 from synthkit_memorization.search.pixels import Images, Int64
+from synthkit_memorization.search.tumours import Tumours
 
 #: A view (a contrast, ``joint``, ``labels`` or ``tumour``) under a rule.
 Column = tuple[str, str]
 
-NAMES = ("picture", "frame", "labels", "tumour")
-
-#: Rules of the family ``picture``; the others have one set each.
-PICTURE_RULES = ("pearson", "brain", "flip", "shift", "inverted", "brain-inverted")
-
 
 @dataclass(frozen=True)
 class Seen:
-    """Images of a dataset as a family sees them, and the row of the dataset, int64 ``(image,)``, that each is of."""
+    """Images of a dataset as a family sees them, and the row of the dataset, int64 ``(image,)``, that each is of.
+
+    Rows ascend; a row may be there several times (two tumours) or not at all (no tumour).
+    """
 
     images: Images
     rows: Int64
@@ -51,13 +54,46 @@ class Family:
         return tuple((view, rule) for rule in self.rules for view in self.views)
 
 
-def families(train: Images, names: Iterable[str], rules: tuple[str, ...], background: int) -> list[Family]:
-    """Those of ``names``, in the order of NAMES.
+def families(train: Samples, names: Iterable[str], rules: tuple[str, ...], background: int) -> list[Family]:
+    """Those of ``names``, in the order of the table above.
 
     ``rules`` are those of the family picture; ``background`` is the grey level that a pixel of the brain exceeds.
     """
-    views = every_view(train.contrasts)
-    known = {
-        "picture": Family("picture", views, rules, lambda images: Seen(images, np.arange(len(images)))),
-    }
-    return [known[name] for name in NAMES if name in set(names) and name in known]
+    every, all_contrasts = every_view(train.contrasts), tuple(range(len(train.contrasts)))
+    channels = tuple(range(len(LabelMaps(Nothing(train), train.scheme).contrasts)))
+
+    def maps(images: Images, centred: bool) -> Seen:
+        seen = LabelMaps(images, _scheme(images, train.scheme), centred=centred)
+        return Seen(seen, seen.rows)
+
+    def tumours(images: Images) -> Seen:
+        seen = Tumours(images, background)
+        return Seen(seen, seen.rows)
+
+    known = (
+        Family("picture", every, rules, lambda images: Seen(images, np.arange(len(images)))),
+        Family("labels", {"labels": channels}, ("pearson", "flip", "shift"), lambda images: maps(images, False)),
+        Family("label-shape", {"labels": channels}, ("turned",), lambda images: maps(images, True)),
+        Family("tumour", {"tumour": all_contrasts}, ("turned-inside",), tumours),
+    )
+    return [family for family in known if family.name in set(names)]
+
+
+def _scheme(images: Images, usual: Scheme) -> Scheme:
+    """Of a dataset its own, of images made from one that of the training images."""
+    scheme: Scheme = getattr(images, "scheme", usual)
+    return scheme
+
+
+class Nothing:
+    """No images, of the contrasts and the size of others."""
+
+    def __init__(self, like: Images) -> None:
+        self.contrasts, self.size = like.contrasts, like.size
+        self._like = like
+
+    def __len__(self) -> int:
+        return 0
+
+    def read(self, indices: object) -> object:
+        return self._like.read([])

@@ -25,8 +25,8 @@ from synthkit.contract import Samples
 from synthkit_memorization.audit import Audit, Part, People, Twin
 from synthkit_memorization.blank import blank_images
 from synthkit_memorization.families import Family, Seen, families
-from synthkit_memorization.judgement import Found, Judgement, between, judge
-from synthkit_memorization.null.margins import NEAREST
+from synthkit_memorization.judgement import Found, Judgement, between, judge, nearest_of
+from synthkit_memorization.null.margins import NEAREST, distance
 from synthkit_memorization.numbers.closeness import BestPatients
 from synthkit_memorization.power.changes import WIDTH
 from synthkit_memorization.power.planting import KINDS
@@ -149,8 +149,9 @@ class Search:
         if "holdout" in null.found:
             found["holdout"] = self.among(null, "holdout", seen.images)
         distances = between("train", found, null.n_people)
-        near = side.rule.margins(distances) < side.cut
-        copied[seen.rows] = np.where(near, found["train"].index[..., 0], -1)
+        margins = side.rule.margins(distances)
+        image = np.where(margins < side.cut, found["train"].index[..., 0], -1)
+        copied[np.unique(seen.rows)] = np.take_along_axis(image, nearest_of(seen.rows, margins), 0)
         return copied
 
     def _people(self, family: Family, queries: Images, among: Seen, person: Int64, own: Int64) -> Found:
@@ -245,7 +246,7 @@ def _judge(search: Search, null: Null, synthetic: Images, blank: NDArray[np.bool
     found = {side: search.among(null, side, seen.images) for side in null.found}
     rate = params.false_fail_rate / len(search.nulls)
     sides = judge(null.found, null.null_person, found, null.n_people, ~blank[seen.rows], rate)
-    return Judgement(null.family, seen.rows, found["train"], found.get("holdout"), sides)
+    return Judgement.of(null.family, seen.rows, found, sides)
 
 
 def _null_matches(
@@ -264,10 +265,9 @@ def _null_matches(
             rows = null.seen[side].rows[null.rows[side]]
             mine = slice(-len(rows), None) if side == "holdout" else slice(len(rows))
             if len(rows):
-                r[rows, start:stop], index[rows, start:stop] = (
-                    null.found["train"].r[mine],
-                    null.found["train"].index[mine],
-                )
+                found = Found(null.found["train"].r[mine], null.found["train"].index[mine])
+                found = found.take(nearest_of(rows, distance(found.r[..., 0])))
+                r[np.unique(rows), start:stop], index[np.unique(rows), start:stop] = found.r, found.index
         start = stop
     return r, index
 

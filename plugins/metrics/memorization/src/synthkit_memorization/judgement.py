@@ -34,6 +34,12 @@ class Found:
             np.stack([matches[column].index for column in family.columns], axis=1),
         )
 
+    def take(self, images: Int64) -> Found:
+        """In each column what some images found, int64 ``(image, column)``."""
+        return Found(
+            np.take_along_axis(self.r, images[..., None], 0), np.take_along_axis(self.index, images[..., None], 0)
+        )
+
     @staticmethod
     def nobody(like: Found) -> Found:
         """Of as many images and columns, without any match."""
@@ -101,7 +107,7 @@ class Judgement:
 
     Attributes
     ----------
-    rows : int64 ``(image,)``, the synthetic images that it sees.
+    rows : int64 ``(image,)``, the synthetic images that it sees, each once.
     train, holdout : what they found among the people of either side.
     sides : "train" and, with held-out people, "holdout".
     """
@@ -112,6 +118,18 @@ class Judgement:
     holdout: Found | None
     sides: Mapping[str, Side]
 
+    @staticmethod
+    def of(family: Family, rows: Int64, found: Mapping[str, Found], sides: Mapping[str, Side]) -> Judgement:
+        """From all that is seen, of which several may be of one image: in each column the nearest to somebody counts."""
+        once, best, nearest = np.unique(rows), dict[str, Found](), dict[str, Side]()
+        for name in found:
+            side = sides.get(name)
+            picked = nearest_of(rows, distance(found[name].r[..., 0]) if side is None else side.margins)
+            best[name] = found[name].take(picked)
+            if side is not None:
+                nearest[name] = replace(side, margins=np.take_along_axis(side.margins, picked, 0))
+        return Judgement(family, once, best["train"], best.get("holdout"), nearest)
+
     def margins_to(self, side: str) -> Float64:
         """Of the images seen, ``(image, column)``; infinite without a null."""
         judged = self.sides.get(side)
@@ -120,6 +138,16 @@ class Judgement:
     def cut_of(self, side: str) -> float:
         judged = self.sides.get(side)
         return float("nan") if judged is None else judged.cut
+
+
+def nearest_of(rows: Int64, distances: Float64) -> Int64:
+    """For each image (of ``rows``, ascending, maybe repeated) and column, which of its distances is the smallest.
+
+    ``distances`` is float64 ``(seen, column)``; the result int64 ``(image, column)``, positions among the seen.
+    """
+    first = np.flatnonzero(np.diff(rows, prepend=-1))
+    order = [np.lexsort((distances[:, column], rows))[first] for column in range(distances.shape[1])]
+    return np.stack(order, axis=1)
 
 
 def judge(
