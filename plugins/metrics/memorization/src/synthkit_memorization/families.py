@@ -21,7 +21,7 @@ import numpy as np
 from synthkit.contract import Samples
 from synthkit.schemes import Scheme
 from synthkit_memorization.search.exact import every_view
-from synthkit_memorization.search.label_maps import LabelMaps
+from synthkit_memorization.search.label_maps import LabelMaps, channels
 from synthkit_memorization.search.pixels import Images, Int64
 from synthkit_memorization.search.tumours import Tumours
 
@@ -60,7 +60,7 @@ def families(train: Samples, names: Iterable[str], rules: tuple[str, ...], backg
     ``rules`` are those of the family picture; ``background`` is the grey level that a pixel of the brain exceeds.
     """
     every, all_contrasts = every_view(train.contrasts), tuple(range(len(train.contrasts)))
-    channels = tuple(range(len(LabelMaps(Nothing(train), train.scheme).contrasts)))
+    every_channel = tuple(range(len(channels(train.scheme))))
 
     def maps(images: Images, centred: bool) -> Seen:
         seen = LabelMaps(images, _scheme(images, train.scheme), centred=centred)
@@ -72,8 +72,8 @@ def families(train: Samples, names: Iterable[str], rules: tuple[str, ...], backg
 
     known = (
         Family("picture", every, rules, lambda images: Seen(images, np.arange(len(images)))),
-        Family("labels", {"labels": channels}, ("pearson", "flip", "shift"), lambda images: maps(images, False)),
-        Family("label-shape", {"labels": channels}, ("turned",), lambda images: maps(images, True)),
+        Family("labels", {"labels": every_channel}, ("pearson", "flip", "shift"), lambda images: maps(images, False)),
+        Family("label-shape", {"labels": every_channel}, ("turned",), lambda images: maps(images, True)),
         Family("tumour", {"tumour": all_contrasts}, ("turned-inside",), tumours),
     )
     return [family for family in known if family.name in set(names)]
@@ -83,17 +83,3 @@ def _scheme(images: Images, usual: Scheme) -> Scheme:
     """Of a dataset its own, of images made from one that of the training images."""
     scheme: Scheme = getattr(images, "scheme", usual)
     return scheme
-
-
-class Nothing:
-    """No images, of the contrasts and the size of others."""
-
-    def __init__(self, like: Images) -> None:
-        self.contrasts, self.size = like.contrasts, like.size
-        self._like = like
-
-    def __len__(self) -> int:
-        return 0
-
-    def read(self, indices: object) -> object:
-        return self._like.read([])

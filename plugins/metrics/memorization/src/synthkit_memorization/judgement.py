@@ -120,7 +120,7 @@ class Judgement:
 
     @staticmethod
     def of(family: Family, rows: Int64, found: Mapping[str, Found], sides: Mapping[str, Side]) -> Judgement:
-        """From all that is seen, of which several may be of one image: in each column the nearest to somebody counts."""
+        """From all that is seen, maybe several things of one image: in each column the nearest to somebody counts."""
         once, best, nearest = np.unique(rows), dict[str, Found](), dict[str, Side]()
         for name in found:
             side = sides.get(name)

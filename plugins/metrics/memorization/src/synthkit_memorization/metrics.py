@@ -107,8 +107,8 @@ def _device() -> str:
 def _warn(audit: Audit) -> None:
     for twin in audit.twins:
         synthkit.message(
-            f"Held-out {twin.holdout} is training subject {twin.train} under another id (margin {twin.margin:.2f}), and "
-            "is left out of the held-out people.",
+            f"Held-out {twin.holdout} is training subject {twin.train} under another id (margin {twin.margin:.2f}); "
+            "left out of the held-out people.",
             level="warning",
         )
     if audit.holdout is None:

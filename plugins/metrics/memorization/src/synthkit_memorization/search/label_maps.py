@@ -28,6 +28,14 @@ LEAST_CENTRED = 80
 ANY = "any label"
 
 
+def channels(scheme: Scheme) -> dict[str, tuple[int, ...]]:
+    """Names of the channels, and the values of labels that each shows."""
+    values = dict(scheme.region_values)
+    if any(set(scheme.values[1:]) == set(region) for region in values.values()):
+        return values
+    return {**values, ANY: scheme.values[1:]}
+
+
 class LabelMaps:
     """The label maps of a dataset that are large enough to be somebody's, as the search reads images.
 
@@ -40,9 +48,7 @@ class LabelMaps:
     def __init__(self, images: Images, scheme: Scheme, *, centred: bool = False) -> None:
         """All label maps are read once, to find those that are large enough."""
         self._images, self._centred = images, centred
-        values = scheme.region_values
-        if not any(set(scheme.values[1:]) == set(region) for region in values.values()):
-            values = {**values, ANY: scheme.values[1:]}
+        values = channels(scheme)
         self._values = list(values.values())
         self.contrasts = tuple(values)
         side = windows.window_side(images.size)
