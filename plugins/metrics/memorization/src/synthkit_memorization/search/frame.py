@@ -88,7 +88,7 @@ def in_frame(images: NDArray[np.uint8], background: int) -> tuple[NDArray[np.uin
     height, width = images.shape[-2:]
     step = max(1, max(height, width) // LOOKED_AT)
     first = min(step, height, width) // 2
-    lit: NDArray[np.bool_] = (images[:, :, first::step, first::step] > background).any(axis=1)
+    lit: NDArray[np.bool_] = images[:, :, first::step, first::step].max(axis=1) > background
     brain, hidden = _brains(lit)
     if hidden.any():
         images = images.copy()
