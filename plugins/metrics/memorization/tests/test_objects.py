@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 from synthkit_memorization.power.changes import Picture, lesion, tumour_elsewhere
-from synthkit_memorization.search import windows
-from synthkit_memorization.search.label_maps import ANY, LEAST_CENTRED, LabelMaps
+from synthkit_memorization.search import tumours, windows
+from synthkit_memorization.search.label_maps import ANY, LEAST, LEAST_CENTRED, LabelMaps
 from synthkit_memorization.search.tumours import Tumours
 
 from synthkit.schemes import BRATS, Scheme
@@ -122,11 +122,14 @@ def test_small_label_maps_are_nobodys() -> None:
         labels.flat[64 * 20 : 64 * 20 + n] = 2
         return labels
 
-    counts = (0, windows.LEAST - 1, windows.LEAST, LEAST_CENTRED - 1, LEAST_CENTRED)
+    counts = np.array([0, *(n + more for n in (tumours.LEAST, LEAST, LEAST_CENTRED) for more in (-1, 0))])
     data = dataset(*((head(1), squares(n)) for n in counts))
-    assert LabelMaps(data, BRATS).rows.tolist() == [2, 3, 4]
-    assert LabelMaps(data, BRATS, centred=True).rows.tolist() == [4]
-    assert Tumours(data, BACKGROUND).rows.tolist() == [2, 3, 4]
+    for seen, least in (
+        (Tumours(data, BACKGROUND), tumours.LEAST),
+        (LabelMaps(data, BRATS), LEAST),
+        (LabelMaps(data, BRATS, centred=True), LEAST_CENTRED),
+    ):
+        assert np.array_equal(seen.rows, np.flatnonzero(counts >= least))
 
 
 def test_centred_maps_agree_wherever_they_lie() -> None:
@@ -164,7 +167,7 @@ def test_larger_images_are_seen_as_small_ones(times: int) -> None:
 
 def test_a_small_tumour_keeps_its_rim() -> None:
     labels = tumour_labels(30, 30, 3)
-    assert np.count_nonzero(ndimage.binary_erosion(labels > 0)) < windows.LEAST < np.count_nonzero(labels)
+    assert np.count_nonzero(ndimage.binary_erosion(labels > 0)) < tumours.LEAST < np.count_nonzero(labels)
     _, (mask,) = everything(Tumours(dataset((head(1), labels)), BACKGROUND))
     assert mask.sum() == np.count_nonzero(labels)
 
