@@ -193,6 +193,15 @@ def test_a_tumour_pasted_elsewhere_is_the_same_but_for_a_turn() -> None:
         assert max(brain_r(turn.astype(float), theirs.astype(float)) for turn in turns) > 0.95
 
 
+def test_a_tumour_at_the_edge_of_a_long_image_is_pasted_elsewhere_too() -> None:
+    image, labels = np.full((1, 24, 64), 100, np.uint8), np.zeros((24, 64), np.uint8)
+    image[0, 5:11, 55:62], labels[5:11, 55:62] = 200, 1
+    host = Picture(np.full_like(image, 60), np.zeros_like(labels))
+    for seed in range(8):
+        pasted = tumour_elsewhere(np.random.default_rng(seed), 0, Picture(image, labels), host)
+        assert 20 <= np.count_nonzero(pasted.labels) <= np.count_nonzero(labels)
+
+
 def test_what_is_read_together_does_not_matter() -> None:
     data = dataset(
         (head(1), tumour_labels(20, 30, 7) + tumour_labels(50, 30, 6)),
