@@ -116,6 +116,16 @@ def test_a_scheme_without_a_region_of_all_labels_has_a_channel_of_them() -> None
     assert np.array_equal(everything(maps)[0][0, 2] > 0, labels > 0)
 
 
+def test_schemes_with_other_values_meet_by_names() -> None:
+    other = Scheme.of_labels({"background": 0, "ET": 1, "cyst": 2, "NCR": 3})
+    labels = tumour_labels(30, 30, 9)
+    (seen,), _ = everything(LabelMaps(dataset((head(1), labels), scheme=BRATS), BRATS, like=other))
+    translated = np.choose(labels, (0, 3, 2, 0, 1)).astype(np.uint8)
+    (theirs,), _ = everything(LabelMaps(dataset((head(1), translated), scheme=other), other))
+    assert np.array_equal(seen[[0, 2, 3]], theirs[[0, 2, 3]])  # ET, NCR, any label
+    assert theirs[1].any() and not seen[1].any()  # nobody has cysts
+
+
 def test_small_label_maps_are_nobodys() -> None:
     def squares(n: int) -> UInt8:
         labels = np.zeros((64, 64), np.uint8)

@@ -23,6 +23,8 @@ or turned by 90 degrees. Below 0.7 of the median are, of maps deformed by a smoo
 One channel of "any label" has d of 0.37 in place and 0.26 centred, one of levels 0.33 and 0.25: copies stand out less.
 Labels that lie in all images alike (brain and CSF by thresholds, 60 + 60 people) have medians of 0.24 and 0.26 and
 minima of 0.76 and 0.67 of them: strangers agree more, but all alike, so a null of people takes it into account.
+Five real people (BraTS, 240 pixels, all slices): smallest d in place of 0.49 to 0.75; centred, where three have maps
+that are large enough, of 0.41 to 0.45.
 """
 
 from __future__ import annotations
@@ -44,6 +46,14 @@ LEAST, LEAST_CENTRED = 40, 80
 ANY = "any label"
 
 
+def channels(scheme: Scheme) -> dict[str, tuple[int, ...]]:
+    """Names of the channels, and the values of labels that each shows."""
+    values = dict(scheme.region_values)
+    if any(set(scheme.values[1:]) == set(region) for region in values.values()):
+        return values
+    return {**values, ANY: scheme.values[1:]}
+
+
 class LabelMaps:
     """The label maps of a dataset that are large enough to be somebody's, as the search reads images.
 
@@ -53,14 +63,14 @@ class LabelMaps:
     contrasts : names of the channels. size : of a map as it is read, at most windows.SIDE a side.
     """
 
-    def __init__(self, images: Images, scheme: Scheme, *, centred: bool = False) -> None:
-        """All label maps are read once, to find those that are large enough."""
+    def __init__(self, images: Images, scheme: Scheme, *, like: Scheme | None = None, centred: bool = False) -> None:
+        """``scheme`` is that of the images; ``like`` the one whose channels are shown, if another: they meet by name.
+
+        All label maps are read once, to find those that are large enough.
+        """
         self._images, self._centred = images, centred
-        values = scheme.region_values
-        if not any(set(scheme.values[1:]) == set(region) for region in values.values()):
-            values = {**values, ANY: scheme.values[1:]}
-        self._values = list(values.values())
-        self.contrasts = tuple(values)
+        self.contrasts = tuple(channels(like or scheme))
+        self._values = [{**scheme.region_values, ANY: scheme.values[1:]}.get(name, ()) for name in self.contrasts]
         side = windows.window_side(images.size)
         self.size = (side, side) if centred else windows.reduced_size(images.size)
         self.rows = _of_at_least(images, LEAST_CENTRED if centred else LEAST)

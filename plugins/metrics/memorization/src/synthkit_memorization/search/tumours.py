@@ -28,7 +28,8 @@ Found with their rim: 77 % of those with a blurred edge and 66 % of the blurred.
 gradients as more channels, found fewer (in place 35 % and 85 %, where without it was 100 %; without mirrors and turns).
 A tumour that runs into the host's own is one part with it, and is not found. Labels of whole organs (brain and CSF by
 thresholds, 60 + 60 people) are seen as far as the window goes: the smallest d of a person has the median 0.72 and the
-minimum 0.65.
+minimum 0.65. Five real people (BraTS, 240 pixels, all slices): smallest d of 0.67 to 0.77; 30 transplants between them
+have a median of 0.24 and a 90 % quantile of 0.50.
 """
 
 from __future__ import annotations
