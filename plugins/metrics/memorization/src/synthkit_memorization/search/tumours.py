@@ -74,10 +74,11 @@ class Tumours:
         which = np.asarray(indices, dtype=np.int64)
         rows, places = np.unique(self.rows[which], return_inverse=True)
         images, labels = self._images.read(rows)
+        numbers = [windows.parts(one) for one in labels]
         windows_seen = np.zeros((len(which), len(self.contrasts), *self.size), np.uint8)
         masks = np.zeros((len(which), *self.size), np.uint8)
         for i, (place, number) in enumerate(zip(places, self._numbers[which], strict=True)):
-            windows_seen[i], masks[i] = self._seen(images[place], windows.parts(labels[place]) == number)
+            windows_seen[i], masks[i] = self._seen(images[place], numbers[place] == number)
         return windows_seen, masks
 
     def _seen(self, image: NDArray[np.uint8], tumour: windows.Mask) -> tuple[NDArray[np.uint8], windows.Mask]:
