@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 from synthkit_memorization.power.changes import Picture, lesion, tumour_elsewhere
-from synthkit_memorization.search import windows
-from synthkit_memorization.search.label_maps import ANY, LEAST_CENTRED, LabelMaps
+from synthkit_memorization.search import tumours, windows
+from synthkit_memorization.search.label_maps import ANY, LEAST, LEAST_CENTRED, LabelMaps
 from synthkit_memorization.search.tumours import Tumours
 
 from synthkit.schemes import BRATS, Scheme
@@ -116,17 +116,30 @@ def test_a_scheme_without_a_region_of_all_labels_has_a_channel_of_them() -> None
     assert np.array_equal(everything(maps)[0][0, 2] > 0, labels > 0)
 
 
+def test_schemes_with_other_values_meet_by_names() -> None:
+    other = Scheme.of_labels({"background": 0, "ET": 1, "cyst": 2, "NCR": 3})
+    labels = tumour_labels(30, 30, 9)
+    (seen,), _ = everything(LabelMaps(dataset((head(1), labels), scheme=BRATS), BRATS, like=other))
+    translated = np.choose(labels, (0, 3, 2, 0, 1)).astype(np.uint8)
+    (theirs,), _ = everything(LabelMaps(dataset((head(1), translated), scheme=other), other))
+    assert np.array_equal(seen[[0, 2, 3]], theirs[[0, 2, 3]])  # ET, NCR, any label
+    assert theirs[1].any() and not seen[1].any()  # nobody has cysts
+
+
 def test_small_label_maps_are_nobodys() -> None:
     def squares(n: int) -> UInt8:
         labels = np.zeros((64, 64), np.uint8)
         labels.flat[64 * 20 : 64 * 20 + n] = 2
         return labels
 
-    counts = (0, windows.LEAST - 1, windows.LEAST, LEAST_CENTRED - 1, LEAST_CENTRED)
+    counts = np.array([0, *(n + more for n in (tumours.LEAST, LEAST, LEAST_CENTRED) for more in (-1, 0))])
     data = dataset(*((head(1), squares(n)) for n in counts))
-    assert LabelMaps(data, BRATS).rows.tolist() == [2, 3, 4]
-    assert LabelMaps(data, BRATS, centred=True).rows.tolist() == [4]
-    assert Tumours(data, BACKGROUND).rows.tolist() == [2, 3, 4]
+    for seen, least in (
+        (Tumours(data, BACKGROUND), tumours.LEAST),
+        (LabelMaps(data, BRATS), LEAST),
+        (LabelMaps(data, BRATS, centred=True), LEAST_CENTRED),
+    ):
+        assert np.array_equal(seen.rows, np.flatnonzero(counts >= least))
 
 
 def test_centred_maps_agree_wherever_they_lie() -> None:
@@ -164,7 +177,7 @@ def test_larger_images_are_seen_as_small_ones(times: int) -> None:
 
 def test_a_small_tumour_keeps_its_rim() -> None:
     labels = tumour_labels(30, 30, 3)
-    assert np.count_nonzero(ndimage.binary_erosion(labels > 0)) < windows.LEAST < np.count_nonzero(labels)
+    assert np.count_nonzero(ndimage.binary_erosion(labels > 0)) < tumours.LEAST < np.count_nonzero(labels)
     _, (mask,) = everything(Tumours(dataset((head(1), labels)), BACKGROUND))
     assert mask.sum() == np.count_nonzero(labels)
 
@@ -188,6 +201,15 @@ def test_a_tumour_pasted_elsewhere_is_the_same_but_for_a_turn() -> None:
         (seen,), _ = everything(Tumours(dataset((pasted.pixels, pasted.labels)), BACKGROUND))
         turns = [np.rot90(seen, k, (-2, -1))[..., ::step] for k in range(4) for step in (1, -1)]
         assert max(brain_r(turn.astype(float), theirs.astype(float)) for turn in turns) > 0.95
+
+
+def test_a_tumour_at_the_edge_of_a_long_image_is_pasted_elsewhere_too() -> None:
+    image, labels = np.full((1, 24, 64), 100, np.uint8), np.zeros((24, 64), np.uint8)
+    image[0, 5:11, 55:62], labels[5:11, 55:62] = 200, 1
+    host = Picture(np.full_like(image, 60), np.zeros_like(labels))
+    for seed in range(8):
+        pasted = tumour_elsewhere(np.random.default_rng(seed), 0, Picture(image, labels), host)
+        assert 20 <= np.count_nonzero(pasted.labels) <= np.count_nonzero(labels)
 
 
 def test_what_is_read_together_does_not_matter() -> None:

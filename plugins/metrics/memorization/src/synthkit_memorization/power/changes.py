@@ -191,7 +191,8 @@ def tumour_elsewhere(rng: np.random.Generator, amount: float, source: Picture, s
     Of PLACES drawn, the one with most of the tumour inside the brain.
     """
     turn = int(rng.integers(1, 8))
-    donor = source.turned(turn % 4, mirrored=turn >= 4)
+    dy, dx = np.rint((np.array(source.labels.shape) - 1) / 2 - _centre(source.tumour)).astype(int).tolist()
+    donor = source.moved(dy, dx).turned(turn % 4, mirrored=turn >= 4)  # from the middle nothing is turned out
     middle, places = _centre(donor.tumour), np.argwhere(second.brain)
     moves = np.rint(places[rng.integers(len(places), size=PLACES)] - middle).astype(int).tolist()
     candidates = [donor.moved(dy, dx) for dy, dx in moves]

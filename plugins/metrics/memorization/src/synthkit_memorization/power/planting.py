@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 
 from synthkit_memorization.power import changes
 from synthkit_memorization.power.changes import WIDTH, Change, Picture, UInt8, scale_of
+from synthkit_memorization.search import label_maps
 from synthkit_memorization.search.pixels import READ_BATCH, Float32, Images, Int64
-from synthkit_memorization.search.windows import LEAST, in_pixels, largest_part
+from synthkit_memorization.search.windows import in_pixels, largest_part
 
 #: Copies of each kind and strength. All found, 60 give a lower bound of 95 % (0.05^(1/60)), and one missed leaves 91 %;
-#: 39 kinds and strengths make 2,340 more queries, a few per cent of an audit of 100,000 images.
+#: 54 kinds and strengths make 3,240 more queries, a few per cent of an audit of 100,000 images.
 DEFAULT_PLANTS = 60
 
 #: Least share of the image that the brain of a source takes, and its tumour where a kind needs one.
@@ -51,8 +52,8 @@ class Kind:
     strengths : from mild to hard. text : how one is named, from ``value`` and, of contrasts, ``count`` and ``of``.
     unit : "px" scales with the image, "whole px" is then rounded, "contrasts" is a share of them.
     second : a second image of another patient is needed.
-    tumour : the source, or a second image too, shows one; "large": the source one that an audit can see by itself, and
-        a second image none, where any such has none.
+    tumour : the source, or a second image too, shows one; "large": the source one whose labels are searched, and a
+        second image none, if two patients have such images.
     """
 
     name: str
@@ -282,7 +283,7 @@ def _shows_tumour(image: UInt8, labels: UInt8) -> bool:
 
 
 def _shows_large_tumour(image: UInt8, labels: UInt8) -> bool:
-    return _shows_brain(image, labels) and largest_part(labels) >= in_pixels(LEAST, labels.shape)
+    return _shows_brain(image, labels) and largest_part(labels) >= in_pixels(label_maps.LEAST, labels.shape)
 
 
 def _shows_no_tumour(image: UInt8, labels: UInt8) -> bool:

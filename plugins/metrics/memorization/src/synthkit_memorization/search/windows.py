@@ -18,11 +18,6 @@ from synthkit_memorization.search.pixels import Float64
 #: Pixels of the longer side of a reduced image, at most; a window has half of them.
 SIDE = 64
 
-#: Pixels of a reduced image that a label map or a tumour has at least. Below, they agree by chance: of 120 phantom
-#: people one was nearer to a stranger's tumour than 0.65 of the median person was from 8 pixels on, but none than 0.79
-#: from 20 on.
-LEAST = 20
-
 Mask = NDArray[np.bool_]
 
 
