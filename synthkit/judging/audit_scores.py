@@ -35,6 +35,7 @@ FAMILIES: Mapping[str, str] = {
 
 _WHOLE: tuple[str, ...] = ()
 _FAMILY = ("family",)
+_SIDE = ("family", "side")
 _COLUMN = ("contrast", "rule")
 _TAIL = ("contrast", "rule", "quantile")
 
@@ -151,16 +152,18 @@ _SCORES = (
     # How near, and how near chance comes.
     _score(
         "cut",
-        "margin below which an image is a copy; 1 is how near the nearest image of a median unrelated person comes",
+        "margin below which an image is a copy of training people, or (side holdout) of held-out people; 1 is how near "
+        "the nearest image of a median unrelated person comes",
         "neither",
         _FAMILY,
+        _SIDE,
     ),
     _score(
         "least_margin",
         "smallest margin of a synthetic image to training people, or (side holdout) to held-out people",
         "higher",
         _FAMILY,
-        ("family", "side"),
+        _SIDE,
     ),
     _score(
         "null_margin",

@@ -116,7 +116,7 @@ class _Found:
 
     def _by_families(self, **side: str) -> str:
         """The families that show copies, the strongest first: ": by tumour 2, smallest margin 0.31, cut 0.70"."""
-        margins, cuts = self.scores.by_family("least_margin", **side), self.scores.by_family("cut")
+        margins, cuts = self.scores.by_family("least_margin", **side), self.scores.by_family("cut", **side)
         numbers = {} if side else self.scores.by_family("n_copies")
         parts = []
         for name in sorted(set(margins) & set(cuts), key=lambda name: _relative(margins[name], cuts[name])):
