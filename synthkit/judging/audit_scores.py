@@ -223,9 +223,7 @@ _SCORES = (
         ("quantile",),
     ),
     _score("null_distance_ratio", "the same for real images of other subjects", "neither", ("quantile",)),
-    _score(
-        "low_ratio_rate", "share of synthetic images whose distance ratio is below the null's 5 % quantile", "lower"
-    ),
+    _score("low_ratio_rate", "share of images whose distance ratio is below the null's 5 % quantile", "lower"),
     _score(
         "membership_auc",
         "how well the training patients are told from held-out ones by their nearest synthetic image; 0.5 is not at "
