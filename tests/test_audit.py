@@ -137,7 +137,7 @@ def test_copies_are_named_first_with_people_and_margins() -> None:
     result = verdict(found)
     assert result.outcome == "fail"
     assert result.reasons[:3] == (
-        "1 synthetic image is identical to a training image, up to brightness and contrast.",
+        "1 synthetic image is identical to a training image, up to brightness and contrast (tolerated: 0).",
         "11 synthetic images are copies of 4 training people (tolerated: 0): by tumour 3, smallest margin 0.10, cut "
         "0.50; by picture 9, smallest margin 0.40, cut 0.50.",
         "300 synthetic images are copies of 1 held-out person (tolerated: 0): by picture, smallest margin 0.20, cut "
@@ -225,7 +225,7 @@ def test_what_planted_copies_were_found_and_missed_is_said() -> None:
     assert "): exact (100%), noise sd 5 (100%), blur up to sigma 2 px (98%), intensity gamma" in result.reasons[-1]
     line = result.not_proven[2]
     # What is found beyond a change that is not does not count.
-    assert "too few: noise sd 40 50% (95% interval 37% to 63%); flip twice 33% (95% interval 22% to 47%)." in line
+    assert "find enough: noise sd 40 50% (95% interval 37% to 63%); flip twice 33% (95% interval 22% to 47%)." in line
     blind = verdict([score for score in scores() if score["name"] != "power"])
     assert "was not measured" in blind.not_proven[2]
 

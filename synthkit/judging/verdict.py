@@ -101,7 +101,9 @@ class _Found:
         limit, found = self.policy.max_copies, list[tuple[int, str]]()
         if identical:
             what = _images(identical, "identical", "identical")
-            found.append((identical, f"{what} to a training image, up to brightness and contrast."))
+            found.append(
+                (identical, f"{what} to a training image, up to brightness and contrast (tolerated: {limit}).")
+            )
         if copies:
             whom = _people(self.count("n_copied_subjects"), "training")
             what = f"{_images(copies, 'a copy', 'copies')} of {whom} (tolerated: {limit})"
@@ -313,7 +315,7 @@ class _Found:
         weak = [f"{planted_name(rest[0])} {with_interval(rest[0])}" for _, rest in self.planted() if rest]
         if weak:
             named = "; ".join(weak)
-            parts.append(f"Of these planted copies, and stronger changes, the audit finds too few: {named}.")
+            parts.append(f"Of these planted copies, and stronger changes, it is not shown to find enough: {named}.")
         return " ".join([*parts, "Copies changed in other ways than those planted were not tried."])
 
 
