@@ -46,8 +46,9 @@ def power(kind: str, strength: str, found: int, n: int = 60) -> dict[str, Any]:
 
 
 def family(name: str, **values: float) -> list[dict[str, Any]]:
-    """Scores of one family of comparisons; ``other`` is the least margin to held-out people."""
-    known = {"other": ("least_margin", {"side": "holdout"})}
+    """Scores of one family of comparisons; ``other`` and ``other_cut`` are of held-out people."""
+    other_side = {"side": "holdout"}
+    known = {"other": ("least_margin", other_side), "other_cut": ("cut", other_side)}
     found = [(*known.get(score, (score, {})), value) for score, value in values.items()]
     return [{"name": score, "value": value, "of": {"family": name, **of}} for score, of, value in found]
 
@@ -129,18 +130,18 @@ def test_copies_are_named_first_with_people_and_margins() -> None:
     found = [
         *scores(n_copies=11, n_copied_subjects=4, n_identical=1, n_holdout_copies=300, n_copied_holdout_subjects=1,
                 n_null_subjects=3),
-        *family("picture", cut=0.5, least_margin=0.4, n_copies=9, other=0.2),
-        *family("frame", cut=0.6, least_margin=0.7, n_copies=0, other=0.7),
-        *family("tumour", cut=0.5, least_margin=0.1, n_copies=3, other=0.6),
+        *family("picture", cut=0.5, least_margin=0.4, n_copies=9, other=0.2, other_cut=0.3),
+        *family("frame", cut=0.6, least_margin=0.7, n_copies=0, other=0.55, other_cut=0.5),
+        *family("tumour", cut=0.5, least_margin=0.1, n_copies=3, other=0.6, other_cut=0.5),
     ]  # fmt: skip
     result = verdict(found)
     assert result.outcome == "fail"
     assert result.reasons[:3] == (
-        "1 synthetic image is identical to a training image, up to brightness and contrast.",
+        "1 synthetic image is identical to a training image, up to brightness and contrast (tolerated: 0).",
         "11 synthetic images are copies of 4 training people (tolerated: 0): by tumour 3, smallest margin 0.10, cut "
         "0.50; by picture 9, smallest margin 0.40, cut 0.50.",
         "300 synthetic images are copies of 1 held-out person (tolerated: 0): by picture, smallest margin 0.20, cut "
-        "0.50. They are patients as well, and the generator has seen them.",
+        "0.30. They are patients as well, and the generator has seen them.",
     )
     assert "The cut rests on 3 real people" in result.reasons[3]
     # What is tolerated is said first where there is too little evidence, too.
@@ -224,7 +225,7 @@ def test_what_planted_copies_were_found_and_missed_is_said() -> None:
     assert "): exact (100%), noise sd 5 (100%), blur up to sigma 2 px (98%), intensity gamma" in result.reasons[-1]
     line = result.not_proven[2]
     # What is found beyond a change that is not does not count.
-    assert "too few: noise sd 40 50% (95% interval 37% to 63%); flip twice 33% (95% interval 22% to 47%)." in line
+    assert "find enough: noise sd 40 50% (95% interval 37% to 63%); flip twice 33% (95% interval 22% to 47%)." in line
     blind = verdict([score for score in scores() if score["name"] != "power"])
     assert "was not measured" in blind.not_proven[2]
 

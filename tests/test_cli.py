@@ -141,8 +141,8 @@ def test_dry_run_of_a_run_shows_job_and_command(dataset: Path, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
-def test_planted_copies_fail_the_audit_and_new_subjects_do_not(real_subjects: Path, tmp_path: Path) -> None:
-    """Training slices exported to PNG and imported as synthetic: every one is flagged, exit code 10."""
+def test_copies_fail_the_audit_whomever_they_show(real_subjects: Path, tmp_path: Path) -> None:
+    """Real slices exported to PNG and imported as synthetic: every one is a copy, exit code 10."""
     holdout = "Brats18_CBICA_AAB_1,TCGA-FG-6692"
     done = synthkit("prepare", real_subjects, "-o", tmp_path / "data", "--size", 32, "--holdout", holdout, "-q")
     assert done.returncode == 0, done.stderr
@@ -153,16 +153,15 @@ def test_planted_copies_fail_the_audit_and_new_subjects_do_not(real_subjects: Pa
         run = tmp_path / f"audit-{split}"
         audit = synthkit("audit-memorization", tmp_path / "data", tmp_path / f"syn-{split}", "-o", run, "--json")
         outcomes[split] = audit.returncode, document(audit)["result"]
-    code, result = outcomes["train"]
-    scores = {s["name"]: s["value"] for s in result["scores"] if not s["of"]}
-    assert code == 10
-    assert result["verdict"]["outcome"] == "fail"
-    assert scores["n_flagged"] == scores["n_copies"] == scores["n_synthetic"] > 100
-    assert scores["n_memorized_subjects"] == 3
-    code, result = outcomes["holdout"]
-    scores = {s["name"]: s["value"] for s in result["scores"] if not s["of"]}
-    assert scores["n_flagged"] == scores["n_copies"] == 0
-    assert result["verdict"]["outcome"] != "fail"
+    for split, copies, people in (
+        ("train", "n_copies", ("n_copied_subjects", 3)),
+        ("holdout", "n_holdout_copies", ("n_copied_holdout_subjects", 2)),
+    ):
+        code, result = outcomes[split]
+        scores = {s["name"]: s["value"] for s in result["scores"] if not s["of"]}
+        assert code == 10 and result["verdict"]["outcome"] == "fail"
+        assert scores[copies] == scores["n_synthetic"] > 50 and scores[people[0]] == people[1]
+    assert scores["n_copies"] == 0
     verified = synthkit("verify", tmp_path / "audit-train", "--json")
     assert verified.returncode == 0, verified.stderr
     assert document(verified)["same"] is True

@@ -182,7 +182,12 @@ def make_audit(path: Path, real: Dataset, synthetic: Dataset, outcome: str = "fa
     header = "contrast,rule,synthetic_id,train_id,r,threshold,r_null_quantile,copy,margin,holdout_id,r_holdout"
     rows = [
         f"{view},{rule},{synthetic.samples[1].id},{train_id},0.9876,0.9123,1.0,True,0.37,{holdout_id},0.1234"
-        for view, rule in (("joint", "pearson"), ("labels", "shift"), ("tumour", "turned"), ("joint", "brain-inverted"))
+        for view, rule in (
+            ("joint", "pearson"),
+            ("labels", "shift"),
+            ("tumour", "turned-inside"),
+            ("joint", "brain-inverted"),
+        )
     ]
     (run.outputs / "pairs.csv").write_text("\n".join([header, *rows]) + "\n")
     rows = [

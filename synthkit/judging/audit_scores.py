@@ -36,6 +36,7 @@ FAMILIES: Mapping[str, str] = {
 
 _WHOLE: tuple[str, ...] = ()
 _FAMILY = ("family",)
+_SIDE = ("family", "side")
 _COLUMN = ("contrast", "rule")
 _TAIL = ("contrast", "rule", "quantile")
 
@@ -152,17 +153,18 @@ _SCORES = (
     # How near, and how near chance comes.
     _score(
         "cut",
-        "margin below which an image is a copy; 1 is how near the nearest image of a median unrelated person comes",
+        "margin below which an image is a copy of training people, or (side holdout) of held-out people; 1 is how near "
+        "the nearest image of a median unrelated person comes",
         "neither",
         _FAMILY,
-        ("family", "side"),
+        _SIDE,
     ),
     _score(
         "least_margin",
         "smallest margin of a synthetic image to training people, or (side holdout) to held-out people",
         "higher",
         _FAMILY,
-        ("family", "side"),
+        _SIDE,
     ),
     _score(
         "null_margin",
@@ -222,9 +224,7 @@ _SCORES = (
         ("quantile",),
     ),
     _score("null_distance_ratio", "the same for real images of other subjects", "neither", ("quantile",)),
-    _score(
-        "low_ratio_rate", "share of synthetic images whose distance ratio is below the null's 5 % quantile", "lower"
-    ),
+    _score("low_ratio_rate", "share of images whose distance ratio is below the null's 5 % quantile", "lower"),
     _score(
         "membership_auc",
         "how well the training patients are told from held-out ones by their nearest synthetic image; 0.5 is not at "

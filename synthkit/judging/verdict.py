@@ -101,7 +101,9 @@ class _Found:
         limit, found = self.policy.max_copies, list[tuple[int, str]]()
         if identical:
             what = _images(identical, "identical", "identical")
-            found.append((identical, f"{what} to a training image, up to brightness and contrast."))
+            found.append(
+                (identical, f"{what} to a training image, up to brightness and contrast (tolerated: {limit}).")
+            )
         if copies:
             whom = _people(self.count("n_copied_subjects"), "training")
             what = f"{_images(copies, 'a copy', 'copies')} of {whom} (tolerated: {limit})"
@@ -116,7 +118,7 @@ class _Found:
 
     def _by_families(self, **side: str) -> str:
         """The families that show copies, the strongest first: ": by tumour 2, smallest margin 0.31, cut 0.70"."""
-        margins, cuts = (self.scores.by_family(name, **side) for name in ("least_margin", "cut"))
+        margins, cuts = self.scores.by_family("least_margin", **side), self.scores.by_family("cut", **side)
         numbers = {} if side else self.scores.by_family("n_copies")
         parts = []
         for name in sorted(set(margins) & set(cuts), key=lambda name: _relative(margins[name], cuts[name])):
@@ -313,7 +315,7 @@ class _Found:
         weak = [f"{planted_name(rest[0])} {with_interval(rest[0])}" for _, rest in self.planted() if rest]
         if weak:
             named = "; ".join(weak)
-            parts.append(f"Of these planted copies, and stronger changes, the audit finds too few: {named}.")
+            parts.append(f"Of these planted copies, and stronger changes, it is not shown to find enough: {named}.")
         return " ".join([*parts, "Copies changed in other ways than those planted were not tried."])
 
 

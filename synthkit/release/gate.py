@@ -148,7 +148,7 @@ def _check_tables(audit: AuditRun) -> None:
         raise DataError(
             f"The audit's table of {MATCHES.name} lacks {', '.join(sorted(lacking))}.",
             "A release reads from it which images to leave out, and which names to keep back.",
-            f"Report it to the authors of {', '.join(audit.job.plugins)}.",
+            f"Make the audit again; if it still does, report it to the authors of {', '.join(audit.job.plugins)}.",
         )
     counted = AuditScores(audit.scores).count("n_copies")
     listed = len(_copies(audit))

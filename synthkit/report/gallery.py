@@ -206,7 +206,7 @@ class _Artist:
         for title, number in zip(("Slice before", "Slice after"), shelf.neighbours(matched), strict=True):
             if number is not None:
                 # Not of labels, nor in a common frame: what is drawn is not what was compared there.
-                as_compared = view[0] < len(source.part.contrasts) and rule.rule != "turned"
+                as_compared = view[0] < len(source.part.contrasts) and not rule.rule.startswith("turned")
                 r = rule.r(synthetic, shelf.planes(number, view)) if as_compared else None
                 tiles.append(of_shelf(title, shelf, number, r))
         return tiles
@@ -214,8 +214,8 @@ class _Artist:
     def _rule(self, pair: Pair, contrasts: Sequence[str]) -> tuple[list[int], MatchRule]:
         """Positions of the view's planes, and how they were compared."""
         if pair.contrast in ("labels", "tumour"):
-            view, rule = [len(contrasts)], "turned" if pair.contrast == "tumour" else pair.rule
-            return view, MatchRule(rule, view, **{**self._options, "background": 0})
+            view = [len(contrasts)]
+            return view, MatchRule(pair.rule, view, **{**self._options, "background": 0})
         view = [contrasts.index(pair.contrast)] if pair.contrast in contrasts else list(range(len(contrasts)))
         return view, MatchRule(pair.rule, view, **self._options)
 

@@ -22,7 +22,8 @@ class MatchRule:
 
     Attributes
     ----------
-    rule : "pearson", "brain", "flip", "shift", "inverted", "brain-inverted" or "turned"; any other is "pearson".
+    rule : "pearson", "brain", "flip", "shift", "inverted", "brain-inverted", "turned" or "turned-inside"; any other
+        is taken as "pearson".
     contrasts : positions of the view's planes: contrasts, or the label map.
     background : grey value that a pixel of the brain exceeds in any contrast of its image.
     shift_px : distance of the eight shifts.
@@ -69,7 +70,7 @@ class MatchRule:
         if self.rule == "brain-inverted":
             inverted: UInt8Array = np.where(self._brain(image), 255 - image, image)
             return inverted, "dark and bright exchanged"
-        if self.rule == "turned":
+        if self.rule.startswith("turned"):
             return self._turned(image, match)
         return image, ""
 

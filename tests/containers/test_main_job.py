@@ -122,4 +122,4 @@ def test_a_planted_copy_fails_the_audit_in_a_container(images: None, data: Path)
     result = synthkit(*arguments, codes=(10,))["result"]
     scores = {s["name"]: s["value"] for s in result["scores"] if not s["of"]}
     assert result["verdict"]["outcome"] == "fail"
-    assert scores["n_flagged"] == scores["n_synthetic"]
+    assert scores["n_copies"] == scores["n_synthetic"]

@@ -62,6 +62,7 @@ BY_FAMILY: tuple[tuple[str, dict[str, str], str], ...] = (
     ("n_copies", {}, "copies"),
     ("cut", {}, "cut: a smaller margin is a copy"),
     ("least_margin", {}, "smallest margin to training people"),
+    ("cut", {"side": "holdout"}, "cut for held-out people"),
     ("least_margin", {"side": "holdout"}, "smallest margin to held-out people"),
     ("null_margin", {"quantile": "0"}, "smallest margin of real people to others"),
     ("null_margin", {"quantile": "0.5"}, "their median"),

@@ -26,12 +26,13 @@ RULES = {
     "inverted": "all pixels, the synthetic image with dark and bright exchanged",
     "brain-inverted": "pixels of the brain alone, dark and bright exchanged in it",
     "turned": "in a common frame, in eight orientations and turned by small angles",
+    "turned-inside": "of what is inside the labels alone, in eight orientations and moved by a pixel",
 }
 #: Views that are no contrast, with what they show.
 VIEWS = {
     "joint": "all contrasts as one image",
     "labels": "the label map",
-    "tumour": "the tumour alone, in a window around its centre",
+    "tumour": "the tumour alone, in a window around its centroid",
 }
 
 #: Matches that are kept of each column.

@@ -1,7 +1,7 @@
 """The toy audit: the nearest person of each synthetic image, in units of how near real people come to one another.
 
-It yields what :mod:`synthkit.judging.audit_scores` asks of every audit and, of what it may yield, blank images, copies of
-held-out people, margins and the power test. Its cut is half of the smallest margin between two real people.
+It yields what :mod:`synthkit.judging.audit_scores` asks of every audit and, of what it may yield, blank images, copies
+of held-out people, margins and the power test. Its cut is half of the smallest margin between two real people.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def _holdout_copies(margin: NDArray[np.float64], cut: float, shown: NDArray[np.s
     copy = margin < cut
     yield Score(name="n_holdout_copies", value=int(copy.sum()), n=len(copy))
     yield Score(name="n_copied_holdout_subjects", value=len(set(shown[copy])))
-    yield Score(name="least_margin", value=float(margin.min()), of={**_FAMILY, "side": "holdout"})
+    for name, value in (("cut", cut), ("least_margin", float(margin.min()))):
+        yield Score(name=name, value=value, of={**_FAMILY, "side": "holdout"})
 
 
 def _standardised(data: Samples) -> NDArray[np.float64]:

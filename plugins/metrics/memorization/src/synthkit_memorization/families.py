@@ -21,6 +21,7 @@ import numpy as np
 from synthkit.contract import Samples
 from synthkit.schemes import Scheme
 from synthkit_memorization.search.exact import every_view
+from synthkit_memorization.search.frame import framed
 from synthkit_memorization.search.label_maps import LabelMaps, channels
 from synthkit_memorization.search.pixels import Images, Int64
 from synthkit_memorization.search.tumours import Tumours
@@ -63,7 +64,7 @@ def families(train: Samples, names: Iterable[str], rules: tuple[str, ...], backg
     every_channel = tuple(range(len(channels(train.scheme))))
 
     def maps(images: Images, centred: bool) -> Seen:
-        seen = LabelMaps(images, _scheme(images, train.scheme), centred=centred)
+        seen = LabelMaps(images, _scheme(images, train.scheme), like=train.scheme, centred=centred)
         return Seen(seen, seen.rows)
 
     def tumours(images: Images) -> Seen:
@@ -72,6 +73,7 @@ def families(train: Samples, names: Iterable[str], rules: tuple[str, ...], backg
 
     known = (
         Family("picture", every, rules, lambda images: Seen(images, np.arange(len(images)))),
+        Family("frame", every, ("turned",), lambda images: Seen(framed(images, background), np.arange(len(images)))),
         Family("labels", {"labels": every_channel}, ("pearson", "flip", "shift"), lambda images: maps(images, False)),
         Family("label-shape", {"labels": every_channel}, ("turned",), lambda images: maps(images, True)),
         Family("tumour", {"tumour": all_contrasts}, ("turned-inside",), tumours),
