@@ -29,8 +29,8 @@ ScoreDict = Mapping[str, Any]
 FAMILIES: Mapping[str, str] = {
     "picture": "the picture as it lies, also mirrored, moved a little or inverted",
     "frame": "the head in a common frame, also turned, scaled, cropped or moved",
-    "labels": "the label map as it lies, also mirrored or moved a little",
-    "label-shape": "the label map around its middle, also mirrored or turned",
+    "labels": "the label map as it lies",
+    "label-shape": "the label map around its centre, also turned or mirrored",
     "tumour": "the tumour alone, wherever it lies",
 }
 
