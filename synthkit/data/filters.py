@@ -59,8 +59,7 @@ def eroded(mask: BoolArray, times: int) -> BoolArray:
 def with_holes_filled(mask: BoolArray) -> BoolArray:
     """The mask and what it encloses: what no path over faces of voxels leads to from outside."""
     free = np.pad(~mask, 1, constant_values=True)
-    outside = np.zeros_like(free)
-    outside[0] = True
+    outside = np.pad(np.zeros_like(mask), 1, constant_values=True)
     reached = 0
     while (now := int(np.count_nonzero(outside))) > reached:
         reached = now

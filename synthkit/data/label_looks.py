@@ -99,7 +99,7 @@ def _open_edges(planes: UInt8Array) -> dict[int, int]:
     """Value -> edges between its pixels and unlabelled ones, in the planes (z, y, x)."""
     found = np.zeros(256, dtype=np.int64)
     labelled = planes > 0
-    shadow = labelled.any(axis=0)
+    shadow: NDArray[np.bool_] = np.any(labelled, axis=0)
     rows, columns = (np.flatnonzero(shadow.any(axis=axis)) for axis in (1, 0))
     box = planes[:, max(0, rows[0] - 1) : rows[-1] + 2, max(0, columns[0] - 1) : columns[-1] + 2]
     for one, other in ((box[:, 1:], box[:, :-1]), (box[:, :, 1:], box[:, :, :-1])):

@@ -67,7 +67,7 @@ def find_twins(
     columns = rows if others is None else {name: found for name, found in others.items() if found is not None}
     if not rows or not columns or (others is None and len(rows) < 2):
         return []
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     names, partners = list(rows), list(columns)
     twins = []
