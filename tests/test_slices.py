@@ -16,6 +16,7 @@ from synthkit.data.reducing import reduce_image, reduce_labels
 from synthkit.data.slices import (
     SliceProtocol,
     kept_slices,
+    negative_voxels,
     slice_volume,
     slices_for_segmentation,
 )
@@ -93,10 +94,11 @@ def test_scaling_rounds_half_up_and_clips(dtype: Any) -> None:
     # 510 becomes 255, so odd values lie half-way: 1 -> 0.5 -> 1, 3 -> 1.5 -> 2, 5 -> 2.5 -> 3.
     t1 = np.full((240, 240, 1), 400, dtype=dtype)
     t1[0, :8, 0] = [510, 1, 2, 3, 5, 0, -1, -700]
-    slices = slice_volume(_volumes(t1=t1), SliceProtocol())
+    volumes = _volumes(t1=t1)
+    slices = slice_volume(volumes, SliceProtocol())
     # Voxel (0, y) of the array is in the first column that is not a padding.
     assert slices.images[0, 0, 8:16, 8].tolist() == [255, 1, 1, 2, 3, 0, 0, 0]
-    assert slices.negative_voxels == dict.fromkeys(CONTRASTS, 2)
+    assert negative_voxels(volumes, SliceProtocol()) == dict.fromkeys(CONTRASTS, 2)
 
 
 def test_padding_and_orientation() -> None:
@@ -249,7 +251,7 @@ def test_real_subjects_equal_the_literal_protocol(real_subjects: Path, name: str
     assert slices.n_dropped == volumes.shape[2] - len(kept)
     np.testing.assert_array_equal(slices.images, expected_images)
     np.testing.assert_array_equal(slices.labels, expected_labels)
-    assert slices.negative_voxels == {c: int((volumes.images[c] < 0).sum()) for c in CONTRASTS}
+    assert negative_voxels(volumes, STUDY) == {c: int((volumes.images[c] < 0).sum()) for c in CONTRASTS}
     every = slices_for_segmentation(volumes, STUDY)
     assert every.labels is not None
     np.testing.assert_array_equal(to_native(every.labels, every.slice_indices, volumes, STUDY), volumes.labels)

@@ -67,7 +67,7 @@ def looks_of(images: Mapping[str, NDArray[Any]], labels: UInt8Array) -> dict[int
     """
     planes = np.ascontiguousarray(labels.transpose(2, 1, 0)[::_EVERY])
     flat = planes.reshape(-1)
-    where = np.flatnonzero(flat)
+    where = np.flatnonzero(flat != 0)  # of booleans, which is several times faster
     values = flat[where]
     counts = np.bincount(values, minlength=1)
     wanted = [int(value) for value in np.flatnonzero(counts) if counts[value] >= _FEWEST]
@@ -99,8 +99,8 @@ def _open_edges(planes: UInt8Array) -> dict[int, int]:
     """Value -> edges between its pixels and unlabelled ones, in the planes (z, y, x)."""
     found = np.zeros(256, dtype=np.int64)
     labelled = planes > 0
-    rows = np.flatnonzero(labelled.any(axis=(0, 2)))
-    columns = np.flatnonzero(labelled.any(axis=(0, 1)))
+    shadow: NDArray[np.bool_] = np.any(labelled, axis=0)
+    rows, columns = (np.flatnonzero(shadow.any(axis=axis)) for axis in (1, 0))
     box = planes[:, max(0, rows[0] - 1) : rows[-1] + 2, max(0, columns[0] - 1) : columns[-1] + 2]
     for one, other in ((box[:, 1:], box[:, :-1]), (box[:, :, 1:], box[:, :, :-1])):
         for inner, outer in ((one, other), (other, one)):

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ class Volume:
     data : (x, y, z) in the file's own type and array order, scaled if the header asks for it. May be read-only.
     affine : (4, 4) voxel indices -> mm, whatever unit the header names.
     spacing_mm : voxel size along each array axis, by the affine.
-    header : nibabel's header, for writing something in the same grid.
+    header : nibabel's header, for writing something in the same grid. Volumes may share it: a copy is to be changed.
     """
 
     data: NDArray[Any]
@@ -177,7 +177,7 @@ def _grid(header: Any, sizes: Sequence[float]) -> tuple[NDArray[np.float64], Spa
     if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
         raise ValueError("its affine is not a real grid")
     by_affine = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.allclose(by_affine, sizes, rtol=_TWO_SIZES, atol=0):
+    if (np.abs(by_affine - sizes) > _TWO_SIZES * np.asarray(sizes)).any():
         one, other = (" x ".join(f"{size:g}" for size in several) for several in (by_affine, sizes))
         raise ValueError(f"its header names two voxel sizes, {one} in its affine and {other} in pixdim")
     unit = unit_named(header)
@@ -273,6 +273,7 @@ def _decode(stored: bytes) -> tuple[NDArray[Any], Any, Sequence[float]]:
     return np.frombuffer(raw, dtype, count, _HEADER_BYTES).reshape(shape, order="F"), header, _sizes_in(head)
 
 
+@lru_cache(maxsize=64)  # the files of a subject often have one header, and all are read twice
 def _plain_header(head: bytes) -> tuple[Any, np.dtype[Any], tuple[int, ...]] | None:
     """Header, voxel type and shape if nothing about the file is unusual, else None."""
     import nibabel as nib

@@ -33,6 +33,8 @@ SAMPLES_PER_SHARD = 256
 _ABSENT = np.uint64(2**64 - 1)
 _ZSTD_LEVEL = 1
 _OPEN_SHARDS = 64
+_N_THREADS = min(8, os.cpu_count() or 1)
+_RUNS_A_THREAD = 4
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -44,17 +46,20 @@ _pool_lock = threading.Lock()
 def map_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
     """``[function(item) for item in items]`` on all cores; zstd, sha256 and numpy release the GIL.
 
-    Nothing is at work any more when it returns or raises, so a caller may clean up after an error.
+    Items are handed out by the run: waking a thread for each costs more than a small one takes. Nothing is at work any
+    more when it returns or raises, so a caller may clean up after an error.
     """
     global _pool
     if len(items) < 4:
         return [function(item) for item in items]
     with _pool_lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="synthkit-zstd")
-    futures = [_pool.submit(function, item) for item in items]
+            _pool = ThreadPoolExecutor(max_workers=_N_THREADS, thread_name_prefix="synthkit-zstd")
+    length = -(-len(items) // (_RUNS_A_THREAD * _N_THREADS))
+    runs = [items[start : start + length] for start in range(0, len(items), length)]
+    futures = [_pool.submit(lambda run: [function(item) for item in run], run) for run in runs]
     try:
-        return [future.result() for future in futures]
+        return [result for future in futures for result in future.result()]
     finally:
         for future in futures:
             future.cancel()

@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthkit.data.filters import Nearby, blurred, box_mean, eroded, with_holes_filled
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float32]
+    Weights = tuple[NDArray[np.intp], FloatArray]
 
 #: Points of the lattice along each side, and how far it reaches, in standard deviations (a ball's surface is at 2.24).
 SIDE = 40
@@ -77,16 +80,15 @@ def signature(volumes: Sequence[NDArray[Any]]) -> Signature | None:
     head = _Head.found(volumes[0])
     if head is None:
         return None
-    from scipy import ndimage
-
-    details = [_detail(head.laid(volume), head.inside) for volume in volumes]
+    mask = head.inside.astype(np.float32)
+    share = box_mean(mask, _AROUND) + np.float32(1e-6)
+    details = [_detail(head.laid(volume), mask, share) for volume in volumes]
     if not np.any(details[0]):
         return None
     stored = np.stack(details)
     half = SIDE // 2
     coarse = stored.reshape(len(stored), half, 2, half, 2, half, 2).mean(axis=(2, 4, 6), dtype=np.float32)
-    for channel in coarse:
-        ndimage.gaussian_filter(channel, _BLUR, output=channel, truncate=2.5)
+    coarse = np.stack([blurred(channel, _BLUR, reach=2) for channel in coarse])
     return Signature(stored, coarse / np.linalg.norm(coarse))
 
 
@@ -98,13 +100,11 @@ class _Head:
     """Where a head lies in its array: the box around it, and what of the box each point of the lattice sees."""
 
     box: tuple[slice, slice, slice]
-    weights: tuple[Any, Any, Any]
+    weights: tuple[Weights, Weights, Weights]
     inside: NDArray[np.bool_]
 
     @classmethod
     def found(cls, volume: NDArray[Any]) -> _Head | None:
-        from scipy import ndimage
-
         # Every sixth voxel or so says where the head is. What differs from the corners is head; of z-scored volumes
         # that is darker than the background as well.
         steps = [max(1, round(n / 40)) for n in volume.shape]
@@ -114,11 +114,11 @@ class _Head:
         low, high = float(sample.min()), float(np.percentile(sample, 99))
         if float(np.ptp(corners)) > 2 * _FOREGROUND * (high - low):  # cut out of a head: there is no background
             background = low
-        bright = ndimage.uniform_filter(np.abs(sample - background), 3, mode="nearest")
+        bright = box_mean(np.abs(sample - np.float32(background)), 3, "edge")
         foreground = bright > _FOREGROUND * np.percentile(bright, 99)
         if not foreground.any():
             return None
-        foreground = ndimage.binary_fill_holes(foreground)
+        foreground = with_holes_filled(foreground)
         box, weights, weights_of_sample = [], [], []
         for axis, step in enumerate(steps):
             others = tuple(other for other in range(3) if other != axis)
@@ -136,7 +136,7 @@ class _Head:
             weights.append(_weights((points * step - low) / stride, len(range(low, high, stride))))
             weights_of_sample.append(_weights(points, len(profile)))
         inside = _contracted(foreground.astype(np.float32), weights_of_sample) > 0.5
-        inside = ndimage.binary_erosion(inside, iterations=2)  # the sample is blurred beyond the edge of the brain
+        inside = eroded(inside, 2)  # the sample is blurred beyond the edge of the brain
         if np.count_nonzero(inside) < _MIN_POINTS:
             return None
         return cls((box[0], box[1], box[2]), (weights[0], weights[1], weights[2]), inside)
@@ -146,42 +146,40 @@ class _Head:
         return _contracted(volume[self.box].astype(np.float32), self.weights)
 
 
-def _weights(points: NDArray[np.floating[Any]], n: int) -> Any:
-    """(point, voxel): the mean around each point, of a triangle as wide as the points are apart; 0 beyond the array.
+def _weights(points: NDArray[np.floating[Any]], n: int) -> Weights:
+    """The mean around each point, of a triangle as wide as the points are apart; 0 beyond the array.
 
-    Sparse, since few voxels are near a point, and since small dense products make BLAS' idle threads spin.
+    The k-th of the few voxels that it is of, and their weights, both (k, point).
     """
-    from scipy import sparse
-
     width = max(float(points[1] - points[0]), 1.0)
-    near = np.clip(1 - np.abs(np.arange(n) - points[:, None]) / width, 0, None)
-    total = near.sum(axis=1, keepdims=True)
-    return sparse.csr_array(np.where(total > 0.3, near / np.maximum(total, 0.3), 0).astype(np.float32))
+    voxels = np.floor(points - width).astype(np.intp) + np.arange(int(2 * width) + 2)[:, None]
+    near = np.clip(1 - np.abs(voxels - points) / width, 0, None) * ((voxels >= 0) & (voxels < n))
+    total = near.sum(axis=0)
+    weights = np.where(total > 0.3, near / np.maximum(total, 0.3), 0)
+    return np.clip(voxels, 0, n - 1), weights.astype(np.float32)
 
 
-def _contracted(volume: FloatArray, weights: Sequence[Any]) -> FloatArray:
-    for axis, matrix in enumerate(weights):
-        moved = np.ascontiguousarray(np.moveaxis(volume, axis, 0))
-        product = matrix @ moved.reshape(len(moved), -1)
-        volume = np.moveaxis(product.reshape(-1, *moved.shape[1:]), 0, axis)
+def _contracted(volume: FloatArray, weights: Sequence[Weights]) -> FloatArray:
+    """A volume (x, y, z) as its points see it along each axis."""
+    for voxels, shares in weights:  # each time along the first axis, which then becomes the last
+        rows = np.ascontiguousarray(volume)
+        seen = rows[voxels[0]] * shares[0][:, None, None]
+        for at, share in zip(voxels[1:], shares[1:], strict=True):
+            seen += rows[at] * share[:, None, None]
+        volume = np.moveaxis(seen, 0, -1)
     return volume
 
 
-def _detail(lattice: FloatArray, inside: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """What differs from the surroundings, in units of their spread; nothing (0) for a smooth slope."""
-    from scipy import ndimage
+def _detail(lattice: FloatArray, mask: FloatArray, share: FloatArray) -> NDArray[np.int8]:
+    """What differs from the surroundings, in units of their spread; nothing (0) for a smooth slope.
 
-    def around(values: FloatArray) -> FloatArray:
-        mean: FloatArray = ndimage.uniform_filter(values, _AROUND, mode="constant")
-        return mean
-
-    mask = inside.astype(np.float32)
-    share = around(mask) + np.float32(1e-6)
-    values = (lattice - lattice[inside].mean()) * mask
+    ``mask`` is 1 inside, ``share`` how much of the surroundings of each point is inside.
+    """
+    values = (lattice - lattice[mask > 0].mean()) * mask
     spread = float(np.sqrt(np.square(values).sum() / mask.sum()))
-    mean = around(values) / share
+    mean = box_mean(values, _AROUND) / share
     deviation = values - mean * mask
-    variance = np.maximum(around(values * values) / share - mean * mean, 0)
+    variance = np.maximum(box_mean(values * values, _AROUND) / share - mean * mean, 0)
     within = share > 0.999  # all surroundings are brain: at its edge even a slope would show detail
     if np.count_nonzero(within) < _MIN_POINTS or float(np.std(deviation[within])) <= _MIN_DETAIL * spread:
         return np.zeros(lattice.shape, dtype=np.int8)
@@ -261,7 +259,9 @@ class _Pair:
         self._middle = (side - 1) / 2
         self._unit = side / 2
         self._moving = np.ascontiguousarray(moving, dtype=np.float32)
-        self._brain = np.any(self._moving != 0, axis=0).astype(np.float32)
+        brain = np.any(self._moving != 0, axis=0).astype(np.float32)
+        # (voxel, volume): all that is seen at a point lies side by side.
+        self._volumes = np.stack([brain, *self._moving], axis=-1).reshape(brain.size, -1)
         points = np.argwhere(np.any(fixed != 0, axis=0))
         points = points[:: max(1, len(points) // n_points)]
         self._fixed = fixed[:, points[:, 0], points[:, 1], points[:, 2]].astype(np.float32)
@@ -269,15 +269,15 @@ class _Pair:
 
     def registered(self, placed: NDArray[np.float64], n_steps: int) -> NDArray[np.float64]:
         """The affine matrix (3, 4), lattice from -1 to 1, after Gauss-Newton steps on the squared difference."""
-        gradients = [np.gradient(channel) for channel in self._moving]
+        slopes = [part for channel in self._moving for part in np.gradient(channel)]
+        slopes_too = np.hstack([self._volumes, np.stack(slopes, axis=-1).reshape(len(self._volumes), -1)])
+        n = len(self._fixed)
         for _ in range(n_steps):
-            there = self._there(placed)
-            brain = self._seen(self._brain, there)
+            brain, *seen_volumes = self._near(placed).seen(slopes_too)
             normal, slope = np.eye(12) * 1e-6, np.zeros(12)
-            for fixed, moving, gradient in zip(self._fixed, self._moving, gradients, strict=True):
-                seen = self._seen(moving, there)
+            for k, (fixed, seen) in enumerate(zip(self._fixed, seen_volumes[:n], strict=True)):
                 scale = np.clip((seen * fixed * brain).sum() / max(float((seen**2 * brain).sum()), 1e-9), 0.5, 2)
-                pull = np.stack([self._seen(part, there) for part in gradient]) * brain * (scale * self._unit)
+                pull = np.stack(seen_volumes[n + 3 * k :][:3]) * brain * (scale * self._unit)
                 jacobian = (pull[:, None] * self._at[None]).reshape(12, -1)
                 normal += jacobian @ jacobian.T
                 slope += jacobian @ ((fixed - scale * seen) * brain)
@@ -290,25 +290,18 @@ class _Pair:
 
         One contrast that is so much alike as only the same volume is decides alone: others may have been swapped.
         """
-        there = self._there(placed)
-        both = self._seen(self._brain, there) > 0.5
+        brain, *seen = self._near(placed).seen(self._volumes)
+        both = brain > 0.5
         if both.mean() < 0.4:
             return 0.0
         found = []
-        for fixed, moving in zip(self._fixed, self._moving, strict=True):
-            a, b = fixed[both], self._seen(moving, there)[both]
+        for fixed, moving in zip(self._fixed, seen, strict=True):
+            a, b = fixed[both], moving[both]
             size = float(np.sqrt((a * a).sum() * (b * b).sum()))
             if size > 0:
                 found.append(float((a * b).sum()) / size)
         return max(found) if max(found, default=0.0) > _SAME_VOLUME else float(np.mean(found or 0.0))
 
-    def _there(self, placed: NDArray[np.float64]) -> NDArray[np.float64]:
-        there: NDArray[np.float64] = (placed @ self._at) * self._unit + self._middle
-        return there
-
-    @staticmethod
-    def _seen(values: FloatArray, there: NDArray[np.float64]) -> FloatArray:
-        from scipy import ndimage
-
-        seen: FloatArray = ndimage.map_coordinates(values, there, np.float32, order=1, mode="constant")
-        return seen
+    def _near(self, placed: NDArray[np.float64]) -> Nearby:
+        """What of the moved head lies at the points of the fixed one."""
+        return Nearby((placed @ self._at) * self._unit + self._middle, self._moving.shape[1:])

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -171,14 +171,12 @@ class Slices:
     labels : uint8 (n, y, x); None for a subject without segmentation.
     slice_indices : index of each along the third axis of the arranged volume (0-based).
     n_dropped : slices of the volume that the rule left out.
-    negative_voxels : contrast -> voxels below the background in the whole volume, where they become 0.
     """
 
     images: UInt8Array
     labels: UInt8Array | None
     slice_indices: tuple[int, ...]
     n_dropped: int
-    negative_voxels: dict[str, int] = field(default_factory=dict)
 
 
 # ----------------------------------------------------------------------------------------------- volumes -> slices
@@ -287,7 +285,7 @@ def _cut(volumes: SubjectVolumes, protocol: SliceProtocol, indices: Sequence[int
             target[to_y, to_x] = maps["seg"][z, from_y, from_x]
             if reduced:
                 labels[row] = reduce_labels(canvas, protocol.factor)
-    return Slices(images, labels, tuple(indices), nz - n, negative_voxels(volumes, protocol))
+    return Slices(images, labels, tuple(indices), nz - n)
 
 
 class _Greys:

@@ -15,6 +15,7 @@ import numpy as np
 from synthkit.data.geometry import ArrangedVolumes, Geometry, in_mm, notes_on_axes
 from synthkit.data.intensities import OF_THE_BRAIN, Background, background_notes, brain_of, mixed, tone_note
 from synthkit.data.label_looks import LabelLook, looks_of, outside_brain
+from synthkit.data.label_reading import counts_of
 from synthkit.data.nifti import unit_named
 from synthkit.data.orientation import tilt_degrees
 from synthkit.data.scheme_choice import SchemeChoice, decide, without_misfits
@@ -118,13 +119,14 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
         return error.bad
     kept = kept_slices(volumes, protocol)
     assert volumes.labels is not None  # scan_subjects found a segmentation
+    counts = counts_of(volumes.labels)
     compared = contrasts_to_compare(protocol.contrasts, protocol.brain_contrast)
     seen = signature([volumes.images[name] for name in compared])
     return SurveyedSubject(
         subject=subject,
         kept=kept,
         n_dropped=volumes.shape[2] - len(kept),
-        label_counts={value: int(np.count_nonzero(volumes.labels == value)) for value in volumes.stored_labels},
+        label_counts={value: counts.get(value, 0) for value in volumes.stored_labels},
         looks=looks_of(volumes.images, volumes.labels),
         negative_voxels={name: n for name, n in negative_voxels(volumes, protocol).items() if n},
         notes=_notes(volumes, protocol, len(kept)),

@@ -67,12 +67,17 @@ def find_twins(
     columns = rows if others is None else {name: found for name, found in others.items() if found is not None}
     if not rows or not columns or (others is None and len(rows) < 2):
         return []
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     names, partners = list(rows), list(columns)
     twins = []
-    for row, column, lie in _candidates(list(rows.values()), list(columns.values()), others is None, on_progress):
-        alike = likeness(rows[names[row]], columns[partners[column]], LIES[lie])
-        if alike > ALIKE:
-            twins.append(Twins(names[row], partners[column], alike))
+    # The products are many and small: handed to several threads, these spin while they wait for one another, for a
+    # hundred times as long as the work takes on a busy machine.
+    with threadpool_limits(1, "blas"):
+        for row, column, lie in _candidates(list(rows.values()), list(columns.values()), others is None, on_progress):
+            alike = likeness(rows[names[row]], columns[partners[column]], LIES[lie])
+            if alike > ALIKE:
+                twins.append(Twins(names[row], partners[column], alike))
     return sorted(twins, key=lambda pair: (-pair.alike, pair.one, pair.other))
 
 

@@ -35,6 +35,7 @@ from synthkit.data.format import (
     sample_digest,
     table_bytes,
 )
+from synthkit.data.label_reading import counts_of
 from synthkit.data.shards import ShardWriter, map_threads
 from synthkit.errors import DataError, UsageError
 from synthkit.files import write_atomically
@@ -144,11 +145,9 @@ class DatasetWriter:
                 f"{images.dtype} {images.shape} and {labels.dtype} {labels.shape}.",
                 "Check the plugin or the protocol that made them.",
             )
-        unknown = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-        unknown = np.setdiff1d(unknown, self.scheme.values)
-        if unknown.size:
+        if unknown := counts_of(labels).keys() - set(self.scheme.values):
             raise DataError(
-                f"Labels hold the value{'s' if unknown.size > 1 else ''} {', '.join(map(str, unknown))}.",
+                f"Labels hold the value{'s' if len(unknown) > 1 else ''} {', '.join(map(str, sorted(unknown)))}.",
                 f"This dataset's labels are {self.scheme.label_values}.",
                 "Check the plugin or the protocol that made them.",
             )
