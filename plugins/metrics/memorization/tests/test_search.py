@@ -194,7 +194,7 @@ def test_ties_between_people_go_to_the_lowest_index(way: str) -> None:
     rng = np.random.default_rng(14)
     base = smooth(rng, 3, 1, (24, 24))
     train = np.concatenate([base, base, base[::-1], np.zeros_like(base)])
-    people = np.array([7, 4, 4, 4, 7, 7, 9, 9, 9, -1, -1, 2])
+    people = np.array([7, 4, 4, 4, 7, 7, 2**62, 2**62, 2**62, -1, -1, 2])
     queries = np.concatenate([base, np.zeros_like(base[:1])])
     for memory_mb in (2048, 0.002):
         found = search(queries, train, way, k=4, distinct=people, memory_mb=memory_mb)["t1", "pearson"]

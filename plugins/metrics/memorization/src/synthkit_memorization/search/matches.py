@@ -84,8 +84,10 @@ def nothing(n: int, k: int, above: float | None = None) -> Matches:
 
 
 def each_its_own(groups: Int64) -> Int64:
-    """The same groups, those that are negative, which share nothing with anybody, each by a number of its own."""
-    return np.where(groups < 0, groups.max(initial=-1) + 1 + np.arange(len(groups)), groups)
+    """The same groups numbered from 0, those that are negative, which share nothing with anybody, each as its own."""
+    number = np.unique(groups, return_inverse=True)[1]
+    numbers: Int64 = np.where(groups < 0, len(groups) + np.arange(len(groups)), number)
+    return numbers
 
 
 def best_of(rows: Int64, columns: Int64, r: Float64, n: int, k: int, people: Int64 | None) -> Matches:

@@ -20,7 +20,7 @@ DEGREES = (-14.0, -7.0, 0.0, 7.0, 14.0)
 #: Weights of bilinear interpolation, along each axis, are whole multiples of 1 / WEIGHT.
 WEIGHT = 256
 #: Images turned at a time.
-TURNED = 64
+TURNED = 16
 
 Uint8 = NDArray[np.uint8]
 
