@@ -110,16 +110,19 @@ class Search:
 
     def look_at(self, known: Sequence[Family], people: Mapping[str, People]) -> None:
         """See the real people in each family, and search them among each other."""
-        self.nulls = [null for family in known if (null := self._null(family, people)) is not None]
+        whole = people["train"].images
+        shown = {side: ~blank_images(each.images, whole) for side, each in people.items()}
+        self.nulls = [null for family in known if (null := self._null(family, people, shown)) is not None]
 
-    def _null(self, family: Family, people: Mapping[str, People]) -> Null | None:
+    def _null(
+        self, family: Family, people: Mapping[str, People], shown: Mapping[str, NDArray[np.bool_]]
+    ) -> Null | None:
         seen = {side: family.see(each.images) for side, each in people.items()}
         seen = {side: each for side, each in seen.items() if len(each.rows)}
         if "train" not in seen:
             return None
         person = {side: people[side].person[each.rows] for side, each in seen.items()}
-        whole = people["train"].images
-        rows = {s: np.flatnonzero(~blank_images(Part(people[s].images, each.rows), whole)) for s, each in seen.items()}
+        rows = {side: np.flatnonzero(shown[side][each.rows]) for side, each in seen.items()}
         found, first = {}, {"train": 0, "holdout": people["train"].n}
         for side in seen:
             parts = []

@@ -22,12 +22,14 @@ A copy is near to one person both by the yardstick of people and by that of its 
 are near to everybody, rare ones far from everybody. Both are of images that cannot have been copied, so that no other
 synthetic image can excuse this one, be it a decoy or a blank.
 
-**Cut.** Let v_p be the smallest margin over the images of null person p, and w_p = v_p^2, which is nearly normal (log v
-is not). n people, of whom those with v_p >= CAP (others are scans of one person under two names, which would widen the
-spread and hide themselves) give the variance, drawn towards that of the people it was developed on,
+**Cut.** Let v_p be the smallest margin over the images of null person p, and w_p = v_p^2, which is nearly normal below
+its median M (log v is not; above, people who resemble nobody spread it, and say nothing of those who do). The people
+below M, but for those with v_p < CAP (scans of one person under two names, who would widen the spread and hide
+themselves), are taken for one half of m in all. They give the variance, drawn towards that of the people it was
+developed on,
 
-    s^2 = (10 * 0.12^2 + (n - 1) var w) / (n + 9),
-    cut = min(CAP, sqrt(max(0, median w - t_{n + 9}(1 - rate / units) s sqrt(1 + 1 / n)))).                          (3)
+    s^2 = (10 * 0.12^2 + 2 sum (M - w)^2) / (m + 10),
+    cut = min(CAP, sqrt(max(0, M - t_{m + 9}(1 - rate / units) s sqrt(1 + 1 / n)))).                                 (3)
 
 The t quantile is that of one further draw from a normal population. N images count as ``units`` = 3 N / (images of a
 null person) people, for they may be of more people than as many real images are.
@@ -139,11 +141,12 @@ class Rule:
         """(3): margin below which an image is a copy, so that of ``units`` people ``rate`` sets fail; 0..CAP."""
         v = self.people[np.isfinite(self.people)]
         w, n = v**2, len(v)
-        usual = w[v >= CAP]
-        spread = float(usual.var(ddof=1)) if len(usual) > 1 else 0.0
-        variance = (PRIOR_WEIGHT * PRIOR_SD**2 + (n - 1) * spread) / (n + PRIOR_WEIGHT - 1)
-        quantile = float(student.isf(rate / max(units, 1.0), n + PRIOR_WEIGHT - 1))
-        least = float(np.median(w)) - quantile * np.sqrt(variance * (1 + 1 / n))
+        middle = float(np.median(w))
+        below = w[(v >= CAP) & (w < middle)]
+        known = PRIOR_WEIGHT + 2 * len(below)
+        variance = (PRIOR_WEIGHT * PRIOR_SD**2 + 2 * float(((middle - below) ** 2).sum())) / known
+        quantile = float(student.isf(rate / max(units, 1.0), known - 1))
+        least = middle - quantile * np.sqrt(variance * (1 + 1 / n))
         return float(min(CAP, np.sqrt(max(0.0, least))))
 
     def units(self, n_images: int) -> float:

@@ -13,7 +13,7 @@ from synthkit_memorization.investigation import Search
 from synthkit_memorization.numbers.scores import NO_NULL, undefined
 from synthkit_memorization.power.planting import plants
 from synthkit_memorization.power.recall import Recall, found_sentence, measure
-from synthkit_memorization.search.pixels import Images, Int64
+from synthkit_memorization.search.pixels import Held, Images, Int64
 
 
 def power(audit: Audit, search: Search) -> Iterator[Score | Row]:
@@ -24,7 +24,12 @@ def power(audit: Audit, search: Search) -> Iterator[Score | Row]:
         return
 
     def find(images: Images, hidden: Int64) -> Int64:
-        return np.concatenate([search.copied(each, images, hidden) for each in audit.judgements], axis=1)
+        copied = []
+        for rows in _in_memory(images, params.memory_mb):
+            held = Held.of(images, rows)
+            found = [search.copied(each, held, hidden[rows]) for each in audit.judgements]
+            copied.append(np.concatenate(found, axis=1))
+        return np.concatenate(copied)
 
     records = measure(
         plants(audit.train.images, audit.train.person, params.plants, params.seed),
@@ -39,6 +44,13 @@ def power(audit: Audit, search: Search) -> Iterator[Score | Row]:
     for record in records:
         values = {"planted" if name == "kind" else name: value for name, value in vars(record).items()}
         yield Row(table="power", values=values)
+
+
+def _in_memory(images: Images, memory_mb: float) -> Iterator[Int64]:
+    """Rows of the images in parts that fit a quarter of the memory: each is made once and seen by every family."""
+    height, width = images.size
+    step = max(1, int(memory_mb * 1e6 / 4 / ((len(images.contrasts) + 1) * height * width)))
+    return (np.arange(first, min(first + step, len(images))) for first in range(0, len(images), step))
 
 
 def _recall_score(record: Recall) -> Score:

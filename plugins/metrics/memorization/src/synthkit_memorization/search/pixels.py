@@ -49,6 +49,36 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
+class Held:
+    """Images in memory: uint8 ``(n, contrast, y, x)``, and their labels ``(n, y, x)``."""
+
+    contrasts: tuple[str, ...]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+    @staticmethod
+    def of(source: Images, rows: Int64) -> Held:
+        """Some images of a dataset, read in small batches."""
+        images = np.empty((len(rows), len(source.contrasts), *source.size), np.uint8)
+        labels = np.empty((len(rows), *source.size), np.uint8)
+        for first in range(0, len(rows), READ_BATCH):
+            part = slice(first, first + READ_BATCH)
+            images[part], labels[part] = source.read(rows[part])
+        return Held(source.contrasts, images, labels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.images.shape[2], self.images.shape[3]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        rows = np.asarray(indices, np.int64)
+        return self.images[rows], self.labels[rows]
+
+
+@dataclass(frozen=True)
 class Box:
     """Rows ``top:bottom`` and columns ``left:right`` outside which every training pixel is zero."""
 
