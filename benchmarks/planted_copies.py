@@ -1,0 +1,377 @@
+"""Phantom people and planted copies of their images: what copy_detection.py and audit_rates.py share. Not a script.
+
+A person has SLICES slices of 64 x 64 pixels in four contrasts, with labels. A copy is one slice of a training person,
+changed in one of the ways of KINDS. Where a change needs a second image, it is the same slice of a *donor*, a person
+who is neither trained on, nor held out, nor among the innocents: it stands for what a generator adds of its own.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from synthkit.data.phantom import make_subject
+from synthkit.testing import InMemorySamples
+
+CONTRASTS = ("t1", "t1ce", "t2", "flair")
+SIDE, SPACING_MM, SHAPE = 64, 3.75, (64, 64, 40)
+LEVELS = range(8, 32, 2)
+SLICES = len(LEVELS)
+
+#: Pixels of a tumour that is large enough to be told from others; slices with fewer are not sources of such copies.
+LEAST_TUMOUR = 60
+
+UInt8 = NDArray[np.uint8]
+Float = NDArray[np.float64]
+
+
+# ---------------------------------------------------------------------------------------------------- people
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Some slices: images uint8 ``(n, contrast, y, x)``, labels uint8 ``(n, y, x)``, and whose they are, ``(n,)``."""
+
+    images: UInt8
+    labels: UInt8
+    person: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def dataset(self, prefix: str = "") -> InMemorySamples:
+        """As the metrics read it: real images of named people, or without ``prefix`` synthetic ones of nobody."""
+        names = [f"{prefix}{number}" if prefix else None for number in self.person]
+        return InMemorySamples(self.images, self.labels, subjects=names)
+
+
+def joined(parts: Sequence[Slices]) -> Slices:
+    """All slices of several, in order."""
+    return Slices(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels", "person")))
+
+
+@dataclass(frozen=True)
+class People:
+    """images uint8 ``(person, slice, contrast, y, x)`` and labels uint8 ``(person, slice, y, x)``."""
+
+    images: UInt8
+    labels: UInt8
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def slices(self, people: NDArray[np.int64] | Sequence[int]) -> Slices:
+        """All slices of some people, one person after the other."""
+        rows = np.asarray(people, np.int64)
+        images, labels = self.images[rows], self.labels[rows]
+        flat = images.reshape(-1, *images.shape[2:]), labels.reshape(-1, *labels.shape[2:])
+        return Slices(*flat, np.repeat(rows, SLICES))
+
+
+def make_people(n: int, seed: int, cache: Path | None, workers: int) -> People:
+    """The first n phantom people of a seed; from the file ``cache``, which is made or enlarged where it has fewer."""
+    images, labels = _cached(cache, seed)
+    if len(images) < n:
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            made = list(pool.map(partial(_person, seed), range(len(images), n), chunksize=4))
+        images = np.concatenate([images, np.stack([each[0] for each in made])])
+        labels = np.concatenate([labels, np.stack([each[1] for each in made])])
+        if cache is not None:
+            unfinished = cache.with_name(f".{cache.name}.part")
+            with unfinished.open("wb") as file:
+                np.savez(file, seed=seed, images=images, labels=labels)
+            unfinished.replace(cache)
+    return People(images[:n], labels[:n])
+
+
+def _cached(cache: Path | None, seed: int) -> tuple[UInt8, UInt8]:
+    if cache is not None and cache.exists():
+        with np.load(cache) as file:
+            if int(file["seed"]) != seed:
+                raise SystemExit(f"{cache} holds people of seed {int(file['seed'])}, not of {seed}: give another file.")
+            return file["images"], file["labels"]
+    shape = (0, SLICES, len(CONTRASTS), SIDE, SIDE)
+    return np.empty(shape, np.uint8), np.empty((0, SLICES, SIDE, SIDE), np.uint8)
+
+
+def _person(seed: int, index: int) -> tuple[UInt8, UInt8]:
+    """The slices of one person; 255 is the 99.5th percentile of the brain in each contrast."""
+    subject = make_subject(index, seed, shape=SHAPE, spacing_mm=SPACING_MM)
+    contrasts = []
+    for name in CONTRASTS:
+        volume = subject[name].astype(np.float64)
+        contrasts.append(np.clip(np.rint(volume * (255 / np.quantile(volume[volume > 0], 0.995))), 0, 255))
+    images = np.stack(contrasts).astype(np.uint8)[..., list(LEVELS)].transpose(3, 0, 2, 1)
+    return images.copy(), subject["seg"][..., list(LEVELS)].transpose(2, 1, 0).astype(np.uint8)
+
+
+# ------------------------------------------------------------------------------------------- ways to change a copy
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One slice: pixels uint8 ``(contrast, y, x)`` and labels uint8 ``(y, x)``."""
+
+    pixels: UInt8
+    labels: UInt8
+
+    @property
+    def brain(self) -> NDArray[np.bool_]:
+        inside: NDArray[np.bool_] = (self.pixels > 0).any(axis=0)
+        return inside
+
+
+#: What becomes of a source, with a donor beside it.
+Change = Callable[[np.random.Generator, Picture, Picture], Picture]
+
+
+def _bytes(pixels: NDArray[np.floating]) -> UInt8:
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def _each(change: Callable[[np.random.Generator, UInt8], NDArray[np.floating]]) -> Change:
+    """A change of each contrast on its own; the labels stay."""
+
+    def changed(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+        return Picture(_bytes(np.stack([change(rng, contrast) for contrast in source.pixels])), source.labels)
+
+    return changed
+
+
+def _exact(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+    return source
+
+
+def _gamma(value: float) -> Change:
+    return _each(lambda rng, image: 255 * (image / 255) ** value)
+
+
+def _jpeg(rng: np.random.Generator, image: UInt8) -> NDArray[np.floating]:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=50)
+    return np.asarray(Image.open(file), np.float64)
+
+
+def _noise(sd: float) -> Change:
+    return _each(lambda rng, image: image + rng.normal(0, sd, image.shape))
+
+
+def _blur(sigma: float) -> Change:
+    return _each(lambda rng, image: ndimage.gaussian_filter(image.astype(np.float64), sigma))
+
+
+def _half(rng: np.random.Generator, image: UInt8) -> NDArray[np.floating]:
+    """Means of 2 x 2 pixels, brought back by linear interpolation."""
+    small = image.reshape(SIDE // 2, 2, SIDE // 2, 2).mean(axis=(1, 3))
+    places = (np.indices(image.shape) - 0.5) / 2
+    return ndimage.map_coordinates(small, places, order=1, mode="nearest")
+
+
+def _smooth(rng: np.random.Generator, sigma: float) -> Float:
+    """A random field of correlation length ``sigma`` pixels, mean 0 and standard deviation 1."""
+    field = ndimage.gaussian_filter(rng.normal(size=(SIDE, SIDE)), sigma, mode="wrap")
+    return (field - field.mean()) / field.std()
+
+
+def _bias(rng: np.random.Generator, image: UInt8) -> NDArray[np.floating]:
+    shaded = image * np.exp(0.3 * _smooth(rng, SIDE / 4))
+    return shaded * (image.max() / max(shaded.max(), 1))  # nothing is cut off
+
+
+def _mixture(share: float) -> Change:
+    def mixed(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+        return Picture(_bytes(share * source.pixels + (1 - share) * donor.pixels), donor.labels)
+
+    return mixed
+
+
+def _one_contrast(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+    """One contrast of the source, as drawn; the others and the labels of the donor."""
+    pixels, drawn = donor.pixels.copy(), rng.integers(len(CONTRASTS))
+    pixels[drawn] = source.pixels[drawn]
+    return Picture(pixels, donor.labels)
+
+
+def _inverted(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+    return Picture(255 - source.pixels, source.labels)
+
+
+def _brain_inverted(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+    return Picture(np.where(source.brain, 255 - source.pixels, 0).astype(np.uint8), source.labels)
+
+
+def _contrast_inverted(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+    """One contrast, as drawn, inside the brain."""
+    pixels, drawn = source.pixels.copy(), rng.integers(len(CONTRASTS))
+    pixels[drawn] = np.where(source.brain, 255 - pixels[drawn], 0)
+    return Picture(pixels, source.labels)
+
+
+def _everywhere(change: Callable[[NDArray], NDArray]) -> Change:
+    """Pixels and labels moved alike, without interpolation."""
+    return lambda rng, source, donor: Picture(change(source.pixels), change(source.labels))
+
+
+def _resampled(picture: Picture, places: Float) -> Picture:
+    """Every pixel takes the value at its place (pixels, ``(2, y, x)``): linear, labels those of the nearest."""
+    pixels = np.stack([ndimage.map_coordinates(c.astype(np.float64), places, order=1) for c in picture.pixels])
+    return Picture(_bytes(pixels), ndimage.map_coordinates(picture.labels, places, order=0))
+
+
+def _similar(degrees: float = 0, scale: float = 1) -> Change:
+    """Turned, in the direction drawn, and enlarged, about the centre of the image."""
+
+    def changed(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+        angle = np.deg2rad(degrees) * rng.choice((-1, 1))
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / scale
+        centre = (SIDE - 1) / 2
+        return _resampled(source, np.einsum("ij,jyx->iyx", turn, np.indices((SIDE, SIDE)) - centre) + centre)
+
+    return changed
+
+
+def _shift(length: int, mirror: bool = False) -> Change:
+    """By ``length`` pixels down or up, right or left, or both, as drawn; zeros come in. Mirrored before, if asked."""
+
+    def changed(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+        steps = np.array([(0, 1), (1, 0), (1, 1), (1, -1)])[rng.integers(4)] * rng.choice((-1, 1)) * length
+        places = np.indices((SIDE, SIDE)) - steps.reshape(2, 1, 1)
+        if mirror:
+            places[1] = SIDE - 1 - places[1]
+        return _resampled(source, places.astype(np.float64))
+
+    return changed
+
+
+def _crop(share: float) -> Change:
+    """A square of this share of the side, from where drawn, enlarged to the whole."""
+
+    def changed(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+        corner = rng.uniform(0, (1 - share) * (SIDE - 1), 2)
+        return _resampled(source, np.indices((SIDE, SIDE)) * share + corner.reshape(2, 1, 1))
+
+    return changed
+
+
+def _elastic(length: float) -> Change:
+    """By a smooth random field (correlation length 1/8 of the side), ``length`` pixels long (rms) in the brain."""
+
+    def changed(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+        field = np.stack([_smooth(rng, SIDE / 8), _smooth(rng, SIDE / 8)])
+        rms = np.sqrt((field**2).sum(axis=0)[source.brain].mean())
+        return _resampled(source, np.indices((SIDE, SIDE)) + field * (length / rms))
+
+    return changed
+
+
+def _labels_only(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+    return Picture(donor.pixels, source.labels)
+
+
+def _transplant(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
+    """The source's tumour in the donor's brain, at its place, with the donor's grey levels and a soft edge."""
+    tumour = (source.labels > 0) & donor.brain
+    share = np.clip(1.5 - ndimage.distance_transform_edt(~tumour) / 2, 0, 1) * donor.brain
+    (mean, sd), (own_mean, own_sd) = _levels(source), _levels(donor)
+    levelled = own_mean + (source.pixels - mean) * (own_sd / np.maximum(sd, 1))
+    pixels = _bytes(share * levelled + (1 - share) * donor.pixels)
+    return Picture(pixels, np.where(tumour, source.labels, donor.labels).astype(np.uint8))
+
+
+def _levels(picture: Picture) -> tuple[Float, Float]:
+    """Mean and standard deviation of each contrast in brain free of tumour."""
+    values = picture.pixels[:, picture.brain & (picture.labels == 0)].astype(np.float64)
+    return values.mean(axis=1).reshape(-1, 1, 1), values.std(axis=1).reshape(-1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way of changing a copy. ``tumour``: sources are slices with a large tumour, donors have the least of one."""
+
+    name: str
+    change: Change
+    tumour: bool = False
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind("exact", _exact),
+    Kind("gamma 1.5", _gamma(1.5)),
+    Kind("JPEG, quality 50", _each(_jpeg)),
+    Kind("noise 10", _noise(10)),
+    Kind("noise 25", _noise(25)),
+    Kind("blur 1 px", _blur(1)),
+    Kind("half resolution", _each(_half)),
+    Kind("bias field 0.3", _each(_bias)),
+    Kind("mixture .8", _mixture(0.8)),
+    Kind("mixture .6", _mixture(0.6)),
+    Kind("mixture .5", _mixture(0.5)),
+    Kind("one contrast of four", _one_contrast),
+    Kind("inverted", _inverted),
+    Kind("inverted in the brain", _brain_inverted),
+    Kind("one contrast inverted", _contrast_inverted),
+    Kind("mirrored", _everywhere(lambda image: image[..., ::-1])),
+    Kind("upside down", _everywhere(lambda image: image[..., ::-1, :])),
+    Kind("quarter turn", _everywhere(lambda image: np.rot90(image, axes=(-2, -1)))),
+    Kind("rotation 3", _similar(3)),
+    Kind("rotation 7", _similar(7)),
+    Kind("rotation 10", _similar(10)),
+    Kind("rotation 15", _similar(15)),
+    Kind("scale .7", _similar(scale=0.7)),
+    Kind("scale .8", _similar(scale=0.8)),
+    Kind("scale 1.25", _similar(scale=1.25)),
+    Kind("scale 1.4", _similar(scale=1.4)),
+    Kind("shift 1 px", _shift(1)),
+    Kind("shift 1/8", _shift(SIDE // 8)),
+    Kind("mirrored, shift 1/8", _shift(SIDE // 8, mirror=True)),
+    Kind("crop 80 %, resized", _crop(0.8)),
+    Kind("elastic 1.5 px", _elastic(1.5)),
+    Kind("elastic 3 px", _elastic(3)),
+    Kind("labels only", _labels_only, tumour=True),
+    Kind("tumour transplant", _transplant, tumour=True),
+)
+
+
+# ---------------------------------------------------------------------------------------------------- planting
+
+
+def plant(kind: Kind, people: People, train: Sequence[int], donors: Sequence[int], n: int, seed: int) -> Slices:
+    """At most n copies of slices of the training people, in turn; ``person`` is whom each was copied from.
+
+    Fewer where a kind needs a tumour and too few training slices show a large one. A copy depends on the people, the
+    kind and the seed alone.
+    """
+    rng = np.random.default_rng([seed, crc32(kind.name.encode())])
+    made = []
+    for person, level in list(_sources(kind, people, train, rng))[:n]:
+        donor = donors[rng.integers(len(donors))]
+        if kind.tumour:  # a donor with a tumour of its own would show that one instead
+            sizes = (people.labels[np.asarray(donors), level] > 0).sum(axis=(1, 2))
+            donor = donors[rng.choice(np.flatnonzero(sizes == sizes.min()))]
+        pictures = [Picture(people.images[who, level], people.labels[who, level]) for who in (person, donor)]
+        copy = kind.change(rng, pictures[0], pictures[1])
+        made.append(Slices(copy.pixels[None], copy.labels[None], np.array([person])))
+    return joined(made)
+
+
+def _sources(kind: Kind, people: People, train: Sequence[int], rng: np.random.Generator) -> Iterator[tuple[int, int]]:
+    """Person and slice of each source: one of every person, then a second of every person, and so on."""
+    least = LEAST_TUMOUR if kind.tumour else 0
+    left = {}
+    for person in rng.permutation(np.asarray(train)).tolist():
+        suitable = np.flatnonzero((people.labels[person] > 0).sum(axis=(1, 2)) >= least)
+        left[person] = rng.permutation(suitable).tolist()
+    while any(left.values()):
+        for person, levels in left.items():
+            if levels:
+                yield person, levels.pop()
