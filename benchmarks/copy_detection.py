@@ -211,18 +211,19 @@ def main() -> None:
     options = parser.parse_args()
     if options.innocents < 1 / FALSE_POSITIVES:
         parser.error(f"a rate of {FALSE_POSITIVES:.0%} by person takes {1 / FALSE_POSITIVES:.0f} innocents")
+    found = detectors()
+    some = options.only.split(",") if options.only else list(found)
+    if unknown := set(some) - set(found):
+        parser.error(f"there is no detector {', '.join(sorted(unknown))}; there are {', '.join(found)}")
     people = make_people(TRAIN + HOLDOUT + DONORS + options.innocents, options.seed, options.cache, options.workers)
     train, holdout, donors, innocent = np.split(np.arange(len(people)), np.cumsum([TRAIN, HOLDOUT, DONORS]))
     copies = {kind.name: plant(kind, people, train, donors, options.copies, options.seed) for kind in KINDS}
     queries = [people.slices(innocent), *copies.values()]
     ends = np.cumsum([len(part) for part in queries])[:-1]
     everything = joined(queries)
-    some = options.only.split(",") if options.only else None
     table, own = {}, {}
-    for name, detector in detectors().items():
-        if some and name not in some:
-            continue
-        suspicions = detector(people.slices(train), people.slices(holdout), everything)
+    for name in some:
+        suspicions = found[name](people.slices(train), people.slices(holdout), everything)
         innocents, *planted = np.split(suspicions.values, ends)
         worst = by_person(innocents, queries[0].person)
         line = line_of(worst)

@@ -342,6 +342,11 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
+def kind_of(name: str) -> Kind:
+    """The kind of this name."""
+    return next(kind for kind in KINDS if kind.name == name)
+
+
 # ---------------------------------------------------------------------------------------------------- planting
 
 
@@ -375,3 +380,13 @@ def _sources(kind: Kind, people: People, train: Sequence[int], rng: np.random.Ge
         for person, levels in left.items():
             if levels:
                 yield person, levels.pop()
+
+
+def changed(kind: Kind, slices: Slices, seed: int) -> Slices:
+    """All slices, each changed with the same random numbers, as a person is who was scanned or saved in another way.
+
+    For kinds that need no donor.
+    """
+    pictures = [Picture(image, labels) for image, labels in zip(slices.images, slices.labels, strict=True)]
+    made = [kind.change(np.random.default_rng(seed), picture, picture) for picture in pictures]
+    return Slices(np.stack([each.pixels for each in made]), np.stack([each.labels for each in made]), slices.person)
