@@ -22,9 +22,10 @@ from PIL import Image
 from scipy import ndimage
 
 from synthkit.data.phantom import make_subject
+from synthkit.schemes import BRATS
 from synthkit.testing import InMemorySamples
 
-CONTRASTS = ("t1", "t1ce", "t2", "flair")
+CONTRASTS = BRATS.contrast_names
 SIDE, SPACING_MM, SHAPE = 64, 3.75, (64, 64, 40)
 LEVELS = range(8, 32, 2)
 SLICES = len(LEVELS)
