@@ -312,7 +312,7 @@ def main() -> None:
         setting = settings()[i]
         if setting.group != group:
             group = setting.group
-            named = "".join(f"{name[:7]:>8s}" for name in OUTCOMES)
+            named = "".join(f"{name:>8s}" for name in ("pass", "fail", "insuff.", REFUSED))
             print(f"\n{group:38s}{named}  {'wanted':18s}at least  measured")
         found = [next(results) for _ in range(n)]
         seconds += [each[2] for each in found]

@@ -140,18 +140,20 @@ class _Features:
     """Two detectors of one network: features of all images are taken once."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, NDArray[np.float32]] = {}
+        self._kept: list[tuple[Slices, NDArray[np.float32]]] = []
 
     def _of(self, slices: Slices) -> NDArray[np.float32]:
         """Float32 ``(n, contrast, feature)``."""
-        if id(slices) not in self._kept:
-            from synthkit_features import extractor
+        for known, features in self._kept:
+            if known is slices:
+                return features
+        from synthkit_features import extractor
 
-            network = extractor()
-            flat = slices.images.reshape(-1, SIDE, SIDE)
-            parts = [network(flat[start : start + FEATURE_BATCH]) for start in range(0, len(flat), FEATURE_BATCH)]
-            self._kept[id(slices)] = np.concatenate(parts).reshape(len(slices), len(CONTRASTS), -1)
-        return self._kept[id(slices)]
+        network = extractor()
+        flat = slices.images.reshape(-1, SIDE, SIDE)
+        parts = [network(flat[start : start + FEATURE_BATCH]) for start in range(0, len(flat), FEATURE_BATCH)]
+        self._kept.append((slices, np.concatenate(parts).reshape(len(slices), len(CONTRASTS), -1)))
+        return self._kept[-1][1]
 
     def _directions(self, train: Slices, slices: Slices, centred: bool) -> NDArray[np.float32]:
         """The features of each contrast of length 1, over the root of their number, so that products are means."""
@@ -221,9 +223,10 @@ def main() -> None:
     queries = [people.slices(innocent), *copies.values()]
     ends = np.cumsum([len(part) for part in queries])[:-1]
     everything = joined(queries)
+    known, unseen = people.slices(train), people.slices(holdout)
     table, own = {}, {}
     for name in some:
-        suspicions = found[name](people.slices(train), people.slices(holdout), everything)
+        suspicions = found[name](known, unseen, everything)
         innocents, *planted = np.split(suspicions.values, ends)
         worst = by_person(innocents, queries[0].person)
         line = line_of(worst)
