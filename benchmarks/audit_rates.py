@@ -36,7 +36,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from planted_copies import KINDS, SLICES, Kind, People, Slices, changed, joined, kind_of, make_people, plant
+from phantom_people import SLICES, People, Slices, joined, make_people
+from planted_copies import KINDS, Kind, changed, kind_of, plant
 from synthkit_memorization import DECLARATION
 from synthkit_memorization.metrics import score
 

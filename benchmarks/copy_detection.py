@@ -17,7 +17,7 @@ AuthPct    that distance over the distance of this record to its own nearest; a 
 Carlini    the distance over 0.5 times the mean distance of the 50 nearest; a copy below 1 (Carlini et al. 2023)
 SSIM       largest structural similarity with a training image, mean over contrasts, windows of 8 x 8 (Wang et al. 2004)
 M3         cosine distance of features, nearest training image; a copy below the 5th percentile of such distances
-           between training images (the novelty of M3-Score, 2026). Its network, RadioDINO, is not at hand; here it is
+           between training images (its novelty; Sathiyamohan 2026). Its network, RadioDINO, is not at hand; here it is
            the one that comes with synthkit-features, each contrast on its own, mean over contrasts
 features   the same with features centred at the mean of the training images (``feature_search`` of the audit)
 """
@@ -33,7 +33,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from planted_copies import CONTRASTS, KINDS, SIDE, Slices, joined, make_people, plant
+from phantom_people import CONTRASTS, SIDE, Slices, joined, make_people
+from planted_copies import KINDS, plant
 from synthkit_memorization import Params
 from synthkit_memorization.audit import patients
 from synthkit_memorization.investigation import shift_px
