@@ -199,12 +199,12 @@ def _nobody() -> Iterator[Setting]:
 
 
 def _decoys() -> Iterator[Setting]:
-    noisy, copied = kind_of("noise 25"), kind_of("elastic 3 px")
+    noisy, copied = kind_of("noise 25"), kind_of("elastic, at most 3 px")
     for n in (6, 18, 60):
         alone = _plain(lambda d, n=n: d.beside(d.copies_of_holdout(noisy, n)))
         yield Setting("decoys", f"{n} noisy copies of held-out images", alone, ("fail",))
         both = _plain(lambda d, n=n: d.beside(d.copies_of_holdout(noisy, n), d.copies(copied, 40)))
-        yield Setting("decoys", f"{n} of them and 40 copies, {copied.name}", both, ("fail",))
+        yield Setting("decoys", f"{n} and 40 copies, {copied.name}", both, ("fail",))
 
 
 def _blanks() -> Iterator[Setting]:
