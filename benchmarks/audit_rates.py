@@ -199,12 +199,12 @@ def _nobody() -> Iterator[Setting]:
 
 
 def _decoys() -> Iterator[Setting]:
-    noisy, copied = kind_of("noise 25"), kind_of("elastic 3 px")
+    noisy, copied = kind_of("noise 25"), kind_of("elastic, at most 3 px")
     for n in (6, 18, 60):
         alone = _plain(lambda d, n=n: d.beside(d.copies_of_holdout(noisy, n)))
         yield Setting("decoys", f"{n} noisy copies of held-out images", alone, ("fail",))
         both = _plain(lambda d, n=n: d.beside(d.copies_of_holdout(noisy, n), d.copies(copied, 40)))
-        yield Setting("decoys", f"{n} of them and 40 copies, {copied.name}", both, ("fail",))
+        yield Setting("decoys", f"{n} and 40 copies, {copied.name}", both, ("fail",))
 
 
 def _blanks() -> Iterator[Setting]:
@@ -273,7 +273,7 @@ def row(setting: Setting, found: list[tuple[str, tuple[str, ...], float]], reaso
     least = "" if setting.least is None else f"{setting.least:.0%}"
     measured = "" if setting.least is None else f"{right / n:4.0%} ({low:.0%} to {high:.0%})"
     missed = "" if setting.least is None or right >= setting.least * n else "  MISSED"
-    line = f"{setting.name:38s}" + "".join(f"{counts[outcome]:8d}" for outcome in OUTCOMES)
+    line = f"{setting.name:40s}" + "".join(f"{counts[outcome]:8d}" for outcome in OUTCOMES)
     lines = [f"{line}  {wanted:21s}{least:>5s}  {measured}{missed}"]
     if reasons:
         others = Counter(f"{o}: {why[0]}" for o, why, _ in found if o not in setting.wanted and why)
@@ -314,7 +314,7 @@ def main() -> None:
         if setting.group != group:
             group = setting.group
             named = "".join(f"{name:>8s}" for name in ("pass", "fail", "insuff.", REFUSED))
-            print(f"\n{group:38s}{named}  {'wanted':18s}at least  measured")
+            print(f"\n{group:40s}{named}  {'wanted':18s}at least  measured")
         found = [next(results) for _ in range(n)]
         seconds += [each[2] for each in found]
         print(row(setting, found, options.reasons), flush=True)

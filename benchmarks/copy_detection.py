@@ -242,17 +242,17 @@ def _show(
 ) -> None:
     print(f"\n{TRAIN} people trained on, {HOLDOUT} held out; {innocents} innocent people, {SIDE} x {SIDE} pixels")
     print(f"% of copies found where {FALSE_POSITIVES:.0%} of innocent people are called copies")
-    print(f"{'':22s}{'copies':>7s}" + "".join(f"{name:>10s}" for name in table))
+    print(f"{'':24s}{'copies':>7s}" + "".join(f"{name:>10s}" for name in table))
     for row, (kind, made) in enumerate(copies.items()):
-        print(f"{kind:22s}{len(made):7d}" + "".join(f"{shares[row]:10.0%}" for shares in table.values()))
-    print(f"{'mean':22s}{'':7s}" + "".join(f"{np.mean(shares):10.0%}" for shares in table.values()))
+        print(f"{kind:24s}{len(made):7d}" + "".join(f"{shares[row]:10.0%}" for shares in table.values()))
+    print(f"{'mean':24s}{'':7s}" + "".join(f"{np.mean(shares):10.0%}" for shares in table.values()))
     named = "".join(f"{'-' if share is None else f'{share:.0%}':>10s}" for share in own.values())
-    print(f"{'innocents, own line':29s}{named}")
+    print(f"{'innocents, own line':31s}{named}")
     if "synthkit" in table and len(table) > 1:
         ours, best = np.array(table["synthkit"]), np.max([table[name] for name in table if name != "synthkit"], axis=0)
         behind = [kind for kind, mine, theirs in zip(copies, ours, best, strict=True) if mine < theirs]
         print(f"synthkit finds 95 % or more in {(ours >= 0.95).sum()} of {len(ours)} kinds; some peer finds more of:")
-        print(", ".join(behind) or "none")
+        print("; ".join(behind) or "none")
 
 
 if __name__ == "__main__":

@@ -172,15 +172,19 @@ def _crop(share: float) -> Change:
     return changed
 
 
-def _elastic(length: float) -> Change:
-    """By a smooth random field (correlation length 1/8 of the side), ``length`` pixels long (rms) in the brain."""
+def _elastic(length: float, measure: Callable[[Float], float]) -> Change:
+    """By a smooth random field (correlation length 1/8 of the side), whose ``measure`` in the brain is ``length``."""
 
     def changed(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
         field = np.stack([_smooth(rng, SIDE / 8), _smooth(rng, SIDE / 8)])
-        rms = np.sqrt((field**2).sum(axis=0)[source.brain].mean())
-        return _resampled(source, np.indices((SIDE, SIDE)) + field * (length / rms))
+        moved = np.sqrt((field**2).sum(axis=0))[source.brain]
+        return _resampled(source, np.indices((SIDE, SIDE)) + field * (length / measure(moved)))
 
     return changed
+
+
+def _rms(lengths: Float) -> float:
+    return float(np.sqrt((lengths**2).mean()))
 
 
 def _labels_only(rng: np.random.Generator, source: Picture, donor: Picture) -> Picture:
@@ -243,8 +247,10 @@ KINDS: tuple[Kind, ...] = (
     Kind("shift 1/8", _shift(SIDE // 8)),
     Kind("mirrored, shift 1/8", _shift(SIDE // 8, mirror=True)),
     Kind("crop 80 %, resized", _crop(0.8)),
-    Kind("elastic 1.5 px", _elastic(1.5)),
-    Kind("elastic 3 px", _elastic(3)),
+    Kind("elastic, at most 1.5 px", _elastic(1.5, np.max)),
+    Kind("elastic, at most 3 px", _elastic(3, np.max)),
+    Kind("elastic, rms 1.5 px", _elastic(1.5, _rms)),
+    Kind("elastic, rms 3 px", _elastic(3, _rms)),
     Kind("labels only", _labels_only, tumour=True),
     Kind("tumour transplant", _transplant, tumour=True),
 )
