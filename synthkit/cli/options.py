@@ -154,7 +154,7 @@ Orientation = Annotated[
     typer.Option(
         "--orientation",
         metavar="ORDER",
-        help="LPS: all arrays in this order, by their affines; or as-stored, as in the study.",
+        help="LPS, or another such order: all arrays in it, by their affines; or as-stored, as in the study.",
     ),
 ]
 StoredAxes = Annotated[

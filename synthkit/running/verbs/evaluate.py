@@ -20,7 +20,7 @@ from synthkit.running.checkpoints import find_predictions, read_checkpoint_metad
 from synthkit.running.listening import Listener
 from synthkit.running.request import Request
 from synthkit.running.run import Input, Job, Run
-from synthkit.running.verbs.inputs import dataset_input, file_input, folder_input
+from synthkit.running.verbs.inputs import check_axes, dataset_input, file_input, folder_input
 from synthkit.running.verbs.scores import metrics_of, opened_inputs, scored
 
 #: Where the voxels of a prediction are: where its own affine says, or where those of the reference are.
@@ -76,6 +76,7 @@ def ask(
     for members in packages.values():
         first = members[0]
         inputs = _inputs(first, given)
+        check_axes(inputs, listener)
         options: dict[str, Any] = {}
         if compared and "prediction" in inputs:
             options |= compared

@@ -131,9 +131,8 @@ def _subjects_to_segment(
             f"The model was trained on all {len(seen)} of them, directly or through synthetic images.",
             "Prepare with a --holdout, or give --include-training-subjects.",
         )
-    voxels = ModelVoxels.of(metadata, resample)
-    for note in voxels.checked({subject.id: subject for subject in good if subject.id in set(wanted)}):
-        listener.note(note)
+    asked = {subject.id: subject for subject in good if subject.id in set(wanted)}
+    ModelVoxels.of(metadata, resample).announce(asked, listener)
     return wanted
 
 

@@ -158,8 +158,7 @@ def _unseen_subjects(request: UtilityRequest, trainings: Sequence[Training], lis
         )
     found = {subject.id: subject for subject in good if subject.id in set(unseen)}
     for voxels in {ModelVoxels.of(training.metadata, request.resample) for training in trainings}:
-        for note in voxels.checked(found):
-            listener.note(note)
+        voxels.announce(found, listener)
     return unseen
 
 
