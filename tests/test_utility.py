@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthkit.data.slices import SliceProtocol
 from synthkit.errors import UsageError
 from synthkit.judging.arms import (
     ArmComparison,
@@ -184,6 +185,30 @@ def test_only_data_and_seed_may_differ() -> None:
         assert len(check_comparable(pair, [name])) == 1
     with pytest.raises(UsageError, match="nothing called rate"):
         check_comparable([training("a"), training("b")], ["rate"])
+
+
+def test_protocols_of_other_versions_are_those_that_they_are() -> None:
+    old = {"name": "akbar2024", "contrasts": ["t1"], "size": 64, "intensity": "max", "axis": "axial"}
+    new = SliceProtocol.from_dict(old).to_dict()
+    assert new.keys() > old.keys()
+
+    def of(recorded: dict[str, Any], axes: str | None = None, **changes: Any) -> Training:
+        geometry = {"geometry": {"axes": axes, "spacing_mm": None}} if axes else {}
+        return training(f"{axes}", protocol={**recorded, **geometry, **changes})
+
+    stored, turned = of(new, "LPS"), of(new, "LPS", orientation="LPS")
+    for one, other in ((of(old), of(new)), (of(old), stored), (stored, turned), (of({}), of({}))):
+        assert check_comparable([one, other]) == check_comparable([other, one]) == []
+    for one, other, name in (
+        (stored, of(new, "RAS"), "orientation"),
+        (of(old), turned, "orientation"),
+        (of(old), of(new, intensity="p99.9"), "protocol"),
+        (of({}), of(new), "protocol"),
+    ):
+        for pair in ([one, other], [other, one]):
+            with pytest.raises(UsageError, match=f"{name} is"):
+                check_comparable(pair)
+    assert check_comparable([stored, of(new, "RAS")], ["orientation"]) == ["orientation is LPS in LPS and RAS in RAS."]
 
 
 def test_a_missed_region_counts_and_a_false_one_stays_apart(tmp_path: Path) -> None:
