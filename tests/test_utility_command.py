@@ -139,3 +139,18 @@ def test_subjects_of_other_voxels_are_refused_and_resampled_on_request(
     scored = succeeded(*arguments, "-o", tmp_path / "u", "--resample")
     dice = {row["region"]: row["real"] for row in scored["comparisons"] if row["score"] == "Dice"}
     assert dice["WT"] > 0.5
+
+
+def test_references_may_have_label_endings_of_their_own(runs: Path, tmp_path: Path) -> None:
+    for name in HOLDOUT[:2]:
+        folder = tmp_path / "own" / name
+        folder.mkdir(parents=True)
+        for path in (tmp_path / "subjects" / name).iterdir():
+            (folder / path.name.replace("_seg", "_gt")).symlink_to(path)
+    (tmp_path / "own.toml").write_text('label_endings = ["gt"]\n[labels]\nNCR = 1\nED = 2\nET = 4\n')
+    arguments = ("utility", "--reference", tmp_path / "own", "--real", runs / "real-0", "--synthetic", runs / "copies")
+    missed = synthkit(*arguments, "-o", tmp_path / "u")
+    assert missed.returncode == 3 and "missing seg" in missed.stderr
+    found = succeeded(*arguments, "-o", tmp_path / "u", "--labels", tmp_path / "own.toml")
+    assert found["subjects"] == HOLDOUT[:2]
+    assert {row["region"] for row in found["comparisons"]} >= {"NCR", "ED", "ET"}

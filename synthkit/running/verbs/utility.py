@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.known_labels import known_labels
 from synthkit.data.label_folders import LabelFolder
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.arms import (
@@ -136,6 +137,8 @@ def _unseen_subjects(request: UtilityRequest, trainings: Sequence[Training], lis
 
     protocol = SliceProtocol.from_dict(trainings[0].metadata["protocol"])
     scheme = Scheme.of_record(trainings[0].metadata)
+    if (given := known_labels(request.labels, request.reference)) is not None:
+        scheme = replace(scheme, label_endings=given.label_endings)  # contrasts are found as by `segment`
     good, bad = scan_subjects(request.reference, protocol.contrasts, True, request.names, scheme)
     if bad:
         raise bad_subjects_error(bad, len(good) + len(bad), fix="Repair or remove them.")
