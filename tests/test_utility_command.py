@@ -112,6 +112,25 @@ def test_arms_of_other_settings_or_no_unseen_subjects_are_refused(runs: Path, tm
         done = synthkit(*arguments, "--reference", reference, "--synthetic", runs / arm)
         assert done.returncode == code and text in done.stderr, done.stderr
         assert not (tmp_path / "u").exists()
+    # Of images that record no protocol: said before anything is run.
+    notes = runs / "copies" / "outputs" / "checkpoint" / "synthkit.json"
+    notes.write_text(json.dumps({**json.loads(notes.read_text()), "protocol": {}}))
+    for arguments in (
+        ("segment", runs / "copies", tmp_path / "subjects", "-o", tmp_path / "u"),
+        (
+            "utility",
+            "--real",
+            runs / "copies",
+            "--synthetic",
+            runs / "copies",
+            "--reference",
+            seen,
+            "-o",
+            tmp_path / "u",
+        ),
+    ):
+        done = synthkit(*arguments)
+        assert done.returncode == 3 and "record no protocol" in done.stderr and not (tmp_path / "u").exists()
 
 
 def test_resume_repeats_no_finished_run(runs: Path, tmp_path: Path) -> None:

@@ -35,7 +35,13 @@ class ModelVoxels:
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any], resample: bool) -> ModelVoxels:
-        """From the notes of a checkpoint; :class:`DataError` if it does not record what to resample to."""
+        """From the notes of a checkpoint; :class:`DataError` without a protocol, or a voxel size to resample to."""
+        if not metadata.get("protocol"):
+            raise DataError(
+                f"The model {metadata['plugin']} cannot segment subjects.",
+                "Its training data record no protocol, and volumes are not sliced to their size.",
+                "Train it on data of 256, 128, 64 or 32 pixels a side.",
+            )
         protocol = SliceProtocol.from_dict(metadata["protocol"])
         geometry = Geometry.of(metadata["protocol"])
         spacing = geometry.spacing_mm

@@ -132,14 +132,14 @@ def _trainings(path: Path) -> list[tuple[Path, Training]]:
 def _unseen_subjects(request: UtilityRequest, trainings: Sequence[Training], listener: Listener) -> list[str]:
     """Subjects with labels that none of the trainings has learned from, be it through synthetic images."""
     from synthkit.data.lineage import datasets_behind, has_unknown_origin, was_trained_on
-    from synthkit.data.slices import SliceProtocol
     from synthkit.data.subjects import bad_subjects_error, scan_subjects
 
-    protocol = SliceProtocol.from_dict(trainings[0].metadata["protocol"])
+    models = list(dict.fromkeys(ModelVoxels.of(training.metadata, request.resample) for training in trainings))
+    contrasts = models[0].protocol.contrasts
     scheme = Scheme.of_record(trainings[0].metadata)
     if (given := known_labels(request.labels, request.reference)) is not None:
         scheme = replace(scheme, label_endings=given.label_endings)  # contrasts are found as by `segment`
-    good, bad = scan_subjects(request.reference, protocol.contrasts, True, request.names, scheme)
+    good, bad = scan_subjects(request.reference, contrasts, True, request.names, scheme)
     if bad:
         raise bad_subjects_error(bad, len(good) + len(bad), fix="Repair or remove them.")
     lineage = [entry for training in trainings for entry in datasets_behind(training.metadata)]
@@ -160,7 +160,7 @@ def _unseen_subjects(request: UtilityRequest, trainings: Sequence[Training], lis
             "behind them cannot be left out."
         )
     found = {subject.id: subject for subject in good if subject.id in set(unseen)}
-    for voxels in {ModelVoxels.of(training.metadata, request.resample) for training in trainings}:
+    for voxels in models:
         voxels.announce(found, listener)
     return unseen
 
