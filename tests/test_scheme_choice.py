@@ -370,6 +370,14 @@ def test_a_prediction_in_another_order_is_refused_with_the_order_that_fits(
     notes = {"checkpoint_digest": "x", "scheme": SCHEMES["nnunet-brats"].to_dict()}
     (tmp_path / "pred" / "predictions.json").write_text(json.dumps(notes))
     assert LabelFolder(tmp_path / "pred", reference=reference).scheme.name == "nnunet-brats"
+    # Of before schemes were written: not those of BraTS whatever they hold, but found out as of any other folder.
+    write_flat(tmp_path / "old", "p1", three())
+    (tmp_path / "old" / "predictions.json").write_text(json.dumps({"checkpoint_digest": "x", "seen_in_training": []}))
+    with pytest.raises(DataError, match="not known which labels") as caught:
+        _ = LabelFolder(tmp_path / "old").scheme
+    assert "--labels" in caught.value.fix and any("msd" in line for line in caught.value.details)
+    assert LabelFolder(tmp_path / "old", labels="msd").scheme.name == "msd"
+    assert not LabelFolder(tmp_path / "old", reference=reference).is_said
     (tmp_path / "pred" / "predictions.json").write_text(json.dumps({**notes, "scheme": {"name": 1}}))
     with pytest.raises(DataError, match="cannot be read"):
         _ = LabelFolder(tmp_path / "pred", reference=reference).scheme
