@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.slices import SliceProtocol
 from synthkit.errors import UsageError
 from synthkit.judging.arms import (
@@ -27,6 +28,7 @@ from synthkit.judging.arms import (
     values_of,
 )
 from synthkit.judging.comparable import Training, check_comparable
+from synthkit.schemes import BRATS
 
 
 def names(n: int) -> list[str]:
@@ -164,6 +166,7 @@ def test_what_is_no_pair_of_arms(real: Any, synthetic: Any, n: int) -> None:
 
 def training(name: str, **changes: Any) -> Training:
     metadata = {"plugin": "unet", "contrasts": ["t1", "flair"], "size": [64, 64], "protocol": {"intensity": "max"}}
+    metadata["labels"] = BRATS.label_values
     params = {"learning_rate": 0.01, "samples": 1000, "seed": 0, "contrasts": [], **changes.pop("params", {})}
     return Training(name, {**metadata, **changes, "params": params})
 
@@ -185,6 +188,37 @@ def test_only_data_and_seed_may_differ() -> None:
         assert len(check_comparable(pair, [name])) == 1
     with pytest.raises(UsageError, match="nothing called rate"):
         check_comparable([training("a"), training("b")], ["rate"])
+
+
+def test_labels_may_not_differ_by_name() -> None:
+    def of(scheme: str, **changes: Any) -> Training:
+        return training(scheme, scheme={**SCHEMES[scheme].to_dict(), **changes})
+
+    assert check_comparable([of("brats2018"), of("brats2023-gli"), of("msd"), training("old")]) == []
+    for other in ("gli2024", "ped", "whole-tumour"):
+        with pytest.raises(UsageError, match=r"labels is \['ED', 'ET', 'NCR'\]"):
+            check_comparable([of("brats2018"), of(other)])
+    assert len(check_comparable([of("brats2018"), of("gli2024")], ["labels"])) == 1
+    core = [{"name": "TC", "labels": ["NCR"], "meaning": "core"}]
+    with pytest.raises(UsageError, match="regions is TC of ET/NCR, WT of ED/ET/NCR in brats2018 and TC of NCR in"):
+        check_comparable([of("brats2018"), of("brats2021", nested=core)])
+    assert check_comparable([of("brats2018"), of("brats2021", nested=[])]) == []
+
+
+def test_arms_of_other_regions_are_compared_in_those_of_both() -> None:
+    def table(**regions: int) -> OverlapTable:
+        return {
+            (subject, region): {
+                "subject": subject, "region": region, "reference_voxels": "9", "prediction_voxels": "9",
+                "case": "both", "dice": "0.5", "hd95_pooled_mm": "1.0", "in_mean": str(in_mean),
+            }
+            for subject in ("a", "b") for region, in_mean in regions.items()
+        }  # fmt: skip
+
+    real, other = table(ET=1, RC=1, WT=0), table(ET=1, WT=0)
+    for one, two in ((real, other), (other, real)):
+        assert {item.region for item in compared_arms([one], [two], resamples=10)} == {"ET", "WT"}
+    assert {item.region for item in compared_arms([other], [other], resamples=10)} == {"ET", "WT", "mean"}
 
 
 def test_protocols_of_other_versions_are_those_that_they_are() -> None:

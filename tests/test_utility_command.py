@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed")
 
 from synthkit.data.dataset import Dataset
+from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.writer import DatasetWriter
 from synthkit.schemes import BRATS
 from synthkit.testing.toys import SEGMENTER
@@ -173,3 +174,32 @@ def test_references_may_have_label_endings_of_their_own(runs: Path, tmp_path: Pa
     found = succeeded(*arguments, "-o", tmp_path / "u", "--labels", tmp_path / "own.toml")
     assert found["subjects"] == HOLDOUT[:2]
     assert {row["region"] for row in found["comparisons"]} >= {"NCR", "ED", "ET"}
+
+
+def test_arms_of_other_labels_are_refused_and_compared_in_common_regions(runs: Path, tmp_path: Path) -> None:
+    """A training of the whole tumour alone, before anything is segmented."""
+    whole = tmp_path / "whole"
+    real = Dataset(tmp_path / "real").training_part()
+    with DatasetWriter(
+        whole, contrasts=real.contrasts, scheme=SCHEMES["whole-tumour"], size=real.size, kind="synthetic"
+    ) as writer:
+        images, labels = real.read(range(len(real)))
+        writer.append(
+            images, (labels > 0).astype(np.uint8), [{"id": f"s{i}", "split": "synthetic"} for i in range(len(real))]
+        )
+    succeeded("train", "toy-segmenter", whole, "-o", runs / "whole")
+    some = tmp_path / "some"
+    some.mkdir()
+    for name in HOLDOUT[:2]:
+        (some / name).symlink_to(tmp_path / "subjects" / name)
+    arguments = ("utility", "--reference", some, "--real", runs / "real-0", "--synthetic", runs / "whole")
+    refused = synthkit(*arguments, "-o", tmp_path / "u")
+    assert refused.returncode == 2 and "--allow-different labels" in refused.stderr and not (tmp_path / "u").exists()
+    # The advice, carried out: what both have is compared, and the rest named.
+    allowed = (*arguments, "--allow-different", "labels", "-o", tmp_path / "u")
+    done = synthkit(*allowed, "--labels", "men-rt")
+    assert done.returncode == 3 and "No region of the reference" in done.stderr and not (tmp_path / "u").exists()
+    done = synthkit(*allowed, "--json")
+    assert done.returncode == 0, done.stderr
+    assert {row["region"] for row in json.loads(done.stdout)["comparisons"]} == {"WT"}
+    assert "Not compared are regions that trainings lack: NCR (whole); ED (whole)" in " ".join(done.stderr.split())

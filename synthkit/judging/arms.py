@@ -282,6 +282,13 @@ def regions_of(table: OverlapTable) -> list[str]:
     return [*dict.fromkeys(region for _, region in table), MEAN]
 
 
+def _regions_of_all(tables: Sequence[OverlapTable]) -> list[str]:
+    """As :func:`regions_of`, those that mean the same in all tables."""
+    means = {frozenset(mean_of(table)) for table in tables}
+    everywhere = set.intersection(*({region for _, region in table} for table in tables))
+    return [r for r in regions_of(tables[0]) if r in everywhere or (r == MEAN and len(means) == 1)]
+
+
 def values_of(table: OverlapTable, region: str, column: str) -> dict[str, float]:
     """Score of each subject whose reference has the region."""
     found: dict[str, list[float]] = {}
@@ -356,7 +363,9 @@ def _patients(subjects: Iterable[str]) -> list[str]:
 def compared_arms(
     real: Sequence[OverlapTable], other: Sequence[OverlapTable], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> list[ArmComparison]:
-    """Every region and score of two arms, a table a training, all of the same subjects.
+    """Every region that all tables have, and every score, of two arms, a table a training, all of the same subjects.
+
+    Segmenters of different labels have different regions; the mean is compared where it is over the same ones in all.
 
     A distance that a training lacks for a subject (``hausdorff_one_empty="exclude"``) is not compared.
 
@@ -368,7 +377,7 @@ def compared_arms(
     if len(subjects) > 1:
         raise UsageError("The trainings were scored on different subjects.", fix="Score all on the same.")
     found = []
-    for region in regions_of(real[0]):
+    for region in _regions_of_all([*real, *other]):
         counted = [_counted(table, region) for table in (*real, *other)]
         if any(rows.keys() != counted[0].keys() for rows in counted):
             raise UsageError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthkit.data.known_labels import known_labels
 from synthkit.data.label_folders import LabelFolder
+from synthkit.data.scheme_questions import labels_in_words
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.arms import (
     RESAMPLES,
@@ -83,6 +84,7 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
     # What is not known of the labels is asked for before anything is segmented.
     reference = LabelFolder(request.reference, subjects, names=request.names, labels=request.labels)
     labels = {"reference": reference.decision()}
+    _check_regions(reference.scheme, everything, listener)
     tables: dict[str, list[OverlapTable]] = {}
     for name, trainings in arms.items():
         tables[name] = []
@@ -163,6 +165,32 @@ def _unseen_subjects(request: UtilityRequest, trainings: Sequence[Training], lis
     for voxels in models:
         voxels.announce(found, listener)
     return unseen
+
+
+def _check_regions(reference: Scheme, trainings: Sequence[Training], listener: Listener) -> None:
+    """Say which regions of the reference are not scored, as a training's labels lack them; DataError if none is left.
+
+    As the metrics do, a region is found by its name, else by the labels that it consists of.
+    """
+    schemes = {training.name: Scheme.of_record(training.metadata) for training in trainings}
+    lacking = {
+        region.name: [
+            name
+            for name, scheme in schemes.items()
+            if region.name not in scheme.region_values and not set(region.labels) <= set(scheme.label_values)
+        ]
+        for region in reference.regions
+    }
+    if all(lacking.values()):
+        have = dict.fromkeys(f"{name}: {labels_in_words(scheme)}" for name, scheme in schemes.items())
+        raise DataError(
+            "No region of the reference is one of all trainings.",
+            f"The reference has {labels_in_words(reference)}.",
+            "Say by --labels which labels the reference has, if those are not its; else give trainings of its labels.",
+            list(have),
+        )
+    if lost := [f"{region} ({', '.join(names)})" for region, names in lacking.items() if names]:
+        listener.warning(f"Not compared are regions that trainings lack: {'; '.join(lost)}.")
 
 
 def _scored(
