@@ -463,6 +463,14 @@ def test_the_docs_list_the_named_schemes_and_a_file_that_is_read(tmp_path: Path)
         ("[labels]\na = 1\n[contrasts]\nseg = ['x']", "seg is what labels are called"),
         ("[labels]\na = 1\n[contrasts]\nx = ['e']\ny = ['_e']", "file ending e twice"),
         ("label_endings = []\n[labels]\na = 1", "not a list of words"),
+        ("[labels]\nmean = 1", "called mean"),
+        ("[labels]\n'' = 1", "cannot be a name"),
+        ("[labels]\na = 1\na = 2", "Cannot overwrite a value"),
+        ("[labels]\na = 1\nb = 2\n[regions]\nr = ['a', 'a']", "has a label twice"),
+        ("[labels]\na = 1\n[regions]\na = ['a']", "the region a twice"),
+        ("mean_of = ['a', 'a']\n[labels]\na = 1", "take the mean of a twice"),
+        ("[labels]\na = 1\n[contrasts]\nx = ['_']", "file ending without a name"),
+        ("[labels]\na = 1\n[contrasts]\nx = ['e']\nX = ['f']", "upper and lower case"),
     ],
 )
 def test_a_file_that_does_not_describe_a_scheme_says_why(tmp_path: Path, text: str, why: str) -> None:
