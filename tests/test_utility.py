@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,9 @@ from hypothesis import strategies as st
 from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.slices import SliceProtocol
 from synthkit.errors import UsageError
-from synthkit.judging.arms import (
-    ArmComparison,
-    Cases,
-    OverlapTable,
-    cases_of,
-    compare,
-    compared_arms,
-    mean_of_arm,
-    read_overlap,
-    regions_of,
-    sentence,
-    values_of,
-)
+from synthkit.judging.arms import ArmComparison, Cases, cases_of, compare, compared_arms, mean_of_arm, sentence
 from synthkit.judging.comparable import Training, check_comparable
+from synthkit.judging.overlap_tables import OverlapTable, read_overlap, regions_of, values_of
 from synthkit.schemes import BRATS
 
 
@@ -219,6 +209,20 @@ def test_arms_of_other_regions_are_compared_in_those_of_both() -> None:
     for one, two in ((real, other), (other, real)):
         assert {item.region for item in compared_arms([one], [two], resamples=10)} == {"ET", "WT"}
     assert {item.region for item in compared_arms([other], [other], resamples=10)} == {"ET", "WT", "mean"}
+
+
+def test_patients_count_where_the_job_says_who_they_are(tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir()
+    with (tmp_path / "outputs" / "overlap.csv").open("w", newline="") as file:
+        columns = ("subject", "region", "reference_voxels", "prediction_voxels", "case", "dice")
+        csv.writer(file).writerows(
+            [columns, *((name, "ET", 9, 9, "both", 0.5) for name in ("a", "b", "c_pre", "c_post"))]
+        )
+    (_, one), *_ = [(item.region, item.comparison) for item in compared_arms(*[[read_overlap(tmp_path)]] * 2)]
+    assert (one.n_subjects, one.n_patients) == (4, 3)
+    (tmp_path / "job.json").write_text(json.dumps({"options": {"patients": {"a": "p", "b": "p"}}}))
+    (_, one), *_ = [(item.region, item.comparison) for item in compared_arms(*[[read_overlap(tmp_path)]] * 2)]
+    assert (one.n_subjects, one.n_patients) == (4, 2)
 
 
 def test_protocols_of_other_versions_are_those_that_they_are() -> None:

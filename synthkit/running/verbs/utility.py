@@ -12,25 +12,20 @@ from synthkit.data.known_labels import known_labels
 from synthkit.data.label_folders import LabelFolder
 from synthkit.data.scheme_questions import labels_in_words
 from synthkit.errors import DataError, UsageError
-from synthkit.judging.arms import (
-    RESAMPLES,
-    SEED,
-    ArmComparison,
-    OverlapTable,
-    compared_arms,
-    interval_warnings,
-    read_overlap,
-    sentence,
-)
+from synthkit.judging.arms import RESAMPLES, SEED, ArmComparison, compared_arms, interval_warnings, sentence
 from synthkit.judging.comparable import Training, check_comparable
+from synthkit.judging.overlap_tables import OverlapTable, read_overlap
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.listening import Listener
 from synthkit.running.run import JOB, Input, Job, Run, find_runs, folder_digest, write_json
 from synthkit.running.verbs.model_voxels import ModelVoxels
+from synthkit.running.verbs.people import tell_apart, unlike_names
 from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
     from synthkit.contract import Declaration
+    from synthkit.data.slices import SliceProtocol
+    from synthkit.data.subject_files import Subject
 
 #: Executes a job in a folder: ``start(folder, job, declarations, title)``; raises the error that the run ends with.
 Start = Callable[[Path, Job, Sequence["Declaration"], str], object]
@@ -50,6 +45,7 @@ class UtilityRequest:
     resample : resample subjects to the voxel size of the training images, and labels back.
     labels : the label scheme of the reference, a name, a TOML file or "table"; None where its names and values say it.
     names : what files of the reference are by their endings, ``seg=_segm``.
+    patients : who the subjects are, a table or "one-per-subject"; None where the trainings' datasets or names say it.
     """
 
     reference: Path
@@ -62,6 +58,7 @@ class UtilityRequest:
     resample: bool = False
     labels: str | None = None
     names: Sequence[str] = ()
+    patients: Path | str | None = None
 
 
 def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -> dict[str, Any]:
@@ -80,10 +77,15 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
     everything = [training for trainings in arms.values() for _, training in trainings]
     for text in check_comparable(everything, request.allow_different):
         listener.warning(f"The trainings differ, as allowed: {text}")
-    subjects = _unseen_subjects(request, everything, listener)
+    found_subjects, protocol = _unseen_subjects(request, everything, listener)
+    runs = [run for trainings in arms.values() for run, _ in trainings]
+    patients = tell_apart(found_subjects, runs, protocol, request.patients, listener)
+    subjects = list(patients)
     # What is not known of the labels is asked for before anything is segmented.
     reference = LabelFolder(request.reference, subjects, names=request.names, labels=request.labels)
-    labels = {"reference": reference.decision()}
+    scored = {"subjects": subjects, "labels": {"reference": reference.decision()}}
+    if said := unlike_names(patients):
+        scored["patients"] = said
     _check_regions(reference.scheme, everything, listener)
     tables: dict[str, list[OverlapTable]] = {}
     for name, trainings in arms.items():
@@ -91,7 +93,7 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
         for number, (run, training) in enumerate(trainings, start=1):
             listener.note(f"{name} {number} of {len(trainings)}: {training.name}")
             folder = request.out / f"{name}-{number}"
-            tables[name].append(_scored(folder, run, training, subjects, labels, request, start))
+            tables[name].append(_scored(folder, run, training, scored, request, start))
     found = [
         (name, item)
         for name in arms
@@ -131,8 +133,13 @@ def _trainings(path: Path) -> list[tuple[Path, Training]]:
     return found
 
 
-def _unseen_subjects(request: UtilityRequest, trainings: Sequence[Training], listener: Listener) -> list[str]:
-    """Subjects with labels that none of the trainings has learned from, be it through synthetic images."""
+def _unseen_subjects(
+    request: UtilityRequest, trainings: Sequence[Training], listener: Listener
+) -> tuple[dict[str, Subject], SliceProtocol]:
+    """Subjects with labels whose ids none of the trainings has learned from, be it through synthetic images.
+
+    With them the protocol by which the first training's images were made.
+    """
     from synthkit.data.lineage import datasets_behind, has_unknown_origin, was_trained_on
     from synthkit.data.subjects import bad_subjects_error, scan_subjects
 
@@ -161,10 +168,11 @@ def _unseen_subjects(request: UtilityRequest, trainings: Sequence[Training], lis
             "A training has learned from synthetic images whose own training data are not known: subjects "
             "behind them cannot be left out."
         )
-    found = {subject.id: subject for subject in good if subject.id in set(unseen)}
+    by_id = {subject.id: subject for subject in good}
+    found = {name: by_id[name] for name in unseen}
     for voxels in models:
         voxels.announce(found, listener)
-    return unseen
+    return found, models[0].protocol
 
 
 def _check_regions(reference: Scheme, trainings: Sequence[Training], listener: Listener) -> None:
@@ -197,12 +205,15 @@ def _scored(
     folder: Path,
     run: Path,
     training: Training,
-    subjects: list[str],
-    labels: Mapping[str, Any],
+    scored: Mapping[str, Any],
     request: UtilityRequest,
     start: Start,
 ) -> OverlapTable:
-    """Segment and score the subjects with one training, in two runs; ``labels`` are the schemes by role."""
+    """Segment and score the subjects with one training, in two runs.
+
+    ``scored`` are options of the second: subjects, the schemes of labels by role, and patients where names do not say
+    who is who.
+    """
     from synthkit.registry.parameters import make_params, params_to_dict
     from synthkit.registry.registry import discover
 
@@ -219,7 +230,7 @@ def _scored(
             "checkpoint": Input("checkpoint", source=checkpoint, digest=folder_digest(checkpoint)),
             "subjects": Input("subjects", source=request.reference),
         },
-        options={"subjects": subjects, **({"resample": True} if request.resample else {}), **named},
+        options={"subjects": scored["subjects"], **({"resample": True} if request.resample else {}), **named},
     )
     segmented = _finished(folder / "segment", segment, [segmenter], request, start)
     evaluate = Job(
@@ -230,7 +241,7 @@ def _scored(
             "reference": Input("labels", source=request.reference),
             "prediction": Input("labels", source=Run(segmented).predictions),
         },
-        options={"subjects": subjects, "references_without_prediction": [], "labels": labels, **named},
+        options={**scored, "references_without_prediction": [], **named},
     )
     return read_overlap(_finished(folder / "evaluate", evaluate, metrics, request, start))
 
