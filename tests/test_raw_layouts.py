@@ -338,6 +338,7 @@ def test_regions_of_another_anatomy_are_what_their_order_says(tmp_path: Path) ->
     [
         ({}, None, "no regions_class_order says"),
         ({}, [1, 3], "does not have one value for each"),
+        ({}, 5, "does not have one value for each"),
         ({}, [1, 3, "2"], "does not have one value for each"),
         ({}, [1, 3, 3], "does not have one value for each"),
         (
@@ -353,9 +354,7 @@ def test_regions_of_another_anatomy_are_what_their_order_says(tmp_path: Path) ->
         ({"kidney": [2, 3]}, [1, 3, 2], "No region has the value 1"),
     ],
 )
-def test_regions_that_leave_open_what_a_value_is(
-    tmp_path: Path, changes: dict[str, Any], order: list[Any] | None, why: str
-) -> None:
+def test_regions_that_leave_open_what_a_value_is(tmp_path: Path, changes: dict[str, Any], order: Any, why: str) -> None:
     with pytest.raises(DataError, match="do not say what each value is") as caught:
         labels_named({**KIDNEY, **changes}, tmp_path / "dataset.json", order=order)
     assert why in caught.value.why
@@ -383,6 +382,9 @@ def test_painting_regions_in_their_order_gives_the_labels_back(data: st.DataObje
         ({"mean": 1, "b": 2}, [], "called mean"),
         ({"": 1, "b": 2}, [], "not a name"),
         ({"a b": 1, "a-b": 2, "a  b": 3}, [], "not a name of at most 32"),
+        ({"liver": 1.5}, [], "1.5 is not a whole number"),
+        ({"liver": True}, [], "True is not a whole number"),
+        ({"liver": None}, [], "None is not a whole number"),
         ({"1": "liver", "2": "liver"}, [], "'liver' is the name of 1 and of 2"),
         ({"liver": 1}, ["CT", ""], "'' cannot be the name of a contrast"),
         ({"liver": 1}, ["CT a", "CT-a"], "the contrast ct_a twice"),

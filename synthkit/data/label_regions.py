@@ -9,8 +9,7 @@ regions leave of the region that it stands for.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 Values = Mapping[str, tuple[int, ...]]
 
@@ -18,7 +17,7 @@ _BACKGROUND = "background"
 
 
 def parts_of_regions(
-    named: Values, order: Sequence[Any] | None, meant: Callable[[str], tuple[str, ...]]
+    named: Values, order: object, meant: Callable[[str], tuple[str, ...]]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]]:
     """Single labels from regions, and the regions of them.
 
@@ -50,7 +49,7 @@ def parts_of_regions(
     return _rests(regions, by_value)
 
 
-def _painted(regions: Values, order: Sequence[Any] | None) -> dict[int, str] | None:
+def _painted(regions: Values, order: object) -> dict[int, str] | None:
     """Value -> the region that it stands for; None without an order.
 
     Raises
@@ -59,16 +58,17 @@ def _painted(regions: Values, order: Sequence[Any] | None) -> dict[int, str] | N
     """
     if order is None:
         return None
-    numbers = [value for value in order if isinstance(value, int) and not isinstance(value, bool)]
-    if len(numbers) != len(order) or len(numbers) != len(regions) or len(set(numbers)) < len(numbers):
-        raise ValueError(f"regions_class_order {list(order)} does not have one value for each of its regions")
+    given = list(order) if isinstance(order, list | tuple) else []
+    numbers = [value for value in given if isinstance(value, int) and not isinstance(value, bool)]
+    if len(numbers) != len(given) or len(numbers) != len(regions) or len(set(numbers)) < len(numbers):
+        raise ValueError(f"its regions_class_order {order} does not have one value for each region")
     by_value = dict(zip(numbers, regions, strict=True))
     for value in sorted({value for values in regions.values() for value in values}):
         last = [name for name, values in regions.items() if value in values][-1]
         if by_value.get(value) != last:
             stands = f"is that of {by_value[value]}" if value in by_value else "is not in it"
             raise ValueError(
-                f"by its regions {value} is the rest of {last}, but in regions_class_order {list(order)} it {stands}"
+                f"by its regions {value} is the rest of {last}, but in regions_class_order {given} it {stands}"
             )
     if strange := set(numbers) - {value for values in regions.values() for value in values}:
         raise ValueError(f"no region has the value {min(strange)} of regions_class_order")

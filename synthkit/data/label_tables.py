@@ -65,7 +65,7 @@ class TableOfLabels:
 
 
 def labels_named(
-    labels: Mapping[str, Any], source: Path, channels: Iterable[str] = (), order: Sequence[Any] | None = None
+    labels: Mapping[str, Any], source: Path, channels: Iterable[str] = (), order: object = None
 ) -> TableOfLabels:
     """What a table of labels says.
 
@@ -203,14 +203,14 @@ def _by_name(labels: Mapping[str, Any], source: Path) -> dict[str, tuple[int, ..
     try:
         for key, value in labels.items():
             if isinstance(value, list | tuple):
-                found[str(key)] = tuple(int(v) for v in value)
+                found[str(key)] = tuple(map(_whole, value))
             elif isinstance(value, str) and not value.strip().isdigit():
                 if value in found:
                     raise ValueError(f"{value!r} is the name of {found[value][0]} and of {key}")
                 found[value] = (int(key),)
             else:
-                found[str(key)] = (int(value),)
-    except (TypeError, ValueError) as error:
+                found[str(key)] = (_whole(value),)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"The labels in {source} are not understood.", f"{error}.", "Write name: value, each name once."
         ) from error
@@ -219,6 +219,13 @@ def _by_name(labels: Mapping[str, Any], source: Path) -> dict[str, tuple[int, ..
     if any(not values for values in found.values()):
         raise _unusable(source, found, "one of them has no value")
     return found
+
+
+def _whole(value: object) -> int:
+    """ValueError for what is no whole number: half of one and true are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or float(value) != int(value):
+        raise ValueError(f"{value!r} is not a whole number")
+    return int(value)
 
 
 def _unusable(source: Path, named: Mapping[str, tuple[int, ...]], why: str) -> DataError:
