@@ -10,7 +10,7 @@ from pathlib import Path
 from synthkit.data.patients import by_names
 from synthkit.schemes import BRATS, MEAN
 
-#: Rows by subject and region, as text; ``patient`` where the run says whom a subject shows.
+#: Rows by subject and region, as text; ``patient``, the first scan of one, where the run says whom a subject shows.
 OverlapTable = Mapping[tuple[str, str], Mapping[str, str]]
 OVERLAP_TABLE = "overlap.csv"
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from synthkit.data.dataset import Dataset
-from synthkit.data.patients import by_names, decided
+from synthkit.data.patients import by_names, decided, scans_of
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.subject_files import Subject
 from synthkit.data.twins import find_twins, signature_of_subject, signatures_of
@@ -117,5 +117,13 @@ def _patients(
 
 
 def unlike_names(patients: Mapping[str, str]) -> dict[str, str]:
-    """The patients, where they are others than the subjects' names say; else nothing needs to be said of them."""
-    return {} if by_names(patients) == dict(patients) else dict(patients)
+    """Subject -> the first scan of its patient, as a job keeps it; none where the subjects' names say the same.
+
+    A job names subjects already, and they get other names where it is published; patients of a table would not.
+    """
+    said = _first_scans(patients)
+    return {} if said == _first_scans(by_names(patients)) else said
+
+
+def _first_scans(patients: Mapping[str, str]) -> dict[str, str]:
+    return {scan: scans[0] for scans in scans_of(patients).values() for scan in scans}
