@@ -101,25 +101,33 @@ class Scheme:
     drawn_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        me = self.name or "it"
         endings = [*(ending for contrast in self.contrasts for ending in contrast.endings), *self.label_endings]
         for what, names in (
             ("contrast", self.contrast_names),
             ("file ending", endings),
             ("label value", self.values),
-            ("region", [BACKGROUND, MEAN, *(region.name for region in self.regions)]),
+            ("region", [region.name for region in self.regions]),
+            ("region to take the mean of", self.mean_of),
         ):
+            if "" in names:
+                raise ValueError(f"{me} has a {what} without a name")
             if twice := [name for name in names if list(names).count(name) > 1]:
-                raise ValueError(f"{self.name} has the {what} {twice[0]} twice")
+                raise ValueError(f"{me} has the {what} {twice[0]} twice")
+        if reserved := {BACKGROUND, MEAN} & {region.name for region in self.regions}:
+            raise ValueError(f"{me} has a label or region called {min(reserved)}, which means something else")
         if beyond := [label.name for label in self.labels if not 0 < label.value < 256]:
-            raise ValueError(f"the value of the label {beyond[0]} of {self.name} is not 1 to 255")
+            raise ValueError(f"the value of the label {beyond[0]} of {me} is not 1 to 255")
         known = {label.name for label in self.labels}
         for region in self.nested:
             if not region.labels or set(region.labels) - known:
-                raise ValueError(f"the region {region.name} of {self.name} is not made of its labels")
+                raise ValueError(f"the region {region.name} of {me} is not made of its labels")
+            if len(set(region.labels)) < len(region.labels):
+                raise ValueError(f"the region {region.name} of {me} has a label twice")
         if missing := set(self.mean_of) - {region.name for region in self.regions}:
-            raise ValueError(f"{self.name} has no region {min(missing)} to take the mean of")
+            raise ValueError(f"{me} has no region {min(missing)} to take the mean of")
         if missing := {*self.drawn_on, self.brain_contrast} - {"", *self.contrast_names}:
-            raise ValueError(f"{self.name} has no contrast {min(missing)}")
+            raise ValueError(f"{me} has no contrast {min(missing)}")
 
     # ----------------------------------------------------------------------------------------------- written, read
 

@@ -96,7 +96,9 @@ def test_a_folder_a_channel_of_any_known_name(tmp_path: Path, names: tuple[str, 
     assert summary.contrasts == CONTRASTS
     assert {"ADC/", "readme.md"} < set(summary.left_out) and any("notes.txt" in name for name in summary.left_out)
     renamed = [name for name in names if name.lower() not in {title.lower() for title in TITLES}]
-    assert len(summary.notes) == len(renamed) and all(any(name in note for note in summary.notes) for name in renamed)
+    *notes, scheme = summary.notes
+    assert len(notes) == len(renamed) and all(any(name in note for note in notes) for name in renamed)
+    assert scheme.startswith("Nothing says their scheme: they are taken for those of brats2018, 1 NCR, 2 ED and 4 ET")
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".bmp"])

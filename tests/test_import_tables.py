@@ -111,7 +111,7 @@ def test_nnunet_by_names_alone(exported: Path, tmp_path: Path, key: str, old: st
         wrong[key][old] = new
     path.write_text(json.dumps(wrong))
     error = refused(tmp_path / "raw", tmp_path / "out")
-    assert f"The {'labels' if key == 'labels' else 'channels'} of" in error.what
+    assert error.what.startswith(f"The {'labels' if key == 'labels' else 'channels'} ")
     if "--without-labels" in error.fix:
         assert not api.import_images(tmp_path / "raw", tmp_path / "alone", without_labels=True).label_pixels
     if key == "labels":  # values in another order, named: they are what their names say
@@ -121,6 +121,23 @@ def test_nnunet_by_names_alone(exported: Path, tmp_path: Path, key: str, old: st
     (labels,), (truth,) = (Dataset(tmp_path / name).read([0])[1] for name in ("out", "data"))
     swapped = np.array([0, 2, 1, 0, 4], np.uint8)[truth] if key == "labels" else truth
     np.testing.assert_array_equal(labels, swapped)
+
+
+def test_nnunet_by_regions(exported: Path, tmp_path: Path) -> None:
+    export_dataset(tmp_path / "data", tmp_path / "raw", format="nnunet")
+    path = tmp_path / "raw" / "dataset.json"
+    regions = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [1, 3], "enhancing tumor": [3]}
+    (tmp_path / "raw" / "scheme.json").unlink()
+    for labels, order in (
+        (regions, [2, 1, 3]),
+        ({"background": 0, "head": [1, 2, 3], "core": [1, 3], "rim": 3}, [2, 1, 3]),
+    ):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "labels": labels, "regions_class_order": order}))
+        api.import_images(tmp_path / "raw", tmp_path / "out", kind="real", overwrite=True)
+        found, data = Dataset(tmp_path / "out"), Dataset(tmp_path / "data")
+        np.testing.assert_array_equal(found.read([0])[1], np.array([0, 1, 2, 0, 3], np.uint8)[data.read([0])[1]])
+        names = {"ED", "NCR", "ET"} if labels is regions else {"rest_of_head", "rest_of_core", "rim"}
+        assert set(found.labels) == {"background", *names} and len(found.scheme.nested) == 2
 
 
 def test_an_interrupted_import_goes_on(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

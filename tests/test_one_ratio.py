@@ -19,9 +19,11 @@ from synthkit.cli.console import Console
 from synthkit.cli.utility import _print
 from synthkit.contract import Declaration
 from synthkit.data.slices import SliceProtocol
-from synthkit.judging.arms import OverlapTable, compared_arms
+from synthkit.judging.arms import compared_arms
+from synthkit.judging.overlap_tables import OverlapTable
 from synthkit.report.report import write_report
 from synthkit.running.launch import Done
+from synthkit.running.listening import LoggingListener
 from synthkit.running.run import Job, Run, create_run, write_json
 from synthkit.running.verbs.utility import UtilityRequest, measure_utility
 from synthkit.schemes import BRATS
@@ -135,9 +137,7 @@ def expected(case: str) -> dict[tuple[str, str], tuple[str, str, str]]:
     return found
 
 
-class Quiet:
-    def note(self, text: str) -> None: ...
-
+class Quiet(LoggingListener):
     def warning(self, text: str) -> None: ...
 
 

@@ -20,8 +20,8 @@ from synthkit.schemes import BRATS
 BRAIN = 160  # side in pixels of a bright square: 25,600 of 65,536 pixels, more than 15 %
 
 
-def write(path: Path, volume: np.ndarray) -> None:
-    nib.save(nib.Nifti1Image(volume, np.diag([-1.0, -1.0, 1.0, 1.0])), path)
+def write(path: Path, volume: np.ndarray, side_mm: float = 1.0) -> None:
+    nib.save(nib.Nifti1Image(volume, np.diag([-side_mm, -side_mm, 1.0, 1.0])), path)
 
 
 def subject(folder: Path, name: str, labels: np.ndarray, bright: range) -> None:
@@ -63,6 +63,21 @@ def test_volumes_hold_the_kept_slices(folders: tuple[Path, Path]) -> None:
         assert labels.shape == (240, 240, 4)
         assert spacing_mm == (1.0, 1.0, 1.0)
         assert np.count_nonzero(labels) == n_labelled
+
+
+@pytest.mark.parametrize("side_mm", [0.5, 2.0])
+def test_the_rule_counts_pixels_of_1_mm(tmp_path: Path, side_mm: float) -> None:
+    """The same heads in other voxels: a large one in slices 2 and 3, in 4 and 5 one that is too small by any count."""
+    (tmp_path / "P1").mkdir()
+    n, large, small = (round(side / side_mm) for side in (200, 160, 80))
+    t1, labels = np.zeros((n, n, 8), np.int16), np.zeros((n, n, 8), np.uint8)
+    t1[:large, :large, 2:4] = t1[:small, :small, 4:6] = 1000
+    labels[5:10, 5:10, 3] = 4
+    for kind, data in (("t1", t1), ("seg", labels)):
+        write(tmp_path / "P1" / f"P1_{kind}.nii.gz", data, side_mm)
+    kept = KeptSlices(LabelFolder(tmp_path, labels="brats2018"), SliceRule(tmp_path, (), BRATS))
+    found, spacing_mm = kept.labels("P1")
+    assert found.shape == (n, n, 2) and np.count_nonzero(found) == 25 and spacing_mm == (side_mm, side_mm, 1.0)
 
 
 def test_a_subject_without_t1_or_without_brain_is_an_error(folders: tuple[Path, Path]) -> None:

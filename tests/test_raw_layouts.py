@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import export_dataset
 from synthkit.data.label_folders import LabelFolder
-from synthkit.data.label_tables import label_meant, labels_named, table_of_labels
+from synthkit.data.label_tables import label_meant, labels_named, scheme_of_table, table_of_labels
 from synthkit.data.nifti import VolumeError, read_channels, write_labels
 from synthkit.data.prepare import prepare
 from synthkit.data.slices import SliceProtocol
@@ -281,7 +281,18 @@ def test_several_tables_of_labels_are_refused_until_one_is_left(tmp_path: Path) 
     (tmp_path / "a_dseg.tsv").unlink()
     table = table_of_labels(seg, tmp_path, {})
     assert table is not None and table.scheme is not None and table.scheme.label_values == {"background": 0, "ED": 1}
-    for wrong in (b"value,label\n1,Edema\n", b"index\tname\n1\tEdema\n2\tEdema\n", b"index\tname\n1\t\xfc\n"):
+    for saved in (
+        b"\xef\xbb\xbfIndex;Name;Colour\r\n1;Edema;red\r\n\r\n",
+        b'name,index\n"Edema",1\n',
+    ):  # as spreadsheets do
+        (tmp_path / "dseg.tsv").write_bytes(saved)
+        again = table_of_labels(seg, tmp_path, {})
+        assert again is not None and again.scheme == table.scheme
+    header = b"index\tname\n"
+    for wrong in (
+        *(b"value,label\n1,Edema\n", header + b"1\tEdema\n2\tEdema\n", header + b"1\t\xfc\n", header + b"1\t\n"),
+        *(header + b"x\tEdema\n", header + b"\tEdema\n", b"index\tname\tname\n1\tEdema\tEdema\n", b""),
+    ):
         (tmp_path / "dseg.tsv").write_bytes(wrong)
         with pytest.raises(DataError, match="columns index and name"):
             table_of_labels(seg, tmp_path, {})
@@ -292,6 +303,112 @@ def test_regions_that_resolve(tmp_path: Path) -> None:
     for given_labels in (labels, {**labels, "enhancing tumor": 3}):
         found = labels_named(given_labels, tmp_path).scheme
         assert found is not None and found.label_values == MSD
+
+
+def test_regions_with_a_label_beside_them(tmp_path: Path) -> None:
+    labels = {"background": 0, "WT": [1, 2, 3], "TC": [1, 3], "ET": 3, "resection cavity": 4}
+    for order in (None, [2, 1, 3, 4]):
+        found = labels_named(labels, tmp_path, order=order).scheme
+        assert found is not None and found.name == "gli2024"
+    with pytest.raises(DataError, match=r"By its regions 1 is the rest of TC, but in .* it is that of WT"):
+        labels_named(labels, tmp_path, order=[1, 2, 3, 4])
+
+
+KIDNEY = {"background": 0, "kidney": [1, 2, 3], "masses": [2, 3], "tumor": 2}
+
+
+def test_regions_of_another_anatomy_are_what_their_order_says(tmp_path: Path) -> None:
+    channels = {str(k): name for k, name in enumerate(CHANNELS)}
+    described = {"channel_names": channels, "labels": KIDNEY, "regions_class_order": [1, 3, 2]}
+    make_raw(tmp_path / "raw", description=described)
+    with pytest.raises(DataError, match="not all known") as caught:
+        prepare(tmp_path / "raw", tmp_path / "out", protocol=SMALL)
+    assert "It names 1 rest of kidney, 2 tumor, 3 rest of masses" in caught.value.why
+    assert "--labels table" in caught.value.fix  # carried out
+    summary = prepare(tmp_path / "raw", tmp_path / "out", protocol=SMALL, labels="table")
+    assert summary.subjects[0].label_voxels == {"rest_of_kidney": 24, "rest_of_masses": 8, "tumor": 16}
+    scheme = Dataset(tmp_path / "out").scheme
+    assert scheme.region_values == {
+        "rest_of_kidney": (1,), "rest_of_masses": (3,), "tumor": (2,), "kidney": (1, 2, 3), "masses": (2, 3)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "order", "why"),
+    [
+        ({}, None, "no regions_class_order says"),
+        ({}, [1, 3], "does not have one value for each"),
+        ({}, 5, "does not have one value for each"),
+        ({}, [1, 3, "2"], "does not have one value for each"),
+        ({}, [1, 3, 3], "does not have one value for each"),
+        (
+            {},
+            [1, 2, 3],
+            "By its regions 2 is the rest of tumor, but in regions_class_order [1, 2, 3] it is that of masses",
+        ),
+        (
+            {"kidney": [1, 2, 3, 4]},
+            [1, 3, 2],
+            "4 is the rest of kidney, but in regions_class_order [1, 3, 2] it is not in",
+        ),
+        ({"kidney": [2, 3]}, [1, 3, 2], "No region has the value 1"),
+    ],
+)
+def test_regions_that_leave_open_what_a_value_is(tmp_path: Path, changes: dict[str, Any], order: Any, why: str) -> None:
+    with pytest.raises(DataError, match="do not say what each value is") as caught:
+        labels_named({**KIDNEY, **changes}, tmp_path / "dataset.json", order=order)
+    assert why in caught.value.why
+
+
+@settings(deadline=None)
+@given(data=st.data(), n=st.integers(2, 6))
+def test_painting_regions_in_their_order_gives_the_labels_back(data: st.DataObject, n: int) -> None:
+    """Nested regions of any values: each value is that of the last region that has it."""
+    values = data.draw(st.permutations(range(1, n + 1)))
+    regions = {f"r{k}": sorted(values[k:]) for k in range(n)}
+    table = labels_named({"background": 0, **regions}, Path("dataset.json"), order=values)
+    assert set(table.named.values()) == set(values)
+    scheme = scheme_of_table(table)
+    for name, of in regions.items():
+        assert list(scheme.region_values[name]) == of
+    for value in values:
+        name = next(label for label, v in scheme.label_values.items() if v == value)
+        assert name in (f"r{values.index(value)}", f"rest_of_r{values.index(value)}")
+
+
+@pytest.mark.parametrize(
+    ("labels", "channels", "why"),
+    [
+        ({"mean": 1, "b": 2}, [], "called mean"),
+        ({"": 1, "b": 2}, [], "not a name"),
+        ({"a b": 1, "a-b": 2, "a  b": 3}, [], "not a name of at most 32"),
+        ({"liver": 1.5}, [], "1.5 is not a whole number"),
+        ({"liver": True}, [], "True is not a whole number"),
+        ({"liver": None}, [], "None is not a whole number"),
+        ({"1": "liver", "2": "liver"}, [], "'liver' is the name of 1 and of 2"),
+        ({"liver": 1}, ["CT", ""], "'' cannot be the name of a contrast"),
+        ({"liver": 1}, ["CT a", "CT-a"], "the contrast ct_a twice"),
+        ({"liver": 1}, ["CT", "seg"], "'seg' cannot be the name of a contrast"),
+        ({"liver": 1}, ["C" * 40], "cannot be the name of a contrast"),
+    ],
+)
+def test_names_that_cannot_be_taken_are_refused(
+    tmp_path: Path, labels: dict[str, Any], channels: list[str], why: str
+) -> None:
+    with pytest.raises(DataError, match=r"cannot be taken|not understood") as caught:
+        scheme_of_table(labels_named({"background": 0, **labels}, tmp_path / "dataset.json", channels))
+    assert why in caught.value.why and any(text in caught.value.fix for text in ("each name once", "TOML"))
+
+
+def test_a_name_that_stands_twice_in_a_description_is_refused(tmp_path: Path) -> None:
+    make_raw(tmp_path)
+    for text in (
+        '{"channel_names": {"0": "T1"}, "labels": {"edema": 1, "edema": 2}}',
+        '{"labels": {"a": 1}, "labels": {}}',
+    ):
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(DataError, match="has a name twice"):
+            find_subjects(tmp_path)
 
 
 @pytest.mark.parametrize(

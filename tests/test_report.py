@@ -102,6 +102,7 @@ def make_trained(path: Path, plugin: str, datasets: Sequence[Dataset]) -> Run:
     metadata = {
         "plugin": plugin,
         "contrasts": list(CONTRASTS),
+        "labels": BRATS.label_values,
         "size": [32, 32],
         "params": {"seed": 7, "learning_rate": 0.01},
         "training_datasets": [d.training_entry() for d in datasets],

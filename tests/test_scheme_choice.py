@@ -370,6 +370,14 @@ def test_a_prediction_in_another_order_is_refused_with_the_order_that_fits(
     notes = {"checkpoint_digest": "x", "scheme": SCHEMES["nnunet-brats"].to_dict()}
     (tmp_path / "pred" / "predictions.json").write_text(json.dumps(notes))
     assert LabelFolder(tmp_path / "pred", reference=reference).scheme.name == "nnunet-brats"
+    # Of before schemes were written: not those of BraTS whatever they hold, but found out as of any other folder.
+    write_flat(tmp_path / "old", "p1", three())
+    (tmp_path / "old" / "predictions.json").write_text(json.dumps({"checkpoint_digest": "x", "seen_in_training": []}))
+    with pytest.raises(DataError, match="not known which labels") as caught:
+        _ = LabelFolder(tmp_path / "old").scheme
+    assert "--labels" in caught.value.fix and any("msd" in line for line in caught.value.details)
+    assert LabelFolder(tmp_path / "old", labels="msd").scheme.name == "msd"
+    assert not LabelFolder(tmp_path / "old", reference=reference).is_said
     (tmp_path / "pred" / "predictions.json").write_text(json.dumps({**notes, "scheme": {"name": 1}}))
     with pytest.raises(DataError, match="cannot be read"):
         _ = LabelFolder(tmp_path / "pred", reference=reference).scheme
@@ -455,6 +463,14 @@ def test_the_docs_list_the_named_schemes_and_a_file_that_is_read(tmp_path: Path)
         ("[labels]\na = 1\n[contrasts]\nseg = ['x']", "seg is what labels are called"),
         ("[labels]\na = 1\n[contrasts]\nx = ['e']\ny = ['_e']", "file ending e twice"),
         ("label_endings = []\n[labels]\na = 1", "not a list of words"),
+        ("[labels]\nmean = 1", "called mean"),
+        ("[labels]\n'' = 1", "cannot be a name"),
+        ("[labels]\na = 1\na = 2", "Cannot overwrite a value"),
+        ("[labels]\na = 1\nb = 2\n[regions]\nr = ['a', 'a']", "has a label twice"),
+        ("[labels]\na = 1\n[regions]\na = ['a']", "the region a twice"),
+        ("mean_of = ['a', 'a']\n[labels]\na = 1", "take the mean of a twice"),
+        ("[labels]\na = 1\n[contrasts]\nx = ['_']", "file ending without a name"),
+        ("[labels]\na = 1\n[contrasts]\nx = ['e']\nX = ['f']", "upper and lower case"),
     ],
 )
 def test_a_file_that_does_not_describe_a_scheme_says_why(tmp_path: Path, text: str, why: str) -> None:

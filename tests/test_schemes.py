@@ -113,7 +113,7 @@ def test_labels_of_other_conventions_take_further_colours_in_turn() -> None:
         ({"labels": (*LIVER.labels, Label("tumour", 3, "", "#000000"))}, "the label value 3 twice"),
         ({"labels": (*LIVER.labels, Label("tumour", 0, "", "#000000"))}, "the label value 0 twice"),
         ({"labels": (*LIVER.labels, Label("tumour", 256, "", "#000000"))}, "tumour of liver is not 1 to 255"),
-        ({"labels": (*LIVER.labels, Label("mean", 1, "", "#000000"))}, "the region mean twice"),
+        ({"labels": (*LIVER.labels, Label("mean", 1, "", "#000000"))}, "called mean, which means something else"),
         ({"nested": (Region("lesion", ("vessel",), ""),)}, "the region lesion twice"),
         ({"nested": (Region("all", ("bone",), ""),)}, "the region all of liver"),
         ({"nested": (Region("all", (), ""),)}, "the region all of liver"),

@@ -301,7 +301,7 @@ def test_protocol_survives_json() -> None:
         ({"brain_fraction": -0.1}, "brain fraction -0.1"),
         ({"brain_threshold": 255}, "brain threshold 255"),
         ({"axis": "coronal"}, "axis 'coronal'"),
-        ({"orientation": "RAS"}, "orientation 'RAS'"),
+        ({"orientation": "RSA"}, "orientation 'RSA'"),
         ({"stored_axes": "RRS"}, "stored axes 'RRS'"),
         ({"spacing_mm": (1, 1)}, r"spacing \(1, 1\)"),
         ({"spacing_mm": (1, 1, float("nan"))}, "spacing"),

@@ -21,10 +21,14 @@ from synthkit.data.phantom import make_subject as make_phantom
 from synthkit.data.prepare import prepare
 from synthkit.data.signatures import LIES, Signature, first_look, signature, turned
 from synthkit.data.slices import SliceProtocol
+from synthkit.data.subjects import find_subjects
 from synthkit.data.twins import Twins, contrasts_to_compare, find_twins, settled, signatures_of
 from synthkit.errors import DataError, UsageError
 from synthkit.running.listening import LoggingListener
+from synthkit.running.run import Input, Job, create_run
+from synthkit.running.verbs import evaluate
 from synthkit.running.verbs.audit_memorization import ask
+from synthkit.running.verbs.people import patients_said, tell_apart, unlike_names
 
 pytest.importorskip("nilearn", reason="nilearn brings the template of the phantom")
 
@@ -340,3 +344,62 @@ def test_the_audit_refuses_a_holdout_that_was_trained_on(
 def test_five_real_people_are_five(real_subjects: Path, tmp_path: Path) -> None:
     summary = prepare(real_subjects, tmp_path / "data", protocol=SliceProtocol(size=64), dry_run=True)
     assert len(summary.subjects) == 5
+
+
+# ---------------------------------------------------------------------------------------------------- in the utility
+
+
+def subjects_in(folder: Path) -> dict[str, Any]:
+    return {subject.id: subject for subject in find_subjects(folder, contrasts=CONTRASTS)}
+
+
+def training_on(path: Path, *datasets: Path) -> Path:
+    inputs = {
+        f"data{n}" if n > 1 else "data": Input("dataset", source=data, digest=Dataset(data).digest)
+        for n, data in enumerate(datasets, start=1)
+    }
+    return create_run(path, Job(verb="train", plugins=("toy-segmenter",), inputs=inputs)).path
+
+
+def test_utility_scores_nobody_who_was_trained_on_and_counts_a_person_once(
+    tmp_path: Path, two_sets: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    listener: Any = LoggingListener()
+    monkeypatch.setattr(listener, "warning", said.append)
+    run, held = training_on(tmp_path / "run", two_sets[0]), tmp_path / "held"
+    write(held, "s4", 6, lambda v: v[:, :, 6:])
+    write(held, "t5", 6, lambda v: (v * 0.5).astype(np.int16))
+    patients = tell_apart(subjects_in(held), [run, run, tmp_path / "nothing"], SMALL, None, listener)
+    assert set(patients) == {"r3", "s4", "t5"} and patients["s4"] == patients["t5"] != patients["r3"]
+    assert "1 of 4 subjects are left out" in said[0] and "x9 (k1 of train, correlation " in said[0]
+    assert "s4 and t5" in said[1] and "count as one patient" in said[1]
+    with pytest.raises(DataError, match="no subject to compare on") as caught:
+        tell_apart({"x9": subjects_in(held)["x9"]}, [run], SMALL, None, listener)
+    assert "people whom the trainings have learned from" in caught.value.why
+    assert unlike_names(patients) == {"r3": "r3", "s4": "s4", "t5": "s4"}
+    assert unlike_names({"r3": "R"}) == unlike_names({"P012_tp1": "K", "P012_tp2": "K"}) == {}
+
+
+def test_utility_counts_the_patients_that_datasets_or_a_table_say(tmp_path: Path, folder: Path) -> None:
+    said = table(tmp_path / "t.csv", k1="K", x9="K", m4="M", q7="Q", r3="M")
+    prepare(folder, tmp_path / "data", protocol=SMALL, holdout="m4,r3", patients=said)
+    run, listener = training_on(tmp_path / "run", tmp_path / "data"), LoggingListener()
+    unseen = {name: subject for name, subject in subjects_in(folder).items() if name in ("m4", "r3")}
+    assert tell_apart(unseen, [run], SMALL, None, listener) == {"m4": "M", "r3": "M"}
+    # `evaluate` finds them through the run that segmented.
+    (run / "outputs" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "seg" / "inputs").mkdir(parents=True)
+    (tmp_path / "seg" / "inputs" / "checkpoint").symlink_to(run / "outputs" / "checkpoint")
+    (behind,) = evaluate._datasets_behind(tmp_path / "seg" / "outputs" / "predictions")
+    assert patients_said(["m4", "r3", "z"], [behind]) == {"m4": "M", "r3": "M"}
+    assert evaluate._datasets_behind(tmp_path / "elsewhere" / "predictions") == []
+    other = table(tmp_path / "u.csv", m4="A", r3="B")
+    assert tell_apart(unseen, [run], SMALL, other, listener) == {"m4": "A", "r3": "B"}
+    # Names that leave it open are asked about, and the table answers.
+    renamed = {f"P{n}-{k}": subject for n, (k, subject) in zip((1, 1), enumerate(unseen.values()), strict=True)}
+    with pytest.raises(DataError, match="leave open") as caught:
+        tell_apart(renamed, [], SMALL, None, listener)
+    assert "--patients TABLE.csv" in caught.value.fix
+    answer = table(tmp_path / "v.csv", **{"P1-0": "A", "P1-1": "A"})
+    assert tell_apart(renamed, [], SMALL, answer, listener) == {"P1-0": "A", "P1-1": "A"}

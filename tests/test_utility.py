@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthkit.data.named_schemes import SCHEMES
+from synthkit.data.slices import SliceProtocol
 from synthkit.errors import UsageError
-from synthkit.judging.arms import (
-    ArmComparison,
-    Cases,
-    OverlapTable,
-    cases_of,
-    compare,
-    compared_arms,
-    mean_of_arm,
-    read_overlap,
-    regions_of,
-    sentence,
-    values_of,
-)
+from synthkit.judging.arms import ArmComparison, Cases, cases_of, compare, compared_arms, mean_of_arm, sentence
 from synthkit.judging.comparable import Training, check_comparable
+from synthkit.judging.overlap_tables import OverlapTable, read_overlap, regions_of, values_of
+from synthkit.schemes import BRATS
 
 
 def names(n: int) -> list[str]:
@@ -163,6 +156,7 @@ def test_what_is_no_pair_of_arms(real: Any, synthetic: Any, n: int) -> None:
 
 def training(name: str, **changes: Any) -> Training:
     metadata = {"plugin": "unet", "contrasts": ["t1", "flair"], "size": [64, 64], "protocol": {"intensity": "max"}}
+    metadata["labels"] = BRATS.label_values
     params = {"learning_rate": 0.01, "samples": 1000, "seed": 0, "contrasts": [], **changes.pop("params", {})}
     return Training(name, {**metadata, **changes, "params": params})
 
@@ -184,6 +178,75 @@ def test_only_data_and_seed_may_differ() -> None:
         assert len(check_comparable(pair, [name])) == 1
     with pytest.raises(UsageError, match="nothing called rate"):
         check_comparable([training("a"), training("b")], ["rate"])
+
+
+def test_labels_may_not_differ_by_name() -> None:
+    def of(scheme: str, **changes: Any) -> Training:
+        return training(scheme, scheme={**SCHEMES[scheme].to_dict(), **changes})
+
+    assert check_comparable([of("brats2018"), of("brats2023-gli"), of("msd"), training("old")]) == []
+    for other in ("gli2024", "ped", "whole-tumour"):
+        with pytest.raises(UsageError, match=r"labels is \['ED', 'ET', 'NCR'\]"):
+            check_comparable([of("brats2018"), of(other)])
+    assert len(check_comparable([of("brats2018"), of("gli2024")], ["labels"])) == 1
+    core = [{"name": "TC", "labels": ["NCR"], "meaning": "core"}]
+    with pytest.raises(UsageError, match="regions is TC of ET/NCR, WT of ED/ET/NCR in brats2018 and TC of NCR in"):
+        check_comparable([of("brats2018"), of("brats2021", nested=core)])
+    assert check_comparable([of("brats2018"), of("brats2021", nested=[])]) == []
+
+
+def test_arms_of_other_regions_are_compared_in_those_of_both() -> None:
+    def table(**regions: int) -> OverlapTable:
+        return {
+            (subject, region): {
+                "subject": subject, "region": region, "reference_voxels": "9", "prediction_voxels": "9",
+                "case": "both", "dice": "0.5", "hd95_pooled_mm": "1.0", "in_mean": str(in_mean),
+            }
+            for subject in ("a", "b") for region, in_mean in regions.items()
+        }  # fmt: skip
+
+    real, other = table(ET=1, RC=1, WT=0), table(ET=1, WT=0)
+    for one, two in ((real, other), (other, real)):
+        assert {item.region for item in compared_arms([one], [two], resamples=10)} == {"ET", "WT"}
+    assert {item.region for item in compared_arms([other], [other], resamples=10)} == {"ET", "WT", "mean"}
+
+
+def test_patients_count_where_the_job_says_who_they_are(tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir()
+    with (tmp_path / "outputs" / "overlap.csv").open("w", newline="") as file:
+        columns = ("subject", "region", "reference_voxels", "prediction_voxels", "case", "dice")
+        csv.writer(file).writerows(
+            [columns, *((name, "ET", 9, 9, "both", 0.5) for name in ("a", "b", "c_pre", "c_post"))]
+        )
+    (_, one), *_ = [(item.region, item.comparison) for item in compared_arms(*[[read_overlap(tmp_path)]] * 2)]
+    assert (one.n_subjects, one.n_patients) == (4, 3)
+    (tmp_path / "job.json").write_text(json.dumps({"options": {"patients": {"a": "p", "b": "p"}}}))
+    (_, one), *_ = [(item.region, item.comparison) for item in compared_arms(*[[read_overlap(tmp_path)]] * 2)]
+    assert (one.n_subjects, one.n_patients) == (4, 2)
+
+
+def test_protocols_of_other_versions_are_those_that_they_are() -> None:
+    old = {"name": "akbar2024", "contrasts": ["t1"], "size": 64, "intensity": "max", "axis": "axial"}
+    new = SliceProtocol.from_dict(old).to_dict()
+    assert new.keys() > old.keys()
+
+    def of(recorded: dict[str, Any], axes: str | None = None, **changes: Any) -> Training:
+        geometry = {"geometry": {"axes": axes, "spacing_mm": None}} if axes else {}
+        return training(f"{axes}", protocol={**recorded, **geometry, **changes})
+
+    stored, turned = of(new, "LPS"), of(new, "LPS", orientation="LPS")
+    for one, other in ((of(old), of(new)), (of(old), stored), (stored, turned), (of({}), of({}))):
+        assert check_comparable([one, other]) == check_comparable([other, one]) == []
+    for one, other, name in (
+        (stored, of(new, "RAS"), "orientation"),
+        (of(old), turned, "orientation"),
+        (of(old), of(new, intensity="p99.9"), "protocol"),
+        (of({}), of(new), "protocol"),
+    ):
+        for pair in ([one, other], [other, one]):
+            with pytest.raises(UsageError, match=f"{name} is"):
+                check_comparable(pair)
+    assert check_comparable([stored, of(new, "RAS")], ["orientation"]) == ["orientation is LPS in LPS and RAS in RAS."]
 
 
 def test_a_missed_region_counts_and_a_false_one_stays_apart(tmp_path: Path) -> None:

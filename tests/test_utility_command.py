@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("scipy", reason="scipy is not installed")
 
 from synthkit.data.dataset import Dataset
+from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.writer import DatasetWriter
 from synthkit.schemes import BRATS
 from synthkit.testing.toys import SEGMENTER
@@ -112,6 +113,25 @@ def test_arms_of_other_settings_or_no_unseen_subjects_are_refused(runs: Path, tm
         done = synthkit(*arguments, "--reference", reference, "--synthetic", runs / arm)
         assert done.returncode == code and text in done.stderr, done.stderr
         assert not (tmp_path / "u").exists()
+    # Of images that record no protocol: said before anything is run.
+    notes = runs / "copies" / "outputs" / "checkpoint" / "synthkit.json"
+    notes.write_text(json.dumps({**json.loads(notes.read_text()), "protocol": {}}))
+    for arguments in (
+        ("segment", runs / "copies", tmp_path / "subjects", "-o", tmp_path / "u"),
+        (
+            "utility",
+            "--real",
+            runs / "copies",
+            "--synthetic",
+            runs / "copies",
+            "--reference",
+            seen,
+            "-o",
+            tmp_path / "u",
+        ),
+    ):
+        done = synthkit(*arguments)
+        assert done.returncode == 3 and "record no protocol" in done.stderr and not (tmp_path / "u").exists()
 
 
 def test_resume_repeats_no_finished_run(runs: Path, tmp_path: Path) -> None:
@@ -139,3 +159,47 @@ def test_subjects_of_other_voxels_are_refused_and_resampled_on_request(
     scored = succeeded(*arguments, "-o", tmp_path / "u", "--resample")
     dice = {row["region"]: row["real"] for row in scored["comparisons"] if row["score"] == "Dice"}
     assert dice["WT"] > 0.5
+
+
+def test_references_may_have_label_endings_of_their_own(runs: Path, tmp_path: Path) -> None:
+    for name in HOLDOUT[:2]:
+        folder = tmp_path / "own" / name
+        folder.mkdir(parents=True)
+        for path in (tmp_path / "subjects" / name).iterdir():
+            (folder / path.name.replace("_seg", "_gt")).symlink_to(path)
+    (tmp_path / "own.toml").write_text('label_endings = ["gt"]\n[labels]\nNCR = 1\nED = 2\nET = 4\n')
+    arguments = ("utility", "--reference", tmp_path / "own", "--real", runs / "real-0", "--synthetic", runs / "copies")
+    missed = synthkit(*arguments, "-o", tmp_path / "u")
+    assert missed.returncode == 3 and "missing seg" in missed.stderr
+    found = succeeded(*arguments, "-o", tmp_path / "u", "--labels", tmp_path / "own.toml")
+    assert found["subjects"] == HOLDOUT[:2]
+    assert {row["region"] for row in found["comparisons"]} >= {"NCR", "ED", "ET"}
+
+
+def test_arms_of_other_labels_are_refused_and_compared_in_common_regions(runs: Path, tmp_path: Path) -> None:
+    """A training of the whole tumour alone, before anything is segmented."""
+    whole = tmp_path / "whole"
+    real = Dataset(tmp_path / "real").training_part()
+    with DatasetWriter(
+        whole, contrasts=real.contrasts, scheme=SCHEMES["whole-tumour"], size=real.size, kind="synthetic"
+    ) as writer:
+        images, labels = real.read(range(len(real)))
+        writer.append(
+            images, (labels > 0).astype(np.uint8), [{"id": f"s{i}", "split": "synthetic"} for i in range(len(real))]
+        )
+    succeeded("train", "toy-segmenter", whole, "-o", runs / "whole")
+    some = tmp_path / "some"
+    some.mkdir()
+    for name in HOLDOUT[:2]:
+        (some / name).symlink_to(tmp_path / "subjects" / name)
+    arguments = ("utility", "--reference", some, "--real", runs / "real-0", "--synthetic", runs / "whole")
+    refused = synthkit(*arguments, "-o", tmp_path / "u")
+    assert refused.returncode == 2 and "--allow-different labels" in refused.stderr and not (tmp_path / "u").exists()
+    # The advice, carried out: what both have is compared, and the rest named.
+    allowed = (*arguments, "--allow-different", "labels", "-o", tmp_path / "u")
+    done = synthkit(*allowed, "--labels", "men-rt")
+    assert done.returncode == 3 and "No region of the reference" in done.stderr and not (tmp_path / "u").exists()
+    done = synthkit(*allowed, "--json")
+    assert done.returncode == 0, done.stderr
+    assert {row["region"] for row in json.loads(done.stdout)["comparisons"]} == {"WT"}
+    assert "Not compared are regions that trainings lack: NCR (whole); ED (whole)" in " ".join(done.stderr.split())

@@ -18,6 +18,7 @@ from synthkit.data.dataset import Dataset
 from synthkit.data.geometry import Geometry, common_geometry, parsed_spacing
 from synthkit.data.native_grid import to_native
 from synthkit.data.nifti import VolumeError, read_grid, read_volume
+from synthkit.data.orientation import Turn, directions
 from synthkit.data.prepare import prepare
 from synthkit.data.resampling import Resampling
 from synthkit.data.slices import SliceProtocol, slice_volume, slices_for_segmentation
@@ -26,6 +27,7 @@ from synthkit.errors import DataError, UsageError
 from synthkit.registry.registry import Registry
 from synthkit.running.run import Input, Job, Run, create_run, folder_digest
 from synthkit.running.verbs.execute import execute
+from synthkit.running.verbs.inputs import check_axes
 from synthkit.running.verbs.model_voxels import ModelVoxels
 from synthkit.testing.toys import SEGMENTER
 
@@ -325,20 +327,126 @@ def test_a_model_says_whose_orientation_is_not_known(tmp_path: Path, make_subjec
     assert len(said) == 1 and "x: its affine" in said[0]
 
 
+def dataset(folder: Path, name: str, make_subject: MakeSubject, code: str = "LPS", **options: Any) -> Input:
+    """One subject stored in an order, prepared; an order of "" is RAS, and an affine that does not say it."""
+    stored = {kind: np.asfortranarray(Turn.between("LPS", code or "RAS").apply(v)) for kind, v in with_tumour().items()}
+    affine = np.eye(4)
+    if code:
+        affine[:3, :3], affine[:3, 3] = directions(code), (3, 5, 7)
+    make_subject(folder / f"in-{name}", name, affines=dict.fromkeys(FILES, affine), **stored)
+    protocol = SliceProtocol(size=64, brain_fraction=0.004, **options)
+    prepare(folder / f"in-{name}", folder / name, protocol=protocol, labels="brats2018")
+    return Input("dataset", source=folder / name, digest=Dataset(folder / name).digest)
+
+
+STORED: dict[str, Any] = {"orientation": "as-stored"}
+
+
 def test_datasets_of_other_voxels_or_orientation_are_not_joined(
     tmp_path: Path, make_subject: MakeSubject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    for name, size in (("a", 1.0), ("b", 2.0), ("c", 1.0)):
-        make_subject(tmp_path / name, name, affines=of_size(size, size, size))
-        options = {"orientation": "as-stored"} if name == "c" else {}
-        protocol = SliceProtocol(size=64, brain_fraction=0.004, **options)
-        prepare(tmp_path / name, tmp_path / f"data-{name}", protocol=protocol)
-    inputs = {
-        name: Input("dataset", source=tmp_path / f"data-{name}", digest=Dataset(tmp_path / f"data-{name}").digest)
-        for name in ("a", "b", "c")
-    }
-    for other, what in (("b", "datasets have voxels of different sizes"), ("c", "different protocols")):
-        run = run_of(tmp_path / f"with-{other}", "train", {"data": inputs["a"], "data2": inputs[other]})
-        result = run.result()
-        assert result is not None and result["exit_code"] == 3 and what in result["error"]["what"]
+    data = dataset(tmp_path, "a", make_subject)
+    make_subject(tmp_path / "in-b", "b", affines=of_size(2, 2, 2))
+    prepare(tmp_path / "in-b", tmp_path / "b", protocol=SMALL, labels="brats2018")
+    coarse = Input("dataset", source=tmp_path / "b", digest=Dataset(tmp_path / "b").digest)
+    ras = dataset(tmp_path, "ras", make_subject, "RAS", **STORED)
+    own = dataset(tmp_path, "own", make_subject, "LPS", **STORED)
+    unknown = dataset(tmp_path, "unknown", make_subject, "", **STORED)
+    for name, one, other, what in (
+        ("1", data, coarse, "datasets have voxels of different sizes"),
+        ("2", data, ras, "lie in different orientations"),
+        ("3", own, ras, "lie in different orientations"),
+        ("4", data, unknown, "different protocols"),
+    ):
+        result = run_of(tmp_path / f"run-{name}", "train", {"data": one, "data2": other}).result()
+        assert result is not None and result["exit_code"] == 3 and what in result["error"]["what"], result["error"]
+    # Slices that lie alike go together, whatever was asked for; of what is not known it is said.
+    turned = dataset(tmp_path, "turned", make_subject, "RAS")
+    said = dataset(tmp_path, "said", make_subject, "", stored_axes="RAS")
+    run = run_of(tmp_path / "together", "train", {"data": own, "data2": data, "data3": turned, "data4": said})
+    recorded = json.loads((run.checkpoint / "synthkit.json").read_text())["protocol"]
+    assert recorded["geometry"]["axes"] == "LPS" and recorded["stored_axes"] == "RAS"
+    run = run_of(tmp_path / "doubt", "train", {"data": ras, "data2": unknown})
+    events = (run.path / "events.jsonl").read_text()
+    assert "images of data2 lie is not known: it is taken to be as in data (RAS)" in events
+
+
+class Heard:
+    """A listener that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.note, self.warning = self.notes.append, self.warnings.append
+
+
+def doubts(model: Run, subjects: Path) -> list[str]:
+    heard: Any = Heard()
+    voxels = ModelVoxels.of(json.loads((model.checkpoint / "synthkit.json").read_text()), False)
+    voxels.announce({subject.id: subject for subject in find_subjects(subjects)}, heard)
+    return list(heard.warnings)
+
+
+def test_a_model_of_arrays_as_stored_sees_others_as_it_saw_those(
+    tmp_path: Path, make_subject: MakeSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    subjects = tmp_path / "all"
+    subjects.mkdir()
+    for code in ("RAS", "LPS", "PSR"):
+        dataset(tmp_path, code, make_subject, code)
+        (subjects / code).symlink_to(tmp_path / f"in-{code}" / code)
+    for order in ("LPS", "RAS"):
+        data = dataset(tmp_path, f"of-{order}", make_subject, order, **STORED)
+        model = run_of(tmp_path / f"model-{order}", "train", {"data": data})
+        voxels = ModelVoxels.of(json.loads((model.checkpoint / "synthkit.json").read_text()), False)
+        assert doubts(model, subjects) == [] and voxels.protocol.orientation == order
+        seen = [slices_for_segmentation(load_subject(s), voxels.protocol).images for s in find_subjects(subjects)]
+        for other in seen[1:]:
+            np.testing.assert_array_equal(seen[0], other)
+        done = run_of(tmp_path / f"done-{order}", "segment", inputs_of(model, subjects), subjects=["RAS", "LPS", "PSR"])
+        labels = [nib.load(path) for path in sorted(done.predictions.glob("*.nii.gz"))]
+        upright = [np.asanyarray(nib.as_closest_canonical(image).dataobj) for image in labels]
+        assert upright[0].any() and all(np.array_equal(upright[0], other) for other in upright[1:])
+
+
+def test_a_model_whose_orientation_is_not_known_says_so(
+    tmp_path: Path, make_subject: MakeSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for name, code in (("x", "RAS"), ("y", ""), ("z", "PSR")):
+        dataset(tmp_path, name, make_subject, code)
+    models = {}
+    for name, options in (("stored", STORED), ("turned", {}), ("said", {"stored_axes": "RAS"})):
+        data = dataset(tmp_path, f"of-{name}", make_subject, "", **options)
+        models[name] = run_of(tmp_path / name, "train", {"data": data})
+    for name, said in (("stored", "as they are stored (RAS: x)"), ("turned", "brought to LPS")):
+        (doubt,) = doubts(models[name], tmp_path / "in-x")
+        assert "training images lie is not recorded" in doubt and said in doubt
+    refused = run_of(
+        tmp_path / "no", "segment", inputs_of(models["stored"], tmp_path / "in-z"), subjects=["z"]
+    ).result()
+    assert refused is not None and "z are not axial as they are stored" in refused["error"]["what"]
+    # What was said of the training images' arrays is taken for others that do not say it, with a word.
+    assert doubts(models["said"], tmp_path / "in-y") == []
+    done = run_of(tmp_path / "done", "segment", inputs_of(models["said"], tmp_path / "in-y"), subjects=["y"])
+    assert "taken to be RAS, as --stored-axes said" in (done.path / "events.jsonl").read_text()
+
+
+def test_datasets_that_lie_otherwise_are_not_compared(tmp_path: Path, make_subject: MakeSubject) -> None:
+    one, other, unknown = (
+        dataset(tmp_path, name, make_subject, code, **STORED) for name, code in (("a", "LPS"), ("b", "RAS"), ("c", ""))
+    )
+    heard: Any = Heard()
+    check_axes({"real": one, "synthetic": one}, heard)
+    assert heard.warnings == []
+    with pytest.raises(DataError, match="different orientations") as caught:
+        check_axes({"real": one, "synthetic": other}, heard)
+    assert "real: LPS; synthetic: RAS" in caught.value.why and "--orientation" in caught.value.fix
+    check_axes({"real": one, "synthetic": unknown}, heard)
+    assert "synthetic lie is not known: it is taken to be as in real (LPS)" in heard.warnings[0]
+    # The advice, carried out.
+    check_axes({"real": one, "synthetic": dataset(tmp_path, "d", make_subject, "RAS")}, heard)
+    check_axes({"real": other, "synthetic": dataset(tmp_path, "e", make_subject, "LPS", orientation="RAS")}, heard)
+    assert len(heard.warnings) == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthkit.cli import options as common
-from synthkit.cli.options import AGAIN_OPTIONS, OUTPUT_OPTIONS, SLICING_OPTIONS, Given, shares
+from synthkit.cli.options import AGAIN_OPTIONS, OUTPUT_OPTIONS, SLICING_OPTIONS, Given, Patients, shares
 
 if TYPE_CHECKING:
     from synthkit.cli.console import Console
@@ -27,15 +27,6 @@ TrainingPatients = Annotated[
     int | None,
     typer.Option(
         "--training-patients", metavar="N", help="Keep only so many patients to train on.", show_default=False
-    ),
-]
-Patients = Annotated[
-    str | None,
-    typer.Option(
-        "--patients",
-        metavar="TABLE",
-        help="Who each subject is: a CSV file (columns subject, patient), or one-per-subject; else their names say.",
-        show_default=False,
     ),
 ]
 Channels = Annotated[

@@ -78,7 +78,8 @@ def run_demo(out: Path, console: Console, *, overwrite: bool = False) -> dict[st
 
 def compared_dice(real: Path, synthetic: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of Dice, a region each, of two runs of ``evaluate`` on the same subjects; and what to beware of."""
-    from synthkit.judging.arms import compared_arms, interval_warnings, read_overlap
+    from synthkit.judging.arms import compared_arms, interval_warnings
+    from synthkit.judging.overlap_tables import read_overlap
 
     found = [item for item in compared_arms([read_overlap(real)], [read_overlap(synthetic)]) if item.score == "Dice"]
     return [item.to_dict() for item in found], interval_warnings(item.comparison for item in found)

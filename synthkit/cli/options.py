@@ -52,6 +52,15 @@ ParamsFile = Annotated[
     Path | None,
     typer.Option("--params", metavar="TOML", help="File of parameters; -p wins over it.", show_default=False),
 ]
+Patients = Annotated[
+    str | None,
+    typer.Option(
+        "--patients",
+        metavar="TABLE",
+        help="Who each subject is: a CSV file (columns subject, patient), or one-per-subject; else their names say.",
+        show_default=False,
+    ),
+]
 Names = Annotated[
     list[str] | None,
     typer.Option(
@@ -154,7 +163,7 @@ Orientation = Annotated[
     typer.Option(
         "--orientation",
         metavar="ORDER",
-        help="LPS: all arrays in this order, by their affines; or as-stored, as in the study.",
+        help="LPS, or another such order: all arrays in it, by their affines; or as-stored, as in the study.",
     ),
 ]
 StoredAxes = Annotated[

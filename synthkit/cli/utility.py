@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthkit.cli.options import OUTPUT_OPTIONS, PLACE_OPTIONS, Given, Labels, Names, Out, shares
+from synthkit.cli.options import OUTPUT_OPTIONS, PLACE_OPTIONS, Given, Labels, Names, Out, Patients, shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +56,7 @@ def utility(
     ] = False,
     labels: Labels = None,
     names: Names = None,
+    patients: Patients = None,
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap resamples.")] = 10_000,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
 ) -> None:
@@ -71,7 +72,7 @@ def utility(
     console, options = given.console, given.options
     arms = {name: paths for name, paths in (("real", real), ("synthetic", synthetic), ("both", both)) if paths}
     request = UtilityRequest(reference, out, arms, allow_different or (), resamples, seed, options.resume, resample)
-    request = replace(request, labels=labels, names=names or ())
+    request = replace(request, labels=labels, names=names or (), patients=patients)
 
     def start(folder: Path, job: Job, declarations: Sequence[Declaration], title: str) -> None:
         carry_out(Request(job, tuple(declarations), title), folder, options, console)

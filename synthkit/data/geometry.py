@@ -211,6 +211,34 @@ def common_geometry(
     return Geometry(next(iter(axes)) if len(axes) == 1 else None, (x, y, z))
 
 
+def common_axes(recorded: Mapping[str, Mapping[str, Any]]) -> tuple[str | None, list[str]]:
+    """Which way the images of datasets lie, by their recorded protocols (empty where none is), and what is not known.
+
+    Raises
+    ------
+    DataError : images of two of them are known to lie in different orders.
+    """
+    axes = {name: Geometry.of(protocol).axes for name, protocol in recorded.items()}
+    known = {name: code for name, code in axes.items() if code}
+    if len(set(known.values())) > 1:
+        raise DataError(
+            "The datasets lie in different orientations.",
+            f"{'; '.join(f'{name}: {code}' for name, code in known.items())}. To whoever compares them, heads of one "
+            "are turned or mirrored against those of another.",
+            f"Prepare all with one --orientation, such as {LPS}, and make what was made from them again.",
+        )
+    unknown = [name for name in axes if name not in known]
+    orders = {recorded[name].get("orientation", AS_STORED) for name in unknown if recorded[name]}
+    if known and unknown:
+        name, code = next(iter(known.items()))
+        said = f"it is taken to be as in {name} ({code})"
+    elif len(orders) > 1:
+        said = "it is taken to be the same in all"
+    else:
+        return next(iter(known.values()), None), []
+    return next(iter(known.values()), None), [f"Which way the images of {', '.join(unknown)} lie is not known: {said}."]
+
+
 def _groups(spacings: Mapping[str, Spacing]) -> list[str]:
     """A line for each voxel size, the most common first, with the subjects that have it."""
     groups: list[tuple[Spacing, list[str]]] = []

@@ -154,15 +154,15 @@ class LabelFolder:
         return {"scheme": self.scheme.to_dict(), "values": others}
 
     def _scheme_of_run(self) -> Scheme | None:
-        """What `segment` wrote beside its predictions. Before schemes were written, all were those of BraTS."""
+        """What `segment` wrote beside its predictions; None where it wrote no scheme, as before there were several."""
         try:
             notes = json.loads((self.folder / "predictions.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        if not isinstance(notes, dict) or not {"scheme", "checkpoint_digest"} & set(notes):
+        if not isinstance(notes, dict) or "scheme" not in notes:
             return None
         try:
-            return Scheme.from_dict(notes["scheme"]) if "scheme" in notes else BRATS
+            return Scheme.from_dict(notes["scheme"])
         except (ValueError, TypeError) as error:
             raise DataError(
                 f"The label scheme in {self.folder / 'predictions.json'} cannot be read.",

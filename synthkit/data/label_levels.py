@@ -236,8 +236,9 @@ class LabelCounts:
             notes.append(
                 f"Labels are read as label values (they hold {self._listed()}); --label-levels says otherwise."
             )
-        if way.name == "raw" and not self.is_said and self.values != [0]:
-            names = [f"{value} {name}" for name, value in self.scheme.label_values.items() if value in self.values[1:]]
+        there = {int(way.table[value]) for value in self.values} - {0}
+        if not self.is_said and there:
+            names = [f"{value} {name}" for name, value in self.scheme.label_values.items() if value in there]
             notes.append(
                 f"Nothing says their scheme: they are taken for those of {self.scheme.name}, {enumerated(names)}; "
                 "--labels names another."

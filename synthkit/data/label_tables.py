@@ -7,17 +7,20 @@ are its values, else one of the table's own. Names of another anatomy make one o
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from synthkit.data.label_regions import parts_of_regions
 from synthkit.data.named_schemes import SCHEMES, is_name, scheme_of_parts
+from synthkit.data.tables import read_table
 from synthkit.errors import DataError
-from synthkit.files import read_spreadsheet
-from synthkit.schemes import BACKGROUND, BRATS, Contrast, Scheme, enumerated
+from synthkit.schemes import BACKGROUND, BRATS, Contrast, Region, Scheme, enumerated
+
+# Columns of BIDS' own table.
+_COLUMNS = ("index", "name")
 
 # Words that make a name mean one of our labels, in the order in which they are looked for and taken out.
 _MEANS = (
@@ -44,6 +47,7 @@ class TableOfLabels:
     zeros : values other than 0 that it calls background.
     scheme : what the names mean; None where one of them is not known, and ``problem`` says which.
     channels : what channels of images are called, in order, where the file says that too.
+    regions : region of several labels -> their names in ``named``; where a label is what other regions leave of one.
     """
 
     source: Path
@@ -52,6 +56,7 @@ class TableOfLabels:
     scheme: Scheme | None
     problem: str
     channels: tuple[str, ...] = ()
+    regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def in_words(self) -> str:
@@ -59,22 +64,29 @@ class TableOfLabels:
         return ", ".join(f"{value} {name}" for name, value in sorted(self.named.items(), key=lambda item: item[1]))
 
 
-def labels_named(labels: Mapping[str, Any], source: Path, channels: Iterable[str] = ()) -> TableOfLabels:
+def labels_named(
+    labels: Mapping[str, Any], source: Path, channels: Iterable[str] = (), order: object = None
+) -> TableOfLabels:
     """What a table of labels says.
 
     Parameters
     ----------
-    labels : name -> value (nnU-Net 2), value -> name (nnU-Net 1, the Decathlon), or region -> values where each region
-        is the whole tumour, the tumour core or the enhancing tumour.
+    labels : name -> value (nnU-Net 2), value -> name (nnU-Net 1, the Decathlon), or region -> values (nnU-Net 2) where
+        regions are the whole tumour, the tumour core and the enhancing tumour, or ``order`` says what each value is.
     source : the file that says so, for messages.
+    order : the ``regions_class_order`` of nnU-Net 2, see :mod:`synthkit.data.label_regions`.
 
     Raises
     ------
-    DataError : it is not a table of names and values, or one value has two names.
+    DataError : it is not a table of names and values, one value has two names, or regions leave open what a value is.
     """
     several = _by_name(labels, source)
+    regions: Mapping[str, tuple[str, ...]] = {}
     if any(len(values) > 1 for values in several.values()):
-        several = _parts_of_regions(several, source)
+        try:
+            several, regions = parts_of_regions(several, order, label_meant)
+        except ValueError as error:
+            raise _unusable(source, several, str(error)) from error
     named: dict[str, int] = {}
     zeros = []
     for name, (value, *_) in several.items():
@@ -87,8 +99,18 @@ def labels_named(labels: Mapping[str, Any], source: Path, channels: Iterable[str
             named[name] = value
     if not named:
         raise _unusable(source, several, "none of them is a label")
-    scheme, problem = _meant(named)
-    return TableOfLabels(source, named, tuple(zeros), scheme, problem, tuple(channels))
+    # What is left of a region is not what the name of the region means.
+    scheme, problem = (None, f"it has regions, of which a value is {next(iter(named))!r}") if regions else _meant(named)
+    return TableOfLabels(source, named, tuple(zeros), scheme, problem, tuple(channels), regions)
+
+
+def each_name_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError where a name stands there twice, of which Python keeps the last without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return found
 
 
 def scheme_of_table(table: TableOfLabels) -> Scheme:
@@ -100,7 +122,7 @@ def scheme_of_table(table: TableOfLabels) -> Scheme:
     """
     if table.scheme is not None:
         return table.scheme
-    names = {name: re.sub(r"[^A-Za-z0-9_.+-]+", "_", name).strip("_.+-") for name in table.named}
+    names = {n: re.sub(r"[^A-Za-z0-9_.+-]+", "_", n).strip("_.+-") for n in (*table.named, *table.regions)}
     for name, plain in names.items():
         if re.search(_NOT, name.lower()) or not is_name(plain) or list(names.values()).count(plain) > 1:
             raise DataError(
@@ -108,18 +130,29 @@ def scheme_of_table(table: TableOfLabels) -> Scheme:
                 f"{name!r} marks what is not a label, or is not a name of at most 32 letters and digits of its own.",
                 "Write the labels into a TOML file with a table [labels] of name = value, and give --labels FILE.toml.",
             )
-    scheme = Scheme.of_labels({names[name]: value for name, value in table.named.items()})
-    scheme = replace(scheme, name="table", family="This table")
-    contrasts = channel_contrasts(table.channels)
-    if not contrasts or set(contrasts) <= set(BRATS.contrasts):
-        return scheme
-    there = {contrast.name for contrast in contrasts}
-    return replace(
-        scheme,
-        contrasts=contrasts,
-        brain_contrast=BRATS.brain_contrast if BRATS.brain_contrast in there else "",
-        drawn_on=tuple(name for name in BRATS.drawn_on if name in there),
-    )
+    try:
+        scheme = Scheme.of_labels({names[name]: value for name, value in table.named.items()})
+        nested = tuple(Region(names[r], tuple(names[part] for part in of), r) for r, of in table.regions.items())
+        scheme = replace(scheme, name="table", family="This table", nested=nested)
+        contrasts = channel_contrasts(table.channels)
+        if not contrasts or set(contrasts) <= set(BRATS.contrasts):
+            return scheme
+        there = {contrast.name for contrast in contrasts}
+        if wrong := [contrast.title for contrast in contrasts if not is_name(contrast.name) or contrast.name == "seg"]:
+            raise ValueError(f"{wrong[0]!r} cannot be the name of a contrast")
+        return replace(
+            scheme,
+            contrasts=contrasts,
+            brain_contrast=BRATS.brain_contrast if BRATS.brain_contrast in there else "",
+            drawn_on=tuple(name for name in BRATS.drawn_on if name in there),
+        )
+    except ValueError as error:
+        raise DataError(
+            f"The labels and channels that {table.source} names cannot be taken as they are.",
+            f"{str(error)[:1].upper()}{str(error)[1:]}.",
+            f"Give each a name of its own in {table.source.name}, or write the labels into a TOML file with a table "
+            "[labels] of name = value, and give --labels FILE.toml.",
+        ) from error
 
 
 def channel_contrasts(channels: Iterable[str]) -> tuple[Contrast, ...]:
@@ -170,13 +203,17 @@ def _by_name(labels: Mapping[str, Any], source: Path) -> dict[str, tuple[int, ..
     try:
         for key, value in labels.items():
             if isinstance(value, list | tuple):
-                found[str(key)] = tuple(int(v) for v in value)
+                found[str(key)] = tuple(map(_whole, value))
             elif isinstance(value, str) and not value.strip().isdigit():
+                if value in found:
+                    raise ValueError(f"{value!r} is the name of {found[value][0]} and of {key}")
                 found[value] = (int(key),)
             else:
-                found[str(key)] = (int(value),)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"The labels in {source} are not understood.", f"{error}.", "Write name: value.") from error
+                found[str(key)] = (_whole(value),)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"The labels in {source} are not understood.", f"{error}.", "Write name: value, each name once."
+        ) from error
     if "ignore" in found:
         raise _unusable(source, found, "'ignore' marks what nobody has labelled")
     if any(not values for values in found.values()):
@@ -184,35 +221,11 @@ def _by_name(labels: Mapping[str, Any], source: Path) -> dict[str, tuple[int, ..
     return found
 
 
-def _parts_of_regions(named: Mapping[str, tuple[int, ...]], source: Path) -> dict[str, tuple[int, ...]]:
-    """Names of single labels from nested regions: what is in the whole tumour and not in its core is oedema."""
-    regions: dict[str, set[int]] = {}
-    for name, values in named.items():
-        plain = re.sub(r"[^a-z]+", " ", name.lower())
-        if values == (0,):
-            continue
-        key = (
-            "WT"
-            if label_meant(name) == ("WT",)
-            else "TC"
-            if re.search(r"tumou?r core|\btc\b", plain) and not label_meant(name)
-            else "ET"
-            if label_meant(name) == ("ET",)
-            else None
-        )
-        if key is None or key in regions:
-            raise _unusable(source, named, f"it has regions, and {name!r} is not the one whole tumour, core or ET")
-        regions[key] = set(values)
-    if set(regions) != {"WT", "TC", "ET"} or not regions["ET"] < regions["TC"] < regions["WT"]:
-        raise _unusable(source, named, "it has regions that are not whole tumour, core and ET inside one another")
-    parts = {
-        "oedema": regions["WT"] - regions["TC"],
-        "necrosis": regions["TC"] - regions["ET"],
-        "enhancing": regions["ET"],
-    }
-    if any(len(values) != 1 for values in parts.values()):
-        raise _unusable(source, named, "a part of its regions has several values")
-    return {BACKGROUND: (0,), **{name: tuple(values) for name, values in parts.items()}}
+def _whole(value: object) -> int:
+    """ValueError for what is no whole number: half of one and true are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or float(value) != int(value):
+        raise ValueError(f"{value!r} is not a whole number")
+    return int(value)
 
 
 def _unusable(source: Path, named: Mapping[str, tuple[int, ...]], why: str) -> DataError:
@@ -262,15 +275,21 @@ def table_of_labels(seg: Path, root: Path, known: dict[Path, TableOfLabels | Non
 
 
 def _read(path: Path) -> TableOfLabels:
+    labels: dict[str, int] = {}
     try:
-        rows = list(csv.DictReader(read_spreadsheet(path).splitlines(), delimiter="\t"))
-        labels = {row["name"]: int(row["index"]) for row in rows}
-        if len(labels) < len(rows):
-            raise ValueError("a name stands there twice")
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        table = read_table(path, _COLUMNS)
+        if any(table.columns.count(name) != 1 for name in _COLUMNS):
+            raise ValueError(f"a table whose first row is {table.first_line[:80]!r}")
+        for number, row in table.rows:
+            name, value = row["name"], row["index"]
+            if not name or name in labels or not value.isdecimal():
+                raise ValueError(f"a table whose row {number} has the index {value!r} and the name {name!r}")
+            labels[name] = int(value)
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{path} is not a table of labels.",
-            "It needs the columns index and name, separated by tabs, one label a row.",
+            f"It is {error}." if isinstance(error, ValueError) else f"{error.strerror or error}.",
+            "It needs the columns index and name, separated by tabs, a label a row: a number, and a name of its own. "
             "Write it so, or give --labels, which wins over it.",
         ) from error
     return labels_named(labels, path)

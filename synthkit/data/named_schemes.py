@@ -157,7 +157,10 @@ def _from_toml(data: Mapping[str, Any], stem: str) -> Scheme:
         raise ValueError(f"it has {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
     labels = _labels(_table(data, "labels"))
     regions = {str(name): _strings(of, f"region {name}") for name, of in _table(data, "regions").items()}
-    endings = {str(name).lower(): _strings(of, f"contrast {name}") for name, of in _table(data, "contrasts").items()}
+    stated = _table(data, "contrasts")
+    endings = {str(name).lower(): _strings(of, f"contrast {name}") for name, of in stated.items()}
+    if len(endings) < len(stated):
+        raise ValueError("two contrasts have one name, in upper and lower case")
     if not labels:
         raise ValueError("it has no table [labels]")
     for name in (*(label.name for label in labels), *regions, *endings):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthkit.data.format import is_safe_name
 from synthkit.data.label_levels import LabelLevels
+from synthkit.data.label_tables import each_name_once, labels_named, scheme_of_table
 from synthkit.data.picture_schemes import scheme_of_names
 from synthkit.data.pictures import ENDINGS, as_plane, ending_of, read_picture, stem_of
 from synthkit.data.png_folders import LABELS, SCHEME, SEG, TABLE, ChannelNames, folder_of
@@ -259,7 +260,7 @@ def _of_files(
 def _nnunet(root: Path, without_labels: bool, known: ChannelNames, scheme: Scheme | None) -> Source:
     path = root / "dataset.json"
     try:
-        description = json.loads(path.read_text(encoding="utf-8-sig"))
+        description = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=each_name_once)
         stated = {int(number): str(name) for number, name in description["channel_names"].items()}
         labels = dict(description["labels"])
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
@@ -276,6 +277,9 @@ def _nnunet(root: Path, without_labels: bool, known: ChannelNames, scheme: Schem
             f"They are {', '.join(stated.values())}: not all are different names of images.",
             "Give each of channel_names a name of its own.",
         )
+    if not without_labels and any(isinstance(value, list) for value in labels.values()):
+        own = scheme_of_table(labels_named(labels, path, order=description.get("regions_class_order")))
+        scheme, labels = scheme or own, own.label_values
     found: dict[str, dict[str, list[Path]]] = {str(channel): {} for channel in channels.values()}
     left_out = []
     for child in (
@@ -305,6 +309,12 @@ def _nnunet(root: Path, without_labels: bool, known: ChannelNames, scheme: Schem
 
 def _stated_levels(path: Path, labels: Mapping[str, Any], scheme: Scheme) -> LabelLevels:
     known = {name.lower(): value for name, value in scheme.label_values.items()}
+    if len({name.lower() for name in labels}) < len(labels):
+        raise DataError(
+            f"The labels of {path} are not understood.",
+            "Two of them have one name, in upper and lower case.",
+            "Give each a name of its own in dataset.json, or give --without-labels.",
+        )
     if wrong := [name for name, value in labels.items() if name.lower() not in known or not isinstance(value, int)]:
         raise DataError(
             f"The labels of {path} are not understood.",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.data.file_names import Names, base_name, content_named
-from synthkit.data.label_tables import TableOfLabels, labels_named
+from synthkit.data.label_tables import TableOfLabels, each_name_once, labels_named
 from synthkit.errors import DataError
 
 DESCRIPTION = "dataset.json"
@@ -52,13 +52,27 @@ class RawFolder:
 
 
 def description_of(folder: Path) -> dict[str, Any] | None:
-    """The ``dataset.json`` of a folder, if it is one that names labels as nnU-Net does; ours is not."""
+    """The ``dataset.json`` of a folder, if it is one that names labels as nnU-Net does; ours is not.
+
+    Raises :class:`DataError` where it has a name twice.
+    """
     try:
-        found = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8-sig"))
+        text = (folder / DESCRIPTION).read_text(encoding="utf-8-sig")
+        found = json.loads(text)
     except (OSError, ValueError):
         return None
     is_ours = not isinstance(found, dict) or str(found.get("format", "")).startswith("synthkit")
-    return None if is_ours or not isinstance(found.get("labels"), dict) else found
+    if is_ours or not isinstance(found.get("labels"), dict):
+        return None
+    try:
+        json.loads(text, object_pairs_hook=each_name_once)
+    except ValueError as error:
+        raise DataError(
+            f"{folder / DESCRIPTION} has a name twice.",
+            f"{error}.",
+            "Give each channel and each label a name of its own.",
+        ) from error
+    return dict(found)
 
 
 def is_raw_folder(folder: Path) -> bool:
@@ -87,7 +101,7 @@ def _undescribed(folder: Path, root: Path) -> DataError:
 def table_of(description: Mapping[str, Any], folder: Path) -> TableOfLabels:
     """What the ``dataset.json`` of a folder calls labels and channels."""
     channels = [name for _, name in sorted(_channel_names(description).items())]
-    return labels_named(description["labels"], folder / DESCRIPTION, channels)
+    return labels_named(description["labels"], folder / DESCRIPTION, channels, description.get("regions_class_order"))
 
 
 def read_raw(

@@ -73,8 +73,8 @@ class SliceProtocol:
     brain_threshold, brain_fraction : a slice is kept if strictly more than this fraction of its 256 x 256 pixels
         is above this grey level (0..255, before rounding) in T1, or in the first contrast where T1 is not among them.
     axis : "axial": slices are taken along the third axis of the array in its orientation.
-    orientation : "LPS": each array is brought into this order by its affine, by flips and permutations alone; or
-        "as-stored", the study's.
+    orientation : "LPS", or another order whose third axis is inferior-superior ("RAS"): each array is brought into it
+        by its affine, by flips and permutations alone; or "as-stored", the study's.
     stored_axes : where the axes of arrays lead whose affine says nothing of it, such as "RAS"; by default these keep
         the stored order.
     spacing_mm : volumes are resampled to voxels of this size (x, y, z), images linearly, labels to the nearest; None
@@ -95,8 +95,8 @@ class SliceProtocol:
         object.__setattr__(self, "contrasts", tuple(self.contrasts))
         object.__setattr__(self, "stored_axes", self.stored_axes.upper())
         object.__setattr__(self, "spacing_mm", parsed_spacing(self.spacing_mm))
-        if self.orientation.upper() == LPS:
-            object.__setattr__(self, "orientation", LPS)
+        if is_code(self.orientation.upper()):
+            object.__setattr__(self, "orientation", self.orientation.upper())
         unsafe = [name for name in self.contrasts if not is_safe_name(name)]
         if unsafe or not self.contrasts or len(set(self.contrasts)) < len(self.contrasts):
             raise _refused("contrasts", ",".join(self.contrasts), "one name or several, each once, that files may have")
@@ -111,8 +111,9 @@ class SliceProtocol:
             raise _refused("brain fraction", self.brain_fraction, "from 0 to below 1")
         if self.axis != "axial":
             raise _refused("axis", self.axis, '"axial"')
-        if self.orientation not in (LPS, AS_STORED):
-            raise _refused("orientation", self.orientation, f'"{LPS}" or "{AS_STORED}"')
+        if self.orientation != AS_STORED and not (is_code(self.orientation) and self.orientation[2] in "SI"):
+            allowed = f'"{LPS}", another order whose third letter is S or I, such as "RAS", or "{AS_STORED}"'
+            raise _refused("orientation", self.orientation, allowed)
         if self.stored_axes and not is_code(self.stored_axes):
             raise _refused("stored axes", self.stored_axes, "three letters, one each of L or R, A or P, S or I")
 

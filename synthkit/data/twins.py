@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synthkit.data.patients import Patients
 from synthkit.data.signatures import LIES, Signature, first_look, likeness, signature
+from synthkit.data.slices import SliceProtocol, slice_volume
+from synthkit.data.subject_files import Subject
+from synthkit.data.subjects import SubjectError, load_subject
 from synthkit.data.views import Readable
 from synthkit.errors import DataError
+
+if TYPE_CHECKING:
+    from synthkit.contract import UInt8Array
 
 #: Two heads that are more alike are one person. Different people: up to 0.5, and 0.57 in slices of 32 pixels; one
 #: person: from 0.73, where a scan of another day is turned by eight degrees and cut otherwise.
@@ -152,34 +159,52 @@ def _listed(twins: Sequence[Twins]) -> str:
     return "; ".join(map(str, twins[:_SHOWN])) + (f"; and {len(twins) - _SHOWN} more" if len(twins) > _SHOWN else "")
 
 
-# ----------------------------------------------------------------------------------------------------- from a dataset
+# ----------------------------------------------------------------------------------------------------- from slices
 
 
 def signatures_of(samples: Readable, on_progress: OnProgress | None = None) -> dict[str, Signature | None]:
     """Subject -> signature, from the slices of a dataset; None where slices have no number, or are few."""
     brain = samples.scheme.brain_contrast
-    names = contrasts_to_compare(samples.contrasts, brain if brain in samples.contrasts else samples.contrasts[0])
-    channels = [samples.contrasts.index(name) for name in names]
+    channels = _channels(samples.contrasts, brain if brain in samples.contrasts else samples.contrasts[0])
     rows: dict[str, dict[int, int]] = {subject: {} for subject in samples.subjects}
     for index, sample in enumerate(samples.samples):
         if sample.subject is not None and sample.slice is not None:
             rows[sample.subject][sample.slice] = index
     found = {}
     for n, (subject, of_slice) in enumerate(rows.items(), start=1):
-        found[subject] = _of_slices(samples, of_slice, channels)
+        found[subject] = _of_slices(lambda indices: samples.read(indices)[0], of_slice, channels)
         if on_progress is not None:
             on_progress(n, len(rows))
     return found
 
 
-def _of_slices(samples: Readable, of_slice: Mapping[int, int], channels: Sequence[int]) -> Signature | None:
+def signature_of_subject(subject: Subject, protocol: SliceProtocol) -> Signature | None:
+    """The signature of a subject's slices, as of a dataset that the protocol makes; None where they are few or none."""
+    try:
+        slices = slice_volume(load_subject(subject, labels=False), protocol)
+    except SubjectError:  # said with its reason where the subject is needed
+        return None
+    of_slice = {place: index for index, place in enumerate(slices.slice_indices)}
+    return _of_slices(
+        lambda indices: slices.images[indices], of_slice, _channels(protocol.contrasts, protocol.brain_contrast)
+    )
+
+
+def _channels(contrasts: Sequence[str], brain_contrast: str) -> list[int]:
+    return [list(contrasts).index(name) for name in contrasts_to_compare(contrasts, brain_contrast)]
+
+
+def _of_slices(
+    read: Callable[[list[int]], UInt8Array], of_slice: Mapping[int, int], channels: Sequence[int]
+) -> Signature | None:
+    """From images (n, contrast, y, x) by their index; ``of_slice`` is slice -> index."""
     if not of_slice:
         return None
     low, high = min(of_slice), max(of_slice)
     places = range(low, high + 1, max(1, (high - low) // _SLICES))
     used = [place for place in places if place in of_slice]
-    images, _ = samples.read([of_slice[place] for place in used])
-    volumes = np.zeros((len(channels), *samples.size, len(places)), dtype=np.uint8)
+    images = read([of_slice[place] for place in used])
+    volumes = np.zeros((len(channels), *images.shape[2:], len(places)), dtype=np.uint8)
     for place, image in zip(used, images, strict=True):
         volumes[..., places.index(place)] = image[channels]
     return signature([volume.transpose(1, 0, 2) for volume in volumes])

@@ -19,16 +19,14 @@ Every ratio that synthkit shows is of this module, and so is the mean beside it.
 
 from __future__ import annotations
 
-import csv
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthkit.errors import UsageError
 from synthkit.judging.bootstrap import in_order, interval, resampled
-from synthkit.schemes import BRATS, MEAN
+from synthkit.judging.overlap_tables import OverlapTable, counted_rows, patients_of, regions_of_all, rows_of, values_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -205,11 +203,7 @@ def _trainings(n: int) -> str:
 
 # ---------------------------------------------------------------------------------------- from tables of scores to arms
 
-#: The table ``overlap`` of a run of ``evaluate``: rows by subject and region, as text.
-OverlapTable = Mapping[tuple[str, str], Mapping[str, str]]
-OVERLAP_TABLE = "overlap.csv"
-
-#: Columns of that table, what the score is called, and the least mean that supports a ratio.
+#: Columns of the table ``overlap``, what the score is called, and the least mean that supports a ratio.
 SCORES = (("dice", "Dice", LOWEST_SCORE), ("hd95_pooled_mm", "HD95 (mm)", 0.1))
 
 
@@ -271,51 +265,11 @@ class ArmMean:
     n_trainings: int
 
 
-def read_overlap(run: Path) -> OverlapTable:
-    """The table ``overlap`` of a run of ``evaluate``."""
-    with (run / "outputs" / OVERLAP_TABLE).open(newline="", encoding="utf-8") as file:
-        return {(row["subject"], row["region"]): row for row in csv.DictReader(file)}
-
-
-def regions_of(table: OverlapTable) -> list[str]:
-    """Regions in the order of the table, and :data:`MEAN`: of those of its regions that a reference has."""
-    return [*dict.fromkeys(region for _, region in table), MEAN]
-
-
-def values_of(table: OverlapTable, region: str, column: str) -> dict[str, float]:
-    """Score of each subject whose reference has the region."""
-    found: dict[str, list[float]] = {}
-    for (subject, _), row in _counted(table, region).items():
-        if row.get(column):
-            found.setdefault(subject, []).append(float(row[column]))
-    return {subject: sum(values) / len(values) for subject, values in found.items()}
-
-
-def mean_of(table: OverlapTable) -> list[str]:
-    """The regions behind :data:`MEAN`, as the column ``in_mean`` says; tables from before it are of BraTS."""
-    return list(
-        dict.fromkeys(
-            region for (_, region), row in table.items() if row.get("in_mean", str(int(region in BRATS.mean_of))) == "1"
-        )
-    )
-
-
-def _rows(table: OverlapTable, region: str) -> OverlapTable:
-    """Rows of the region, or of those behind :data:`MEAN`."""
-    names = mean_of(table) if region == MEAN else (region,)
-    return {key: row for key, row in table.items() if key[1] in names}
-
-
-def _counted(table: OverlapTable, region: str) -> OverlapTable:
-    """Those of them where the reference has it."""
-    return {key: row for key, row in _rows(table, region).items() if int(row["reference_voxels"])}
-
-
 def cases_of(tables: Sequence[OverlapTable], region: str) -> Cases:
     """Missed and false regions of an arm, a table a training."""
-    rows = [row for table in tables for row in _rows(table, region).values()]
+    rows = [row for table in tables for row in rows_of(table, region).values()]
     n_missed, n_false = (sum(row["case"] == case for row in rows) / len(tables) for case in ("missed", "false"))
-    return Cases(n_missed, n_false, len(_rows(tables[0], region)) - len(_counted(tables[0], region)))
+    return Cases(n_missed, n_false, len(rows_of(tables[0], region)) - len(counted_rows(tables[0], region)))
 
 
 def mean_of_arm(tables: Sequence[OverlapTable], region: str, column: str, *, resamples: int = 0) -> ArmMean | None:
@@ -327,14 +281,14 @@ def mean_of_arm(tables: Sequence[OverlapTable], region: str, column: str, *, res
     import numpy as np
 
     for table in tables:
-        if any(row.get("dice") and not row.get(column) for row in _counted(table, region).values()):
+        if any(row.get("dice") and not row.get(column) for row in counted_rows(table, region).values()):
             return None
     scored = [values_of(table, region, column) for table in tables]
     if not all(scored):
         return None
     means = [statistics.fmean(values.values()) for values in scored]
     names, mean, between = sorted(scored[0]), statistics.fmean(means), None
-    patients = _patients(names)
+    patients = patients_of(tables, names)
     if resamples and len(set(patients)) > 1 and all(values.keys() == scored[0].keys() for values in scored):
         arm = in_order(np.array([[values[name] for name in names] for values in scored]))
         between = interval(resampled([arm], patients, resamples, SEED)[0], mean)
@@ -347,16 +301,12 @@ def mean_of_arm(tables: Sequence[OverlapTable], region: str, column: str, *, res
     )
 
 
-def _patients(subjects: Iterable[str]) -> list[str]:
-    from synthkit.data.patients import patient_of
-
-    return [patient_of(name) for name in subjects]
-
-
 def compared_arms(
     real: Sequence[OverlapTable], other: Sequence[OverlapTable], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> list[ArmComparison]:
-    """Every region and score of two arms, a table a training, all of the same subjects.
+    """Every region that all tables have, and every score, of two arms, a table a training, all of the same subjects.
+
+    Segmenters of different labels have different regions; the mean is compared where it is over the same ones in all.
 
     A distance that a training lacks for a subject (``hausdorff_one_empty="exclude"``) is not compared.
 
@@ -368,8 +318,8 @@ def compared_arms(
     if len(subjects) > 1:
         raise UsageError("The trainings were scored on different subjects.", fix="Score all on the same.")
     found = []
-    for region in regions_of(real[0]):
-        counted = [_counted(table, region) for table in (*real, *other)]
+    for region in regions_of_all([*real, *other]):
+        counted = [counted_rows(table, region) for table in (*real, *other)]
         if any(rows.keys() != counted[0].keys() for rows in counted):
             raise UsageError(
                 "The trainings were scored on different references.",
@@ -383,7 +333,9 @@ def compared_arms(
                 continue
             arms = [[values_of(table, region, column) for table in tables] for tables in (real, other)]
             one, two = (np.array([[values[name] for name in names] for values in arm]) for arm in arms)
-            result = compare(one, two, _patients(names), resamples=resamples, seed=seed, lowest=lowest)
+            result = compare(
+                one, two, patients_of([*real, *other], names), resamples=resamples, seed=seed, lowest=lowest
+            )
             cases = (cases_of(other, region), cases_of(real, region)) if score == "Dice" else (None, None)
             found.append(ArmComparison(region, score, result, *cases))
     return found

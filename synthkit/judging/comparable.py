@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synthkit.data.geometry import Geometry
+from synthkit.data.slices import SliceProtocol
 from synthkit.errors import UsageError
+from synthkit.schemes import Scheme
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Training:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """By the name that allows a difference: segmenter, contrasts, size, protocol, each parameter but the seed.
+        """By the name that allows a difference: segmenter, contrasts, size, labels, regions, protocol, orientation,
+        each parameter but the seed.
 
         A budget in passes over the data is as large as the data: then their number is a setting too.
         """
@@ -26,14 +30,67 @@ class Training:
         if params.get("epochs"):
             params["n_samples"] = sum(entry["n_samples"] for entry in self.metadata["training_datasets"])
         contrasts = params.pop("contrasts", None) or list(self.metadata["contrasts"])
+        scheme = Scheme.of_record(self.metadata)
         return {
             "segmenter": self.metadata["plugin"],
             "contrasts": list(contrasts),
             "size": list(self.metadata["size"]),
-            # What the images were like, and not how they were to be made: imported ones do not record it.
-            "protocol": {key: v for key, v in (self.metadata.get("protocol") or {}).items() if key != "geometry"},
+            # A label is its name, whatever its value.
+            "labels": sorted(label.name for label in scheme.labels),
+            "regions": _Regions({region.name: frozenset(region.labels) for region in scheme.nested}),
+            "protocol": _look(self.metadata.get("protocol") or {}),
+            "orientation": _Orientation.of(self.metadata.get("protocol") or {}),
             **params,
         }
+
+
+@dataclass(frozen=True)
+class _Regions:
+    """Nested regions, and the labels that they consist of."""
+
+    labels_of: Mapping[str, frozenset[str]]
+
+    def is_that_of(self, other: object) -> bool:
+        """No region of both consists of other labels; the reference's are scored, so that one side may lack some."""
+        return isinstance(other, _Regions) and all(
+            other.labels_of.get(name, labels) == labels for name, labels in self.labels_of.items()
+        )
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} of {'/'.join(sorted(labels))}" for name, labels in self.labels_of.items())
+
+
+def _look(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What images were made to look like by a recorded protocol, whichever version wrote it; empty where none is.
+
+    Without voxel sizes, which imported images do not record, and without orders of axes, see :class:`_Orientation`.
+    """
+    if not recorded:
+        return {}
+    protocol = SliceProtocol.from_dict(recorded).to_dict()
+    return {key: value for key, value in protocol.items() if key not in ("name", "orientation", "stored_axes")}
+
+
+@dataclass(frozen=True)
+class _Orientation:
+    """Which way images lie: what their protocol asked for (empty without one), and where their axes lead, if known."""
+
+    asked: str
+    axes: str | None
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> _Orientation:
+        asked = SliceProtocol.from_dict(recorded).orientation if recorded else ""
+        return cls(asked, Geometry.of(recorded).axes)
+
+    def is_that_of(self, other: object) -> bool:
+        """As far as is known: an order that is not recorded is taken to be the same where the same was asked for."""
+        if not isinstance(other, _Orientation):
+            return False
+        return self.axes == other.axes if self.axes and other.axes else self.asked == other.asked
+
+    def __str__(self) -> str:
+        return self.axes or f"{self.asked or 'not recorded'}, its axes not known"
 
 
 def check_comparable(trainings: Sequence[Training], allowed: Sequence[str] = ()) -> list[str]:
@@ -74,7 +131,7 @@ def find_differences(trainings: Sequence[Training]) -> list[tuple[str, str]]:
         mine = trainings[0].settings.get(name)
         for training in trainings[1:]:
             other = training.settings.get(name)
-            if mine != other:
+            if not (mine.is_that_of(other) if isinstance(mine, _Orientation | _Regions) else mine == other):
                 found.append((name, f"{name} is {mine} in {trainings[0].name} and {other} in {training.name}."))
                 break
     return found

@@ -7,10 +7,11 @@ slices that the preparation keeps, not on the whole volume: what a segmenter fin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.geometry import differ
 from synthkit.data.orientation import Turn
 from synthkit.data.slice_rule import check_intensities
 from synthkit.data.slices import SliceProtocol, arrangement_of, kept_slices
@@ -20,6 +21,10 @@ from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array, Volumes
+
+
+#: Side of the pixels that the slice rule counts: the study's subjects have voxels of 1 mm.
+_PIXEL_MM = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ EVALUATION_PROTOCOLS = {
         },
         policy=(
             "Each subject is scored on the 3-D stack of the axial slices in which more than 15 % of 256 x 256 pixels "
-            "have a T1 above 50 of 255.",
+            "have a T1 above 50 of 255; pixels are of 1 mm, and where voxels are larger or smaller, T1 is resampled in "
+            "the plane for this rule.",
             "Regions are ET, ED and NCR, and their mean.",
             "A region in neither reference nor prediction is not counted.",
             "A region that was missed, or predicted where the reference has none: Dice and surface Dice 0; its "
@@ -72,7 +78,8 @@ def evaluation_protocol(name: str) -> EvaluationProtocol:
 class SliceRule:
     """Which slices of each subject are kept, from the T1 volumes of a folder of subjects.
 
-    The first contrast of their scheme stands for T1 where it has none.
+    The first contrast of their scheme stands for T1 where it has none. The rule counts pixels of 1 mm: where voxels are
+    not, the area counts that they stand for.
 
     Raises
     ------
@@ -100,6 +107,10 @@ class SliceRule:
             leave_out = "Leave the subject out, or leave --protocol out."
             why = f"the protocol decides by {self._title} above 0 which slices count"
             check_intensities(volumes, protocol, why, leave_out)
+            how = arrangement_of(volumes, protocol)
+            if differ(how.spacing_mm[:2], (_PIXEL_MM, _PIXEL_MM)):
+                # In the plane alone, so that slices keep their numbers.
+                protocol = replace(protocol, spacing_mm=(_PIXEL_MM, _PIXEL_MM, how.spacing_mm[2]))
             kept = kept_slices(volumes, protocol)
             if not kept:
                 raise DataError(
@@ -107,7 +118,7 @@ class SliceRule:
                     f"In none is more than 15 % of 256 x 256 pixels bright enough in {self._title}.",
                     leave_out,
                 )
-            self._kept[subject] = kept, arrangement_of(volumes, protocol).turn
+            self._kept[subject] = kept, how.turn
         return self._kept[subject]
 
 

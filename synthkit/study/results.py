@@ -10,19 +10,9 @@ from typing import Any
 
 from synthkit.contract import Citation, Declaration
 from synthkit.errors import SynthkitError
-from synthkit.judging.arms import (
-    OVERLAP_TABLE,
-    ArmComparison,
-    Cases,
-    OverlapTable,
-    cases_of,
-    compared_arms,
-    mean_of,
-    mean_of_arm,
-    read_overlap,
-    regions_of,
-)
+from synthkit.judging.arms import ArmComparison, Cases, cases_of, compared_arms, mean_of_arm
 from synthkit.judging.comparable import Training, find_differences
+from synthkit.judging.overlap_tables import OVERLAP_TABLE, OverlapTable, mean_of, read_overlap, regions_of
 from synthkit.registry.registry import discover
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.run import RESULT, Job, Run, count_gpus, find_runs

@@ -22,7 +22,7 @@ from synthkit.running.listening import Listener
 from synthkit.running.request import Request
 from synthkit.running.run import Job, Run
 from synthkit.running.seal import datasets_at_hand, seal
-from synthkit.running.verbs.inputs import dataset_input, file_input
+from synthkit.running.verbs.inputs import check_axes, dataset_input, file_input
 from synthkit.running.verbs.scores import metrics_of, opened_inputs, scored
 
 DEFAULT_METRIC = "memorization"
@@ -90,6 +90,7 @@ def ask(
         inputs["holdout"] = dataset_input(real, ("holdout",))[1]
         _check_never_trained_on(real, train_set.select("holdout").subjects, lineage)
         _check_nobody_twice(train_sets, real, train_set.select("holdout"), listener)
+    check_axes(inputs, listener)
     if features is not None:
         if "features" not in declaration.optional_roles:
             raise UsageError(f"{declaration.name} uses no feature network.", fix="Leave --features out.")

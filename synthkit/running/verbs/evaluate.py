@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.contract import FILE_ROLES, SLICE_ROLES, Declaration, MetricDeclaration
+from synthkit.data.dataset import Dataset
 from synthkit.data.label_folders import LabelFolder
 from synthkit.data.label_pairs import check_prediction
 from synthkit.data.lineage import datasets_behind, was_trained_on
+from synthkit.data.patients import by_names
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.protocols import KeptSlices, SliceRule, evaluation_protocol
 from synthkit.registry.parameters import make_params, params_to_dict
@@ -20,7 +22,8 @@ from synthkit.running.checkpoints import find_predictions, read_checkpoint_metad
 from synthkit.running.listening import Listener
 from synthkit.running.request import Request
 from synthkit.running.run import Input, Job, Run
-from synthkit.running.verbs.inputs import dataset_input, file_input, folder_input
+from synthkit.running.verbs.inputs import check_axes, dataset_input, file_input, folder_input
+from synthkit.running.verbs.people import datasets_of_training, patients_said, unlike_names
 from synthkit.running.verbs.scores import metrics_of, opened_inputs, scored
 
 #: Where the voxels of a prediction are: where its own affine says, or where those of the reference are.
@@ -72,10 +75,13 @@ def ask(
         subjects, unpaired = _subjects_to_score(*places, include_training_subjects, names, listener, labels)
         schemes = _label_schemes(*places, [*subjects, *unpaired], subjects, names, labels, prediction_labels)
         compared = {"subjects": subjects, "references_without_prediction": unpaired, "labels": schemes}
+        patients = unlike_names({**by_names(subjects), **patients_said(subjects, _datasets_behind(places[1]))})
+        compared |= {"patients": patients} if patients else {}
     requests = []
     for members in packages.values():
         first = members[0]
         inputs = _inputs(first, given)
+        check_axes(inputs, listener)
         options: dict[str, Any] = {}
         if compared and "prediction" in inputs:
             options |= compared
@@ -224,6 +230,11 @@ def _without_trained_on(subjects: list[str], predictions: Path) -> list[str]:
     except (DataError, KeyError):  # no run of `segment`, or moved away from its checkpoint
         return subjects
     return [subject for subject in subjects if not was_trained_on(subject, lineage)]
+
+
+def _datasets_behind(predictions: Path) -> list[Dataset]:
+    """The datasets of the training behind predictions of `segment`, as far as they are still where they were."""
+    return datasets_of_training(Run(predictions.parent.parent).input("checkpoint").resolve().parent.parent)
 
 
 # -------------------------------------------------------------------------------------------------- done in the run

@@ -8,9 +8,12 @@ from typing import Any, Literal
 
 from synthkit.contract import Declaration
 from synthkit.data.dataset import Dataset
+from synthkit.data.format import read_description
+from synthkit.data.geometry import common_axes
 from synthkit.errors import DataError
 from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
+from synthkit.running.listening import Listener
 from synthkit.running.run import Input, file_digest, folder_digest
 
 
@@ -33,6 +36,14 @@ def resolved_params(
 ) -> dict[str, Any]:
     """Parameters of a run that uses a checkpoint: those of its training, changed by what is given now."""
     return params_to_dict(make_params(declaration, {**metadata["params"], **(given or {})}))
+
+
+def check_axes(inputs: Mapping[str, Input], listener: Listener) -> None:
+    """:class:`DataError` for datasets among the inputs whose images lie in different orientations; doubts are said."""
+    sources = {role: item.source for role, item in inputs.items() if item.kind == "dataset" and item.source}
+    _, doubts = common_axes({role: read_description(path).get("protocol") or {} for role, path in sources.items()})
+    for doubt in doubts:
+        listener.warning(doubt)
 
 
 def folder_input(kind: Literal["subjects", "labels"], path: Path) -> Input:

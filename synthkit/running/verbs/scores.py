@@ -44,9 +44,16 @@ def opened_inputs(run: Run, job: Job) -> dict[str, Any]:
             if subjects is not None and role == "reference":
                 subjects = [*subjects, *job.options.get("references_without_prediction", ())]
             names = job.options.get("names", ()) if role == "reference" else ()
-            decided = job.options.get("labels", {}).get(role)
-            other = run.input("reference") if role == "prediction" and decided is None else None
-            reference = LabelFolder(other, subjects=subjects, names=job.options.get("names", ())) if other else None
+            schemes = job.options.get("labels", {})
+            decided = schemes.get(role)
+            reference = None
+            if role == "prediction" and decided is None:
+                reference = LabelFolder(
+                    run.input("reference"),
+                    subjects=subjects,
+                    names=job.options.get("names", ()),
+                    decided=schemes.get("reference"),
+                )
             datasets[role] = LabelFolder(
                 run.input(role), subjects=subjects, names=names, reference=reference, decided=decided
             )

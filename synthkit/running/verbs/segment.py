@@ -96,10 +96,9 @@ def _subjects_to_segment(
     listener: Listener,
 ) -> list[str]:
     """Those asked for that the model has not learned from, unless it is asked for these too; all of them readable."""
-
-    protocol = SliceProtocol.from_dict(metadata["protocol"])
+    voxels = ModelVoxels.of(metadata, resample)
     scheme = Scheme.of_record(metadata)
-    found = survey_folder(folder, protocol.contrasts, need_labels=False, names=names, scheme=scheme)
+    found = survey_folder(folder, voxels.protocol.contrasts, need_labels=False, names=names, scheme=scheme)
     good, bad = found.good, found.bad
     for note in found.notes:
         listener.warning(note)
@@ -131,9 +130,8 @@ def _subjects_to_segment(
             f"The model was trained on all {len(seen)} of them, directly or through synthetic images.",
             "Prepare with a --holdout, or give --include-training-subjects.",
         )
-    voxels = ModelVoxels.of(metadata, resample)
-    for note in voxels.checked({subject.id: subject for subject in good if subject.id in set(wanted)}):
-        listener.note(note)
+    asked = {subject.id: subject for subject in good if subject.id in set(wanted)}
+    voxels.announce(asked, listener)
     return wanted
 
 
@@ -146,7 +144,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     declaration = declarations[0]
     checkpoint, metadata = opened_checkpoint(run, job, declaration)
     params = make_params(declaration, {**metadata["params"], **job.params})
-    voxels = ModelVoxels.of({**metadata, "protocol": _recorded_protocol(metadata)}, job.options.get("resample", False))
+    voxels = ModelVoxels.of(metadata, job.options.get("resample", False))
     protocol = voxels.protocol
     wanted = list(job.options["subjects"])
     names, scheme = job.options.get("names", ()), Scheme.of_record(metadata)
@@ -242,18 +240,6 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
             "n_subjects": len(wanted),
         }
     return {"outputs": outputs}
-
-
-def _recorded_protocol(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The protocol that a segmenter's volumes are sliced by, as it is recorded."""
-
-    if not metadata.get("protocol"):
-        raise DataError(
-            f"The model {metadata['plugin']} cannot segment subjects.",
-            "Its training data record no protocol, and volumes are not sliced to their size.",
-            "Train it on data of 256, 128, 64 or 32 pixels a side.",
-        )
-    return dict(metadata["protocol"])
 
 
 class ProbabilityKeeper:

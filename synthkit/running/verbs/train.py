@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthkit import events
 from synthkit.contract import Declaration, GeneratorDeclaration, SegmenterDeclaration
 from synthkit.data.dataset import Dataset
-from synthkit.data.geometry import Geometry, common_geometry
+from synthkit.data.geometry import Geometry, common_axes, common_geometry
 from synthkit.data.slices import SIZES, SliceProtocol
 from synthkit.data.views import Joined, with_scheme
 from synthkit.errors import DataError, PluginError, UsageError
@@ -146,7 +147,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
 
 
 #: In what the protocols of datasets for one training agree.
-_MADE_BY = ("intensity", "size", "contrasts", "orientation", "spacing_mm")
+_MADE_BY = ("intensity", "size", "contrasts", "spacing_mm")
 
 _OTHER_VOXELS = ("datasets", "Prepare them with the same --spacing, or train on one of them.")
 
@@ -157,26 +158,43 @@ def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
     Without the holdout and its seed, which name subjects and are not part of how a slice is made. Datasets without a
     protocol (imported ones) are taken to follow the others'; if none has one, size and contrasts are those of the
     data and the rest is the default, with a warning.
+
+    Raises :class:`DataError` for protocols, orientations or voxel sizes that differ.
     """
-    first: tuple[str, SliceProtocol] | None = None
-    for role, dataset in datasets.items():
-        recorded = dataset.description.get("protocol")
-        if not recorded:
-            continue
-        protocol = SliceProtocol.from_dict(recorded)
-        if first and any(getattr(protocol, key) != getattr(first[1], key) for key in _MADE_BY):
+    recorded = {role: dict(dataset.description.get("protocol") or {}) for role, dataset in datasets.items()}
+    return _agreed_protocol(recorded) if any(recorded.values()) else _assumed_protocol(next(iter(datasets.values())))
+
+
+def _agreed_protocol(recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The protocol in which the recorded ones (by role, empty where there is none) agree, with a common geometry."""
+    protocols = {role: SliceProtocol.from_dict(data) for role, data in recorded.items() if data}
+    geometries = {role: Geometry.of(data) for role, data in recorded.items()}
+    axes, doubts = common_axes(recorded)
+    first, protocol = next(iter(protocols.items()))
+    for role, other in protocols.items():
+        # Slices that are known to lie alike may have come to it by different orders.
+        lie_alike = other.orientation == protocol.orientation or (geometries[first].axes and geometries[role].axes)
+        if not lie_alike or any(getattr(other, key) != getattr(protocol, key) for key in _MADE_BY):
             raise DataError(
                 "The datasets were made by different protocols.",
-                f"{first[0]}: {first[1].name}; {role}: {protocol.name}.",
+                f"{first}: {protocol.name}; {role}: {other.name}.",
                 "Prepare them with the same options, or train on one of them.",
             )
-        first = first or (role, protocol)
-    if first:
-        geometries = {role: Geometry.of(dataset.description.get("protocol")) for role, dataset in datasets.items()}
-        geometry = common_geometry(geometries, *_OTHER_VOXELS)
-        known = {} if geometry == Geometry() else {"geometry": geometry.to_dict()}
-        return {**first[1].to_dict(), **known}
-    dataset = next(iter(datasets.values()))
+    geometry = replace(common_geometry(geometries, *_OTHER_VOXELS), axes=axes)
+    stored = sorted({other.stored_axes for other in protocols.values()} - {""})
+    if len(stored) > 1:
+        doubts.append(
+            f"Arrays whose affine says nothing were {' and '.join(stored)} in different datasets: the model takes "
+            "subjects with such arrays in their stored order."
+        )
+    for doubt in doubts:
+        events.message(doubt, level="warning")
+    known = {} if geometry == Geometry() else {"geometry": geometry.to_dict()}
+    return {**replace(protocol, stored_axes=stored[0] if len(stored) == 1 else "").to_dict(), **known}
+
+
+def _assumed_protocol(dataset: Dataset) -> dict[str, Any]:
+    """The default protocol for a dataset that records none; none at all for slices of a size that no protocol makes."""
     height, width = dataset.size
     if height != width or height not in SIZES:
         events.message(

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.known_labels import known_labels
 from synthkit.data.label_folders import LabelFolder
+from synthkit.data.scheme_questions import labels_in_words
 from synthkit.errors import DataError, UsageError
-from synthkit.judging.arms import (
-    RESAMPLES,
-    SEED,
-    ArmComparison,
-    OverlapTable,
-    compared_arms,
-    interval_warnings,
-    read_overlap,
-    sentence,
-)
+from synthkit.judging.arms import RESAMPLES, SEED, ArmComparison, compared_arms, interval_warnings, sentence
 from synthkit.judging.comparable import Training, check_comparable
+from synthkit.judging.overlap_tables import OverlapTable, read_overlap
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.listening import Listener
 from synthkit.running.run import JOB, Input, Job, Run, find_runs, folder_digest, write_json
 from synthkit.running.verbs.model_voxels import ModelVoxels
+from synthkit.running.verbs.people import tell_apart, unlike_names
 from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
     from synthkit.contract import Declaration
+    from synthkit.data.slices import SliceProtocol
+    from synthkit.data.subject_files import Subject
 
 #: Executes a job in a folder: ``start(folder, job, declarations, title)``; raises the error that the run ends with.
 Start = Callable[[Path, Job, Sequence["Declaration"], str], object]
@@ -48,6 +45,7 @@ class UtilityRequest:
     resample : resample subjects to the voxel size of the training images, and labels back.
     labels : the label scheme of the reference, a name, a TOML file or "table"; None where its names and values say it.
     names : what files of the reference are by their endings, ``seg=_segm``.
+    patients : who the subjects are, a table or "one-per-subject"; None where the trainings' datasets or names say it.
     """
 
     reference: Path
@@ -60,6 +58,7 @@ class UtilityRequest:
     resample: bool = False
     labels: str | None = None
     names: Sequence[str] = ()
+    patients: Path | str | None = None
 
 
 def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -> dict[str, Any]:
@@ -78,17 +77,23 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
     everything = [training for trainings in arms.values() for _, training in trainings]
     for text in check_comparable(everything, request.allow_different):
         listener.warning(f"The trainings differ, as allowed: {text}")
-    subjects = _unseen_subjects(request, everything, listener)
+    found_subjects, protocol = _unseen_subjects(request, everything, listener)
+    runs = [run for trainings in arms.values() for run, _ in trainings]
+    patients = tell_apart(found_subjects, runs, protocol, request.patients, listener)
+    subjects = list(patients)
     # What is not known of the labels is asked for before anything is segmented.
     reference = LabelFolder(request.reference, subjects, names=request.names, labels=request.labels)
-    labels = {"reference": reference.decision()}
+    scored = {"subjects": subjects, "labels": {"reference": reference.decision()}}
+    if said := unlike_names(patients):
+        scored["patients"] = said
+    _check_regions(reference.scheme, everything, listener)
     tables: dict[str, list[OverlapTable]] = {}
     for name, trainings in arms.items():
         tables[name] = []
         for number, (run, training) in enumerate(trainings, start=1):
             listener.note(f"{name} {number} of {len(trainings)}: {training.name}")
             folder = request.out / f"{name}-{number}"
-            tables[name].append(_scored(folder, run, training, subjects, labels, request, start))
+            tables[name].append(_scored(folder, run, training, scored, request, start))
     found = [
         (name, item)
         for name in arms
@@ -128,15 +133,22 @@ def _trainings(path: Path) -> list[tuple[Path, Training]]:
     return found
 
 
-def _unseen_subjects(request: UtilityRequest, trainings: Sequence[Training], listener: Listener) -> list[str]:
-    """Subjects with labels that none of the trainings has learned from, be it through synthetic images."""
+def _unseen_subjects(
+    request: UtilityRequest, trainings: Sequence[Training], listener: Listener
+) -> tuple[dict[str, Subject], SliceProtocol]:
+    """Subjects with labels whose ids none of the trainings has learned from, be it through synthetic images.
+
+    With them the protocol by which the first training's images were made.
+    """
     from synthkit.data.lineage import datasets_behind, has_unknown_origin, was_trained_on
-    from synthkit.data.slices import SliceProtocol
     from synthkit.data.subjects import bad_subjects_error, scan_subjects
 
-    protocol = SliceProtocol.from_dict(trainings[0].metadata["protocol"])
+    models = list(dict.fromkeys(ModelVoxels.of(training.metadata, request.resample) for training in trainings))
+    contrasts = models[0].protocol.contrasts
     scheme = Scheme.of_record(trainings[0].metadata)
-    good, bad = scan_subjects(request.reference, protocol.contrasts, True, request.names, scheme)
+    if (given := known_labels(request.labels, request.reference)) is not None:
+        scheme = replace(scheme, label_endings=given.label_endings)  # contrasts are found as by `segment`
+    good, bad = scan_subjects(request.reference, contrasts, True, request.names, scheme)
     if bad:
         raise bad_subjects_error(bad, len(good) + len(bad), fix="Repair or remove them.")
     lineage = [entry for training in trainings for entry in datasets_behind(training.metadata)]
@@ -156,23 +168,52 @@ def _unseen_subjects(request: UtilityRequest, trainings: Sequence[Training], lis
             "A training has learned from synthetic images whose own training data are not known: subjects "
             "behind them cannot be left out."
         )
-    found = {subject.id: subject for subject in good if subject.id in set(unseen)}
-    for voxels in {ModelVoxels.of(training.metadata, request.resample) for training in trainings}:
-        for note in voxels.checked(found):
-            listener.note(note)
-    return unseen
+    by_id = {subject.id: subject for subject in good}
+    found = {name: by_id[name] for name in unseen}
+    for voxels in models:
+        voxels.announce(found, listener)
+    return found, models[0].protocol
+
+
+def _check_regions(reference: Scheme, trainings: Sequence[Training], listener: Listener) -> None:
+    """Say which regions of the reference are not scored, as a training's labels lack them; DataError if none is left.
+
+    As the metrics do, a region is found by its name, else by the labels that it consists of.
+    """
+    schemes = {training.name: Scheme.of_record(training.metadata) for training in trainings}
+    lacking = {
+        region.name: [
+            name
+            for name, scheme in schemes.items()
+            if region.name not in scheme.region_values and not set(region.labels) <= set(scheme.label_values)
+        ]
+        for region in reference.regions
+    }
+    if all(lacking.values()):
+        have = dict.fromkeys(f"{name}: {labels_in_words(scheme)}" for name, scheme in schemes.items())
+        raise DataError(
+            "No region of the reference is one of all trainings.",
+            f"The reference has {labels_in_words(reference)}.",
+            "Say by --labels which labels the reference has, if those are not its; else give trainings of its labels.",
+            list(have),
+        )
+    if lost := [f"{region} ({', '.join(names)})" for region, names in lacking.items() if names]:
+        listener.warning(f"Not compared are regions that trainings lack: {'; '.join(lost)}.")
 
 
 def _scored(
     folder: Path,
     run: Path,
     training: Training,
-    subjects: list[str],
-    labels: Mapping[str, Any],
+    scored: Mapping[str, Any],
     request: UtilityRequest,
     start: Start,
 ) -> OverlapTable:
-    """Segment and score the subjects with one training, in two runs; ``labels`` are the schemes by role."""
+    """Segment and score the subjects with one training, in two runs.
+
+    ``scored`` are options of the second: subjects, the schemes of labels by role, and patients where names do not say
+    who is who.
+    """
     from synthkit.registry.parameters import make_params, params_to_dict
     from synthkit.registry.registry import discover
 
@@ -189,7 +230,7 @@ def _scored(
             "checkpoint": Input("checkpoint", source=checkpoint, digest=folder_digest(checkpoint)),
             "subjects": Input("subjects", source=request.reference),
         },
-        options={"subjects": subjects, **({"resample": True} if request.resample else {}), **named},
+        options={"subjects": scored["subjects"], **({"resample": True} if request.resample else {}), **named},
     )
     segmented = _finished(folder / "segment", segment, [segmenter], request, start)
     evaluate = Job(
@@ -200,7 +241,7 @@ def _scored(
             "reference": Input("labels", source=request.reference),
             "prediction": Input("labels", source=Run(segmented).predictions),
         },
-        options={"subjects": subjects, "references_without_prediction": [], "labels": labels, **named},
+        options={**scored, "references_without_prediction": [], **named},
     )
     return read_overlap(_finished(folder / "evaluate", evaluate, metrics, request, start))
 
