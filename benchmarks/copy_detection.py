@@ -1,4 +1,4 @@
-"""Planted copies of phantom people: which of them the audit's search finds, beside the published rules of others.
+"""Planted copies of phantom people: which of them the audit finds, beside the published rules of others.
 
     python benchmarks/copy_detection.py [--cache people.npz] [--innocents 200] [--copies 40] [--only NAME,...]
 
@@ -10,7 +10,7 @@ of a detector lies where at most 1 % of the innocents are above it. What is prin
 Detectors, each by the statistic that its rule compares with a number; the last line has the innocents that the rule's
 own number calls copies, where there is one:
 
-synthkit   this package: ``synthkit_scores`` below
+synthkit   this package: cut over margin, the largest of all families, of an audit of all queries together
 r          largest Pearson r with a training image, all contrasts as one (Akbar et al. 2025)
 DCR        Euclidean distance to the closest record (Park et al. 2018)
 AuthPct    that distance over the distance of this record to its own nearest; a copy below 1 (Alaa et al. 2022)
@@ -36,10 +36,7 @@ from numpy.typing import NDArray
 from phantom_people import CONTRASTS, SIDE, Slices, joined, make_people
 from planted_copies import KINDS, plant
 from synthkit_memorization import Params
-from synthkit_memorization.audit import patients
-from synthkit_memorization.investigation import shift_px
-from synthkit_memorization.null.thresholds import Null
-from synthkit_memorization.search.exact import RULES, best_matches
+from synthkit_memorization.investigation import investigate
 
 #: People who are trained on, held out, and beside copies as donors; then come the innocents.
 TRAIN, HOLDOUT, DONORS = 40, 20, 20
@@ -66,21 +63,11 @@ Detector = Callable[[Slices, Slices, Slices], Suspicions]
 
 
 def synthkit_scores(train: Slices, holdout: Slices, queries: Slices) -> Float:
-    """Suspicion ``(n,)`` of each query by the search of the metric ``memorization``: 1 is the line of its flags.
-
-    Each view by each rule has a distance, sqrt(1 - r), and a threshold from the held-out people. The suspicion is the
-    largest of threshold over distance.
-    """
-    real = train.dataset("train")
-
-    def searched(images: Slices, prefix: str) -> Float:
-        found = best_matches(images.dataset(prefix), real, rules=RULES, shift_px=shift_px(Params(), real.size))
-        return np.stack([matches.r[:, 0] for matches in found.values()], axis=1)
-
-    null = Null(searched(holdout, "holdout"), patients(holdout.dataset("holdout").samples))
-    thresholds = np.sqrt(1 - null.thresholds(Params().false_flag_rate))
-    distances = np.sqrt(np.maximum(1 - searched(queries, ""), 1e-12))
-    suspicion: Float = (thresholds / distances).max(axis=1)
+    """Suspicion ``(n,)`` of each query by the metric ``memorization``: cut over margin; above 1 it is a copy."""
+    audit, _ = investigate(
+        Params(plants=0), train.dataset("train"), queries.dataset(""), holdout.dataset("holdout"), "cpu"
+    )
+    suspicion: Float = (audit.cuts / np.maximum(audit.margins, 1e-9)).max(axis=1)
     return suspicion
 
 
