@@ -298,9 +298,14 @@ class _Found:
             )
         elif self.count("n_holdout") and self.count("n_holdout_copies") is None:
             lines.append("That no held-out person is copied: this audit did not count that.")
-        if lacking := [name for name in FAMILIES if cuts and not cuts.get(name)]:
+        if lacking := [name for name in FAMILIES if cuts and name not in cuts]:
             lines.append(
                 f"That nothing was copied that only these would show, which were not compared: {', '.join(lacking)}."
+            )
+        if blind := [name for name, cut in cuts.items() if cut == 0]:
+            lines.append(
+                "That nothing was copied that only these would show: by so few people their cut is 0, so that they "
+                f"find nothing: {', '.join(blind)}."
             )
         return lines
 

@@ -23,8 +23,8 @@ ndimage = pytest.importorskip("scipy.ndimage")
 pytest.importorskip("nilearn", reason="phantoms are made of its template")
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
-SLICES = range(12, 30, 3)
-N_TRAIN, N_HOLDOUT, N_FRESH = 16, 12, 10
+SLICES = range(13, 28, 3)
+N_TRAIN, N_HOLDOUT, N_FRESH = 12, 10, 8
 
 
 @dataclass(frozen=True)
