@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from memorization_search import _deformed, slices_of
 from numpy.typing import NDArray
+from phantom_people import CONTRASTS
 from synthkit_memorization.search.exact import Groups, best_matches
 from synthkit_memorization.search.frame import framed
 
@@ -31,7 +32,7 @@ A_PERSON, BACKGROUND = 16, 8
 class InMemory:
     """A dataset of four contrasts held in an array."""
 
-    contrasts = ("t1", "t1ce", "t2", "flair")
+    contrasts = CONTRASTS
 
     def __init__(self, images: NDArray[np.uint8]) -> None:
         self.images = images

@@ -197,7 +197,7 @@ class Audit:
     @cached_property
     def copy(self) -> NDArray[np.bool_]:
         """Whether each synthetic image copies a training person by a column, ``(image, column)``."""
-        copy: NDArray[np.bool_] = self.margins < np.nan_to_num(self.cuts, nan=-1.0)
+        copy: NDArray[np.bool_] = self.margins <= np.nan_to_num(self.cuts, nan=-1.0)
         return copy
 
     @cached_property

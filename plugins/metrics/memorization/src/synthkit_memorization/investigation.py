@@ -26,7 +26,7 @@ from synthkit_memorization.audit import Audit, Part, People, Twin
 from synthkit_memorization.blank import blank_images
 from synthkit_memorization.families import Family, Seen, families
 from synthkit_memorization.judgement import Found, Judgement, between, judge, nearest_of
-from synthkit_memorization.null.margins import NEAREST, distance
+from synthkit_memorization.null.margins import NEAREST, TWIN, distance
 from synthkit_memorization.numbers.closeness import BestPatients
 from synthkit_memorization.power.changes import WIDTH
 from synthkit_memorization.power.planting import KINDS
@@ -153,7 +153,7 @@ class Search:
             found["holdout"] = self.among(null, "holdout", seen.images)
         distances = between("train", found, null.n_people)
         margins = side.rule.margins(distances)
-        image = np.where(margins < side.cut, found["train"].index[..., 0], -1)
+        image = np.where(margins <= side.cut, found["train"].index[..., 0], -1)
         copied[np.unique(seen.rows)] = np.take_along_axis(image, nearest_of(seen.rows, margins), 0)
         return copied
 
@@ -228,7 +228,7 @@ def _twins(search: Search, people: Mapping[str, People], rate: float) -> dict[in
     margins = side.rule.people[first:]
     cut = side.rule.cut(n, rate)
     twins = {}
-    for number in np.flatnonzero(margins < cut):
+    for number in np.flatnonzero(margins <= min(cut, TWIN)):
         images = np.flatnonzero(null.null_person == first + number)
         nearest = images[side.rule.images[images].argmin()]
         column = side.rule.columns[nearest]

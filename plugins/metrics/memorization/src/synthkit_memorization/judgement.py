@@ -90,8 +90,8 @@ class Side:
 
     @property
     def copy(self) -> NDArray[np.bool_]:
-        """Whether each image is a copy in each column, ``(image, column)``."""
-        copy: NDArray[np.bool_] = self.margins < self.cut
+        """Whether each image is a copy in each column, ``(image, column)``; at margin 0 it is, whatever the cut."""
+        copy: NDArray[np.bool_] = self.margins <= self.cut
         return copy
 
     @property

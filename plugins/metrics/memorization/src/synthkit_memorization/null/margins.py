@@ -24,7 +24,7 @@ synthetic image can excuse this one, be it a decoy or a blank.
 
 **Cut.** Let v_p be the smallest margin over the images of null person p, and w_p = v_p^2, which is nearly normal below
 its median M (log v is not; above, people who resemble nobody spread it, and say nothing of those who do). The people
-below M, but for those with v_p < CAP (scans of one person under two names, who would widen the spread and hide
+below M, but for those with v_p < TWIN (scans of one person under two names, who would widen the spread and hide
 themselves), are taken for one half of m in all. They give the variance, drawn towards that of the people it was
 developed on,
 
@@ -60,6 +60,10 @@ NEAREST = 3
 
 #: No cut is larger: from here on people differ too much from set to set.
 CAP = 0.70
+
+#: Margin below which two people are scans of one: those of phantoms under two names (noise, a pixel's shift, other grey
+#: levels) are below 0.4, while one of five real people comes to 0.61 of another at 32 pixels.
+TWIN = 0.5
 
 #: Standard deviation of w among phantoms and real people, and how many observations it counts for.
 PRIOR_SD, PRIOR_WEIGHT = 0.12, 10
@@ -115,7 +119,7 @@ class Rule:
 
     @staticmethod
     def of(null: Distances, person: Int64) -> Rule | None:
-        """From null images and the person, 0, 1, ..., that each is of; None if nobody can be compared."""
+        """From null images and the person, 0, 1, ..., that each is of; None if nobody can be compared (or all are equal)."""
         comparable = np.isfinite(null.near).any(axis=1)
         if not comparable.any():
             return None
@@ -123,7 +127,10 @@ class Rule:
         per_person = float(comparable.sum() / len(np.unique(person[comparable])))
         margins = Rule(near, ratio, np.empty(0), np.empty(0), np.empty(0, np.int64), per_person).margins(null)
         images = margins.min(axis=1)
-        return Rule(near, ratio, _least_of(images[:, None], person)[:, 0], images, margins.argmin(axis=1), per_person)
+        people = _least_of(images[:, None], person)[:, 0]
+        if not np.isfinite(people).any():
+            return None
+        return Rule(near, ratio, people, images, margins.argmin(axis=1), per_person)
 
     @property
     def n_people(self) -> int:
@@ -142,7 +149,7 @@ class Rule:
         v = self.people[np.isfinite(self.people)]
         w, n = v**2, len(v)
         middle = float(np.median(w))
-        below = w[(v >= CAP) & (w < middle)]
+        below = w[(v >= TWIN) & (w < middle)]
         known = PRIOR_WEIGHT + 2 * len(below)
         variance = (PRIOR_WEIGHT * PRIOR_SD**2 + 2 * float(((middle - below) ** 2).sum())) / known
         quantile = float(student.isf(rate / max(units, 1.0), known - 1))
