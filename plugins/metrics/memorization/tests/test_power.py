@@ -50,7 +50,7 @@ def test_counted_by_hand(train: Noise, two: list[Plant]) -> None:
 
     seen: list[Any] = []
 
-    def find(images: Any, hidden: Any) -> Any:
+    def find(images: Any, hidden: Any, source: Any) -> Any:
         seen.append((len(images), hidden.tolist()))
         return copied
 
@@ -88,7 +88,7 @@ def test_found_and_missed_end_to_end(train: Noise) -> None:
     params = Params(families=("picture",), rules=("pearson",))
     audit, search = investigate(params, train, fresh, held, "cpu")
 
-    def find(images: Any, hidden: Any) -> Any:
+    def find(images: Any, hidden: Any, source: Any) -> Any:
         return search.copied(audit.judgements[0], images, hidden)
 
     records = measure(plants(train, train.patient, 24, 0), find, patient=train.patient, resamples=100, seed=0)

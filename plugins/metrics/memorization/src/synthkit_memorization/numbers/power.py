@@ -8,7 +8,7 @@ import numpy as np
 
 import synthkit
 from synthkit import Row, Score
-from synthkit_memorization.audit import Audit
+from synthkit_memorization.audit import Audit, Part
 from synthkit_memorization.investigation import Search
 from synthkit_memorization.numbers.scores import NO_NULL, undefined
 from synthkit_memorization.power.planting import plants
@@ -23,13 +23,18 @@ def power(audit: Audit, search: Search) -> Iterator[Score | Row]:
         yield from undefined(NO_NULL if not audit.has_null else "no copies were planted (plants = 0)", "power")
         return
 
-    def find(images: Images, hidden: Int64) -> Int64:
-        copied = []
+    def find(images: Images, hidden: Int64, source: Int64) -> Int64:
+        copied = np.full((len(images), len(audit.columns)), -1)
         for rows in _in_memory(images, params.memory_mb):
-            held = Held.of(images, rows)
-            found = [search.copied(each, held, hidden[rows]) for each in audit.judgements]
-            copied.append(np.concatenate(found, axis=1))
-        return np.concatenate(copied)
+            held, start = Held.of(images, rows), 0
+            left = np.arange(len(rows))  # a copy that one family finds need not be searched for by the others
+            for each in audit.judgements:
+                stop = start + len(each.family.columns)
+                found = search.copied(each, Part(held, left), hidden[rows[left]])
+                copied[rows[left], start:stop] = found
+                again = (found >= 0) & (audit.train.person[found] == source[rows[left], None])
+                left, start = left[~again.any(axis=1)], stop
+        return copied
 
     records = measure(
         plants(audit.train.images, audit.train.person, params.plants, params.seed),

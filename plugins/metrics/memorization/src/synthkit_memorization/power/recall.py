@@ -28,9 +28,10 @@ from synthkit_memorization.search.pixels import Images, Int64
 #: Recall from which a kind and strength counts as found.
 FOUND = 0.9
 
-#: Of images that are not compared with their own group: the training images that they are copies of, int64
-#: ``(image, column)``; -1 where they are none by this column.
-Find = Callable[[Images, Int64], Int64]
+#: From images, a training patient for each whom it is not compared with (-1: nobody), and its source's: the training
+#: images that they are copies of, int64 ``(image, column)``; -1 where they are none by this column. Once the source is
+#: found, other columns may be left at -1.
+Find = Callable[[Images, Int64, Int64], Int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +89,8 @@ def measure(planted: Sequence[Plant], find: Find, *, patient: Int64, resamples: 
     """
     if not planted:
         return []
-    copied = find(Together(planted), np.concatenate([plant.hidden for plant in planted]))
     source = patient[np.concatenate([plant.sources for plant in planted])]
+    copied = find(Together(planted), np.concatenate([plant.hidden for plant in planted]), source)
     found_again = np.any((copied >= 0) & (patient[copied] == source[:, None]), axis=1)
     records: list[Recall] = []
     start = 0

@@ -82,8 +82,8 @@ class Dense:
         @cache
         def pieces(p: Plane, q: Plane) -> list[slice]:
             if len(block) < QUERIES_FOR_PIECES:
-                return _pieces(np.full(block.pixels.shape[2] // CHUNK, LARGEST))
-            return _pieces(np.sqrt(energies(block, p) * self._energies(q)))
+                return _pieces(np.full(block.pixels.shape[2] // block.chunk, LARGEST), block.chunk)
+            return _pieces(np.sqrt(energies(block, p) * self._energies(q)), block.chunk)
 
         def compare(tile: slice) -> dict[Key, Pairs]:
             @cache
@@ -162,20 +162,20 @@ def inner_products(queries: Block, p: Plane, train: Block, q: Plane, tile: slice
 
 def energies(block: Block, plane: Plane) -> Float64:
     """The largest sum of squares that an image has in each chunk of pixels, ``(chunk,)``."""
-    largest = np.zeros(block.pixels.shape[2] // CHUNK)
+    largest = np.zeros(block.pixels.shape[2] // block.chunk)
     for first in range(0, len(block), WRITTEN):
         pixels = block.plane(plane, slice(first, first + WRITTEN), slice(None)).astype(np.float32)
-        chunks = pixels.reshape(len(pixels), -1, CHUNK)
+        chunks = pixels.reshape(len(pixels), -1, block.chunk)
         np.maximum(largest, np.einsum("ncp,ncp->nc", chunks, chunks).max(axis=0), out=largest)
     return largest
 
 
-def _pieces(bounds: Float64) -> list[slice]:
-    """Runs of at most CHUNKS consecutive chunks whose bounds, of any partial sum, add up to no more than LARGEST."""
+def _pieces(bounds: Float64, size: int) -> list[slice]:
+    """Runs of at most CHUNKS chunks of ``size`` pixels whose bounds, of any partial sum, add up to at most LARGEST."""
     result, first, total = [], 0, 0.0
     for chunk, bound in enumerate(bounds):
         if chunk > first and (total + bound > LARGEST or chunk - first == CHUNKS):
-            result.append(slice(first * CHUNK, chunk * CHUNK))
+            result.append(slice(first * size, chunk * size))
             first, total = chunk, 0.0
         total += bound
-    return [*result, slice(first * CHUNK, len(bounds) * CHUNK)]
+    return [*result, slice(first * size, len(bounds) * size)]

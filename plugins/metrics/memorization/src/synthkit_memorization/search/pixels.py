@@ -21,6 +21,9 @@ from synthkit_memorization.search.threads import for_each
 SHIFT = 128
 CHUNK = 1024
 
+#: Rows of small images are filled up to a multiple of this.
+SHORT = 64
+
 #: Images read from a dataset at a time, and summed at a time (what fits a cache).
 READ_BATCH = 256
 WRITTEN = 2
@@ -135,7 +138,7 @@ class Block:
     ----------
     start : position of the first image in its dataset.
     box : the crop. Pixels outside count in ``sums`` and ``squares``; they meet only zeros of the other side in <x, y>.
-    pixels : int8 ``(contrast, image, P)``, value - 128, P = pixels of the box padded with 0 to a multiple of CHUNK.
+    pixels : int8 ``(contrast, image, P)``, value - 128, P = pixels of the box filled up with 0 (:func:`padded`).
     sums, squares : int64 ``(contrast, image)``, sum of x and of x^2 over the whole image.
     box_sums : int64 ``(contrast, image)``, sum of x over the box.
     brain : for the rule that looks at nothing else.
@@ -151,6 +154,11 @@ class Block:
 
     def __len__(self) -> int:
         return int(self.pixels.shape[1])
+
+    @property
+    def chunk(self) -> int:
+        """Pixels of a chunk: CHUNK, or all of a small image."""
+        return min(CHUNK, int(self.pixels.shape[2]))
 
     @property
     def stop(self) -> int:
@@ -179,8 +187,9 @@ class Block:
 
 
 def padded(n_pixels: int) -> int:
-    """Length of a row of pixels: a multiple of CHUNK."""
-    return -(-n_pixels // CHUNK) * CHUNK
+    """Length of a row of pixels: a multiple of CHUNK, or of SHORT where that is less than one CHUNK."""
+    step = SHORT if n_pixels <= CHUNK else CHUNK
+    return -(-n_pixels // step) * step
 
 
 def _empty_block(start: int, n: int, n_contrasts: int, box: Box, with_brain: bool) -> Block:

@@ -7,6 +7,7 @@ machine for most of the time; the same threads with a part of the images each ne
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -16,6 +17,9 @@ from typing import TypeVar
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 Result = TypeVar("Result")
+
+#: What the names of these threads begin with; work that one of them hands out it does itself.
+NAME = "synthkit-search"
 
 
 def n_cores() -> int:
@@ -29,8 +33,21 @@ def for_each(function: Callable[[slice], Result], n: int, step: int, parts_a_cor
     Few ``parts_a_core`` for work that is the same in all, more for work that differs.
     """
     step = max(16, min(step, -(-n // (parts_a_core * n_cores()))))
-    with one_thread(), ThreadPoolExecutor(n_cores()) as pool:
-        return list(pool.map(function, (slice(first, min(first + step, n)) for first in range(0, n, step))))
+    parts = [slice(first, min(first + step, n)) for first in range(0, n, step)]
+    with one_thread():
+        if len(parts) < 2 or threading.current_thread().name.startswith(NAME):
+            return [function(part) for part in parts]
+        return list(_threads().map(function, parts))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Kept for the whole process: an audit hands out thousands of small works, and starting threads would cost more."""
+    return ThreadPoolExecutor(n_cores(), thread_name_prefix=NAME)
+
+
+# A forked process has none of the threads.
+os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def one_thread() -> AbstractContextManager[object]:
