@@ -3,7 +3,7 @@
 | family | what is seen | finds |
 |---|---|---|
 | picture | images as they are | copies in place: noise, blur, other grey levels, one contrast of several, negatives |
-| frame | the brain moved to the middle, of one size, all contrasts as one | copies moved, mirrored, turned, scaled or cropped |
+| frame | the brain in the middle, of one size, contrasts as one | copies moved, mirrored, turned, scaled or cropped |
 | labels | label maps as they lie | labels of a training image, under whatever image |
 | label-shape | label maps around their centroid | the same moved, mirrored or turned |
 | tumour | what is inside the labels, and nothing else | a tumour pasted into another head |

@@ -119,7 +119,7 @@ class Rule:
 
     @staticmethod
     def of(null: Distances, person: Int64) -> Rule | None:
-        """From null images and the person, 0, 1, ..., that each is of; None if nobody can be compared (or all are equal)."""
+        """From null images and the person, 0, 1, ..., that each is of; None if nobody can be compared."""
         comparable = np.isfinite(null.near).any(axis=1)
         if not comparable.any():
             return None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from synthkit.errors import PluginError
 from synthkit_memorization.search.matches import Matches, best_of
-from synthkit_memorization.search.pixels import CHUNK, WRITTEN, Block, Float64, Int64, Plane
+from synthkit_memorization.search.pixels import CHUNK, Block, Float64, Int64, Plane, at_a_time
 from synthkit_memorization.search.rules import ROUNDING, Key, Moments, View, inverse_norm, normalised
 from synthkit_memorization.search.threads import for_each
 
@@ -81,7 +81,7 @@ class Dense:
 
         @cache
         def pieces(p: Plane, q: Plane) -> list[slice]:
-            if len(block) < QUERIES_FOR_PIECES:
+            if len(block) < QUERIES_FOR_PIECES or block.pixels.shape[2] == block.chunk:
                 return _pieces(np.full(block.pixels.shape[2] // block.chunk, LARGEST), block.chunk)
             return _pieces(np.sqrt(energies(block, p) * self._energies(q)), block.chunk)
 
@@ -163,8 +163,9 @@ def inner_products(queries: Block, p: Plane, train: Block, q: Plane, tile: slice
 def energies(block: Block, plane: Plane) -> Float64:
     """The largest sum of squares that an image has in each chunk of pixels, ``(chunk,)``."""
     largest = np.zeros(block.pixels.shape[2] // block.chunk)
-    for first in range(0, len(block), WRITTEN):
-        pixels = block.plane(plane, slice(first, first + WRITTEN), slice(None)).astype(np.float32)
+    step = at_a_time(block.pixels.shape[2])
+    for first in range(0, len(block), step):
+        pixels = block.plane(plane, slice(first, first + step), slice(None)).astype(np.float32)
         chunks = pixels.reshape(len(pixels), -1, block.chunk)
         np.maximum(largest, np.einsum("ncp,ncp->nc", chunks, chunks).max(axis=0), out=largest)
     return largest

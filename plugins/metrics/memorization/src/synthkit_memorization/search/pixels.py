@@ -24,9 +24,9 @@ CHUNK = 1024
 #: Rows of small images are filled up to a multiple of this.
 SHORT = 64
 
-#: Images read from a dataset at a time, and summed at a time (what fits a cache).
+#: Images read from a dataset at a time, and pixels of a contrast summed at a time.
 READ_BATCH = 256
-WRITTEN = 2
+CACHED = 2**17
 
 Int8 = NDArray[np.int8]
 Int64 = NDArray[np.int64]
@@ -186,6 +186,11 @@ class Block:
         return mask if kind == "mask" else self.pixels[contrast, rows, pixels] & mask
 
 
+def at_a_time(n_pixels: int) -> int:
+    """Images of this many pixels that are worked on together: what fits a cache."""
+    return max(1, CACHED // n_pixels)
+
+
 def padded(n_pixels: int) -> int:
     """Length of a row of pixels: a multiple of CHUNK, or of SHORT where that is less than one CHUNK."""
     step = SHORT if n_pixels <= CHUNK else CHUNK
@@ -204,8 +209,9 @@ def _write_images(block: Block, at: int, images: NDArray[np.uint8], box: Box, ba
     """Write images ``(n, contrast, y, x)`` at row ``at`` of a block; ``box`` is its crop of them."""
 
     def write(part: slice) -> None:
-        for first in range(part.start, part.stop, WRITTEN):
-            some = slice(first, min(first + WRITTEN, part.stop))
+        step = at_a_time(images[0, 0].size)
+        for first in range(part.start, part.stop, step):
+            some = slice(first, min(first + step, part.stop))
             _write_some(block, at + first, images[some], box, background)
 
     for_each(write, len(images), READ_BATCH)
