@@ -6,8 +6,8 @@ i of an arm on subject j, the ratio is
 
     ratio = mean_ij s(synthetic) / mean_ij s(real).
 
-Its interval resamples both sources of chance: patients, the same in both arms (the comparison is paired), and
-trainings, in each arm on its own (Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 8).
+Its interval (:mod:`synthkit.judging.intervals`) knows both sources of chance: patients, the same in both arms (the
+comparison is paired), and trainings, in each arm on its own. Where either are too few there is none.
 
 Only subjects whose reference has the region count: there a missed region has Dice 0, and HD95 the diagonal of the
 volume, so missing never pays. Regions found where the reference has none cannot be scored so: Dice would be 0 for a
@@ -25,7 +25,16 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthkit.errors import UsageError
-from synthkit.judging.bootstrap import in_order, interval, resampled
+from synthkit.judging.intervals import (
+    MIN_PATIENTS,
+    MIN_TRAININGS,
+    RESAMPLES,
+    SEED,
+    Interval,
+    arm_interval,
+    no_interval,
+    paired_intervals,
+)
 from synthkit.judging.overlap_tables import OverlapTable, counted_rows, patients_of, regions_of_all, rows_of, values_of
 
 if TYPE_CHECKING:
@@ -34,30 +43,22 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: Below these numbers the interval of a ratio says little; it is given all the same, with a warning.
-FEW_PATIENTS, FEW_TRAININGS = 10, 3
+#: Below this many patients an interval does not know what the real arm alone may miss; that is said.
+FEW_PATIENTS = 50
 
 #: A ratio to a score below this is a ratio to next to nothing.
 LOWEST_SCORE = 0.1
 
-#: Resamples of an interval, and their seed: the same on all pages, so that these agree to the last digit.
-RESAMPLES, SEED = 10_000, 0
-
-#: A mean of a resample below this share of the arm's own is nothing. Where the real arm has nothing and the other
-#: something, the ratio is as good as infinite: with more than this share of such resamples, its interval would have no
-#: upper end. Where neither has anything there is no ratio, and the resample is left out.
-_NOTHING, _MOST_INFINITE = 1e-6, 0.01
-
 
 @dataclass(frozen=True, kw_only=True)
 class PairedComparison:
-    """One score of one region in two arms. Intervals are None where there is but one patient.
+    """One score of one region in two arms. Intervals are None where patients or trainings are too few.
 
     Attributes
     ----------
     real, synthetic : mean over trainings and subjects.
     ratio, difference : synthetic over real, synthetic minus real, with their intervals; no ratio where ``real`` is
-        below :data:`LOWEST_SCORE`, and no interval of it where it is infinite in more than 1 % of the resamples.
+        below :data:`LOWEST_SCORE`.
     n_patients, n_subjects, n_real, n_synthetic : patients, subjects (scans), trainings of each arm.
     """
 
@@ -74,16 +75,8 @@ class PairedComparison:
 
     @property
     def interval_over(self) -> str:
-        """The sources of chance in the interval of the ratio; empty where there is no interval.
-
-        Resampling a single training gives that training: chance between trainings is then no part of the interval.
-        """
-        if self.ratio_interval is None:
-            return ""
-        several = [n > 1 for n in (self.n_real, self.n_synthetic)]
-        if all(several):
-            return "patients and trainings"
-        return "patients and trainings of one arm" if any(several) else "patients alone"
+        """The sources of chance in the interval of the ratio; empty where there is no interval."""
+        return "" if self.ratio_interval is None else "patients and trainings"
 
 
 def compare(
@@ -91,26 +84,23 @@ def compare(
     synthetic: Floats,
     patients: Sequence[str],
     *,
+    bounds: Interval | None = (0.0, 1.0),
     resamples: int = RESAMPLES,
     seed: int = SEED,
-    confidence: float = 0.95,
     lowest: float = LOWEST_SCORE,
 ) -> PairedComparison:
-    """Ratio and difference of two arms, with percentile intervals of a paired bootstrap.
-
-    Percentiles of resamples need not hold the value itself. They miss it by rounding where all resamples agree; a
-    search over 70,000 pairs of very unequal arms of 2 to 24 patients found no other case. An interval is drawn out to
-    the value all the same, so it always holds it. The order of trainings changes nothing.
+    """Ratio and difference of two arms, with their intervals. The order of trainings changes nothing.
 
     Parameters
     ----------
     real, synthetic : float64 ``(training, subject)``, the same subjects in the same order; finite.
-    patients : of each subject; scans of one patient are drawn together.
+    patients : of each subject; scans of one patient are no independent subjects.
+    bounds : the least and the most that a score can be; None where that is not known, and there is no interval.
     lowest : no ratio to a mean below this.
 
     Raises
     ------
-    ValueError : no subject, no training, shapes that differ, or a value that is not finite.
+    ValueError : no subject, no training, shapes that differ, or a value that is not finite or beyond the bounds.
     """
     import numpy as np
 
@@ -119,29 +109,30 @@ def compare(
         raise ValueError(f"the arms differ in shape: {real.shape} and {synthetic.shape} for {len(patients)} subjects")
     if 0 in (*real.shape, *synthetic.shape) or not (np.isfinite(real).all() and np.isfinite(synthetic).all()):
         raise ValueError("an arm is empty or has values that are not finite")
-    real, synthetic = in_order(real), in_order(synthetic)
+    real, synthetic = _in_order(real), _in_order(synthetic)
     means = float(real.mean()), float(synthetic.mean())
-    ratio = means[1] / means[0] if means[0] >= lowest else None
-    ratio_interval = difference_interval = None
-    n_patients = len(set(patients))
-    if n_patients > 1:
-        drawn = resampled((real, synthetic), patients, resamples, seed)
-        usable, other = (arm > _NOTHING * mean for arm, mean in zip(drawn, means, strict=True))
-        if ratio is not None and (other & ~usable).mean() <= _MOST_INFINITE:
-            ratio_interval = interval(drawn[1][usable] / drawn[0][usable], ratio, confidence)
-        difference_interval = interval(drawn[1] - drawn[0], means[1] - means[0], confidence)
+    has_ratio = means[0] >= lowest
+    found = bounds and paired_intervals(real, synthetic, bounds, patients, resamples=resamples, seed=seed)
     return PairedComparison(
         real=means[0],
         synthetic=means[1],
-        ratio=ratio,
-        ratio_interval=ratio_interval,
+        ratio=means[1] / means[0] if has_ratio else None,
+        ratio_interval=found.ratio if found and has_ratio else None,
         difference=means[1] - means[0],
-        difference_interval=difference_interval,
-        n_patients=n_patients,
+        difference_interval=found.difference if found else None,
+        n_patients=len(set(patients)),
         n_subjects=len(patients),
         n_real=len(real),
         n_synthetic=len(synthetic),
     )
+
+
+def _in_order(arm: Floats) -> Floats:
+    """Trainings by their scores, so that the order in which they were named changes no digit."""
+    import numpy as np
+
+    ordered: Floats = arm[np.lexsort(arm.T[::-1])]
+    return ordered
 
 
 # ------------------------------------------------------------------------------------------- what is said of a ratio
@@ -153,24 +144,20 @@ def interval_warnings(compared: Iterable[PairedComparison]) -> list[str]:
     if not found:
         return []
     said = []
-    numbers = {n for comparison in found for n in (comparison.n_real, comparison.n_synthetic)}
-    if numbers == {1}:
-        said.append(
-            "One training an arm: intervals are over patients alone, and how much trainings differ by chance is not in "
-            "them."
-        )
-    elif 1 in numbers:
-        said.append("Some arms have one training: how much theirs differ by chance is not in the intervals.")
-    elif min(numbers) < FEW_TRAININGS:
-        said.append(
-            f"Some arms have fewer than {FEW_TRAININGS} trainings: how much these differ by chance is hardly in the "
-            "intervals."
-        )
+    n_trainings = min(n for comparison in found for n in (comparison.n_real, comparison.n_synthetic))
     n_patients = max(comparison.n_patients for comparison in found)
-    if n_patients == 1:
-        said.append("One patient: there is no interval.")
-    elif n_patients < FEW_PATIENTS:
-        said.append(f"{n_patients} patients: the intervals are too uncertain to rest a claim on.")
+    if n_trainings < MIN_TRAININGS:
+        said.append(
+            "An arm has one training: its ratio has no interval, since nobody knows how much its trainings differ by "
+            f"chance. Train each arm with at least {MIN_TRAININGS} seeds."
+        )
+    if why := no_interval(n_patients, MIN_PATIENTS):
+        said.append(f"{why}.")
+    elif n_patients < FEW_PATIENTS and any(comparison.ratio_interval is not None for comparison in found):
+        said.append(
+            f"{n_patients} patients: the upper ends of the intervals are too low if the real arm alone misses patients "
+            "of a kind that is not among these."
+        )
     return said
 
 
@@ -205,6 +192,9 @@ def _trainings(n: int) -> str:
 
 #: Columns of the table ``overlap``, what the score is called, and the least mean that supports a ratio.
 SCORES = (("dice", "Dice", LOWEST_SCORE), ("hd95_pooled_mm", "HD95 (mm)", 0.1))
+
+#: The column of that table with the most that a distance can be: what a missed region counts.
+DIAGONAL = "diagonal_mm"
 
 
 @dataclass(frozen=True)
@@ -253,8 +243,9 @@ class ArmMean:
     Attributes
     ----------
     mean, sd : over trainings and subjects; standard deviation between trainings (n - 1), None for a single one.
-    interval : 95 %, over patients and trainings; None where it was not asked for, for a single patient, and where the
-        trainings were scored on different subjects.
+    interval : 95 %, over patients and trainings, of a single training over patients; None where it was not asked for,
+        below :data:`~synthkit.judging.intervals.MIN_PATIENTS` patients, and where the trainings were scored on
+        different subjects.
     n_subjects : of the first training.
     """
 
@@ -287,18 +278,25 @@ def mean_of_arm(tables: Sequence[OverlapTable], region: str, column: str, *, res
     if not all(scored):
         return None
     means = [statistics.fmean(values.values()) for values in scored]
-    names, mean, between = sorted(scored[0]), statistics.fmean(means), None
-    patients = patients_of(tables, names)
-    if resamples and len(set(patients)) > 1 and all(values.keys() == scored[0].keys() for values in scored):
-        arm = in_order(np.array([[values[name] for name in names] for values in scored]))
-        between = interval(resampled([arm], patients, resamples, SEED)[0], mean)
+    names, between, bounds = sorted(scored[0]), None, _bounds(tables, region, column)
+    if resamples and bounds and all(values.keys() == scored[0].keys() for values in scored):
+        arm = _in_order(np.array([[values[name] for name in names] for values in scored]))
+        between = arm_interval(arm, bounds, patients_of(tables, names), resamples=resamples)
     return ArmMean(
-        mean=mean,
+        mean=statistics.fmean(means),
         sd=statistics.stdev(means) if len(means) > 1 else None,
         interval=between,
         n_subjects=len(names),
         n_trainings=len(tables),
     )
+
+
+def _bounds(tables: Iterable[OverlapTable], region: str, column: str) -> Interval | None:
+    """The least and the most that the column can be; None for a distance in a table that does not say."""
+    if column != "hd95_pooled_mm":
+        return 0.0, 1.0
+    diagonals = [row.get(DIAGONAL) for table in tables for row in counted_rows(table, region).values()]
+    return (0.0, max(float(d) for d in diagonals if d)) if diagonals and all(diagonals) else None
 
 
 def compared_arms(
@@ -333,9 +331,8 @@ def compared_arms(
                 continue
             arms = [[values_of(table, region, column) for table in tables] for tables in (real, other)]
             one, two = (np.array([[values[name] for name in names] for values in arm]) for arm in arms)
-            result = compare(
-                one, two, patients_of([*real, *other], names), resamples=resamples, seed=seed, lowest=lowest
-            )
+            bounds, patients = _bounds((*real, *other), region, column), patients_of([*real, *other], names)
+            result = compare(one, two, patients, bounds=bounds, resamples=resamples, seed=seed, lowest=lowest)
             cases = (cases_of(other, region), cases_of(real, region)) if score == "Dice" else (None, None)
             found.append(ArmComparison(region, score, result, *cases))
     return found

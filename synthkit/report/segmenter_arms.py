@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthkit.errors import SynthkitError
-from synthkit.judging.arms import RESAMPLES, ArmComparison, ArmMean, Cases, cases_of, compared_arms, mean_of_arm
+from synthkit.judging.arms import ArmComparison, ArmMean, Cases, cases_of, compared_arms, mean_of_arm
 from synthkit.judging.comparable import Training, find_differences
+from synthkit.judging.intervals import RESAMPLES
 from synthkit.judging.overlap_tables import OverlapTable, read_overlap
 from synthkit.report.gather import DAMAGE, Material, RunRecord, TrainedOn, sentence, training_behind
 

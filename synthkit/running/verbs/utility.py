@@ -12,8 +12,9 @@ from synthkit.data.known_labels import known_labels
 from synthkit.data.label_folders import LabelFolder
 from synthkit.data.scheme_questions import labels_in_words
 from synthkit.errors import DataError, UsageError
-from synthkit.judging.arms import RESAMPLES, SEED, ArmComparison, compared_arms, interval_warnings, sentence
+from synthkit.judging.arms import ArmComparison, compared_arms, interval_warnings, sentence
 from synthkit.judging.comparable import Training, check_comparable
+from synthkit.judging.intervals import RESAMPLES, SEED
 from synthkit.judging.overlap_tables import OverlapTable, read_overlap
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.listening import Listener

@@ -89,7 +89,7 @@ def test_jackknife_over_patients_at_fixed_radii(monkeypatch: pytest.MonkeyPatch)
     for name, share in found.items():
         each = np.array([scores[name] for scores in left])
         assert share.spreads[0].variance == pytest.approx(5 / 6 * np.sum((each - each.mean()) ** 2)), name
-        assert share.spreads[0].n_groups == 6 and share.spreads[1].n_groups == 25
+        assert share.spreads[0].n_units == 6 and share.spreads[1].n_units == 25
 
 
 def test_jackknife_over_images_at_fixed_radii() -> None:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from synthkit_fidelity.intervals import Estimate, Float64, from_influence
-from synthkit_fidelity.sets import FeatureSet
+from synthkit.judging.intervals import influence_spread
+from synthkit_fidelity.sets import Estimate, FeatureSet, Float64
 
 #: Rounding of the trace of the root that is not worth a slower algorithm, relative.
 TRACE_TOLERANCE = 1e-9
@@ -142,8 +142,8 @@ def estimate(real: FeatureSet, synthetic: FeatureSet) -> Estimate:
     far = (vectors[:, kept].T @ product) / np.sqrt(singular[kept])[:, None]
     factors = (far, near) if swapped else (near, far)
     spreads = (
-        from_influence(_influence(real.values, first, shift, factors[0]), real.group),
-        from_influence(_influence(synthetic.values, second, -shift, factors[1]), synthetic.group),
+        influence_spread(_influence(real.values, first, shift, factors[0]), real.group),
+        influence_spread(_influence(synthetic.values, second, -shift, factors[1]), synthetic.group),
     )
     return Estimate(gaussian_distance(first, second), spreads)
 

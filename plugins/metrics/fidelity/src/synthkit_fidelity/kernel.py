@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit_fidelity.intervals import Estimate, Float64, Spread, from_leave_one_out
-from synthkit_fidelity.sets import FeatureSet, Indices
+from synthkit.judging.intervals import Spread, leave_one_out_spread
+from synthkit_fidelity.sets import Estimate, FeatureSet, Float64, Indices
 
 #: Rows of a block of the kernel matrix.
 BLOCK = 1024
@@ -88,7 +88,7 @@ def _mean_within(side: _Side, with_own: bool) -> tuple[float, Float64]:
 
 def _spread(left: Float64) -> Spread:
     """Too few images remain without a group: no variance can be told."""
-    return from_leave_one_out(left) if np.isfinite(left).all() else Spread(0.0, 0)
+    return leave_one_out_spread(left) if np.isfinite(left).all() else Spread(0.0, 0)
 
 
 def _within(x: Float64, group: Indices) -> tuple[Float64, Float64]:

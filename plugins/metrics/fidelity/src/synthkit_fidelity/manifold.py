@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit_fidelity.intervals import Estimate, Float64, from_leave_one_out
-from synthkit_fidelity.sets import FeatureSet, Indices
+from synthkit.judging.intervals import leave_one_out_spread
+from synthkit_fidelity.sets import Estimate, FeatureSet, Float64, Indices
 
 #: Distances that are held at a time.
 BLOCK_ELEMENTS = 8 * 2**20
@@ -123,7 +123,7 @@ def _shares(c: _Counts, k: int) -> dict[str, Estimate]:
         "coverage": (coverage, without_patient(covered), coverage - lost(c.only_held, m) / n),
     }
     return {
-        name: Estimate(value, (from_leave_one_out(patients), from_leave_one_out(singles)))
+        name: Estimate(value, (leave_one_out_spread(patients), leave_one_out_spread(singles)))
         for name, (value, patients, singles) in pairs.items()
     }
 

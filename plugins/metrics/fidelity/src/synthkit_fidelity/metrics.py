@@ -18,10 +18,10 @@ import synthkit
 from synthkit import Score
 from synthkit.contract import Samples
 from synthkit.errors import DataError
+from synthkit.judging.intervals import FEW_SUBJECTS, MIN_UNITS, Spread, no_interval, spread_interval
 from synthkit_fidelity import Params, frechet, kernel, manifold
 from synthkit_fidelity.classifier import classifier_score, classifier_spread
-from synthkit_fidelity.intervals import Estimate, Spread, interval
-from synthkit_fidelity.sets import FeatureSet, Floor, draw, groups_of, joined, make_floor
+from synthkit_fidelity.sets import Estimate, FeatureSet, Floor, draw, groups_of, joined, make_floor
 
 #: Fewer patients than this and a warning says so.
 FEW_PATIENTS = 10
@@ -62,14 +62,15 @@ class View:
         *notes: str,
         least: float = -np.inf,
         most: float = np.inf,
+        min_patients: int = MIN_UNITS,
     ) -> Score:
-        """A score with its interval; or without a value, for a reason."""
+        """A score with its interval, from so many patients on; or without a value, for a reason."""
         if isinstance(estimate, str):
             return Score(name=name, value=None, of=self.of, n=n, note=estimate)
-        low, high = interval(estimate.value, *estimate.spreads, least=least, most=most)
-        return Score(
-            name=name, value=estimate.value, of=self.of, low=low, high=high, n=n, note="; ".join(filter(None, notes))
-        )
+        too_few = no_interval(estimate.spreads[0].n_units, min_patients)
+        low, high = _ends(estimate.value, *estimate.spreads, limits=(least, most)) if not too_few else (None, None)
+        note = "; ".join(filter(None, (*notes, too_few)))
+        return Score(name=name, value=estimate.value, of=self.of, low=low, high=high, n=n, note=note)
 
 
 def score(
@@ -184,6 +185,10 @@ def _warn(sets: Mapping[str, FeatureSet], network: Extractor) -> None:
 # -------------------------------------------------------------------------------------------------------- scores
 
 
+def _ends(value: float, *spreads: Spread, limits: tuple[float, float]) -> tuple[float | None, float | None]:
+    return spread_interval(value, *spreads, limits=limits) or (None, None)
+
+
 def _frechet(view: View) -> Iterator[Score]:
     real, synthetic = view.real, view.synthetic
     name = view.name("fid", "fd")
@@ -203,7 +208,7 @@ def _frechet(view: View) -> Iterator[Score]:
         limit, variance = frechet.extrapolate(real, synthetic, view.params.seed)
         # The bias that is taken off adds the uncertainty of the fit, known from its points.
         fit = Spread(variance, frechet.N_SIZES - 1)
-        low, high = interval(limit, *value.spreads, fit, least=0.0)
+        low, high = _ends(limit, *value.spreads, fit, limits=(0.0, np.inf))
         yield Score(name=f"{name}_infinity", value=limit, of=view.of, low=low, high=high, n=patients)
     yield from _floor_and_matched(view, name, lambda a, b: {"": frechet.estimate(a, b)}, matched=True)
 
@@ -217,7 +222,9 @@ def _kernel(view: View) -> Iterator[Score]:
             yield view.score(each, "fewer than 2 images", patients)
         return
     found = kernel.kernel_distance(view.real, view.synthetic)
-    yield view.score(names[0], found.all_pairs, patients)
+    # Pairs of slices of one patient lift it: with few patients by more than its interval is wide.
+    slices = len(view.real) > patients
+    yield view.score(names[0], found.all_pairs, patients, min_patients=FEW_SUBJECTS if slices else MIN_UNITS)
     yield view.score(names[1], found.between_patients or "a single patient", patients)
     yield from _floor_and_matched(view, name, lambda a, b: {"": kernel.kernel_distance(a, b).all_pairs}, matched=False)
 
@@ -277,7 +284,7 @@ def _classifier(view: View) -> Iterator[Score]:
             yield view.score(name + suffix, f"fewer than 2 images in each of {splits} parts", len(images))
         else:
             value = classifier_score(images.logits, splits)
-            low, high = interval(value, classifier_spread(images, value), least=1.0)
+            low, high = _ends(value, classifier_spread(images, value), limits=(1.0, np.inf))
             note = f"mean of {splits} consecutive parts"
             yield Score(name=name + suffix, value=value, of=view.of, low=low, high=high, n=len(images), note=note)
 

@@ -13,8 +13,23 @@ from numpy.typing import NDArray
 
 from synthkit.contract import Sample
 from synthkit.data.patients import patient_behind
+from synthkit.judging.intervals import Spread
 
 Indices = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score, and its sampling variance due to the first set (real images, by patient) and the second (synthetic).
+
+    By the jackknife, which leaves out one patient or one synthetic image at a time. A bootstrap would draw the same
+    images several times, which makes covariances singular and neighbours identical: Frechet distances of resamples all
+    lie above the value, and nearest neighbours at distance 0.
+    """
+
+    value: float
+    spreads: tuple[Spread, Spread]
 
 
 @dataclass(frozen=True)
