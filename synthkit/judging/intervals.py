@@ -115,7 +115,7 @@ def mean_interval(
     counted = ~np.isnan(columns)
     kept, used = counted.any(axis=1), counted.any(axis=0)
     columns, counted = np.nan_to_num(columns[kept][:, used]), counted[kept][:, used]
-    if not (weights := _weights([p for p, keep in zip(patients, kept, strict=True) if keep], resamples, seed)):
+    if not (weights := _weights([p for p, keep in zip(patients, kept.tolist(), strict=True) if keep], resamples, seed)):
         return None
     value = float((columns.sum(axis=0) / counted.sum(axis=0)).mean())
     seen, unseen = weights[0], weights[1][:, None] * counted.mean(axis=0)

@@ -370,6 +370,7 @@ def test_rows() -> None:
         "reference_volume_ml": pytest.approx(0.02),
         "prediction_volume_ml": pytest.approx(0.01),
         "in_mean": 1,
+        "diagonal_mm": pytest.approx(51.96, abs=0.01),
     }
     assert rows["NCR"]["case"] == "empty"
     directed = run(reference, prediction, hausdorff_rule="directed-max")

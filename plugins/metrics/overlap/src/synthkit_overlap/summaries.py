@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synthkit import Score
-from synthkit.data.patients import patient_of
+from synthkit.data.patients import by_names
 from synthkit.judging.intervals import MIN_PATIENTS, mean_interval, no_interval
 from synthkit_overlap import Params
 
@@ -41,7 +41,8 @@ def summary(
         yield Score(name=f"{name}_mean", value=None, of=of, n=0, note="; ".join(notes))
         yield Score(name=f"{name}_std", value=None, of=of, n=0, note="no subject counts")
         return
-    patients = [patient_of(subject) for subject, counted in zip(subjects, counts, strict=True) if counted]
+    names = by_names(subjects)
+    patients = [names[subject] for subject, counted in zip(subjects, counts.tolist(), strict=True) if counted]
     interval = mean_interval(kept, (0.0, most), patients, resamples=params.resamples, seed=params.seed)
     if interval is None:
         notes.append(no_interval(len(set(patients)), MIN_PATIENTS))
