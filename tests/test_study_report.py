@@ -318,8 +318,8 @@ def test_the_rules_of_a_protocol_are_stated(study: Study) -> None:
     [
         (1, 1, 60, "An arm has one training"),
         (3, 1, 60, "An arm has one training"),
-        (3, 2, 4, "4 patients: no interval; give at least 10."),
-        (3, 2, 12, "12 patients: the upper ends of the intervals are too low if"),
+        (3, 2, 4, "4 patients: no interval of a ratio; give at least 30."),
+        (3, 2, 30, "30 patients: the upper ends of the intervals are too low if"),
         (3, 2, 60, ""),
     ],
 )
@@ -331,7 +331,7 @@ def test_an_interval_stands_where_patients_and_trainings_suffice_or_the_page_say
             scores = {(f"P{i:02d}", "ET"): value for i in range(n_patients)}
             overlap(seed(study, arm, k) / "evaluate", scores)
     page = page_of(study)
-    over = "patients and trainings" if min(n_real, n_synthetic) > 1 and n_patients >= 10 else ""
+    over = "patients and trainings" if min(n_real, n_synthetic) > 1 and n_patients >= 30 else ""
     assert (f"95 % interval over {over}</th>" if over else "95 % interval</th>") in page
     rows = list(csv.DictReader((study.folder / "tables/utility.csv").open()))
     progan = next(row for row in rows if row["arm"] == "progan")

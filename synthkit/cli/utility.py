@@ -65,7 +65,7 @@ def utility(
     """Compare segmenters trained on synthetic and on real images.
 
     Every training segments the same subjects, none of which any of them has learned from. The ratio of the mean scores
-    has an interval over patients and trainings from 10 patients and 2 trainings an arm on: give different seeds.
+    has an interval over patients and trainings from 30 patients and 2 trainings an arm on: give several seeds.
     """
     from synthkit.running.launch import carry_out
     from synthkit.running.request import Request

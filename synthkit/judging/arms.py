@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthkit.errors import UsageError
 from synthkit.judging.intervals import (
-    MIN_PATIENTS,
+    MIN_PAIRED_PATIENTS,
     MIN_TRAININGS,
     RESAMPLES,
     SEED,
@@ -151,8 +151,8 @@ def interval_warnings(compared: Iterable[PairedComparison]) -> list[str]:
             "An arm has one training: its ratio has no interval, since nobody knows how much its trainings differ by "
             f"chance. Train each arm with at least {MIN_TRAININGS} seeds."
         )
-    if why := no_interval(n_patients, MIN_PATIENTS):
-        said.append(f"{why}.")
+    if why := no_interval(n_patients, MIN_PAIRED_PATIENTS):
+        said.append(f"{why.replace('no interval', 'no interval of a ratio')}.")
     elif n_patients < FEW_PATIENTS and any(comparison.ratio_interval is not None for comparison in found):
         said.append(
             f"{n_patients} patients: the upper ends of the intervals are too low if the real arm alone misses patients "

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 #: Below this many subjects little is known of how much subjects differ; what rests on them says so.
 FEW_SUBJECTS = 20
 
-#: With fewer patients than this, or fewer trainings of an arm, there is no interval: none was found that covers.
-MIN_PATIENTS, MIN_TRAININGS = 10, 2
+#: Below these there is no interval, since none was found that covers: patients of a mean, patients of a ratio or
+#: difference of two arms, and trainings of an arm.
+MIN_PATIENTS, MIN_PAIRED_PATIENTS, MIN_TRAININGS = 10, 30, 2
 
 #: Random weights of an interval, and their seed: the same on all pages, so that these agree to the last digit.
 RESAMPLES, SEED = 10_000, 0
@@ -113,7 +114,7 @@ def mean_interval(
     columns = np.asarray(values, np.float64).reshape(len(values), -1)
     _check(columns, bounds, patients)
     counted = ~np.isnan(columns)
-    kept, used = counted.any(axis=1), counted.any(axis=0)
+    kept, used = (np.asarray(counted.any(axis=axis)) for axis in (1, 0))
     columns, counted = np.nan_to_num(columns[kept][:, used]), counted[kept][:, used]
     if not (weights := _weights([p for p, keep in zip(patients, kept.tolist(), strict=True) if keep], resamples, seed)):
         return None
@@ -161,12 +162,14 @@ def paired_intervals(
     the mean of real in the real arm, and in the other the score of a bound: what the real arm alone would miss, and has
     not missed yet, is in no interval.
 
-    None below :data:`MIN_PATIENTS` patients or :data:`MIN_TRAININGS` trainings of an arm. Raises as
+    None below :data:`MIN_PAIRED_PATIENTS` patients or :data:`MIN_TRAININGS` trainings of an arm. Raises as
     :func:`mean_interval`.
     """
     for arm in (real, other):
         _check(arm.T, bounds, patients)
-    if min(len(real), len(other)) < MIN_TRAININGS or not (weights := _weights(patients, resamples, seed)):
+    if min(len(real), len(other)) < MIN_TRAININGS:
+        return None
+    if not (weights := _weights(patients, resamples, seed, least=MIN_PAIRED_PATIENTS)):
         return None
     seen, unseen = weights
     mean, other_mean = float(real.mean()), float(other.mean())
@@ -208,7 +211,9 @@ def _check(values: Floats, bounds: Interval, patients: Sequence[str]) -> None:
         raise ValueError(f"values of {counted.min():g} to {counted.max():g} lie beyond {bounds[0]:g} to {bounds[1]:g}")
 
 
-def _weights(patients: Sequence[str], resamples: int, seed: int) -> tuple[Floats, Floats] | None:
+def _weights(
+    patients: Sequence[str], resamples: int, seed: int, *, least: int = MIN_PATIENTS
+) -> tuple[Floats, Floats] | None:
     """Random weights of subjects ``(draw, subject)``, alike for the scans of a patient, and of one who was not seen.
 
     He has as many scans as the others have on average. None where the patients are too few.
@@ -216,7 +221,7 @@ def _weights(patients: Sequence[str], resamples: int, seed: int) -> tuple[Floats
     import numpy as np
 
     names, number = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
-    if len(names) < MIN_PATIENTS:
+    if len(names) < least:
         return None
     rng = np.random.default_rng(seed)
     seen = rng.exponential(size=(resamples, len(names)))[:, number]

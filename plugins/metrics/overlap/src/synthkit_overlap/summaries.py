@@ -32,7 +32,7 @@ def summary(
     region, several for the mean of several. The standard deviation is that of n - 1.
     """
     of = {"region": region}
-    counts = ~np.isnan(values).all(axis=1)
+    counts = np.asarray(~np.isnan(values).all(axis=1))
     kept = values[counts][:, ~np.isnan(values).all(axis=0)]
     n = len(kept)
     notes = [note] if note else []
