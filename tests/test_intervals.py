@@ -65,6 +65,9 @@ def test_what_does_not_count_and_whole_patients() -> None:
     assert twice == pytest.approx(single)
     with pytest.raises(ValueError, match="lie beyond 0 to 1"):
         mean_interval(scores + 1, (0, 1), names(12))
+    assert mean_interval(np.empty(0), (0, 1), []) is None
+    with pytest.raises(ValueError, match="nothing between 0 and 0"):
+        mean_interval(np.zeros(12), (0, 0), names(12))
     with pytest.raises(ValueError, match="12 subjects"):
         mean_interval(scores, (0, 1), names(11))
 

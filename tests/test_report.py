@@ -332,7 +332,7 @@ def test_arms_are_named_by_training_data_with_their_ratio(study: Path) -> None:
     assert "synthetic 0.350 3 0.500 0 0 " in page.text
     assert "a ratio of 0.500 to training on real data" in page.text
     assert (
-        "An arm has one training" in page.text and "3 patients: no interval of a ratio; give at least 30." in page.text
+        "An arm has one training" in page.text and "3 patients: no interval of a ratio, give at least 30." in page.text
     )
     assert "3.2" in page.text and "HD95 pooled" in page.text
 

@@ -318,7 +318,7 @@ def test_the_rules_of_a_protocol_are_stated(study: Study) -> None:
     [
         (1, 1, 60, "An arm has one training"),
         (3, 1, 60, "An arm has one training"),
-        (3, 2, 4, "4 patients: no interval of a ratio; give at least 30."),
+        (3, 2, 4, "4 patients: no interval of a ratio, give at least 30."),
         (3, 2, 30, "30 patients: the upper ends of the intervals are too low if"),
         (3, 2, 60, ""),
     ],

@@ -90,7 +90,7 @@ def test_what_is_missing_for_an_interval_is_said_and_gives_one() -> None:
     scores = np.random.default_rng(4).uniform(0.5, 0.9, (2, 60))
     few, one, enough = (compare(scores[:k, :n], scores[:k, :n], names(n)) for k, n in ((2, 29), (1, 60), (2, 60)))
     assert few.ratio_interval is one.ratio_interval is None and enough.ratio_interval is not None
-    assert interval_warnings([few]) == ["29 patients: no interval of a ratio; give at least 30."]
+    assert interval_warnings([few]) == ["29 patients: no interval of a ratio, give at least 30."]
     assert "Train each arm with at least 2 seeds" in interval_warnings([one])[0]
     assert interval_warnings([enough]) == [] and enough.interval_over == "patients and trainings"
     some = compare(scores[:, :30], scores[:, :30], names(30))

@@ -84,7 +84,7 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> In
 
 def no_interval(n: int, least: int, what: str = "patient") -> str:
     """Why there is no interval, and what gives one; empty if ``n`` is enough."""
-    return "" if n >= least else f"{n} {what}{'s' * (n != 1)}: no interval; give at least {least}"
+    return "" if n >= least else f"{n} {what}{'s' * (n != 1)}: no interval, give at least {least}"
 
 
 # ------------------------------------------------------------------------------------------------ bounded scores
@@ -107,11 +107,12 @@ def mean_interval(
 
     Raises
     ------
-    ValueError : values beyond the bounds, or not as many patients as subjects.
+    ValueError : values beyond the bounds, bounds that do not differ, or not as many patients as subjects.
     """
     import numpy as np
 
-    columns = np.asarray(values, np.float64).reshape(len(values), -1)
+    columns = np.asarray(values, np.float64)
+    columns = columns if columns.ndim == 2 else columns[:, None]
     _check(columns, bounds, patients)
     counted = ~np.isnan(columns)
     kept, used = (np.asarray(counted.any(axis=axis)) for axis in (1, 0))
@@ -204,6 +205,8 @@ def paired_intervals(
 def _check(values: Floats, bounds: Interval, patients: Sequence[str]) -> None:
     import numpy as np
 
+    if not bounds[0] < bounds[1]:
+        raise ValueError(f"there is nothing between {bounds[0]:g} and {bounds[1]:g}")
     if len(values) != len(patients):
         raise ValueError(f"{len(values)} subjects, and patients of {len(patients)}")
     counted, slack = values[~np.isnan(values)], 1e-9 * (bounds[1] - bounds[0])

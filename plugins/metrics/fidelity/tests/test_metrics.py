@@ -135,6 +135,9 @@ def test_numbers_travel_with_patients_and_notes() -> None:
     distance = scores["fd", "t1"]
     assert distance.n == 15 and "120 real and 60 synthetic images, 16 features" in distance.note
     assert distance.low is not None and distance.high is not None and distance.low < distance.value < distance.high
+    # Fifteen patients: slices of one are alike, which the distance over all pairs does not know.
+    few, between = scores["kd", "t1"], scores["kd_between_patients", "t1"]
+    assert few.low is None and "15 patients: no interval, give at least 20" in few.note and between.low is not None
     assert "24 images each, against held-out patients" in scores["fd_floor", "t1"].note
     assert "biased" in scores["fd", "joint"].note or scores["fd", "joint"].note.endswith("32 features")
     assert scores["fd_infinity", "joint"].value is None and "64 images" in scores["fd_infinity", "joint"].note

@@ -424,6 +424,6 @@ def test_few_patients_have_no_interval_and_are_told_how_many_do() -> None:
         volumes = InMemoryVolumes({f"s{k}": labels(ET=k + 2) for k in range(n)})
         mean = scores_of(run(volumes, volumes), "dice_mean", region="ET")
         assert (mean.low is not None) == has
-        assert (f"{n} patients: no interval; give at least 10" in mean.note) == (not has)
+        assert (f"{n} patients: no interval, give at least 10" in mean.note) == (not has)
     scans = InMemoryVolumes({f"sub-{k // 2:02}_ses-{k % 2}": labels(ET=k + 2) for k in range(18)})
     assert "9 patients: no interval" in scores_of(run(scans, scans), "dice_mean", region="ET").note

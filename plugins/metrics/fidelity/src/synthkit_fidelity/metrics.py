@@ -213,6 +213,14 @@ def _frechet(view: View) -> Iterator[Score]:
     yield from _floor_and_matched(view, name, lambda a, b: {"": frechet.estimate(a, b)}, matched=True)
 
 
+def _kernel_patients(real: FeatureSet) -> int:
+    """From how many patients on a distance over all pairs has an interval.
+
+    Pairs of slices of one patient lift it, with few patients by more than its interval is wide.
+    """
+    return FEW_SUBJECTS if len(real) > real.n_groups else MIN_UNITS
+
+
 def _kernel(view: View) -> Iterator[Score]:
     name = view.name("kid", "kd")
     names = (name, f"{name}_between_patients")
@@ -222,9 +230,7 @@ def _kernel(view: View) -> Iterator[Score]:
             yield view.score(each, "fewer than 2 images", patients)
         return
     found = kernel.kernel_distance(view.real, view.synthetic)
-    # Pairs of slices of one patient lift it: with few patients by more than its interval is wide.
-    slices = len(view.real) > patients
-    yield view.score(names[0], found.all_pairs, patients, min_patients=FEW_SUBJECTS if slices else MIN_UNITS)
+    yield view.score(names[0], found.all_pairs, patients, min_patients=_kernel_patients(view.real))
     yield view.score(names[1], found.between_patients or "a single patient", patients)
     yield from _floor_and_matched(view, name, lambda a, b: {"": kernel.kernel_distance(a, b).all_pairs}, matched=False)
 
@@ -268,8 +274,10 @@ def _floor_and_matched(
         note = view.floor.note if suffix == "_floor" else f"{len(real)} images each"
         for name, estimate in compare(real, other).items():
             most = 1.0 if name in ("precision", "recall", "coverage") else np.inf
-            least = -np.inf if prefix in ("kid", "kd") else 0.0
-            yield view.score(prefix + name + suffix, estimate, real.n_groups, note, least=least, most=most)
+            least, patients = (-np.inf, _kernel_patients(real)) if prefix in ("kid", "kd") else (0.0, MIN_UNITS)
+            yield view.score(
+                prefix + name + suffix, estimate, real.n_groups, note, least=least, most=most, min_patients=patients
+            )
 
 
 def _classifier(view: View) -> Iterator[Score]:
