@@ -214,6 +214,14 @@ def test_fidelity_scores_are_means_over_contrasts_without_joint(study: Study) ->
     assert numbers_of(study).generators[0].fidelity["fid"][0] == pytest.approx(15)
 
 
+def test_a_distance_stands_beside_its_floor(study: Study) -> None:
+    sc = [{"name": n, "value": v, "of": {"contrast": "t1"}} for n, v in (("fid", 9.0), ("fid_floor", 21.5))]
+    run(study.folder / "generators/stylegan2/fidelity", "evaluate", ("fid",), scores=sc)
+    assert numbers_of(study).generators[0].fidelity == {"fid": (9.0, "lower"), "fid_floor": (21.5, "neither")}
+    page = page_of(study)
+    assert "fid floor" in page and "21.5" in page and "A floor is what images of new people would have" in page
+
+
 def test_two_feature_networks_are_not_averaged(study: Study) -> None:
     sc = [
         {"name": "fd", "value": v, "of": {"contrast": "t1", "features": f}} for f, v in (("a@1", 10.0), ("b@2", 90.0))

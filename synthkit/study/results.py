@@ -67,7 +67,7 @@ class GeneratorNumbers:
     """What is known of one generator; ``sizes`` are the audits with fewer training patients, by their number.
 
     ``samples``: run folder, relative to the study. ``fidelity``: by name, the mean over contrasts of a score of the
-    whole dataset, and whether "lower" or "higher" is better.
+    whole dataset and of its floor, and whether "lower", "higher" or "neither" is better.
     """
 
     name: str
@@ -285,7 +285,7 @@ def _generator(done: DoneSteps, study: Study, name: str) -> GeneratorNumbers:
 
 
 def _fidelity(done: DoneSteps, out: Path) -> dict[str, tuple[float, str]]:
-    """Mean over contrasts of each score of a whole dataset, and the direction that its metric declares.
+    """Mean over contrasts of each score of a whole dataset and of its floor, and the direction that its metric declares.
 
     Scores of all contrasts jointly are left out. Those of several feature networks stay apart, by its name.
     """
@@ -307,9 +307,9 @@ def _fidelity(done: DoneSteps, out: Path) -> dict[str, tuple[float, str]]:
             if set(of) <= {"contrast", "features"} and of.get("contrast") != "joint" and score["value"] is not None:
                 values.setdefault((score["name"], of.get("features", "")), []).append(score["value"])
         for (name, network), own in values.items():
-            if better.get(name, "neither") != "neither":
+            if better.get(name, "neither") != "neither" or name.endswith("_floor"):
                 several = sum(other == name for other, _ in values) > 1
-                found[f"{name}[{network}]" if several else name] = (statistics.fmean(own), better[name])
+                found[f"{name}[{network}]" if several else name] = (statistics.fmean(own), better.get(name, "neither"))
     return found
 
 

@@ -78,7 +78,7 @@ def utility_table(results: StudyResults) -> Table:
 
 
 def fidelity_table(results: StudyResults) -> Table:
-    """A row a generator: the scores of its samples beside real images."""
+    """A row a generator: the scores of its samples beside real images, each with its floor if it has one."""
     names = list(dict.fromkeys(name for generator in results.generators for name in generator.fidelity))
     rows, raw = [], []
     for generator in results.generators:
@@ -87,7 +87,13 @@ def fidelity_table(results: StudyResults) -> Table:
         raw.append((generator.name, *values))
     return Table(
         "fidelity",
-        "Samples of each generator beside real images; means over contrasts.",
+        " ".join(
+            [
+                "Samples of each generator beside real images; means over contrasts.",
+                *["A floor is what images of new people would have: of the matched score, or of kid and kd as they are."]
+                * any("_floor" in name for name in names),
+            ]
+        ),
         ("generator", *(name.replace("_", " ") for name in names)), tuple(rows), ("generator", *names), tuple(raw),
     )  # fmt: skip
 
