@@ -4,15 +4,17 @@ An *arm* is a set of trainings that differ in their seed alone, on real, on synt
 arms are scored on the same subjects, none of which any of them has learned from. For a score s (Dice, say) of training
 i of an arm on subject j, the ratio is
 
-    ratio = mean_ij s(synthetic) / mean_ij s(real).
+    ratio = mean_ij s(synthetic) / mean_ij s(real),
+
+of several regions the mean of their means.
 
 Its interval resamples both sources of chance: patients, the same in both arms (the comparison is paired), and
 trainings, in each arm on its own (Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 8).
 
-Only subjects whose reference has the region count: there a missed region has Dice 0, and HD95 the diagonal of the
-volume, so missing never pays. Regions found where the reference has none cannot be scored so: Dice would be 0 for a
-single stray voxel and undefined without it. They are counted apart (``n_false``), and whoever shows a ratio shows them
-beside it.
+What counts is what ``evaluate`` counts, by the rules of its run, so that its means are the means here: a missed region
+has Dice 0, and so has one that was found where the reference has none (as HD95 both have the diagonal of the volume);
+a region that neither has is not counted. So neither missing nor inventing pays. Missed and false regions are counted
+beside the means all the same (:class:`Cases`).
 
 Every ratio that synthkit shows is of this module, and so is the mean beside it.
 """
@@ -25,8 +27,20 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthkit.errors import UsageError
-from synthkit.judging.bootstrap import in_order, interval, resampled
-from synthkit.judging.overlap_tables import OverlapTable, counted_rows, patients_of, regions_of_all, rows_of, values_of
+from synthkit.judging.bootstrap import in_order, interval, means_of, resampled
+from synthkit.judging.overlap_tables import (
+    Cases,
+    Lesions,
+    OverlapTable,
+    cases_of,
+    leaves_out,
+    lesions_of,
+    patients_of,
+    references_of,
+    regions_of_all,
+    subjects_of,
+    values_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +118,8 @@ def compare(
 
     Parameters
     ----------
-    real, synthetic : float64 ``(training, subject)``, the same subjects in the same order; finite.
+    real, synthetic : float64 ``(training, subject)`` or ``(training, subject, region)``, the same subjects in the same
+        order; NaN where a score does not count, not for all of a training.
     patients : of each subject; scans of one patient are drawn together.
     lowest : no ratio to a mean below this.
 
@@ -114,13 +129,17 @@ def compare(
     """
     import numpy as np
 
-    real, synthetic = np.asarray(real, np.float64), np.asarray(synthetic, np.float64)
-    if real.ndim != 2 or real.shape[1:] != synthetic.shape[1:] or real.shape[1] != len(patients):
+    real, synthetic = (np.asarray(arm, np.float64) for arm in (real, synthetic))
+    real, synthetic = (arm[..., None] if arm.ndim == 2 else arm for arm in (real, synthetic))
+    if real.ndim != 3 or real.shape[1:] != synthetic.shape[1:] or real.shape[1] != len(patients):
         raise ValueError(f"the arms differ in shape: {real.shape} and {synthetic.shape} for {len(patients)} subjects")
-    if 0 in (*real.shape, *synthetic.shape) or not (np.isfinite(real).all() and np.isfinite(synthetic).all()):
-        raise ValueError("an arm is empty or has values that are not finite")
-    real, synthetic = in_order(real), in_order(synthetic)
-    means = float(real.mean()), float(synthetic.mean())
+    for arm in (real, synthetic):
+        if 0 in arm.shape or np.isinf(arm).any() or np.isnan(arm).all(axis=(1, 2)).any():
+            raise ValueError("an arm is empty, or has a training without a finite value")
+    counted = np.flatnonzero((~np.isnan(np.concatenate([real, synthetic]))).any(axis=(0, 2))).tolist()
+    patients = [patients[number] for number in counted]
+    real, synthetic = in_order(real[:, counted]), in_order(synthetic[:, counted])
+    means = float(means_of(real).mean()), float(means_of(synthetic).mean())
     ratio = means[1] / means[0] if means[0] >= lowest else None
     ratio_interval = difference_interval = None
     n_patients = len(set(patients))
@@ -191,10 +210,32 @@ def sentence(item: ArmComparison) -> str:
     false, false_real = (0.0 if cases is None else cases.n_false for cases in (item.cases, item.cases_real))
     if item.cases is not None and (false or false_real):
         text += (
-            f" These means leave out what was found where the reference has none: {false:.1f} of "
-            f"{item.cases.n_without} regions, against {false_real:.1f} trained on real images."
+            f" What was found where the reference has none counts as 0: {false:.1f} of {item.cases.n_without} regions, "
+            f"against {false_real:.1f} trained on real images."
         )
     return text
+
+
+def partings(items: Sequence[ArmComparison]) -> list[str]:
+    """Where the ratios of one arm by voxels and by lesions part, in sentences: a region each."""
+    ratios = {(item.region, item.score): item.comparison.ratio for item in items}
+    said = []
+    for item in items:
+        dice, own = ratios.get((item.region, "Dice")), item.comparison.ratio
+        if item.lesions is None or item.lesions_real is None or dice is None or own is None:
+            continue
+        if abs(dice - own) <= PARTING:
+            continue
+        more_false = item.lesions.n_false - item.lesions_real.n_false
+        more_missed = item.lesions.n_missed - item.lesions_real.n_missed
+        why = "false islands" if more_false >= more_missed else "missed lesions"
+        said.append(
+            f"{item.region}: Dice {dice:.2f} of real, lesion-wise {own:.2f}"
+            + (f": {why}" if own < dice and max(more_false, more_missed) > 0 else "")
+            + f" ({item.lesions.n_false:.1f} false and {item.lesions.n_missed:.1f} missed lesions, against "
+            f"{item.lesions_real.n_false:.1f} and {item.lesions_real.n_missed:.1f} trained on real images)."
+        )
+    return said
 
 
 def _trainings(n: int) -> str:
@@ -204,34 +245,31 @@ def _trainings(n: int) -> str:
 # ---------------------------------------------------------------------------------------- from tables of scores to arms
 
 #: Columns of the table ``overlap``, what the score is called, and the least mean that supports a ratio.
-SCORES = (("dice", "Dice", LOWEST_SCORE), ("hd95_pooled_mm", "HD95 (mm)", 0.1))
-
-
-@dataclass(frozen=True)
-class Cases:
-    """Regions that a mean does not tell of, as means over the trainings of an arm; of "mean", summed over its labels.
-
-    Attributes
-    ----------
-    n_missed : there in the reference, and not predicted at all; these count in the mean, with the worst score.
-    n_false : predicted, and not there in the reference; these are not in the mean.
-    n_without : subjects whose reference lacks the region: those that can be false.
-    """
-
-    n_missed: float
-    n_false: float
-    n_without: int
+SCORES = (
+    ("dice", "Dice", LOWEST_SCORE),
+    ("lesion_dice", "lesion-wise Dice", LOWEST_SCORE),
+    ("lesion_f1", "lesion F1", LOWEST_SCORE),
+    ("surface_dice", "NSD", LOWEST_SCORE),
+    ("hd95_pooled_mm", "HD95 (mm)", 0.1),
+)
+BY_LESION = "lesion-wise Dice"
+#: Ratios by voxels and by lesions that differ by more than this are said to part.
+PARTING = 0.1
+#: Columns that every row has which has Dice.
+WITH_DICE = ("hd95_pooled_mm", "surface_dice")
 
 
 @dataclass(frozen=True)
 class ArmComparison:
-    """A region's score in two arms, with the cases of the second and of the real arm (Dice only)."""
+    """A region's score in two arms, with the cases of the second and of the real arm (Dice), or their lesions."""
 
     region: str
     score: str
     comparison: PairedComparison
     cases: Cases | None = None
     cases_real: Cases | None = None
+    lesions: Lesions | None = None
+    lesions_real: Lesions | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Flat: every interval as two numbers."""
@@ -243,19 +281,22 @@ class ArmComparison:
             data |= asdict(self.cases)
         if self.cases_real is not None:
             data |= {"n_missed_real": self.cases_real.n_missed, "n_false_real": self.cases_real.n_false}
+        for arm, lesions in (("", self.lesions), ("_real", self.lesions_real)):
+            if lesions is not None:
+                data |= {f"lesions_missed{arm}": lesions.n_missed, f"lesions_false{arm}": lesions.n_false}
         return data
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmMean:
-    """One score of one region in one arm, over the subjects whose reference has the region.
+    """One score of one region in one arm, over the subjects for whom it counts.
 
     Attributes
     ----------
     mean, sd : over trainings and subjects; standard deviation between trainings (n - 1), None for a single one.
     interval : 95 %, over patients and trainings; None where it was not asked for, for a single patient, and where the
         trainings were scored on different subjects.
-    n_subjects : of the first training.
+    n_subjects : for whom it counts in any training.
     """
 
     mean: float
@@ -265,40 +306,38 @@ class ArmMean:
     n_trainings: int
 
 
-def cases_of(tables: Sequence[OverlapTable], region: str) -> Cases:
-    """Missed and false regions of an arm, a table a training."""
-    rows = [row for table in tables for row in rows_of(table, region).values()]
-    n_missed, n_false = (sum(row["case"] == case for row in rows) / len(tables) for case in ("missed", "false"))
-    return Cases(n_missed, n_false, len(rows_of(tables[0], region)) - len(counted_rows(tables[0], region)))
-
-
 def mean_of_arm(tables: Sequence[OverlapTable], region: str, column: str, *, resamples: int = 0) -> ArmMean | None:
     """Mean of a column of an arm, a table a training; ``resamples`` above 0 for its interval.
 
-    None where no reference has the region, and where a row has Dice and not this score: a protocol leaves distances of
-    missed regions out, and a mean of the others would reward missing.
+    None where a training has no number that counts, and for distances of which some are left out (:func:`leaves_out`).
     """
     import numpy as np
 
-    for table in tables:
-        if any(row.get("dice") and not row.get(column) for row in counted_rows(table, region).values()):
-            return None
-    scored = [values_of(table, region, column) for table in tables]
-    if not all(scored):
+    names = sorted({name for table in tables for name in subjects_of(table)})
+    arm = _arm(tables, region, column, names)
+    if arm is None:
         return None
-    means = [statistics.fmean(values.values()) for values in scored]
-    names, mean, between = sorted(scored[0]), statistics.fmean(means), None
-    patients = patients_of(tables, names)
-    if resamples and len(set(patients)) > 1 and all(values.keys() == scored[0].keys() for values in scored):
-        arm = in_order(np.array([[values[name] for name in names] for values in scored]))
+    counted = np.flatnonzero((~np.isnan(arm)).any(axis=(0, 2))).tolist()
+    arm = in_order(arm[:, counted])
+    means = means_of(arm)
+    mean, between = float(means.mean()), None
+    patients = patients_of(tables, [names[number] for number in counted])
+    alike = all(subjects_of(table) == names for table in tables)
+    if resamples and len(set(patients)) > 1 and alike:
         between = interval(resampled([arm], patients, resamples, SEED)[0], mean)
     return ArmMean(
         mean=mean,
-        sd=statistics.stdev(means) if len(means) > 1 else None,
+        sd=statistics.stdev(means.tolist()) if len(means) > 1 else None,
         interval=between,
-        n_subjects=len(names),
+        n_subjects=len(patients),
         n_trainings=len(tables),
     )
+
+
+def _arm(tables: Sequence[OverlapTable], region: str, column: str, subjects: Sequence[str]) -> Floats | None:
+    if column in WITH_DICE and any(leaves_out(table, region, column) for table in tables):
+        return None
+    return values_of(tables, region, column, subjects)
 
 
 def compared_arms(
@@ -312,30 +351,24 @@ def compared_arms(
 
     Raises :class:`UsageError` where a table lacks a subject of the others, or where references differ.
     """
-    import numpy as np
-
-    subjects = {frozenset(subject for subject, _ in table) for table in (*real, *other)}
-    if len(subjects) > 1:
+    every = (*real, *other)
+    names = subjects_of(every[0])
+    if any(subjects_of(table) != names for table in every):
         raise UsageError("The trainings were scored on different subjects.", fix="Score all on the same.")
     found = []
-    for region in regions_of_all([*real, *other]):
-        counted = [counted_rows(table, region) for table in (*real, *other)]
-        if any(rows.keys() != counted[0].keys() for rows in counted):
+    for region in regions_of_all(every):
+        if len({references_of(table, region) for table in every}) > 1:
             raise UsageError(
                 "The trainings were scored on different references.",
                 f"{region} is there for some subjects in one and not in another.",
                 "Score all on the same.",
             )
-        names = sorted({subject for subject, _ in counted[0]})
         for column, score, lowest in SCORES:
-            # Where distances of missed regions are left out, a mean of the others would reward missing.
-            if not names or not all(row.get(column) for rows in counted for row in rows.values()):
+            arms = [_arm(tables, region, column, names) for tables in (real, other)]
+            if arms[0] is None or arms[1] is None:
                 continue
-            arms = [[values_of(table, region, column) for table in tables] for tables in (real, other)]
-            one, two = (np.array([[values[name] for name in names] for values in arm]) for arm in arms)
-            result = compare(
-                one, two, patients_of([*real, *other], names), resamples=resamples, seed=seed, lowest=lowest
-            )
+            result = compare(arms[0], arms[1], patients_of(every, names), resamples=resamples, seed=seed, lowest=lowest)
             cases = (cases_of(other, region), cases_of(real, region)) if score == "Dice" else (None, None)
-            found.append(ArmComparison(region, score, result, *cases))
+            lesions = (lesions_of(other, region), lesions_of(real, region)) if score == BY_LESION else (None, None)
+            found.append(ArmComparison(region, score, result, *cases, *lesions))
     return found

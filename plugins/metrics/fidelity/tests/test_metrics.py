@@ -197,6 +197,20 @@ def test_sets_that_cannot_be_compared_are_named() -> None:
         run(real=data, synthetic=synthetic(images(rng, 5)[..., :4, :4]))
 
 
+@pytest.mark.usefixtures("network")
+def test_few_real_images_and_many_held_out_people_give_reasons() -> None:
+    rng = np.random.default_rng(10)
+    held = InMemorySamples(images(rng, 9), subjects=[f"h{i}" for i in range(9)], contrasts=CONTRASTS)
+    scores = run(real=real(rng, 3, 1), synthetic=synthetic(images(rng, 20)), holdout=held)
+    assert scores["precision_floor", "t1"].value is None and "k = 5" in scores["precision_floor", "t1"].note
+    assert value(scores, "fd_floor") > 0 and "held-out" in scores["fd_floor", "t1"].note
+    equal = InMemorySamples(
+        np.full((12, 2, 8, 8), 7, np.uint8), subjects=[f"s{i}" for i in range(12)], contrasts=CONTRASTS
+    )
+    for score in run(("fid", "kid"), real=equal, synthetic=synthetic(images(rng, 20))).values():
+        assert score.value is None or np.isfinite(score.value), score
+
+
 def test_weights_of_no_known_network_are_an_error(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     path.write_bytes(b"not weights")

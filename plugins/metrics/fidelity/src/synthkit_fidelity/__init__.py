@@ -72,7 +72,7 @@ _MANIFOLD = tuple(
     for name, summary, better in _SHARES
     for definition in (
         ScoreDefinition(name=name, summary=summary, better=better),
-        ScoreDefinition(name=f"{name}_floor", summary=f"what an ideal generator would have as {name}_matched", better="neither"),
+        ScoreDefinition(name=f"{name}_floor", summary=f"{name}_matched of an ideal generator", better="neither"),
         ScoreDefinition(name=f"{name}_matched", summary=f"{name} at the sizes of the floor", better=better),
     )
 )

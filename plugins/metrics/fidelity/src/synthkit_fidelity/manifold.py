@@ -70,14 +70,18 @@ class Neighbourhoods:
 
 
 def squared_radii(x: Float64, k: int) -> Float64:
-    """Squared distance of each of ``x (n, d)`` to its k-th nearest other, n > k."""
+    """Squared distance of each of ``x (n, d)`` to its k-th nearest other, n > k; -inf where that is the same image.
+
+    A neighbourhood without a radius holds nothing. Rounding of distances is not a radius.
+    """
     left, right = _factors(x, x)
     radii = np.empty(len(x))
     for block in _blocks(len(x), len(x)):
         distances = left[block] @ right.T
         distances[np.arange(len(distances)), np.arange(block.start, block.start + len(distances))] = np.inf
         radii[block] = np.partition(distances, k - 1, axis=1)[:, k - 1]
-    return np.maximum(radii, 0.0)
+    rounding = 64 * np.finfo(float).eps * np.max(np.sum(x**2, axis=1))
+    return np.where(radii > rounding, radii, -np.inf)
 
 
 @dataclass(frozen=True)

@@ -245,8 +245,8 @@ def _prdc(view: View) -> Iterator[Score]:
     else:
         for name, estimate in manifold.prdc(view.real, view.synthetic, k).items():
             yield view.score(name, estimate, patients, f"k = {k}", least=0.0, most=most.get(name, 1.0))
-    if isinstance(view.floor, Floor) and view.floor.size <= k:
-        reason = f"no more than k = {k} images in the floor, one of each of half of the patients"
+    if isinstance(view.floor, Floor) and min(view.floor.size, *(len(side.base) for side in view.floor.sides)) <= k:
+        reason = f"no more than k = {k} images on a side of the floor, which has one of each patient"
         view = replace(view, floor=reason)
     yield from _floor_and_matched(view, "", partial(_fix_prdc, k=k), names=manifold.NAMES)
 
