@@ -1,11 +1,10 @@
 """What 95 % intervals cover: per cent of 1,000 draws whose interval holds the true value, by method and size.
 
-    python benchmarks/intervals.py [--draws 1000] [means] [arms] [sets]
+    python benchmarks/intervals.py [--draws 1000] [means] [arms]
 
 ``means``: of a score like Dice over patients, bodies of Beta distributions with some patients missed (0). ``arms``: the
-ratio of two arms of trainings. ``sets``: scores of two sets of images, real ones of patients. "-" is no interval. The
-columns: the percentile bootstrap, Student's t and, for means, BCa; then what synthkit prints. Beyond 93 to 97 a number
-has a star.
+ratio of two arms of trainings. "-" is no interval. The columns: the percentile bootstrap, Student's t and, for means,
+BCa; then what synthkit prints. Beyond 93 to 97 a number has a star.
 """
 
 from __future__ import annotations

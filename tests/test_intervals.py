@@ -42,6 +42,23 @@ def test_ratios_cover_the_chance_of_trainings() -> None:
     assert np.mean(held) >= 0.9
 
 
+def test_ratios_of_means_of_regions_cover_where_some_do_not_count_and_some_are_false() -> None:
+    rng = np.random.default_rng(5)
+    held = []
+    for seed in range(150):
+        there, false = rng.random((40, 3)) < 0.85, rng.random((40, 3)) < 0.3
+        body = rng.beta(8, 2, (40, 3))
+        # Real finds nothing where nothing is; the other arm has a Dice of 0 there in 30 %, in all trainings or in some.
+        real, other = (share * body + 0.02 * rng.normal(size=(2, 1, 1)) for share in (0.9, 0.75))
+        some = false & (rng.random((2, 40, 3)) < 0.9)
+        real, other = np.where(there, real, np.nan), np.where(there, other, np.where(some, 0.0, np.nan))
+        found = paired_intervals(np.clip(real, 0, 1), np.clip(other, 0, 1), (0, 1), names(40), resamples=400, seed=seed)
+        assert found is not None and found.ratio is not None
+        counted = 0.85 / (0.85 + 0.15 * 0.27)
+        held.append(found.ratio[0] <= counted * 0.75 / 0.9 <= found.ratio[1])
+    assert np.mean(held) >= 0.92
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.sampled_from([0.0, 0.2, 0.9, 1.0]), min_size=10, max_size=14), st.floats(0.01, 100))
 def test_intervals_hold_the_mean_stay_in_the_bounds_and_scale(values: list[float], factor: float) -> None:

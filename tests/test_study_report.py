@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from synthkit.judging.arms import PairedComparison
 from synthkit.running.run import Job
 from synthkit.study.config import Study
 from synthkit.study.plan import make_plan
@@ -72,6 +73,10 @@ def audit(path: Path, outcome: str, rate: float) -> None:
 def fidelity(path: Path, fid: float) -> None:
     scores = [{"name": "fid", "value": fid + add, "of": {"contrast": c}} for c, add in (("t1", -4), ("flair", 4))]
     run(path, "evaluate", ("fid",), scores=scores)
+
+
+def dice_of(cell: Cell) -> PairedComparison:
+    return next(item.comparison for item in cell.comparisons if item.score == "Dice")
 
 
 def without_column(run: Path, column: str, case: str) -> None:
@@ -198,17 +203,24 @@ def test_a_step_that_failed_when_it_ran_again_shows_nothing_of_before(study: Stu
 def test_known_numbers(study: Study) -> None:
     fill(study)
     real, same, worse = (cell_of(study, a) for a in ("real", "stylegan2", "progan"))
-    assert real.dice == pytest.approx(0.8) and real.dice_sd == pytest.approx(0.1) and real.comparison is None
-    assert same.comparison is not None and worse.comparison is not None
-    assert same.comparison.comparison.ratio == pytest.approx(1)
-    assert worse.comparison.comparison.ratio == pytest.approx(0.5) and (worse.n_done, worse.n_planned) == (2, 3)
-    assert worse.comparison.comparison.ratio_interval is None  # four patients
+    assert real.dice == pytest.approx(0.8) and real.dice_sd == pytest.approx(0.1) and not real.comparisons
+    assert dice_of(same).ratio == pytest.approx(1)
+    assert dice_of(worse).ratio == pytest.approx(0.5) and (worse.n_done, worse.n_planned) == (2, 3)
+    assert dice_of(worse).ratio_interval is None  # four patients
 
 
 def test_fidelity_scores_are_means_over_contrasts_without_joint(study: Study) -> None:
     sc = [{"name": "fid", "value": v, "of": {"contrast": c}} for c, v in (("t1", 10.0), ("t2", 20.0), ("joint", 300.0))]
     run(study.folder / "generators/stylegan2/fidelity", "evaluate", ("fid",), scores=sc)
     assert numbers_of(study).generators[0].fidelity["fid"][0] == pytest.approx(15)
+
+
+def test_a_distance_stands_beside_its_floor(study: Study) -> None:
+    sc = [{"name": n, "value": v, "of": {"contrast": "t1"}} for n, v in (("fid", 9.0), ("fid_floor", 21.5))]
+    run(study.folder / "generators/stylegan2/fidelity", "evaluate", ("fid",), scores=sc)
+    assert numbers_of(study).generators[0].fidelity == {"fid": (9.0, "lower"), "fid_floor": (21.5, "neither")}
+    page = page_of(study)
+    assert "fid floor" in page and "21.5" in page and "A floor is what images of new people would have" in page
 
 
 def test_two_feature_networks_are_not_averaged(study: Study) -> None:
@@ -280,7 +292,7 @@ def test_distances_that_a_protocol_leaves_out_are_no_mean(study: Study) -> None:
     assert cell_of(study, "progan", "NCR").hd95_mm == pytest.approx((12 + (100 + 3 * 12) / 4) / 2)
     without_column(seed(study, "progan", 1) / "evaluate", "hd95_pooled_mm", "missed")
     cell = cell_of(study, "progan", "NCR")
-    assert cell.hd95_mm is None and cell.dice == pytest.approx(0.35) and cell.comparison is not None
+    assert cell.hd95_mm is None and cell.dice == pytest.approx(0.35) and cell.comparisons
     assert cell_of(study, "progan", "ED").hd95_mm == pytest.approx(12)
     page_of(study)
 

@@ -17,8 +17,6 @@ from synthkit.data.slices import SliceProtocol
 from synthkit.errors import UsageError
 from synthkit.judging.arms import (
     ArmComparison,
-    Cases,
-    cases_of,
     compare,
     compared_arms,
     interval_warnings,
@@ -26,7 +24,7 @@ from synthkit.judging.arms import (
     sentence,
 )
 from synthkit.judging.comparable import Training, check_comparable
-from synthkit.judging.overlap_tables import OverlapTable, read_overlap, regions_of, values_of
+from synthkit.judging.overlap_tables import Cases, OverlapTable, cases_of, read_overlap, regions_of, values_of
 from synthkit.schemes import BRATS
 
 
@@ -149,8 +147,8 @@ def test_a_sentence_tells_of_false_regions() -> None:
     found = compare(np.ones((1, 6)), np.full((1, 6), 0.889), names(6))
     said = sentence(ArmComparison("ET", "Dice", found, Cases(0, 2, 2), Cases(0, 0, 2)))
     assert "a ratio of 0.889; 6 held-out patients" in said
-    assert "leave out what was found where the reference has none: 2.0 of 2 regions, against 0.0" in said
-    assert "leave out" not in sentence(ArmComparison("ET", "Dice", found, Cases(0, 0, 2), Cases(0, 0, 2)))
+    assert "found where the reference has none counts as 0: 2.0 of 2 regions, against 0.0" in said
+    assert "counts as 0" not in sentence(ArmComparison("ET", "Dice", found, Cases(0, 0, 2), Cases(0, 0, 2)))
 
 
 @pytest.mark.parametrize(
@@ -262,7 +260,7 @@ def test_protocols_of_other_versions_are_those_that_they_are() -> None:
     assert check_comparable([stored, of(new, "RAS")], ["orientation"]) == ["orientation is LPS in LPS and RAS in RAS."]
 
 
-def test_a_missed_region_counts_and_a_false_one_stays_apart(tmp_path: Path) -> None:
+def test_missed_and_false_regions_count_and_those_in_neither_do_not(tmp_path: Path) -> None:
     rows = [
         ("a", "ET", 10, 8, "0.8"), ("b", "ET", 10, 0, "0.0"), ("c", "ET", 0, 5, "0.0"), ("d", "ET", 0, 0, ""),
         ("a", "NCR", 4, 4, "1.0"), ("b", "NCR", 0, 0, ""), ("c", "NCR", 6, 3, "0.5"), ("a", "WT", 14, 12, "0.9"),
@@ -273,8 +271,13 @@ def test_a_missed_region_counts_and_a_false_one_stays_apart(tmp_path: Path) -> N
         writer.writerows(rows)
     with (tmp_path / "overlap.csv").open(newline="") as file:
         table = {(row["subject"], row["region"]): row for row in csv.DictReader(file)}
-    assert values_of(table, "ET", "dice") == {"a": 0.8, "b": 0.0}
-    assert values_of(table, "mean", "dice") == {"a": pytest.approx(0.9), "b": 0.0, "c": 0.5}
+    nothing = np.nan
+    found = values_of([table], "ET", "dice", list("abcd"))
+    np.testing.assert_array_equal(found, [[[0.8], [0.0], [0.0], [nothing]]])
+    found = values_of([table], "mean", "dice", list("abc"))
+    np.testing.assert_array_equal(found, [[[0.8, 1.0], [0.0, nothing], [0.0, 0.5]]])
+    mean = mean_of_arm([table], "mean", "dice")
+    assert mean is not None and mean.mean == pytest.approx((0.8 / 3 + 0.75) / 2) and mean.n_subjects == 3
 
 
 def test_passes_over_more_data_are_another_budget() -> None:
@@ -365,5 +368,49 @@ def test_the_table_of_a_run_is_read_as_it_is_written(tmp_path: Path) -> None:
     text = "subject,region,case,dice,reference_voxels\na,ET,both,0.5,7\na,WT,empty,,0\n"
     (tmp_path / "outputs" / "overlap.csv").write_text(text)
     found = read_overlap(tmp_path)
-    assert list(found) == [("a", "ET"), ("a", "WT")] and values_of(found, "ET", "dice") == {"a": 0.5}
-    assert values_of(found, "WT", "dice") == {}
+    assert list(found) == [("a", "ET"), ("a", "WT")]
+    np.testing.assert_array_equal(values_of([found], "ET", "dice", ["a"]), [[[0.5]]])
+    assert values_of([found], "WT", "dice", ["a"]) is None
+
+
+def planted(false: bool, n_with: int = 35) -> OverlapTable:
+    """Fifty subjects; the last fifteen lack ET, where an island is found or not."""
+    lacking = ("false" if false else "empty", 0.0, 90.0)
+    return table(**{f"s{n}_ET": ("both", 0.8, 2.0) if n < n_with else lacking for n in range(50)})
+
+
+def test_a_false_island_lowers_the_ratio_by_what_it_lowers_the_score() -> None:
+    clean, strays = planted(False), planted(True)
+    rows = compared_arms([clean, clean], [clean, strays], resamples=300)
+    found = {item.region: item for item in rows if item.score == "Dice"}
+    assert found["ET"].comparison.real == pytest.approx(0.8)
+    # One training counts 35 subjects, the other fifty with fifteen zeros.
+    assert found["ET"].comparison.synthetic == pytest.approx((0.8 + 0.56) / 2)
+    assert found["ET"].comparison.ratio == pytest.approx(0.85) and found["ET"].comparison.n_patients == 50
+    assert found["ET"].comparison.ratio_interval is not None and found["ET"].comparison.ratio_interval[0] < 0.8
+    assert found["ET"].cases == Cases(0, 7.5, 15)
+
+
+def test_false_regions_are_no_patients_of_the_other_arm() -> None:
+    clean, strays = planted(False, 29), planted(True, 29)
+    (found,) = (
+        item.comparison
+        for item in compared_arms([clean] * 2, [strays] * 2)
+        if item.region == "ET" and item.score == "Dice"
+    )
+    assert found.n_patients == 50 and found.ratio is not None and found.ratio_interval is None
+    assert "counts for fewer than 30 patients in an arm" in interval_warnings([found])[0]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3), st.sampled_from([2, 8, 60]), st.integers(1, 3), st.integers(0, 50))
+def test_means_are_those_of_evaluate_whatever_does_not_count(n: int, m: int, regions: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    arm = np.where(rng.random((n, m, regions)) < 0.3, np.nan, rng.uniform(0.2, 1, (n, m, regions)))
+    arm[:, 0, 0] = 0.5
+    by_hand = [np.mean([np.nanmean(c) for c in t.T if not np.isnan(c).all()]) for t in arm]
+    found = compare(arm, arm, names(m), resamples=200)
+    assert found.real == pytest.approx(np.mean(by_hand)) and found.ratio == pytest.approx(1)
+    assert (found.ratio_interval is not None) or m < 60 or n == 1
+    if found.ratio_interval is not None:
+        assert np.isfinite(found.ratio_interval).all() and found.ratio_interval[0] <= 1 <= found.ratio_interval[1]

@@ -105,7 +105,7 @@ def _print(document: dict[str, Any], console: Console) -> None:
                     line += [f"{row[f'n_missed{arm}']:.1f}", f"{row[f'n_false{arm}']:.1f} of {row['n_without']}"]
         console.table(score, columns, lines)
         if "n_false" in shown[0]:
-            console.print("false: found where the reference has none, of so many; these are in no mean and no ratio.")
+            console.print("false: found where the reference has none, of so many; these count as Dice 0.")
     for text in document["sentences"]:
         console.print(text)
 

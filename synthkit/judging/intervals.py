@@ -93,7 +93,7 @@ def no_interval(n: int, least: int, what: str = "patient") -> str:
 def mean_interval(
     values: Floats, bounds: Interval, patients: Sequence[str], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Interval | None:
-    """Of the mean over subjects of a score, or of the mean of the means of several.
+    """Of the mean over subjects of a score; None below :data:`MIN_PATIENTS` patients with a value.
 
     Parameters
     ----------
@@ -101,43 +101,32 @@ def mean_interval(
     bounds : the least and the most that a value can be.
     patients : of each subject; patients are independent, scans of one are not.
 
-    Returns
-    -------
-    None below :data:`MIN_PATIENTS` patients with a value.
-
     Raises
     ------
     ValueError : values beyond the bounds, bounds that do not differ, or not as many patients as subjects.
     """
-    import numpy as np
-
-    columns = np.asarray(values, np.float64)
-    columns = columns if columns.ndim == 2 else columns[:, None]
-    _check(columns, bounds, patients)
-    counted = ~np.isnan(columns)
-    kept, used = (np.asarray(counted.any(axis=axis)) for axis in (1, 0))
-    columns, counted = np.nan_to_num(columns[kept][:, used]), counted[kept][:, used]
-    if not (weights := _weights([p for p, keep in zip(patients, kept.tolist(), strict=True) if keep], resamples, seed)):
-        return None
-    value = float((columns.sum(axis=0) / counted.sum(axis=0)).mean())
-    seen, unseen = weights[0], weights[1][:, None] * counted.mean(axis=0)
-    sums, shares = seen @ columns, seen @ counted
-    extreme = [((sums + unseen * bound) / (shares + unseen)).mean(axis=1) for bound in bounds]
-    return _ends(value, (sums / shares).mean(axis=1), extreme, lean=_lean(value, bounds), limits=bounds)
+    return arm_interval(values[None], bounds, patients, resamples=resamples, seed=seed)
 
 
 def arm_interval(
     arm: Floats, bounds: Interval, patients: Sequence[str], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Interval | None:
-    """Of the mean of an arm ``(training, subject)`` over patients and trainings; of a single training, over patients.
+    """Of the mean of an arm over patients and trainings; of a single training, over patients.
 
-    None below :data:`MIN_PATIENTS` patients. Raises as :func:`mean_interval`.
+    ``arm`` is ``(training, subject)``, or ``(training, subject, column)`` for the mean of column means; NaN where a
+    value does not count. None below :data:`MIN_PATIENTS` patients who count in each training. Raises as
+    :func:`mean_interval`.
     """
-    found = mean_interval(arm.mean(axis=0), bounds, patients, resamples=resamples, seed=seed)
-    if found is None or len(arm) < MIN_TRAININGS:
-        return found
-    value = float(arm.mean())
-    return _widened(value, found, [_trainings(arm, patients)], lean=_lean(value, bounds), limits=bounds)
+    arm = _checked(arm, bounds, patients)
+    if _fewest_patients([arm], patients) < MIN_PATIENTS:
+        return None
+    (arm,), patients = _counted([arm], patients)
+    drawn = _Draws.of(arm, *_weights(patients, resamples, seed))
+    value = float(means_of(arm).mean())
+    lean = _lean(value, bounds)
+    found = _ends(value, drawn.means(), [drawn.means(bound) for bound in bounds], lean=lean, limits=bounds)
+    chance = [_trainings(arm, patients)] if len(arm) >= MIN_TRAININGS else []
+    return _widened(value, found, chance, lean=lean, limits=bounds)
 
 
 @dataclass(frozen=True)
@@ -157,75 +146,131 @@ def paired_intervals(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> PairedIntervals | None:
-    """Of the ratio and of the difference of two arms, ``(training, subject)`` each.
+    """Of the ratio and of the difference of two arms, each as :func:`arm_interval` takes it, of the same subjects.
 
     Patients are the same in both arms (the comparison is paired), trainings are not. The patient who was not seen has
     the mean of real in the real arm, and in the other the score of a bound: what the real arm alone would miss, and has
     not missed yet, is in no interval.
 
-    None below :data:`MIN_PAIRED_PATIENTS` patients or :data:`MIN_TRAININGS` trainings of an arm. Raises as
-    :func:`mean_interval`.
+    None below :data:`MIN_PAIRED_PATIENTS` patients who count in each training, or :data:`MIN_TRAININGS` trainings of an
+    arm. Raises as :func:`mean_interval`.
     """
-    for arm in (real, other):
-        _check(arm.T, bounds, patients)
-    if min(len(real), len(other)) < MIN_TRAININGS:
+    real, other = (_checked(arm, bounds, patients) for arm in (real, other))
+    if min(len(real), len(other)) < MIN_TRAININGS or _fewest_patients([real, other], patients) < MIN_PAIRED_PATIENTS:
         return None
-    if not (weights := _weights(patients, resamples, seed, least=MIN_PAIRED_PATIENTS)):
-        return None
-    seen, unseen = weights
-    mean, other_mean = float(real.mean()), float(other.mean())
-    # Sums of weighted scores, and those with the one who was not seen.
-    real_sum, other_sum = (seen @ arm.mean(axis=0) for arm in (real, other))
-    total, real_more, others = seen.sum(axis=1), real_sum + unseen * mean, [other_sum + unseen * b for b in bounds]
+    (real, other), patients = _counted([real, other], patients)
+    weights = _weights(patients, resamples, seed)
+    of_real, of_other = (_Draws.of(arm, *weights) for arm in (real, other))
+    real_means, other_means = of_real.means(), of_other.means()
+    real_more, others = of_real.means(_column_means(real)), [of_other.means(bound) for bound in bounds]
+    mean, other_mean = float(means_of(real).mean()), float(means_of(other).mean())
     chance = [_trainings(arm, patients) for arm in (real, other)]
     lean = _lean(other_mean, bounds)
 
-    def interval(
-        value: float, draws: Floats, extreme: Sequence[Floats], by: Sequence[_Chance], most: float
-    ) -> Interval:
+    def interval(value: float, seen: Floats, extreme: list[Floats], by: list[_Chance], most: float) -> Interval:
         limits = (0.0 if most == inf else -most), most
-        return _widened(value, _ends(value, draws, extreme, lean=lean, limits=limits), by, lean=lean, limits=limits)
+        return _widened(value, _ends(value, seen, extreme, lean=lean, limits=limits), by, lean=lean, limits=limits)
 
-    difference = interval(
-        other_mean - mean,
-        (other_sum - real_sum) / total,
-        [(more - real_more) / (total + unseen) for more in others],
-        chance,
-        bounds[1] - bounds[0],
-    )
+    away = [more - real_more for more in others]
+    difference = interval(other_mean - mean, other_means - real_means, away, chance, bounds[1] - bounds[0])
     if mean <= 0:
         return PairedIntervals(None, difference)
     ratio = other_mean / mean
     # To first order a ratio changes by (other - ratio real) / mean: Efron and Tibshirani 1993, section 5.5.
     relative = [chance[0].scaled(ratio / mean), chance[1].scaled(1 / mean)]
     extreme = [more / real_more for more in others]
-    return PairedIntervals(interval(ratio, other_sum / real_sum, extreme, relative, inf), difference)
+    return PairedIntervals(interval(ratio, other_means / real_means, extreme, relative, inf), difference)
 
 
-def _check(values: Floats, bounds: Interval, patients: Sequence[str]) -> None:
+def means_of(arm: Floats) -> Floats:
+    """Mean ``(training,)`` of the column means of ``(training, subject, column)``; NaN does not count.
+
+    A column in which nothing of a training counts is left out of its mean, as ``evaluate`` does.
+    """
     import numpy as np
 
+    return np.asarray(np.nanmean(_column_means(arm), axis=1), np.float64)
+
+
+def _column_means(arm: Floats) -> Floats:
+    """``(training, column)``, NaN where nothing counts."""
+    import numpy as np
+
+    counted = (~np.isnan(arm)).sum(axis=1)
+    return np.asarray(np.where(counted > 0, np.nansum(arm, axis=1) / np.maximum(counted, 1), np.nan), np.float64)
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """Weighted sums and weights ``(draw, training, column)`` of an arm, and the weight of who was not seen.
+
+    He counts in a column as often as those who were seen do.
+    """
+
+    sums: Floats
+    weights: Floats
+    unseen: Floats
+
+    @classmethod
+    def of(cls, arm: Floats, seen: Floats, unseen: Floats) -> _Draws:
+        import numpy as np
+
+        counted = (~np.isnan(arm)).astype(np.float64)
+        sums, weights = (np.tensordot(seen, values, axes=(1, 1)) for values in (np.nan_to_num(arm), counted))
+        return cls(sums, weights, unseen[:, None, None] * counted.mean(axis=1))
+
+    def means(self, unseen_score: float | Floats | None = None) -> Floats:
+        """Mean ``(draw,)`` of the arm; with who was not seen, if he has a score, of each training and column or all."""
+        import numpy as np
+
+        sums, weights = self.sums, self.weights
+        if unseen_score is not None:
+            sums, weights = sums + self.unseen * np.nan_to_num(unseen_score), weights + self.unseen
+        there = self.weights[0] > 0  # draws weigh all who count
+        by_column = np.where(there, sums / np.where(there, weights, 1.0), 0.0)
+        return np.asarray((by_column.sum(axis=2) / there.sum(axis=1)).mean(axis=1), np.float64)
+
+
+def _checked(arm: Floats, bounds: Interval, patients: Sequence[str]) -> Floats:
+    """``(training, subject, column)``, of values within the bounds."""
+    import numpy as np
+
+    arm = np.asarray(arm, np.float64)
+    arm = arm if arm.ndim == 3 else arm[..., None]
     if not bounds[0] < bounds[1]:
         raise ValueError(f"there is nothing between {bounds[0]:g} and {bounds[1]:g}")
-    if len(values) != len(patients):
-        raise ValueError(f"{len(values)} subjects, and patients of {len(patients)}")
-    counted, slack = values[~np.isnan(values)], 1e-9 * (bounds[1] - bounds[0])
+    if arm.shape[1] != len(patients):
+        raise ValueError(f"{arm.shape[1]} subjects, and patients of {len(patients)}")
+    counted, slack = arm[~np.isnan(arm)], 1e-9 * (bounds[1] - bounds[0])
     if counted.size and not (bounds[0] - slack <= counted.min() and counted.max() <= bounds[1] + slack):
         raise ValueError(f"values of {counted.min():g} to {counted.max():g} lie beyond {bounds[0]:g} to {bounds[1]:g}")
+    return arm
 
 
-def _weights(
-    patients: Sequence[str], resamples: int, seed: int, *, least: int = MIN_PATIENTS
-) -> tuple[Floats, Floats] | None:
+def _fewest_patients(arms: Sequence[Floats], patients: Sequence[str]) -> int:
+    """Who count in a training, in the one that has the fewest."""
+    import numpy as np
+
+    count = [~np.isnan(training).all(axis=1) for arm in arms for training in arm]
+    return min(len(np.unique(np.asarray(patients, dtype=str)[there])) for there in count)
+
+
+def _counted(arms: Sequence[Floats], patients: Sequence[str]) -> tuple[list[Floats], list[str]]:
+    """The arms and patients without subjects who count in no training of any."""
+    import numpy as np
+
+    kept = np.flatnonzero(np.any([(~np.isnan(arm)).any(axis=(0, 2)) for arm in arms], axis=0))
+    return [arm[:, kept] for arm in arms], [patients[number] for number in kept.tolist()]
+
+
+def _weights(patients: Sequence[str], resamples: int, seed: int) -> tuple[Floats, Floats]:
     """Random weights of subjects ``(draw, subject)``, alike for the scans of a patient, and of one who was not seen.
 
-    He has as many scans as the others have on average. None where the patients are too few.
+    He has as many scans as the others have on average.
     """
     import numpy as np
 
     names, number = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
-    if len(names) < least:
-        return None
     rng = np.random.default_rng(seed)
     seen = rng.exponential(size=(resamples, len(names)))[:, number]
     return seen, rng.gamma(_UNSEEN, size=resamples) * len(number) / len(names)
@@ -269,18 +314,21 @@ class _Chance:
 
 
 def _trainings(arm: Floats, patients: Sequence[str]) -> _Chance:
-    """Of an arm ``(training, subject)`` of at least two trainings and patients.
+    """Of an arm ``(training, subject, column)`` of at least two trainings and patients.
 
     The means of trainings differ by the training, and by how it happens to suit each patient; the latter is in the
-    interval over patients already (two-way analysis of variance, without replication).
+    interval over patients already (two-way analysis of variance, of what each subject adds to a training's mean).
     """
     import numpy as np
 
     number = np.unique(np.asarray(patients, dtype=str), return_inverse=True)[1]
-    n, n_subjects, n_patients = *arm.shape, int(number.max()) + 1
-    of_means = float(arm.mean(axis=1).var(ddof=1)) / n
-    rest = arm - arm.mean(axis=1, keepdims=True) - arm.mean(axis=0) + arm.mean()
-    by_patient = np.stack([np.bincount(number, weights=row) for row in rest]) / n_subjects
+    n, n_patients = len(arm), int(number.max()) + 1
+    of_means = float(means_of(arm).var(ddof=1)) / n
+    counted = ~np.isnan(arm)
+    in_column = counted.sum(axis=1, keepdims=True)
+    away = np.where(counted, arm - _column_means(arm)[:, None], 0.0) / np.maximum(in_column, 1)
+    added = away.sum(axis=2) / (in_column > 0).sum(axis=2)
+    by_patient = np.stack([np.bincount(number, weights=row) for row in added - added.mean(axis=0)])
     suits = float((by_patient**2).sum()) * n_patients / ((n_patients - 1) * (n - 1) * n)
     return _Chance(max(of_means - suits, 0.0), of_means, n - 1)
 

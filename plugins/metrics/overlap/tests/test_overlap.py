@@ -371,6 +371,7 @@ def test_rows() -> None:
         "prediction_volume_ml": pytest.approx(0.01),
         "in_mean": 1,
         "diagonal_mm": pytest.approx(51.96, abs=0.01),
+        **dict.fromkeys(("lesion_dice", "lesion_nsd", "lesion_f1", "lesions_missed", "lesions_false")),
     }
     assert rows["NCR"]["case"] == "empty"
     directed = run(reference, prediction, hausdorff_rule="directed-max")

@@ -18,7 +18,7 @@ class Params:
     hausdorff_rule: str = param(
         "pooled",
         "HD95: percentile of both directions pooled (MedPy, BraTS) or the larger of the two directed percentiles "
-        "(MONAI, surface-distance)",
+        "of border voxels (MONAI)",
         choices=("pooled", "directed-max"),
     )
     hausdorff_one_empty: str = param(

@@ -51,6 +51,16 @@ class LesionsOfSubjects:
         self._found: list[dict[str, LesionScores]] = []
         self._most_mm = self._rules.penalty_mm or 0.0
 
+    def columns(self, region: str) -> dict[str, float | int | None]:
+        """What the table ``overlap`` has of the subject that was added last: None of what was not asked for."""
+        found = self._found[-1][region] if self._found else None
+        names = ("lesion_dice", "lesion_nsd", "lesion_f1")
+        values: dict[str, float | int | None] = {
+            name: self._value(name, found) if found and name in self._names else None for name in names
+        }
+        values["lesions_missed"], values["lesions_false"] = (found.missed, found.false) if found else (None, None)
+        return values
+
     def add(self, subject: str, pair: LabelPair) -> Iterator[Score | Row]:
         """The rows of a subject's lesions, and its scores; nothing if no metric is by lesion."""
         if not self._names:

@@ -35,7 +35,7 @@ from synthkit_overlap.summaries import summary
 
 _HAUSDORFF_NOTES = {
     "pooled": "HD95 pooled over both directions (MedPy, BraTS)",
-    "directed-max": "larger of the two directed 95th percentiles (MONAI, surface-distance)",
+    "directed-max": "larger of the two directed 95th percentiles of border voxels (MONAI)",
 }
 _MAXIMUM_NOTE = "Hausdorff distance: the maximum, which one stray voxel decides"
 
@@ -73,14 +73,16 @@ def score(*, metrics: Sequence[str], params: Params, reference: Volumes, predict
         pair = read_pair(reference, prediction, subject)
         found = _compare_subject(subject, pair, regions, params, distances=distances, crosswise=crosswise)
         results.append(found)
+        by_lesion = list(lesions.add(subject, pair))
         voxel_ml = float(np.prod(pair.spacing_mm)) / 1000
         penalty_mm = diagonal_mm(pair.reference.shape, pair.spacing_mm)
         widest_mm = max(widest_mm, penalty_mm)
         for region, result in found.items():
-            yield _row(subject, region, result, voxel_ml, penalty_mm, in_mean=region in regions.mean_of)
+            row = _row(subject, region, result, voxel_ml, penalty_mm, in_mean=region in regions.mean_of)
+            yield Row(table=row.table, values={**row.values, **lesions.columns(region)})
             for name in names:
                 yield _subject_score(name, subject, region, result, params)
-        yield from lesions.add(subject, pair)
+        yield from by_lesion
         synthkit.progress(step, len(subjects), unit="subject")
     notes = [*regions.notes, *_exchanged(crosswise)]
     for name in names:
