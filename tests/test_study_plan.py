@@ -47,7 +47,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert found.augmentation == ("augmented",)
     assert found.generators["sg3-r"].plugin == "stylegan3"
     assert found.segmenters["unet"].seeds == (0, 1, 2)
-    assert found.metrics.overlap == ("dice", "hausdorff", "surface-dice")
+    assert found.metrics.overlap == ("dice", "lesion-dice", "lesion-f1", "surface-dice", "hausdorff")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from synthkit.judging.arms import PairedComparison
 from synthkit.running.run import Job
 from synthkit.study.config import Study
 from synthkit.study.plan import make_plan
@@ -72,6 +73,10 @@ def audit(path: Path, outcome: str, rate: float) -> None:
 def fidelity(path: Path, fid: float) -> None:
     scores = [{"name": "fid", "value": fid + add, "of": {"contrast": c}} for c, add in (("t1", -4), ("flair", 4))]
     run(path, "evaluate", ("fid",), scores=scores)
+
+
+def dice_of(cell: Cell) -> PairedComparison:
+    return next(item.comparison for item in cell.comparisons if item.score == "Dice")
 
 
 def without_column(run: Path, column: str, case: str) -> None:
@@ -198,20 +203,24 @@ def test_a_step_that_failed_when_it_ran_again_shows_nothing_of_before(study: Stu
 def test_known_numbers(study: Study) -> None:
     fill(study)
     real, same, worse = (cell_of(study, a) for a in ("real", "stylegan2", "progan"))
-    assert real.dice == pytest.approx(0.8) and real.dice_sd == pytest.approx(0.1) and real.comparison is None
-    assert same.comparison is not None and worse.comparison is not None
-    assert same.comparison.comparison.ratio == pytest.approx(1)
-    assert worse.comparison.comparison.ratio == pytest.approx(0.5) and (worse.n_done, worse.n_planned) == (2, 3)
-    interval = worse.comparison.comparison.ratio_interval
-    assert interval is not None
-    low, high = interval
-    assert 0.4 / 0.9 - 1e-9 <= low <= 0.5 <= high <= 0.4 / 0.7 + 1e-9
+    assert real.dice == pytest.approx(0.8) and real.dice_sd == pytest.approx(0.1) and not real.comparisons
+    assert dice_of(same).ratio == pytest.approx(1)
+    assert dice_of(worse).ratio == pytest.approx(0.5) and (worse.n_done, worse.n_planned) == (2, 3)
+    assert dice_of(worse).ratio_interval is None  # four patients
 
 
 def test_fidelity_scores_are_means_over_contrasts_without_joint(study: Study) -> None:
     sc = [{"name": "fid", "value": v, "of": {"contrast": c}} for c, v in (("t1", 10.0), ("t2", 20.0), ("joint", 300.0))]
     run(study.folder / "generators/stylegan2/fidelity", "evaluate", ("fid",), scores=sc)
     assert numbers_of(study).generators[0].fidelity["fid"][0] == pytest.approx(15)
+
+
+def test_a_distance_stands_beside_its_floor(study: Study) -> None:
+    sc = [{"name": n, "value": v, "of": {"contrast": "t1"}} for n, v in (("fid", 9.0), ("fid_floor", 21.5))]
+    run(study.folder / "generators/stylegan2/fidelity", "evaluate", ("fid",), scores=sc)
+    assert numbers_of(study).generators[0].fidelity == {"fid": (9.0, "lower"), "fid_floor": (21.5, "neither")}
+    page = page_of(study)
+    assert "fid floor" in page and "21.5" in page and "A floor is what images of new people would have" in page
 
 
 def test_two_feature_networks_are_not_averaged(study: Study) -> None:
@@ -283,7 +292,7 @@ def test_distances_that_a_protocol_leaves_out_are_no_mean(study: Study) -> None:
     assert cell_of(study, "progan", "NCR").hd95_mm == pytest.approx((12 + (100 + 3 * 12) / 4) / 2)
     without_column(seed(study, "progan", 1) / "evaluate", "hd95_pooled_mm", "missed")
     cell = cell_of(study, "progan", "NCR")
-    assert cell.hd95_mm is None and cell.dice == pytest.approx(0.35) and cell.comparison is not None
+    assert cell.hd95_mm is None and cell.dice == pytest.approx(0.35) and cell.comparisons
     assert cell_of(study, "progan", "ED").hd95_mm == pytest.approx(12)
     page_of(study)
 
@@ -317,41 +326,36 @@ def test_the_rules_of_a_protocol_are_stated(study: Study) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_real", "n_synthetic", "over", "caution"),
+    ("n_real", "n_synthetic", "n_patients", "caution"),
     [
-        (1, 1, "patients alone", "One training an arm"),
-        (3, 1, "patients and trainings of one arm", "Some arms have one training"),
-        (3, 2, "patients and trainings", "fewer than 3 trainings"),
-        (3, 3, "patients and trainings", ""),
+        (1, 1, 60, "An arm has one training"),
+        (3, 1, 60, "An arm has one training"),
+        (3, 2, 4, "4 patients: no interval of a ratio, give at least 30."),
+        (3, 2, 30, "30 patients: the upper ends of the intervals are too low if"),
+        (3, 2, 60, ""),
     ],
 )
-def test_chance_between_trainings_is_claimed_where_it_was_seen(
-    study: Study, n_real: int, n_synthetic: int, over: str, caution: str
+def test_an_interval_stands_where_patients_and_trainings_suffice_or_the_page_says_what_is_missing(
+    study: Study, n_real: int, n_synthetic: int, n_patients: int, caution: str
 ) -> None:
     for arm, n, value in (("real", n_real, 0.8), ("progan", n_synthetic, 0.4)):
         for k in range(n):
-            overlap(seed(study, arm, k) / "evaluate", dice(value))
+            scores = {(f"P{i:02d}", "ET"): value for i in range(n_patients)}
+            overlap(seed(study, arm, k) / "evaluate", scores)
     page = page_of(study)
-    assert f"95 % interval over {over}</th>" in page
-    assert ("hardly in the intervals" in page or "is not in" in page) == bool(caution) and caution in page
+    over = "patients and trainings" if min(n_real, n_synthetic) > 1 and n_patients >= 30 else ""
+    assert (f"95 % interval over {over}</th>" if over else "95 % interval</th>") in page
     rows = list(csv.DictReader((study.folder / "tables/utility.csv").open()))
-    assert {(row["interval_over"], row["n_patients"]) for row in rows if row["arm"] == "progan"} == {(over, "4")}
-    # Four patients are few, in the page twice: beside the table and in the opening words.
-    few = "4 patients: the intervals are too uncertain to rest a claim on."
-    assert page.count(few) == 2 and few in (study.folder / "tables/utility.tex").read_text()
-
-
-def test_enough_patients_and_trainings_need_no_caution(study: Study) -> None:
-    for arm in ("real", "progan"):
-        for k in range(3):
-            overlap(seed(study, arm, k) / "evaluate", {(f"P{i:02d}", "ET"): 0.5 for i in range(10)})
-    page = page_of(study)
-    assert "Caution" not in page and "too uncertain" not in page and "afterwards" not in page
+    progan = next(row for row in rows if row["arm"] == "progan")
+    assert (progan["interval_over"], progan["n_patients"]) == (over, str(n_patients))
+    # In the page twice: beside the table and in the opening words.
+    assert page.count(caution) == 2 if caution else "Caution" not in page
+    assert caution in (study.folder / "tables/utility.tex").read_text()
 
 
 def test_the_best_of_several_arms_was_chosen_afterwards(study: Study) -> None:
     fill(study)
-    assert "chosen afterwards, of 2 such arms: its ratio and interval are optimistic" in page_of(study)
+    assert "chosen afterwards, of 2 such arms: its ratio is optimistic" in page_of(study)
 
 
 def draw(study: Study, generator: str) -> None:

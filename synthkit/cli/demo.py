@@ -118,7 +118,9 @@ def _show(summary: dict[str, Any], console: Console) -> None:
         ("region", "real", "synthetic", "synthetic / real", "95 % interval", "subjects", "false"),
         rows,
     )
-    console.print("subjects: those that have the region. false: found by the synthetic arm in those that do not.")
+    console.print(
+        "subjects: for whom the region counts. false: found by the synthetic arm where the reference has none, Dice 0."
+    )
     for text in summary["warnings"]:
         console.print(text)
     console.print(f"Memorization audit: {summary['verdict']}. {' '.join(summary['reasons'])}")

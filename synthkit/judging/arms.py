@@ -4,15 +4,17 @@ An *arm* is a set of trainings that differ in their seed alone, on real, on synt
 arms are scored on the same subjects, none of which any of them has learned from. For a score s (Dice, say) of training
 i of an arm on subject j, the ratio is
 
-    ratio = mean_ij s(synthetic) / mean_ij s(real).
+    ratio = mean_ij s(synthetic) / mean_ij s(real),
 
-Its interval resamples both sources of chance: patients, the same in both arms (the comparison is paired), and
-trainings, in each arm on its own (Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 8).
+of several regions the mean of their means.
 
-Only subjects whose reference has the region count: there a missed region has Dice 0, and HD95 the diagonal of the
-volume, so missing never pays. Regions found where the reference has none cannot be scored so: Dice would be 0 for a
-single stray voxel and undefined without it. They are counted apart (``n_false``), and whoever shows a ratio shows them
-beside it.
+Its interval (:mod:`synthkit.judging.intervals`) knows both sources of chance: patients, the same in both arms (the
+comparison is paired), and trainings, in each arm on its own. Where either are too few there is none.
+
+What counts is what ``evaluate`` counts, by the rules of its run, so that its means are the means here: a missed region
+has Dice 0, and so has one that was found where the reference has none (as HD95 both have the diagonal of the volume);
+a region that neither has is not counted. So neither missing nor inventing pays. Missed and false regions are counted
+beside the means all the same (:class:`Cases`).
 
 Every ratio that synthkit shows is of this module, and so is the mean beside it.
 """
@@ -25,8 +27,31 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthkit.errors import UsageError
-from synthkit.judging.bootstrap import in_order, interval, resampled
-from synthkit.judging.overlap_tables import OverlapTable, counted_rows, patients_of, regions_of_all, rows_of, values_of
+from synthkit.judging.intervals import (
+    MIN_PAIRED_PATIENTS,
+    MIN_TRAININGS,
+    RESAMPLES,
+    SEED,
+    Interval,
+    arm_interval,
+    means_of,
+    no_interval,
+    paired_intervals,
+)
+from synthkit.judging.overlap_tables import (
+    Cases,
+    Lesions,
+    OverlapTable,
+    cases_of,
+    leaves_out,
+    lesions_of,
+    patients_of,
+    references_of,
+    regions_of_all,
+    rows_of,
+    subjects_of,
+    values_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,30 +59,22 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: Below these numbers the interval of a ratio says little; it is given all the same, with a warning.
-FEW_PATIENTS, FEW_TRAININGS = 10, 3
+#: Below this many patients an interval does not know what the real arm alone may miss; that is said.
+FEW_PATIENTS = 50
 
 #: A ratio to a score below this is a ratio to next to nothing.
 LOWEST_SCORE = 0.1
 
-#: Resamples of an interval, and their seed: the same on all pages, so that these agree to the last digit.
-RESAMPLES, SEED = 10_000, 0
-
-#: A mean of a resample below this share of the arm's own is nothing. Where the real arm has nothing and the other
-#: something, the ratio is as good as infinite: with more than this share of such resamples, its interval would have no
-#: upper end. Where neither has anything there is no ratio, and the resample is left out.
-_NOTHING, _MOST_INFINITE = 1e-6, 0.01
-
 
 @dataclass(frozen=True, kw_only=True)
 class PairedComparison:
-    """One score of one region in two arms. Intervals are None where there is but one patient.
+    """One score of one region in two arms. Intervals are None where patients or trainings are too few.
 
     Attributes
     ----------
     real, synthetic : mean over trainings and subjects.
     ratio, difference : synthetic over real, synthetic minus real, with their intervals; no ratio where ``real`` is
-        below :data:`LOWEST_SCORE`, and no interval of it where it is infinite in more than 1 % of the resamples.
+        below :data:`LOWEST_SCORE`.
     n_patients, n_subjects, n_real, n_synthetic : patients, subjects (scans), trainings of each arm.
     """
 
@@ -74,16 +91,8 @@ class PairedComparison:
 
     @property
     def interval_over(self) -> str:
-        """The sources of chance in the interval of the ratio; empty where there is no interval.
-
-        Resampling a single training gives that training: chance between trainings is then no part of the interval.
-        """
-        if self.ratio_interval is None:
-            return ""
-        several = [n > 1 for n in (self.n_real, self.n_synthetic)]
-        if all(several):
-            return "patients and trainings"
-        return "patients and trainings of one arm" if any(several) else "patients alone"
+        """The sources of chance in the interval of the ratio; empty where there is no interval."""
+        return "" if self.ratio_interval is None else "patients and trainings"
 
 
 def compare(
@@ -91,57 +100,64 @@ def compare(
     synthetic: Floats,
     patients: Sequence[str],
     *,
+    bounds: Interval | None = (0.0, 1.0),
     resamples: int = RESAMPLES,
     seed: int = SEED,
-    confidence: float = 0.95,
     lowest: float = LOWEST_SCORE,
 ) -> PairedComparison:
-    """Ratio and difference of two arms, with percentile intervals of a paired bootstrap.
-
-    Percentiles of resamples need not hold the value itself. They miss it by rounding where all resamples agree; a
-    search over 70,000 pairs of very unequal arms of 2 to 24 patients found no other case. An interval is drawn out to
-    the value all the same, so it always holds it. The order of trainings changes nothing.
+    """Ratio and difference of two arms, with their intervals. The order of trainings changes nothing.
 
     Parameters
     ----------
-    real, synthetic : float64 ``(training, subject)``, the same subjects in the same order; finite.
-    patients : of each subject; scans of one patient are drawn together.
+    real, synthetic : float64 ``(training, subject)`` or ``(training, subject, region)``, the same subjects in the same
+        order; NaN where a score does not count, not for all of a training.
+    patients : of each subject; scans of one patient are no independent subjects.
+    bounds : the least and the most that a score can be; None where that is not known, and there is no interval.
     lowest : no ratio to a mean below this.
 
     Raises
     ------
-    ValueError : no subject, no training, shapes that differ, or a value that is not finite.
+    ValueError : no subject, no training, shapes that differ, or a value that is not finite or beyond the bounds.
     """
     import numpy as np
 
-    real, synthetic = np.asarray(real, np.float64), np.asarray(synthetic, np.float64)
-    if real.ndim != 2 or real.shape[1:] != synthetic.shape[1:] or real.shape[1] != len(patients):
+    real, synthetic = (np.asarray(arm, np.float64) for arm in (real, synthetic))
+    real, synthetic = (arm[..., None] if arm.ndim == 2 else arm for arm in (real, synthetic))
+    if real.ndim != 3 or real.shape[1:] != synthetic.shape[1:] or real.shape[1] != len(patients):
         raise ValueError(f"the arms differ in shape: {real.shape} and {synthetic.shape} for {len(patients)} subjects")
-    if 0 in (*real.shape, *synthetic.shape) or not (np.isfinite(real).all() and np.isfinite(synthetic).all()):
-        raise ValueError("an arm is empty or has values that are not finite")
-    real, synthetic = in_order(real), in_order(synthetic)
-    means = float(real.mean()), float(synthetic.mean())
-    ratio = means[1] / means[0] if means[0] >= lowest else None
-    ratio_interval = difference_interval = None
-    n_patients = len(set(patients))
-    if n_patients > 1:
-        drawn = resampled((real, synthetic), patients, resamples, seed)
-        usable, other = (arm > _NOTHING * mean for arm, mean in zip(drawn, means, strict=True))
-        if ratio is not None and (other & ~usable).mean() <= _MOST_INFINITE:
-            ratio_interval = interval(drawn[1][usable] / drawn[0][usable], ratio, confidence)
-        difference_interval = interval(drawn[1] - drawn[0], means[1] - means[0], confidence)
+    real, synthetic = (np.asarray(arm, np.float64) for arm in (real, synthetic))
+    real, synthetic = (arm[..., None] if arm.ndim == 2 else arm for arm in (real, synthetic))
+    if real.ndim != 3 or real.shape[1:] != synthetic.shape[1:] or real.shape[1] != len(patients):
+        raise ValueError(f"the arms differ in shape: {real.shape} and {synthetic.shape} for {len(patients)} subjects")
+    for arm in (real, synthetic):
+        if 0 in arm.shape or np.isinf(arm).any() or np.isnan(arm).all(axis=(1, 2)).any():
+            raise ValueError("an arm is empty, or has a training without a finite value")
+    counted = np.flatnonzero((~np.isnan(np.concatenate([real, synthetic]))).any(axis=(0, 2))).tolist()
+    patients = [patients[number] for number in counted]
+    real, synthetic = _in_order(real[:, counted]), _in_order(synthetic[:, counted])
+    means = float(means_of(real).mean()), float(means_of(synthetic).mean())
+    has_ratio = means[0] >= lowest
+    found = bounds and paired_intervals(real, synthetic, bounds, patients, resamples=resamples, seed=seed)
     return PairedComparison(
         real=means[0],
         synthetic=means[1],
-        ratio=ratio,
-        ratio_interval=ratio_interval,
+        ratio=means[1] / means[0] if has_ratio else None,
+        ratio_interval=found.ratio if found and has_ratio else None,
         difference=means[1] - means[0],
-        difference_interval=difference_interval,
-        n_patients=n_patients,
+        difference_interval=found.difference if found else None,
+        n_patients=len(set(patients)),
         n_subjects=len(patients),
         n_real=len(real),
         n_synthetic=len(synthetic),
     )
+
+
+def _in_order(arm: Floats) -> Floats:
+    """Trainings by their scores, so that the order in which they were named changes no digit."""
+    import numpy as np
+
+    ordered: Floats = arm[np.lexsort(arm.reshape(len(arm), -1).T[::-1])]
+    return ordered
 
 
 # ------------------------------------------------------------------------------------------- what is said of a ratio
@@ -153,24 +169,26 @@ def interval_warnings(compared: Iterable[PairedComparison]) -> list[str]:
     if not found:
         return []
     said = []
-    numbers = {n for comparison in found for n in (comparison.n_real, comparison.n_synthetic)}
-    if numbers == {1}:
-        said.append(
-            "One training an arm: intervals are over patients alone, and how much trainings differ by chance is not in "
-            "them."
-        )
-    elif 1 in numbers:
-        said.append("Some arms have one training: how much theirs differ by chance is not in the intervals.")
-    elif min(numbers) < FEW_TRAININGS:
-        said.append(
-            f"Some arms have fewer than {FEW_TRAININGS} trainings: how much these differ by chance is hardly in the "
-            "intervals."
-        )
+    n_trainings = min(n for comparison in found for n in (comparison.n_real, comparison.n_synthetic))
     n_patients = max(comparison.n_patients for comparison in found)
-    if n_patients == 1:
-        said.append("One patient: there is no interval.")
-    elif n_patients < FEW_PATIENTS:
-        said.append(f"{n_patients} patients: the intervals are too uncertain to rest a claim on.")
+    if n_trainings < MIN_TRAININGS:
+        said.append(
+            "An arm has one training: its ratio has no interval, since nobody knows how much its trainings differ by "
+            f"chance. Train each arm with at least {MIN_TRAININGS} seeds."
+        )
+    with_interval = [comparison for comparison in found if comparison.ratio_interval is not None]
+    if why := no_interval(n_patients, MIN_PAIRED_PATIENTS):
+        said.append(f"{why.replace('no interval', 'no interval of a ratio')}.")
+    elif not said and len(with_interval) < len(found):
+        said.append(
+            f"A ratio without interval is of a score that counts for fewer than {MIN_PAIRED_PATIENTS} patients in an "
+            "arm, or of a distance in a table that does not say how long it can be."
+        )
+    if with_interval and n_patients < FEW_PATIENTS:
+        said.append(
+            f"{n_patients} patients: the upper ends of the intervals are too low if the real arm alone misses patients "
+            "of a kind that is not among these."
+        )
     return said
 
 
@@ -191,10 +209,32 @@ def sentence(item: ArmComparison) -> str:
     false, false_real = (0.0 if cases is None else cases.n_false for cases in (item.cases, item.cases_real))
     if item.cases is not None and (false or false_real):
         text += (
-            f" These means leave out what was found where the reference has none: {false:.1f} of "
-            f"{item.cases.n_without} regions, against {false_real:.1f} trained on real images."
+            f" What was found where the reference has none counts as 0: {false:.1f} of {item.cases.n_without} regions, "
+            f"against {false_real:.1f} trained on real images."
         )
     return text
+
+
+def partings(items: Sequence[ArmComparison]) -> list[str]:
+    """Where the ratios of one arm by voxels and by lesions part, in sentences: a region each."""
+    ratios = {(item.region, item.score): item.comparison.ratio for item in items}
+    said = []
+    for item in items:
+        dice, own = ratios.get((item.region, "Dice")), item.comparison.ratio
+        if item.lesions is None or item.lesions_real is None or dice is None or own is None:
+            continue
+        if abs(dice - own) <= PARTING:
+            continue
+        more_false = item.lesions.n_false - item.lesions_real.n_false
+        more_missed = item.lesions.n_missed - item.lesions_real.n_missed
+        why = "false islands" if more_false >= more_missed else "missed lesions"
+        said.append(
+            f"{item.region}: Dice {dice:.2f} of real, lesion-wise {own:.2f}"
+            + (f": {why}" if own < dice and max(more_false, more_missed) > 0 else "")
+            + f" ({item.lesions.n_false:.1f} false and {item.lesions.n_missed:.1f} missed lesions, against "
+            f"{item.lesions_real.n_false:.1f} and {item.lesions_real.n_missed:.1f} trained on real images)."
+        )
+    return said
 
 
 def _trainings(n: int) -> str:
@@ -204,34 +244,33 @@ def _trainings(n: int) -> str:
 # ---------------------------------------------------------------------------------------- from tables of scores to arms
 
 #: Columns of the table ``overlap``, what the score is called, and the least mean that supports a ratio.
-SCORES = (("dice", "Dice", LOWEST_SCORE), ("hd95_pooled_mm", "HD95 (mm)", 0.1))
-
-
-@dataclass(frozen=True)
-class Cases:
-    """Regions that a mean does not tell of, as means over the trainings of an arm; of "mean", summed over its labels.
-
-    Attributes
-    ----------
-    n_missed : there in the reference, and not predicted at all; these count in the mean, with the worst score.
-    n_false : predicted, and not there in the reference; these are not in the mean.
-    n_without : subjects whose reference lacks the region: those that can be false.
-    """
-
-    n_missed: float
-    n_false: float
-    n_without: int
+SCORES = (
+    ("dice", "Dice", LOWEST_SCORE),
+    ("lesion_dice", "lesion-wise Dice", LOWEST_SCORE),
+    ("lesion_f1", "lesion F1", LOWEST_SCORE),
+    ("surface_dice", "NSD", LOWEST_SCORE),
+    ("hd95_pooled_mm", "HD95 (mm)", 0.1),
+)
+BY_LESION = "lesion-wise Dice"
+#: Ratios by voxels and by lesions that differ by more than this are said to part.
+PARTING = 0.1
+#: Columns that every row has which has Dice.
+WITH_DICE = ("hd95_pooled_mm", "surface_dice")
+#: The column with the most that a distance can be: what a missed region counts.
+DIAGONAL = "diagonal_mm"
 
 
 @dataclass(frozen=True)
 class ArmComparison:
-    """A region's score in two arms, with the cases of the second and of the real arm (Dice only)."""
+    """A region's score in two arms, with the cases of the second and of the real arm (Dice), or their lesions."""
 
     region: str
     score: str
     comparison: PairedComparison
     cases: Cases | None = None
     cases_real: Cases | None = None
+    lesions: Lesions | None = None
+    lesions_real: Lesions | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Flat: every interval as two numbers."""
@@ -243,19 +282,23 @@ class ArmComparison:
             data |= asdict(self.cases)
         if self.cases_real is not None:
             data |= {"n_missed_real": self.cases_real.n_missed, "n_false_real": self.cases_real.n_false}
+        for arm, lesions in (("", self.lesions), ("_real", self.lesions_real)):
+            if lesions is not None:
+                data |= {f"lesions_missed{arm}": lesions.n_missed, f"lesions_false{arm}": lesions.n_false}
         return data
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmMean:
-    """One score of one region in one arm, over the subjects whose reference has the region.
+    """One score of one region in one arm, over the subjects for whom it counts.
 
     Attributes
     ----------
     mean, sd : over trainings and subjects; standard deviation between trainings (n - 1), None for a single one.
-    interval : 95 %, over patients and trainings; None where it was not asked for, for a single patient, and where the
-        trainings were scored on different subjects.
-    n_subjects : of the first training.
+    interval : 95 %, over patients and trainings, of a single training over patients; None where it was not asked for,
+        below :data:`~synthkit.judging.intervals.MIN_PATIENTS` patients, and where the trainings were scored on
+        different subjects.
+    n_subjects : for whom it counts in any training.
     """
 
     mean: float
@@ -265,40 +308,46 @@ class ArmMean:
     n_trainings: int
 
 
-def cases_of(tables: Sequence[OverlapTable], region: str) -> Cases:
-    """Missed and false regions of an arm, a table a training."""
-    rows = [row for table in tables for row in rows_of(table, region).values()]
-    n_missed, n_false = (sum(row["case"] == case for row in rows) / len(tables) for case in ("missed", "false"))
-    return Cases(n_missed, n_false, len(rows_of(tables[0], region)) - len(counted_rows(tables[0], region)))
-
-
 def mean_of_arm(tables: Sequence[OverlapTable], region: str, column: str, *, resamples: int = 0) -> ArmMean | None:
     """Mean of a column of an arm, a table a training; ``resamples`` above 0 for its interval.
 
-    None where no reference has the region, and where a row has Dice and not this score: a protocol leaves distances of
-    missed regions out, and a mean of the others would reward missing.
+    None where a training has no number that counts, and for distances of which some are left out (:func:`leaves_out`).
     """
     import numpy as np
 
-    for table in tables:
-        if any(row.get("dice") and not row.get(column) for row in counted_rows(table, region).values()):
-            return None
-    scored = [values_of(table, region, column) for table in tables]
-    if not all(scored):
+    names = sorted({name for table in tables for name in subjects_of(table)})
+    arm = _arm(tables, region, column, names)
+    if arm is None:
         return None
-    means = [statistics.fmean(values.values()) for values in scored]
-    names, mean, between = sorted(scored[0]), statistics.fmean(means), None
-    patients = patients_of(tables, names)
-    if resamples and len(set(patients)) > 1 and all(values.keys() == scored[0].keys() for values in scored):
-        arm = in_order(np.array([[values[name] for name in names] for values in scored]))
-        between = interval(resampled([arm], patients, resamples, SEED)[0], mean)
+    counted = np.flatnonzero((~np.isnan(arm)).any(axis=(0, 2))).tolist()
+    arm = _in_order(arm[:, counted])
+    means = means_of(arm)
+    patients = patients_of(tables, [names[number] for number in counted])
+    alike = all(subjects_of(table) == names for table in tables)
+    between, bounds = None, _bounds(tables, region, column)
+    if resamples and bounds and alike:
+        between = arm_interval(arm, bounds, patients, resamples=resamples)
     return ArmMean(
-        mean=mean,
-        sd=statistics.stdev(means) if len(means) > 1 else None,
+        mean=float(means.mean()),
+        sd=statistics.stdev(means.tolist()) if len(means) > 1 else None,
         interval=between,
-        n_subjects=len(names),
+        n_subjects=len(patients),
         n_trainings=len(tables),
     )
+
+
+def _arm(tables: Sequence[OverlapTable], region: str, column: str, subjects: Sequence[str]) -> Floats | None:
+    if column in WITH_DICE and any(leaves_out(table, region, column) for table in tables):
+        return None
+    return values_of(tables, region, column, subjects)
+
+
+def _bounds(tables: Iterable[OverlapTable], region: str, column: str) -> Interval | None:
+    """The least and the most that the column can be; None for a distance in a table that does not say."""
+    if column != "hd95_pooled_mm":
+        return 0.0, 1.0
+    diagonals = [row.get(DIAGONAL) for table in tables for row in rows_of(table, region).values() if row.get(column)]
+    return (0.0, max(float(d) for d in diagonals if d)) if diagonals and all(diagonals) else None
 
 
 def compared_arms(
@@ -312,30 +361,25 @@ def compared_arms(
 
     Raises :class:`UsageError` where a table lacks a subject of the others, or where references differ.
     """
-    import numpy as np
-
-    subjects = {frozenset(subject for subject, _ in table) for table in (*real, *other)}
-    if len(subjects) > 1:
+    every = (*real, *other)
+    names = subjects_of(every[0])
+    if any(subjects_of(table) != names for table in every):
         raise UsageError("The trainings were scored on different subjects.", fix="Score all on the same.")
     found = []
-    for region in regions_of_all([*real, *other]):
-        counted = [counted_rows(table, region) for table in (*real, *other)]
-        if any(rows.keys() != counted[0].keys() for rows in counted):
+    for region in regions_of_all(every):
+        if len({references_of(table, region) for table in every}) > 1:
             raise UsageError(
                 "The trainings were scored on different references.",
                 f"{region} is there for some subjects in one and not in another.",
                 "Score all on the same.",
             )
-        names = sorted({subject for subject, _ in counted[0]})
         for column, score, lowest in SCORES:
-            # Where distances of missed regions are left out, a mean of the others would reward missing.
-            if not names or not all(row.get(column) for rows in counted for row in rows.values()):
+            arms = _arm(real, region, column, names), _arm(other, region, column, names)
+            if arms[0] is None or arms[1] is None:
                 continue
-            arms = [[values_of(table, region, column) for table in tables] for tables in (real, other)]
-            one, two = (np.array([[values[name] for name in names] for values in arm]) for arm in arms)
-            result = compare(
-                one, two, patients_of([*real, *other], names), resamples=resamples, seed=seed, lowest=lowest
-            )
+            bounds, patients = _bounds(every, region, column), patients_of(every, names)
+            result = compare(arms[0], arms[1], patients, bounds=bounds, resamples=resamples, seed=seed, lowest=lowest)
             cases = (cases_of(other, region), cases_of(real, region)) if score == "Dice" else (None, None)
-            found.append(ArmComparison(region, score, result, *cases))
+            lesions = (lesions_of(other, region), lesions_of(real, region)) if score == BY_LESION else (None, None)
+            found.append(ArmComparison(region, score, result, *cases, *lesions))
     return found

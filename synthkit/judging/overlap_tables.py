@@ -5,10 +5,16 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synthkit.data.patients import by_names
 from synthkit.schemes import BRATS, MEAN
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 #: Rows by subject and region, as text; ``patient``, the first scan of one, where the run says whom a subject shows.
 OverlapTable = Mapping[tuple[str, str], Mapping[str, str]]
@@ -45,15 +51,6 @@ def regions_of_all(tables: Sequence[OverlapTable]) -> list[str]:
     return [r for r in regions_of(tables[0]) if r in everywhere or (r == MEAN and len(means) == 1)]
 
 
-def values_of(table: OverlapTable, region: str, column: str) -> dict[str, float]:
-    """Score of each subject whose reference has the region."""
-    found: dict[str, list[float]] = {}
-    for (subject, _), row in counted_rows(table, region).items():
-        if row.get(column):
-            found.setdefault(subject, []).append(float(row[column]))
-    return {subject: sum(values) / len(values) for subject, values in found.items()}
-
-
 def mean_of(table: OverlapTable) -> list[str]:
     """The regions behind :data:`MEAN`, as the column ``in_mean`` says; tables from before it are of BraTS."""
     return list(
@@ -65,10 +62,85 @@ def mean_of(table: OverlapTable) -> list[str]:
 
 def rows_of(table: OverlapTable, region: str) -> OverlapTable:
     """Rows of the region, or of those behind :data:`MEAN`."""
-    names = mean_of(table) if region == MEAN else (region,)
+    names = names_of(table, region)
     return {key: row for key, row in table.items() if key[1] in names}
 
 
 def counted_rows(table: OverlapTable, region: str) -> OverlapTable:
     """Those of them where the reference has it."""
     return {key: row for key, row in rows_of(table, region).items() if int(row["reference_voxels"])}
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Regions that a mean does not tell apart, means over the trainings of an arm; of "mean", summed over its labels.
+
+    Attributes
+    ----------
+    n_missed : there in the reference, and not predicted at all.
+    n_false : predicted, and not there in the reference. Both count in a mean, with the worst score.
+    n_without : subjects whose reference lacks the region: those that can be false.
+    """
+
+    n_missed: float
+    n_false: float
+    n_without: int
+
+
+@dataclass(frozen=True)
+class Lesions:
+    """Missed and false lesions of a region in all subjects, means over the trainings of an arm."""
+
+    n_missed: float
+    n_false: float
+
+
+def lesions_of(tables: Sequence[OverlapTable], region: str) -> Lesions:
+    """Of an arm, a table a training, scored by lesion."""
+    rows = [row for table in tables for row in rows_of(table, region).values()]
+    n_missed, n_false = (
+        sum(float(row.get(f"lesions_{case}") or 0) for row in rows) / len(tables) for case in ("missed", "false")
+    )
+    return Lesions(n_missed, n_false)
+
+
+def cases_of(tables: Sequence[OverlapTable], region: str) -> Cases:
+    """Missed and false regions of an arm, a table a training."""
+    rows = [row for table in tables for row in rows_of(table, region).values()]
+    n_missed, n_false = (sum(row["case"] == case for row in rows) / len(tables) for case in ("missed", "false"))
+    return Cases(n_missed, n_false, len(rows_of(tables[0], region)) - len(counted_rows(tables[0], region)))
+
+
+def names_of(table: OverlapTable, region: str) -> list[str]:
+    """The regions behind a name: those of :data:`MEAN`, else itself."""
+    return mean_of(table) if region == MEAN else [region]
+
+
+def values_of(
+    tables: Sequence[OverlapTable], region: str, column: str, subjects: Sequence[str]
+) -> NDArray[np.float64] | None:
+    """Scores ``(training, subject, region)``, NaN where one does not count; a region, or those behind :data:`MEAN`.
+
+    None where a training has no number at all.
+    """
+    import numpy as np
+
+    names = names_of(tables[0], region)
+    cells = [[[table.get((who, name), {}).get(column) for name in names] for who in subjects] for table in tables]
+    found = np.array([[[float(cell or "nan") for cell in row] for row in rows] for rows in cells], np.float64)
+    return None if np.isnan(found).all(axis=(1, 2)).any() else found
+
+
+def subjects_of(table: OverlapTable) -> list[str]:
+    """Sorted, once each."""
+    return sorted({subject for subject, _ in table})
+
+
+def references_of(table: OverlapTable, region: str) -> frozenset[tuple[str, str]]:
+    """Subject and region, where the reference has it."""
+    return frozenset(counted_rows(table, region))
+
+
+def leaves_out(table: OverlapTable, region: str, column: str) -> bool:
+    """Whether a row has Dice and not this distance: a mean of the others would reward missing and inventing."""
+    return any(row.get("dice") and not row.get(column) for row in rows_of(table, region).values())

@@ -208,8 +208,9 @@ def _training_sentences(material: Material) -> list[str]:
 
 def _scored_sentences(scored: dict[str, Any]) -> list[str]:
     sentences = []
-    dice = next((table for table in scored["tables"] if table["measure"] == "dice"), None)
-    mean = next((g for g in dice["groups"] if g["region"] == MEAN), None) if dice else None
+    first = next(iter(scored["tables"]), None)
+    mean = next((g for g in first["groups"] if g["region"] == MEAN), None) if first else None
+    title = first["title"] if first else ""
     for row in mean["rows"] if mean else ():
         if row["value"] is None:
             continue
@@ -217,10 +218,10 @@ def _scored_sentences(scored: dict[str, Any]) -> list[str]:
         against = f", a ratio of {_with_interval(row['ratio'])} to training on real data" if row["ratio"] else ""
         false = f"; it also found {segmentation.false_of(row)} regions that the reference lacks" if row["false"] else ""
         sentences.append(
-            f"Trained on {row['arm'].label}, the segmenter reaches a mean Dice of {_with_interval(row)} over "
-            f"{count(row['n'] or 0, 'subject')}{several}{against}{false}."
+            f"Trained on {row['arm'].label}, the segmenter reaches a mean {title} of {_with_interval(row)} "
+            f"over {count(row['n'] or 0, 'subject')}{several}{against}{false}."
         )
-    return sentences
+    return [*sentences, *scored["partings"]]
 
 
 def _with_interval(number: dict[str, Any]) -> str:
@@ -231,8 +232,9 @@ def _with_interval(number: dict[str, Any]) -> str:
 def _figures(scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> list[dict[str, str]]:
     """The few numbers that a reader looks for first."""
     figures = []
-    dice = next((t for t in scored["tables"] if t["measure"] == "dice"), None) if scored else None
-    mean = next((g for g in dice["groups"] if g["region"] == MEAN), None) if dice else None
+    first = next(iter(scored["tables"]), None) if scored else None
+    mean = next((g for g in first["groups"] if g["region"] == MEAN), None) if first else None
+    title = first["title"] if first else ""
     for row in mean["rows"][:4] if mean else ():
         detail = [f"n = {row['n']}"] if row["n"] is not None else []
         detail += [interval(row)] if row["low"] is not None and row["high"] is not None else []
@@ -240,7 +242,7 @@ def _figures(scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> lis
         detail += [f"false {segmentation.false_of(row)}"] if row["false"] else []
         value = "–" if row["value"] is None else f"{row['value']:.3f}"
         figures.append(
-            {"what": f"Mean Dice, trained on {row['arm'].label}", "value": value, "detail": ", ".join(detail)}
+            {"what": f"Mean {title}, trained on {row['arm'].label}", "value": value, "detail": ", ".join(detail)}
         )
     for audit in audits[:4]:
         name = audit["record"].name

@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 
 from synthkit.data.lineage import was_trained_on
-from synthkit.judging.arms import ArmComparison, interval_warnings
+from synthkit.judging.arms import ArmComparison, interval_warnings, partings
 from synthkit.report.gather import Material, RunRecord
-from synthkit.report.segmenter_arms import MEASURES, Arm, Compared, arms_of, compared_with_real
+from synthkit.report.segmenter_arms import MEASURES, Arm, Compared, arms_of, compared_with_real, measures_of
 from synthkit.schemes import MEAN, Scheme
+
+#: Notes of scores that a reader has to know hold one of these.
+_WORDS = ("HD95", "border", "lesions by", "EXCLUDED", "perfect")
+_MEANS = frozenset(f"{measure}_mean" for measure in MEASURES)
 
 
 def is_overlap(record: RunRecord) -> bool:
     """Whether an evaluate run has scores of regions."""
-    return any(s["name"] in ("dice_mean", "hd95_mean") for s in record.scores)
+    return any(s["name"] in _MEANS for s in record.scores)
 
 
 def section(material: Material, notes: list[str]) -> dict[str, Any] | None:
@@ -32,13 +36,15 @@ def section(material: Material, notes: list[str]) -> dict[str, Any] | None:
         return None
     banners = _notes(arms)
     compared = [compared_with_real(arm, arms, banners) for arm in arms]
+    measures = measures_of(arms)
     return {
         "protocol": protocol,
         "left_out": len(records) - sum(arm.n_trainings for arm in arms),
         "arms": arms,
-        "tables": [table for name in MEASURES if (table := _table(name, arms, compared))],
-        "plots": [plot for name in MEASURES if (plot := _plot(name, arms))],
+        "tables": [table for name in measures if (table := _table(name, arms, compared))],
+        "plots": [plot for name in measures if (plot := _plot(name, arms))],
         "notes": list(dict.fromkeys(banners)),
+        "partings": [text for found in compared for text in partings(list(found.values()))],
         "warnings": interval_warnings(item.comparison for found in compared for item in found.values()),
         "regions": _meanings(arms),
     }
@@ -72,7 +78,7 @@ def _table(measure: str, arms: Sequence[Arm], compared: Sequence[Compared]) -> d
     regions = _regions(arms, f"{measure}_mean")
     if not regions:
         return None
-    title, _, score_name = MEASURES[measure]
+    title, _, score_name, _ = MEASURES[measure]
     groups: list[dict[str, Any]] = []
     notes: dict[str, None] = {}
     for region in regions:
@@ -82,12 +88,12 @@ def _table(measure: str, arms: Sequence[Arm], compared: Sequence[Compared]) -> d
             if not scores:
                 continue
             for part in (part for score in scores for part in str(score.get("note") or "").split("; ")):
-                if "HD95" in part or "EXCLUDED" in part or "perfect" in part:
+                if any(word in part for word in _WORDS):
                     notes[part] = None
             rows.append(_row(arm, measure, region, found.get((region, score_name))))
         groups.append({"region": region, "rows": rows})
     every = [row for group in groups for row in group["rows"]]
-    digits = 3 if measure == "dice" else 1
+    digits = 1 if measure == "hd95" else 3
     return {
         "measure": measure,
         "title": title,
@@ -140,7 +146,7 @@ def _plot(measure: str, arms: Sequence[Arm]) -> dict[str, Any] | None:
     values = [v for _, table in tables for column in table.values() for _, v, _ in column if v is not None]
     if not values:
         return None
-    top = 1.0 if measure == "dice" else nice_ceiling(max(values))
+    top = 1.0 if measure != "hd95" else nice_ceiling(max(values))
     groups = []
     for region in dict.fromkeys(region for _, table in tables for region in table):
         lanes = []
@@ -162,7 +168,7 @@ def _plot(measure: str, arms: Sequence[Arm]) -> dict[str, Any] | None:
 
 
 def _of_subject(subject: str, value: float, measure: str, false: bool) -> str:
-    text = f"{subject}: {value:.3f}" if measure == "dice" else f"{subject}: {value:.1f} mm"
+    text = f"{subject}: {value:.3f}" if measure != "hd95" else f"{subject}: {value:.1f} mm"
     return f"{text}, false: the reference has no such region" if false else text
 
 

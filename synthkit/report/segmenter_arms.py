@@ -9,13 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthkit.errors import SynthkitError
-from synthkit.judging.arms import RESAMPLES, ArmComparison, ArmMean, Cases, cases_of, compared_arms, mean_of_arm
+from synthkit.judging.arms import ArmComparison, ArmMean, compared_arms, mean_of_arm
 from synthkit.judging.comparable import Training, find_differences
-from synthkit.judging.overlap_tables import OverlapTable, read_overlap
+from synthkit.judging.intervals import RESAMPLES
+from synthkit.judging.overlap_tables import Cases, OverlapTable, cases_of, read_overlap
 from synthkit.report.gather import DAMAGE, Material, RunRecord, TrainedOn, sentence, training_behind
 
-#: What a measure is called, its column in the table ``overlap``, and its name among the scores of an arm.
-MEASURES = {"dice": ("Dice", "dice", "Dice"), "hd95": ("HD95 in mm", "hd95_pooled_mm", "HD95 (mm)")}
+#: What a measure is called, its column in the table ``overlap``, its name among the scores of an arm, and its metric.
+MEASURES = {
+    "dice": ("Dice", "dice", "Dice", "dice"),
+    "lesion_dice": ("lesion-wise Dice", "lesion_dice", "lesion-wise Dice", "lesion-dice"),
+    "lesion_f1": ("lesion F1", "lesion_f1", "lesion F1", "lesion-f1"),
+    "surface_dice": ("NSD (surface Dice)", "surface_dice", "NSD", "surface-dice"),
+    "hd95": ("HD95 in mm", "hd95_pooled_mm", "HD95 (mm)", "hausdorff"),
+}
 _RANK = ("real", "synthetic", "both", "unknown")
 
 
@@ -152,6 +159,13 @@ def _tables(arm: Arm, notes: list[str]) -> list[OverlapTable]:
         names = ", ".join(record.name for record in arm.records)
         notes.append(f"Scores by subject of {names} cannot be read, so there is no ratio: {sentence(error)}")
         return []
+
+
+def measures_of(arms: Sequence[Arm]) -> list[str]:
+    """In the order in which the runs were asked for them."""
+    asked = [metric for arm in arms for record in arm.records if record.job for metric in record.job.plugins]
+    order = {metric: number for number, metric in reversed(list(enumerate(asked)))}
+    return sorted(MEASURES, key=lambda measure: order.get(MEASURES[measure][3], len(asked)))
 
 
 # ------------------------------------------------------------------------------------------------------ the ratio

@@ -103,7 +103,9 @@ class Metrics:
     fidelity: tuple[str, ...] = param(
         ("kid", "prdc", "label-realism"), "metrics of samples beside real images; may be []"
     )
-    overlap: tuple[str, ...] = param(("dice", "hausdorff", "surface-dice"), "metrics of predictions")
+    overlap: tuple[str, ...] = param(
+        ("dice", "lesion-dice", "lesion-f1", "surface-dice", "hausdorff"), "metrics of predictions"
+    )
     protocol: str = param(
         "", "akbar2024: predictions are scored as in the study of that name", choices=("", "akbar2024")
     )

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from synthkit.files import write_atomically
-from synthkit.judging.arms import interval_warnings
+from synthkit.judging.arms import interval_warnings, partings
 from synthkit.report.pages import check_replaceable, render, write_page
 from synthkit.report.wording import count, words
 from synthkit.schemes import MEAN, enumerated
@@ -28,6 +28,7 @@ from synthkit.study.tables import (
     false_of,
     fidelity_table,
     ratio_of,
+    ratio_table,
     utility_table,
     write_tables,
 )
@@ -58,7 +59,8 @@ def write_report(folder: Path, study: Study) -> Path:
     check_replaceable(out)
     results = gather(folder, study)
     figures = _figures(study, results)
-    tables = [utility_table(results), fidelity_table(results), audit_table(results), cost_table(results)]
+    makers = (utility_table, ratio_table, fidelity_table, audit_table, cost_table)
+    tables = [make(results) for make in makers]
     write_tables(folder, tables)
     _write_figures(folder / layout.FIGURES, figures)
     page = _page(folder, study, results, figures)
@@ -162,7 +164,7 @@ def _best(results: StudyResults) -> list[str]:
     if len(synthetic) > 1:
         optimistic = "its ratio and interval are" if interval else "its ratio is"
         said.append(f"It was chosen afterwards, of {len(synthetic)} such arms: {optimistic} optimistic.")
-    return said + interval_warnings(comparisons_of([best]))
+    return said + partings(best.comparisons) + interval_warnings(comparisons_of([best]))
 
 
 def _incomplete(study: Study, results: StudyResults) -> list[str]:

@@ -10,9 +10,17 @@ from typing import Any
 
 from synthkit.contract import Citation, Declaration
 from synthkit.errors import SynthkitError
-from synthkit.judging.arms import ArmComparison, Cases, cases_of, compared_arms, mean_of_arm
+from synthkit.judging.arms import ArmComparison, compared_arms, mean_of_arm
 from synthkit.judging.comparable import Training, find_differences
-from synthkit.judging.overlap_tables import OVERLAP_TABLE, OverlapTable, mean_of, read_overlap, regions_of
+from synthkit.judging.overlap_tables import (
+    OVERLAP_TABLE,
+    Cases,
+    OverlapTable,
+    cases_of,
+    mean_of,
+    read_overlap,
+    regions_of,
+)
 from synthkit.registry.registry import discover
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.run import RESULT, Job, Run, count_gpus, find_runs
@@ -31,10 +39,10 @@ class Cell:
 
     Attributes
     ----------
-    dice, dice_sd : mean over trainings of the mean over the subjects whose reference has the region, which is what the
-        ratio is of; standard deviation between trainings (n - 1), None for a single one.
-    comparison : with the real arm of the same segmenter and augmentation; None for that arm itself and where one of
-        both is missing.
+    dice, dice_sd : mean over trainings of the mean that ``evaluate`` gives, which is what the ratio is of; standard
+        deviation between trainings (n - 1), None for a single one.
+    comparisons : with the real arm of the same segmenter and augmentation, a score each; none for that arm itself and
+        where one of both is missing.
     cases : missed and false regions.
     n_done, n_planned : trainings that are scored, and that the study asks for.
     """
@@ -50,7 +58,7 @@ class Cell:
     cases: Cases
     n_done: int
     n_planned: int
-    comparison: ArmComparison | None = None
+    comparisons: tuple[ArmComparison, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class GeneratorNumbers:
     """What is known of one generator; ``sizes`` are the audits with fewer training patients, by their number.
 
     ``samples``: run folder, relative to the study. ``fidelity``: by name, the mean over contrasts of a score of the
-    whole dataset, and whether "lower" or "higher" is better.
+    whole dataset and of its floor, and whether "lower", "higher" or "neither" is better.
     """
 
     name: str
@@ -223,10 +231,11 @@ def _segmenter(done: DoneSteps, study: Study, name: str, augmentation: str, resu
     results.unequal += _unequal(done, study, name, augmentation)
     real = tables.get(layout.REAL)
     for arm, own in tables.items():
-        compared: dict[str, ArmComparison] = {}
+        compared: dict[str, list[ArmComparison]] = {}
         if real is not None and arm != layout.REAL:
             try:
-                compared = {item.region: item for item in compared_arms(real, own) if item.score == "Dice"}
+                for item in compared_arms(real, own):
+                    compared.setdefault(item.region, []).append(item)
             except SynthkitError as error:
                 why = f"{error.what} {error.why}".strip()
                 results.problems.append(f"{name} on {arm} ({augmentation}) has no ratio: {why}")
@@ -239,7 +248,8 @@ def _segmenter(done: DoneSteps, study: Study, name: str, augmentation: str, resu
                 Cell(
                     segmenter=name, augmentation=augmentation, arm=arm, region=region, dice=dice.mean, dice_sd=dice.sd,
                     hd95_mm=hd95.mean if hd95 else None, surface_dice=surface.mean if surface else None,
-                    cases=cases_of(own, region), n_done=len(own), n_planned=len(seeds), comparison=compared.get(region),
+                    cases=cases_of(own, region), n_done=len(own), n_planned=len(seeds),
+                    comparisons=tuple(compared.get(region, ())),
                 )
             )  # fmt: skip
 
@@ -285,7 +295,7 @@ def _generator(done: DoneSteps, study: Study, name: str) -> GeneratorNumbers:
 
 
 def _fidelity(done: DoneSteps, out: Path) -> dict[str, tuple[float, str]]:
-    """Mean over contrasts of each score of a whole dataset, and the direction that its metric declares.
+    """Mean over contrasts of each score of a whole dataset and of its floor, and which direction is better.
 
     Scores of all contrasts jointly are left out. Those of several feature networks stay apart, by its name.
     """
@@ -307,9 +317,9 @@ def _fidelity(done: DoneSteps, out: Path) -> dict[str, tuple[float, str]]:
             if set(of) <= {"contrast", "features"} and of.get("contrast") != "joint" and score["value"] is not None:
                 values.setdefault((score["name"], of.get("features", "")), []).append(score["value"])
         for (name, network), own in values.items():
-            if better.get(name, "neither") != "neither":
+            if better.get(name, "neither") != "neither" or name.endswith("_floor"):
                 several = sum(other == name for other, _ in values) > 1
-                found[f"{name}[{network}]" if several else name] = (statistics.fmean(own), better[name])
+                found[f"{name}[{network}]" if several else name] = (statistics.fmean(own), better.get(name, "neither"))
     return found
 
 

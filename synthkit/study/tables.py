@@ -62,9 +62,9 @@ def utility_table(results: StudyResults) -> Table:
         " ".join(
             [
                 "Segmenters on held-out real subjects, by what they were trained on: Dice (mean and standard deviation "
-                "over trainings), its ratio to training on real images with a 95 % interval, HD95, surface Dice, all "
-                "over subjects whose reference has the region; missed regions, and false ones, of so many that the "
-                "reference lacks (means over trainings).",
+                "over trainings), its ratio to training on real images with a 95 % interval, HD95, surface Dice. A "
+                "missed region has Dice 0, and so has a false one, which the reference lacks; both are counted, "
+                "means over trainings, false ones of so many that the reference lacks.",
                 *protocol, *interval_warnings(comparisons_of(results.cells)),
             ]
         ),
@@ -77,8 +77,29 @@ def utility_table(results: StudyResults) -> Table:
     )  # fmt: skip
 
 
+def ratio_table(results: StudyResults) -> Table:
+    """A row a segmenter, augmentation, arm, region and score: its ratio to the real arm."""
+    rows, raw = [], []
+    for cell in results.cells:
+        for item in cell.comparisons:
+            found = item.comparison
+            low, high = found.ratio_interval or (None, None)
+            where = (cell.segmenter, cell.augmentation, cell.arm, cell.region, item.score)
+            numbers = _number(found.synthetic), _number(found.real), _number(found.ratio), _interval(low, high)
+            rows.append((*where, *numbers))
+            raw.append((*where, found.synthetic, found.real, found.ratio, low, high))
+    return Table(
+        "ratios",
+        "Every score of segmenters, its mean on real images, and the ratio with a 95 % interval.",
+        ("segmenter", "augmentation", "trained on", "region", "score", "mean", "on real", "ratio", "95 % interval"),
+        tuple(rows),
+        ("segmenter", "augmentation", "arm", "region", "score", "mean", "real", "ratio", "ratio_low", "ratio_high"),
+        tuple(raw),
+    )
+
+
 def fidelity_table(results: StudyResults) -> Table:
-    """A row a generator: the scores of its samples beside real images."""
+    """A row a generator: the scores of its samples beside real images, each with its floor if it has one."""
     names = list(dict.fromkeys(name for generator in results.generators for name in generator.fidelity))
     rows, raw = [], []
     for generator in results.generators:
@@ -87,7 +108,13 @@ def fidelity_table(results: StudyResults) -> Table:
         raw.append((generator.name, *values))
     return Table(
         "fidelity",
-        "Samples of each generator beside real images; means over contrasts.",
+        " ".join(
+            [
+                "Samples of each generator beside real images; means over contrasts.",
+                *["A floor is what images of new people would have: as matched score, or as kid and kd."]
+                * any("_floor" in name for name in names),
+            ]
+        ),
         ("generator", *(name.replace("_", " ") for name in names)), tuple(rows), ("generator", *names), tuple(raw),
     )  # fmt: skip
 
@@ -162,7 +189,7 @@ def ratio_of(cell: Cell) -> tuple[float | None, tuple[float, float] | None]:
 
 def comparison_of(cell: Cell) -> PairedComparison | None:
     """Its Dice beside that of the real arm."""
-    return None if cell.comparison is None else cell.comparison.comparison
+    return next((item.comparison for item in cell.comparisons if item.score == "Dice"), None)
 
 
 def comparisons_of(cells: Iterable[Cell]) -> list[PairedComparison]:

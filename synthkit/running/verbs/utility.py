@@ -12,8 +12,9 @@ from synthkit.data.known_labels import known_labels
 from synthkit.data.label_folders import LabelFolder
 from synthkit.data.scheme_questions import labels_in_words
 from synthkit.errors import DataError, UsageError
-from synthkit.judging.arms import RESAMPLES, SEED, ArmComparison, compared_arms, interval_warnings, sentence
+from synthkit.judging.arms import ArmComparison, compared_arms, interval_warnings, partings, sentence
 from synthkit.judging.comparable import Training, check_comparable
+from synthkit.judging.intervals import RESAMPLES, SEED
 from synthkit.judging.overlap_tables import OverlapTable, read_overlap
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.listening import Listener
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from synthkit.contract import Declaration
     from synthkit.data.slices import SliceProtocol
     from synthkit.data.subject_files import Subject
+
+#: What every segmentation is scored by; in the order of :data:`synthkit.judging.arms.SCORES`.
+METRICS = ("dice", "lesion-dice", "lesion-f1", "surface-dice", "hausdorff")
 
 #: Executes a job in a folder: ``start(folder, job, declarations, title)``; raises the error that the run ends with.
 Start = Callable[[Path, Job, Sequence["Declaration"], str], object]
@@ -117,7 +121,9 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
 
 
 def _sentences(found: Sequence[tuple[str, ArmComparison]]) -> list[str]:
-    return [sentence(item) for name, item in found if name == "synthetic" and item.score == "Dice"]
+    """A sentence a region on Dice; before them, where the scores by lesion say something else."""
+    own = [item for name, item in found if name == "synthetic"]
+    return [*partings(own), *(sentence(item) for item in own if item.score == "Dice")]
 
 
 def _trainings(path: Path) -> list[tuple[Path, Training]]:
@@ -219,7 +225,7 @@ def _scored(
 
     registry = discover()
     segmenter = registry.get(training.metadata["plugin"], "segmenter")
-    metrics = [registry.get(name, "metric") for name in ("dice", "hausdorff")]
+    metrics = [registry.get(name, "metric") for name in METRICS]
     checkpoint = find_checkpoint(run)
     named = {"names": list(request.names)} if request.names else {}
     segment = Job(

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import linalg
 from synthkit_fidelity import frechet
-from synthkit_fidelity.intervals import Spread, interval
 from synthkit_fidelity.sets import FeatureSet
+
+from synthkit.judging.intervals import Spread, spread_interval
 
 
 def singles(values: np.ndarray) -> FeatureSet:
@@ -137,7 +138,7 @@ def test_intervals_count_patients_and_not_slices() -> None:
     synthetic = singles(rng.normal(size=(300, 10)))
     wide = frechet.estimate(FeatureSet(slices.astype(np.float32), np.repeat(np.arange(12), 20)), synthetic)
     narrow = frechet.estimate(singles(slices), synthetic)
-    assert wide.value == narrow.value and wide.spreads[0].n_groups == 12
+    assert wide.value == narrow.value and wide.spreads[0].n_units == 12
     assert wide.spreads[0].variance > 10 * narrow.spreads[0].variance
 
 
@@ -155,10 +156,11 @@ def test_spread_is_that_of_repeated_experiments() -> None:
 
 def test_interval_by_hand() -> None:
     # Freedom of Welch and Satterthwaite for equal variances of 5 and 5 groups is 8; t = 2.306.
-    low, high = interval(10.0, Spread(0.5, 5), Spread(0.5, 5))
-    assert (low, high) == (pytest.approx(10 - 2.306, abs=1e-3), pytest.approx(10 + 2.306, abs=1e-3))
-    assert interval(1.0, Spread(1.0, 9), Spread(1.0, 9), least=0.0, most=1.0)[1] == 1.0
-    assert interval(1.0, Spread(1.0, 2), Spread(1.0, 9)) == (None, None)
+    ends = spread_interval(10.0, Spread(0.5, 5), Spread(0.5, 5))
+    assert ends == (pytest.approx(10 - 2.306, abs=1e-3), pytest.approx(10 + 2.306, abs=1e-3))
+    cut = spread_interval(1.0, Spread(1.0, 9), Spread(1.0, 9), limits=(0.0, 1.0))
+    assert cut is not None and cut[1] == 1.0
+    assert spread_interval(1.0, Spread(1.0, 2), Spread(1.0, 9)) is None
 
 
 # ------------------------------------------------------------------------------------------------ extrapolation

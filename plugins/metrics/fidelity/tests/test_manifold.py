@@ -89,7 +89,7 @@ def test_jackknife_over_patients_at_fixed_radii(monkeypatch: pytest.MonkeyPatch)
     for name, share in found.items():
         each = np.array([scores[name] for scores in left])
         assert share.spreads[0].variance == pytest.approx(5 / 6 * np.sum((each - each.mean()) ** 2)), name
-        assert share.spreads[0].n_groups == 6 and share.spreads[1].n_groups == 25
+        assert share.spreads[0].n_units == 6 and share.spreads[1].n_units == 25
 
 
 def test_jackknife_over_images_at_fixed_radii() -> None:
@@ -108,3 +108,13 @@ def test_jackknife_over_images_at_fixed_radii() -> None:
     for name, share in found.items():
         each = np.array(left[name])
         assert share.spreads[1].variance == pytest.approx(19 / 20 * np.sum((each - each.mean()) ** 2)), name
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_neighbourhood_without_a_radius_holds_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(100, 1, (50, 20))
+    collapsed = np.repeat(x[:1], 10, axis=0)  # ten times one of the real images
+    found = values(singles(x), singles(collapsed), 5)
+    assert found["recall"] == 0.0 and found["precision"] == 1.0 and found["coverage"] > 0
+    assert values(singles(collapsed), singles(x), 5)["precision"] == 0.0

@@ -107,12 +107,16 @@ def test_generators_come_in_the_right_order() -> None:
     for name in ("fd", "kd"):
         found = [value(scores[generator], name) for generator in generators]
         assert found[0] < found[1] < min(found[2:]), (name, found)
-    # A memorizing generator is closer than real patients are to each other: the floor gives it away.
+    # A memorizing generator is closer than other patients are: the floor gives it away.
     assert value(scores["memorizing"], "fd_matched") < value(scores["memorizing"], "fd_floor")
+    for name, relation in (("good", "within"), ("pale", "above"), ("collapsed", "above")):
+        assert f"{relation} the floor" in scores[name]["kd", "joint"].note, name
+        assert f"{relation} the floor" in scores[name]["fd_matched", "joint"].note, name
     assert value(scores["memorizing"], "coverage") == 1.0 and value(scores["collapsed"], "coverage") < 0.5
     assert value(scores["collapsed"], "recall") < value(scores["good"], "recall")
     floor = scores["good"]["fd_floor", "joint"]
-    assert floor.low is not None and floor.high is not None and floor.low < value(scores["good"], "fd_matched")
+    assert floor.low is not None and floor.high is not None
+    assert floor.low < value(scores["good"], "fd_matched") < floor.high
 
 
 @pytest.mark.usefixtures("network")
@@ -135,10 +139,30 @@ def test_numbers_travel_with_patients_and_notes() -> None:
     distance = scores["fd", "t1"]
     assert distance.n == 15 and "120 real and 60 synthetic images, 16 features" in distance.note
     assert distance.low is not None and distance.high is not None and distance.low < distance.value < distance.high
-    assert "24 images each, against held-out patients" in scores["fd_floor", "t1"].note
+    # Fifteen patients: slices of one are alike, which the distance over all pairs does not know.
+    few, between = scores["kd", "t1"], scores["kd_between_patients", "t1"]
+    assert few.low is None and "15 patients: no interval, give at least 20" in few.note and between.low is not None
+    # Three held-out patients are fewer than half of fifteen.
+    assert "one each of the other half" in scores["fd_floor", "t1"].note
+    assert "7 images" in scores["fd_floor", "t1"].note and "8 times 7 synthetic" in scores["fd_matched", "t1"].note
     assert "biased" in scores["fd", "joint"].note or scores["fd", "joint"].note.endswith("32 features")
     assert scores["fd_infinity", "joint"].value is None and "64 images" in scores["fd_infinity", "joint"].note
-    assert "other half" in run(real=data, synthetic=synthetic(images(rng, 60)))["kd_floor", "t1"].note
+    held = InMemorySamples(images(rng, 80), subjects=[f"h{i // 8}" for i in range(80)], contrasts=CONTRASTS)
+    fresh = run(real=data, synthetic=synthetic(images(rng, 60)), holdout=held)
+    assert "10 images, one each of held-out patients, against all of 15" in fresh["fd_floor", "t1"].note
+
+
+@pytest.mark.usefixtures("network")
+def test_a_floor_is_the_same_whatever_the_number_of_synthetic_images() -> None:
+    rng = np.random.default_rng(9)
+    data = real(rng)
+    runs = [run(("fid", "kid", "prdc"), real=data, synthetic=synthetic(images(rng, n))) for n in (6, 16, 62)]
+    found = [{key: score.value for key, score in scores.items() if key[0].endswith("_floor")} for scores in runs]
+    assert found[0] == found[1] == found[2] and None not in found[0].values()
+    few = runs[0]["fd_matched", "t1"]
+    assert few.value is None and "draw at least as many" in few.note
+    enough = run(("fid",), real=data, synthetic=synthetic(images(rng, 7)))
+    assert enough["fd_matched", "t1"].value is not None
 
 
 @pytest.mark.usefixtures("network")
@@ -150,7 +174,7 @@ def test_too_few_images_give_reasons_and_no_numbers() -> None:
     patient = InMemorySamples(images(rng, 30), subjects=["s0"] * 30, contrasts=CONTRASTS)
     scores = run(real=patient, synthetic=synthetic(images(rng, 30)))
     assert value(scores, "fd") > 0 and scores["fd", "joint"].low is None
-    assert scores["fd_floor", "joint"].value is None and "two patients" in scores["fd_floor", "joint"].note
+    assert scores["fd_floor", "joint"].value is None and "10 patients" in scores["fd_floor", "joint"].note
     assert scores["kd_between_patients", "t1"].note == "a single patient"
 
 
@@ -174,6 +198,20 @@ def test_sets_that_cannot_be_compared_are_named() -> None:
         run(real=data, synthetic=InMemorySamples(images(rng, 5), subjects=[None] * 5, contrasts=("t1", "flair")))
     with pytest.raises(DataError, match="cannot be compared"):
         run(real=data, synthetic=synthetic(images(rng, 5)[..., :4, :4]))
+
+
+@pytest.mark.usefixtures("network")
+def test_few_real_images_and_many_held_out_people_give_reasons() -> None:
+    rng = np.random.default_rng(10)
+    held = InMemorySamples(images(rng, 9), subjects=[f"h{i}" for i in range(9)], contrasts=CONTRASTS)
+    scores = run(real=real(rng, 3, 1), synthetic=synthetic(images(rng, 20)), holdout=held)
+    assert scores["precision_floor", "t1"].value is None and "k = 5" in scores["precision_floor", "t1"].note
+    assert value(scores, "fd_floor") > 0 and "held-out" in scores["fd_floor", "t1"].note
+    equal = InMemorySamples(
+        np.full((12, 2, 8, 8), 7, np.uint8), subjects=[f"s{i}" for i in range(12)], contrasts=CONTRASTS
+    )
+    for score in run(("fid", "kid"), real=equal, synthetic=synthetic(images(rng, 20))).values():
+        assert score.value is None or np.isfinite(score.value), score
 
 
 def test_weights_of_no_known_network_are_an_error(tmp_path: Path) -> None:

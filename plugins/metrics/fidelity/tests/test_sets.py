@@ -1,11 +1,11 @@
-"""Sets are drawn and split by patient; and the classifier score."""
+"""Sets are drawn by patient; and the classifier score."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from synthkit_fidelity.classifier import classifier_score, classifier_spread
-from synthkit_fidelity.sets import FeatureSet, draw, groups_of, joined, make_floor
+from synthkit_fidelity.sets import FeatureSet, draw, groups_of, joined
 
 from synthkit.contract import Sample
 
@@ -32,23 +32,6 @@ def test_draws_are_of_whole_patients() -> None:
     assert len(drawn) == 14 and (np.diff(drawn) > 0).all()
     assert sorted(np.bincount(group[drawn], minlength=10))[-4:] == [2, 4, 4, 4]
     assert draw(group, 99, np.random.default_rng(0)).tolist() == list(range(40))
-
-
-def test_floor_halves_share_no_patient() -> None:
-    group = np.repeat(np.arange(7), [10, 1, 1, 30, 5, 9, 4])
-    floor = make_floor(group, None, 1000, seed=3)
-    assert floor is not None and not floor.from_holdout
-    assert not set(group[floor.real]) & set(group[floor.others])
-    assert len(floor.real) == len(floor.others) == len(floor.synthetic) >= 15
-
-
-def test_floor_uses_held_out_patients_and_the_smallest_size() -> None:
-    real, holdout = np.repeat(np.arange(5), 8), np.repeat(np.arange(3), 4)
-    floor = make_floor(real, holdout, 500, seed=0)
-    assert floor is not None and floor.from_holdout and len(floor.real) == len(floor.synthetic) == 12
-    assert floor.others.tolist() == list(range(12))
-    assert make_floor(np.zeros(9, int), None, 500, seed=0) is None
-    assert len(make_floor(real, holdout, 5, seed=0).others) == 5  # type: ignore[union-attr]
 
 
 def test_joint_features_are_those_of_every_contrast() -> None:

@@ -13,7 +13,6 @@ from hypothesis.extra import numpy as npst  # noqa: E402
 from synthkit_overlap import Params, comparison, metrics, synthkit_declare  # noqa: E402
 from synthkit_overlap.comparison import diagonal_mm, dice  # noqa: E402
 from synthkit_overlap.metrics import score  # noqa: E402
-from synthkit_overlap.summaries import bootstrap_interval  # noqa: E402
 from synthkit_overlap.surfaces import bounding_box, hausdorff, surface_dice, surface_distances  # noqa: E402
 
 from synthkit import MetricDeclaration, Row, Score  # noqa: E402
@@ -269,11 +268,13 @@ def test_declarations_cover_what_is_scored() -> None:
 
 
 def test_perfect_prediction() -> None:
-    volumes = InMemoryVolumes({name: labels(NCR=2, ED=3, ET=4) for name in "abc"})
+    volumes = InMemoryVolumes({name: labels(NCR=2, ED=3, ET=4) for name in "abcdefghij"})
     items = run(volumes, volumes)
     for region in ("NCR", "ED", "ET", "TC", "WT", "mean"):
         mean = scores_of(items, "dice_mean", region=region)
-        assert (mean.value, mean.low, mean.high, mean.n) == (1.0, 1.0, 1.0, 3)
+        assert (mean.value, mean.high, mean.n) == (1.0, 1.0, 10)
+        # Ten patients who were not missed: at most about a fifth is, by an eleventh who counts for 0.4 of one.
+        assert mean.low == pytest.approx(0.77, abs=0.05)
         assert scores_of(items, "hd95_mean", region=region).value == 0.0
         assert scores_of(items, "n_missed", region=region).value == 0
 
@@ -369,6 +370,8 @@ def test_rows() -> None:
         "reference_volume_ml": pytest.approx(0.02),
         "prediction_volume_ml": pytest.approx(0.01),
         "in_mean": 1,
+        "diagonal_mm": pytest.approx(51.96, abs=0.01),
+        **dict.fromkeys(("lesion_dice", "lesion_nsd", "lesion_f1", "lesions_missed", "lesions_false")),
     }
     assert rows["NCR"]["case"] == "empty"
     directed = run(reference, prediction, hausdorff_rule="directed-max")
@@ -414,24 +417,14 @@ def test_data_errors_name_the_subject() -> None:
         run(InMemoryVolumes({"a": a}), InMemoryVolumes({"a": np.where(a == 4, np.uint8(7), a)}))
 
 
-# ----------------------------------------------------------------------------------------------- bootstrap
+# ----------------------------------------------------------------------------------------------- intervals
 
 
-def test_bootstrap_interval() -> None:
-    few = np.array([[0.5], [0.7]])
-    assert bootstrap_interval(few, resamples=200, seed=0) == (None, None)
-    values = np.random.default_rng(0).normal(5.0, 2.0, (400, 1))
-    low, high = bootstrap_interval(values, resamples=2000, seed=1)
-    standard_error = values.std() / 20
-    assert low == pytest.approx(values.mean() - 1.96 * standard_error, abs=0.2 * standard_error)
-    assert high == pytest.approx(values.mean() + 1.96 * standard_error, abs=0.2 * standard_error)
-    assert bootstrap_interval(values, resamples=2000, seed=1) == (low, high)
-    assert bootstrap_interval(values, resamples=2000, seed=2) != (low, high)
-
-
-def test_bootstrap_draws_whole_subjects() -> None:
-    """Columns that cancel within each subject: the mean of columns is 0 in every resample of whole subjects."""
-    first = np.random.default_rng(0).normal(size=30)
-    low, high = bootstrap_interval(np.stack([first, -first], axis=1), resamples=300, seed=0)
-    assert low == pytest.approx(0, abs=1e-12)
-    assert high == pytest.approx(0, abs=1e-12)
+def test_few_patients_have_no_interval_and_are_told_how_many_do() -> None:
+    for n, has in ((3, False), (9, False), (10, True)):
+        volumes = InMemoryVolumes({f"s{k}": labels(ET=k + 2) for k in range(n)})
+        mean = scores_of(run(volumes, volumes), "dice_mean", region="ET")
+        assert (mean.low is not None) == has
+        assert (f"{n} patients: no interval, give at least 10" in mean.note) == (not has)
+    scans = InMemoryVolumes({f"sub-{k // 2:02}_ses-{k % 2}": labels(ET=k + 2) for k in range(18)})
+    assert "9 patients: no interval" in scores_of(run(scans, scans), "dice_mean", region="ET").note

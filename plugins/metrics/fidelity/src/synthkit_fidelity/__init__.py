@@ -43,8 +43,8 @@ def _named(inception: str, other: str, summary: str, better: Better) -> tuple[Sc
 _FRECHET = (
     *_named("fid", "fd", "Frechet distance between the features", "lower"),
     *_named("fid_infinity", "fd_infinity", "the same, extrapolated to infinitely many images", "lower"),
-    *_named("fid_floor", "fd_floor", "Frechet distance of real images to real images of other patients", "neither"),
-    *_named("fid_matched", "fd_matched", "Frechet distance with as many images as the floor has", "lower"),
+    *_named("fid_floor", "fd_floor", "what an ideal generator would have as its matched distance", "neither"),
+    *_named("fid_matched", "fd_matched", "Frechet distance at the sizes of the floor", "lower"),
 )
 
 _CLASSIFIER = (
@@ -57,7 +57,7 @@ _KERNEL = (
     *_named(
         "kid_between_patients", "kd_between_patients", "the same without pairs of real images of one patient", "lower"
     ),
-    *_named("kid_floor", "kd_floor", "the same of real images to real images of other patients", "neither"),
+    *_named("kid_floor", "kd_floor", "what an ideal generator would have as kernel distance over all pairs", "neither"),
 )
 
 _SHARES: tuple[tuple[str, str, Better], ...] = (
@@ -72,8 +72,8 @@ _MANIFOLD = tuple(
     for name, summary, better in _SHARES
     for definition in (
         ScoreDefinition(name=name, summary=summary, better=better),
-        ScoreDefinition(name=f"{name}_floor", summary=f"{name} of real images of other patients", better="neither"),
-        ScoreDefinition(name=f"{name}_matched", summary=f"{name} with as many images as the floor has", better=better),
+        ScoreDefinition(name=f"{name}_floor", summary=f"{name}_matched of an ideal generator", better="neither"),
+        ScoreDefinition(name=f"{name}_matched", summary=f"{name} at the sizes of the floor", better=better),
     )
 )
 

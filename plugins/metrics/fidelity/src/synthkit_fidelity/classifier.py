@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from synthkit_fidelity.intervals import Float64, Spread, from_influence
-from synthkit_fidelity.sets import FeatureSet
+from synthkit.judging.intervals import Spread, influence_spread
+from synthkit_fidelity.sets import FeatureSet, Float64
 
 
 def classifier_score(logits: NDArray[np.float32], splits: int = 10) -> float:
@@ -26,7 +26,7 @@ def classifier_spread(images: FeatureSet, value: float) -> Spread:
     """Sampling variance of the score by the influence ``IS (I_x - mean I)`` of every image, whole groups together."""
     assert images.logits is not None
     log_p = log_softmax(images.logits.astype(np.float64), axis=1)
-    return from_influence(value * _information(log_p), images.group)
+    return influence_spread(value * _information(log_p), images.group)
 
 
 def _information(log_p: Float64) -> Float64:

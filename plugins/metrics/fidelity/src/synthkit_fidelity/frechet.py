@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from synthkit_fidelity.intervals import Estimate, Float64, from_influence
-from synthkit_fidelity.sets import FeatureSet
+from synthkit.judging.intervals import influence_spread
+from synthkit_fidelity.sets import Estimate, FeatureSet, Float64
 
 #: Rounding of the trace of the root that is not worth a slower algorithm, relative.
 TRACE_TOLERANCE = 1e-9
@@ -122,30 +122,39 @@ def frechet_distance(real: Features, synthetic: Features) -> float:
 
 
 def estimate(real: FeatureSet, synthetic: FeatureSet) -> Estimate:
-    """The distance, and its sampling variance due to each set (infinitesimal jackknife).
+    """The distance, and its sampling variance due to each set (infinitesimal jackknife)."""
+    first, second = gaussian_of(real.values), gaussian_of(synthetic.values)
+    shift, factors = first.mean - second.mean, _transport(first, second)
+    spreads = (
+        influence_spread(_influence(real.values, first, shift, factors[0]), real.group),
+        influence_spread(_influence(synthetic.values, second, -shift, factors[1]), synthetic.group),
+    )
+    return Estimate(gaussian_distance(first, second), spreads)
+
+
+def with_influence(first: Gaussian, images: Features) -> tuple[float, Float64]:
+    """The distance of ``images (n, d)`` to a Gaussian, and the influence ``(n,)`` of each image, up to a constant."""
+    second = gaussian_of(images)
+    factor = _transport(first, second)[1]
+    return gaussian_distance(first, second), _influence(images, second, second.mean - first.mean, factor)
+
+
+def _transport(first: Gaussian, second: Gaussian) -> tuple[Float64, Float64]:
+    """F and G of the optimal transport between both: ``F' F = (M M')^(1/2)`` and ``G' G = (M' M)^(1/2)``, M = R1 R2'.
 
     With ``a = x - m1`` and the optimal transport map T from N(0, C1) to N(0, C2), the influence of x on the distance is
     ``2 (m1 - m2)' a + n / (n - 1) (|a|^2 - a' T a)`` less its mean, and likewise for the other set. For ``C1 = R1' R1``
-    and ``a = R1' z`` the last term is ``z' (M M')^(1/2) z`` with ``M = R1 R2'``.
+    and ``a = R1' z`` the last term is ``z' (M M')^(1/2) z``. Where a singular value is 0, so is its part of both.
     """
-    first, second = gaussian_of(real.values), gaussian_of(synthetic.values)
     product = first.root @ second.root.T
     swapped = product.shape[0] > product.shape[1]
     product = _smaller_side_first(product)
     squares, vectors = np.linalg.eigh(product @ product.T)
     singular = np.sqrt(np.clip(squares, 0.0, None))
-    shift = first.mean - second.mean
-
-    # F with F' F = (M M')^(1/2), and G with G' G = (M' M)^(1/2); where a singular value is 0, so is its part of both.
     kept = singular > singular.max(initial=0.0) * 1e-7
     near = np.sqrt(singular[kept])[:, None] * vectors[:, kept].T
     far = (vectors[:, kept].T @ product) / np.sqrt(singular[kept])[:, None]
-    factors = (far, near) if swapped else (near, far)
-    spreads = (
-        from_influence(_influence(real.values, first, shift, factors[0]), real.group),
-        from_influence(_influence(synthetic.values, second, -shift, factors[1]), synthetic.group),
-    )
-    return Estimate(gaussian_distance(first, second), spreads)
+    return (far, near) if swapped else (near, far)
 
 
 def _influence(values: Features, gaussian: Gaussian, shift: Float64, factor: Float64) -> Float64:

@@ -8,7 +8,8 @@ in blocks, instead of the mean over random subsets that other tools report: the 
 negative. All that is kept are sums for every image, from which the jackknife over patients and images is exact.
 
 "Unbiased" takes images for independent. Two slices of one patient are more alike than two of different patients, which
-adds to the first term. :attr:`KernelDistance.between_patients` leaves such pairs out and is unbiased for patients.
+adds to the first term. :attr:`KernelDistance.between_patients` leaves such pairs out and is unbiased for patients. What
+they add is all that an ideal generator is expected to have: :func:`ideal`, from the real images alone.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit_fidelity.intervals import Estimate, Float64, Spread, from_leave_one_out
-from synthkit_fidelity.sets import FeatureSet, Indices
+from synthkit.judging.intervals import Spread, leave_one_out_spread
+from synthkit_fidelity.sets import Estimate, FeatureSet, Float64, Indices
 
 #: Rows of a block of the kernel matrix.
 BLOCK = 1024
+#: Draws of what an ideal generator would have, and patients that they rest on at most.
+DRAWS, MOST_PATIENTS = 4000, 1000
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,82 @@ def kernel_distance(real: FeatureSet, synthetic: FeatureSet) -> KernelDistance:
     sides = _Side(within_x, same_x, n), _Side(within_y, same_y, m)
     between = _estimate(*sides, across, with_own=False) if min(len(n), len(m)) > 1 else None
     return KernelDistance(_estimate(*sides, across, with_own=True), between)
+
+
+def ideal(real: FeatureSet, n_synthetic: int, seed: int) -> tuple[float, float, float]:
+    """What a generator that draws ``n_synthetic`` images of new people would have over all pairs: mean, 95 % of them.
+
+    The mean is what pairs of one patient add. Around it, the estimate is the squared distance of two means of centred
+    features, less its expectation: of patients and of ``n_synthetic`` images. Both are drawn as sums over patients with
+    standard normal weights (the wild bootstrap of degenerate U-statistics; Leucht & Neumann 2013).
+
+    Parameters
+    ----------
+    real : at least 2 patients; of more than :data:`MOST_PATIENTS`, as many are drawn.
+    """
+    rng = np.random.default_rng(seed)
+    x = _with_offset(real.values)
+    within, same = _within(x, real.group)
+    own = _Side(within, same, np.bincount(real.group).astype(np.float64))
+    added = _mean_within(own, with_own=True)[0] - _mean_within(own, with_own=False)[0]
+
+    chosen = np.isin(real.group, rng.permutation(real.n_groups)[:MOST_PATIENTS])
+    patient = np.unique(real.group[chosen], return_inverse=True)[1].astype(np.int64)
+    people, mixed, images, share = _centred(x[chosen], patient, rng)
+    n = len(share)
+    weights, others = rng.standard_normal((2, DRAWS, n))
+    weights, others = weights * share, others * np.sqrt(share)
+    of_people = _distinct_pairs(weights, people) / ((n - 1) * real.n_groups)
+    of_images = _distinct_pairs(others, images) / ((n - 1) * n_synthetic)
+    across = np.sum((weights @ mixed) * others, axis=1) / ((n - 1) * np.sqrt(real.n_groups * n_synthetic))
+    low, high = np.percentile(of_people + of_images - 2 * across, [2.5, 97.5])
+    return added, added + float(low), added + float(high)
+
+
+def _centred(x: Float64, patient: Indices, rng: np.random.Generator) -> tuple[Float64, Float64, Float64, Float64]:
+    """Centred kernels ``(n, n)`` between means of patients, between these and one image of each, and between images.
+
+    Also the images of each patient, over their mean: what each weighs in the centre.
+    """
+    order = rng.permutation(len(x))
+    order = order[np.argsort(patient[order], kind="stable")]
+    x, patient = x[order], patient[order]
+    single = np.flatnonzero(np.diff(patient, prepend=-1))  # the first of each, in random order
+    n_images = np.bincount(patient).astype(np.float64)
+    names = np.arange(len(single))
+    share = n_images / n_images.mean()
+    people = _sums_between(x, patient, x, patient) / np.outer(n_images, n_images)
+    mixed = _sums_between(x, patient, x[single], names) / n_images[:, None]
+    images = _sums_between(x[single], names, x[single], names)
+    # Of every patient and of every image: its kernel with the mean of all images; and that mean with itself.
+    of_patient, of_image = people @ share / len(share), share @ mixed / len(share)
+    whole = float(of_patient @ share) / len(share)
+    return (
+        people - of_patient[:, None] - of_patient + whole,
+        mixed - of_patient[:, None] - of_image + whole,
+        images - of_image[:, None] - of_image + whole,
+        share,
+    )
+
+
+def _sums_between(x: Float64, group_x: Indices, y: Float64, group_y: Indices) -> Float64:
+    """The kernel summed over pairs of each group of x, which lie side by side, and each group of y."""
+    sums = np.zeros((group_x.max() + 1, group_y.max() + 1))
+    for first in range(0, len(x), BLOCK):
+        mine = group_x[first : first + BLOCK]
+        starts = np.flatnonzero(np.diff(mine, prepend=-1))
+        for second in range(0, len(y), BLOCK):
+            other = group_y[second : second + BLOCK]
+            columns = np.flatnonzero(np.diff(other, prepend=-1))
+            kernel = np.add.reduceat(_kernel(x[first : first + BLOCK], y[second : second + BLOCK]), starts, axis=0)
+            sums[np.ix_(mine[starts], other[columns])] += np.add.reduceat(kernel, columns, axis=1)
+    return sums
+
+
+def _distinct_pairs(weights: Float64, kernel: Float64) -> Float64:
+    """``sum_(g != h) w_g w_h k_gh`` of each row of weights."""
+    sums: Float64 = np.sum((weights @ kernel) * weights, axis=1) - weights**2 @ np.diag(kernel)
+    return sums
 
 
 @dataclass(frozen=True)
@@ -88,7 +167,7 @@ def _mean_within(side: _Side, with_own: bool) -> tuple[float, Float64]:
 
 def _spread(left: Float64) -> Spread:
     """Too few images remain without a group: no variance can be told."""
-    return from_leave_one_out(left) if np.isfinite(left).all() else Spread(0.0, 0)
+    return leave_one_out_spread(left) if np.isfinite(left).all() else Spread(0.0, 0)
 
 
 def _within(x: Float64, group: Indices) -> tuple[Float64, Float64]:

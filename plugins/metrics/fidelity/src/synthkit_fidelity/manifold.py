@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit_fidelity.intervals import Estimate, Float64, from_leave_one_out
-from synthkit_fidelity.sets import FeatureSet, Indices
+from synthkit.judging.intervals import leave_one_out_spread
+from synthkit_fidelity.sets import Estimate, FeatureSet, Float64, Indices
 
 #: Distances that are held at a time.
 BLOCK_ELEMENTS = 8 * 2**20
@@ -30,23 +30,58 @@ NAMES = ("precision", "recall", "density", "coverage")
 
 def prdc(real: FeatureSet, synthetic: FeatureSet, k: int = 5) -> dict[str, Estimate]:
     """The four scores by name. Each set has more than ``k`` images."""
-    # Distances do not see the centre; taking it off saves digits of |x|^2 + |y|^2 - 2 x.y.
-    centre = real.values.mean(axis=0, dtype=np.float64)
-    order = np.argsort(real.group, kind="stable")  # images of a patient side by side
-    x, y = real.values[order] - centre, synthetic.values - centre
-    counts = _count(x, y, squared_radii(x, k), squared_radii(y, k), real.group[order])
-    return _shares(counts, k)
+    return {
+        name: Estimate(left.value, (leave_one_out_spread(left.patients), leave_one_out_spread(left.images)))
+        for name, left in Neighbourhoods.of(real, k).compare(synthetic.values).items()
+    }
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A score, and the same without each patient of the real set and without each synthetic image."""
+
+    value: float
+    patients: Float64
+    images: Float64
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """Real images, those of a patient side by side, and how far their neighbourhoods reach: found once, used often."""
+
+    x: Float64
+    radii: Float64
+    group: Indices
+    centre: Float64
+    k: int
+
+    @classmethod
+    def of(cls, real: FeatureSet, k: int) -> Neighbourhoods:
+        # Distances do not see the centre; taking it off saves digits of |x|^2 + |y|^2 - 2 x.y.
+        centre = real.values.mean(axis=0, dtype=np.float64)
+        order = np.argsort(real.group, kind="stable")
+        x = real.values[order] - centre
+        return cls(x, squared_radii(x, k), real.group[order], centre, k)
+
+    def compare(self, images: NDArray[np.float32]) -> dict[str, LeftOut]:
+        """The four scores of synthetic ``images (m, d)``, more than ``k`` of them."""
+        y = images - self.centre
+        return _shares(_count(self.x, y, self.radii, squared_radii(y, self.k), self.group), self.k)
 
 
 def squared_radii(x: Float64, k: int) -> Float64:
-    """Squared distance of each of ``x (n, d)`` to its k-th nearest other, n > k."""
+    """Squared distance of each of ``x (n, d)`` to its k-th nearest other, n > k; -inf where that is the same image.
+
+    A neighbourhood without a radius holds nothing. Rounding of distances is not a radius.
+    """
     left, right = _factors(x, x)
     radii = np.empty(len(x))
     for block in _blocks(len(x), len(x)):
         distances = left[block] @ right.T
         distances[np.arange(len(distances)), np.arange(block.start, block.start + len(distances))] = np.inf
         radii[block] = np.partition(distances, k - 1, axis=1)[:, k - 1]
-    return np.maximum(radii, 0.0)
+    rounding = 64 * np.finfo(float).eps * np.max(np.sum(x**2, axis=1))
+    return np.where(radii > rounding, radii, -np.inf)
 
 
 @dataclass(frozen=True)
@@ -95,7 +130,7 @@ def _hits_and_single(hit: NDArray[np.bool_]) -> tuple[Indices, Indices]:
     return number, np.where(number == 1, hit.argmax(axis=1), -1)
 
 
-def _shares(c: _Counts, k: int) -> dict[str, Estimate]:
+def _shares(c: _Counts, k: int) -> dict[str, LeftOut]:
     n, m = len(c.group), len(c.in_real)
     images = np.bincount(c.group).astype(np.float64)
     rest = np.maximum(n - images, 1.0)
@@ -122,10 +157,7 @@ def _shares(c: _Counts, k: int) -> dict[str, Estimate]:
         "density": (density, left_density, without_image(c.in_real) / k),
         "coverage": (coverage, without_patient(covered), coverage - lost(c.only_held, m) / n),
     }
-    return {
-        name: Estimate(value, (from_leave_one_out(patients), from_leave_one_out(singles)))
-        for name, (value, patients, singles) in pairs.items()
-    }
+    return {name: LeftOut(*parts) for name, parts in pairs.items()}
 
 
 def _factors(x: Float64, y: Float64) -> tuple[Float64, Float64]:

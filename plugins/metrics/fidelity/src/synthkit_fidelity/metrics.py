@@ -1,13 +1,14 @@
 """Distances between real and synthetic images: one pass through a network, then every score asked for.
 
 Each score is of one contrast, and of ``joint``, the features of all contrasts side by side. Beside it stands its floor:
-the same score of real images against real images of other patients, at equal numbers. No generator is closer.
+what an ideal generator would have, one that draws images of new people (:mod:`synthkit_fidelity.floors`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ import synthkit
 from synthkit import Score
 from synthkit.contract import Samples
 from synthkit.errors import DataError
-from synthkit_fidelity import Params, frechet, kernel, manifold
+from synthkit.judging.intervals import FEW_SUBJECTS, MIN_UNITS, Spread, no_interval, spread_interval
+from synthkit_fidelity import Params, floors, frechet, kernel, manifold
 from synthkit_fidelity.classifier import classifier_score, classifier_spread
-from synthkit_fidelity.intervals import Estimate, Spread, interval
-from synthkit_fidelity.sets import FeatureSet, Floor, draw, groups_of, joined, make_floor
+from synthkit_fidelity.floors import Compared, Floor, Influences, make_floor
+from synthkit_fidelity.sets import Estimate, FeatureSet, draw, groups_of, joined
 
 #: Fewer patients than this and a warning says so.
 FEW_PATIENTS = 10
@@ -31,25 +33,22 @@ READ = 32
 
 @dataclass(frozen=True)
 class View:
-    """One contrast, or all: its sets, its floor if there can be one, and what its scores are scores of."""
+    """One contrast, or all: its sets, its floor or why there is none, and what its scores are scores of."""
 
     of: Mapping[str, str]
     inception: bool
     real: FeatureSet
     synthetic: FeatureSet
     holdout: FeatureSet | None
-    floor: Floor | None
+    floor: Floor | str
     params: Params
 
-    def floor_sets(self) -> tuple[FeatureSet, FeatureSet, FeatureSet]:
-        """Real, other real and synthetic images of the floor, each as many."""
-        assert self.floor is not None
+    def against_people(self, fix: floors.Fix) -> dict[str, Compared] | str:
+        """Floor and matched score by name, or why there are none."""
+        if isinstance(self.floor, str):
+            return self.floor
         others = self.holdout if self.floor.from_holdout and self.holdout is not None else self.real
-        return (
-            self.real.take(self.floor.real),
-            others.take(self.floor.others),
-            self.synthetic.take(self.floor.synthetic),
-        )
+        return floors.compare(self.floor, self.real, others, self.synthetic, fix)
 
     def name(self, inception: str, other: str) -> str:
         return inception if self.inception else other
@@ -62,14 +61,15 @@ class View:
         *notes: str,
         least: float = -np.inf,
         most: float = np.inf,
+        min_patients: int = MIN_UNITS,
     ) -> Score:
-        """A score with its interval; or without a value, for a reason."""
+        """A score with its interval, from so many patients on; or without a value, for a reason."""
         if isinstance(estimate, str):
             return Score(name=name, value=None, of=self.of, n=n, note=estimate)
-        low, high = interval(estimate.value, *estimate.spreads, least=least, most=most)
-        return Score(
-            name=name, value=estimate.value, of=self.of, low=low, high=high, n=n, note="; ".join(filter(None, notes))
-        )
+        too_few = no_interval(estimate.spreads[0].n_units, min_patients)
+        low, high = _ends(estimate.value, *estimate.spreads, limits=(least, most)) if not too_few else (None, None)
+        note = "; ".join(filter(None, (*notes, too_few)))
+        return Score(name=name, value=estimate.value, of=self.of, low=low, high=high, n=n, note=note)
 
 
 def score(
@@ -85,7 +85,7 @@ def score(
 
     Parameters
     ----------
-    holdout : real images of patients that nothing was trained on: what the floor is made with, if there are any.
+    holdout : real images of patients that nothing was trained on: what the floor is made with, if there are enough.
     features : weights of the network; None is the one that :mod:`synthkit_features` brings.
 
     Raises
@@ -184,6 +184,10 @@ def _warn(sets: Mapping[str, FeatureSet], network: Extractor) -> None:
 # -------------------------------------------------------------------------------------------------------- scores
 
 
+def _ends(value: float, *spreads: Spread, limits: tuple[float, float]) -> tuple[float | None, float | None]:
+    return spread_interval(value, *spreads, limits=limits) or (None, None)
+
+
 def _frechet(view: View) -> Iterator[Score]:
     real, synthetic = view.real, view.synthetic
     name = view.name("fid", "fd")
@@ -203,9 +207,22 @@ def _frechet(view: View) -> Iterator[Score]:
         limit, variance = frechet.extrapolate(real, synthetic, view.params.seed)
         # The bias that is taken off adds the uncertainty of the fit, known from its points.
         fit = Spread(variance, frechet.N_SIZES - 1)
-        low, high = interval(limit, *value.spreads, fit, least=0.0)
+        low, high = _ends(limit, *value.spreads, fit, limits=(0.0, np.inf))
         yield Score(name=f"{name}_infinity", value=limit, of=view.of, low=low, high=high, n=patients)
-    yield from _floor_and_matched(view, name, lambda a, b: {"": frechet.estimate(a, b)}, matched=True)
+    yield from _floor_and_matched(view, name, _fix_frechet)
+
+
+def _fix_frechet(base: FeatureSet) -> Callable[[FeatureSet], Influences]:
+    gaussian = frechet.gaussian_of(base.values)
+    return lambda images: {"": frechet.with_influence(gaussian, images.values)}
+
+
+def _kernel_patients(real: FeatureSet) -> int:
+    """From how many patients on a distance over all pairs has an interval.
+
+    Pairs of slices of one patient lift it, with few patients by more than its interval is wide.
+    """
+    return FEW_SUBJECTS if len(real) > real.n_groups else MIN_UNITS
 
 
 def _kernel(view: View) -> Iterator[Score]:
@@ -217,9 +234,18 @@ def _kernel(view: View) -> Iterator[Score]:
             yield view.score(each, "fewer than 2 images", patients)
         return
     found = kernel.kernel_distance(view.real, view.synthetic)
-    yield view.score(names[0], found.all_pairs, patients)
+    relation = ""
+    if patients < floors.MIN_PATIENTS:
+        reason = f"a floor needs the images of {floors.MIN_PATIENTS} patients, there are {patients}"
+        floor = view.score(f"{name}_floor", reason, patients)
+    else:
+        value, low, high = kernel.ideal(view.real, len(view.synthetic), view.params.seed)
+        note = f"of same-patient pairs; 95 % of ideal generators with {len(view.synthetic)} images"
+        floor = Score(name=f"{name}_floor", value=value, of=view.of, low=low, high=high, n=patients, note=note)
+        relation = floors.where(found.all_pairs.value, low, high)
+    yield view.score(names[0], found.all_pairs, patients, relation, min_patients=_kernel_patients(view.real))
     yield view.score(names[1], found.between_patients or "a single patient", patients)
-    yield from _floor_and_matched(view, name, lambda a, b: {"": kernel.kernel_distance(a, b).all_pairs}, matched=False)
+    yield floor
 
 
 def _prdc(view: View) -> Iterator[Score]:
@@ -232,37 +258,40 @@ def _prdc(view: View) -> Iterator[Score]:
     else:
         for name, estimate in manifold.prdc(view.real, view.synthetic, k).items():
             yield view.score(name, estimate, patients, f"k = {k}", least=0.0, most=most.get(name, 1.0))
-    if view.floor is not None and len(view.floor.real) <= k:
-        for name in manifold.NAMES:
-            for suffix in ("_floor", "_matched"):
-                yield view.score(name + suffix, f"no more than k = {k} images in the floor", patients)
-        return
-    yield from _floor_and_matched(view, "", lambda a, b: manifold.prdc(a, b, k), matched=True, names=manifold.NAMES)
+    if isinstance(view.floor, Floor) and min(view.floor.size, *(len(side.base) for side in view.floor.sides)) <= k:
+        reason = f"no more than k = {k} images on a side of the floor, which has one of each patient"
+        view = replace(view, floor=reason)
+    yield from _floor_and_matched(view, "", partial(_fix_prdc, k=k), names=manifold.NAMES)
 
 
-def _floor_and_matched(
-    view: View,
-    prefix: str,
-    compare: Callable[[FeatureSet, FeatureSet], Mapping[str, Estimate]],
-    *,
-    matched: bool,
-    names: Sequence[str] = ("",),
-) -> Iterator[Score]:
-    """Scores of real images against others, and of as many synthetic ones; ``compare`` gives a score for each name."""
-    suffixes = ("_floor", "_matched") if matched else ("_floor",)
-    if view.floor is None:
-        reason = "a floor needs the images of two patients, or held-out ones"
+def _fix_prdc(base: FeatureSet, k: int) -> Callable[[FeatureSet], Influences]:
+    neighbourhoods = manifold.Neighbourhoods.of(base, k)
+
+    def against(images: FeatureSet) -> Influences:
+        left_out = neighbourhoods.compare(images.values)
+        return {name: (left.value, (len(images) - 1) * (left.value - left.images)) for name, left in left_out.items()}
+
+    return against
+
+
+def _floor_and_matched(view: View, prefix: str, fix: floors.Fix, names: Sequence[str] = ("",)) -> Iterator[Score]:
+    """What an ideal generator would have, and the same of the synthetic images; ``fix`` gives a score for each name."""
+    found = view.against_people(fix)
+    if isinstance(found, str) or isinstance(view.floor, str):
         for name in names:
-            for suffix in suffixes:
-                yield view.score(prefix + name + suffix, reason, view.real.n_groups)
+            for suffix in ("_floor", "_matched"):
+                yield view.score(prefix + name + suffix, str(found), view.real.n_groups)
         return
-    real, others, synthetic = view.floor_sets()
-    for suffix, other in zip(suffixes, (others, synthetic), strict=False):
-        note = view.floor.note if suffix == "_floor" else f"{len(real)} images each"
-        for name, estimate in compare(real, other).items():
-            most = 1.0 if name in ("precision", "recall", "coverage") else np.inf
-            least = -np.inf if prefix in ("kid", "kd") else 0.0
-            yield view.score(prefix + name + suffix, estimate, real.n_groups, note, least=least, most=most)
+    floor, n = view.floor, view.real.n_groups
+    for name, compared in found.items():
+        most = 1.0 if name in ("precision", "recall", "coverage") else np.inf
+        (low, high), note = _ends(compared.floor, *compared.floor_spreads, limits=(0.0, most)), floor.note
+        if name == "recall":  # neighbourhoods of so few images move with each of them: held fixed, 80 % would be inside
+            low, high, note = None, None, f"{note}; no interval: it would be too narrow"
+        yield Score(name=f"{prefix}{name}_floor", value=compared.floor, of=view.of, low=low, high=high, n=n, note=note)
+        relation = compared.relation(low, high)
+        matched = compared.matched or floor.too_few
+        yield view.score(f"{prefix}{name}_matched", matched, n, floor.matched_note, relation, least=0.0, most=most)
 
 
 def _classifier(view: View) -> Iterator[Score]:
@@ -277,7 +306,7 @@ def _classifier(view: View) -> Iterator[Score]:
             yield view.score(name + suffix, f"fewer than 2 images in each of {splits} parts", len(images))
         else:
             value = classifier_score(images.logits, splits)
-            low, high = interval(value, classifier_spread(images, value), least=1.0)
+            low, high = _ends(value, classifier_spread(images, value), limits=(1.0, np.inf))
             note = f"mean of {splits} consecutive parts"
             yield Score(name=name + suffix, value=value, of=view.of, low=low, high=high, n=len(images), note=note)
 

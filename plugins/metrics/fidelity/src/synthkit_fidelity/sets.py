@@ -1,6 +1,6 @@
-"""Features of a set of images, with what is independent in it, and the floor: real images against real ones.
+"""Features of a set of images, with what is independent in it.
 
-Slices of a patient depend on each other, so sets are drawn and split by patient.
+Slices of a patient depend on each other, so sets are drawn by patient.
 """
 
 from __future__ import annotations
@@ -13,8 +13,23 @@ from numpy.typing import NDArray
 
 from synthkit.contract import Sample
 from synthkit.data.patients import patient_behind
+from synthkit.judging.intervals import Spread
 
 Indices = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score, and its sampling variance due to the first set (real images, by patient) and the second (synthetic).
+
+    By the jackknife, which leaves out one patient or one synthetic image at a time. A bootstrap would draw the same
+    images several times, which makes covariances singular and neighbours identical: Frechet distances of resamples all
+    lie above the value, and nearest neighbours at distance 0.
+    """
+
+    value: float
+    spreads: tuple[Spread, Spread]
 
 
 @dataclass(frozen=True)
@@ -74,51 +89,3 @@ def draw(group: Indices, n: int, rng: np.random.Generator) -> Indices:
         return np.arange(len(group))
     order = rng.permutation(group.max() + 1)
     return np.sort(np.argsort(order[group], kind="stable")[:n])
-
-
-@dataclass(frozen=True)
-class Floor:
-    """Which images make the floor, each as many: real ones, ``others`` of other patients, and synthetic ones.
-
-    ``from_holdout``: the others are held-out images, else a part of the real ones.
-    """
-
-    real: Indices
-    others: Indices
-    synthetic: Indices
-    from_holdout: bool
-
-    @property
-    def note(self) -> str:
-        origin = "held-out patients" if self.from_holdout else "the other half of the patients"
-        return f"{len(self.real)} images each, against {origin}"
-
-
-def make_floor(real: Indices, holdout: Indices | None, n_synthetic: int, seed: int) -> Floor | None:
-    """Sets of equal size from the groups of the real and held-out images; None with a single patient.
-
-    The size is that of the smallest of the three sets.
-    """
-    rng = np.random.default_rng(seed)
-    if holdout is not None and len(holdout):
-        first, second, from_holdout = np.arange(len(real)), np.arange(len(holdout)), True
-        groups = (real, holdout)
-    else:
-        order = rng.permutation(real.max() + 1)
-        rank = order[real]
-        per_patient = np.bincount(rank)
-        # Half of the images rather than of the patients, who have different numbers of slices.
-        before = np.cumsum(per_patient) - per_patient / 2
-        in_first = (before <= len(real) / 2)[rank]
-        first, second, from_holdout = np.flatnonzero(in_first), np.flatnonzero(~in_first), False
-        groups = (real, real)
-    size = min(len(first), len(second), n_synthetic)
-    if size < 2:
-        return None
-
-    def part(indices: Indices, group: Indices) -> Indices:
-        numbered = np.unique(group[indices], return_inverse=True)[1].astype(np.int64)
-        return indices[draw(numbered, size, rng)]
-
-    synthetic = draw(np.arange(n_synthetic), size, rng)
-    return Floor(part(first, groups[0]), part(second, groups[1]), synthetic, from_holdout)

@@ -18,7 +18,7 @@ class Params:
     hausdorff_rule: str = param(
         "pooled",
         "HD95: percentile of both directions pooled (MedPy, BraTS) or the larger of the two directed percentiles "
-        "(MONAI, surface-distance)",
+        "of border voxels (MONAI)",
         choices=("pooled", "directed-max"),
     )
     hausdorff_one_empty: str = param(
@@ -61,8 +61,8 @@ class Params:
     lesion_strict_tolerance_mm: float = param(
         0.5, "lesion-nsd: the same for lesion_nsd_strict", minimum=0, maximum=1000, unit="mm"
     )
-    resamples: int = param(2000, "bootstrap resamples of the subjects, for the intervals", minimum=100, maximum=100_000)
-    seed: int = param(0, "seed of the bootstrap", minimum=0)
+    resamples: int = param(2000, "random weights of the patients, for the intervals", minimum=100, maximum=100_000)
+    seed: int = param(0, "seed of these weights", minimum=0)
 
 
 _COUNTS = (
@@ -92,7 +92,9 @@ _DICE = MetricDeclaration(
     roles=("reference", "prediction"),
     scores=(
         ScoreDefinition(name="dice", summary="Dice coefficient of one region of one subject", better="higher"),
-        ScoreDefinition(name="dice_mean", summary="mean Dice over subjects, 95 % bootstrap interval", better="higher"),
+        ScoreDefinition(
+            name="dice_mean", summary="mean Dice over subjects, 95 % interval over patients", better="higher"
+        ),
         ScoreDefinition(name="dice_std", summary="standard deviation of Dice over subjects", better="neither"),
         *_COUNTS,
     ),
@@ -123,7 +125,7 @@ _HAUSDORFF = MetricDeclaration(
     scores=(
         ScoreDefinition(name="hd95", summary="HD95 of one region of one subject", better="lower", unit="mm"),
         ScoreDefinition(
-            name="hd95_mean", summary="mean HD95 over subjects, 95 % bootstrap interval", better="lower", unit="mm"
+            name="hd95_mean", summary="mean HD95 over subjects, 95 % interval over patients", better="lower", unit="mm"
         ),
         ScoreDefinition(
             name="hd95_std", summary="standard deviation of HD95 over subjects", better="neither", unit="mm"
@@ -136,7 +138,7 @@ _HAUSDORFF = MetricDeclaration(
         ),
         ScoreDefinition(
             name="hausdorff_mean",
-            summary="mean maximum Hausdorff distance over subjects, 95 % bootstrap interval",
+            summary="mean maximum Hausdorff distance over subjects, 95 % interval over patients",
             better="lower",
             unit="mm",
         ),
@@ -172,7 +174,7 @@ _SURFACE_DICE = MetricDeclaration(
         ScoreDefinition(name="surface_dice", summary="surface Dice of one region of one subject", better="higher"),
         ScoreDefinition(
             name="surface_dice_mean",
-            summary="mean over subjects, 95 % bootstrap interval",
+            summary="mean over subjects, 95 % interval over patients",
             better="higher",
         ),
         ScoreDefinition(
@@ -211,7 +213,7 @@ def _over_subjects(
         ScoreDefinition(name=score, summary=f"of one region of one subject: {summary}", better=better, unit=unit),
         ScoreDefinition(
             name=f"{score}_mean",
-            summary=f"mean over subjects, 95 % bootstrap interval: {summary}",
+            summary=f"mean over subjects, 95 % interval over patients: {summary}",
             better=better,
             unit=unit,
         ),

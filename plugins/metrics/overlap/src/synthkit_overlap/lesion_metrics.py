@@ -18,6 +18,7 @@ import numpy as np
 from synthkit import Row, Score
 from synthkit.schemes import MEAN, enumerated
 from synthkit_overlap import Params
+from synthkit_overlap.comparison import diagonal_mm
 from synthkit_overlap.lesion_rules import RULES
 from synthkit_overlap.lesions import Lesion, LesionScores, Wanted, lesion_scores, lesions_by_region
 from synthkit_overlap.pairing import LabelPair
@@ -46,7 +47,19 @@ class LesionsOfSubjects:
         strict = "lesion-nsd" in metrics
         tolerances = (params.lesion_tolerance_mm, params.lesion_strict_tolerance_mm) if strict else ()
         self._wanted = Wanted(hd95="lesion-hd95" in metrics, tolerances_mm=tolerances)
+        self._subjects: list[str] = []
         self._found: list[dict[str, LesionScores]] = []
+        self._most_mm = self._rules.penalty_mm or 0.0
+
+    def columns(self, region: str) -> dict[str, float | int | None]:
+        """What the table ``overlap`` has of the subject that was added last: None of what was not asked for."""
+        found = self._found[-1][region] if self._found else None
+        names = ("lesion_dice", "lesion_nsd", "lesion_f1")
+        values: dict[str, float | int | None] = {
+            name: self._value(name, found) if found and name in self._names else None for name in names
+        }
+        values["lesions_missed"], values["lesions_false"] = (found.missed, found.false) if found else (None, None)
+        return values
 
     def add(self, subject: str, pair: LabelPair) -> Iterator[Score | Row]:
         """The rows of a subject's lesions, and its scores; nothing if no metric is by lesion."""
@@ -55,7 +68,11 @@ class LesionsOfSubjects:
         ours, theirs = ({region: values[side] for region, values in self._regions.values.items()} for side in (0, 1))
         lesions = lesions_by_region(*pair, ours, theirs, self._rules, self._wanted)
         scores = {region: lesion_scores(found, self._rules, self._wanted) for region, found in lesions.items()}
+        self._subjects.append(subject)
         self._found.append(scores)
+        # A penalty in voxels is a distance like another: the widest that any can be is the longer of the diagonals.
+        diagonals = (diagonal_mm(pair.reference.shape, spacing) for spacing in (pair.spacing_mm, (1.0, 1.0, 1.0)))
+        self._most_mm = max(self._most_mm, *diagonals)
         for region, found in lesions.items():
             for number, lesion in enumerate(found, start=1):
                 yield _row(subject, region, number, lesion)
@@ -70,7 +87,7 @@ class LesionsOfSubjects:
             columns = {region: self._column(name, region) for region in self._regions.names}
             for region, values in columns.items():
                 note = "; ".join((*self._conventions(name, [region]), *notes))
-                yield from summary(name, region, values[:, None], note, self._params)
+                yield from self._summary(name, region, values[:, None], note)
             yield from self._mean(name, notes)
         if self._names:
             for region in (*self._regions.names, MEAN):
@@ -89,7 +106,11 @@ class LesionsOfSubjects:
         parts = [f"mean of the means of {', '.join(counted)}"] if counted else []
         parts += [f"no subject counts for {region}" for region in members if region not in counted]
         note = "; ".join((*parts, *self._conventions(name, members), *notes))
-        yield from summary(name, MEAN, np.stack(columns, axis=1), note, self._params)
+        yield from self._summary(name, MEAN, np.stack(columns, axis=1), note)
+
+    def _summary(self, name: str, region: str, values: NDArray[np.float64], note: str) -> Iterator[Score]:
+        most = self._most_mm if name == "lesion_hd95" else 1.0
+        return summary(name, region, values, note, self._params, subjects=self._subjects, most=most)
 
     def _column(self, name: str, region: str) -> NDArray[np.float64]:
         values = (self._value(name, scores[region]) for scores in self._found)

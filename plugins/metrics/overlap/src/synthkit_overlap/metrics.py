@@ -11,7 +11,7 @@ What is decided here, and written into the notes of the scores:
 * A region in neither is not counted, unless ``both_empty="perfect"`` says so.
 * Labels that lie in each other's places are named: scores of a prediction whose file numbers labels in another way
   say nothing.
-* Intervals are 95 % percentile bootstrap over subjects, the independent unit.
+* Intervals, 95 %, are over patients (:func:`synthkit.judging.intervals.mean_interval`); none with few of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from synthkit.contract import Volumes
 from synthkit.errors import DataError
 from synthkit.schemes import MEAN, enumerated
 from synthkit_overlap import Params
-from synthkit_overlap.comparison import RegionResult, compare
+from synthkit_overlap.comparison import RegionResult, compare, diagonal_mm
 from synthkit_overlap.crosswise import Crosswise
 from synthkit_overlap.lesion_metrics import LesionsOfSubjects
 from synthkit_overlap.pairing import LabelPair, pair_subjects, read_pair
@@ -35,7 +35,7 @@ from synthkit_overlap.summaries import summary
 
 _HAUSDORFF_NOTES = {
     "pooled": "HD95 pooled over both directions (MedPy, BraTS)",
-    "directed-max": "larger of the two directed 95th percentiles (MONAI, surface-distance)",
+    "directed-max": "larger of the two directed 95th percentiles of border voxels (MONAI)",
 }
 _MAXIMUM_NOTE = "Hausdorff distance: the maximum, which one stray voxel decides"
 
@@ -68,20 +68,26 @@ def score(*, metrics: Sequence[str], params: Params, reference: Volumes, predict
     distances = bool(set(names) - {"dice"})
     lesions = LesionsOfSubjects(metrics, regions, params)
     results: list[dict[str, RegionResult]] = []
+    widest_mm = 0.0
     for step, subject in enumerate(subjects, start=1):
         pair = read_pair(reference, prediction, subject)
         found = _compare_subject(subject, pair, regions, params, distances=distances, crosswise=crosswise)
         results.append(found)
+        by_lesion = list(lesions.add(subject, pair))
         voxel_ml = float(np.prod(pair.spacing_mm)) / 1000
+        penalty_mm = diagonal_mm(pair.reference.shape, pair.spacing_mm)
+        widest_mm = max(widest_mm, penalty_mm)
         for region, result in found.items():
-            yield _row(subject, region, result, voxel_ml, in_mean=region in regions.mean_of)
+            row = _row(subject, region, result, voxel_ml, penalty_mm, in_mean=region in regions.mean_of)
+            yield Row(table=row.table, values={**row.values, **lesions.columns(region)})
             for name in names:
                 yield _subject_score(name, subject, region, result, params)
-        yield from lesions.add(subject, pair)
+        yield from by_lesion
         synthkit.progress(step, len(subjects), unit="subject")
     notes = [*regions.notes, *_exchanged(crosswise)]
     for name in names:
-        yield from _means(name, results, regions, notes, params)
+        most = widest_mm if name in _DISTANCES else 1.0
+        yield from _means(name, subjects, results, regions, notes, params, most)
     yield from lesions.over_subjects(notes)
     yield from _counts(results, regions)
     yield Score(name="n_unpaired", value=len(unpaired), n=len(subjects), note="; ".join(unpaired))
@@ -109,7 +115,7 @@ def _compare_subject(
         ) from error
 
 
-def _row(subject: str, region: str, result: RegionResult, voxel_ml: float, *, in_mean: bool) -> Row:
+def _row(subject: str, region: str, result: RegionResult, voxel_ml: float, diagonal_mm: float, *, in_mean: bool) -> Row:
     return Row(
         table="overlap",
         values={
@@ -126,6 +132,7 @@ def _row(subject: str, region: str, result: RegionResult, voxel_ml: float, *, in
             "reference_volume_ml": result.reference_voxels * voxel_ml,
             "prediction_volume_ml": result.prediction_voxels * voxel_ml,
             "in_mean": int(in_mean),
+            "diagonal_mm": diagonal_mm,
         },
     )
 
@@ -159,10 +166,12 @@ def _subject_score(name: str, subject: str, region: str, result: RegionResult, p
 
 def _means(
     name: str,
+    subjects: Sequence[str],
     results: Sequence[Mapping[str, RegionResult]],
     regions: Regions,
     notes: Sequence[str],
     params: Params,
+    most: float,
 ) -> Iterator[Score]:
     """Mean with interval, and standard deviation, of each region and of the regions that the scheme averages."""
     columns = {
@@ -172,7 +181,7 @@ def _means(
     for region in columns:
         cases = [result[region].case for result in results]
         note = "; ".join(part for part in (_convention(name, cases, params), *notes) if part)
-        yield from summary(name, region, columns[region][:, None], note, params)
+        yield from summary(name, region, columns[region][:, None], note, params, subjects=subjects, most=most)
     if not regions.mean_of:
         why = f"none of {enumerated(regions.reference.mean_of)} is scored"
         yield Score(name=f"{name}_mean", value=None, of={"region": MEAN}, n=0, note="; ".join((why, *notes)))
@@ -183,7 +192,8 @@ def _means(
     parts = [f"mean of the means of {', '.join(counted)}"] if counted else []
     parts += [f"no subject counts for {region}" for region in regions.mean_of if region not in counted]
     note = "; ".join(part for part in (*parts, _convention(name, cases, params), *notes) if part)
-    yield from summary(name, MEAN, np.stack([columns[region] for region in regions.mean_of], axis=1), note, params)
+    members = np.stack([columns[region] for region in regions.mean_of], axis=1)
+    yield from summary(name, MEAN, members, note, params, subjects=subjects, most=most)
 
 
 def _number(value: float | None) -> float:

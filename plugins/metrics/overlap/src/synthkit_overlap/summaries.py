@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synthkit import Score
+from synthkit.data.patients import by_names
+from synthkit.judging.intervals import MIN_PATIENTS, mean_interval, no_interval
 from synthkit_overlap import Params
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Fewer subjects than this have no interval.
-MIN_SUBJECTS_FOR_INTERVAL = 3
 
+def summary(
+    name: str,
+    region: str,
+    values: NDArray[np.float64],
+    note: str,
+    params: Params,
+    *,
+    subjects: Sequence[str],
+    most: float,
+) -> Iterator[Score]:
+    """Mean of column means over subjects, its interval over patients, and the standard deviation over subjects.
 
-def bootstrap_interval(values: NDArray[np.float64], *, resamples: int, seed: int) -> tuple[float | None, float | None]:
-    """95 % percentile bootstrap interval over subjects of the mean of column means.
-
-    ``values`` is ``(subject, column)`` with NaN where a value does not count: one column for one region, three
-    for the mean of three labels. Whole subjects are drawn, since the regions of one brain depend on each other.
-    (None, None) if fewer than :data:`MIN_SUBJECTS_FOR_INTERVAL` subjects count.
+    ``values`` is ``(subject, column)`` from 0 to ``most``, with NaN where a value does not count: one column for one
+    region, several for the mean of several. The standard deviation is that of n - 1.
     """
-    counted = ~np.isnan(values)
-    values, counted = values[counted.any(axis=1)], counted[counted.any(axis=1)]
-    n = len(values)
-    if n < MIN_SUBJECTS_FOR_INTERVAL:
-        return None, None
-    # How often each subject is drawn: a resample is then a weighted mean, and all of them one matrix product.
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-    weights = draws @ counted
-    with np.errstate(invalid="ignore"):
-        columns = draws @ np.where(counted, values, 0.0) / weights
-    # A label that no drawn subject has is missing from this resample; every resample has at least one label.
-    means = np.nanmean(columns, axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def summary(name: str, region: str, values: NDArray[np.float64], note: str, params: Params) -> Iterator[Score]:
-    """Mean of column means over subjects, its interval, and the standard deviation over subjects (ddof 1)."""
     of = {"region": region}
-    kept = values[:, ~np.isnan(values).all(axis=0)]
-    kept = kept[~np.isnan(kept).all(axis=1)]
+    counts = np.asarray(~np.isnan(values).all(axis=1))
+    kept = values[counts][:, ~np.isnan(values).all(axis=0)]
     n = len(kept)
     notes = [note] if note else []
     if n == 0:
@@ -52,9 +41,12 @@ def summary(name: str, region: str, values: NDArray[np.float64], note: str, para
         yield Score(name=f"{name}_mean", value=None, of=of, n=0, note="; ".join(notes))
         yield Score(name=f"{name}_std", value=None, of=of, n=0, note="no subject counts")
         return
-    low, high = bootstrap_interval(kept, resamples=params.resamples, seed=params.seed)
-    if low is None:
-        notes.append(f"no interval below {MIN_SUBJECTS_FOR_INTERVAL} subjects")
+    names = by_names(subjects)
+    patients = [names[subject] for subject, counted in zip(subjects, counts.tolist(), strict=True) if counted]
+    interval = mean_interval(kept, (0.0, most), patients, resamples=params.resamples, seed=params.seed)
+    if interval is None:
+        notes.append(no_interval(len(set(patients)), MIN_PATIENTS))
+    low, high = interval or (None, None)
     mean = float(np.nanmean(kept, axis=0).mean())
     yield Score(name=f"{name}_mean", value=mean, of=of, low=low, high=high, n=n, note="; ".join(notes))
     std = float(np.nanmean(kept, axis=1).std(ddof=1)) if n > 1 else None

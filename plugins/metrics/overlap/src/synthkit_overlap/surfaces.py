@@ -39,7 +39,7 @@ class Hausdorff:
     Attributes
     ----------
     pooled_mm : 95th percentile of the distances of both directions together (MedPy, BraTS).
-    directed_mm : the larger of the 95th percentiles of the two directions (MONAI, surface-distance).
+    directed_mm : the larger of the 95th percentiles of the two directions (MONAI).
     maximum_mm : the largest distance of either direction.
     """
 
