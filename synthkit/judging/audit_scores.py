@@ -174,10 +174,10 @@ _SCORES = (
     ),
     _score(
         "likeness",
-        "how much nearer the generator's images come to everybody than real images do, 0 to 1 (1: not at all); the "
-        "cut is scaled by it",
+        "how near the generator's images come to everybody, 1 as real images do, 0 to 1; the cut is scaled by it",
         "higher",
         _FAMILY,
+        _SIDE,
     ),
     _score(
         "threshold",

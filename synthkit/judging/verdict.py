@@ -122,7 +122,7 @@ class _Found:
         numbers = {} if side else self.scores.by_family("n_copies")
         parts = []
         for name in sorted(set(margins) & set(cuts), key=lambda name: _relative(margins[name], cuts[name])):
-            if margins[name] < cuts[name]:
+            if margins[name] <= cuts[name]:
                 number = f" {numbers[name]:.0f}" if name in numbers else ""
                 parts.append(f"by {name}{number}, smallest margin {margins[name]:.2f}, cut {cuts[name]:.2f}")
         return f": {'; '.join(parts)}" if parts else ""
@@ -304,8 +304,8 @@ class _Found:
             )
         if blind := [name for name, cut in cuts.items() if cut == 0]:
             lines.append(
-                "That nothing was copied that only these would show: by so few people their cut is 0, so that they "
-                f"find nothing: {', '.join(blind)}."
+                "That nothing was copied that only these would show: the people at hand are too few, or differ too much, "
+                f"for a cut above 0, so that they find hardly anything: {', '.join(blind)}."
             )
         return lines
 

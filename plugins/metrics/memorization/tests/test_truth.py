@@ -128,7 +128,9 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "gamma": lambda x: byte(255 * (x / 255.0) ** 1.6),
     "upside down": lambda x: x[..., ::-1, :],
     "quarter turn": lambda x: np.rot90(x, axes=(-2, -1)),
+    "quarter turn on grey": lambda x: np.rot90(np.minimum(x, 243) + np.uint8(12), axes=(-2, -1)),
     "negative": lambda x: 255 - x,
+    "negative upside down": lambda x: 255 - x[..., ::-1, :],
     "negative inside the brain": lambda x: np.where((x > 8).any(axis=1, keepdims=True), np.maximum(255 - x, 9), x),
     "one contrast negative": one_negative,
     "cropped": lambda x: byte(resized(x, 1.25)),
@@ -197,6 +199,27 @@ def test_one_person_held_out_is_enough_to_name_copies(train: Slices, holdout: Sl
     one = Slices(holdout.images[: len(SLICES)], holdout.labels[: len(SLICES)])
     result, whole, _ = judged(train, [some_of(train, lambda x: noisy(x, 12)), fresh], one)
     assert result.outcome == "fail" and whole["n_copies"] == 8 and "8 synthetic images are copies" in result.reasons[0]
+
+
+def test_one_training_person_under_four_ids_is_one_person(train: Slices, fresh: Slices) -> None:
+    """Nobody is held out: the other scans of a person may not be those that a copy is compared with."""
+    n = len(SLICES)
+    scans = [noisy(train.images[:n], 6, seed) for seed in range(3)]
+    more = Slices(np.concatenate([train.images, *scans]), np.concatenate([train.labels, *[train.labels[:n]] * 3]))
+    copies = Slices(noisy(train.images[[1, 2, 3] * 4], 12, 9), train.labels[[1, 2, 3] * 4] * 0)
+    result, whole, _ = judged(more, [copies, fresh], None)
+    assert result.outcome == "fail" and whole["n_copies"] == 12 and whole["n_copied_subjects"] == 1
+    assert whole["n_null_subjects"] == N_TRAIN
+
+
+def test_noise_and_repeats_do_not_lower_the_cut(train: Slices, holdout: Slices, fresh: Slices) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (600, *fresh.images.shape[1:]), np.uint8)
+    repeated = np.concatenate([noise, np.repeat(fresh.images[:1], 600, axis=0)])
+    cuts = []
+    for parts in ([fresh], [fresh, Slices(repeated, np.zeros((1200, 64, 64), np.uint8))]):
+        _, _, rows = judged(train, parts, holdout, families=("picture",), rules=("pearson",))
+        cuts.append(next(row.values["threshold"] for row in rows if row.table == "pairs"))
+    assert cuts[0] == pytest.approx(cuts[1], abs=1e-6)
 
 
 def test_blank_images_are_no_search(train: Slices, holdout: Slices, fresh: Slices) -> None:

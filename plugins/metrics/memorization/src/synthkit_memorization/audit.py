@@ -33,6 +33,8 @@ class Part:
     def __init__(self, source: Images, rows: Int64) -> None:
         self._source, self._rows = source, rows
         self.contrasts, self.size = source.contrasts, source.size
+        if hasattr(source, "scheme"):
+            self.scheme = source.scheme
 
     def __len__(self) -> int:
         return len(self._rows)

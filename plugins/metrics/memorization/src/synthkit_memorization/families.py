@@ -3,7 +3,7 @@
 | family | what is seen | finds |
 |---|---|---|
 | picture | images as they are | copies in place: noise, blur, other grey levels, one contrast of several, negatives |
-| frame | the brain in the middle, of one size, contrasts as one | copies moved, mirrored, turned, scaled or cropped |
+| frame | the brain in the middle, of one size | copies moved, mirrored, turned, scaled or cropped |
 | labels | label maps as they lie | labels of a training image, under whatever image |
 | label-shape | label maps around their centroid | the same moved, mirrored or turned |
 | tumour | what is inside the labels, and nothing else | a tumour pasted into another head |
@@ -61,11 +61,14 @@ def families(train: Samples, names: Iterable[str], rules: tuple[str, ...], backg
     ``rules`` are those of the family picture; ``background`` is the grey level that a pixel of the brain exceeds.
     """
     every, all_contrasts = every_view(train.contrasts), tuple(range(len(train.contrasts)))
-    together = dict([list(every.items())[-1]])
-    every_channel = tuple(range(len(channels(train.scheme))))
+    every_channel = tuple(channels(train.scheme))
+    labels = {"labels": tuple(range(len(every_channel)))}
 
     def maps(images: Images, centred: bool) -> Seen:
-        seen = LabelMaps(images, _scheme(images, train.scheme), like=train.scheme, centred=centred)
+        scheme = _scheme(images, train.scheme)
+        if not set(channels(scheme)) & set(every_channel):  # labels of something else: there is nothing to compare
+            return Seen(images, np.zeros(0, np.int64))
+        seen = LabelMaps(images, scheme, like=train.scheme, centred=centred)
         return Seen(seen, seen.rows)
 
     def tumours(images: Images) -> Seen:
@@ -74,9 +77,9 @@ def families(train: Samples, names: Iterable[str], rules: tuple[str, ...], backg
 
     known = (
         Family("picture", every, rules, lambda images: Seen(images, np.arange(len(images)))),
-        Family("frame", together, ("turned",), lambda images: Seen(framed(images, background), np.arange(len(images)))),
-        Family("labels", {"labels": every_channel}, ("pearson", "flip", "shift"), lambda images: maps(images, False)),
-        Family("label-shape", {"labels": every_channel}, ("turned",), lambda images: maps(images, True)),
+        Family("frame", every, ("turned",), lambda images: Seen(framed(images, background), np.arange(len(images)))),
+        Family("labels", labels, ("pearson", "flip", "shift"), lambda images: maps(images, False)),
+        Family("label-shape", labels, ("turned",), lambda images: maps(images, True)),
         Family("tumour", {"tumour": all_contrasts}, ("turned-inside",), tumours),
     )
     return [family for family in known if family.name in set(names)]

@@ -14,11 +14,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 import synthkit
 from synthkit.contract import Samples
@@ -26,7 +28,7 @@ from synthkit_memorization.audit import Audit, Part, People, Twin
 from synthkit_memorization.blank import blank_images
 from synthkit_memorization.families import Family, Seen, families
 from synthkit_memorization.judgement import Found, Judgement, between, judge, nearest_of
-from synthkit_memorization.null.margins import NEAREST, TWIN, distance
+from synthkit_memorization.null.margins import NEAREST, TWIN, Rule, distance
 from synthkit_memorization.numbers.closeness import BestPatients
 from synthkit_memorization.power.changes import WIDTH
 from synthkit_memorization.power.planting import KINDS
@@ -48,6 +50,9 @@ def investigate(
     people = {"train": People.of(train)} | ({} if holdout is None else {"holdout": People.of(holdout)})
     search = Search(params, device, _planned(params, known, people, len(synthetic)))
     search.look_at(known, people)
+    if (once := _each_once(search, people["train"])) is not None:
+        people["train"] = once
+        search.look_at(known, people)
     twins = _twins(search, people, params.false_fail_rate)
     if twins:
         left = people["holdout"].without(list(twins))
@@ -213,6 +218,33 @@ def _planned(params: Any, known: Sequence[Family], people: Mapping[str, People],
     if "holdout" in n:
         total += 4 * n_synthetic + sum(n.values())
     return float(total)
+
+
+def _each_once(search: Search, train: People) -> People | None:
+    """The training people with those as one who are as near as scans of one person; None if there are none.
+
+    By near_c / A_c alone, for the other scans of a person are also those that it is compared with.
+    """
+    null = next((null for null in search.nulls if null.family.name == "picture"), None)
+    rule = None if null is None else Rule.of(between("train", null.found, null.n_people), null.null_person)
+    if null is None or rule is None:
+        return None
+    own = len(null.rows["train"])
+    near = distance(null.found["train"].r[:own, :, 0])
+    near = np.divide(near, rule.near, out=np.full_like(near, np.inf), where=rule.near > 0)
+    column = near.argmin(axis=1)
+    same = np.flatnonzero(near.min(axis=1) < TWIN)
+    if not len(same):
+        return None
+    pairs = null.null_person[same], train.person[null.found["train"].index[same, column[same], 0]]
+    joined = coo_array((np.ones(len(same)), pairs), shape=(train.n, train.n))
+    number = connected_components(joined, directed=False)[1]
+    twice = sorted({train.name(int(person)) for side in pairs for person in side})
+    synthkit.message(
+        f"{len(twice)} training subjects are fewer people by their images and counted so: {', '.join(twice[:20])}.",
+        level="warning",
+    )
+    return replace(train, person=number[train.person].astype(np.int64))
 
 
 def _twins(search: Search, people: Mapping[str, People], rate: float) -> dict[int, Twin]:

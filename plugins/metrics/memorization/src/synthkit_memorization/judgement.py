@@ -17,6 +17,10 @@ from synthkit_memorization.search.matches import Matches
 from synthkit_memorization.search.pixels import Float64, Int64
 
 
+#: Margin from which on an image is far from everybody. No image of 60 phantom people had more than 1.1.
+FAR = 3.0
+
+
 @dataclass(frozen=True)
 class Found:
     """The nearest people of some images: ``r`` float64 and ``index`` int64, ``(image, column, NEAREST)``.
@@ -60,6 +64,8 @@ def between(side: str, found: Mapping[str, Found], n_people: Mapping[str, int]) 
     others = next((name for name in found if name != side and n_people[name] > 1), side)
     near = distance(found[side].r[..., 0])
     k = min(NEAREST, n_people[others] - 1)
+    if others == side and k < 2:
+        k = 0  # the only other person is the near one
     return Distances(near, distance(found[others].r[..., k - 1]) if k > 0 else np.full_like(near, np.inf))
 
 
@@ -170,9 +176,16 @@ def judge(
     for name in null:
         rule = Rule.of(between(name, null, n_people), null_person)
         if rule is not None:
-            cut = rule.cut(rule.units(int(counted.sum())), rate / len(null))
-            sides[name] = Side(rule, rule.margins(between(name, synthetic, n_people)), cut)
+            margins = rule.margins(between(name, synthetic, n_people))
+            cut = rule.cut(rule.units(_distinct(margins[counted])), rate / len(null))
+            sides[name] = Side(rule, margins, cut)
     return {name: _like(side, sides.get(_opposite(name), side), counted) for name, side in sides.items()}
+
+
+def _distinct(margins: Float64) -> int:
+    """Images that may come near to somebody by chance: repeats once, those far from everybody (noise) not at all."""
+    near = margins[margins.min(axis=1, initial=np.inf) <= FAR]
+    return len(np.unique(near, axis=0))
 
 
 def _opposite(name: str) -> str:

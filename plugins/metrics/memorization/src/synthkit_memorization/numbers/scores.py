@@ -62,7 +62,7 @@ def _sizes(audit: Audit) -> Iterator[Score]:
     people = audit.n_null_people
     note = "training and held-out people" if holdout is not None else "training people, compared with each other"
     yield Score(name="n_null_subjects", value=people or None, note=note if people else NO_NULL)
-    note = f"shared equally by {len(audit.judgements)} families and {1 if holdout is None else 2} sides"
+    note = "shared equally by the families that see training people, and by the sides"
     yield Score(name="false_fail_rate", value=audit.params.false_fail_rate, n=people, note=note)
 
 
@@ -111,6 +111,8 @@ def _by_family(audit: Audit) -> Iterator[Score]:
         people = f"{train.rule.n_people} people"
         yield Score(name="cut", value=train.cut, of=of, n=train.rule.n_people, note=f"by {people}, for {n} images")
         yield Score(name="likeness", value=train.likeness, of=of, n=n)
+        if holdout is not None:
+            yield Score(name="likeness", value=holdout.likeness, of={**of, "side": "holdout"}, n=n)
         yield Score(name="least_margin", value=_finite(train.least.min()), of=of, n=n)
         if holdout is not None:
             opposite = {**of, "side": "holdout"}

@@ -1,10 +1,11 @@
 """Images in a canonical frame: the brain in the middle, as large in all, so that a copy may lie anywhere at any size.
 
-A pixel is lit where any contrast exceeds the background, and the brain is the largest connected set of lit pixels; one
-that touches no border goes before those that do, if it fills SMALLEST of the picture, for a head may lie in a bright
-frame, of which nothing is then shown. Its centroid comes to the centre of a square of SIDE pixels and its area to SHARE
-of it, by one transform for all contrasts. A brain that touches all four borders is none whose place and size are known:
-then the picture as a whole is shown, centred, as if all of it were brain.
+Each contrast is first put on black (:func:`_on_black`). A pixel is lit where any contrast exceeds the background, and
+the brain is the largest connected set of lit pixels; one that touches no border goes before those that do, if it fills
+SMALLEST of the picture, for a head may lie in a bright frame, of which nothing is then shown. Its centroid comes to the
+centre of a square of SIDE pixels and its area to SHARE of it, by one transform for all contrasts. A brain that touches
+all four borders is none whose place and size are known: then the picture as a whole is shown, centred, as if all of it
+were brain.
 
 Every pixel of the frame is the mean of the source over a square BLUR times as wide as what the pixel stands for (one
 source pixel at least), with zeros beyond the border: what resampling did to a copy is then hardly seen. Weights are
@@ -32,6 +33,8 @@ BLUR = 2.0
 LOOKED_AT = 64
 #: Share of the picture from which on a set of lit pixels that touches no border goes before those that do.
 SMALLEST = 0.05
+#: Share of the pixels of a contrast that one grey level has at least, to be its background.
+COMMON = 0.1
 #: Weights are multiples of 1 / WHOLE: 255 times the sum of some is below 2^24, so float32 has their sums exactly.
 WHOLE = 65536
 #: Images framed at a time (what fits a cache).
@@ -86,6 +89,7 @@ def framed(source: Images, background: int) -> Frames:
 def in_frame(images: NDArray[np.uint8], background: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Images ``(n, contrast, y, x)`` in the frame, ``(n, contrast, SIDE, SIDE)``, and which are shown as a whole."""
     height, width = images.shape[-2:]
+    images = _on_black(images)
     step = max(1, max(height, width) // LOOKED_AT)
     first = min(step, height, width) // 2
     lit: NDArray[np.bool_] = images[:, :, first::step, first::step].max(axis=1) > background
@@ -105,6 +109,21 @@ def in_frame(images: NDArray[np.uint8], background: int) -> tuple[NDArray[np.uin
     result = np.minimum(np.rint(total / WHOLE**2), 255).astype(np.uint8)
     result[~brain.any(axis=(1, 2))] = 0
     return result, whole
+
+
+def _on_black(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """How much each pixel differs from the background of its contrast: the commonest grey level, if it is one.
+
+    So a picture on grey, or a negative, is what it was on black. Where no level has COMMON of the pixels, as in a crop,
+    the background is taken for black.
+    """
+    result = images.copy()
+    for image in result.reshape(-1, *images.shape[-2:]):
+        counts = np.bincount(image.ravel(), minlength=256)
+        level = int(counts.argmax())
+        if level and counts[level] >= COMMON * image.size:
+            image[...] = np.abs(image.astype(np.int16) - level).astype(np.uint8)
+    return result
 
 
 def _brains(lit: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
