@@ -29,7 +29,7 @@ def few_images(n: int, blank: int, policy: Policy) -> str:
 
 def null(scores: AuditScores, policy: Policy) -> list[str]:
     """Why there is no cut, or why it says too little: no people, too few, or none outside the training set."""
-    subjects = scores.count("n_null_subjects")
+    subjects, likeness = scores.count("n_null_subjects"), scores.by_family("likeness").get("picture")
     lines = []
     if not subjects:
         why = "no real person whose images could be compared with those of others"
@@ -43,27 +43,18 @@ def null(scores: AuditScores, policy: Policy) -> list[str]:
             f"{policy.min_null_subjects} (min_null_subjects). At least {policy.min_null_subjects - subjects} more held "
             f"out would do. {HOLD_OUT}"
         )
-    if policy.require_holdout and not scores.count("n_holdout"):
-        lines.append(f"The policy asks for held-out people (require_holdout) and there are none. {HOLD_OUT}")
-    return lines + _likeness(scores, policy)
-
-
-def _likeness(scores: AuditScores, policy: Policy) -> list[str]:
-    """That the images are so near to everybody that the cut by which they are judged is lowered too far."""
-    found = scores.by_family("likeness")
-    for name, value in scores.by_family("likeness", side="holdout").items():
-        found[name] = min(value, found.get(name, 1.0))
-    family, least = min(found.items(), key=lambda item: item[1], default=("", 1.0))
-    if least >= policy.min_likeness:
-        return []
-    what = (
-        f"These images come nearer to everybody than real images do (by {family}, likeness {least:.2f}; the policy asks "
-        f"for {policy.min_likeness:.2f}, min_likeness). A smooth generator does that, and so does a mass of weak copies"
-    )
     if scores.count("n_holdout"):
-        return [f"{what} of both sides. Give other people whom the generator has never seen (--holdout DATASET)."]
-    people = f"At least {max(1, policy.min_null_subjects)} would do, {FEW_SUBJECTS} are better."
-    return [f"{what}: only people outside the training set can tell, and nobody is held out. {people} {HOLD_OUT}"]
+        return lines
+    if policy.require_holdout:
+        lines.append(f"The policy asks for held-out people (require_holdout) and there are none. {HOLD_OUT}")
+    if likeness is not None and likeness < policy.min_likeness:
+        lines.append(
+            f"These images come nearer to every training person than real images do (likeness {likeness:.2f}; the "
+            f"policy asks for {policy.min_likeness:.2f}, min_likeness). Whether a smooth generator or a mass of weak "
+            "copies does that, only people outside the training set can tell, and nobody is held out. At least "
+            f"{max(1, policy.min_null_subjects)} would do, {FEW_SUBJECTS} are better. {HOLD_OUT}"
+        )
+    return lines
 
 
 def power(score: ScoreDict, scores: AuditScores, policy: Policy) -> str:

@@ -5,7 +5,7 @@
     max_copies = 0             # copies of training people tolerated, and of held-out people
     min_null_subjects = 4      # real people, training and held-out together, that the cut must rest on
     require_holdout = false    # true: there must be held-out people
-    min_likeness = 0.85        # how near to everybody the images may be (1: as real ones), for that lowers the cut
+    min_likeness = 0.85        # without these: how little the images under audit may lower the cut that judges them
     min_synthetic = 1          # synthetic images that must have been searched
     min_power = 0.9            # share of planted copies that must be found: lower bound of its 95 % interval
     required_power = ["exact","noise","blur","intensity","flip"]  # of these: "kind" (mildest strength), "kind strength"
@@ -36,9 +36,9 @@ class Policy:
         of held-out people, each. A release leaves out the copies that were tolerated.
     min_null_subjects : real people whom the cut must rest on. Four: with fewer, how much people differ is a guess.
     require_holdout : whether people outside the training set must be among them.
-    min_likeness : smallest likeness (0..1), of any family and side, with which an audit can pass.
-        The cut is scaled by the likeness, which is measured on the images under audit: many weak copies, without
-        held-out people of anybody and with them of both sides, could lower the cut by which they are judged.
+    min_likeness : smallest likeness (0..1) of the family picture with which an audit without held-out people can pass.
+        The cut is scaled by the likeness, which is then measured on the images under audit: many weak copies among
+        them could lower the cut by which they are judged.
     min_synthetic : synthetic images that must have been searched.
     min_power : smallest recall (0..1) of planted copies that makes their absence evidence; compared with the lower
         bound of the recall. With every planted copy found, 0.9 takes 29 of them (0.05^(1/29) = 0.902).
@@ -114,7 +114,7 @@ class Policy:
 _WEAKER: dict[str, tuple[int, str]] = {
     "max_copies": (1, "copies of real people are tolerated"),
     "min_null_subjects": (-1, "the cut may rest on fewer real people"),
-    "min_likeness": (-1, "the images under audit may lower the cut by which they are judged"),
+    "min_likeness": (-1, "without held-out people, the images under audit may lower the cut by which they are judged"),
     "min_power": (-1, "fewer of the planted copies have to be found"),
     "max_removed_rate": (1, "a release may leave out more images and give out the rest"),
 }

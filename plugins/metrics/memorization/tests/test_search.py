@@ -333,8 +333,8 @@ def test_answer_does_not_depend_on_the_memory_given(way: str) -> None:
     options: Any = {"k": 3, "method": way, "rules": RULES}
     whole = best_matches(InMemorySamples(queries), source, **options)
     shares: list[float] = []
-    parts = best_matches(InMemorySamples(queries), source, memory_mb=0.9, report=shares.append, **options)
-    assert len(list(shards(source, 900_000, 8))) > 2 and max(source.reads) <= 256
+    parts = best_matches(InMemorySamples(queries), source, memory_mb=0.5, report=shares.append, **options)
+    assert len(list(shards(source, 500_000, 8))) > 2 and max(source.reads) <= 256
     assert shares == sorted(shares) and shares[-1] == 1.0
     for key in whole:
         np.testing.assert_array_equal(whole[key].index, parts[key].index)

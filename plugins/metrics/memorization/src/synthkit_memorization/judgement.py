@@ -18,7 +18,7 @@ from synthkit_memorization.search.pixels import Float64, Int64
 
 
 #: Margin from which on an image is far from everybody. No image of 60 phantom people had more than 1.1.
-FAR = 3.0
+FAR = 2.0
 
 
 @dataclass(frozen=True)
@@ -177,15 +177,15 @@ def judge(
         rule = Rule.of(between(name, null, n_people), null_person)
         if rule is not None:
             margins = rule.margins(between(name, synthetic, n_people))
-            cut = rule.cut(rule.units(_distinct(margins[counted])), rate / len(null))
+            cut = rule.cut(rule.units(len(_distinct(margins, counted))), rate / len(null))
             sides[name] = Side(rule, margins, cut)
     return {name: _like(side, sides.get(_opposite(name), side), counted) for name, side in sides.items()}
 
 
-def _distinct(margins: Float64) -> int:
+def _distinct(margins: Float64, counted: NDArray[np.bool_]) -> Int64:
     """Images that may come near to somebody by chance: repeats once, those far from everybody (noise) not at all."""
-    near = margins[margins.min(axis=1, initial=np.inf) <= FAR]
-    return len(np.unique(near, axis=0))
+    near = np.flatnonzero(counted & (margins.min(axis=1, initial=np.inf) <= FAR))
+    return near[np.unique(margins[near], axis=0, return_index=True)[1]]
 
 
 def _opposite(name: str) -> str:
@@ -194,5 +194,6 @@ def _opposite(name: str) -> str:
 
 def _like(side: Side, reference: Side, counted: NDArray[np.bool_]) -> Side:
     """With the likeness that the margins to the other side show."""
-    likeness = reference.rule.likeness(reference.least[counted], reference.base)
+    shown = reference.least[_distinct(reference.margins, counted)]
+    likeness = reference.rule.likeness(shown, reference.base)
     return replace(side, likeness=likeness)

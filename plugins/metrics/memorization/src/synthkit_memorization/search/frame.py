@@ -35,6 +35,8 @@ LOOKED_AT = 64
 SMALLEST = 0.05
 #: Share of the pixels of a contrast that one grey level has at least, to be its background.
 COMMON = 0.1
+#: Grey level up to which a pixel is black.
+BLACK = 8
 #: Weights are multiples of 1 / WHOLE: 255 times the sum of some is below 2^24, so float32 has their sums exactly.
 WHOLE = 65536
 #: Images framed at a time (what fits a cache).
@@ -114,14 +116,14 @@ def in_frame(images: NDArray[np.uint8], background: int) -> tuple[NDArray[np.uin
 def _on_black(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """How much each pixel differs from the background of its contrast: the commonest grey level, if it is one.
 
-    So a picture on grey, or a negative, is what it was on black. Where no level has COMMON of the pixels, as in a crop,
-    the background is taken for black.
+    So a picture on grey, or a negative, is what it was on black. Where COMMON of the pixels are black already, or no
+    level has so many, as in a crop, nothing is changed.
     """
     result = images.copy()
     for image in result.reshape(-1, *images.shape[-2:]):
         counts = np.bincount(image.ravel(), minlength=256)
         level = int(counts.argmax())
-        if level and counts[level] >= COMMON * image.size:
+        if counts[: BLACK + 1].sum() < COMMON * image.size <= counts[level]:
             image[...] = np.abs(image.astype(np.int16) - level).astype(np.uint8)
     return result
 
