@@ -16,7 +16,6 @@ from synthkit_memorization.null.margins import NEAREST, Distances, Rule, distanc
 from synthkit_memorization.search.matches import Matches
 from synthkit_memorization.search.pixels import Float64, Int64
 
-
 #: Margin from which on an image is far from everybody. No image of 60 phantom people had more than 1.1.
 FAR = 2.0
 
