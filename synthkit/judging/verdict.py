@@ -304,7 +304,7 @@ class _Found:
             )
         if blind := [name for name, cut in cuts.items() if cut == 0]:
             lines.append(
-                "That nothing was copied that only these would show; they find hardly anything, for people here are too "
+                "That nothing was copied that only these would show; they find hardly anything, as people here are too "
                 f"few, or differ too much, for a cut above 0: {', '.join(blind)}."
             )
         return lines
