@@ -232,6 +232,15 @@ def test_invalid_inputs_are_named() -> None:
         run(train, fresh, InMemorySamples(fresh.images[:, :1], subjects=["x"] * len(fresh)))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"families": ("frame",)}, {"rules": ("flip",)}, {"rules": ("pearson", "pearson")}, {"families": ("picture",) * 2}],
+)
+def test_settings_without_meaning_are_refused(settings: Any) -> None:
+    with pytest.raises(ValueError, match="must hold|twice"):
+        Params(**settings)
+
+
 def test_a_single_contrast_has_no_joint_view() -> None:
     rng = np.random.default_rng(9)
     train, fresh, holdout = (subjects(rng, names(p, 3)) for p in "acb")

@@ -172,6 +172,39 @@ def test_one_contrast_of_four_is_enough(train: Slices, holdout: Slices, fresh: S
     assert result.outcome == "fail" and whole["n_copies"] == 8 and whole["n_identical"] == 0
 
 
+def with_large_tumours(slices: Slices, n: int = 4) -> Any:
+    """Rows of the largest tumour of each of the n people who have the largest."""
+    sizes = (slices.labels > 0).sum(axis=(1, 2)).reshape(-1, len(SLICES))
+    people = np.argsort(-sizes.max(axis=1))[:n]
+    return people * len(SLICES) + sizes.argmax(axis=1)[people]
+
+
+def test_labels_of_a_training_image_under_the_image_of_another_fail(
+    train: Slices, holdout: Slices, fresh: Slices
+) -> None:
+    rows = with_large_tumours(train)
+    copies = Slices(fresh.images[: len(rows)], train.labels[rows])
+    result, whole, found = judged(train, [copies, fresh], holdout)
+    assert result.outcome == "fail" and whole["n_copies"] == len(rows) and "labels" in result.reasons[0]
+    copied = [row.values for row in found if row.table == "matches" and row.values["copy"]]
+    assert {(row["synthetic_id"], row["train_subject"]) for row in copied} == {
+        (f"s{i}", f"a{row // len(SLICES)}") for i, row in enumerate(rows)
+    }
+
+
+def test_a_training_persons_tumour_in_the_head_of_another_fails(train: Slices, holdout: Slices, fresh: Slices) -> None:
+    rows = with_large_tumours(train)
+    images, labels = fresh.images[: len(rows)].copy(), fresh.labels[: len(rows)] * 0
+    for image, label, row in zip(images, labels, rows, strict=True):
+        inside = train.labels[row] > 0
+        image[:, inside] = train.images[row][:, inside]
+        label[inside] = 4  # whole: only what lies under it is copied
+    result, whole, found = judged(train, [Slices(images, labels), fresh], holdout, families=("picture", "tumour"))
+    assert result.outcome == "fail" and whole["n_copies"] == len(rows)
+    copied = {row.values["contrast"] for row in found if row.table == "matches" and row.values["copy"]}
+    assert "tumour" in copied
+
+
 def test_copies_of_held_out_people_fail(train: Slices, holdout: Slices, fresh: Slices) -> None:
     result, whole, _ = judged(train, [some_of(holdout, lambda x: noisy(x, 25)), fresh], holdout)
     assert result.outcome == "fail" and "held-out" in result.reasons[0]
