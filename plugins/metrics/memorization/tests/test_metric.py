@@ -237,7 +237,7 @@ def test_invalid_inputs_are_named() -> None:
     [{"families": ("frame",)}, {"rules": ("flip",)}, {"rules": ("pearson", "pearson")}, {"families": ("picture",) * 2}],
 )
 def test_settings_without_meaning_are_refused(settings: Any) -> None:
-    with pytest.raises(ValueError, match="must hold|twice"):
+    with pytest.raises(ValueError, match=r"must hold|twice"):
         Params(**settings)
 
 
