@@ -113,6 +113,11 @@ class Search:
         self._done = 0.0
         self.nulls: list[Null] = []
 
+    @property
+    def picture(self) -> Null:
+        """The null of whole pictures: every audit has it, first."""
+        return self.nulls[0]
+
     def look_at(self, known: Sequence[Family], people: Mapping[str, People]) -> None:
         """See the real people in each family, and search them among each other."""
         whole = people["train"].images
@@ -225,9 +230,9 @@ def _each_once(search: Search, train: People) -> People | None:
 
     By near_c / A_c alone, for the other scans of a person are also those that it is compared with.
     """
-    null = next((null for null in search.nulls if null.family.name == "picture"), None)
-    rule = None if null is None else Rule.of(between("train", null.found, null.n_people), null.null_person)
-    if null is None or rule is None:
+    null = search.picture
+    rule = Rule.of(between("train", null.found, null.n_people), null.null_person)
+    if rule is None:
         return None
     own = len(null.rows["train"])
     near = distance(null.found["train"].r[:own, :, 0])
@@ -249,9 +254,9 @@ def _each_once(search: Search, train: People) -> People | None:
 
 def _twins(search: Search, people: Mapping[str, People], rate: float) -> dict[int, Twin]:
     """Held-out people who are nearer to a training person than another person is, by the family picture."""
-    if "holdout" not in people or not search.nulls:
+    if "holdout" not in people:
         return {}
-    null = search.nulls[0]
+    null = search.picture
     nothing = {side: Found(found.r[:0], found.index[:0]) for side, found in null.found.items()}
     side = judge(null.found, null.null_person, nothing, null.n_people, np.zeros(0, np.bool_), rate).get("train")
     if side is None:
@@ -287,7 +292,7 @@ def _judge(search: Search, null: Null, synthetic: Images, blank: NDArray[np.bool
 def _null_matches(
     nulls: Sequence[Null], judgements: Sequence[Judgement], people: Mapping[str, People]
 ) -> tuple[Float64, Int64]:
-    """r and index of the nearest training person of other people's images, ``(image, column, 2 nearest)``."""
+    """r and index of the nearest training person of other people's images, ``(image, column, NEAREST)``."""
     side = "holdout" if "holdout" in people else "train"
     used = [null for null in nulls if any(each.family is null.family for each in judgements)]
     columns = sum(len(null.family.columns) for null in used)

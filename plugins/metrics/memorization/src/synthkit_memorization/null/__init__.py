@@ -1,1 +1,1 @@
-"""What innocent images look like: thresholds from real images that cannot have been copied, and their control."""
+"""What innocent images look like: margins and cuts from real people, who cannot have been copied."""
