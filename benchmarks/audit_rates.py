@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -292,7 +293,9 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=TRAIN, help="people trained on")
     parser.add_argument("--audits", type=int, help="of each setting; by default 100 of innocents, 20 of the others")
     parser.add_argument("--only", default="", help="groups, with commas between")
-    parser.add_argument("--names", default="", help="a part of the names of settings: `shift` or `20 held out`")
+    parser.add_argument(
+        "--names", default="", help="regular expression in the names of settings: `20 held out` or `shift|crop`"
+    )
     parser.add_argument("--reasons", action="store_true", help="say why audits end as is not wanted")
     parser.add_argument("-p", dest="params", action="append", default=[], metavar="NAME=VALUE", help="of the metric")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -301,7 +304,7 @@ def main() -> None:
     groups = options.only.split(",") if options.only else known
     if unknown := set(groups) - set(known):
         parser.error(f"there is no group {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    chosen = [i for i, s in enumerate(settings()) if s.group in groups and options.names in s.name]
+    chosen = [i for i, s in enumerate(settings()) if s.group in groups and re.search(options.names, s.name)]
     if not chosen:
         parser.error(f"no setting of {', '.join(groups)} has {options.names!r} in its name")
     if options.pool < (least := options.train + MOST_HOLDOUT + DONORS + BESIDE):
