@@ -20,6 +20,7 @@ from synthkit.data.dataset import Dataset
 from synthkit.errors import ExitCode, SynthkitError, UsageError
 from synthkit.judging import audit_scores
 from synthkit.judging.audit_scores import (
+    HOLDOUT_SUBJECTS,
     HOLDOUT_TWINS,
     MATCHES,
     NULL,
@@ -259,6 +260,7 @@ def test_the_reader_of_a_table_needs_its_columns_and_no_others(table: audit_scor
         NULL.name: lambda: tables.read_null(path),
         PAIRS.name: lambda: tables.read_pairs(path),
         SUBJECTS.name: lambda: tables.read_subjects(path),
+        HOLDOUT_SUBJECTS.name: lambda: tables.read_subjects(path, "holdout"),
         HOLDOUT_TWINS.name: lambda: tables.read_twins(path),
     }
     assert readers[table.name]()

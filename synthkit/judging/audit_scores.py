@@ -299,6 +299,7 @@ PAIRS = AuditTable(
         "margin": "as in matches",
         "holdout_id": "the held-out image that is most similar to the synthetic one, empty where nothing is held out",
         "r_holdout": "how similar",
+        "holdout_copy": "True or False: whether the image is a copy of a held-out person by this view and rule",
     },
 )
 SUBJECTS = AuditTable(
@@ -312,6 +313,16 @@ SUBJECTS = AuditTable(
     },
 )
 
+HOLDOUT_SUBJECTS = AuditTable(
+    name="holdout_subjects",
+    summary="a held-out subject whom synthetic images copy",
+    columns={
+        "holdout_subject": "its name",
+        "n_holdout": "its images",
+        "n_copies": "copies that show it",
+        "best_r": "largest r of such a copy with one of its images",
+    },
+)
 HOLDOUT_TWINS = AuditTable(
     name="holdout_twins",
     summary="a held-out person who is a training person under another id",
@@ -323,7 +334,9 @@ HOLDOUT_TWINS = AuditTable(
 )
 
 #: Every table that something outside an audit reads, by name.
-TABLES: Mapping[str, AuditTable] = {table.name: table for table in (MATCHES, NULL, PAIRS, SUBJECTS, HOLDOUT_TWINS)}
+TABLES: Mapping[str, AuditTable] = {
+    table.name: table for table in (MATCHES, NULL, PAIRS, SUBJECTS, HOLDOUT_SUBJECTS, HOLDOUT_TWINS)
+}
 
 #: Columns that name a real person or image, in whichever table they are.
 NAMES_OF_REAL = ("train_id", "train_subject", "holdout_id", "holdout_subject")

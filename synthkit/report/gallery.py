@@ -71,12 +71,12 @@ def _by_view(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
 
 
 def worst(pairs: Sequence[Pair]) -> list[tuple[Pair, list[str]]]:
-    """The worst :data:`N_PAIRS` pairs of one view: copies first, then those that stand out most.
+    """The worst :data:`N_PAIRS` pairs of one view: copies of anybody first, then those that stand out most.
 
     Each synthetic image once, under the rule that it stands out most by, with the other rules by which it is a copy.
     """
     rank = {rule: place for place, rule in enumerate(RULES)}
-    ordered = sorted(pairs, key=lambda p: (not p.copy, -p.nearness, rank.get(p.rule, len(rank))))
+    ordered = sorted(pairs, key=lambda p: (not (p.copy or p.holdout_copy), -p.nearness, rank.get(p.rule, len(rank))))
     first: dict[str, tuple[Pair, list[str]]] = {}
     for pair in ordered:
         if pair.synthetic_id not in first:

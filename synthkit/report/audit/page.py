@@ -92,7 +92,7 @@ def _contents(audit: dict[str, Any]) -> list[dict[str, str]]:
         ("power", "What it would have found", audit["power"]),
         ("histograms", "Best match of every image", audit["histograms"]),
         ("views", "By view", audit["tables"]),
-        ("subjects", "Training subjects", audit["subjects"]),
+        ("subjects", "Who is copied", audit["subjects"]),
         ("pairs", "Most similar pairs", audit["gallery"] or audit["worst"]),
         ("protection", "Data protection", audit["protection"]),
         ("open", "What this does not prove", audit["not_proven"]),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from synthkit.judging.audit_scores import HOLDOUT_TWINS, MATCHES, NULL, PAIRS, SUBJECTS
+from synthkit.judging.audit_scores import HOLDOUT_SUBJECTS, HOLDOUT_TWINS, MATCHES, NULL, PAIRS, SUBJECTS
 from synthkit.report.audit import numbers as audit_numbers
 from synthkit.report.audit import tables as audit_tables
 from synthkit.report.audit.histograms import histograms
@@ -52,7 +52,7 @@ def section(record: RunRecord, *, anchor: str, pictures: bool = True, budget: in
     columns = list(dict.fromkeys([*audit_numbers.columns(scores), *matches.r]))
     pairs = _pairs(record, matches, thresholds, notes)
     twins = _twins(record, notes) if pictures else []
-    subjects = _subjects(record, notes)
+    copied = {side: _subjects(record, side, notes) for side in ("train", "holdout")}
     protection = _protection(scores, verdict, notes)
     figures = _histograms(record, matches, thresholds, notes)
     shown = gallery(record, pairs, budget, notes) if pictures else None
@@ -79,7 +79,9 @@ def section(record: RunRecord, *, anchor: str, pictures: bool = True, budget: in
         "overview": audit_numbers.overview(scores),
         "tables": audit_numbers.tables(scores),
         "tails": audit_numbers.tails(scores),
-        "subjects": {"rows": subjects[:N_SUBJECTS], "n": len(subjects)} if subjects else None,
+        "subjects": [
+            {"side": side, "rows": rows[:N_SUBJECTS], "n": len(rows)} for side, rows in copied.items() if rows
+        ],
         "gallery": shown,
         "worst": _worst(pairs),
         "protection": protection,
@@ -166,15 +168,16 @@ def _histograms(
     return histograms(matches.r, null, thresholds, audit_numbers.rules_of(list(matches.r)))
 
 
-def _subjects(record: RunRecord, notes: list[str]) -> list[dict[str, Any]]:
-    """Training subjects whom copies show."""
-    table = record.run.outputs / SUBJECTS.file
+def _subjects(record: RunRecord, side: str, notes: list[str]) -> list[dict[str, Any]]:
+    """Training or held-out subjects whom copies show."""
+    declared = SUBJECTS if side == "train" else HOLDOUT_SUBJECTS
+    table = record.run.outputs / declared.file
     if not table.is_file():
         return []
     try:
-        return audit_tables.read_subjects(table)
+        return audit_tables.read_subjects(table, side)
     except DAMAGE as error:
-        notes.append(f"The table subjects cannot be shown: {sentence(error)}")
+        notes.append(f"The table {declared.name} cannot be shown: {sentence(error)}")
         return []
 
 

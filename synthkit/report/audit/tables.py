@@ -56,6 +56,7 @@ class Pair:
     margin: float | None = None
     holdout_id: str = ""
     r_holdout: float | None = None
+    holdout_copy: bool | None = None
 
     @property
     def column(self) -> Column:
@@ -123,17 +124,18 @@ def read_pairs(path: Path) -> list[Pair]:
             margin=_number(row["margin"]),
             holdout_id=row["holdout_id"],
             r_holdout=_number(row["r_holdout"]),
+            holdout_copy=_truth(row["holdout_copy"]),
         )
         for row in _rows(path)
     ]
 
 
-def read_subjects(path: Path) -> list[dict[str, str | int | float | None]]:
-    """``subjects.csv``: training subjects whom copies show, most copied first."""
+def read_subjects(path: Path, side: str = "train") -> list[dict[str, str | int | float | None]]:
+    """``subjects.csv``, or ``holdout_subjects.csv`` of the side "holdout": whom copies show, most copied first."""
     rows = [
         {
-            "subject": row["train_subject"],
-            "n_train": int(row["n_train"]),
+            "subject": row[f"{side}_subject"],
+            "n_images": int(row[f"n_{side}"]),
             "n_copies": int(row["n_copies"]),
             "best_r": _number(row["best_r"]),
         }

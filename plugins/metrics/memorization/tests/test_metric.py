@@ -125,10 +125,15 @@ def test_training_images_as_synthetic_are_copies_and_held_out_ones_are_copies_of
     assert value(scores, "n_holdout_copies") == 0
     assert all(row.values["r"] == 1.0 and row.values["copy"] for row in rows if row.table == "matches")
     assert decide(scores).outcome == "fail"
-    scores, _ = run(train, InMemorySamples(holdout.images, subjects=[None] * len(holdout), prefix="h"), holdout)
+    scores, rows = run(train, InMemorySamples(holdout.images, subjects=[None] * len(holdout), prefix="h"), holdout)
     assert value(scores, "n_copies") == value(scores, "n_copied_subjects") == 0
     assert value(scores, "n_holdout_copies") == len(holdout) and value(scores, "n_copied_holdout_subjects") == 3
     assert value(scores, "closer_to_train") == 0.0
+    named = {row.values["holdout_subject"]: row.values for row in rows if row.table == "holdout_subjects"}
+    assert set(named) == set(names("b", 3))
+    assert all(v["n_copies"] == v["n_holdout"] and v["best_r"] == 1.0 for v in named.values())
+    pairs = [row.values for row in rows if row.table == "pairs" and row.values["holdout_copy"]]
+    assert pairs and all(pair["r_holdout"] == 1.0 and not pair["copy"] for pair in pairs)
     known = decide(scores)
     assert known.outcome == "fail" and "held-out" in known.reasons[0]
 

@@ -167,6 +167,19 @@ class Audit:
             self._spread([each.index[..., 0] for each in found], -1),
         )
 
+    @cached_property
+    def holdout_copy(self) -> NDArray[np.bool_]:
+        """Whether each synthetic image copies a held-out person by a column, ``(image, column)``."""
+        sides = [each.sides.get("holdout") for each in self.judgements]
+        copy: NDArray[np.bool_] = self._spread(
+            [
+                np.zeros(each.train.r.shape[:2], np.bool_) if side is None else side.copy
+                for each, side in zip(self.judgements, sides, strict=True)
+            ],
+            False,
+        )
+        return copy
+
     @property
     def thresholds(self) -> Float64:
         """r that an image must exceed to be a copy, ``(column,)``; NaN without a null."""

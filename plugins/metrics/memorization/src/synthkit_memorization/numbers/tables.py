@@ -1,4 +1,7 @@
-"""The tables of an audit: ``matches``, ``pairs``, ``subjects``, ``null``, ``holdout_twins``; subjects are scans."""
+"""The tables of an audit: ``matches``, ``pairs``, ``subjects``, ``holdout_subjects``, ``null``, ``holdout_twins``.
+
+Subjects are scans.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ def tables(audit: Audit) -> Iterator[Row]:
     yield from _matches(audit, quantile)
     yield from _pairs(audit, quantile)
     yield from _subjects(audit)
+    yield from _holdout_subjects(audit)
     yield from _null(audit)
     for twin in audit.twins:
         values: dict[str, str | float | None] = {
@@ -71,7 +75,8 @@ def _matches(audit: Audit, quantile: Float64) -> Iterator[Row]:
 def worst_pairs(audit: Audit) -> list[tuple[int, int]]:
     """(synthetic image, column): for each view the images of smallest margin to a training person, under any rule.
 
-    Each image once a view, by the rule that it stands out most by; by r where there is no null.
+    Each image once a view, by the rule that it stands out most by; by r where there is no null. Copies of held-out
+    people follow, as many a view.
     """
     near = audit.margins if audit.has_null else 1 - np.nan_to_num(audit.r, nan=-1.0)
     chosen: list[tuple[int, int]] = []
@@ -81,6 +86,9 @@ def worst_pairs(audit: Audit) -> list[tuple[int, int]]:
         least = near[np.arange(len(near)), np.take(own, best)]
         order = np.argsort(least, kind="stable")[:N_PAIRS]
         chosen += [(int(i), own[best[i]]) for i in order if audit.index[i, own[best[i]]] >= 0]
+        held = np.flatnonzero(audit.holdout_copy[:, own].any(axis=1))[:N_PAIRS]
+        by = [(int(i), own[int(np.argmax(audit.holdout_copy[i, own]))]) for i in held]
+        chosen += [pair for pair in by if pair not in chosen]
     return chosen
 
 
@@ -107,6 +115,7 @@ def _pairs(audit: Audit, quantile: Float64) -> Iterator[Row]:
                 "margin": _known(audit.margins[i, c]),
                 "holdout_id": holdout_id,
                 "r_holdout": r_holdout,
+                "holdout_copy": None if holdout_id is None else bool(audit.holdout_copy[i, c]),
             },
         )
 
@@ -133,6 +142,27 @@ def _subjects(audit: Audit) -> Iterator[Row]:
             "best_r": best.get(subject),
         }
         yield Row(table="subjects", values=values)
+
+
+def _holdout_subjects(audit: Audit) -> Iterator[Row]:
+    """One row a held-out subject whom synthetic images copy."""
+    if audit.holdout is None:
+        return
+    names = [sample.subject or "" for sample in audit.holdout.samples]
+    held_r, held_index = audit.holdout_matches
+    copies: dict[str, dict[int, float]] = {}
+    for i, column in zip(*np.nonzero(audit.holdout_copy), strict=True):
+        of = copies.setdefault(names[held_index[i, column]], {})
+        of[int(i)] = max(of.get(int(i), -1.0), float(held_r[i, column]))
+    n_images = Counter(names)
+    for subject, found in sorted(copies.items()):
+        values: dict[str, str | float | None] = {
+            "holdout_subject": subject or None,
+            "n_holdout": n_images[subject],
+            "n_copies": len(found),
+            "best_r": max(found.values()),
+        }
+        yield Row(table="holdout_subjects", values=values)
 
 
 def _null(audit: Audit) -> Iterator[Row]:
