@@ -19,14 +19,10 @@ from synthkit.data.fetched import finished_name, not_fetched
 from synthkit.data.file_names import SEG, NamedFile, Names, base_name, is_bids, named_file
 from synthkit.data.metaimage import folder_of_subject, is_data_of_mhd
 from synthkit.data.raw_layouts import is_raw_folder
+from synthkit.data.scan_words import says_when
 
-# Folders that say what is in them and not whose it is; those that say when, and need the patient's name before them.
+# Folders that say what is in them and not whose it is.
 _KIND_OF_FOLDER = re.compile(r"anat|nifti|niftis|nii|images?|mri?|data|raw|scans?|files|structural", re.IGNORECASE)
-_TIME = re.compile(
-    r"(?:ses|session|week|timepoint|time|tp|visit|scan|study|month|day|fu|follow[-_]?up|baseline)"
-    r"[-_ ]?(?:\d{1,5}[a-z]?)?(?:[-_]\d+)*|(?:pre|post)[-_]?(?:op|operative|treatment)?|\d{4}[-_.]?\d\d[-_.]?\d\d",
-    re.IGNORECASE,
-)
 # What lies beside the volumes of nearly every collection: not worth a warning.
 _TEXTS = re.compile(
     r".*\.(?:csv|tsv|json|txt|md|pdf|xlsx?|html?|xml|py|ipynb|log|bib|rst|ya?ml|toml|db)|(?:README|LICENSE|CHANGES)",
@@ -131,7 +127,7 @@ def _units_of(root: Path, folder: Path, named: Sequence[NamedFile]) -> list[Unit
     if _is_one_subject(folder, by_stem):
         main = max(by_stem, key=lambda stem: len(by_stem[stem]))
         return [Unit(_id(root, folder, by_stem[main][0].stem), folder, list(named))]
-    return [Unit(files[0].stem or folder.resolve().name, folder, files) for files in by_stem.values()]
+    return [Unit(_id_of_file(root, folder, files[0].stem), folder, files) for files in by_stem.values()]
 
 
 def _is_one_subject(folder: Path, by_stem: dict[str, list[NamedFile]]) -> bool:
@@ -166,11 +162,20 @@ def _id(root: Path, folder: Path, stem: str) -> str:
     if is_bids(stem):
         return stem
     name = folder.resolve().name
+    if says_when(stem) and folder != root:
+        return _folder_id(root, folder)
     if _has_digit(stem) and not (_has_digit(name) and (folder != root or _belongs(stem.lower(), folder))):
         return stem  # "train" or "archive" with one subject in it
     if folder == root:
         return name
     return _folder_id(root, folder)
+
+
+def _id_of_file(root: Path, folder: Path, stem: str) -> str:
+    """The name of one of several subjects in a folder: what its files begin with, the folder's before a time."""
+    if not stem:
+        return folder.resolve().name
+    return f"{_folder_id(root, folder)}_{stem}" if says_when(stem) and folder != root else stem
 
 
 def _folder_id(root: Path, folder: Path) -> str:
@@ -181,9 +186,16 @@ def _folder_id(root: Path, folder: Path) -> str:
     while len(parts) > 1 and _KIND_OF_FOLDER.fullmatch(parts[-1]):
         parts.pop()
     own = re.sub(r"[-_](?:nifti|nii)$", "", parts.pop(), flags=re.IGNORECASE)  # UCSF-PDGM
-    while parts and _TIME.fullmatch(own.split("_")[0]):
+    while parts and _is_nobody(own):
         own = f"{parts.pop()}_{own}"
     return own
+
+
+def _is_nobody(name: str) -> bool:
+    """Whether a folder says when, perhaps with words behind it, and not whose: ses-1, 2019-03-04_MR_brain, T1, 2, A."""
+    first, _, rest = name.partition("_")
+    is_time = says_when(name) or (says_when(first) and not _has_digit(rest))
+    return is_time or re.fullmatch(r"[^\W\d_]|\d{1,2}", name) is not None
 
 
 def _joined(root: Path, units: Sequence[Unit]) -> list[Unit]:
@@ -244,7 +256,10 @@ def _told_apart(root: Path, units: list[Unit]) -> list[Unit]:
             unit.id = own
     count = Counter(unit.id for unit in units)
     for unit in units:
-        if count[unit.id] > 1 and not any(unit.id.lower() in stem for stem in unit.stems):
+        time = next((p.name for p in unit.folder.parents if root in p.parents and says_when(p.name)), "")
+        if count[unit.id] > 1 and time:  # T0/Mueller and T1/Mueller, whatever their files are called
+            unit.id = f"{time}_{unit.id}"
+        elif count[unit.id] > 1 and not any(unit.id.lower() in stem for stem in unit.stems):
             unit.id = f"{unit.folder.parent.resolve().name}_{unit.id}"
     return sorted(units, key=lambda unit: (unit.id, str(unit.folder)))
 
