@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from synthkit.data.file_names import Names, content_named, ending_that_chooses, named_file
 from synthkit.data.layouts import folded
+from synthkit.data.patients import decided
 from synthkit.data.subjects import FoundSubjects, find_subjects, survey_folder
 from synthkit.errors import DataError, UsageError
 
@@ -135,6 +136,31 @@ def test_folders_of_one_name_are_told_apart_by_their_patients(tmp_path: Path) ->
     assert list(what(survey_folder(tmp_path))) == ["p1_1", "p1_2", "p2_1", "p2_2"]
     lay(tmp_path / "named", [name for who in ("john", "mary") for name in each(f"{who}/scan1", BRATS)])
     assert list(what(survey_folder(tmp_path / "named"))) == ["john", "mary"]
+
+
+TIMES = ("T0 T1", "pre post", "visit1 visit2", "BL FU12", "1.5T 3T", "20190101 2020-01-01", "m00 m12", "I13722 I13899")
+
+
+PLACES = ("{t}/{p}/", "{t}/{p}/{p}_", "{p}/{t}/", "{p}/{t}/{p}_", "{p}/{t}_", "{p}/{p}_{t}_", "{p}_{t}_", "{t}_{p}_")
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_a_time_above_or_below_the_patient_is_joined_or_asked_about(tmp_path: Path, times: str) -> None:
+    t0, t1 = times.split()
+    for n, (place, one, other) in enumerate(
+        (place, *who) for place in PLACES for who in (("Ray", "Lee"), ("P1", "P2"))
+    ):
+        for time, patient in ((t0, one), (t1, one), (t0, other)):
+            lay(tmp_path / f"x{n}", each(place.format(t=time, p=patient), (*CONTRASTS, "seg")))
+        found = list(what(survey_folder(tmp_path / f"x{n}")))
+        of_one = [subject for subject in found if one in subject]
+        assert len(found) == 3 and len(of_one) == 2, place
+        try:
+            of = decided(found).of
+        except DataError as error:
+            assert error.details == (", ".join(of_one),)
+        else:
+            assert of[of_one[0]] == of[of_one[1]] and len(set(of.values())) == 2
 
 
 def test_a_lone_subject_is_not_called_by_a_folder_of_many(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthkit.data.patients import by_names, decided, patient_of, unclear_groups
+from synthkit.data.patients import by_names, decided, patient_of
 from synthkit.data.splits import split_subjects, with_fewer_to_train_on
 from synthkit.errors import DataError, SynthkitError, UsageError
 
@@ -55,6 +55,17 @@ NAMINGS: dict[str, Callable[[int, int], str]] = {
     "session": lambda p, k: f"{p:03d}-session-{k + 1}",
     "baseline and follow-up": lambda p, k: f"P{p:03d}-{('baseline', 'follow-up', 'followup2', 'FU3')[k]}",
     "month": lambda p, k: f"P{p:03d}_month{6 * k}",
+    "ADNI": lambda p, k: f"{'ADNI_' * (k % 2)}{p % 97:03d}_S_{p:04d}" + ("", "_I13722", "_m12_I99999", "_bl")[k],
+    "OASIS": lambda p, k: f"OAS2_{p:04d}_MR{k + 1}",
+    "field strength": lambda p, k: f"P{p:03d}_{('1.5T', '3T', '3.0T', '7T')[k]}",
+    "date with a clock": lambda p, k: f"P{p:03d}_2019030{k + 1}T101500",
+    "date with a month's name": lambda p, k: f"P{p:03d}_04{('Mar', 'Okt', 'June', 'Dec')[k]}2019",
+    "date without a dot": lambda p, k: f"P{p:03d}_0{k + 1}032019",
+    "visit in front": lambda p, k: f"{('visit', 'Visit_', 'ses-', 'timepoint')[k]}{k + 1}_P{p:03d}",
+    "visit with a letter": lambda p, k: f"P{p:03d}_visit{'ABCD'[k]}",
+    "follow-up of names": lambda p, k: f"{letters(p)}_{('BL', 'FU3', 'FU_12', 'month24')[k]}",
+    "states in front of names": lambda p, k: f"{('pre', 'post-op', 'FU2', 'visit_3')[k]}_{letters(p)}",
+    "intraoperative": lambda p, k: f"P{p:03d}_{('preop', 'intraop', 'post_RT', 'praeop')[k]}",
 }
 
 
@@ -130,97 +141,6 @@ def test_patients_that_differ_in_case_alone_are_one() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ asking
-
-
-@st.composite
-def enumerations(draw: st.DrawFn) -> list[str]:
-    """Numbered patients of one collection, with gaps: one stem, a number that varies."""
-    stem = draw(
-        st.sampled_from(
-            [
-                "sub-",
-                "Phantom_",
-                "case_",
-                "patient",
-                "s",
-                "BraTS20_Training_",
-                "BRATS_",
-                "GBM.",
-                "study2_case_",
-                "C3L-0",
-            ]
-        )
-    )
-    width = draw(st.integers(1, 5))
-    numbers = draw(st.sets(st.integers(0, 400), min_size=1, max_size=120))
-    return [f"{stem}{number:0{width}d}" for number in numbers]
-
-
-@settings(deadline=None, max_examples=200)
-@given(enumerations())
-def test_numbered_patients_are_not_asked_about(ids: list[str]) -> None:
-    assert unclear_groups(ids) == []
-    assert decided(ids).of == {subject: subject for subject in ids}
-
-
-@settings(deadline=None)
-@given(st.integers(2, 4), st.integers(13, 40), st.sampled_from(["site{}-{:03d}", "HGG{}_{:03d}", "{}_{:04d}"]))
-def test_numbered_patients_of_a_few_sites_are_not_asked_about(n_sites: int, n: int, pattern: str) -> None:
-    assert unclear_groups([pattern.format(site, k) for site in range(n_sites) for k in range(n)]) == []
-
-
-@settings(deadline=None, max_examples=200)
-@given(
-    st.sets(st.integers(0, 99), min_size=2, max_size=30),
-    st.sampled_from(
-        ["P{:03d}-{}", "P{:03d}_{}", "{:03d}.{}", "sub_{:02d}_{}", "P{:03d}_T{}", "P{:03d}_MR{}", "P{:03d}v{}",
-         "XYZ-{:05d}_{}1", "P{:03d}_{}_brain", "P{:03d}_200{}", "P{:03d}_20030{}"]
-    ),
-    st.data(),
-)  # fmt: skip
-def test_a_few_scans_of_several_stems_are_asked_about(patients: set[int], pattern: str, data: st.DataObject) -> None:
-    numbers = {p: data.draw(st.sets(st.integers(1, 5), min_size=1)) for p in patients}
-    numbers[min(patients)] = {1, 2}
-    ids = [pattern.format(p, k) for p in patients for k in numbers[p]]
-    expected = [sorted(pattern.format(p, k) for k in numbers[p]) for p in patients if len(numbers[p]) > 1]
-    assert unclear_groups(ids) == sorted(expected)
-    with pytest.raises(DataError, match="leave open") as caught:
-        decided(ids)
-    assert len(caught.value.details) == len(expected) and caught.value.exit_code == 3
-
-
-@pytest.mark.parametrize(
-    "ids",
-    [
-        "P012-1 P012-2",
-        "P012 P012_2 P013 P014",
-        "P012_x P012_y P013_x P014_x",
-        "P012-x1 P012-y2 P013-x1",
-        "P012 P-012 P013",
-        "P012_I P012_II P013_I",
-        "AAB_1 AAB_2 ABC_1 ABC_2",
-        "20190304_P012 20200304_P012 20200304_P013",
-    ],
-)
-def test_other_ids_that_are_asked_about(ids: str) -> None:
-    assert unclear_groups(ids.split())
-
-
-@pytest.mark.parametrize(
-    "ids",
-    [
-        "HGG_001 HGG_002 LGG_001 LGG_002",
-        "002_S_0295 002_S_0413 003_S_0907 003_S_1000",
-        "TCGA-DU-7294 TCGA-DU-7300 TCGA-FG-6692 TCGA-FG-6688 Brats18_CBICA_AAB_1 BRATS_119 BRATS_009",
-        "BraTS20_Training_001 BraTS20_Training_002 BraTS2021_00002 BraTS2021_00003",
-        "3fa85f64-5717-4562-b3fc-2c963f66afa6 3fa85f65-5717-4562-b3fc-2c963f66afa7 3b",
-        "A B C",
-        "C1 C2 P1 P2",
-        "case1 case2 case3 control1 control2",
-    ],
-)
-def test_other_ids_that_are_not_asked_about(ids: str) -> None:
-    assert unclear_groups(ids.split()) == []
 
 
 def test_many_scans_of_one_patient_by_common_words_are_asked_about() -> None:

@@ -114,7 +114,11 @@ def test_files_of_unknown_names(tmp_path: Path) -> None:
 def test_one_id_twice(tmp_path: Path, make_subject: MakeSubject) -> None:
     make_subject(tmp_path / "HGG", "A")
     make_subject(tmp_path / "LGG", "A")
-    assert _only_reason(tmp_path) == "two folders have this id: HGG/A and LGG/A"
+    way = "remove a copy, else give one of them, its folder and files, another name"
+    assert _only_reason(tmp_path) == f"two folders have this id: HGG/A and LGG/A ({way})"
+    for path in [*(tmp_path / "LGG" / "A").iterdir(), tmp_path / "LGG" / "A"]:  # what it advises
+        path.rename(path.with_name(path.name.replace("A", "B", 1)))
+    assert [subject.id for subject in scan_subjects(tmp_path)[0]] == ["A", "B"]
 
 
 def test_find_lists_every_bad_subject(tmp_path: Path, make_subject: MakeSubject) -> None:

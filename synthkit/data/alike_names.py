@@ -32,7 +32,7 @@ _OF_MANY = re.compile(
     "|vol|volumes?|files?|train|training|test|testing|val|validation|fold|set|groups?|grp|arm|cohort|sites?|center"
     "|centre|hospital|clinic|batch|part|controls?|ctrl|con|hc|nc|cn|ad|mci|ms|pd|hv|healthy|normal|brain|head|phantom"
     "|tumou?rs?|gliomas?|glioblastomas?|gbm|hgg|lgg|astrocytomas?|oligo|meningiomas?|men|mets?|metastas[ie]s|lesions?"
-    "|stroke|brats|all"
+    "|stroke|brats|all|early|late"
 )
 #: Words that a number makes one of several collections.
 _OF_PLACES = re.compile("study|data|dataset|set|group|grp|arm|cohort|site|center|centre|hospital|clinic|batch|fold")

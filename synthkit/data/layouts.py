@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from synthkit.data.fetched import finished_name, not_fetched
@@ -23,6 +23,8 @@ from synthkit.data.scan_words import says_when
 
 # Folders that say what is in them and not whose it is.
 _KIND_OF_FOLDER = re.compile(r"anat|nifti|niftis|nii|images?|mri?|data|raw|scans?|files|structural", re.IGNORECASE)
+_TOO_LITTLE = re.compile(r"[^\W\d_]|\d{1,2}")  # for somebody's name, below a folder that has one: P01/2, P01/A
+_POST_T1 = re.compile(r"((?:.*[-_. ])?post)[-_. ]t1w?", re.IGNORECASE)
 # What lies beside the volumes of nearly every collection: not worth a warning.
 _TEXTS = re.compile(
     r".*\.(?:csv|tsv|json|txt|md|pdf|xlsx?|html?|xml|py|ipynb|log|bib|rst|ya?ml|toml|db)|(?:README|LICENSE|CHANGES)",
@@ -93,7 +95,8 @@ def group_files(root: Path, names: Names) -> Grouped:
             else:
                 unknown.setdefault(folder, []).append(path)
     for folder, of_folder in named.items():
-        found.units += _units_of(root, folder, of_folder)
+        is_given = "t1ce" in names.contents  # whoever says what the files are is believed
+        found.units += _units_of(root, folder, of_folder if is_given else _after_treatment(of_folder))
     found.units = _told_apart(root, _joined(root, found.units))
     for folder, paths in unknown.items():
         _place_unknown(found, folder, paths)
@@ -128,6 +131,17 @@ def _units_of(root: Path, folder: Path, named: Sequence[NamedFile]) -> list[Unit
         main = max(by_stem, key=lambda stem: len(by_stem[stem]))
         return [Unit(_id(root, folder, by_stem[main][0].stem), folder, list(named))]
     return [Unit(_id_of_file(root, folder, files[0].stem), folder, files) for files in by_stem.values()]
+
+
+def _after_treatment(named: Sequence[NamedFile]) -> list[NamedFile]:
+    """The files; beside ``P01_post_t2`` is ``P01_post_t1`` a T1 after treatment, and not one after contrast agent."""
+    stems = {file.stem.lower() for file in named}
+    found = []
+    for file in named:
+        match = _POST_T1.fullmatch(base_name(file.path.name) or "") if file.content == "t1ce" else None
+        is_time = match is not None and match[1].lower() in stems
+        found.append(replace(file, stem=match[1], content="t1") if match and is_time else file)
+    return found
 
 
 def _is_one_subject(folder: Path, by_stem: dict[str, list[NamedFile]]) -> bool:
@@ -168,7 +182,7 @@ def _id(root: Path, folder: Path, stem: str) -> str:
         return stem  # "train" or "archive" with one subject in it
     if folder == root:
         return name
-    return _folder_id(root, folder)
+    return _folder_id(root, folder, {stem.lower()})
 
 
 def _id_of_file(root: Path, folder: Path, stem: str) -> str:
@@ -178,7 +192,8 @@ def _id_of_file(root: Path, folder: Path, stem: str) -> str:
     return f"{_folder_id(root, folder)}_{stem}" if says_when(stem) and folder != root else stem
 
 
-def _folder_id(root: Path, folder: Path) -> str:
+def _folder_id(root: Path, folder: Path, stems: Collection[str] = ()) -> str:
+    """The name of a folder, with those above it as long as it is nobody's; ``stems``: its files begin so."""
     parts = list(folder.relative_to(root).parts)
     if not parts:
         return folder.resolve().name
@@ -186,16 +201,15 @@ def _folder_id(root: Path, folder: Path) -> str:
     while len(parts) > 1 and _KIND_OF_FOLDER.fullmatch(parts[-1]):
         parts.pop()
     own = re.sub(r"[-_](?:nifti|nii)$", "", parts.pop(), flags=re.IGNORECASE)  # UCSF-PDGM
-    while parts and _is_nobody(own):
+    while parts and (_is_time_alone(own) or (_TOO_LITTLE.fullmatch(own) and own.lower() not in stems)):
         own = f"{parts.pop()}_{own}"
     return own
 
 
-def _is_nobody(name: str) -> bool:
-    """Whether a folder says when, perhaps with words behind it, and not whose: ses-1, 2019-03-04_MR_brain, T1, 2, A."""
+def _is_time_alone(name: str) -> bool:
+    """Whether a folder says when, perhaps with words behind it, and not whose: ses-1, T1, 2019-03-04_MR_brain."""
     first, _, rest = name.partition("_")
-    is_time = says_when(name) or (says_when(first) and not _has_digit(rest))
-    return is_time or re.fullmatch(r"[^\W\d_]|\d{1,2}", name) is not None
+    return says_when(name) or (says_when(first) and not _has_digit(rest))
 
 
 def _joined(root: Path, units: Sequence[Unit]) -> list[Unit]:
@@ -249,9 +263,9 @@ def _with_labels_below(root: Path, units: Sequence[Unit]) -> list[Unit]:
 def _told_apart(root: Path, units: list[Unit]) -> list[Unit]:
     """Subjects whose files begin alike are called by their folders; folders of one name by the one above as well."""
     count = Counter(unit.id for unit in units)
-    folder_ids = Counter(_folder_id(root, unit.folder) for unit in units)
+    folder_ids = Counter(_folder_id(root, unit.folder, unit.stems) for unit in units)
     for unit in units:
-        own = _folder_id(root, unit.folder)
+        own = _folder_id(root, unit.folder, unit.stems)
         if count[unit.id] > 1 and folder_ids[own] == 1 and not is_bids(unit.id):
             unit.id = own
     count = Counter(unit.id for unit in units)

@@ -64,7 +64,7 @@ _COUNTED_BEHIND = r"(?:mo|mon|monat|day|tag|woche|yr|year|jahr|study|run|rep|rep
 SURE_STATE, SURE_COUNTED = (words.replace("~", f"{SEPARATOR}?") for words in (_SURE_STATE, _SURE_COUNTED))
 
 #: The strength of the magnet: 1.5T, 3T.
-FIELD = r"(?<![\d.,])(?:0\.\d+|1[-_.,p]5|1\.0|3(?:\.0)?|7(?:\.0)?|9\.4|10\.5|11\.7) ?T(?:esla)?(?![^\W_])"
+FIELD = r"(?<!\d)(?:0\.\d+|1[-_.,p]5|1\.0|3(?:\.0)?|7(?:\.0)?|9\.4|10\.5|11\.7) ?T(?:esla)?(?![^\W_])"
 #: The number that an archive gives an image: I13722.
 _IMAGE = r"(?<![^\W_])I\d{4,8}(?![^\W_])"
 
@@ -88,6 +88,7 @@ _FREE_WORDS = rf"(?:{_SURE_WORDS}|(?:{_MAYBE_COUNTED} ?\d{{1,2}}|{_LETTERED}){_E
 _WORDS = re.compile(
     rf"(?<![^\W\d_]){_FREE_WORDS}"
     rf"|(?<![^\W\d_])[tv] ?\d{{1,2}}(?= )"  # last of all it may be one of several letters: SHORT_TIME
+    r"|^[dmwy] ?\d{1,3}(?= (?:[^\W\d_]{3}|[^\W\d_]+ ?\d))"  # before somebody's name
     rf"|^{_MAYBE_STATE}{_END}(?=.*[^\W\d_])"  # before a number alone it counts another cohort: early_01, late_01
     rf"|(?<=[ \d])(?:(?:{_MAYBE_STATE}|test){_END}|{_COUNTED_BEHIND} ?\d{{1,3}}{_END})"
 )

@@ -156,7 +156,8 @@ def survey_folder(
         if len(found) > 1:
             where = " and ".join(place.relative_to(root).as_posix() for place, _ in found)
             what = "two folders have this id" if len(found) == 2 else f"{len(found)} folders have this id"
-            bad.append(BadSubject(subject_id, f"{what}: {where}"))
+            way = "remove a copy, else give one of them, its folder and files, another name"
+            bad.append(BadSubject(subject_id, f"{what}: {where} ({way})"))
         elif isinstance(found[0][1], Subject):
             good.append(found[0][1])
         else:
