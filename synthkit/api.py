@@ -154,9 +154,7 @@ def import_images(
             Path(pictures),
             Path(out),
             channels=Channels.parsed(channels, mosaic, channels_last, without_labels),
-            on_progress=lambda stage, done, total: view.step(
-                done, total, "sample checked" if stage == "check" else "sample written"
-            ),
+            on_progress=lambda stage, done, total: view.step(done, total, importing.PROGRESS[stage]),
             **options,
         )
 

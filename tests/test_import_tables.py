@@ -160,3 +160,27 @@ def test_an_interrupted_import_goes_on(exported: Path, tmp_path: Path, monkeypat
 def test_every_export_has_a_row_a_sample(exported: Path, tmp_path: Path, format: str) -> None:
     export_dataset(tmp_path / "data", tmp_path / "out", format=format)
     assert (tmp_path / "out" / "samples.csv").read_text() == (exported / "samples.csv").read_text()
+
+
+def test_ids_that_may_be_one_patient_are_asked_about_as_in_prepare(exported: Path, tmp_path: Path) -> None:
+    path = exported / "samples.csv"
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    subject, patient = rows[0].index("subject"), rows[0].index("patient")
+    for row, name in zip(rows[1:], ("T0_Ray", "T1_Ray", "Lee", "Ann_BL", "Tom", "Kim"), strict=True):
+        row[subject] = name
+    path.write_text("\n".join(map(",".join, rows)))
+    error = refused(exported, tmp_path / "out")
+    assert error.details == ("T0_Ray, T1_Ray",) and "column patient of samples.csv" in error.fix
+    for row in rows[1:]:  # what it advises
+        row[patient] = row[subject].removeprefix("T0_").removeprefix("T1_")
+    path.write_text("\n".join(map(",".join, rows)))
+    summary = api.import_images(exported, tmp_path / "out", kind="real")
+    assert set(Dataset(tmp_path / "out").patients.values()) == {"Ray", "Lee", "Ann_BL", "Tom", "Kim"}
+    assert any("6 of 6 subjects have too few slices" in note for note in summary.notes)
+
+
+def test_the_same_pictures_of_subjects_with_few_slices_are_named(exported: Path, tmp_path: Path) -> None:
+    for picture in exported.rglob("P0_000*"):
+        picture.with_name(picture.name.replace("P0", "P1")).write_bytes(picture.read_bytes())
+    notes = api.import_images(exported, tmp_path / "out", kind="real").notes
+    assert any(note.startswith("P0, P1 hold the same pictures") for note in notes)

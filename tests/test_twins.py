@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from functools import cache
 from itertools import combinations
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from synthkit.data.dataset import Dataset
+from synthkit.data.exporting import export_dataset
+from synthkit.data.importing import import_images
 from synthkit.data.patients import Patients
 from synthkit.data.phantom import make_subject as make_phantom
 from synthkit.data.prepare import prepare
@@ -290,6 +293,56 @@ def test_scans_of_one_patient_by_their_names_are_as_they_should_be(tmp_path: Pat
     write(root, "P012_tp2", 1, lambda v: v[:, :, 6:])
     write(root, "P013_tp1", 2)
     assert len(prepare(root, tmp_path / "data", protocol=SMALL).subjects) == 3
+
+
+# ---------------------------------------------------------------------------------------------------------- in import
+
+
+def pictures_of(tmp_path: Path, folder: Path, **rows: tuple[str, str]) -> Path:
+    """PNG of all subjects, and for each of ``rows`` its split and patient; no patient anywhere where one is ""."""
+    prepare(folder, tmp_path / "data", protocol=SMALL, patients="one-per-subject")
+    export_dataset(tmp_path / "data", tmp_path / "png", format="png")
+    path = tmp_path / "png" / "samples.csv"
+    with path.open(newline="") as file:
+        table = list(csv.DictReader(file))
+    for row in table:
+        row["split"], patient = rows.get(row["subject"], ("train", row["subject"]))
+        row["patient"] = patient if all(patient for _, patient in rows.values()) else ""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    return path.parent
+
+
+def test_import_refuses_twins_on_both_sides_and_the_remedy_helps(tmp_path: Path, folder: Path) -> None:
+    png = pictures_of(tmp_path, folder, x9=("holdout", "x9"))
+    with pytest.raises(DataError, match="holdout and subjects to train on show one person") as caught:
+        import_images(png, tmp_path / "out", kind="real")
+    assert caught.value.details[0].startswith("k1 and x9 (correlation ") and not (tmp_path / "out").exists()
+    assert "give both of a pair one split in samples.csv, and one patient" in caught.value.fix
+    text = (png / "samples.csv").read_text()
+    (png / "samples.csv").write_text(text.replace("holdout,x9", "train,x9").replace(",x9\n", ",k1\n"))
+    summary = import_images(png, tmp_path / "out", kind="real")
+    assert any("count twice: k1 and x9" in note for note in summary.notes)
+    assert Dataset(tmp_path / "out").patients["x9"] == "k1"
+
+
+def test_import_asks_about_twins_by_names_and_joins_those_of_a_table(tmp_path: Path, folder: Path) -> None:
+    png = pictures_of(tmp_path, folder, x9=("train", ""), m4=("holdout", ""))
+    with pytest.raises(DataError, match="1 pair of subjects with different ids shows one person") as caught:
+        import_images(png, tmp_path / "out", kind="real")
+    assert "one patient in a column patient of samples.csv" in caught.value.fix and not (tmp_path / "out").exists()
+    with (png / "samples.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    for column in ("k1", "x9"):  # the second, who they say themselves to be, is not believed
+        with (png / "samples.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(table[0]))
+            writer.writeheader()
+            writer.writerows({**row, "patient": column if row["subject"] == "x9" else row["subject"]} for row in table)
+        summary = import_images(png, tmp_path / "out", kind="real", overwrite=True)
+        assert Dataset(tmp_path / "out").patients["x9"] == "k1"
+        assert any("k1 and x9 (correlation " in note for note in summary.notes)
 
 
 # ------------------------------------------------------------------------------------------------------ in the audit

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from synthkit.data.channel_options import Channels
 from synthkit.data.dataset import Dataset
 from synthkit.data.format import is_safe_name
 from synthkit.data.grey_values import GreyValues, parse_range
+from synthkit.data.imported_people import people_of_table, settled_by_pictures, with_patients
 from synthkit.data.label_levels import LabelCounts, LabelLevels, parse_levels, whole_labels
 from synthkit.data.named_schemes import scheme_named
 from synthkit.data.naming import NameFinding, identify
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
 
     from synthkit.contract import UInt8Array
 
-#: ``(stage, done, total)``, where the stage is "check" or "write".
+#: ``(stage, done, total)``, where the stage is "check", "compare" (subjects of real samples) or "write".
 OnProgress = Callable[[str, int, int], None]
+#: What is counted in each stage.
+PROGRESS = {"check": "sample checked", "compare": "subject compared", "write": "sample written"}
 
 _BATCH = 32
 # Images by which imported channels are judged, from all over the dataset.
@@ -135,7 +139,8 @@ def import_images(
     Raises
     ------
     DataError : missing, damaged or ambiguous pictures, sizes that differ, values that are no greys and no labels; of
-        real samples, a picture without a row in the table, or a row whose split is neither train nor holdout.
+        real samples, a picture without a row in the table, a row whose split is neither train nor holdout, or subjects
+        that are one person by their ids or pictures, as :mod:`synthkit.data.imported_people` says.
     UsageError : ``out`` holds something that may not be replaced, or the options do not fit the layout.
     """
     if kind not in ("real", "synthetic"):
@@ -156,6 +161,7 @@ def import_images(
             "Rename the picture: no dot in front, at most 200 bytes.",
         )
     table = rows_for(table_of(path), source.ids) if kind == "real" else {}
+    people = people_of_table(table_of(path), {name: table[name] for name in source.ids}) if table else None
     greys = GreyValues(source.contrasts, greys_asked)
     counts = LabelCounts(asked or source.levels, scheme, is_said)
     size = _check_all(source, greys, counts, on_progress)
@@ -169,6 +175,11 @@ def import_images(
         summary.notes.append("samples.csv is not read: the samples count as synthetic (--as real reads it).")
     levels = _judge_labels(str(path), source, counts, summary)
     summary.warnings += greys.warnings()
+    if people:
+        compared = partial(on_progress, "compare")
+        people = settled_by_pictures(table_of(path), table, people, source, greys, scheme, compared)
+        summary.notes += people.notes
+        table = with_patients(table, people)
     if dry_run:
         return summary
     was_empty_folder = out.exists() and not overwrite

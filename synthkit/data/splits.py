@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from synthkit.data.patients import by_names, patient_of, scans_of
+from synthkit.data.patients import by_names, scans_of
 from synthkit.errors import DataError, UsageError
 
 Split = Literal["train", "holdout"]
@@ -161,12 +161,12 @@ def check_sides(rows: Iterable[Mapping[str, Any]]) -> None:
     ----------
     rows : of samples, with ``split``, ``subject`` and perhaps ``patient``, by which the names are overridden.
     """
-    of: dict[str, str] = {}
+    known = [row for row in rows if row["subject"]]
+    of = by_names(row["subject"] for row in known)
+    of |= {row["subject"]: row["patient"] for row in known if row.get("patient")}
     sides: dict[str, set[str]] = {}
-    for row in rows:
-        if row["subject"]:
-            of[row["subject"]] = row.get("patient") or patient_of(row["subject"])
-            sides.setdefault(of[row["subject"]], set()).add(row["split"])
+    for row in known:
+        sides.setdefault(of[row["subject"]], set()).add(row["split"])
     scans = scans_of(of)
     both = sorted(patient for patient, found in sides.items() if len(found) > 1)
     if both:
