@@ -6,7 +6,7 @@ is refused leaves nothing behind, and nothing is decided from the first few pict
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from synthkit.data.named_schemes import scheme_named
 from synthkit.data.naming import NameFinding, identify
 from synthkit.data.picture_channels import find_unnamed
 from synthkit.data.picture_layouts import RawSample, Source, find_named, folded, names_say, refuse_channels
-from synthkit.data.picture_schemes import scheme_beside
+from synthkit.data.picture_schemes import Looks, looks_otherwise, scheme_beside, schemes_by_ids
 from synthkit.data.png_folders import SCHEME, ChannelNames
 from synthkit.data.sample_tables import rows_for, table_of
 from synthkit.data.shards import map_threads
@@ -130,7 +130,8 @@ def import_images(
     value_range : the values that become 0 and 255, ``"0,4095"``, for images that are not 8-bit greys; images with
         others are refused.
     labels : the label scheme, a name or a TOML file as :func:`synthkit.data.named_schemes.scheme_named` takes it; by
-        default what the pictures' own description says, else that of BraTS up to 2020 for its grey levels.
+        default what the pictures' own description says, else what their ids say, else that of BraTS up to 2020 for its
+        grey levels.
     label_levels : how labels are written, see :func:`synthkit.data.label_levels.parse_levels`; None for the grey levels
         of exports, or label values in arrays and volumes.
     overwrite : replaces a dataset at ``out``, and nothing else, once all pictures are found to fit.
@@ -149,11 +150,9 @@ def import_images(
     greys_asked = parse_range(value_range) if value_range else None
     described = None if labels else scheme_beside(path)
     said = scheme_named(labels) if labels else described[0] if described else None
-    asked = parse_levels(label_levels, said or BRATS) if label_levels else None
     known = ChannelNames(said or BRATS, described[1] if described else ())
     channels = (channels or Channels()).with_known(known)
     source = find_source(path, channels, said)
-    scheme, is_said = source.scheme or said or BRATS, (source.scheme or said) is not None
     if unsafe := [name for name in source.ids if not is_safe_name(name)]:
         raise DataError(
             f"{unsafe[0]!r} cannot be the name of a sample.",
@@ -163,8 +162,10 @@ def import_images(
     table = rows_for(table_of(path), source.ids) if kind == "real" else {}
     people = people_of_table(table_of(path), {name: table[name] for name in source.ids}) if table else None
     greys = GreyValues(source.contrasts, greys_asked)
-    counts = LabelCounts(asked or source.levels, scheme, is_said)
-    size = _check_all(source, greys, counts, on_progress)
+    ways, looks = _ways_of(path, source, said, label_levels), Looks(source.contrasts, len(source.ids))
+    size = _check_all(source, greys, ways, looks, on_progress)
+    counts = min(ways, key=lambda way: way.n_off)  # of equal ones the first, which has fewer labels
+    scheme = counts.scheme
     summary = ImportSummary(len(source.ids), source.contrasts, size, source.layout, left_out=source.left_out)
     summary.notes = [*source.notes, *greys.check(str(path))]
     if described:
@@ -173,7 +174,7 @@ def import_images(
         summary.notes.append(f"Nothing is known of the contrast{'s' * (len(strange) > 1)} {enumerated(strange)}.")
     if kind == "synthetic" and table_of(path).is_file():
         summary.notes.append("samples.csv is not read: the samples count as synthetic (--as real reads it).")
-    levels = _judge_labels(str(path), source, counts, summary)
+    levels = _judge_labels(str(path), source, counts, looks, summary)
     summary.warnings += greys.warnings()
     if people:
         compared = partial(on_progress, "compare")
@@ -231,7 +232,29 @@ def _check_out(out: Path, resume: bool, overwrite: bool) -> None:
         )
 
 
-def _check_all(source: Source, greys: GreyValues, counts: LabelCounts, on_progress: OnProgress) -> tuple[int, int]:
+def _ways_of(path: Path, source: Source, said: Scheme | None, levels: str | None) -> list[LabelCounts]:
+    """Counts of labels by each scheme that they may have: of several, ids leave open whether there is a label 4."""
+    stated = source.scheme or said
+    schemes, by_ids = schemes_by_ids(path, source.ids) if stated is None and source.has_labels else ([], "")
+    schemes = [stated] if stated else schemes or [BRATS]
+    ways: list[LabelCounts] = []
+    problem: UsageError | None = None
+    for scheme in schemes:
+        try:
+            asked = parse_levels(levels, scheme) if levels else source.levels
+        except UsageError as error:  # a label that only one of them has
+            problem = problem or error
+            continue
+        is_said, is_newer = stated is not None, source.style == "new"
+        ways.append(LabelCounts(asked, scheme, is_said=is_said, by_ids=by_ids, is_newer=is_newer))
+    if problem and not ways:
+        raise problem
+    return ways
+
+
+def _check_all(
+    source: Source, greys: GreyValues, ways: Sequence[LabelCounts], looks: Looks, on_progress: OnProgress
+) -> tuple[int, int]:
     """Read every sample; returns the size (y, x) that all have."""
     first = source.read(0).planes[0].shape
     for start in range(0, len(source.ids), _BATCH):
@@ -241,7 +264,9 @@ def _check_all(source: Source, greys: GreyValues, counts: LabelCounts, on_progre
             greys.add(source.ids[i], sample.planes)
             if sample.labels is not None:
                 labels = whole_labels(source.ids[i], sample.labels)
-                counts.add(source.ids[i], labels, are_values=sample.labels_are_values)
+                for counts in ways:
+                    counts.add(source.ids[i], labels, are_values=sample.labels_are_values)
+                looks.add(i, sample.planes, labels)
         on_progress("check", batch.stop, len(source.ids))
     return int(first[0]), int(first[1])
 
@@ -260,7 +285,9 @@ def _check_size(name: str, source: Source, sample: RawSample, first: tuple[int, 
             )
 
 
-def _judge_labels(where: str, source: Source, counts: LabelCounts, summary: ImportSummary) -> LabelLevels | None:
+def _judge_labels(
+    where: str, source: Source, counts: LabelCounts, looks: Looks, summary: ImportSummary
+) -> LabelLevels | None:
     if not source.has_labels:
         summary.notes.append("Images are imported alone: all labels are background.")
         return None
@@ -270,6 +297,11 @@ def _judge_labels(where: str, source: Source, counts: LabelCounts, summary: Impo
     summary.off_level_pixels, summary.off_level_samples = counts.off_level(levels)
     if not any(pixels for name, pixels in summary.label_pixels.items() if counts.scheme.label_values[name]):
         summary.warnings.append("All labels are background: no pixel is of any other label.")
+    why, known = looks.contradiction(where, levels.table, counts.scheme)
+    if why and counts.by_ids:
+        raise looks_otherwise(why, known, counts.scheme, counts.by_ids)
+    if why:
+        summary.warnings.append(f"Labels do not look like those of {counts.scheme.name or 'their names'}: {why}.")
     return levels
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from synthkit.data.labels import grey_levels
 from synthkit.data.named_schemes import SCHEMES
 from synthkit.errors import DataError, UsageError
-from synthkit.schemes import Scheme, enumerated
+from synthkit.schemes import BRATS, Scheme, enumerated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,6 +84,12 @@ def study_levels(scheme: Scheme) -> LabelLevels:
     """Those that exports write: 0, 51, 102 and 204 for BraTS."""
     values = scheme.values
     return LabelLevels("study", dict(zip(grey_levels(values).tolist(), values, strict=True)))
+
+
+def _names_of_greys(scheme: Scheme) -> dict[int, str]:
+    return dict(
+        zip(study_levels(scheme).levels, sorted(scheme.label_values, key=scheme.label_values.__getitem__), strict=True)
+    )
 
 
 def raw_levels(scheme: Scheme) -> LabelLevels:
@@ -182,11 +188,15 @@ class LabelCounts:
     asked : the way that the user, or the layout, says; None to see it from the values.
     scheme : of the labels.
     is_said : whether the user or the layout says the scheme; label values alone do not tell one from another.
+    by_ids : how ids say it, in words; "" where they do not.
+    is_newer : names of channels are those of BraTS since 2023, where 4 is never enhancing tumour.
     """
 
     asked: LabelLevels | None
     scheme: Scheme
     is_said: bool = True
+    by_ids: str = ""
+    is_newer: bool = False
     found: NDArray[np.int64] = field(default_factory=lambda: np.zeros(N_VALUES, np.int64))
     # Of every way: label value -> samples that have it; name, pixels off and pixels above background of each picture.
     _samples: list[NDArray[np.int64]] = field(default_factory=list)
@@ -230,15 +240,19 @@ class LabelCounts:
         k = 1 if not self.asked and self._are_label_values() else 0
         way = self._ways[k]
         off = self._off[k]
+        if why := self._open(way):
+            raise self._several_schemes(source, why)
         if k == 1:
-            if not self.is_said and self.values != [0] and self.values[-1] != max(self.scheme.values):
-                raise self._several_schemes(source)
             notes.append(
                 f"Labels are read as label values (they hold {self._listed()}); --label-levels says otherwise."
             )
         there = {int(way.table[value]) for value in self.values} - {0}
-        if not self.is_said and there:
-            names = [f"{value} {name}" for name, value in self.scheme.label_values.items() if value in there]
+        names = [f"{value} {name}" for name, value in self.scheme.label_values.items() if value in there]
+        if self.by_ids and there:
+            notes.append(
+                f"They are labels of {self.scheme.name} {self.by_ids}: {enumerated(names)}; --labels names another."
+            )
+        elif not self.is_said and there:
             notes.append(
                 f"Nothing says their scheme: they are taken for those of {self.scheme.name}, {enumerated(names)}; "
                 "--labels names another."
@@ -277,25 +291,64 @@ class LabelCounts:
         """Whether values are those of labels: stored as such, or no others fit where the scheme is said."""
         study, raw = (set(way.levels) for way in self._ways)
         found = set(self.values)
-        return found <= raw and (self._are_values == {True} or (self.is_said and not found <= study))
+        return found <= raw and (self._are_values == {True} or (self._is_known and not found <= study))
+
+    @property
+    def _is_known(self) -> bool:
+        return self.is_said or bool(self.by_ids)
+
+    def _open(self, way: LabelLevels) -> str:
+        """Why the scheme has to be asked for; "" where it is known, or may be taken for the default."""
+        found = set(self.values)
+        if self.is_said or found == {0}:
+            return ""
+        if self.by_ids:
+            # As in files of subjects: see scheme_choice.
+            if way.name == "raw" and found <= {0, 1} and len(self.scheme.labels) > 1:
+                return "A mask of one value does not say what part of the tumour it is."
+            mine, usual = _names_of_greys(self.scheme), _names_of_greys(BRATS)
+            if way.name == "study" and found <= set(usual) and any(mine.get(grey) != usual[grey] for grey in found):
+                return (
+                    f"{self.by_ids[:1].upper()}{self.by_ids[1:]} they would be {self.scheme.name}, but they are grey "
+                    "levels of BraTS to 2020 as well."
+                )
+            return ""
+        if self.is_newer:
+            return (
+                "Channels are called as in BraTS since 2023, whose collections have several label schemes, none with "
+                "ET as 4."
+            )
+        if not self.asked and way.name == "raw" and max(found) != max(self.scheme.values):
+            return "They are label values of several label schemes."
+        return ""
+
+    @property
+    def n_off(self) -> int:
+        """Pixels that are at no level of the way that fits best."""
+        return min(sum(pixels for _, pixels, _ in off) for off in self._off)
 
     def _fitting(self) -> list[str]:
-        """Named schemes, one for each set of labels, that have all values, be it as greys of exports."""
-        found, names = set(self.values), {tuple(self.scheme.label_values.items()): ""}
+        """Other named schemes, one for each set of labels, that have all values, be it as greys of exports."""
+        names = {tuple(self.scheme.label_values.items()): ""}
         for scheme in SCHEMES.values():
-            if found <= set(scheme.values) or found <= set(study_levels(scheme).levels):
+            if self._fits(scheme):
                 names.setdefault(tuple(scheme.label_values.items()), scheme.name)
         return [name for name in names.values() if name]
 
-    def _several_schemes(self, source: str) -> DataError:
-        options = [f"--labels {name}" for name in [self.scheme.name, *self._fitting()]]
+    def _fits(self, scheme: Scheme) -> bool:
+        found = set(self.values)
+        return found <= set(scheme.values) or found <= set(study_levels(scheme).levels)
+
+    def _several_schemes(self, source: str, why: str) -> DataError:
+        own = [self.scheme.name] if self._fits(self.scheme) else []
+        names = [*own, *self._fitting()] or [*SCHEMES]
+        options = [f"--labels {name}" for name in names]
         meanings = [
-            f"{name}: {enumerated([f'{label.value} {label.name}' for label in SCHEMES[name].labels])}"
-            for name in [self.scheme.name, *self._fitting()]
+            f"{name}: {enumerated([f'{label.value} {label.name}' for label in SCHEMES[name].labels])}" for name in names
         ]
         return DataError(
             f"The labels of {source} hold {self._listed()}, and nothing says what these mean.",
-            "They are label values of several label schemes.",
+            why,
             f"Name the scheme: {', '.join(options[:-1])} or {options[-1]}; or a TOML file of your own.",
             meanings,
         )

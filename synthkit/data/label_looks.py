@@ -57,15 +57,16 @@ class LabelLook:
         return None
 
 
-def looks_of(images: Mapping[str, NDArray[Any]], labels: UInt8Array) -> dict[int, LabelLook]:
+def looks_of(images: Mapping[str, NDArray[Any]], labels: UInt8Array, every: int = _EVERY) -> dict[int, LabelLook]:
     """Label value -> how it looks, for labels of enough voxels.
 
     Parameters
     ----------
     images : contrast -> (x, y, z).
     labels : uint8 (x, y, z).
+    every : only each so manieth slice is looked at.
     """
-    planes = np.ascontiguousarray(labels.transpose(2, 1, 0)[::_EVERY])
+    planes = np.ascontiguousarray(labels.transpose(2, 1, 0)[::every])
     flat = planes.reshape(-1)
     where = np.flatnonzero(flat != 0)  # of booleans, which is several times faster
     values = flat[where]
@@ -78,7 +79,7 @@ def looks_of(images: Mapping[str, NDArray[Any]], labels: UInt8Array) -> dict[int
     signal = {value: np.zeros(len(index), dtype=bool) for value, index in chosen.items()}
     brightness: dict[int, dict[str, float]] = {value: {} for value in wanted}
     for name, data in images.items():
-        voxels = np.ascontiguousarray(data.transpose(2, 1, 0)[::_EVERY]).reshape(-1)
+        voxels = np.ascontiguousarray(data.transpose(2, 1, 0)[::every]).reshape(-1)
         some = voxels[::11]
         healthy = some[(some != 0) & (flat[::11] == 0)]
         low, middle, high = np.percentile(healthy, [25, 50, 75]) if healthy.size else (0.0, 0.0, 0.0)

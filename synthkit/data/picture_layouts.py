@@ -20,6 +20,7 @@ from synthkit.data.label_tables import each_name_once, labels_named, scheme_of_t
 from synthkit.data.picture_schemes import scheme_of_names
 from synthkit.data.pictures import ENDINGS, as_plane, ending_of, read_picture, stem_of
 from synthkit.data.png_folders import LABELS, SCHEME, SEG, TABLE, ChannelNames, folder_of
+from synthkit.data.scheme_ids import style_of, style_of_folders
 from synthkit.errors import DataError, UsageError
 from synthkit.schemes import Scheme
 
@@ -55,6 +56,7 @@ class Source:
     notes : what was concluded, a line each.
     left_out : files and folders that are not imported.
     levels : how labels are written, where the layout says it; and their scheme then.
+    style : what the names of channels are like, see :func:`synthkit.data.scheme_ids.style_of`.
     """
 
     layout: str
@@ -66,6 +68,7 @@ class Source:
     left_out: list[str] = field(default_factory=list)
     levels: LabelLevels | None = None
     scheme: Scheme | None = None
+    style: str = ""
 
 
 def find_named(folder: Path, without_labels: bool, known: ChannelNames, scheme: Scheme | None = None) -> Source | None:
@@ -151,7 +154,8 @@ def _channel_folders(
         if path.name.lower() != (LABELS if channel == SEG else folder_of(channel)).lower()
     ]
     names = {channel: path.name for channel, path in used.items()}
-    return _of_files("a folder a channel", root, files, names, without_labels, notes, left_out, known.order)
+    source = _of_files("a folder a channel", root, files, names, without_labels, notes, left_out, known.order)
+    return replace(source, style=style_of_folders(names.values()))
 
 
 def _without_channel(stem: str, channel: str, folder: str, known: ChannelNames) -> str:
@@ -194,7 +198,10 @@ def _named_files(root: Path, without_labels: bool, known: ChannelNames) -> Sourc
     files = {channel: _one_each(paths, f"{root} for {channel}") for channel, paths in found.items()}
     names = {channel: f"file that ends in _{channel}" for channel in files}
     shown = [path.relative_to(root).as_posix() for path in left_out]
-    return _of_files("files named by channel", root, files, names, without_labels, [], shown, known.order)
+    source = _of_files("files named by channel", root, files, names, without_labels, [], shown, known.order)
+    stems = (stem_of(path) for paths in files.values() for path in paths.values())
+    ends = {stem[max(stem.rfind("-"), stem.rfind("_"), 0) :] for stem in stems}
+    return replace(source, style=style_of(ends) or style_of_folders(ends))
 
 
 def _of_files(

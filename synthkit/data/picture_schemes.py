@@ -1,4 +1,5 @@
-"""What pictures say of the scheme of their labels: the description that exports write beside them, names in nnU-Net's.
+"""What pictures say of the scheme of their labels: the description that exports write beside them, names in nnU-Net's,
+and the ids of samples, which mean what they mean of subjects (:mod:`synthkit.data.scheme_ids`).
 
 ``scheme.json`` holds the scheme and the contrasts of the dataset that was exported, so that an import gives the same.
 """
@@ -6,16 +7,29 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from synthkit.data.format import is_safe_name
+from synthkit.data.label_looks import looks_of
 from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.png_folders import SCHEME
+from synthkit.data.scheme_ids import Labelled, by_ids
+from synthkit.data.scheme_questions import contradicted, labels_in_words, question
 from synthkit.errors import DataError
 from synthkit.files import write_atomically
 from synthkit.schemes import BRATS, Scheme
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Samples by whose images labels are judged, and about how many pixels a side of them.
+_N_LOOKED_AT = 128
+_SIDE = 128
 
 
 def write_scheme(folder: Path, scheme: Scheme, contrasts: Sequence[str]) -> None:
@@ -77,3 +91,74 @@ def scheme_of_names(path: Path, labels: Mapping[str, Any]) -> Scheme:
 
 def _is_value(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def schemes_by_ids(where: Path, ids: Sequence[str]) -> tuple[list[Scheme], str]:
+    """Schemes that the ids of samples say, and how in words; none where they say nothing.
+
+    Of two, the second is the one that the collection has where there is a label 4.
+
+    Raises
+    ------
+    DataError : ids of collections whose labels do not go together, or ids of which some say nothing.
+    """
+    told = by_ids([Labelled(name, (), ()) for name in ids])
+    if not told:
+        return [], ""
+    by_labels: dict[tuple[tuple[str, int], ...], list[str]] = {}
+    for name, (scheme, _) in told.items():
+        by_labels.setdefault(tuple(scheme.label_values.items()), []).append(name)
+    if len(by_labels) > 1 or len(told) < len(ids):
+        silent = next((name for name in ids if name not in told), None)
+        schemes = [f"{told[names[0]][0].name}: {names[0]} and {len(names) - 1} more" for names in by_labels.values()]
+        raise DataError(
+            f"The ids of {where} do not say one label scheme of all samples.",
+            f"{len(ids) - len(told)} of {len(ids)} say none, such as {silent}." if silent else "They say several.",
+            "Name the scheme with --labels NAME if all have one; else import them apart.",
+            schemes,
+        )
+    scheme, why = Counter(told.values()).most_common(1)[0][0]
+    some = next(name for name, (other, _) in told.items() if other == scheme)
+    wider = by_ids([Labelled(some, (), (4,))])[some][0]
+    return ([scheme] if wider == scheme else [scheme, wider]), why
+
+
+class Looks:
+    """How labels look in samples from all over a source, kept small; see :mod:`synthkit.data.label_looks`."""
+
+    def __init__(self, contrasts: Sequence[str], n_samples: int) -> None:
+        self._contrasts = tuple(contrasts)
+        self._wanted = set(np.linspace(0, n_samples - 1, min(n_samples, _N_LOOKED_AT)).round().astype(int).tolist())
+        self._planes: list[list[NDArray[Any]]] = []
+        self._labels: list[NDArray[Any]] = []
+
+    def add(self, index: int, planes: Sequence[NDArray[Any]], labels: NDArray[Any]) -> None:
+        """One sample, planes and labels (y, x) as stored."""
+        if index in self._wanted:
+            step = max(1, max(labels.shape) // _SIDE)
+            self._planes.append([plane[::step, ::step] for plane in planes])
+            self._labels.append(labels[::step, ::step])
+
+    def contradiction(self, where: str, table: NDArray[np.uint8], scheme: Scheme) -> tuple[str, Labelled]:
+        """What speaks against the names of a scheme ("" if nothing does), and what is known of the labels.
+
+        ``table``: value in a picture -> label value, ``(65536,)``.
+        """
+        labels = np.stack([table[own] for own in self._labels], axis=-1).transpose(1, 0, 2)
+        images = {
+            name: np.stack(planes, axis=-1).transpose(1, 0, 2)
+            for name, planes in zip(self._contrasts, zip(*self._planes, strict=True), strict=True)
+        }
+        known = Labelled(where, (), tuple(np.unique(labels).tolist()), None, looks_of(images, labels, every=1))
+        wrong = contradicted([known], {where: scheme})
+        return (wrong[0][1] if wrong else ""), known
+
+
+def looks_otherwise(why: str, known: Labelled, scheme: Scheme, by: str) -> DataError:
+    """The question that is asked where images contradict what ids say."""
+    return question(
+        f"Labels of {known.id} do not look like those of {scheme.name}.",
+        [known],
+        "--labels",
+        f"{by[:1].upper()}{by[1:]} they would be {labels_in_words(scheme)}, but {why}.",
+    )

@@ -23,7 +23,8 @@ _IDS = tuple(
         with_four,
     )
     for pattern, said, scheme, with_four in (
-        (r"brats(?:20\d\d)?~gli~\d{4,5}~1\d\d", "BraTS-GLI-...-1..", "gli2024", ""),
+        # After another mark than the one before the patient stands no timepoint, but the number of a slice.
+        (r"brats(?:20\d\d)?~gli(?P<mark>~)\d{4,5}(?P=mark)1\d\d", "BraTS-GLI-...-1..", "gli2024", ""),
         (r"brats(?:20\d\d)?~gli~\d{4,5}(?:~\d{3})?", "BraTS-GLI-...", "brats2023-gli", "gli2024"),
         (r"brats(?:20\d\d)?~peds?~\d{4,5}(?:~\d{3})?", "BraTS-PED-...", "ped", ""),
         (r"brats(?:20\d\d)?~mets?~\d{4,5}(?:~\d{3})?", "BraTS-MET-...", "met", "met2025"),
@@ -51,6 +52,7 @@ _STYLES = tuple(
         (r".*_seg", "classic"),
     )
 )
+_NEW_CONTRASTS = {"t1n", "t2f"}
 _MASK = re.compile(r".*[-_]mask", re.IGNORECASE)
 
 
@@ -92,10 +94,18 @@ class Labelled:
         ]
         if bases and _MASK.fullmatch(bases[-1]):
             return "mask"
-        for pattern, style in _STYLES:
-            if any(pattern.fullmatch(base) for base in bases):
-                return style
-        return ""
+        return style_of(bases)
+
+
+def style_of(bases: Iterable[str]) -> str:
+    """What names of files, without ``.nii``, are like: ``new``, ``classic`` or "", see :attr:`Labelled.style`."""
+    listed = list(bases)
+    return next((style for pattern, style in _STYLES if any(pattern.fullmatch(base) for base in listed)), "")
+
+
+def style_of_folders(names: Iterable[str]) -> str:
+    """The same of folders, one a contrast: ``new`` by names that no collection had before 2023."""
+    return "new" if _NEW_CONTRASTS & {name.lower() for name in names} else ""
 
 
 def told_by_name(subject: str, files: Sequence[str]) -> bool:
@@ -105,6 +115,7 @@ def told_by_name(subject: str, files: Sequence[str]) -> bool:
 
 
 def by_ids(subjects: Sequence[Labelled]) -> dict[str, tuple[Scheme, str]]:
+    """Id -> the scheme of its collection, and how that is known in words; without ids that say nothing."""
     matched: dict[str, tuple[str, str, str]] = {}
     fours: set[str] = set()
     for subject in subjects:

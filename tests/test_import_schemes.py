@@ -1,0 +1,145 @@
+"""Import: ids of samples say their label scheme as ids of subjects do; what they leave open is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synthkit import api
+from synthkit.data.dataset import Dataset
+from synthkit.data.importing import ImportSummary
+from synthkit.data.labels import to_grey
+from synthkit.errors import DataError
+
+NAMES = ("t1n", "t1c", "t2w", "t2f", "seg")
+SIDE = 48
+
+
+def sample(of: dict[str, int], seed: int) -> list[np.ndarray]:
+    """A head with a tumour that looks like one, its labels last; ``of``: NCR, ED, ET (and RC) -> value."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    radius = np.hypot(y - 24, x - 24)
+    brain = radius < 22
+    parts = {"ED": radius < 14, "ET": radius < 10, "NCR": radius < 6, "RC": radius < 4, "WT": radius < 14}
+    grey = {
+        "ED": (80, 90, 190, 230),
+        "ET": (90, 240, 150, 150),
+        "NCR": (50, 60, 160, 120),
+        "RC": (30, 30, 240, 30),
+        "WT": (80, 90, 190, 230),
+    }
+    images = [np.where(brain, 110, 0) + brain * rng.integers(-8, 9, brain.shape) for _ in range(4)]
+    labels = np.zeros((SIDE, SIDE), np.uint8)
+    for name, inside in parts.items():
+        if name in of:
+            labels[inside] = of[name]
+            for image, value in zip(images, grey[name], strict=True):
+                image[inside] = value
+    return [*(image.astype(np.uint8) for image in images), labels]
+
+
+GLI_2023 = {"NCR": 1, "ED": 2, "ET": 3}
+WITH_CAVITY = {**GLI_2023, "RC": 4}
+OF_2018 = {"NCR": 1, "ED": 2, "ET": 4}
+
+
+def save(root: Path, ids: Sequence[str], of: dict[str, int], n_values: int = 0, in_folders: bool = True) -> Path:
+    """Pictures named as in 2023; labels as greys of exports of a scheme of so many values, else as label values."""
+    for i, name in enumerate(ids):
+        for channel, plane in zip(NAMES, sample(of, i), strict=True):
+            as_grey = channel == "seg" and n_values
+            folder = root / channel if in_folders else root
+            folder.mkdir(parents=True, exist_ok=True)
+            picture = to_grey(plane, range(n_values)) if as_grey else plane
+            Image.fromarray(picture).save(folder / (f"{name}.png" if in_folders else f"{name}-{channel}.png"))
+    return root
+
+
+def bring(root: Path, out: Path, **options: str) -> tuple[ImportSummary, Dataset]:
+    return api.import_images(root, out, **options), Dataset(out)  # type: ignore[arg-type]
+
+
+def ids(pattern: str, n: int = 4) -> list[str]:
+    return [pattern.format(i) for i in range(n)]
+
+
+GLI = ids("BraTS-GLI-0000{}-000_075")
+
+
+@pytest.mark.parametrize("in_folders", [True, False])
+@pytest.mark.parametrize(
+    ("names", "of", "n_values", "scheme"),
+    [
+        (GLI, GLI_2023, 0, "brats2023-gli"),
+        (GLI, GLI_2023, 4, "brats2023-gli"),
+        (GLI, WITH_CAVITY, 0, "gli2024"),
+        (GLI, WITH_CAVITY, 5, "gli2024"),
+        (ids("BraTS-GLI-0000{}-101_075"), GLI_2023, 5, "gli2024"),
+        (ids("BraTS-GLI-0000{}_110"), GLI_2023, 0, "brats2023-gli"),  # the number of a slice is no timepoint
+        (ids("BraTS-SSA-0000{}-000_075"), GLI_2023, 0, "ssa"),
+    ],
+)
+def test_ids_say_the_scheme(
+    tmp_path: Path, names: list[str], of: dict[str, int], n_values: int, scheme: str, in_folders: bool
+) -> None:
+    summary, dataset = bring(save(tmp_path / "in", names, of, n_values, in_folders), tmp_path / "out")
+    assert dataset.scheme.name == scheme
+    for name, value in of.items():
+        assert summary.label_pixels[name] == sum((sample(of, i)[-1] == value).sum() for i in range(len(names)))
+    assert any(scheme in note and "by the ids BraTS-" in note for note in summary.notes)
+    assert not any("Nothing says" in note for note in summary.notes) and not summary.warnings
+
+
+def test_levels_may_name_a_label_that_only_the_wider_scheme_has(tmp_path: Path) -> None:
+    root = save(tmp_path / "in", GLI, WITH_CAVITY, 5)
+    _, dataset = bring(root, tmp_path / "out", label_levels="NCR=51,ED=102,ET=153,RC=204")
+    assert dataset.scheme.name == "gli2024"
+
+
+@pytest.mark.parametrize(
+    ("names", "of", "n_values", "why", "answer"),
+    [
+        (GLI, OF_2018, 5, "grey levels of BraTS to 2020 as well", "brats2018"),
+        (GLI, {"WT": 1}, 0, "does not say what part of the tumour", "whole-tumour"),
+        (ids("s{}"), OF_2018, 5, "none with ET as 4", "brats2018"),
+        (ids("s{}"), GLI_2023, 0, "none with ET as 4", "brats2023-gli"),
+        ([*GLI, "s1"], GLI_2023, 0, "1 of 5 say none, such as s1", "brats2023-gli"),
+        ([*GLI, "BraTS-PED-00001-000_075"], GLI_2023, 0, "They say several", "brats2023-gli"),
+        (GLI, {"ED": 1, "NCR": 2, "ET": 3}, 0, "NCR lies around ED", "msd"),
+        (GLI, OF_2018, 0, "By the images brats2018 or brats2021 fits best", "brats2018"),
+    ],
+)
+def test_what_ids_and_names_leave_open_is_asked_and_the_answer_helps(
+    tmp_path: Path, names: list[str], of: dict[str, int], n_values: int, why: str, answer: str
+) -> None:
+    root = save(tmp_path / "in", names, of, n_values)
+    with pytest.raises(DataError, match=why) as caught:
+        bring(root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert "--labels" in caught.value.fix
+    named = re.findall(r"--labels ([a-z0-9-]+)", caught.value.fix)
+    fits = [line.split(":")[0].removeprefix("fits ").split(" or ")[0] for line in caught.value.details]
+    answer = answer if answer in (*named, *fits) or "NAME" in caught.value.fix else f"not {answer}"
+    summary, dataset = bring(root, tmp_path / "out", labels=answer)
+    assert dataset.scheme.name == answer
+    for name, value in of.items():
+        assert summary.label_pixels[name] == sum((sample(of, i)[-1] == value).sum() for i in range(len(names)))
+
+
+def test_collections_of_two_schemes_come_in_apart(tmp_path: Path) -> None:
+    for name in ("GLI", "PED"):
+        save(tmp_path / name, [f"BraTS-{name}-0000{i}-000_010" for i in range(2)], GLI_2023, 0)
+    _, dataset = bring(tmp_path / "GLI", tmp_path / "out")
+    assert dataset.scheme.name == "brats2023-gli"
+
+
+def test_labels_that_look_otherwise_are_told_where_the_scheme_was_said(tmp_path: Path) -> None:
+    root = save(tmp_path / "in", GLI, {"NCR": 3, "ED": 2, "ET": 1})
+    summary, _ = bring(root, tmp_path / "out", labels="brats2023-gli")
+    assert any("do not look like those of brats2023-gli" in text for text in summary.warnings)
