@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,3 +144,45 @@ def test_labels_that_look_otherwise_are_told_where_the_scheme_was_said(tmp_path:
     root = save(tmp_path / "in", GLI, {"NCR": 3, "ED": 2, "ET": 1})
     summary, _ = bring(root, tmp_path / "out", labels="brats2023-gli")
     assert any("do not look like those of brats2023-gli" in text for text in summary.warnings)
+
+
+def nnunet(root: Path, labels: object) -> Path:
+    for i in range(3):
+        planes = sample({"ED": 1, "NCR": 2, "ET": 3}, i)
+        for folder, names in (("imagesTr", [f"c{i}_{k:04d}" for k in range(4)]), ("labelsTr", [f"c{i}"])):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            for name, plane in zip(names, planes[:4] if folder == "imagesTr" else planes[4:], strict=True):
+                Image.fromarray(plane).save(root / folder / f"{name}.png")
+    channels = {"0": "T1", "1": "T1Gd", "2": "T2", "3": "FLAIR"}
+    (root / "dataset.json").write_text(json.dumps({"channel_names": channels, "labels": labels}))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("labels", "scheme"),
+    [
+        ({"background": 0, "edema": 1, "necrosis": 2, "enhancing tumor": 3}, "msd"),
+        ({"0": "background", "1": "edema", "2": "necrosis", "3": "enhancing tumor"}, "msd"),
+        ({"background": "0", "ED": "1", "NCR": "2", "ET": "3"}, "brats2018"),
+        ({"background": 0, "whole": 1, "core": 2, "inner": 3}, "table"),
+    ],
+)
+def test_names_in_nnunets_description_mean_what_they_mean_in_prepare(
+    tmp_path: Path, labels: dict[str, object], scheme: str
+) -> None:
+    summary, dataset = bring(nnunet(tmp_path / "in", labels), tmp_path / "out")
+    assert dataset.scheme.name == scheme
+    own = {"ED": "whole", "NCR": "core", "ET": "inner"} if scheme == "table" else {}
+    for name, value in {"ED": 1, "NCR": 2, "ET": 3}.items():
+        pixels = sum((sample({"ED": 1, "NCR": 2, "ET": 3}, i)[-1] == value).sum() for i in range(3))
+        assert summary.label_pixels[own.get(name, name)] == pixels
+
+
+def test_a_list_of_labels_is_refused_with_the_form_that_helps(tmp_path: Path) -> None:
+    root = nnunet(tmp_path / "in", ["background", "edema", "necrosis", "enhancing tumor"])
+    with pytest.raises(DataError, match="labels is a list") as caught:
+        bring(root, tmp_path / "out")
+    text = (root / "dataset.json").read_text()
+    advised = caught.value.fix.partition("write ")[2].partition(";")[0]
+    (root / "dataset.json").write_text(re.sub(r'"labels": \[.*?\]', advised, text))
+    assert bring(root, tmp_path / "out")[1].scheme.name == "msd"

@@ -181,9 +181,8 @@ def test_without_a_description_nothing_is_read_and_the_remedy_helps(tmp_path: Pa
         with pytest.raises(DataError, match="cannot be read without its") as caught:
             find_subjects(folder)
     assert "1 is oedema here and necrosis in BraTS" in caught.value.why
-    advised = caught.value.fix.partition("dataset.json: ")[2].partition(" with what")[0]
-    channels = '"0": "T1", "1": "T1ce", "2": "T2", "3": "FLAIR"'
-    (root / "dataset.json").write_text(advised.replace('"0": "T1", ...', channels))
+    advised = caught.value.fix.partition("dataset.json: ")[2].partition(", with what")[0]
+    (root / "dataset.json").write_text(advised)
     assert counts(load_subject(find_subjects(root)[0]).labels) == TRUE
 
 
@@ -398,6 +397,109 @@ def test_names_that_cannot_be_taken_are_refused(
     with pytest.raises(DataError, match=r"cannot be taken|not understood") as caught:
         scheme_of_table(labels_named({"background": 0, **labels}, tmp_path / "dataset.json", channels))
     assert why in caught.value.why and any(text in caught.value.fix for text in ("each name once", "TOML"))
+
+
+def written(root: Path, key: str, advised: str) -> None:
+    """Put the first object that a message advises for a key into dataset.json."""
+    objects = advised.partition(f'"{key}": ')[2]
+    found = json.loads((root / "dataset.json").read_text())
+    found[key], _ = json.JSONDecoder().raw_decode(objects)
+    (root / "dataset.json").write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize(
+    ("labels", "what", "why"),
+    [
+        (["background", "edema", "necrosis", "enhancing tumor"], "have no values", "labels is a list"),
+        (["edema", "necrosis", "enhancing tumor"], "have no values", "labels is a list"),
+        ([{"name": "edema", "value": 1}], "have no values", "labels is a list"),
+        ("edema", "have no values", "labels is a text"),
+        (None, "have no values", "labels is null"),
+        (..., "have no values", "It has no labels"),
+    ],
+)
+def test_labels_without_values_are_named_and_what_is_advised_helps(
+    tmp_path: Path, labels: Any, what: str, why: str
+) -> None:
+    root = make_raw(tmp_path / "raw")
+    description = json.loads((root / "dataset.json").read_text())
+    del description["labels"]
+    (root / "dataset.json").write_text(json.dumps({**description, **({} if labels is ... else {"labels": labels})}))
+    for read in (find_subjects, lambda folder: LabelFolder(folder).labels("BRATS_001")):
+        with pytest.raises(DataError, match=what) as caught:
+            read(root)
+        assert why in caught.value.why and "Give " not in caught.value.fix
+    assert "--labels NAME" in caught.value.fix
+    summary = prepare(root, tmp_path / "named", protocol=SMALL, labels="msd")
+    assert summary.subjects[0].label_voxels == {"ED": 24, "NCR": 16, "ET": 8}
+    written(root, "labels", caught.value.fix)
+    assert scheme_in(root).label_values == MSD
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"background": "0", "edema": "1", "necrosis": "2", "enhancing tumor": "3"},
+        {"edema": "1.0", "necrosis": 2.0, "enhancing tumor": " 3 "},
+        {"0": "background", "1.0": "edema", "2": "necrosis", "3": "enhancing tumor"},
+        {"edema": [1], "necrosis": ["2"], "enhancing tumor": [3.0]},
+        {"whole tumor": ["1", "2", "3"], "tumor core": ["2", "3"], "enhancing tumor": ["3"]},
+    ],
+)
+def test_values_in_other_forms_are_read(tmp_path: Path, labels: dict[str, Any]) -> None:
+    root = make_raw(tmp_path)
+    description = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps({**description, "labels": labels}))
+    assert scheme_in(root).label_values == MSD
+
+
+@pytest.mark.parametrize(
+    ("labels", "why", "fix"),
+    [
+        ({"edema": 0, "necrosis": 1, "enhancing": 2}, "'edema' has the value 0", "Call 0 background"),
+        ({"liver": 0, "kidney": 1}, "'liver' has the value 0", "Call 0 background"),
+        ({"edema": "one", "necrosis": 2}, "Neither 'edema' nor 'one' is a number", '"labels": {"background": 0'),
+        ({"edema": {"value": 1}}, "is not a whole number", '"labels": {"background": 0'),
+    ],
+)
+def test_a_label_of_value_0_is_no_label(tmp_path: Path, labels: dict[str, Any], why: str, fix: str) -> None:
+    with pytest.raises(DataError) as caught:
+        labels_named(labels, tmp_path / "dataset.json")
+    assert why in caught.value.why and fix in caught.value.fix
+    renamed = {"background" if value == 0 else name: value for name, value in labels.items()}
+    if renamed != labels:
+        assert labels_named(renamed, tmp_path / "dataset.json").named == {n: v for n, v in labels.items() if v}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"labels": {"background": 0,}}', "line 1 column"),
+        ("[1, 2]", "a list instead of an object"),
+        ("", "Expecting value"),
+    ],
+)
+def test_a_description_that_is_not_json_says_where(tmp_path: Path, text: str, why: str) -> None:
+    root = make_raw(tmp_path)
+    (root / "dataset.json").write_text(text)
+    with pytest.raises(DataError, match=r"dataset.json cannot be read") as caught:
+        find_subjects(root)
+    assert why in caught.value.why
+    (root / "dataset.json").write_text(caught.value.fix.partition("as in ")[2].removesuffix("."))
+    assert find_subjects(root, names=["flair=T1,t1=T1Gd,t1ce=T2,t2=FLAIR"])
+
+
+@pytest.mark.parametrize("channels", [{"T1": 0, "T2": 1}, {"0": ["T1"]}, "T1,T2", ...])
+def test_channels_without_numbers_are_named_and_what_is_advised_helps(tmp_path: Path, channels: Any) -> None:
+    root = make_raw(tmp_path, channels=("T1", "T1Gd", "T2", "FLAIR"))
+    description = json.loads((root / "dataset.json").read_text())
+    del description["modality" if "modality" in description else "channel_names"]
+    given = {} if channels is ... else {"channel_names": channels}
+    (root / "dataset.json").write_text(json.dumps({**description, **given}))
+    with pytest.raises(DataError, match=r"do not say which channel|is known to be t1") as caught:
+        find_subjects(root)
+    written(root, "channel_names", caught.value.fix)
+    assert find_subjects(root)[0].channels == {"t1": 0, "t1ce": 1, "t2": 2, "flair": 3}
 
 
 def test_a_name_that_stands_twice_in_a_description_is_refused(tmp_path: Path) -> None:

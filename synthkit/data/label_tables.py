@@ -33,6 +33,11 @@ _MEANS = (
     ("NET", r"\bnet\b|non ?enhanc\w*"),
     ("ET", r"enhanc\w*|\bg?d?a?et\b"),
 )
+# What 0 may be called.
+_NOTHING = (
+    r"\b(?:back ?ground|bg|none|nothing|no|non|not|un ?label+ed|un ?known|clear label|outside|exterior|void|other|rest|"
+    r"air|empty|healthy|normal|brain|zero|0)\b"
+)
 _NOT = r"\bignore\b|\b(?:without|no|not|excluding|except|minus|outside)\b"
 
 
@@ -90,6 +95,14 @@ def labels_named(
     named: dict[str, int] = {}
     zeros = []
     for name, (value, *_) in several.items():
+        if value == 0 and not re.search(_NOTHING, name.lower()):
+            raise _unusable(
+                source,
+                several,
+                f"{name!r} has the value 0, which is background",
+                f"Call 0 background in {source.name} if that is what it is; else give each label a value above 0, as "
+                "its files have it.",
+            )
         if value == 0 or name.strip().lower() == BACKGROUND:
             zeros += [value] if value else []
         elif not 0 < value < 256 or value in named.values():
@@ -204,15 +217,19 @@ def _by_name(labels: Mapping[str, Any], source: Path) -> dict[str, tuple[int, ..
         for key, value in labels.items():
             if isinstance(value, list | tuple):
                 found[str(key)] = tuple(map(_whole, value))
-            elif isinstance(value, str) and not value.strip().isdigit():
+            elif isinstance(value, str) and not _is_number(value):
                 if value in found:
                     raise ValueError(f"{value!r} is the name of {found[value][0]} and of {key}")
-                found[value] = (int(key),)
+                if not _is_number(key):
+                    raise ValueError(f"neither {key!r} nor {value!r} is a number")
+                found[value] = (_whole(key),)
             else:
                 found[str(key)] = (_whole(value),)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"The labels in {source} are not understood.", f"{error}.", "Write name: value, each name once."
+            f"The labels in {source} are not understood.",
+            f"{str(error)[:1].upper()}{str(error)[1:]}.",
+            'Write name: value, each name once, as in "labels": {"background": 0, "edema": 1}.',
         ) from error
     if "ignore" in found:
         raise _unusable(source, found, "'ignore' marks what nobody has labelled")
@@ -221,19 +238,25 @@ def _by_name(labels: Mapping[str, Any], source: Path) -> dict[str, tuple[int, ..
     return found
 
 
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"\s*[+-]?\d+(\.\d*)?\s*", text))
+
+
 def _whole(value: object) -> int:
     """ValueError for what is no whole number: half of one and true are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or float(value) != int(value):
+    is_one = isinstance(value, int | float | str) and not isinstance(value, bool)
+    if not is_one or (isinstance(value, str) and not _is_number(value)) or not float(value).is_integer():  # type: ignore[arg-type]
         raise ValueError(f"{value!r} is not a whole number")
-    return int(value)
+    return int(float(value))  # type: ignore[arg-type]
 
 
-def _unusable(source: Path, named: Mapping[str, tuple[int, ...]], why: str) -> DataError:
+def _unusable(source: Path, named: Mapping[str, tuple[int, ...]], why: str, fix: str = "") -> DataError:
     listed = ", ".join(f"{'/'.join(map(str, values))} {name}" for name, values in named.items())
     return DataError(
         f"The labels that {source} names do not say what each value is.",
         f"{why[:1].upper()}{why[1:]}. It names {listed}.",
-        f"Name each value in {source.name} as what it is, such as edema, necrosis, enhancing tumor or resection "
+        fix
+        or f"Name each value in {source.name} as what it is, such as edema, necrosis, enhancing tumor or resection "
         "cavity, each once.",
     )
 

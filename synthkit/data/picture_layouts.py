@@ -6,7 +6,6 @@ picture is read; names that two pictures share, pictures without partners and fi
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from synthkit.data.format import is_safe_name
 from synthkit.data.label_levels import LabelLevels
-from synthkit.data.label_tables import each_name_once, labels_named, scheme_of_table
+from synthkit.data.label_tables import TableOfLabels, scheme_of_table
 from synthkit.data.picture_schemes import scheme_of_names
 from synthkit.data.pictures import ENDINGS, as_plane, ending_of, read_picture, stem_of
 from synthkit.data.png_folders import LABELS, SCHEME, SEG, TABLE, ChannelNames, folder_of
+from synthkit.data.raw_layouts import channel_names, description_of, table_of
 from synthkit.data.scheme_ids import style_of, style_of_folders
 from synthkit.errors import DataError, UsageError
 from synthkit.schemes import Scheme
@@ -266,27 +266,18 @@ def _of_files(
 
 def _nnunet(root: Path, without_labels: bool, known: ChannelNames, scheme: Scheme | None) -> Source:
     path = root / "dataset.json"
-    try:
-        description = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=each_name_once)
-        stated = {int(number): str(name) for number, name in description["channel_names"].items()}
-        labels = dict(description["labels"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(
-            f"{path} cannot be read.",
-            f"{error!r}. Its channel_names and labels say what the files are.",
-            "Restore it, or `synthkit prepare` subjects.",
-        ) from error
+    description = description_of(root) or {}
+    stated = channel_names(description, path)
     channels = {number: known.channel_of(name) or name for number, name in stated.items()}
     unsafe = [name for number, name in channels.items() if name == SEG or not is_safe_name(name)]
-    if unsafe or any(n > 1 for n in Counter(channels.values()).values()):
+    if unsafe or not channels or any(n > 1 for n in Counter(channels.values()).values()):
         raise DataError(
             f"The channels of {path} are not understood.",
-            f"They are {', '.join(stated.values())}: not all are different names of images.",
+            f"They are {', '.join(stated.values()) or 'not there'}: not all are different names of images."
+            if stated
+            else "It has no channel_names.",
             "Give each of channel_names a name of its own.",
         )
-    if not without_labels and any(isinstance(value, list) for value in labels.values()):
-        own = scheme_of_table(labels_named(labels, path, order=description.get("regions_class_order")))
-        scheme, labels = scheme or own, own.label_values
     found: dict[str, dict[str, list[Path]]] = {str(channel): {} for channel in channels.values()}
     left_out = []
     for child in (
@@ -300,8 +291,9 @@ def _nnunet(root: Path, without_labels: bool, known: ChannelNames, scheme: Schem
             left_out.append(child.relative_to(root).as_posix())
     levels = None
     if not without_labels:
-        scheme = scheme or scheme_of_names(path, labels)
-        levels = _stated_levels(path, labels, scheme)
+        table = table_of(description, root)
+        scheme = scheme or scheme_of_names(table)
+        levels = _stated_levels(table, scheme)
         found[SEG] = {}
         for child in (f for part in ("labelsTr", "labelsTs") if (root / part).is_dir() for f in files_in(root / part)):
             if ending_of(child):
@@ -314,21 +306,22 @@ def _nnunet(root: Path, without_labels: bool, known: ChannelNames, scheme: Schem
     return replace(source, levels=levels, scheme=scheme)
 
 
-def _stated_levels(path: Path, labels: Mapping[str, Any], scheme: Scheme) -> LabelLevels:
+def _stated_levels(table: TableOfLabels, scheme: Scheme) -> LabelLevels:
+    """Value that a table names -> value of the label of that name; the names as they are, else what they mean."""
     known = {name.lower(): value for name, value in scheme.label_values.items()}
-    if len({name.lower() for name in labels}) < len(labels):
-        raise DataError(
-            f"The labels of {path} are not understood.",
-            "Two of them have one name, in upper and lower case.",
-            "Give each a name of its own in dataset.json, or give --without-labels.",
-        )
-    if wrong := [name for name, value in labels.items() if name.lower() not in known or not isinstance(value, int)]:
-        raise DataError(
-            f"The labels of {path} are not understood.",
-            f"{', '.join(map(str, wrong))}: known are {', '.join(scheme.label_values)}, each of one value.",
-            "Name them so in dataset.json, name their scheme with --labels, or give --without-labels.",
-        )
-    return LabelLevels("given", {int(value): known[name.lower()] for name, value in labels.items()})
+    meant = table.scheme.label_values if table.scheme else scheme_of_table(table).label_values
+    named = {value: name for name, value in meant.items()}
+    levels = dict.fromkeys((0, *table.zeros), 0)
+    for name, value in table.named.items():
+        label = next((word for word in (name, named[value]) if word.lower() in known), None)
+        if label is None:
+            raise DataError(
+                f"The labels of {table.source} are not those of {scheme.name or 'the scheme'}.",
+                f"{name}: known are {', '.join(scheme.label_values)}.",
+                "Name them so in dataset.json, name their scheme with --labels, or give --without-labels.",
+            )
+        levels[value] = known[label.lower()]
+    return LabelLevels("given", levels)
 
 
 def refuse_channels(folder: Path, source: Source, options: Mapping[str, object]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from synthkit.data.format import is_safe_name
 from synthkit.data.label_looks import looks_of
+from synthkit.data.label_tables import TableOfLabels, scheme_of_table
 from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.png_folders import SCHEME
 from synthkit.data.scheme_ids import Labelled, by_ids
@@ -62,35 +63,19 @@ def scheme_beside(path: Path) -> tuple[Scheme, tuple[str, ...]] | None:
         ) from error
 
 
-def scheme_of_names(path: Path, labels: Mapping[str, Any]) -> Scheme:
-    """The scheme of a description that gives each label a value: a known one of these names, else one of its own.
+def scheme_of_names(table: TableOfLabels) -> Scheme:
+    """The scheme of labels that a table names: BraTS up to 2020 by its own names, whatever their values, as exports
+    write them; else what the names mean; else one of the names as they are.
 
     Raises
     ------
-    DataError : a label of several values, as regions have, or of none that can be.
+    DataError : names that labels cannot have.
     """
-    names = {name.lower() for name in labels if name.lower() != "background"}
+    names = {name.lower() for name in table.named}
     if names <= {label.name.lower() for label in BRATS.labels}:
         return BRATS
-    for scheme in SCHEMES.values():
-        if names == {label.name.lower() for label in scheme.labels}:
-            return scheme
-    try:
-        wrong = [f"{name}: {value}" for name, value in labels.items() if not _is_value(value)]
-        wrong += [name for name in labels if not is_safe_name(name)]
-        if wrong or not names:
-            raise ValueError(", ".join(wrong) or "none")
-        return Scheme.of_labels({name: value for name, value in labels.items() if name.lower() != "background"})
-    except ValueError as error:
-        raise DataError(
-            f"The labels of {path} are not understood.",
-            f"{error}; each has a name and one value of 0 to 255.",
-            "Name them so in dataset.json, or give --without-labels.",
-        ) from error
-
-
-def _is_value(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    exact = next((s for s in SCHEMES.values() if names == {label.name.lower() for label in s.labels}), None)
+    return exact or scheme_of_table(table)
 
 
 def schemes_by_ids(where: Path, ids: Sequence[str]) -> tuple[list[Scheme], str]:

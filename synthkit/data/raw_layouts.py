@@ -17,10 +17,16 @@ from typing import Any
 from synthkit.data.file_names import Names, base_name, content_named
 from synthkit.data.label_tables import TableOfLabels, each_name_once, labels_named
 from synthkit.errors import DataError
+from synthkit.schemes import BACKGROUND, enumerated
 
 DESCRIPTION = "dataset.json"
 _IMAGES = ("imagesTr", "imagesTs")
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
+# What a description of nnU-Net or the Decathlon has and no other, and how its parts look.
+_KEYS = {"channel_names", "modality", "numTraining", "file_ending"}
+_CHANNELS = '"channel_names": {"0": "T1", "1": "T1Gd", "2": "T2", "3": "FLAIR"}'
+_LABELS = '"labels": {"background": 0, "edema": 1, "necrosis": 2, "enhancing tumor": 3}'
+_EXAMPLE = f"{{{_CHANNELS}, {_LABELS}}}"
 
 
 @dataclass(frozen=True)
@@ -52,17 +58,27 @@ class RawFolder:
 
 
 def description_of(folder: Path) -> dict[str, Any] | None:
-    """The ``dataset.json`` of a folder, if it is one that names labels as nnU-Net does; ours is not.
+    """The ``dataset.json`` of a folder, if it is one that names channels or labels as nnU-Net does; ours is not.
 
-    Raises :class:`DataError` where it has a name twice.
+    Raises :class:`DataError` where it has a name twice, or is no JSON beside images or labels that it has to describe.
     """
+    path = folder / DESCRIPTION
     try:
-        text = (folder / DESCRIPTION).read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
         found = json.loads(text)
-    except (OSError, ValueError):
+        problem = "" if isinstance(found, dict) else f"it is {_kind_of(found)} instead of an object {{...}}"
+    except FileNotFoundError:
         return None
-    is_ours = not isinstance(found, dict) or str(found.get("format", "")).startswith("synthkit")
-    if is_ours or not isinstance(found.get("labels"), dict):
+    except (OSError, ValueError, RecursionError) as error:
+        found, problem = {}, f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
+    if problem and is_raw_folder(folder):
+        raise DataError(
+            f"{path} cannot be read.",
+            f"{problem[:1].upper()}{problem[1:]}.",
+            f"Correct it; it is JSON, as in {_EXAMPLE}.",
+        )
+    is_ours = problem or str(found.get("format", "")).startswith("synthkit")
+    if is_ours or not (is_raw_folder(folder) or isinstance(found.get("labels"), dict) or _KEYS & set(found)):
         return None
     try:
         json.loads(text, object_pairs_hook=each_name_once)
@@ -73,6 +89,11 @@ def description_of(folder: Path) -> dict[str, Any] | None:
             "Give each channel and each label a name of its own.",
         ) from error
     return dict(found)
+
+
+def _kind_of(value: object) -> str:
+    kinds = {list: "a list", str: "a text", bool: "true or false", type(None): "null", dict: "an object"}
+    return kinds.get(type(value), "a number")
 
 
 def is_raw_folder(folder: Path) -> bool:
@@ -93,15 +114,37 @@ def _undescribed(folder: Path, root: Path) -> DataError:
         "It says which channel is which contrast, and what label values mean: 1 is oedema here and necrosis in BraTS.",
         f"Give {root}, which holds it."
         if there
-        else f'Write {root}/{DESCRIPTION}: {{"channel_names": {{"0": "T1", ...}}, '
-        '"labels": {"background": 0, "edema": 1, "necrosis": 2, "enhancing tumor": 3}} with what is true of the data.',
+        else f"Write {root}/{DESCRIPTION}: {_EXAMPLE}, with what is true of the data.",
     )
 
 
 def table_of(description: Mapping[str, Any], folder: Path) -> TableOfLabels:
-    """What the ``dataset.json`` of a folder calls labels and channels."""
-    channels = [name for _, name in sorted(_channel_names(description).items())]
-    return labels_named(description["labels"], folder / DESCRIPTION, channels, description.get("regions_class_order"))
+    """What the ``dataset.json`` of a folder calls labels and channels.
+
+    Raises :class:`DataError` for labels in another form than name -> value, see
+    :func:`synthkit.data.label_tables.labels_named`, and for channels without numbers.
+    """
+    path, labels = folder / DESCRIPTION, description.get("labels")
+    if not isinstance(labels, dict):
+        raise _no_table(path, labels, "labels" in description)
+    channels = [name for _, name in sorted(channel_names(description, path).items())]
+    return labels_named(labels, path, channels, description.get("regions_class_order"))
+
+
+def _no_table(path: Path, labels: object, is_there: bool) -> DataError:
+    form = f"Write {_LABELS} with what is true"
+    if isinstance(labels, list) and labels and all(isinstance(name, str) for name in labels):
+        first = 0 if labels[0].strip().lower() == BACKGROUND else 1
+        pairs = {BACKGROUND: 0, **{name: k for k, name in enumerate(labels[1 - first :], start=1)}}
+        numbers = enumerated([str(k) for k in range(first, first + len(labels))])
+        form = (
+            f'If its labels are {numbers} in this order, write "labels": {json.dumps(pairs)}; else each with its value'
+        )
+    return DataError(
+        f"The labels in {path} have no values.",
+        f"{'labels is ' + _kind_of(labels) if is_there else 'It has no labels'}: nothing says what a value means.",
+        f"{form}. Or name the scheme: --labels NAME, of predictions --prediction-labels NAME.",
+    )
 
 
 def read_raw(
@@ -125,16 +168,16 @@ def read_raw(
     if description is None and (contrasts or need_table):
         raise _undescribed(folder, folder)
     found = RawFolder(folder)
-    channel_names = _channel_names(description or {})
+    named = channel_names(description or {}, folder / DESCRIPTION)
     if need_table and description is not None:
         found.table = table_of(description, folder)
-    channels = _channels(channel_names, contrasts, names, folder)
+    channels = _channels(named, contrasts, names, folder)
     for part in ("Tr", "Ts"):
         for place in (folder / f"images{part}", folder / f"labels{part}"):
             found.unread += _others(place)
         labels = {base: path for path in _volumes(folder / f"labels{part}") if (base := base_name(path.name))}
         images = _volumes(folder / f"images{part}")
-        grouped = _grouped(images, set(labels), len(channel_names))
+        grouped = _grouped(images, set(labels), len(named))
         for case in sorted({*grouped, *labels}) if need_labels else sorted(grouped):
             files = grouped.get(case, {})
             if part == "Ts" and need_labels and case not in labels:
@@ -149,7 +192,7 @@ def read_raw(
                     folder=folder / f"images{part}",
                     images=held,
                     channels=dict(channels) if whole else {},
-                    n_channels=len(channel_names) if whole else 0,
+                    n_channels=len(named) if whole else 0,
                     seg=labels.get(case),
                 )
             )
@@ -182,13 +225,24 @@ def _grouped(images: Sequence[Path], labelled: set[str], n_channels: int) -> dic
     return grouped
 
 
-def _channel_names(description: Mapping[str, Any]) -> dict[int, str]:
-    given = description.get("channel_names", description.get("modality"))
-    items = enumerate(given) if isinstance(given, list) else given.items() if isinstance(given, dict) else ()
-    try:
-        return {int(k): str(name) for k, name in items}
-    except ValueError:
-        return {}
+def channel_names(description: Mapping[str, Any], path: Path) -> dict[int, str]:
+    """Number -> name of each channel, by nnU-Net 2 or 1; nothing where the file names none.
+
+    Raises :class:`DataError` for another form.
+    """
+    key = "channel_names" if "channel_names" in description else "modality"
+    given = description.get(key, {})
+    items = (
+        list(enumerate(given)) if isinstance(given, list) else list(given.items()) if isinstance(given, dict) else []
+    )
+    wrong = [f"{k}: {name!r}" for k, name in items if not str(k).isdecimal() or not isinstance(name, str)]
+    if wrong or not isinstance(given, list | dict):
+        raise DataError(
+            f"The {key} of {path} do not say which channel is which.",
+            f"{wrong[0]} is not a number with a name." if wrong else f"{key} is {_kind_of(given)}.",
+            f"Write {_CHANNELS} with what is true: each number once, as files end in it (_0000, _0001, ...).",
+        )
+    return {int(k): name for k, name in items}
 
 
 def _channels(named: Mapping[int, str], contrasts: Sequence[str], names: Names, folder: Path) -> dict[str, int]:
@@ -204,6 +258,8 @@ def _channels(named: Mapping[int, str], contrasts: Sequence[str], names: Names, 
                 f"{'Several channels' if which else 'No channel'} of {folder} "
                 f"{'are' if which else 'is known to be'} {contrast}.",
                 f"Its {DESCRIPTION} names the channels {listed}.",
-                f"Say which it is by its name: --names {contrast}=NAME.",
+                f"Say which it is by its name: --names {contrast}=NAME."
+                if named
+                else f"Write {_CHANNELS} into it, with what is true of the data.",
             )
     return {contrast: found[contrast][0] for contrast in contrasts}
