@@ -11,8 +11,15 @@ import os
 import secrets
 import shutil
 import stat
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+#: Where in its own folder a thing is kept that is being replaced; hidden, so that it counts in no digest.
+EARLIER = ".earlier"
+#: What that is called while it is removed, so that what is left of an interrupted removal is not taken for anything.
+GONE = ".gone"
 
 
 def create_exclusively(path: Path) -> BinaryIO:
@@ -72,3 +79,79 @@ def read_spreadsheet(path: Path) -> str:
     """
     data = path.read_bytes()
     return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What ``--overwrite`` replaces in a folder: it is kept until there is something to put in its place.
+
+    It is moved aside, within the folder (which may be the root of a disk), its mark last, and back, its mark first: so
+    whatever interrupts a move, what is aside without a mark belongs to what is in place.
+
+    Attributes
+    ----------
+    mark : the file that makes the content of the folder a whole: a description, a job.
+    has_made : whether what was begun in the folder has made anything yet.
+    stays : names of files that are not moved.
+    """
+
+    folder: Path
+    mark: str
+    has_made: Callable[[Path], bool]
+    stays: Collection[str] = ()
+
+    def set_aside(self) -> None:
+        """Keep what the folder, which has the mark, holds; where something is kept already, remove what was begun."""
+        self.recover()
+        if self.is_kept():
+            self._remove_what_was_begun()
+            return
+        (self.folder / EARLIER).mkdir()
+        for item in sorted(self._items(), key=lambda item: item.name == self.mark):
+            item.rename(self.folder / EARLIER / item.name)
+
+    def settle(self, succeeded: bool) -> bool:
+        """Forget what is kept, or put it back where the new one failed before it made anything; whether it did that."""
+        if not self.is_kept():
+            return False
+        if succeeded or self.has_made(self.folder):
+            self._forget()
+            return False
+        self._put_back()
+        return True
+
+    def recover(self) -> None:
+        """Finish what a command that was killed has left half done."""
+        discard(self.folder / GONE)
+        if not self.is_kept():
+            return
+        if not (self.folder / EARLIER / self.mark).exists() or not (self.folder / self.mark).exists():
+            self._put_back()
+        elif self.has_made(self.folder):
+            self._forget()
+
+    def is_kept(self) -> bool:
+        """Whether something is kept."""
+        aside = self.folder / EARLIER
+        if aside.is_symlink():  # laid as a trap: what follows would be done wherever it leads
+            discard(aside)
+        return aside.is_dir()
+
+    def _items(self) -> Iterator[Path]:
+        return (item for item in self.folder.iterdir() if item.name not in (EARLIER, *self.stays))
+
+    def _remove_what_was_begun(self) -> None:
+        for item in sorted(self._items(), key=lambda item: item.name == self.mark):
+            discard(item)
+
+    def _put_back(self) -> None:
+        aside = self.folder / EARLIER
+        if (aside / self.mark).exists():
+            self._remove_what_was_begun()
+        for item in sorted(aside.iterdir(), key=lambda item: item.name != self.mark):
+            item.rename(self.folder / item.name)
+        aside.rmdir()
+
+    def _forget(self) -> None:
+        (self.folder / EARLIER).rename(self.folder / GONE)
+        discard(self.folder / GONE)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import DataError, NotWritableError, UsageError
+from synthkit.files import EARLIER
 from synthkit.running import run as runs_module
 from synthkit.running.checkpoints import find_checkpoint, find_predictions, read_checkpoint_metadata
 from synthkit.running.exclusive import locked
@@ -28,6 +29,7 @@ from synthkit.running.run import (
     file_digest,
     find_runs,
     folder_digest,
+    replaced_in,
     write_json,
 )
 
@@ -327,7 +329,7 @@ def test_a_kill_while_a_run_is_made_leaves_one_to_take_up(
     class Kill(BaseException):
         pass
 
-    for last in range(1, 20):
+    for last in range(1, 30):
         path = tmp_path / str(last)
         if overwrite:
             for name in ("a", "z"):  # before and after job.json in any order of names
@@ -345,7 +347,7 @@ def test_a_kill_while_a_run_is_made_leaves_one_to_take_up(
             return call
 
         with monkeypatch.context() as patch:
-            for name in ("mkdir", "symlink", "unlink", "rmdir"):
+            for name in ("mkdir", "symlink", "unlink", "rmdir", "rename"):
                 patch.setattr(os, name, counted(getattr(os, name)))
             patch.setattr(runs_module, "write_json", counted(write_json))
             try:
@@ -354,6 +356,10 @@ def test_a_kill_while_a_run_is_made_leaves_one_to_take_up(
             except Kill:
                 killed = True
         if path.exists() and any(path.iterdir()):
+            if overwrite:  # the earlier run is whole, in its place or aside
+                replaced_in(path).recover()
+                whole = path if (path / "z").exists() else path / EARLIER
+                assert {p.name for p in whole.iterdir()} - {EARLIER} == {"a", "z", "inputs", "job.json", "outputs"}
             assert (path / "job.json").exists()
             create_run(path, make_job(source), overwrite=True)
         if not killed:
@@ -370,7 +376,7 @@ def test_two_commands_in_one_folder_do_not_mix(tmp_path: Path, source: Path) -> 
         create_run(path, make_job(source), overwrite=True)
         with pytest.raises(NotWritableError, match="Another command is at work"), locked(path):
             pytest.fail("both hold it")
-    assert sorted(p.name for p in path.iterdir()) == ["inputs", "job.json", "outputs"]
+    assert sorted(p.name for p in path.iterdir()) == [".earlier", "inputs", "job.json", "outputs"]
     with locked(path), locked(tmp_path / "other"):
         pass
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 from synthkit import api
 from synthkit.cli.console import Console
 from synthkit.errors import InterruptedRunError, SynthkitError, UsageError
+from synthkit.files import Replacement
 from synthkit.running.backends import VARIABLE
 from synthkit.running.commands import command_of
 
@@ -39,7 +39,18 @@ def run_demo(out: Path, console: Console, *, overwrite: bool = False) -> dict[st
     about these, ``verdict`` and ``reasons`` of the audit, ``report``, ``seconds``, ``phantom``.
     """
     _check_installed()
-    _clear(out, overwrite=overwrite)
+    replaced = _begin(out, overwrite=overwrite)
+    try:
+        summary = _whole_job(out, console)
+    except BaseException:
+        replaced.settle(succeeded=False)
+        raise
+    replaced.settle(succeeded=True)
+    _show(summary, console)
+    return summary
+
+
+def _whole_job(out: Path, console: Console) -> dict[str, Any]:
     console.note(
         "This is a phantom: anatomy from the MNI152 template, planted tumours. Its numbers say nothing about patients."
     )
@@ -72,7 +83,6 @@ def run_demo(out: Path, console: Console, *, overwrite: bool = False) -> dict[st
         "report": report,
     }
     (out / _SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    _show(summary, console)
     return summary
 
 
@@ -95,16 +105,20 @@ def _check_installed() -> None:
         )
 
 
-def _clear(out: Path, *, overwrite: bool) -> None:
-    """Make the folder of the demo, or empty that of an earlier one."""
+def _begin(out: Path, *, overwrite: bool) -> Replacement:
+    """Make the folder of the demo; an earlier one is kept until this one has data."""
+    replaced = Replacement(out, _SUMMARY, lambda folder: (folder / "data" / "real").exists())
+    if out.is_dir():
+        replaced.recover()
     if out.exists() and any(out.iterdir()):
         if not overwrite or not (out / _SUMMARY).exists():
             raise UsageError(
                 f"The output folder {out} is not empty.", fix="Choose another with -o, or give --overwrite."
             )
-        shutil.rmtree(out)
+        replaced.set_aside()
     out.mkdir(parents=True, exist_ok=True)
     (out / _SUMMARY).write_text("{}\n", encoding="utf-8")
+    return replaced
 
 
 def _show(summary: dict[str, Any], console: Console) -> None:

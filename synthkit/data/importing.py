@@ -28,7 +28,7 @@ from synthkit.data.picture_schemes import Looks, looks_otherwise, scheme_beside,
 from synthkit.data.png_folders import SCHEME, ChannelNames
 from synthkit.data.sample_tables import rows_for, table_of
 from synthkit.data.shards import map_threads
-from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
+from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset, replacing
 from synthkit.errors import DataError, SynthkitError, UsageError
 from synthkit.schemes import BRATS, Scheme, enumerated
 
@@ -134,7 +134,7 @@ def import_images(
         grey levels.
     label_levels : how labels are written, see :func:`synthkit.data.label_levels.parse_levels`; None for the grey levels
         of exports, or label values in arrays and volumes.
-    overwrite : replaces a dataset at ``out``, and nothing else, once all pictures are found to fit.
+    overwrite : replaces a dataset at ``out``, and nothing else, once all pictures are found to fit and are written.
     dry_run : judges all pictures and writes nothing.
 
     Raises
@@ -183,38 +183,22 @@ def import_images(
         table = with_patients(table, people)
     if dry_run:
         return summary
-    was_empty_folder = out.exists() and not overwrite
-    if overwrite and not resume:
-        remove_dataset(out)
-    try:
-        writer = DatasetWriter(
-            out,
-            contrasts=source.contrasts,
-            scheme=scheme,
-            size=size,
-            kind="real" if kind == "real" else "synthetic",
-            provenance={
-                "imported_from": "arrays" if source.layout == "arrays" else "pictures",
-                "layout": source.layout,
-                "range": list(greys.given) if greys.given else None,
-                "label_levels": {str(grey): label for grey, label in levels.levels.items()} if levels else None,
-                "labels": source.has_labels,
-            },
-            resume=resume,
-        )
-        with writer:
-            done = {row.id for row in writer.samples}
-            todo = [i for i, name in enumerate(source.ids) if name not in done]
-            for batch, images, own in _batches(source, todo, greys, levels):
-                ids = [source.ids[i] for i in batch]
-                writer.append(images, own, [table.get(name) or {"id": name, "split": "synthetic"} for name in ids])
-                on_progress("write", writer.n_samples, len(source.ids))
-    except SynthkitError:
-        if not resume:  # a picture has changed since it was checked: no half of a dataset is left
-            remove_dataset(out)
-            if was_empty_folder:
-                out.mkdir()
-        raise
+    was_empty_folder = out.is_dir() and not any(out.iterdir())
+    with replacing(out, overwrite and not resume):
+        try:
+            rows = [table.get(name) or {"id": name, "split": "synthetic"} for name in source.ids]
+            with _writer(out, source, scheme, size, kind, greys, levels, resume) as writer:
+                done = {row.id for row in writer.samples}
+                todo = [i for i, name in enumerate(source.ids) if name not in done]
+                for batch, images, own in _batches(source, todo, greys, levels):
+                    writer.append(images, own, [rows[i] for i in batch])
+                    on_progress("write", writer.n_samples, len(source.ids))
+        except SynthkitError:
+            if not resume:  # a picture has changed since it was checked: no half of a dataset is left
+                remove_dataset(out)
+                if was_empty_folder:
+                    out.mkdir()
+            raise
     judged = np.linspace(0, len(source.ids) - 1, min(len(source.ids), _N_JUDGED)).round().astype(np.intp)
     summary.contrast_findings = identify(*Dataset(out).read(judged), source.contrasts, scheme)
     return summary
@@ -303,6 +287,33 @@ def _judge_labels(
     if why:
         summary.warnings.append(f"Labels do not look like those of {counts.scheme.name or 'their names'}: {why}.")
     return levels
+
+
+def _writer(
+    out: Path,
+    source: Source,
+    scheme: Scheme,
+    size: tuple[int, int],
+    kind: str,
+    greys: GreyValues,
+    levels: LabelLevels | None,
+    resume: bool,
+) -> DatasetWriter:
+    return DatasetWriter(
+        out,
+        contrasts=source.contrasts,
+        scheme=scheme,
+        size=size,
+        kind="real" if kind == "real" else "synthetic",
+        provenance={
+            "imported_from": "arrays" if source.layout == "arrays" else "pictures",
+            "layout": source.layout,
+            "range": list(greys.given) if greys.given else None,
+            "label_levels": {str(grey): label for grey, label in levels.levels.items()} if levels else None,
+            "labels": source.has_labels,
+        },
+        resume=resume,
+    )
 
 
 def _batches(

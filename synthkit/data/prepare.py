@@ -30,7 +30,7 @@ from synthkit.data.subject_files import BadSubject, Subject
 from synthkit.data.subjects import FoundSubjects, SubjectError, bad_subjects_error, load_subject, survey_folder
 from synthkit.data.survey import SurveyedSubject, choose_scheme, notes_of_all, survey
 from synthkit.data.twins import find_twins, settled
-from synthkit.data.writer import DatasetWriter, check_replaceable, remove_dataset
+from synthkit.data.writer import DatasetWriter, check_replaceable, replacing
 from synthkit.errors import UsageError
 from synthkit.registry.provenance import versions
 from synthkit.schemes import Scheme
@@ -154,11 +154,10 @@ def prepare(
         raise no_slice_error([c.subject for c in checked], protocol)
     if dry_run:
         return summary
-    if overwrite and not resume:
-        remove_dataset(target)
     sheet = ContactSheet(protocol.contrasts, choice.scheme, geometry.axes)
     by_id = {c.subject.id: c.subject for c in checked}
-    n_resumed = _write(summary, by_id, source, n_workers, resume, on_progress, sheet)
+    with replacing(target, overwrite and not resume):
+        n_resumed = _write(summary, by_id, source, n_workers, resume, on_progress, sheet)
     complete_from(sheet, Dataset(target), split)
     sheets = sheet.write(target, [subject.id for subject in summary.subjects])
     return PreparedSummary(**{**vars(summary), "n_resumed": n_resumed, "contact_sheets": sheets})

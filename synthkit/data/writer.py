@@ -8,9 +8,9 @@ readers and taken up by a writer that resumes.
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,7 +38,7 @@ from synthkit.data.format import (
 from synthkit.data.label_reading import counts_of
 from synthkit.data.shards import ShardWriter, map_threads
 from synthkit.errors import DataError, UsageError
-from synthkit.files import write_atomically
+from synthkit.files import EARLIER, GONE, Replacement, discard, write_atomically
 from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
@@ -259,13 +259,46 @@ def check_replaceable(folder: Path) -> None:
         )
 
 
+@contextmanager
+def replacing(folder: Path, overwrite: bool) -> Iterator[None]:
+    """With ``overwrite`` keep the dataset of a folder until the block has put another one in its place.
+
+    It is put back where the block fails before samples of the new one are safe; from those ``--resume`` goes on.
+    """
+    there = Replacement(folder, DESCRIPTION, _has_samples)
+    if folder.is_dir():
+        there.recover()
+    if overwrite and (folder / DESCRIPTION).exists():
+        check_replaceable(folder)
+        there.set_aside()
+    elif overwrite:
+        remove_dataset(folder)
+    try:
+        yield
+    except BaseException:
+        there.settle(succeeded=False)
+        raise
+    there.settle(succeeded=True)
+
+
+def _has_samples(folder: Path) -> bool:
+    try:
+        return int(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["n_samples"]) > 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def remove_dataset(folder: Path) -> None:
-    """Remove a dataset; whatever else may be there is refused by :func:`check_replaceable`."""
+    """Remove a dataset, but not the one that it replaces; others than datasets :func:`check_replaceable` refuses."""
     check_replaceable(folder)
     if folder.exists():
         # The description goes first: what is left of an interrupted removal is not a dataset.
         (folder / DESCRIPTION).unlink(missing_ok=True)
-        shutil.rmtree(folder)
+        for path in folder.iterdir():
+            if path.name != EARLIER:
+                discard(path)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _is_dataset(folder: Path) -> bool:
@@ -280,10 +313,11 @@ def _is_dataset(folder: Path) -> bool:
     inside = [*folder.iterdir()]
     for array in (folder / IMAGES, folder / LABELS):
         inside += [*array.iterdir()] if array.is_dir() else []
-    own = {DESCRIPTION, TABLE, GROUP, IMAGES, LABELS, "c"}
+    own = {DESCRIPTION, TABLE, GROUP, IMAGES, LABELS, "c", EARLIER, GONE}
     return all(p.name in own or p.name.endswith(".tmp") or is_contact_sheet(p.name) for p in inside)
 
 
 def _holds_something(folder: Path) -> bool:
-    """Whether there is more in the folder than what a killed write may leave behind."""
-    return any(not (path.name.startswith(".") and path.name.endswith(".tmp")) for path in folder.iterdir())
+    """Whether there is more in the folder than what a killed write may leave behind, and what is replaced."""
+    names = (path.name for path in folder.iterdir() if path.name != EARLIER)
+    return any(not (name.startswith(".") and name.endswith(".tmp")) for name in names)

@@ -12,7 +12,7 @@ from synthkit.running import backends
 from synthkit.running.backends.outcome import log_tail
 from synthkit.running.exclusive import locked
 from synthkit.running.lock import check_lock, find_lock
-from synthkit.running.run import Resources, Run, count_gpus, create_run, file_digest
+from synthkit.running.run import LOG, Resources, Run, count_gpus, create_run, file_digest, replaced_in
 
 if TYPE_CHECKING:
     from synthkit.contract import Declaration
@@ -32,7 +32,7 @@ class RunOptions:
     memory : limit of a container, such as "8g"; None for none.
     timeout : seconds after which the run is stopped; None for no limit.
     resume : go on with an interrupted run of the same job.
-    overwrite : replace an earlier run.
+    overwrite : replace an earlier run, once there is something to put in its place.
     """
 
     backend: str | None = None
@@ -77,6 +77,7 @@ def carry_out(request: Request, out: Path, options: RunOptions, listener: Listen
 
     Raises what the run failed with, as it would be raised here; :class:`UsageError` for a folder in the way or for
     options that cannot be, :class:`BackendUnavailableError`, and what :func:`synthkit.running.lock.check_lock` refuses.
+    The run that ``overwrite`` replaces is put back where the new one fails before it has made anything.
     """
     job, declaration, folder = request.job, request.declarations[0], out / request.folder
     job.resources = _resources(request, options, listener)
@@ -85,9 +86,15 @@ def carry_out(request: Request, out: Path, options: RunOptions, listener: Listen
         check_lock(lock, request.declarations, backend.name)
         job.lock = file_digest(lock)
     with locked(folder):
-        run = create_run(folder, job, resume=options.resume, overwrite=options.overwrite)
-        with listener.progress(request.title) as follower:
-            result = backend.run(run, declaration, follower.event)
+        try:
+            run = create_run(folder, job, resume=options.resume, overwrite=options.overwrite)
+            with listener.progress(request.title) as follower:
+                result = backend.run(run, declaration, follower.event)
+        except BaseException:
+            replaced_in(folder).settle(succeeded=False)
+            raise
+        tail = log_tail(run)
+        is_as_before = replaced_in(folder).settle(succeeded=result["status"] == "succeeded")
     for text in result["warnings"]:  # the backend's own are not events of the run
         if text not in follower.warned:
             listener.warning(text)
@@ -95,8 +102,13 @@ def carry_out(request: Request, out: Path, options: RunOptions, listener: Listen
         error = error_from_dict(result["error"])
         if isinstance(error, (PluginError, ContainerFailedError)) and not error.details:
             # What the method printed last may tell more than we can; for our own errors it is only a traceback.
-            error.details = tuple(f"| {line}" for line in log_tail(run))
-        error.details = (*error.details, f"log: {run.path / 'log.txt'}")
+            error.details = tuple(f"| {line}" for line in tail)
+        if is_as_before:
+            error.details = (*error.details, f"nothing was made yet, and the earlier run is as it was: {folder}")
+            if "--resume" in error.fix:  # there is nothing to go on from
+                error.fix = "Give the same command again."
+        else:
+            error.details = (*error.details, f"log: {folder / LOG}")
         raise error
     return Done(run, result)
 

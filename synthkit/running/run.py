@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import DataError, UsageError
-from synthkit.files import discard, open_descriptor, read_untrusted, write_atomically
+from synthkit.files import Replacement, discard, open_descriptor, read_untrusted, write_atomically
 from synthkit.running.exclusive import LOCK_NAME
 from synthkit.running.timing import seconds_of_attempt
 
@@ -222,8 +222,9 @@ class Run:
 def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = False) -> Run:
     """Make the run folder of ``job``: job.json, links to the inputs, an empty outputs folder.
 
-    With ``resume`` a folder of the same job is taken up, its outputs kept; with ``overwrite`` a run folder is
-    replaced. Anything else that is not empty is refused with :class:`UsageError`.
+    With ``resume`` a folder of the same job is taken up, its outputs kept; with ``overwrite`` the run of a folder is
+    set aside in :func:`replaced_in`, which forgets it or puts it back. Anything else that is not empty is
+    refused with :class:`UsageError`.
     """
     run = Run(path)
     job.spent_seconds = 0.0
@@ -236,6 +237,8 @@ def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = 
     sources = {role: item.source.resolve() for role, item in job.inputs.items() if item.source is not None}
     if missing := sorted(set(job.inputs) - set(sources)):
         raise UsageError(f"The input {missing[0]} has no source.")
+    if path.is_dir():
+        replaced_in(path).recover()
     if path.exists() and (not path.is_dir() or any(item.name != LOCK_NAME for item in path.iterdir())):
         _clear_the_way(run, job, sources, resume=resume, overwrite=overwrite)
     path.mkdir(parents=True, exist_ok=True)
@@ -250,6 +253,15 @@ def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = 
         link.unlink(missing_ok=True)
         link.symlink_to(os.path.relpath(source, link.parent.resolve()))
     return run
+
+
+def replaced_in(folder: Path) -> Replacement:
+    """The run that another one replaces in a folder."""
+    return Replacement(folder, JOB, _has_outputs, stays=(LOCK_NAME,))
+
+
+def _has_outputs(folder: Path) -> bool:
+    return any(files for _, _, files in os.walk(folder / "outputs"))
 
 
 def _without_folders(argument: str) -> str:
@@ -271,7 +283,7 @@ def _clear_the_way(run: Run, job: Job, sources: Mapping[str, Path], *, resume: b
                     f"{source} and {target} lie in one another.",
                     "Choose another folder for the output.",
                 )
-        _remove(run)
+        replaced_in(run.path).set_aside()
         return
     if not is_run or not resume:
         raise UsageError(
@@ -307,13 +319,6 @@ def _without_common(value: Any, other: Any) -> Any:
     if not (isinstance(value, dict) and isinstance(other, dict)):
         return value
     return {key: item for key, item in value.items() if key not in other or other[key] != item}
-
-
-def _remove(run: Run) -> None:
-    """Empty a run folder, its job last: a removal that is interrupted leaves a run folder."""
-    for item in sorted(run.path.iterdir(), key=lambda item: item.name == JOB):
-        if item.name != LOCK_NAME:
-            discard(item)
 
 
 def find_runs(paths: Sequence[Path]) -> list[Run]:

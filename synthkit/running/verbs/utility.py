@@ -12,6 +12,7 @@ from synthkit.data.known_labels import known_labels
 from synthkit.data.label_folders import LabelFolder
 from synthkit.data.scheme_questions import labels_in_words
 from synthkit.errors import DataError, UsageError
+from synthkit.files import discard
 from synthkit.judging.arms import ArmComparison, compared_arms, interval_warnings, partings, sentence
 from synthkit.judging.comparable import Training, check_comparable
 from synthkit.judging.intervals import RESAMPLES, SEED
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 #: What every segmentation is scored by; in the order of :data:`synthkit.judging.arms.SCORES`.
 METRICS = ("dice", "lesion-dice", "lesion-f1", "surface-dice", "hausdorff")
+
+#: What the comparison is written into.
+DOCUMENT = "utility.json"
 
 #: Executes a job in a folder: ``start(folder, job, declarations, title)``; raises the error that the run ends with.
 Start = Callable[[Path, Job, Sequence["Declaration"], str], object]
@@ -98,6 +102,7 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
             listener.note(f"{name} {number} of {len(trainings)}: {training.name}")
             folder = request.out / f"{name}-{number}"
             tables[name].append(_scored(folder, run, training, scored, request, start))
+            discard(request.out / DOCUMENT)  # what it says is no longer of these runs
     found = [
         (name, item)
         for name in arms
@@ -116,7 +121,7 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
         "comparisons": [{"arm": name, **item.to_dict()} for name, item in found],
         "sentences": _sentences(found),
     }
-    write_json(request.out / "utility.json", document)
+    write_json(request.out / DOCUMENT, document)
     return document
 
 
