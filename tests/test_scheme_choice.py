@@ -443,44 +443,70 @@ def test_the_docs_list_the_named_schemes_and_a_file_that_is_read(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "why", "wrong"),
     [
-        ("[labels", "Expected"),
-        ("", "no table [labels]"),
-        ('labels = "x"', "labels is not a table"),
-        ("[labels]\na = 1\n[colors]\n", "it has 'colors'"),
-        ("[labels]\na = 1.5", "not a whole number"),
-        ("[labels]\na = true", "not a whole number"),
-        ("[labels]\na = 300", "not 1 to 255"),
-        ("[labels]\na = 1\nb = 1", "label value 1 twice"),
-        ("[labels]\nbackground = 1\na = 2", "background is not 0"),
-        ("[labels]\na = { value = 1, color = 'x' }", "has 'color'"),
-        ("[labels]\na = { value = 1, colour = 'red' }", "not #rrggbb"),
-        ("[labels]\n'a b' = 1", "cannot be a name"),
-        ("[labels]\na = 1\n[regions]\nr = ['b']", "not made of its labels"),
-        ("[labels]\na = 1\n[regions]\nr = 3", "not a list of words"),
-        ("mean_of = ['b']\n[labels]\na = 1", "no region b"),
-        ("[labels]\na = 1\n[contrasts]\nseg = ['x']", "seg is what labels are called"),
-        ("[labels]\na = 1\n[contrasts]\nx = ['e']\ny = ['_e']", "file ending e twice"),
-        ("label_endings = []\n[labels]\na = 1", "not a list of words"),
-        ("[labels]\nmean = 1", "called mean"),
-        ("[labels]\n'' = 1", "cannot be a name"),
-        ("[labels]\na = 1\na = 2", "Cannot overwrite a value"),
-        ("[labels]\na = 1\nb = 2\n[regions]\nr = ['a', 'a']", "has a label twice"),
-        ("[labels]\na = 1\n[regions]\na = ['a']", "the region a twice"),
-        ("mean_of = ['a', 'a']\n[labels]\na = 1", "take the mean of a twice"),
-        ("[labels]\na = 1\n[contrasts]\nx = ['_']", "file ending without a name"),
-        ("[labels]\na = 1\n[contrasts]\nx = ['e']\nX = ['f']", "upper and lower case"),
+        ("[labels\na = 1", "it is not TOML: Expected", "[labels\na = 1"),
+        ("[labels]\na = 1\n[colors]\n", "it has 'colors'", "[colors]\n"),
+        ("regions = 3\n[labels]\na = 1", "regions is not a table", "regions = 3"),
+        ("", "no label in a table [labels]", ""),
+        ('labels = "x"', "labels is not a table", 'labels = "x"'),
+        ("labels = [1]", "labels is not a table", "labels = [1]"),
+        ("[labels]\na = 1\n[label_ending]\n", "it has 'label_ending'", "[label_ending]\n"),
+        ("name = 3\n[labels]\na = 1", "name is not a word", "name = 3"),
+        ("[labels]\na = 1.5", "label a is not a whole number", "a = 1.5"),
+        ("[labels]\na = '1'", "label a is not a whole number", "a = '1'"),
+        ("[labels]\na = true", "label a is not a whole number", "a = true"),
+        ("[labels]\na = 300", "label a is not 1 to 255", "a = 300"),
+        ("[labels]\na = 0", "label a is not 1 to 255", "a = 0"),
+        ("[labels]\na = 1\nb = 1", "labels a and b both have the value 1", "\nb = 1"),
+        ("[labels]\nbackground = 1\na = 2", "background is not 0", "background = 1"),
+        ("[labels]\na = { value = 1, color = '#d55e00' }", "the label a has 'color'", "color"),
+        ("[labels]\na = { value = 1, colour = 'red' }", "not #rrggbb", "a = { value = 1, colour = 'red' }"),
+        ("[labels]\n'a b' = 1", "'a b' cannot be a name", "'a b'"),
+        ("[labels]\n'' = 1", "'' cannot be a name", "''"),
+        ("[labels]\na = 1\n[regions]\nr = ['b']", "region r is made of 'b', which is no label", "r = ['b']"),
+        ("[labels]\na = 1\n[regions]\nr = 3", "region r is not a list of words", "r = 3"),
+        ("[labels]\na = 1\nb = 2\n[regions]\nr = ['a', 'a']", "region r has a twice", "r = ['a', 'a']"),
+        ("[labels]\na = 1\n[regions]\na = ['a']", "the region a is called as a label", "[regions]\na = ['a']"),
+        ("mean_of = ['b']\n[labels]\na = 1", "in mean_of 'b' is no label", "mean_of = ['b']"),
+        ("mean_of = ['a', 'a']\n[labels]\na = 1", "in mean_of 'a' stands there twice", "mean_of = ['a', 'a']"),
+        ("mean_of = 3\n[labels]\nLABEL = 1", "mean_of is not a list of words", "mean_of = 3"),
+        ("[labels]\na = 1\n[contrasts]\nx = 1", "contrast x is not a list of words", "x = 1"),
+        ("[labels]\na = 1\n[contrasts]\nx = ['e']\ny = ['_e']", "the ending e stands twice, in x and y", "y = ['_e']"),
+        ("[labels]\na = 1\n[contrasts]\nx = ['_']", "x has an ending without a letter", "x = ['_']"),
+        ("[labels]\na = 1\n[contrasts]\nx = ['e']\nX = ['f']", "upper and lower case", "X = ['f']"),
+        ("label_endings = []\n[labels]\na = 1", "label_endings is not a list", "label_endings = []"),
+        ("[labels]\na = 1\na = 2", "it is not TOML: Cannot overwrite a value", "\na = 2"),
+        ("[labels]\na = 1\nmean = 2", "a label is called mean", "mean"),
     ],
 )
-def test_a_file_that_does_not_describe_a_scheme_says_why(tmp_path: Path, text: str, why: str) -> None:
+def test_a_file_that_does_not_describe_a_scheme_says_why(tmp_path: Path, text: str, why: str, wrong: str) -> None:
     path = tmp_path / "own.toml"
     path.write_text(text)
     with pytest.raises(UsageError, match="does not describe a label scheme") as caught:
         read_scheme(path)
-    assert why in caught.value.why
-    path.write_text('[labels]\nlesion = 1\n[contrasts]\nt1 = ["ending"]\n')  # what it advises
-    assert read_scheme(path).label_values == {"background": 0, "lesion": 1}
+    assert why.lower() in caught.value.why.lower()
+    fix = caught.value.fix
+    forms, close = re.findall(r"`([^`]+)`", fix), re.match(r"Write (\w+) for it", fix)
+    if close:
+        instead = wrong.replace(wrong.strip("[]\n"), close[1]) if wrong == "color" else ""
+    elif "otherwise" in fix:
+        instead = "middle"
+    elif (fix.startswith("Leave") and not forms) or wrong in ("\na = 2", "regions = 3"):
+        instead = ""
+    else:
+        instead = "\n".join(forms)
+    path.write_text(text.replace(wrong, instead) if wrong else instead)  # what it advises
+    assert "background" in read_scheme(path).label_values
+
+
+def test_seg_is_no_contrast(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text("[labels]\na = 1\n[contrasts]\nseg = ['x']")
+    with pytest.raises(UsageError, match="Seg is what labels are called") as caught:
+        read_scheme(path)
+    path.write_text(f"{re.findall('`([^`]+)`', caught.value.fix)[0]}\n[labels]\na = 1")
+    assert read_scheme(path).label_endings == ("seg",)
 
 
 def test_a_scheme_is_found_by_name_or_file(tmp_path: Path) -> None:
@@ -488,13 +514,15 @@ def test_a_scheme_is_found_by_name_or_file(tmp_path: Path) -> None:
         scheme_named("nothing")
     with pytest.raises(UsageError, match="does not describe") as caught:
         scheme_named(str(tmp_path / "absent.toml"))
-    assert "No such file" in caught.value.why
+    assert "No such file" in caught.value.why and "gli2024" in caught.value.fix
     (tmp_path / "heart.toml").write_text('[labels]\nblood = { value = 2, meaning = "pool", colour = "#d55e00" }\n')
     scheme = scheme_named(str(tmp_path / "heart.toml"))
     assert (scheme.name, scheme.labels[0].meaning, scheme.mean_of) == ("heart", "pool", ("blood",))
     (tmp_path / "latin.toml").write_bytes(b"[labels]\n# \xfc\na = 1\n")
-    with pytest.raises(UsageError, match="does not describe"):
+    with pytest.raises(UsageError, match="is not UTF-8"):
         scheme_named(str(tmp_path / "latin.toml"))
+    (tmp_path / "latin.toml").write_text("[labels]\n# \xfc\na = 1\n", encoding="utf-8")  # "Save it as UTF-8."
+    assert scheme_named(str(tmp_path / "latin.toml")).label_values == {"background": 0, "a": 1}
 
 
 def test_masks_of_the_whole_tumour_are_not_taken_for_the_necrotic_core(

@@ -13,15 +13,16 @@ surrounding non-enhancing FLAIR hyperintensity (SNFH).
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from synthkit.errors import UsageError
-from synthkit.schemes import BRATS, FURTHER_COLOURS, Contrast, Label, Region, Scheme, enumerated
+from synthkit.schemes import BACKGROUND, BRATS, FURTHER_COLOURS, MEAN, Contrast, Label, Region, Scheme, enumerated
 
 _COLOURS = {label.name: label.colour for label in BRATS.labels} | {
     "NET": "#0072b2",
@@ -115,7 +116,6 @@ def is_name(text: str) -> bool:
 
 # ------------------------------------------------------------------------------------------------- of users' own
 
-_KEYS = {"name", "labels", "regions", "contrasts", "mean_of", "label_endings"}
 _LABEL_KEYS = {"value", "meaning", "colour"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}")
 
@@ -137,54 +137,84 @@ def read_scheme(path: Path) -> Scheme:
 
     Raises
     ------
-    UsageError : the file cannot be read, or does not describe a scheme.
+    UsageError : the file cannot be read, or does not describe a scheme; with the right form of the key that is wrong.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        return _from_toml(data, path.stem)
-    except (OSError, ValueError, TypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(
-            f"{path} does not describe a label scheme.",
-            f"{reason}.",
-            'Write a table [labels] of name = value, such as lesion = 1, and [contrasts] of name = ["ending"].',
-        ) from error
+        return _from_toml(tomllib.loads(path.read_text(encoding="utf-8-sig")), path.stem)
+    except _FaultError as fault:
+        why, fix = str(fault), fault.form
+    except OSError as error:
+        why, fix = f"{error.strerror}", f"Check the path, or name a known scheme: {enumerated([*SCHEMES])}."
+    except UnicodeDecodeError:
+        why, fix = "its text is not UTF-8", "Save it as UTF-8."
+    except tomllib.TOMLDecodeError as error:
+        why = f"it is not TOML: {error}"
+        fix = "Correct that line; tables are `[labels]`, below it each name once, `lesion = 1`, and words in quotes."
+    except ValueError as error:
+        why, fix = str(error), f"Correct it there. {_form_of('labels')}"
+    raise UsageError(f"{path} does not describe a label scheme.", f"{why[:1].upper()}{why[1:]}.", fix)
+
+
+class _FaultError(ValueError):
+    """What is wrong with a key, and the right form of it."""
+
+    def __init__(self, why: str, form: str) -> None:
+        super().__init__(why)
+        self.form = form
+
+
+_FORMS = {
+    "name": 'name = "heart"',
+    "labels": "[labels]`, below it `lesion = 1",
+    "regions": '[regions]`, below it `whole = ["LABEL", "LABEL"]',
+    "contrasts": '[contrasts]`, below it `cine = ["cine", "sa"]',
+    "mean_of": 'mean_of = ["LABEL"]',
+    "label_endings": 'label_endings = ["seg"]',
+}
+
+
+def _form_of(key: str, form: str = "") -> str:
+    return f"The form of {key} is `{form or _FORMS[key]}`."
 
 
 def _from_toml(data: Mapping[str, Any], stem: str) -> Scheme:
-    """ValueError and TypeError say what is wrong."""
-    if unknown := sorted(set(data) - _KEYS):
-        raise ValueError(f"it has {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
+    if unknown := sorted(set(data) - {*_FORMS}):
+        raise _FaultError(f"it has {unknown[0]!r}", _instead(unknown[0], [*_FORMS]))
+    if not isinstance(name := data.get("name", stem), str) or not name:
+        raise _FaultError("name is not a word", _form_of("name"))
     labels = _labels(_table(data, "labels"))
-    regions = {str(name): _strings(of, f"region {name}") for name, of in _table(data, "regions").items()}
-    stated = _table(data, "contrasts")
-    endings = {str(name).lower(): _strings(of, f"contrast {name}") for name, of in stated.items()}
-    if len(endings) < len(stated):
-        raise ValueError("two contrasts have one name, in upper and lower case")
-    if not labels:
-        raise ValueError("it has no table [labels]")
-    for name in (*(label.name for label in labels), *regions, *endings):
-        if not is_name(name):
-            raise ValueError(f"{name!r} cannot be a name: letters, digits and . _ + - only, at most 32")
-    if "seg" in endings:
-        raise ValueError("seg is what labels are called; how their files end is label_endings")
-    contrasts = BRATS.contrasts
-    if endings:
-        contrasts = tuple(Contrast(name, name.upper(), _plain(of)) for name, of in endings.items())
-    there = {contrast.name for contrast in contrasts}
+    there = [label.name for label in labels]
+    contrasts = _contrasts(_table(data, "contrasts"))
+    regions = _regions(_table(data, "regions"), there)
+    mean_of = _strings(data["mean_of"], "mean_of") if "mean_of" in data else tuple(there)
+    known = [*there, *(region.name for region in regions)]
+    if wrong := [word for word in mean_of if word not in known or mean_of.count(word) > 1]:
+        why = "stands there twice" if wrong[0] in known else "is no label and no region"
+        some = ", ".join(f'"{word}"' for word in dict.fromkeys(w for w in mean_of if w in known)) or f'"{known[0]}"'
+        form = f"{_form_of('mean_of', f'mean_of = [{some}]')} There are {enumerated(known)}."
+        raise _FaultError(f"in mean_of {wrong[0]!r} {why}", form)
+    label_endings = BRATS.label_endings
+    if "label_endings" in data:
+        label_endings = _plain(_strings(data["label_endings"], "label_endings"))
+    _check_endings(contrasts, label_endings)
+    names = {contrast.name for contrast in contrasts}
     return Scheme(
-        name=str(data.get("name", stem)),
-        family=str(data.get("name", stem)),
+        name=name,
+        family=name,
         contrasts=contrasts,
         labels=labels,
-        nested=tuple(Region(name, of, name) for name, of in regions.items()),
-        mean_of=_strings(data["mean_of"], "mean_of") if "mean_of" in data else tuple(label.name for label in labels),
-        label_endings=_plain(_strings(data["label_endings"], "label_endings"))
-        if "label_endings" in data
-        else BRATS.label_endings,
-        brain_contrast=BRATS.brain_contrast if BRATS.brain_contrast in there else "",
-        drawn_on=tuple(name for name in BRATS.drawn_on if name in there),
+        nested=regions,
+        mean_of=mean_of,
+        label_endings=label_endings,
+        brain_contrast=BRATS.brain_contrast if BRATS.brain_contrast in names else "",
+        drawn_on=tuple(name for name in BRATS.drawn_on if name in names),
     )
+
+
+def _instead(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word.lower(), known, n=1)
+    instead = f"Write {close[0]} for it, or leave it out" if close else "Leave it out"
+    return f"{instead}; known are {enumerated(known)}."
 
 
 def _plain(endings: tuple[str, ...]) -> tuple[str, ...]:
@@ -195,33 +225,111 @@ def _plain(endings: tuple[str, ...]) -> tuple[str, ...]:
 def _table(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = data.get(key, {})
     if not isinstance(value, dict):
-        raise ValueError(f"{key} is not a table")
+        raise _FaultError(f"{key} is not a table", _form_of(key))
     return value
 
 
-def _strings(value: Any, what: str) -> tuple[str, ...]:
+def _strings(value: Any, key: str, form: str = "") -> tuple[str, ...]:
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, list) or not listed or not all(isinstance(item, str) and item for item in listed):
-        raise ValueError(f"{what} is not a list of words")
+        raise _FaultError(f"{key} is not a list of words", _form_of(key, form))
     return tuple(listed)
 
 
-def _labels(table: Mapping[str, Any]) -> tuple[Label, ...]:
+def _check_name(name: str, of: str) -> None:
+    if name in (BACKGROUND, MEAN):
+        form = f"Call the {of} otherwise: {name} means something else."
+        raise _FaultError(f"a {of} is called {name}", form)
+    if not is_name(name):
+        plain = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name).strip("_.+-")[:32] or "lesion"
+        raise _FaultError(
+            f"{name!r} cannot be a name: letters, digits and . _ + - only, at most 32", f"Call the {of} `{plain}`."
+        )
+
+
+def _contrasts(table: Mapping[str, Any]) -> tuple[Contrast, ...]:
+    found: dict[str, Contrast] = {}
+    for key, of in table.items():
+        name = str(key).lower()
+        if name == "seg":
+            raise _FaultError(
+                "seg is what labels are called", f"How their files end has the form `{_FORMS['label_endings']}`."
+            )
+        _check_name(str(key), "contrast")
+        if name in found:
+            raise _FaultError(f"the contrast {name} stands there twice, in upper and lower case", "Leave one out.")
+        found[name] = Contrast(name, name.upper(), _plain(_strings(of, f"contrast {key}", f'{key} = ["{name}"]')))
+    return tuple(found.values()) or BRATS.contrasts
+
+
+def _check_endings(contrasts: Sequence[Contrast], of_labels: Sequence[str]) -> None:
+    pairs = [(ending, contrast.name) for contrast in contrasts for ending in contrast.endings]
+    pairs += [(ending, "label_endings") for ending in of_labels]
+    seen: dict[str, str] = {}
+    for ending, key in pairs:
+        if not ending:
+            form = (
+                f'An ending is what stands before .nii, as in `{key} = ["{key if key != "label_endings" else "seg"}"]`.'
+            )
+            raise _FaultError(f"{key} has an ending without a letter", form)
+        if ending in seen:
+            both = key if seen[ending] == key else f"{seen[ending]} and {key}"
+            raise _FaultError(f"the ending {ending} stands twice, in {both}", "Leave one of them out.")
+        seen[ending] = key
+
+
+def _regions(table: Mapping[str, Any], labels: Sequence[str]) -> tuple[Region, ...]:
     found = []
+    some = ", ".join(f'"{label}"' for label in labels[:2])
+    for key, of in table.items():
+        name, form = str(key), f"{key} = [{some}]"
+        _check_name(name, "region")
+        parts = _strings(of, f"region {name}", form)
+        if name in labels:
+            raise _FaultError(
+                f"the region {name} is called as a label", "Leave it out: a label is a region of its own."
+            )
+        if wrong := [part for part in parts if part not in labels or parts.count(part) > 1]:
+            why = f"has {wrong[0]} twice" if wrong[0] in labels else f"is made of {wrong[0]!r}, which is no label"
+            raise _FaultError(
+                f"the region {name} {why}", f"{_form_of(f'region {name}', form)} Labels are {enumerated(labels)}."
+            )
+        found.append(Region(name, parts, name))
+    return tuple(found)
+
+
+def _labels(table: Mapping[str, Any]) -> tuple[Label, ...]:
+    found: dict[int, Label] = {}
     colours = [label.colour for label in BRATS.labels] + [*FURTHER_COLOURS]
     for number, (name, given) in enumerate(table.items()):
         described = given if isinstance(given, dict) else {"value": given}
         if unknown := sorted(set(described) - _LABEL_KEYS):
-            raise ValueError(f"the label {name} has {unknown[0]!r}; known are {', '.join(sorted(_LABEL_KEYS))}")
+            raise _FaultError(f"the label {name} has {unknown[0]!r}", _instead(unknown[0], sorted(_LABEL_KEYS)))
         value = described.get("value")
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"the value of the label {name} is not a whole number")
-        if name.lower() == "background":
-            if value:
-                raise ValueError("background is not 0")
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if name.lower() == BACKGROUND:
+            if not is_whole or value != 0:
+                raise _FaultError(
+                    "background is not 0", f"Leave it out, or write `{name} = 0`: 0 is the background of all files."
+                )
             continue
+        _check_name(name, "label")
+        if not is_whole or not 0 < value < 256:
+            why = "is not 1 to 255" if is_whole else "is not a whole number"
+            raise _FaultError(
+                f"the value of the label {name} {why}",
+                f"{_form_of(f'the label {name}', f'{name} = 1')} The number is what its voxels are in the files.",
+            )
+        if value in found:
+            raise _FaultError(
+                f"the labels {found[value].name} and {name} both have the value {value}",
+                "Leave one out, or give each the number that its voxels have in the files.",
+            )
         colour = str(described.get("colour", _COLOURS.get(name, colours[number % len(colours)])))
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
-            raise ValueError(f"the colour of the label {name} is not #rrggbb")
-        found.append(Label(name, value, str(described.get("meaning", _MEANINGS.get(name, name))), colour))
-    return tuple(found)
+            form = f'{name} = {{ value = {value}, colour = "#d55e00" }}'
+            raise _FaultError(f"the colour of the label {name} is not #rrggbb", _form_of(f"the label {name}", form))
+        found[value] = Label(name, value, str(described.get("meaning", _MEANINGS.get(name, name))), colour)
+    if not found:
+        raise _FaultError("it has no label in a table [labels]", _form_of("labels"))
+    return tuple(found.values())

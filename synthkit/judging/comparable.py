@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
-from synthkit.data.geometry import Geometry
+from synthkit.data.geometry import Geometry, Spacing, differ, in_mm
 from synthkit.data.slices import SliceProtocol
 from synthkit.errors import UsageError
 from synthkit.schemes import Scheme
@@ -22,7 +23,7 @@ class Training:
     @property
     def settings(self) -> dict[str, Any]:
         """By the name that allows a difference: segmenter, contrasts, size, labels, regions, protocol, orientation,
-        each parameter but the seed.
+        voxel size, each parameter but the seed.
 
         A budget in passes over the data is as large as the data: then their number is a setting too.
         """
@@ -40,6 +41,7 @@ class Training:
             "regions": _Regions({region.name: frozenset(region.labels) for region in scheme.nested}),
             "protocol": _look(self.metadata.get("protocol") or {}),
             "orientation": _Orientation.of(self.metadata.get("protocol") or {}),
+            "voxel_size": _VoxelSize(Geometry.of(self.metadata.get("protocol") or {}).spacing_mm),
             **params,
         }
 
@@ -63,7 +65,7 @@ class _Regions:
 def _look(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """What images were made to look like by a recorded protocol, whichever version wrote it; empty where none is.
 
-    Without voxel sizes, which imported images do not record, and without orders of axes, see :class:`_Orientation`.
+    Without voxel sizes and orders of axes, see :class:`_VoxelSize` and :class:`_Orientation`.
     """
     if not recorded:
         return {}
@@ -91,6 +93,22 @@ class _Orientation:
 
     def __str__(self) -> str:
         return self.axes or f"{self.asked or 'not recorded'}, its axes not known"
+
+
+@dataclass(frozen=True)
+class _VoxelSize:
+    """Voxels of the images along x, y and between slices; None where that is not recorded."""
+
+    spacing_mm: Spacing | None
+
+    def is_that_of(self, other: object) -> bool:
+        """As far as is known."""
+        if not isinstance(other, _VoxelSize):
+            return False
+        return not (self.spacing_mm and other.spacing_mm and differ(self.spacing_mm, other.spacing_mm))
+
+    def __str__(self) -> str:
+        return in_mm(self.spacing_mm) if self.spacing_mm else "not recorded"
 
 
 def check_comparable(trainings: Sequence[Training], allowed: Sequence[str] = ()) -> list[str]:
@@ -124,14 +142,13 @@ def check_comparable(trainings: Sequence[Training], allowed: Sequence[str] = ())
 
 
 def find_differences(trainings: Sequence[Training]) -> list[tuple[str, str]]:
-    """Settings in which trainings differ from the first: their name and a sentence, once each."""
+    """Settings in which trainings differ: their name and a sentence on the first two that do, once each."""
     names = dict.fromkeys(key for training in trainings for key in training.settings)
     found = []
     for name in names:
-        mine = trainings[0].settings.get(name)
-        for training in trainings[1:]:
-            other = training.settings.get(name)
-            if not (mine.is_that_of(other) if isinstance(mine, _Orientation | _Regions) else mine == other):
-                found.append((name, f"{name} is {mine} in {trainings[0].name} and {other} in {training.name}."))
+        for one, other in combinations(trainings, 2):  # what is known of two may not be known of the first
+            mine, its = one.settings.get(name), other.settings.get(name)
+            if not (mine.is_that_of(its) if isinstance(mine, _Orientation | _Regions | _VoxelSize) else mine == its):
+                found.append((name, f"{name} is {mine} in {one.name} and {its} in {other.name}."))
                 break
     return found

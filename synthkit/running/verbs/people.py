@@ -20,6 +20,11 @@ _SHOWN = 3
 
 def datasets_of_training(run: Path) -> list[Dataset]:
     """The real datasets that a run of `train` was given, as far as they are still where they were."""
+    return [dataset for dataset in datasets_given(run) if dataset.kind == "real"]
+
+
+def datasets_given(run: Path) -> list[Dataset]:
+    """All datasets that a run of `train` was given, as far as they are still where they were."""
     try:
         inputs = Run(run).job().inputs
     except SynthkitError:  # a checkpoint alone
@@ -30,7 +35,7 @@ def datasets_of_training(run: Path) -> list[Dataset]:
             dataset = Dataset(Run(run).input(role)) if item.kind == "dataset" else None
         except SynthkitError:
             continue
-        if dataset is not None and dataset.kind == "real" and dataset.digest == item.digest:
+        if dataset is not None and dataset.digest == item.digest:
             found.append(dataset)
     return found
 

@@ -11,6 +11,7 @@ from synthkit import events
 from synthkit.contract import Declaration, GeneratorDeclaration, SegmenterDeclaration
 from synthkit.data.dataset import Dataset
 from synthkit.data.geometry import Geometry, common_axes, common_geometry
+from synthkit.data.likeness import doubts_about
 from synthkit.data.slices import SIZES, SliceProtocol
 from synthkit.data.views import Joined, with_scheme
 from synthkit.errors import DataError, PluginError, UsageError
@@ -58,17 +59,39 @@ def ask(
         raise UsageError("There is nothing to train on.", fix="Give a dataset.")
     chosen = make_params(declaration, params or {})
     inputs: dict[str, Input] = {}
+    opened: dict[str, Dataset] = {}
     n_train = 0
     for number, path in enumerate(datasets, start=1):
-        dataset, item = dataset_input(path)
-        inputs["data" if number == 1 else f"data{number}"] = item
+        role = "data" if number == 1 else f"data{number}"
+        opened[role], inputs[role] = dataset_input(path)
+        dataset = opened[role]
         n_train += len(dataset.training_part())
         if declaration.kind == "generator" and dataset.kind == "synthetic":
             listener.warning(f"{path} is synthetic: a generator trained on generated images drifts.")
     inputs |= _optional_inputs(declaration, validate_on, pretrained)
+    if validate_on is not None:
+        opened["validation"] = Dataset(validate_on)
+    _check_together(opened, listener)
     job = Job(verb="train", plugins=(declaration.name,), params=params_to_dict(chosen), inputs=inputs)
     listener.note(f"Training {declaration.name} on {counted(n_train, 'sample')}.")
     return Request(job, (declaration,), f"train {declaration.name}")
+
+
+def _check_together(datasets: Mapping[str, Dataset], listener: Listener) -> None:
+    """DataError for datasets that do not go together, before a run is made; what their images show is said."""
+    _joined({role: dataset for role, dataset in datasets.items() if role != "validation"})
+    for dataset in datasets.values():
+        with_scheme(dataset, datasets["data"].scheme)
+    _common_protocol(datasets)
+    if len(datasets) > 1:
+        by_name = {dataset.path.resolve().name: dataset for dataset in datasets.values()}
+        for text in doubts_about(dict(sorted(by_name.items(), key=lambda item: item[1].kind != "real"))):
+            listener.warning(text)
+
+
+def _joined(datasets: Mapping[str, Dataset]) -> Samples:
+    parts = [dataset.training_part() for dataset in datasets.values()]
+    return parts[0] if len(parts) == 1 else Joined(parts)
 
 
 def _optional_inputs(declaration: Declaration, validate_on: Path | None, pretrained: Path | None) -> dict[str, Input]:
@@ -103,8 +126,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     optional: dict[str, Any] = {
         role: opened_file(run, job, role) for role, item in job.inputs.items() if item.kind == "file"
     }
-    parts = [dataset.training_part() for dataset in datasets.values()]
-    data: Samples = parts[0] if len(parts) == 1 else Joined(parts)
+    data = _joined(datasets)
     optional |= {role: with_scheme(dataset.training_part(), data.scheme) for role, dataset in validation.items()}
     if not len(data):
         raise DataError(
@@ -120,7 +142,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
         )
     params = make_params(declaration, job.params)
     module = load_module(declaration)
-    protocol = _common_protocol(datasets | validation)  # before the training: datasets may not go together
+    protocol = _common_protocol(datasets | validation)
     run.checkpoint.mkdir(parents=True, exist_ok=True)
     call(declaration, module.train, data, run.checkpoint, params, **optional)
     if not any(run.checkpoint.iterdir()):
@@ -152,7 +174,7 @@ _MADE_BY = ("intensity", "size", "contrasts", "spacing_mm")
 _OTHER_VOXELS = ("datasets", "Prepare them with the same --spacing, or train on one of them.")
 
 
-def _common_protocol(datasets: dict[str, Dataset]) -> dict[str, Any]:
+def _common_protocol(datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     """How slices are made for a model trained on these datasets: the protocol of all that have one.
 
     Without the holdout and its seed, which name subjects and are not part of how a slice is made. Datasets without a

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.dataset import Dataset
 from synthkit.data.known_labels import known_labels
 from synthkit.data.label_folders import LabelFolder
+from synthkit.data.likeness import doubts_about
 from synthkit.data.scheme_questions import labels_in_words
 from synthkit.errors import DataError, UsageError
 from synthkit.files import discard
@@ -21,7 +23,7 @@ from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metada
 from synthkit.running.listening import Listener
 from synthkit.running.run import JOB, Input, Job, Run, find_runs, folder_digest, write_json
 from synthkit.running.verbs.model_voxels import ModelVoxels
-from synthkit.running.verbs.people import tell_apart, unlike_names
+from synthkit.running.verbs.people import datasets_given, tell_apart, unlike_names
 from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
@@ -74,7 +76,8 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
 
     Returns
     -------
-    JSON-ready: ``reference``, ``subjects``, ``comparisons`` (a row an arm, region and score), ``sentences``.
+    JSON-ready: ``reference``, ``subjects``, ``comparisons`` (a row an arm, region and score), ``sentences``, ``doubts``
+    (what training images show otherwise than they are called, or than those of the real arm).
 
     Raises
     ------
@@ -87,6 +90,7 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
         listener.warning(f"The trainings differ, as allowed: {text}")
     found_subjects, protocol = _unseen_subjects(request, everything, listener)
     runs = [run for trainings in arms.values() for run, _ in trainings]
+    doubts = _doubts({name: [run for run, _ in trainings] for name, trainings in arms.items()}, listener)
     patients = tell_apart(found_subjects, runs, protocol, request.patients, listener)
     subjects = list(patients)
     # What is not known of the labels is asked for before anything is segmented.
@@ -120,6 +124,7 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
         "subjects": subjects,
         "comparisons": [{"arm": name, **item.to_dict()} for name, item in found],
         "sentences": _sentences(found),
+        "doubts": doubts,
     }
     write_json(request.out / DOCUMENT, document)
     return document
@@ -129,6 +134,24 @@ def _sentences(found: Sequence[tuple[str, ArmComparison]]) -> list[str]:
     """A sentence a region on Dice; before them, where the scores by lesion say something else."""
     own = [item for name, item in found if name == "synthetic"]
     return [*partings(own), *(sentence(item) for item in own if item.score == "Dice")]
+
+
+def _doubts(arms: Mapping[str, Sequence[Path]], listener: Listener) -> list[str]:
+    """What the images of the trainings show that their descriptions do not say, real ones first; it is said."""
+    datasets: dict[str, Dataset] = {}
+    for arm, runs in arms.items():
+        given = [dataset for run in runs for dataset in datasets_given(run)]
+        if not given:
+            listener.note(f"Training images of the arm {arm} are not where they were, and are not looked at.")
+        for dataset in given:
+            datasets.setdefault(dataset.digest, dataset)
+    ordered = sorted(datasets.values(), key=lambda dataset: dataset.kind != "real")
+    names = [dataset.path.resolve().name for dataset in ordered]
+    named = [f"{name} ({k})" if names.count(name) > 1 else name for k, name in enumerate(names, start=1)]
+    doubts = doubts_about({name: d.training_part() for name, d in zip(named, ordered, strict=True)})
+    for text in doubts:
+        listener.warning(text)
+    return doubts
 
 
 def _trainings(path: Path) -> list[tuple[Path, Training]]:
