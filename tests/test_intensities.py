@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthkit.data.dataset import Dataset
-from synthkit.data.intensities import Rule, from_background, greys_of_brain, recognize, tone_note, unfit
+from synthkit.data.intensities import Rule, from_background, greys_of_brain, recognize, unfit
+from synthkit.data.intensity_notes import same_images, tone_note
 from synthkit.data.prepare import prepare
 from synthkit.data.slice_rule import check_fits_model
 from synthkit.data.slices import SliceProtocol
@@ -105,6 +106,7 @@ def test_ordinary_volumes_are_left_as_they_are(seed: int, dtype: Any) -> None:
     assert data is raw and not found.is_inside and unfit({"t1": found}, MAX) is None
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.floats(-2000, 2000, width=32), st.floats(0.125, 128, width=32))
 def test_any_constant_background(seed: int, background: float, scale: float) -> None:
     raw = _raw(seed)
@@ -261,12 +263,66 @@ def test_a_clipped_contrast_is_named_and_the_rule_helps() -> None:
     assert note and "its file has them at 300 already" in note and "--intensity" not in note
 
 
+def _tissue(background: np.ndarray | float, skull: bool = False) -> np.ndarray:
+    """A disc of brain of -20 to 100, by default of one value around it."""
+    x, y, _ = np.mgrid[:96, :96, :16]
+    r = np.hypot(x - 47, y - 47)
+    tissue = np.clip(40 + 25 * np.random.default_rng(0).standard_normal(r.shape), -20, 100)
+    return np.where(r < 30, tissue, np.where((r < 33) & skull, 1500, background)).astype(np.int16)
+
+
+@pytest.mark.parametrize("offset", [0, 1024])
+@pytest.mark.parametrize("rule", ["max", "p99.9"])
+def test_a_crushed_contrast_is_named_and_the_rule_helps(offset: int, rule: str) -> None:
+    data, background = from_background(_tissue(-1000) + offset)
+    note = tone_note("t1", data, Rule.parse(rule), background)
+    assert note and re.search(r"t1 is crushed: half of the brain lies between 2[34]\d and 2[34]\d of 255", note)
+    helps = Rule.parse(re.findall(r"--intensity (\S+)", note)[0])
+    assert helps and tone_note("t1", data, helps, background) is None
+    greys = greys_of_brain(data, helps)
+    spread = np.subtract(*np.percentile(greys[greys > 0], [75, 25]))
+    assert spread == pytest.approx(int(re.findall(r"over (\d+) grey", note)[0]), abs=8)
+
+
+def test_a_crushed_contrast_in_noise_is_named_and_what_is_advised_helps() -> None:
+    noise = -1000 + 5 * np.random.default_rng(1).standard_normal((96, 96, 16))
+    for raw in (_tissue(noise), _tissue(noise, skull=True) + 1024):
+        data, background = from_background(raw)
+        note = tone_note("t1", data, RANGE, background)
+        assert background.value is None and note and "write one value to all of that, and give --intensity" in note
+    raw = _tissue(noise)
+    data, background = from_background(np.where(raw < -500, -1000, raw).astype(np.int16))
+    assert tone_note("t1", data, RANGE, background) is None
+    data, background = from_background(_tissue(-1000, skull=True) * 4)
+    assert "take away or correct what is not brain" in (tone_note("t1", data, MAX, background) or "")
+
+
+def test_two_contrasts_that_are_one_image_are_named(tmp_path: Path, make_subject: MakeSubject) -> None:
+    rng = np.random.default_rng(0)
+    t1, t2 = (
+        np.where(_tissue(-1000) > -500, rng.integers(50, 300, (96, 96, 16)), 0).astype(np.int16) for _ in range(2)
+    )
+    assert same_images({"t1": t1, "t2": t2}) == []
+    for copy, how in ((t1, "voxel by voxel"), ((t1 * 0.37).astype(np.uint8), "in another scale or type")):
+        (line,) = same_images({"t1": t1, "t1ce": copy, "t2": t2})
+        assert line.startswith(f"t1 and t1ce are one image, {how}")
+    assert same_images({"t1": t1 * 0, "t2": t2 * 0}) == [] == same_images({"t1": t1})
+    images = {"t1": t1, "t1ce": t1, "t2": t2, "flair": np.where(t2 > 0, 400 - t2, 0).astype(np.int16)}
+    make_subject(tmp_path / "in", "A", shape=(96, 96, 16), seg=np.zeros((96, 96, 16), np.uint8), **images)
+    found = prepare(tmp_path / "in", tmp_path / "out", protocol=SliceProtocol(brain_fraction=0.01)).subjects[0].notes
+    assert [note for note in found if "one image" in note] == [
+        "t1 and t1ce are one image, voxel by voxel: one of the two files is a copy under another name; put the right "
+        "one there"
+    ]
+
+
 def test_no_false_notes_on_real_subjects(real_subjects: Path) -> None:
     for subject in find_subjects(real_subjects):
         volumes = load_subject(subject, labels=False)
         assert {found.kind for found in volumes.backgrounds.values()} == {"background 0 below the brain"}
-        notes = [tone_note(name, data, MAX) for name, data in volumes.images.items()]
-        assert not any(notes)
+        for rule in (MAX, RANGE):
+            assert not any(tone_note(name, data, rule) for name, data in volumes.images.items())
+        assert same_images(volumes.images) == []
 
 
 @pytest.mark.parametrize("text", ["p0.5-p99.5", "p0-p100", "p1-p99", "max", "p99.9"])

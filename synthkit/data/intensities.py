@@ -36,9 +36,6 @@ _BELOW, _FAR_BELOW = 0.02, 0.01
 _ROUNDING = 1e-4
 # One value in a quarter of the other voxels is a second background: padding around a background of another value.
 _SECOND, _FEWEST_VALUES = 0.25, 32
-#: A contrast is nearly black if half of the brain is darker than this grey level of 255, and clipped if more than this
-#: share of the brain is 255.
-NEARLY_BLACK, CLIPPED = 25, 0.01
 
 
 @dataclass(frozen=True)
@@ -126,8 +123,8 @@ def from_background(data: NDArray[Any]) -> tuple[NDArray[Any], Background]:
 
 def recognize(data: NDArray[Any]) -> Background:
     """The background of a volume (x, y, z) of finite values, from its sides and a sample of its rows."""
-    sample = _sample(data)
-    border = _border(data)
+    sample = sampled(data)
+    border = border_of(data)
     value, rounding = _most_frequent(border), 0.0
     if value is None and data.dtype.kind == "f":
         rounding = _ROUNDING * float(np.ptp(sample))
@@ -152,7 +149,7 @@ def recognize(data: NDArray[Any]) -> Background:
     return Background(float(value), below, _second(brain), scores, rounding)
 
 
-def _border(data: NDArray[Any]) -> NDArray[Any]:
+def border_of(data: NDArray[Any]) -> NDArray[Any]:
     """Voxels of the four sides of a volume."""
     y, z = (_step(n) for n in data.shape[1:])
     rows = (data[:: _step(data.shape[0]), side, ::z] for side in (0, -1))
@@ -187,7 +184,8 @@ def _second(ordered: NDArray[Any]) -> float | None:
     return None if stop - start <= width or few or value >= others[len(others) // 2] else float(value)
 
 
-def _sample(data: NDArray[Any]) -> NDArray[Any]:
+def sampled(data: NDArray[Any]) -> NDArray[Any]:
+    """Some rows of a volume (x, y, z), all of a small one: enough for figures that need not be exact."""
     return data[:, :: _step(data.shape[1]), :: _step(data.shape[2])]
 
 
@@ -253,100 +251,3 @@ def _with_holes_filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _extent(used: Any) -> slice:
     where = np.flatnonzero(used)
     return slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 0)
-
-
-# ----------------------------------------------------------------------------------------------------- what to report
-
-
-def background_notes(backgrounds: Mapping[str, Background], images: Mapping[str, NDArray[Any]]) -> list[str]:
-    """Backgrounds that were moved to 0, or that are not constant, one line for all contrasts alike."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name, found in backgrounds.items():
-        scores = "z-scores, " if found.is_z_score else ""
-        if found.value and not found.is_inside:
-            alike[f"{scores}background moved to 0 from"].append(name)
-        elif found.is_inside:
-            alike[f"{found.kind}, read by percentiles of the brain"].append(name)
-        elif found.value is None:
-            data = images[name]
-            sides = np.concatenate([data[0].ravel(), data[-1].ravel(), data[:, 0].ravel(), data[:, -1].ravel()])
-            grey = float(np.median(sides)) / float(data.max()) * 255
-            if grey >= 1:
-                alike[f"no constant background, half of its border is above {grey:.0f} of 255"].append(name)
-    lines = []
-    for what, names in alike.items():
-        values = sorted({backgrounds[name].value or 0.0 for name in names})
-        stored = f" {' to '.join(f'{v:.4g}' for v in sorted({values[0], values[-1]}))}" if what[-4:] == "from" else ""
-        lines.append(f"{', '.join(names)}: {what}{stored}")
-    return lines
-
-
-def tone_note(name: str, data: NDArray[Any], rule: Rule, background: Background | None = None) -> str | None:
-    """That a contrast comes out nearly black or clipped, with figures and the rule that helps; None if it does not.
-
-    Parameters
-    ----------
-    data : (x, y, z) with its background at 0.
-    background : what was found; where none is constant, what is brain and what is air cannot be told.
-    """
-    if rule.low is not None or (background is not None and background.value is None):
-        return None  # with low, half of the brain is about the middle, and what is clipped was asked for
-    sample = _sample(data)
-    brain = sample[sample > 0]
-    if not len(brain):
-        return None
-    top = float(data.max() if rule.high == 100 else np.percentile(brain, rule.high))
-    bright = np.count_nonzero(brain >= top / 255 * 254.5) / len(brain)
-    median = float(np.partition(brain, len(brain) // 2)[len(brain) // 2]) / top * 255
-    if bright <= CLIPPED and median >= NEARLY_BLACK:
-        return None
-    # What is reported is exact.
-    brain = data[data > 0]
-    at = {text: float(np.percentile(brain, float(text[1:]))) for text in PERCENTILES}
-    top = float(data.max() if rule.high == 100 else np.percentile(brain, rule.high))
-    middle = float(np.median(brain))
-    if middle / top * 255 < NEARLY_BLACK:
-        figures = f"its maximum is {data.max():.4g}, its 99.9th percentile {at['p99.9']:.4g}, its median {middle:.4g}"
-        helps = next((text for text in PERCENTILES if at[text] < top and middle / at[text] * 255 >= NEARLY_BLACK), "")
-        way = (
-            f"--intensity {helps} makes that {middle / at[helps] * 255:.0f}"
-            if helps
-            else f"--intensity {OF_THE_BRAIN} spreads the brain over all grey levels"
-        )
-        return f"{name} is nearly black: half of the brain is below {middle / top * 255:.0f} of 255 ({figures}); {way}"
-    share = np.count_nonzero(brain >= top / 255 * 254.5) / len(brain)
-    if share <= CLIPPED:
-        return None
-    if np.count_nonzero(brain == data.max()) > CLIPPED * len(brain):
-        return f"{name} is clipped: {share:.1%} of the brain are 255, and its file has them at {data.max():.4g} already"
-    way = "p99.9" if rule.high < 99.9 else "max"
-    figures = f"its maximum is {data.max():.4g}, its 99.9th percentile {at['p99.9']:.4g}"
-    return f"{name} is clipped: {share:.1%} of the brain are 255 ({figures}); --intensity {way} clips fewer"
-
-
-def mixed(backgrounds: Mapping[str, Mapping[str, Background]]) -> list[str]:
-    """Contrasts whose values are of several kinds across subjects (subject -> contrast -> what was found)."""
-    lines: dict[str, list[str]] = defaultdict(list)
-    for name in dict.fromkeys(name for of in backgrounds.values() for name in of):
-        kinds: dict[str, list[str]] = defaultdict(list)
-        for subject, of in backgrounds.items():
-            if name in of:
-                kinds[_family(of[name])].append(subject)
-        if len(kinds) > 1:
-            parts = [f"{kind} in {len(ids)} ({ids[0]}{' ...' if len(ids) > 1 else ''})" for kind, ids in kinds.items()]
-            lines[", ".join(parts)].append(name)
-    return [
-        f"intensities of {', '.join(names)} are of several kinds: {parts}; grey levels mean the same only if all were "
-        "normalized alike"
-        for parts, names in lines.items()
-    ]
-
-
-def _family(found: Background) -> str:
-    """The kind without values, which each subject has its own of."""
-    if found.value is None:
-        return found.kind
-    scores = "z-scores, " if found.is_z_score else ""
-    if found.is_inside:
-        return f"{scores}background not below the brain"
-    return f"{scores}a background other than 0" if found.value else found.kind

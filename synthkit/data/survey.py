@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from synthkit.data.geometry import ArrangedVolumes, Geometry, in_mm, notes_on_axes
-from synthkit.data.intensities import OF_THE_BRAIN, Background, background_notes, brain_of, mixed, tone_note
+from synthkit.data.intensities import OF_THE_BRAIN, Background, brain_of
+from synthkit.data.intensity_notes import background_notes, mixed, same_images, tone_note
 from synthkit.data.label_looks import LabelLook, looks_of, outside_brain
 from synthkit.data.label_reading import counts_of
 from synthkit.data.nifti import unit_named
@@ -165,7 +166,7 @@ def _notes(volumes: ArrangedVolumes, protocol: SliceProtocol, n_kept: int) -> tu
             notes.append(f"{name} is 0 in {missing:.1%} of the brain")
         if note := tone_note(name, data, protocol.rule, volumes.backgrounds.get(name)):
             notes.append(note)
-    return tuple(notes)
+    return (*notes, *same_images(volumes.images))
 
 
 def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from synthkit import events
 from synthkit.contract import Declaration
-from synthkit.data.intensities import background_notes
+from synthkit.data.intensity_notes import background_notes
 from synthkit.data.lineage import datasets_behind, has_unknown_origin, was_trained_on
 from synthkit.data.native_grid import to_native
 from synthkit.data.nifti import write_labels, write_probabilities
