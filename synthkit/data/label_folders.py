@@ -23,7 +23,7 @@ from synthkit.data.scheme_choice import SchemeChoice, decide
 from synthkit.data.scheme_ids import Labelled, told_by_name
 from synthkit.data.scheme_questions import fitting_in_words, labels_in_words, values_in_words
 from synthkit.data.subjects import bad_subjects_error, scan_subjects
-from synthkit.data.volume_checks import AFFINE_TOLERANCE_MM, grid_distance_mm, is_default_affine
+from synthkit.data.volume_checks import AFFINE_TOLERANCE_MM, grid_distance_mm, is_default_affine, two_affines_of_file
 from synthkit.errors import DataError
 from synthkit.schemes import BRATS, Scheme
 
@@ -248,6 +248,8 @@ def unknown_values_error(
 def check_same_grids(reference: LabelFolder, prediction: LabelFolder) -> None:
     """See that both have each subject's voxels at the same places; shapes that differ are left to the comparison.
 
+    Headers that hold two affines which contradict each other are named, each text once.
+
     Two volumes of one shape may be mirrored or shifted against each other, which no comparison of arrays can see.
 
     Raises
@@ -255,8 +257,15 @@ def check_same_grids(reference: LabelFolder, prediction: LabelFolder) -> None:
     DataError : names the first subject whose corners lie further apart than ``AFFINE_TOLERANCE_MM``.
     """
     there = set(prediction.subjects)
+    said: set[str] = set()
     for subject in (name for name in reference.subjects if name in there):
         (shape, affine), (other_shape, other) = reference.grid(subject), prediction.grid(subject)
+        for path in (reference.path(subject), prediction.path(subject)):
+            if (note := two_affines_of_file(path)) and note not in said:
+                said.add(note)
+                events.message(
+                    f"{path.name}: {note}; of other files with the same one this is not said.", level="warning"
+                )
         if shape == other_shape and (distance := grid_distance_mm(affine, other, shape)) > AFFINE_TOLERANCE_MM:
             lost = is_default_affine(other, shape)
             raise DataError(

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 #: Labels that went through floating point are off by as much: half a step of uint8 scaled to 0..4 is 0.008.
 WHOLE_TOLERANCE = 0.01
 
+# Fractions of more different values than these, among so many, are probabilities; fewer are labels that were blurred.
+_FEW, _LOOKED_AT = 16, 10_000
+_WRITE_LABELS = (
+    "Write one 3-D map of whole numbers a subject: in each voxel the value that its scheme gives the label with the "
+    "largest probability, 0 for background. Regions that lie inside one another (whole tumour, core, enhancing) are "
+    "written one after the other, the largest first, each where it is 0.5 and more."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class ReadLabels:
@@ -49,11 +57,26 @@ def load_labels(path: Path | str, label_values: Mapping[int, int] | None = None)
     ------
     VolumeError : the file is not a volume, or its values are not labels that are known.
     """
-    volume = read_volume(path)
+    volume = read_label_volume(path)
     try:
         return as_labels(volume.data, label_values), volume
     except ValueError as error:
-        raise VolumeError(Path(path), str(error)) from error
+        raise VolumeError(Path(path), str(error), _WRITE_LABELS) from error
+
+
+def read_label_volume(path: Path | str) -> Volume:
+    """The volume of a label map, as :func:`synthkit.data.nifti.read_volume`; channels of labels are named as such."""
+    try:
+        return read_volume(path)
+    except VolumeError as error:
+        if len(error.shape) < 4:
+            raise
+        shape = "x".join(map(str, error.shape))
+        reason = (
+            f"it is {len(error.shape)}-D ({shape}), as one-hot maps or probabilities with a channel a label, where one "
+            "3-D label map is expected: write the label of the largest channel (argmax)"
+        )
+        raise VolumeError(Path(path), reason, _WRITE_LABELS, error.shape) from error
 
 
 def values_of_file(path: Path | str) -> tuple[int, ...]:
@@ -72,7 +95,7 @@ def as_labels(data: NDArray[Any], label_values: Mapping[int, int] | None = None)
         if n_rounded := int(np.count_nonzero(off)):
             odd = data[off & (np.abs(data - whole) > WHOLE_TOLERANCE)]
             if odd.size:
-                raise ValueError(f"labels are not whole numbers: {odd[0]:g} and {odd.size - 1} more")
+                raise ValueError(_not_whole(data, odd))
         data = whole
     lowest, highest = (0, 255) if data.dtype == np.uint8 else (data.min(), data.max())
     if lowest < 0 or highest > 255:
@@ -85,6 +108,20 @@ def as_labels(data: NDArray[Any], label_values: Mapping[int, int] | None = None)
         known = enumerated([str(value) for value in sorted({0, *label_values})])
         raise ValueError(f"unknown label value {', '.join(map(str, unknown[:5]))} (known are {known})")
     return ReadLabels(read_as(labels, present, label_values), present, n_rounded)
+
+
+def _not_whole(data: NDArray[Any], odd: NDArray[Any]) -> str:
+    """Why values are not labels, by the range they come from; ``odd`` are those that are not whole."""
+    low, high = float(data.min()), float(data.max())
+    several = len(np.unique(odd[:_LOOKED_AT])) > _FEW
+    if several and low >= -WHOLE_TOLERANCE and high <= 1 + WHOLE_TOLERANCE:
+        return (
+            f"it holds probabilities ({low:.2g} to {high:.2g}), not labels: write the most probable label, or that "
+            "of this file where it is 0.5 and more"
+        )
+    if several and low < 0:
+        return f"it holds the raw output of a network ({low:.4g} to {high:.4g}), not labels"
+    return f"labels are not whole numbers: {odd[0]:g} and {odd.size - 1} more"
 
 
 def read_as(labels: UInt8Array, present: Sequence[int], label_values: Mapping[int, int]) -> UInt8Array:

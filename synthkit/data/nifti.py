@@ -48,13 +48,11 @@ _DEFLATE_MAX_RATIO = 1032  # the most that one byte of a deflate stream can stan
 
 
 class VolumeError(DataError):
-    """A file is not a volume that can be used. ``reason`` is the cause in a few words, without the path."""
+    """A file is not a volume that can be used: ``reason`` is the cause in a few words, ``shape`` that of its array."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(
-            f"{path} cannot be used.", f"{reason[:1].upper()}{reason[1:]}.", "Restore or replace the file."
-        )
-        self.reason = reason
+    def __init__(self, path: Path, reason: str, fix: str = "Restore or replace the file.", shape: Any = ()) -> None:
+        super().__init__(f"{path} cannot be used.", f"{reason[:1].upper()}{reason[1:]}.", fix)
+        self.reason, self.shape = reason, tuple(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +87,8 @@ def read_volume(path: Path | str) -> Volume:
         data = data[..., 0]
     if data.ndim != 3 or 0 in data.shape:
         shape = "x".join(map(str, data.shape))
-        raise VolumeError(Path(path), f"it is {data.ndim}-D ({shape}) where one 3-D volume a file is expected")
+        reason = f"it is {data.ndim}-D ({shape}) where one 3-D volume a file is expected"
+        raise VolumeError(Path(path), reason, shape=data.shape)
     return Volume(data, volume.affine, volume.spacing_mm, volume.header)
 
 

@@ -12,6 +12,8 @@ from synthkit.errors import DataError
 from synthkit.schemes import Scheme, enumerated
 
 _SOME = 5
+# No label map that schemes are asked about has more values.
+_MOST_VALUES = 32
 
 
 def labels_in_words(scheme: Scheme) -> str:
@@ -80,7 +82,10 @@ def question(what: str, subjects: Sequence[Labelled], option: str, why: str, als
 
 
 def values_in_words(values: Iterable[int]) -> str:
-    return enumerated([str(value) for value in sorted(values)])
+    ordered = [str(value) for value in sorted(values)]
+    if len(ordered) <= _MOST_VALUES:
+        return enumerated(ordered)
+    return f"{', '.join(ordered[:3])}, ... {ordered[-1]} ({len(ordered)} values, as of grey levels or probabilities)"
 
 
 def listed(ids: Sequence[str]) -> str:

@@ -17,13 +17,13 @@ import numpy as np
 from synthkit.data.fetched import not_fetched
 from synthkit.data.file_names import SEG, Names
 from synthkit.data.intensities import Background, from_background
-from synthkit.data.label_reading import ReadLabels, as_labels
+from synthkit.data.label_reading import ReadLabels, as_labels, read_label_volume
 from synthkit.data.label_tables import TableOfLabels
 from synthkit.data.layouts import counted_files, first_of, folded, group_files
 from synthkit.data.nifti import Volume, VolumeError, read_channels, read_volume
 from synthkit.data.raw_layouts import read_raw, refuse_part
 from synthkit.data.subject_files import BadSubject, RankedFiles, Subject, subject_of_case, subject_of_unit
-from synthkit.data.volume_checks import check_content, check_grid
+from synthkit.data.volume_checks import check_content, check_grid, two_affines
 from synthkit.errors import DataError
 from synthkit.schemes import BRATS, Scheme
 
@@ -56,6 +56,7 @@ class SubjectVolumes:
     stored_labels : label values as the file had them.
     n_rounded : voxels of the labels that were not quite whole numbers.
     backgrounds : contrast -> what its background was, as stored.
+    affine_notes : files whose headers hold two affines that contradict each other, in words.
     """
 
     id: str
@@ -67,6 +68,7 @@ class SubjectVolumes:
     stored_labels: tuple[int, ...] = ()
     n_rounded: int = 0
     backgrounds: dict[str, Background] = field(default_factory=dict)
+    affine_notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -242,10 +244,11 @@ def load_subject(subject: Subject, *, labels: bool = True) -> SubjectVolumes:
                     whole[path] = read_channels(path, subject.n_channels)
                 volumes[name] = whole[path][subject.channels[name]]
             else:
-                volumes[name] = read_volume(path)
+                volumes[name] = read_label_volume(path) if name == SEG else read_volume(path)
         except VolumeError as error:
             raise SubjectError(subject.id, f"{path.name}: {error.reason}") from error
     first_name, first = next(iter(volumes.items()))
+    two_affined: dict[str, list[str]] = defaultdict(list)
     for name, volume in volumes.items():
         try:
             check_grid(first_name, first, name, volume)
@@ -253,6 +256,8 @@ def load_subject(subject: Subject, *, labels: bool = True) -> SubjectVolumes:
                 check_content(name, volume.data)
         except ValueError as error:
             raise SubjectError(subject.id, str(error)) from error
+        if note := two_affines(volume.header, volume.data.shape):
+            two_affined[note].append(name)
     found: ReadLabels | None = None
     if SEG in volumes:
         try:
@@ -270,4 +275,5 @@ def load_subject(subject: Subject, *, labels: bool = True) -> SubjectVolumes:
         found.stored if found else (),
         found.n_rounded if found else 0,
         {name: background for name, (_, background) in read.items()},
+        tuple(f"{', '.join(names)}: {note}" for note, names in two_affined.items()),
     )

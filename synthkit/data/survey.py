@@ -154,6 +154,7 @@ def _notes(volumes: ArrangedVolumes, protocol: SliceProtocol, n_kept: int) -> tu
         notes.append(f"its header is in {unit}s, read as {in_mm(volumes.spacing_mm)}")
     if (tilt := tilt_degrees(volumes.affine)) > _TILTED_DEGREES and volumes.axes is not None:
         notes.append(f"turned by {tilt:.0f} degrees against the body: slices follow the nearest axes of its array")
+    notes += volumes.affine_notes
     notes += background_notes(volumes.backgrounds, volumes.images)
     seen = {
         name: brain_of(data[:, :, ::_EVERY], volumes.backgrounds.get(name)) for name, data in volumes.images.items()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from synthkit.data.nifti import Volume
+from synthkit.data.orientation import axis_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+# From so many mm on, at a corner, qform and sform contradict each other: single precision moves it by a hundredth.
+_CONTRADICTS_MM = 1.0
 
 #: Two grids are the same if no corner of the volume lies farther apart than this: a tenth of a BraTS voxel, a hundred
 #: times what single precision in a header can move it.
@@ -33,6 +38,35 @@ def grid_distance_mm(a: NDArray[np.float64], b: NDArray[np.float64], shape: Sequ
         return 0.0
     corners = np.array(np.meshgrid(*((0, n - 1) for n in shape), [1])).reshape(4, -1)
     return float(np.linalg.norm(((a - b) @ corners)[:3], axis=0).max())
+
+
+def two_affines(header: Any, shape: Sequence[int]) -> str | None:
+    """That the qform and the sform of a header put voxels elsewhere, and which is used; None where they agree.
+
+    Lengths are those of the header's unit. NIfTI lets both be set, for two spaces; programs differ in which one they
+    read, and nothing here can tell which one is true.
+    """
+    if not int(header["qform_code"]) or not int(header["sform_code"]):
+        return None
+    by_qform, by_sform = header.get_qform(), header.get_sform()
+    distance = grid_distance_mm(by_qform, by_sform, shape[:3])
+    if distance <= _CONTRADICTS_MM:
+        return None
+    return (
+        f"qform and sform contradict each other, by up to {distance:.3g} mm: the sform ({axis_codes(by_sform)}) is "
+        f"used, the qform ({axis_codes(by_qform)}) is not; if the qform is true, write it to the sform"
+    )
+
+
+def two_affines_of_file(path: Path) -> str | None:
+    """As :func:`two_affines`, by the header of a file; None for one that is no NIfTI, which says so when it is read."""
+    import nibabel as nib
+
+    try:
+        image: Any = nib.load(path)  # type: ignore[attr-defined]
+        return two_affines(image.header, image.shape)
+    except Exception:  # nibabel's parsers raise whatever the bytes make them stumble over
+        return None
 
 
 def is_default_affine(affine: NDArray[np.float64], shape: Sequence[int]) -> bool:

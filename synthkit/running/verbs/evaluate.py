@@ -179,10 +179,14 @@ def _subjects_to_score(
         seen = set(json.loads(notes.read_text(encoding="utf-8")).get("seen_in_training", ()))
     common_subjects = [name for name in predicted if name in referenced]
     if not common_subjects:
+        beside = next(((one, p) for one in sorted(referenced) for p in predicted if p.startswith(f"{one}_")), None)
+        several = (
+            f" {beside[1]} is not {beside[0]}: files a label, as probabilities, are no label maps." if beside else ""
+        )
         raise DataError(
             "Reference and prediction have no subject in common.",
-            f"{len(referenced)} references, {len(predicted)} predictions.",
-            "Subjects are matched by name: a prediction is NAME.nii.gz.",
+            f"{len(referenced)} references, {len(predicted)} predictions.{several}",
+            "Subjects are matched by name: a prediction is NAME.nii.gz, one label map a subject.",
         )
     without = sorted(set(predicted) - referenced)
     if without:

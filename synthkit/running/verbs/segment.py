@@ -174,7 +174,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
                 events.message(unknown, level="warning")
                 said.append(name)
             slices = slices_for_segmentation(volumes, protocol)
-            for note in background_notes(volumes.backgrounds, volumes.images):
+            for note in (*volumes.affine_notes, *background_notes(volumes.backgrounds, volumes.images)):
                 events.message(f"{name}: {note}", level="warning")
             waiting.append((name, volumes, slices.slice_indices))
             yield from slices.images
