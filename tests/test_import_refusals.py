@@ -144,10 +144,24 @@ def test_few_pixels_of_a_label_that_the_scheme_lacks_are_not_taken_for_blur(tmp_
 
 def test_a_mask_of_one_value_is_asked_about(tmp_path: Path) -> None:
     root = save(tmp_path / "in", (LABELS > 0) * np.uint8(255))
-    (option,) = remedies(refused(root, tmp_path / "out"))
-    assert option == ["--label-levels", "0=0,1=255"]
-    run("import", root, "-o", tmp_path / "out", "--label-levels", "ED=255")
-    np.testing.assert_array_equal(imported(tmp_path / "out")[1], (LABELS > 0) * 2)
+    for asked in ((), ("--label-levels", "0=0,1=255"), ("--label-levels", "0=0,4=255")):
+        fix = refused(root, tmp_path / "out", *asked).fix
+        assert "--labels whole-tumour --label-levels 0=0,1=255 if" in fix and "--label-levels 0=0,ET=255" in fix
+    run("import", root, "-o", tmp_path / "whole", "--labels", "whole-tumour", "--label-levels", "0=0,1=255")
+    np.testing.assert_array_equal(imported(tmp_path / "whole")[1], LABELS > 0)
+    assert Dataset(tmp_path / "whole").labels == {"background": 0, "WT": 1}
+    for level in ("0=0,ET=255", "ET=255"):
+        run("import", root, "-o", tmp_path / level, "--label-levels", level)
+        np.testing.assert_array_equal(imported(tmp_path / level)[1], (LABELS > 0) * 4)
+    fix = refused(root, tmp_path / "out", "--labels", "brats2021").fix
+    assert "--labels brats2021 --label-levels 0=0,ET=255" in fix
+    run("import", root, "-o", tmp_path / "said", "--labels", "brats2021", "--label-levels", "0=0,ET=255")
+    np.testing.assert_array_equal(imported(tmp_path / "said")[1], (LABELS > 0) * 4)
+    # As greys of exports: 128 is the whole tumour's there, and no level has to be named.
+    fix = refused(save(tmp_path / "grey", (LABELS > 0) * np.uint8(128)), tmp_path / "out").fix
+    assert "Give --labels whole-tumour if" in fix
+    run("import", tmp_path / "grey", "-o", tmp_path / "greys", "--labels", "whole-tumour")
+    np.testing.assert_array_equal(imported(tmp_path / "greys")[1], LABELS > 0)
 
 
 def test_three_and_four_together_are_never_taken_for_known_labels(tmp_path: Path) -> None:

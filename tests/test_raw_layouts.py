@@ -74,6 +74,31 @@ def make_raw(
     return root
 
 
+def test_a_channel_that_is_not_known_is_asked_about_with_what_helps(tmp_path: Path) -> None:
+    def refused(root: Path, **more: Any) -> str:
+        with pytest.raises(DataError, match="channel") as caught:
+            prepare(root, tmp_path / "out", protocol=dataclasses.replace(SMALL, **more.pop("protocol", {})), **more)
+        return caught.value.fix
+
+    # None of that name is there: only contrasts help, or a channel whose name says nothing.
+    fix = refused(make_raw(tmp_path / "a", channels=("FLAIR", "T2w")))
+    assert fix == "If there is no t1, prepare the others alone: --contrasts flair,t2."
+    few = dataclasses.replace(SMALL, contrasts=("flair", "t2"))
+    assert prepare(tmp_path / "a", tmp_path / "few", protocol=few).n_samples == 8
+    fix = refused(make_raw(tmp_path / "b", channels=("FLAIR", "first", "t1gd", "T2w")))
+    assert "--names t1=first." in fix and "--contrasts flair,t1ce,t2" in fix
+    assert prepare(tmp_path / "b", tmp_path / "named", protocol=SMALL, names=["t1=first"]).n_samples == 8
+    # All called alike: no name tells them apart, with --names or without.
+    root = make_raw(tmp_path / "c", channels=("MR", "MR", "MR", "MR"))
+    for names in ([], ["t1=MR"]):
+        fix = refused(root, names=names)
+        assert "--names" not in fix and "--contrasts" not in fix and "cannot be told apart" in fix
+    described = json.loads((root / "dataset.json").read_text())
+    described["modality"] = dict(zip("0123", ("T1", "T1ce", "T2", "FLAIR"), strict=True))
+    (root / "dataset.json").write_text(json.dumps(described))
+    assert prepare(root, tmp_path / "told", protocol=SMALL).n_samples == 8
+
+
 def counts(labels: np.ndarray | None) -> dict[int, int]:
     assert labels is not None
     return {int(v): int(n) for v, n in zip(*np.unique(labels, return_counts=True), strict=True) if v}

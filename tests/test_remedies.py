@@ -284,6 +284,21 @@ def test_advice_on_bad_subjects_is_only_what_helps(
     assert code == 0, said
 
 
+def test_a_contrast_that_nobody_has_is_not_a_matter_of_names(
+    tmp_path: Path, make_subject: MakeSubject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(tmp_path, make_subject)
+    for name, shape in (("A", (24, 20, 4)), ("B", (24, 20, 5))):
+        make_subject(world.subjects, name, shape=shape, t1=None, t1ce=None)
+    code, said = run(world.prepare(*SMALL, *NONE_HELD), capsys)
+    assert code == 3 and "If they have no t1 and t1ce, give --contrasts t2,flair." in said
+    code, said = run(world.prepare(*SMALL, *NONE_HELD, "--contrasts", "t2,flair"), capsys)
+    assert code == 0, said
+    make_subject(world.subjects, "C", shape=(24, 20, 6))  # somebody has them: they are missing in the others
+    code, said = run(world.prepare(*SMALL, *NONE_HELD, "--overwrite"), capsys)
+    assert code == 3 and "--skip-bad" in said and "--names" in said and "--contrasts" not in said
+
+
 # ---------------------------------------------------------------------------------------------- what must not be said
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from synthkit.data.file_names import Names
+from synthkit.data.file_names import SEG, Names
 from synthkit.data.label_tables import TableOfLabels, table_of_labels
 from synthkit.data.layouts import group_files
 from synthkit.data.raw_layouts import description_of, table_of
 from synthkit.data.scheme_choice import BY_TABLE, scheme_given
 from synthkit.data.scheme_ids import Labelled, by_ids
+from synthkit.data.subject_files import BadSubject
 from synthkit.errors import UsageError
 from synthkit.schemes import BRATS, Scheme, enumerated
 
@@ -56,9 +57,17 @@ def check_contrasts(contrasts: Sequence[str], scheme: Scheme | None, names: Sequ
         )
 
 
-def fewer_contrasts(subjects: Sequence[str], contrasts: Sequence[str]) -> str:
-    """What to advise where ids say a scheme that has fewer contrasts than are asked for; "" where they do not."""
-    schemes = {scheme.name: scheme for scheme, _ in by_ids([Labelled(name, (), ()) for name in subjects]).values()}
+def fewer_contrasts(bad: Sequence[BadSubject], contrasts: Sequence[str], is_all: bool) -> str:
+    """What to advise where bad subjects have fewer contrasts than are asked for; "" where something else is wrong.
+
+    ``is_all``: there is no good subject beside them.
+    """
+    schemes = {scheme.name: scheme for scheme, _ in by_ids([Labelled(one.id, (), ()) for one in bad]).values()}
     if len(schemes) == 1 and (scheme := next(iter(schemes.values()))) and set(contrasts) - set(scheme.contrast_names):
         return f"{scheme.family} has no other image: give --contrasts {','.join(scheme.contrast_names)}."
-    return ""
+    missing = {one.missing for one in bad}
+    there = [name for name in contrasts if not any(name in names for names in missing)]
+    if not is_all or len(missing) != 1 or missing == {()} or SEG in next(iter(missing)) or not there:
+        return ""
+    without = f"If they have no {enumerated(next(iter(missing)))}, give --contrasts {','.join(there)}."
+    return f"{without} Where files have other names, --names says what they are (t1ce=_T1GD,seg=_segm)."

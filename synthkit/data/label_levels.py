@@ -17,7 +17,7 @@ import numpy as np
 from synthkit.data.labels import grey_levels
 from synthkit.data.named_schemes import SCHEMES
 from synthkit.errors import DataError, UsageError
-from synthkit.schemes import BRATS, Scheme, enumerated
+from synthkit.schemes import BACKGROUND, BRATS, Scheme, enumerated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,11 +47,13 @@ class LabelLevels:
     name : "study" (grey levels of exports), "raw" (label values) or "given".
     levels : value in a picture -> label value.
     nearest : take every other value to the nearest of these.
+    by_name : labels were given by their names, which a value does not have by itself.
     """
 
     name: str
     levels: dict[int, int]
     nearest: bool = False
+    by_name: bool = False
 
     @property
     def spec(self) -> str:
@@ -138,7 +140,8 @@ def parse_levels(spec: str, scheme: Scheme) -> LabelLevels:
         if 0 in levels:
             raise _not_understood(spec, "It names no grey of the background, which is not 0 here.", scheme)
         levels = {0: 0, **levels}
-    return LabelLevels("given", levels, nearest)
+    by_name = any(not name.isdigit() and name.lower() != BACKGROUND for name, _ in pairs)
+    return LabelLevels("given", levels, nearest, by_name)
 
 
 def _not_understood(spec: str, why: str, scheme: Scheme) -> UsageError:
@@ -248,6 +251,8 @@ class LabelCounts:
             )
         there = {int(way.table[value]) for value in self.values} - {0}
         names = [f"{value} {name}" for name, value in self.scheme.label_values.items() if value in there]
+        if way.name == "given" and not (self.is_said or way.by_name or self.by_ids) and len(there) == 1:
+            raise self._one_value(source)
         if self.by_ids and there:
             notes.append(
                 f"They are labels of {self.scheme.name} {self.by_ids}: {enumerated(names)}; --labels names another."
@@ -353,6 +358,27 @@ class LabelCounts:
             meanings,
         )
 
+    def _one_value(self, source: str) -> DataError:
+        """The error for maps of one value: a number for it would make a part of the tumour of what may be all of it."""
+        return DataError(
+            f"The labels of {source} hold {self._listed()}.",
+            "A mask of one value does not say what part of the tumour it is.",
+            self._which_mask(),
+        )
+
+    def _which_mask(self) -> str:
+        background, value = (self.values[0], self.values[-1]) if len(self.values) == 2 else (0, self.values[-1])
+        whole = SCHEMES["whole-tumour"]
+        is_plain = {background, value} in ({*study_levels(whole).levels}, {*whole.values})
+        levels = "" if is_plain else f" --label-levels 0={background},1={value}"
+        own = self.scheme.labels[-1].name
+        one = f"--label-levels 0={background},{own}={value}"
+        known = f" --labels {self.scheme.name}" if self.is_said and self.scheme.name in SCHEMES else ""
+        return (
+            f"Give --labels {whole.name}{levels} if they are of the whole tumour. If they are of one label, name it, "
+            f"as in{known} {one}."
+        )
+
     def _listed(self) -> str:
         shown = [f"{value}" for value in self.values[:_MANY_VALUES]]
         return enumerated(shown) if len(self.values) <= _MANY_VALUES else ", ".join([*shown, "..."])
@@ -366,6 +392,8 @@ class LabelCounts:
 
     def _other_code(self, source: str, way: LabelLevels, why: str, wrong: Sequence[str] = ()) -> DataError:
         values, names = self.values, list(self.scheme.label_values)
+        if len(values) == 2 < len(names):
+            return DataError(f"The labels of {source} hold {self._listed()}.", why, self._which_mask(), _folded(wrong))
         if len(values) <= len(names):
             pairs = ",".join(f"{self.scheme.label_values[n]}={v}" for n, v in zip(names, values, strict=False))
             in_order = f"--label-levels {pairs} if they are {enumerated(names[: len(values)])} in this order"

@@ -109,7 +109,10 @@ def prepare(
     impossible = _refused_holdout(folder, holdout, seed, training_patients, identity.of)
     if impossible and bad and not skip_bad:
         raise bad_subjects_error(
-            bad, len(found) + len(bad), _fix_of_bad(bad, len(found)), (*folder.notes, str(impossible))
+            bad,
+            len(found) + len(bad),
+            _fix_of_bad(bad, len(found), protocol.contrasts),
+            (*folder.notes, str(impossible)),
         )
     if impossible and len(found) > _FEW_SUBJECTS:
         raise _with_bad(impossible, bad)
@@ -123,8 +126,7 @@ def prepare(
         _report(on_progress, "check", n, len(found))
     bad.sort(key=lambda subject: subject.id)
     if bad and not (skip_bad and checked):
-        names_of_bad = [subject.id for subject in bad]
-        fix = fewer_contrasts(names_of_bad, protocol.contrasts) or _fix_of_bad(bad, len(checked))
+        fix = _fix_of_bad(bad, len(checked), protocol.contrasts)
         raise bad_subjects_error(bad, len(checked) + len(bad), fix, folder.notes)
     checked, choice, misfits = choose_scheme(checked, given, skip_bad)
     bad = sorted([*bad, *misfits], key=lambda subject: subject.id)
@@ -163,8 +165,10 @@ def prepare(
     return PreparedSummary(**{**vars(summary), "n_resumed": n_resumed, "contact_sheets": sheets})
 
 
-def _fix_of_bad(bad: Sequence[BadSubject], n_good: int) -> str:
+def _fix_of_bad(bad: Sequence[BadSubject], n_good: int, contrasts: Sequence[str]) -> str:
     """What to do about bad subjects; nothing that would not help."""
+    if fewer := fewer_contrasts(bad, contrasts, not n_good):
+        return fewer
     ways = [
         "Do what the lines advise."
         if any("--" in b.reason or "`" in b.reason for b in bad)
@@ -172,7 +176,7 @@ def _fix_of_bad(bad: Sequence[BadSubject], n_good: int) -> str:
     ]
     if n_good:
         ways.append("--skip-bad goes on without them.")
-    if any("missing " in subject.reason or "no file in its folder" in subject.reason for subject in bad):
+    if any(subject.missing or "no file in its folder" in subject.reason for subject in bad):
         ways.append("Where files have other names, --names says what they are (t1ce=_T1GD,seg=_segm).")
     return " ".join(ways)
 

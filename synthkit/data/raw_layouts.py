@@ -245,6 +245,33 @@ def channel_names(description: Mapping[str, Any], path: Path) -> dict[int, str]:
     return {int(k): name for k, name in items}
 
 
+def _which_channel(
+    contrast: str, which: Sequence[int], named: Mapping[int, str], found: Mapping[str, Sequence[int]]
+) -> str:
+    """How to say which channel a contrast is, or to go on without it: only what can help.
+
+    Parameters
+    ----------
+    which : the channels that are it, none or several.
+    named, found : channel -> its name, contrast -> the channels that are it.
+    """
+    known = {k for channels in found.values() for k in channels}
+    open_names = [name for k, name in sorted(named.items()) if k in which or (not which and k not in known)]
+    alike = sorted({name for name in open_names if open_names.count(name) > 1})
+    telling = [name for name in open_names if name not in alike]
+    ways = []
+    if telling:
+        ways.append(f"Say which it is by its name: --names {contrast}={telling[0] if len(telling) == 1 else 'NAME'}.")
+    if alike:
+        ways.append(
+            f"Channels of one name ({', '.join(alike)}) cannot be told apart: write into {DESCRIPTION} what each of "
+            f'them shows, such as {{"{sorted(named)[0]}": "T1"}}.'
+        )
+    if not which and (others := [name for name, channels in found.items() if len(channels) == 1]):
+        ways.append(f"If there is no {contrast}, prepare the others alone: --contrasts {','.join(others)}.")
+    return " ".join(ways) or f"Write {_CHANNELS} into it, with what is true of the data."
+
+
 def _channels(named: Mapping[int, str], contrasts: Sequence[str], names: Names, folder: Path) -> dict[str, int]:
     listed = ", ".join(f"{k} {name}" for k, name in sorted(named.items())) or "none"
     found: dict[str, list[int]] = {}
@@ -258,8 +285,6 @@ def _channels(named: Mapping[int, str], contrasts: Sequence[str], names: Names, 
                 f"{'Several channels' if which else 'No channel'} of {folder} "
                 f"{'are' if which else 'is known to be'} {contrast}.",
                 f"Its {DESCRIPTION} names the channels {listed}.",
-                f"Say which it is by its name: --names {contrast}=NAME."
-                if named
-                else f"Write {_CHANNELS} into it, with what is true of the data.",
+                _which_channel(contrast, which, named, found),
             )
     return {contrast: found[contrast][0] for contrast in contrasts}

@@ -39,10 +39,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class BadSubject:
-    """A subject that cannot be used, and the reason in words."""
+    """A subject that cannot be used, and the reason in words; ``missing`` where no file has a name that says these."""
 
     id: str
     reason: str
+    missing: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.id}: {self.reason}"
@@ -52,7 +53,7 @@ def missing_files(subject_id: str, missing: Sequence[str], others: Sequence[Path
     """The bad subject that lacks these contents; ``others`` are files that were not understood."""
     what = " and ".join("segmentation (seg)" if name == SEG else name for name in missing)
     unknown = f" (not understood in its folder: {first_of(others)})" if others else ""
-    return BadSubject(subject_id, f"missing {what}{unknown}")
+    return BadSubject(subject_id, f"missing {what}{unknown}", tuple(missing))
 
 
 def subject_of_case(case: RawCase, raw: RawFolder, contrasts: Sequence[str], need_labels: bool) -> Subject | BadSubject:
