@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from synthkit.data.dataset import Dataset
 from synthkit.data.geometry import Geometry, common_geometry, parsed_spacing
+from synthkit.data.header_scale import StoredGrid, power_of_ten, too_small_for_heads
 from synthkit.data.native_grid import to_native
 from synthkit.data.nifti import VolumeError, read_grid, read_volume
 from synthkit.data.orientation import Turn, directions
@@ -138,6 +139,60 @@ def test_voxels_of_other_sizes_are_refused_by_name_and_resampled_on_request(
     plain = slice_volume(load_subject(find_subjects(root / "a")[0]), small)
     rows = [i for i, row in enumerate(data.samples) if row.subject == "a"]
     np.testing.assert_array_equal(data.read(rows)[0], plain.images)
+
+
+@pytest.mark.parametrize(("factor", "said"), [(10, "10 times too large"), (0.1, "10 times too small")])
+@pytest.mark.parametrize("spacing", [None, (1.0, 1.0, 1.0)])
+def test_a_header_that_is_wrong_by_a_factor_is_named_and_not_resampled(
+    tmp_path: Path, make_subject: MakeSubject, factor: float, said: str, spacing: Any
+) -> None:
+    root, protocol = tmp_path / "in", SliceProtocol(size=64, brain_fraction=0.001, spacing_mm=spacing)
+    for name in ("a", "b"):
+        make_subject(root, name, affines=of_size(0.9, 0.9, 1.1))
+    wrong = make_subject(root, "c", affines=of_size(factor, factor, factor))
+    with pytest.raises(DataError, match="header of c looks wrong by a factor of 10") as caught:
+        prepare(root, tmp_path / "out", protocol=protocol)
+    assert said in caught.value.details[0] and "--spacing" not in str(caught.value) and "affine[:3]" in caught.value.fix
+    for path in wrong.iterdir():  # the advice, carried out
+        image = nib.load(path)
+        affine = image.affine.copy()
+        affine[:3] /= factor
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj).copy(), affine), path)
+    summary = prepare(
+        root, tmp_path / "out", protocol=SliceProtocol(size=64, brain_fraction=0.001, spacing_mm=(1, 1, 1))
+    )
+    assert len(summary.subjects) == 3
+
+
+def test_volumes_larger_than_any_head_are_bad_before_they_are_resampled(
+    tmp_path: Path, make_subject: MakeSubject
+) -> None:
+    make_subject(tmp_path / "in", "a", affines=of_size(50, 50, 50))
+    for spacing in (None, (1.0, 1.0, 1.0)):
+        with pytest.raises(DataError, match="cannot be used") as caught:
+            prepare(tmp_path / "in", tmp_path / "out", protocol=SliceProtocol(size=64, spacing_mm=spacing))
+        assert "wrong by a factor of 10: voxels of 50 x 50 x 50 mm, 1.2e+03 mm along" in caught.value.details[0]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape", "right", "power"),
+    [
+        ((10, 10, 10), (240, 240, 155), (1, 1, 1), 10),
+        ((0.1, 0.1, 0.1), (240, 240, 155), (1, 1, 1), 0.1),
+        ((5, 5, 50), (512, 512, 24), (0.5, 0.45, 4), 10),
+        ((0.09, 0.09, 0.1), (240, 240, 155), (1, 1, 1.3), 0.1),
+        ((1, 1, 1), (240, 240, 155), (1, 1, 1), 1),
+        ((0.4, 0.4, 6), (512, 512, 24), (1, 1, 1), 1),
+        ((0.5, 0.5, 0.5), (512, 512, 300), (1.2, 1.2, 5), 1),
+        ((3, 3, 3), (64, 64, 48), (0.5, 0.5, 0.5), 1),
+        ((1, 1, 10), (240, 240, 20), (1, 1, 1), 1),
+        ((2, 2, 2), (24, 20, 4), (1, 1, 1), 1),
+    ],
+)
+def test_powers_of_ten(spacing: Any, shape: Any, right: Any, power: float) -> None:
+    assert power_of_ten(StoredGrid(shape, spacing), right) == power
+    small = too_small_for_heads([StoredGrid(shape, spacing)])
+    assert bool(small) is (power == 0.1) and (not small or "a factor of 10," in small)
 
 
 def test_equal_thick_slices_are_fine_in_any_stored_order(tmp_path: Path, make_subject: MakeSubject) -> None:
@@ -271,6 +326,14 @@ def test_a_model_refuses_other_voxels_and_resamples_on_request(
     with pytest.raises(DataError, match="voxels of another size") as caught:  # before any run is made
         ModelVoxels.of(metadata, False).checked({"x": subject})
     assert list(caught.value.details) == ["x: 2 x 2 x 1 mm"]
+    # One whose header is wrong by a factor is not resampled, nor is that advised.
+    make_subject(tmp_path / "cm", "y", affines=of_size(10, 10, 10), **with_tumour())
+    for resample in (False, True):
+        asked = inputs_of(model, tmp_path / "cm")
+        wrong = run_of(tmp_path / f"cm{resample}", "segment", asked, subjects=["y"], resample=resample).result()
+        assert wrong is not None and wrong["exit_code"] == 3 and "--resample" not in str(wrong["error"])
+        with pytest.raises(DataError, match="header of y looks wrong by a factor of 10"):
+            ModelVoxels.of(metadata, resample).checked({"y": find_subjects(tmp_path / "cm")[0]})
     # The advice, carried out.
     done = run_of(tmp_path / "done", "segment", inputs_of(model, root), subjects=["x"], resample=True)
     result = done.result()

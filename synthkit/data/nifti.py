@@ -185,7 +185,8 @@ def _grid(header: Any, sizes: Sequence[float]) -> tuple[NDArray[np.float64], Spa
     x, y, z = (float(size) * factor for size in by_affine)
     if not all(_SMALLEST_MM <= size <= _LARGEST_MM for size in (x, y, z)):
         said = f"the header's unit is {unit}" if unit != "unknown" else "the header names no unit"
-        raise ValueError(f"its voxels of {x:g} x {y:g} x {z:g} mm are not those of a head ({said})")
+        off = f"wrong by a factor of {10 ** max(1, abs(round(np.log10(x * y * z) / 3)))}"
+        raise ValueError(f"its voxels of {x:g} x {y:g} x {z:g} mm are not those of a head ({said}): {off}")
     return affine, (x, y, z)
 
 

@@ -19,6 +19,7 @@ from synthkit.contract import Sample
 from synthkit.data.contact_sheet import ContactSheet, complete_from
 from synthkit.data.dataset import Dataset
 from synthkit.data.geometry import common_geometry
+from synthkit.data.header_scale import check_scales
 from synthkit.data.known_labels import check_contrasts, fewer_contrasts, known_labels
 from synthkit.data.patients import decided, patient_behind
 from synthkit.data.prepared import PreparedSubject, PreparedSummary
@@ -91,9 +92,9 @@ def prepare(
     Raises
     ------
     DataError : bad subjects (each is in ``details`` with its reason), labels that may mean several things, no
-        subject, no slice kept at all, voxels of different sizes, names that leave open which patient is meant, a
-        table of patients that does not fit, or one person under two ids by what the images show (see
-        :mod:`synthkit.data.twins`).
+        subject, no slice kept at all, voxels of different sizes or headers that look wrong by a factor, names that
+        leave open which patient is meant, a table of patients that does not fit, or one person under two ids by what
+        the images show (see :mod:`synthkit.data.twins`).
     UsageError : a holdout that cannot be, or an output that may not be written.
     """
     protocol = protocol or SliceProtocol()
@@ -128,6 +129,7 @@ def prepare(
     if bad and not (skip_bad and checked):
         fix = _fix_of_bad(bad, len(checked), protocol.contrasts)
         raise bad_subjects_error(bad, len(checked) + len(bad), fix, folder.notes)
+    check_scales({c.subject.id: c.grid for c in checked})
     checked, choice, misfits = choose_scheme(checked, given, skip_bad)
     bad = sorted([*bad, *misfits], key=lambda subject: subject.id)
     many = on_progress if len(checked) > _COMPARED_AT_ONCE else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from synthkit.data.geometry import ArrangedVolumes, Geometry, in_mm, notes_on_axes
+from synthkit.data.header_scale import StoredGrid, too_large, too_small_for_heads
 from synthkit.data.intensities import OF_THE_BRAIN, Background, brain_of
 from synthkit.data.intensity_notes import background_notes, mixed, same_images, tone_note
 from synthkit.data.label_looks import LabelLook, looks_of, outside_brain
@@ -48,6 +49,7 @@ class SurveyedSubject:
     label_counts : label value as the file has it -> voxels in the whole volume.
     looks : label value -> how its voxels look.
     geometry : of the grid that its slices are cut from.
+    grid : as it is stored.
     names_unit : its header names the unit of its voxel size.
     backgrounds : contrast -> what its background was, as stored.
     signature : what the brain looks like, see :mod:`synthkit.data.signatures`.
@@ -62,6 +64,7 @@ class SurveyedSubject:
     negative_voxels: dict[str, int]
     notes: tuple[str, ...]
     geometry: Geometry
+    grid: StoredGrid
     names_unit: bool
     signature: Signature | None
     fingerprint: str
@@ -113,7 +116,11 @@ def choose_scheme(
 def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSubject:
     """Read and check all files of a subject and apply the slice rule."""
     try:
-        volumes = arranged(load_subject(subject), protocol)
+        stored = load_subject(subject)
+        grid = StoredGrid(stored.shape, stored.spacing_mm)
+        if reason := too_large(grid):  # before it is resampled, into an array of many gigabytes
+            return BadSubject(subject.id, reason)
+        volumes = arranged(stored, protocol)
         check_fits(volumes)
         check_intensities(volumes, protocol, f"--intensity {OF_THE_BRAIN} reads it, by percentiles of the brain")
     except SubjectError as error:
@@ -135,6 +142,7 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
         signature=seen,
         fingerprint="" if seen else hashlib.sha256(volumes.images[protocol.brain_contrast].tobytes()).hexdigest(),
         geometry=Geometry(volumes.axes, volumes.spacing_mm),
+        grid=grid,
         names_unit=unit_named(volumes.header) != "unknown",
     )
 
@@ -175,6 +183,8 @@ def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
     notes = [*notes_on_axes({c.subject.id: c.geometry for c in surveyed})]
     if nameless := sum(not c.names_unit for c in surveyed):
         notes.append(f"{nameless} of {len(surveyed)} headers name no unit of the voxel size: taken as mm")
+    if small := too_small_for_heads([c.grid for c in surveyed]):
+        notes.append(small)
     notes += mixed({c.subject.id: c.backgrounds for c in surveyed})
     by_volume: dict[str, list[str]] = defaultdict(list)
     for c in surveyed:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthkit.data.geometry import AS_STORED, Geometry, Spacing, differ, in_mm
+from synthkit.data.header_scale import StoredGrid, check_scales
 from synthkit.data.nifti import VolumeError, read_grid
 from synthkit.data.orientation import axis_codes, says_nothing
 from synthkit.data.slices import SliceProtocol, arrangement_of
@@ -61,6 +62,7 @@ class ModelVoxels:
 
     def check(self, volumes: SubjectVolumes) -> str | None:
         """:class:`DataError` unless the subject is cut into voxels of the model's size; what is to be said of it."""
+        self._check_scales({volumes.id: StoredGrid(volumes.shape, volumes.spacing_mm)})
         try:
             how = arrangement_of(volumes, self.protocol)
         except SubjectError as error:
@@ -127,19 +129,28 @@ class ModelVoxels:
                 "The model does not record the voxel size of its training images, so that of the subjects is not "
                 "compared with it."
             ]
-        if self.protocol.spacing_mm is not None:
-            return [f"Subjects are resampled to voxels of {in_mm(self.protocol.spacing_mm)}, and their labels back."]
-        wrong = []
+        grids: dict[str, StoredGrid] = {}
         for name, subject in subjects.items():
             try:
-                _, _, spacing = read_grid(next(iter(subject.contrasts.values())))
+                shape, _, spacing = read_grid(next(iter(subject.contrasts.values())))
             except VolumeError:  # said with its reason when it is read
                 continue
-            if differ(sorted(spacing), sorted(self.spacing_mm)):
-                wrong.append(f"{name}: {in_mm(spacing)}")
+            grids[name] = StoredGrid(shape[:3], spacing)
+        self._check_scales(grids)
+        if self.protocol.spacing_mm is not None:
+            return [f"Subjects are resampled to voxels of {in_mm(self.protocol.spacing_mm)}, and their labels back."]
+        wrong = [
+            f"{name}: {in_mm(grid.spacing_mm)}"
+            for name, grid in grids.items()
+            if differ(sorted(grid.spacing_mm), sorted(self.spacing_mm))
+        ]
         if wrong:
             raise self._error(wrong)
         return []
+
+    def _check_scales(self, grids: Mapping[str, StoredGrid]) -> None:
+        if self.spacing_mm is not None:
+            check_scales(grids, self.spacing_mm, "the model's training images")
 
     def _error(self, wrong: list[str]) -> DataError:
         assert self.spacing_mm is not None
