@@ -682,6 +682,21 @@ def test_arms_of_unequal_settings_are_pointed_out(tmp_path: Path) -> None:
     assert "differ in more than their images: learning_rate is 0.01 in real and 0.02 in synthetic." in text
 
 
+def test_arms_that_were_scored_otherwise_have_no_ratio(tmp_path: Path) -> None:
+    real, synthetic = make_dataset(tmp_path / "real", ["P1", "P2"]), make_dataset(tmp_path / "syn", [])
+    runs = tmp_path / "runs"
+    for name, data in (("r", real), ("s", synthetic)):
+        job = make_evaluated(runs, make_trained(runs / name, "unet", [data]), {"A": 0.5, "B": 0.5}).path / "job.json"
+        record = json.loads(job.read_text())
+        record["params"] = {"borders": "voxels" if name == "r" else "surfels", "seed": name}
+        job.write_text(json.dumps(record))
+    assert dice_rows(runs, "WT")["synthetic"]["ratio"] is None
+    text = report(runs)[2].text
+    assert "no ratio, the arms were scored otherwise: borders is voxels in real and surfels in synthetic." in text
+    job.write_text(job.read_text().replace("surfels", "voxels"))
+    assert dice_rows(runs, "WT")["synthetic"]["ratio"]["value"] == 1 and "scored otherwise" not in report(runs)[2].text
+
+
 def test_without_scores_by_subject_there_is_the_mean_as_scored_alone(study: Path) -> None:
     (study / "eval-unet-real" / "outputs" / "overlap.csv").unlink()
     notes: list[str] = []

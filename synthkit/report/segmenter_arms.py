@@ -191,6 +191,9 @@ def compared_with_real(arm: Arm, arms: Sequence[Arm], notes: list[str]) -> Compa
         real = [other for other in real if not differences(other, arm)]
     if len(real) != 1:
         return {}
+    if texts := _scored_otherwise(real[0], arm):
+        notes.append(f"Trained on {arm.label}: there is no ratio, the arms were scored otherwise: {'; '.join(texts)}.")
+        return {}
     try:
         compared = {(item.region, item.score): item for item in compared_arms(real[0].tables, arm.tables)}
     except SynthkitError as error:
@@ -198,6 +201,14 @@ def compared_with_real(arm: Arm, arms: Sequence[Arm], notes: list[str]) -> Compa
         return {}
     notes += [f"The arms differ in more than their images: {text}" for text in differences(real[0], arm)]
     return compared
+
+
+def _scored_otherwise(real: Arm, arm: Arm) -> list[str]:
+    """Settings of ``evaluate`` in which two arms differ, in words: their columns are not the same numbers."""
+    params = [record.job.params if record.job else {} for record in (real.records[0], arm.records[0])]
+    names = sorted({*params[0], *params[1]} - {"resamples", "seed"})
+    values = [(name, *(one.get(name, "not recorded") for one in params)) for name in names]
+    return [f"{name} is {a} in {real.label} and {b} in {arm.label}" for name, a, b in values if a != b]
 
 
 def differences(real: Arm, arm: Arm) -> list[str]:

@@ -370,6 +370,7 @@ def test_rows() -> None:
         "reference_volume_ml": pytest.approx(0.02),
         "prediction_volume_ml": pytest.approx(0.01),
         "in_mean": 1,
+        "borders": "voxels",
         "diagonal_mm": pytest.approx(51.96, abs=0.01),
         **dict.fromkeys(("lesion_dice", "lesion_nsd", "lesion_f1", "lesions_missed", "lesions_false")),
     }

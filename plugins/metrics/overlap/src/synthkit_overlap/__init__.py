@@ -15,10 +15,16 @@ from synthkit_overlap.lesion_rules import RULES
 class Params:
     """Conventions that differ between tools, each with the choice of the study or of BraTS as its default."""
 
+    borders: str = param(
+        "voxels",
+        "HD95, Hausdorff distance and surface Dice: between border voxels, each counting the same (MedPy, MONAI), or "
+        "between surface elements, by their area (surface-distance, with hausdorff_rule=directed-max)",
+        choices=("voxels", "surfels"),
+    )
     hausdorff_rule: str = param(
         "pooled",
         "HD95: percentile of both directions pooled (MedPy, BraTS) or the larger of the two directed percentiles "
-        "of border voxels (MONAI)",
+        "(MONAI, surface-distance)",
         choices=("pooled", "directed-max"),
     )
     hausdorff_one_empty: str = param(

@@ -12,6 +12,7 @@ from synthkit_overlap import Params
 from synthkit_overlap.crosswise import Crosswise
 from synthkit_overlap.regions import Regions, labels_in_words
 from synthkit_overlap.surfaces import Hausdorff, bounding_box, surface_dice, surface_distances
+from synthkit_overlap.surfels import surface_elements, surfel_dice, surfel_hausdorff
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,10 +131,8 @@ def _compare_region(
     if n_reference and n_prediction:
         case = "both"
         if distances:
-            both_ways = surface_distances(reference, prediction, spacing_mm)
-            surface = Hausdorff.of(*both_ways)
+            surface, near = _between_borders(reference, prediction, spacing_mm, params)
             pooled_mm, directed_mm, maximum_mm = surface.pooled_mm, surface.directed_mm, surface.maximum_mm
-            near = surface_dice(*both_ways, params.surface_tolerance_mm)
     elif n_reference or n_prediction:
         case = "missed" if n_reference else "false"
         near = 0.0 if distances else None
@@ -155,3 +154,14 @@ def _compare_region(
         reference_voxels=n_reference,
         prediction_voxels=n_prediction,
     )
+
+
+def _between_borders(
+    reference: NDArray[np.bool_], prediction: NDArray[np.bool_], spacing_mm: Sequence[float], params: Params
+) -> tuple[Hausdorff, float]:
+    """Hausdorff distances and surface Dice of two masks that are not empty, over the borders asked for."""
+    if params.borders == "surfels":
+        elements = surface_elements(reference, prediction, spacing_mm)
+        return surfel_hausdorff(*elements), surfel_dice(*elements, params.surface_tolerance_mm)
+    both_ways = surface_distances(reference, prediction, spacing_mm)
+    return Hausdorff.of(*both_ways), surface_dice(*both_ways, params.surface_tolerance_mm)

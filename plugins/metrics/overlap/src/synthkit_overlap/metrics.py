@@ -33,11 +33,23 @@ from synthkit_overlap.pairing import LabelPair, pair_subjects, read_pair
 from synthkit_overlap.regions import Regions, shared_regions
 from synthkit_overlap.summaries import summary
 
-_HAUSDORFF_NOTES = {
-    "pooled": "HD95 pooled over both directions (MedPy, BraTS)",
-    "directed-max": "larger of the two directed 95th percentiles of border voxels (MONAI)",
+# What a number is, by `borders` and `hausdorff_rule`: definitions differ by millimetres, so each note names its own.
+_HD95_NOTES = {
+    ("voxels", "pooled"): "HD95 of border voxels, pooled over both directions (MedPy, BraTS)",
+    ("voxels", "directed-max"): "larger of the two directed 95th percentiles of border voxels (MONAI)",
+    ("surfels", "pooled"): "HD95 of surface elements by area, pooled over both directions (surface-distance takes the "
+    "larger of the two: hausdorff_rule=directed-max)",
+    ("surfels", "directed-max"): "larger of the two directed 95th percentiles of surface elements by area "
+    "(surface-distance)",
 }
-_MAXIMUM_NOTE = "Hausdorff distance: the maximum, which one stray voxel decides"
+_BORDERS = {
+    "voxels": "between border voxels (MedPy, MONAI)",
+    "surfels": "between surface elements (surface-distance)",
+}
+_NEAR = {
+    "voxels": "border voxels within {tolerance:g} mm, each counting the same (MONAI)",
+    "surfels": "surface elements within {tolerance:g} mm, by their area (surface-distance)",
+}
 
 _DISTANCES = ("hd95", "hausdorff")
 
@@ -79,7 +91,7 @@ def score(*, metrics: Sequence[str], params: Params, reference: Volumes, predict
         widest_mm = max(widest_mm, penalty_mm)
         for region, result in found.items():
             row = _row(subject, region, result, voxel_ml, penalty_mm, in_mean=region in regions.mean_of)
-            yield Row(table=row.table, values={**row.values, **lesions.columns(region)})
+            yield Row(table=row.table, values={**row.values, "borders": params.borders, **lesions.columns(region)})
             for name in names:
                 yield _subject_score(name, subject, region, result, params)
         yield from by_lesion
@@ -202,9 +214,12 @@ def _number(value: float | None) -> float:
 
 def _convention(name: str, cases: Sequence[str], params: Params) -> str:
     """The conventions that a mean rests on, and how many regions each of them touched."""
-    parts = {"hd95": [_HAUSDORFF_NOTES[params.hausdorff_rule]], "hausdorff": [_MAXIMUM_NOTE]}.get(name, [])
-    if name == "surface_dice":
-        parts.append(f"border voxels within {params.surface_tolerance_mm:g} mm, each counting the same (MONAI)")
+    definitions = {
+        "hd95": _HD95_NOTES[params.borders, params.hausdorff_rule],
+        "hausdorff": f"maximum Hausdorff distance {_BORDERS[params.borders]}, which one stray voxel decides",
+        "surface_dice": _NEAR[params.borders].format(tolerance=params.surface_tolerance_mm),
+    }
+    parts = [definitions[name]] if name in definitions else []
     one_empty = sum(case in ("missed", "false") for case in cases)
     both_empty = sum(case == "empty" for case in cases)
     if one_empty and name not in _DISTANCES:

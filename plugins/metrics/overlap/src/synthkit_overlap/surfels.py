@@ -1,20 +1,21 @@
-"""The 95th percentile Hausdorff distance over surface elements, as the challenges take it.
+"""Hausdorff distances and surface Dice over surface elements, as surface-distance and the challenges take them.
 
 The surface of a mask is drawn by marching cubes with vertices halfway between voxel centres: every 2 x 2 x 2 voxels
 that are neither all inside nor all outside hold an element, whose place is the cube's and whose weight is its area.
-Distances are between the cubes' places, and the percentile is over area (Nikolov et al., arXiv 1809.04430).
+Distances are between the cubes' places; percentiles and shares are of area (Nikolov et al., arXiv 1809.04430).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthkit_overlap.surfaces import border_pair
+from synthkit_overlap.surfaces import Hausdorff, border_pair
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,10 +26,24 @@ if TYPE_CHECKING:
 _Corner = tuple[int, int, int]
 
 
-def surfel_hd95(reference_mask: Mask, prediction_mask: Mask, spacing_mm: Sequence[float]) -> float:
-    """The larger of the two directed 95th percentiles of the distances in mm between surface elements, by area.
+@dataclass(frozen=True, slots=True)
+class SurfaceElements:
+    """Of each element of a surface ``(n,)``: its distance in mm to the nearest one of the other surface, its area."""
 
-    A percentile is the distance of the first element with which 95 % of the area is reached, in order of distance.
+    distances_mm: Floats
+    areas_mm2: Floats
+
+    def percentile_mm(self) -> float:
+        """The distance of the first element with which 95 % of the area is reached, in order of distance."""
+        order = np.argsort(self.distances_mm)
+        share = np.cumsum(self.areas_mm2[order]) / self.areas_mm2.sum()
+        return float(self.distances_mm[order[min(int(np.searchsorted(share, 0.95)), order.size - 1)]])
+
+
+def surface_elements(
+    reference_mask: Mask, prediction_mask: Mask, spacing_mm: Sequence[float]
+) -> tuple[SurfaceElements, SurfaceElements]:
+    """The surface elements of the reference and of the prediction, in no particular order.
 
     Parameters
     ----------
@@ -49,16 +64,36 @@ def surfel_hd95(reference_mask: Mask, prediction_mask: Mask, spacing_mm: Sequenc
 
     pair = border_pair(reference_mask, prediction_mask, spacing_mm, border_of)
     areas = _areas_mm2(pair.spacing_mm)
-    return max(
-        _percentile(distances, areas[code.reshape(-1)[border.voxels]])
+    reference, prediction = (
+        SurfaceElements(distances, areas[code.reshape(-1)[border.voxels]])
         for distances, code, border in zip(pair.distances_mm(), codes, (pair.reference, pair.prediction), strict=True)
+    )
+    return reference, prediction
+
+
+def surfel_hd95(reference_mask: Mask, prediction_mask: Mask, spacing_mm: Sequence[float]) -> float:
+    """The larger of the two directed 95th percentiles in mm; arguments and errors as for :func:`surface_elements`."""
+    return max(side.percentile_mm() for side in surface_elements(reference_mask, prediction_mask, spacing_mm))
+
+
+def surfel_hausdorff(reference: SurfaceElements, prediction: SurfaceElements) -> Hausdorff:
+    """Hausdorff distances between two surfaces; the pooled percentile is that of the area of both together."""
+    both = SurfaceElements(
+        np.concatenate((reference.distances_mm, prediction.distances_mm)),
+        np.concatenate((reference.areas_mm2, prediction.areas_mm2)),
+    )
+    return Hausdorff(
+        pooled_mm=both.percentile_mm(),
+        directed_mm=max(reference.percentile_mm(), prediction.percentile_mm()),
+        maximum_mm=float(both.distances_mm.max()),
     )
 
 
-def _percentile(distances_mm: Floats, areas_mm2: Floats) -> float:
-    order = np.argsort(distances_mm)
-    share = np.cumsum(areas_mm2[order]) / areas_mm2.sum()
-    return float(distances_mm[order[min(int(np.searchsorted(share, 0.95)), order.size - 1)]])
+def surfel_dice(reference: SurfaceElements, prediction: SurfaceElements, tolerance_mm: float) -> float:
+    """Share, 0..1, of the area of both surfaces that lies within a tolerance (included) of the other one."""
+    sides = (reference, prediction)
+    within = sum(float(side.areas_mm2[side.distances_mm <= tolerance_mm].sum()) for side in sides)
+    return within / sum(float(side.areas_mm2.sum()) for side in sides)
 
 
 def _codes(box: Mask) -> NDArray[np.uint8]:
