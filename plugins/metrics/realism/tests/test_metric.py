@@ -108,7 +108,7 @@ def duller(images: Images, labels: Images) -> tuple[Images, Images]:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (moved, {"centroid_x WT"}),
+        (moved, {"centroid_x WT", "offset WT"}),
         (doubled, {"area WT", "area_in_brain WT", "area TC", "area ED", "area ET", "area NCR"}),
         (eroded, {"area ET", "ratio ET/WT", "thin ET", "ratio NCR/TC", "compactness ET", "area TC", "ratio TC/WT"}),
         (outside, {"outside_brain WT", "components WT", "components ED"}),

@@ -92,6 +92,12 @@ _LABELS = MetricDeclaration(
             name="wasserstein_sd", summary="the same in standard deviations of the real values", better="lower"
         ),
         ScoreDefinition(
+            name="misplaced",
+            summary="share of the synthetic slices whose labels would fit their image clearly better 3 pixels away or "
+            "more; the note has that of the real slices",
+            better="lower",
+        ),
+        ScoreDefinition(
             name="holdout_ks",
             summary="Kolmogorov-Smirnov distance of held-out real patients from the real ones: a yardstick for ks",
             better="neither",

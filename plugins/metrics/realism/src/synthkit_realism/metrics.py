@@ -21,7 +21,8 @@ from synthkit.judging.intervals import FEW_SUBJECTS
 from synthkit.schemes import Scheme
 from synthkit_realism import Params
 from synthkit_realism.identity import MAX_CONTRASTS, Identity, identify_against
-from synthkit_realism.properties import Property, measure
+from synthkit_realism.placement import DISTANCES
+from synthkit_realism.properties import OFFSET, Property, measure
 from synthkit_realism.regions import translation_to
 from synthkit_realism.statistics import Comparison, Resamples, compare, ks_distance
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 PER_CENT = tuple(range(0, 101, 5))
 _BATCH = 32
 _N_WORST = 3
+# Misplaced labels are a fault if so many more synthetic slices have them than real ones, and halves of the real
+# patients differ so much at most so often.
+_FAULT, _BY_CHANCE = 0.15, 0.05
 
 
 def score(
@@ -112,6 +116,25 @@ def _label_realism(
         for side, values in zip(("real", "synthetic", "holdout"), measured, strict=False):
             yield _quantile_row(item, side, values[item])
     _say_worst(compared)
+    offset = next(item for item in compared if item.name == OFFSET)
+    yield _misplaced(compared[offset], measured[0][offset], measured[1][offset])
+
+
+def _misplaced(found: Comparison, real: Float64, synthetic: Float64) -> Score:
+    """How many synthetic slices have labels that lie beside what they label; said aloud if real patients do not."""
+    share, of_real = (_mean((values[~np.isnan(values)] > 0).astype(np.float64)) for values in (synthetic, real))
+    if share is None:
+        return Score(name="misplaced", value=None, n=0, note="no synthetic slice has labels that could be told")
+    yardstick = "no real slice could be told" if of_real is None else f"of the real slices {of_real:.0%}"
+    # Halves of the real patients are what the distance is compared with, where there are two of them.
+    beyond_chance = found.floor_share is None or found.floor_share <= _BY_CHANCE
+    if share - (of_real or 0.0) >= _FAULT and beyond_chance:
+        synthkit.message(
+            f"Labels of {share:.0%} of the synthetic slices do not lie on their image: they would fit it better "
+            f"{min(DISTANCES)} pixels away or more ({yardstick}).",
+            level="warning",
+        )
+    return Score(name="misplaced", value=share, n=found.n_synthetic, note=yardstick)
 
 
 def _measure_all(data: Samples, scheme: Scheme, start: int, total: int) -> dict[Property, Float64]:
@@ -223,10 +246,12 @@ def _contrast_identity(
     found = [_signatures_of(data, chosen) for data, chosen in zip((real, synthetic), rows, strict=True)]
     numbers = np.unique(patients[rows[0]], return_inverse=True)[1]
     identity = identify_against(found[0], numbers, found[1], resamples=params.resamples, seed=params.seed)
-    yield from _identity_scores(identity, real.contrasts, int(numbers.max()) + 1)
-    for name, part in zip(("real", "synthetic"), found, strict=True):
+    findings = [check_names(part, real.contrasts) for part in found]
+    physics = _by_physics(findings[0], findings[1], real.contrasts)
+    yield from _identity_scores(identity, real.contrasts, int(numbers.max()) + 1, physics)
+    for name, part, of_part in zip(("real", "synthetic"), found, findings, strict=True):
         if can_judge(real.contrasts):
-            yield _misnamed(name, check_names(part, real.contrasts), len(part))
+            yield _misnamed(name, of_part, len(part))
         else:
             note = f"fewer than two of {', '.join(NAMES)}: how other contrasts look is not known"
             yield Score(name="n_misnamed", value=None, of={"dataset": name}, n=len(part), note=note)
@@ -241,7 +266,20 @@ def _signatures_of(data: Samples, rows: NDArray[np.intp]) -> Signatures:
     return Signatures.join(parts)
 
 
-def _identity_scores(found: Identity | None, contrasts: Sequence[str], n_patients: int) -> Iterator[Score | Row]:
+def _by_physics(
+    real: Sequence[NameFinding], synthetic: Sequence[NameFinding], contrasts: Sequence[str]
+) -> dict[str, str]:
+    """The contrast that each synthetic channel shows by physics alone, if that names the real channels rightly."""
+    if not can_judge(contrasts) or real:
+        return {}
+    said = {finding.contrasts[0]: finding.looks_like for finding in synthetic if finding.looks_like}
+    doubted = {name for finding in synthetic for name in finding.contrasts}
+    return {**{name: name for name in contrasts if name in NAMES and name not in doubted}, **said}
+
+
+def _identity_scores(
+    found: Identity | None, contrasts: Sequence[str], n_patients: int, physics: Mapping[str, str]
+) -> Iterator[Score | Row]:
     if found is None:
         why = "one of the datasets shows no brain"
         if not 2 <= len(contrasts) <= MAX_CONTRASTS:
@@ -254,7 +292,11 @@ def _identity_scores(found: Identity | None, contrasts: Sequence[str], n_patient
         margin = float(found.margin[j])
         low, high = min(float(ends[0, j]), margin), max(float(ends[1, j]), margin)
         other = contrasts[int(found.best[j])]
-        if high < 0:
+        if high < 0 and physics.get(contrast) == contrast:
+            note = f"nearer to {other}, but physics confirms its name: it was changed in another way"
+        elif high < 0 and not (found.explains(j) or physics.get(contrast) == other):
+            note = f"nearer to {other}, but far from both: cannot be told"
+        elif high < 0:
             note = f"looks like {other}"
             mismatched.append(f"{contrast} looks like {other}")
         else:

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from synthkit.data.naming import brain_mask, healthy_medians
 from synthkit.schemes import Scheme
+from synthkit_realism.placement import distances_off
 from synthkit_realism.regions import borders_of, ratios_of, regions_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 # Eight neighbours in the slice, none in the next one.
 _IN_PLANE = np.zeros((3, 3, 3), dtype=bool)
 _IN_PLANE[1] = True
+
+#: The property of labels that do not lie on their image, above 0.
+OFFSET = "offset"
 
 # Regions that are opened at once: bits of a code.
 _BITS = 32
@@ -196,7 +200,10 @@ def _over_neighbours(codes: NDArray[np.generic], combine: np.ufunc, axis: int) -
 
 
 def _places(batch: _Batch) -> Measured:
-    """Centroid of all labels in the brain's bounding box, its distance from the middle; labels outside the brain."""
+    """Centroid of all labels in the brain's bounding box, its distance from the middle; labels outside the brain.
+
+    And how far off the image they lie.
+    """
     area = batch.column(batch.area, batch.whole)
     offsets = []
     for axis, name in ((2, "x"), (1, "y")):
@@ -211,6 +218,7 @@ def _places(batch: _Batch) -> Measured:
     yield Property("distance_from_middle", batch.whole), np.hypot(*offsets)
     outside = batch.per_region(~batch.brain[batch.where])
     yield Property("outside_brain", batch.whole), _ratio(batch.column(outside, batch.whole), area)
+    yield Property(OFFSET, batch.whole, unit="pixels"), distances_off(batch.images, batch.index, batch.brain)
 
 
 def _topology(batch: _Batch) -> Measured:
