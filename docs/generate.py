@@ -25,6 +25,7 @@ from synthkit.contract import Declaration, MetricDeclaration, describe_params
 from synthkit.errors import ExitCode, SynthkitError
 from synthkit.judging import audit_scores as audit_seam
 from synthkit.judging import policy as audit_policy
+from synthkit.judging.audit_tables import TABLES
 from synthkit.registry import hookspecs
 from synthkit.registry.registry import discover
 
@@ -136,7 +137,7 @@ def audit_scores() -> str:
 
 def audit_tables() -> str:
     rows = []
-    for found in audit_seam.TABLES.values():
+    for found in TABLES.values():
         columns = "; ".join(f"`{name}`: {meaning}" for name, meaning in found.columns.items())
         rows.append((f"`{found.name}`", "yes" if found.required else "", found.summary, columns))
     return table(("table", "required", "a line is", "columns"), rows)

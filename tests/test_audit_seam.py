@@ -19,17 +19,17 @@ from synthkit.contract import Declaration, ScoreDefinition
 from synthkit.data.dataset import Dataset
 from synthkit.errors import ExitCode, SynthkitError, UsageError
 from synthkit.judging import audit_scores
-from synthkit.judging.audit_scores import (
+from synthkit.judging.audit_scores import SCORES, AuditScores, definitions
+from synthkit.judging.audit_tables import (
     HOLDOUT_SUBJECTS,
     HOLDOUT_TWINS,
     MATCHES,
+    NAMES_OF_REAL,
     NULL,
     PAIRS,
-    SCORES,
     SUBJECTS,
     TABLES,
-    AuditScores,
-    definitions,
+    AuditTable,
 )
 from synthkit.registry.registry import Registry, problem_of
 from synthkit.report.audit import numbers, tables
@@ -248,7 +248,7 @@ def test_definitions_always_hold_what_is_required() -> None:
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
-def test_the_reader_of_a_table_needs_its_columns_and_no_others(table: audit_scores.AuditTable, tmp_path: Path) -> None:
+def test_the_reader_of_a_table_needs_its_columns_and_no_others(table: AuditTable, tmp_path: Path) -> None:
     path = tmp_path / table.file
     measured = ("r", "best_r", "threshold", "margin")
     cells: dict[str, Any] = {name: "0.5" for name in table.columns if name.startswith(measured)}
@@ -264,7 +264,7 @@ def test_the_reader_of_a_table_needs_its_columns_and_no_others(table: audit_scor
         HOLDOUT_TWINS.name: lambda: tables.read_twins(path),
     }
     assert readers[table.name]()
-    assert set(tables.named_in(tmp_path)) == set(table.columns) & set(audit_scores.NAMES_OF_REAL)
+    assert set(tables.named_in(tmp_path)) == set(table.columns) & set(NAMES_OF_REAL)
 
 
 def test_declaring_an_audit_is_light() -> None:

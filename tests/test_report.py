@@ -180,9 +180,11 @@ def make_audit(path: Path, real: Dataset, synthetic: Dataset, outcome: str = "fa
         options=options,
     )
     train_id, holdout_id = real.samples[0].id, real.samples[-1].id
-    header = "contrast,rule,synthetic_id,train_id,r,threshold,r_null_quantile,copy,margin,holdout_id,r_holdout,holdout_copy"
+    header = "contrast,rule,synthetic_id,train_id,r,threshold,r_null_quantile,copy,margin,"
+    header += "holdout_id,r_holdout,holdout_copy"
     rows = [
-        f"{view},{rule},{synthetic.samples[1].id},{train_id},0.9876,0.9123,1.0,True,0.37,{holdout_id},0.1234,{rule == 'shift'}"
+        f"{view},{rule},{synthetic.samples[1].id},{train_id},0.9876,0.9123,1.0,True,0.37,"
+        f"{holdout_id},0.1234,{rule == 'shift'}"
         for view, rule in (
             ("joint", "pearson"),
             ("labels", "shift"),

@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 from synthkit.errors import ExitCode, GateFailedError, InsufficientEvidenceError, SynthkitError
 from synthkit.judging import advice
-from synthkit.judging.audit_scores import FAMILIES, HOLDOUT_TWINS, AuditScores, ScoreDict, planted_name, with_interval
+from synthkit.judging.audit_scores import FAMILIES, AuditScores, ScoreDict, planted_name, with_interval
+from synthkit.judging.audit_tables import HOLDOUT_TWINS
 from synthkit.judging.intervals import FEW_SUBJECTS, clopper_pearson
 from synthkit.judging.policy import Policy
 

@@ -34,7 +34,7 @@ from synthkit.data.exporting import export_dataset, whole_folder
 from synthkit.data.lineage import alias_keys, training_keys
 from synthkit.data.patients import patient_of
 from synthkit.errors import DataError, UsageError
-from synthkit.judging.audit_scores import MATCHES
+from synthkit.judging.audit_tables import MATCHES
 from synthkit.release.gate import AuditRun, OnProgress, Removal
 from synthkit.release.samples import labels_present, public_lineage, write_part
 from synthkit.report.audit.protection import data_protection

@@ -18,7 +18,8 @@ from synthkit.data.format import content_digest, sample_digest
 from synthkit.data.lineage import original_digests
 from synthkit.data.shards import map_threads
 from synthkit.errors import DataError, GateFailedError, SynthkitError, UsageError
-from synthkit.judging.audit_scores import MATCHES, AuditScores
+from synthkit.judging.audit_scores import AuditScores
+from synthkit.judging.audit_tables import MATCHES
 from synthkit.judging.policy import Policy, policy_of
 from synthkit.judging.verdict import ENDS, verdict
 from synthkit.running.run import Input, Job, Run, file_digest

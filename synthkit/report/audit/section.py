@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from synthkit.judging.audit_scores import HOLDOUT_SUBJECTS, HOLDOUT_TWINS, MATCHES, NULL, PAIRS, SUBJECTS
+from synthkit.judging.audit_tables import HOLDOUT_SUBJECTS, HOLDOUT_TWINS, MATCHES, NULL, PAIRS, SUBJECTS
 from synthkit.report.audit import numbers as audit_numbers
 from synthkit.report.audit import tables as audit_tables
 from synthkit.report.audit.histograms import histograms

@@ -1,4 +1,4 @@
-"""The tables of an audit run, read back; what they hold is declared in :mod:`synthkit.judging.audit_scores`.
+"""The tables of an audit run, read back; what they hold is declared in :mod:`synthkit.judging.audit_tables`.
 
 A *column* is a view (a contrast, or one of :data:`VIEWS`) under a rule.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit.judging.audit_scores import NAMES_OF_REAL, TABLES
+from synthkit.judging.audit_tables import NAMES_OF_REAL, TABLES
 
 #: Rules in the order in which they are shown, with what they compare.
 RULES = {

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synthkit.contract import Row, Score
-from synthkit.judging.audit_scores import MATCHES, SCORES, TABLES, AuditScores
+from synthkit.judging.audit_scores import SCORES, AuditScores
+from synthkit.judging.audit_tables import MATCHES, TABLES
 from synthkit.judging.verdict import verdict
 from synthkit.testing import data
 from synthkit.testing.bench import PluginUnderTest, require, require_iterable
