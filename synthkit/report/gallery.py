@@ -23,7 +23,7 @@ from synthkit.report.match_rule import MatchRule
 if TYPE_CHECKING:
     from synthkit.contract import Sample, UInt8Array
 
-#: Pairs shown of each view.
+#: Pairs shown of each view, and as many copies of held-out people.
 N_PAIRS = 4
 
 #: All pictures of a page together, as they stand in it; pairs beyond this are listed without.
@@ -44,7 +44,7 @@ def gallery(record: RunRecord, pairs: Sequence[Pair], budget: int, notes: list[s
     shelves = _shelves(record, notes)
     artist = _Artist(shelves, record.job.params if record.job else {})
     used = n_pictured = 0
-    for rank in range(N_PAIRS):
+    for rank in range(2 * N_PAIRS):
         for card in [view["cards"][rank] for view in views if rank < len(view["cards"])]:
             if used > budget or not {"synthetic", "train"} <= set(shelves):
                 continue
@@ -71,19 +71,23 @@ def _by_view(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
 
 
 def worst(pairs: Sequence[Pair]) -> list[tuple[Pair, list[str]]]:
-    """The worst :data:`N_PAIRS` pairs of one view: copies of anybody first, then those that stand out most.
+    """The worst :data:`N_PAIRS` pairs of one view: copies first, then those that stand out most; and as many others
+    that are copies of held-out people.
 
     Each synthetic image once, under the rule that it stands out most by, with the other rules by which it is a copy.
     """
     rank = {rule: place for place, rule in enumerate(RULES)}
-    ordered = sorted(pairs, key=lambda p: (not (p.copy or p.holdout_copy), -p.nearness, rank.get(p.rule, len(rank))))
+    ordered = sorted(pairs, key=lambda p: (not p.copy, -p.nearness, rank.get(p.rule, len(rank))))
     first: dict[str, tuple[Pair, list[str]]] = {}
     for pair in ordered:
         if pair.synthetic_id not in first:
             first[pair.synthetic_id] = (pair, [])
         elif pair.copy:
             first[pair.synthetic_id][1].append(pair.rule)
-    return list(first.values())[:N_PAIRS]
+    shown = list(first.values())[:N_PAIRS]
+    there = {pair.synthetic_id for pair, _ in shown}
+    held = {pair.synthetic_id: pair for pair in reversed(ordered) if pair.holdout_copy}
+    return [*shown, *[(pair, []) for name, pair in held.items() if name not in there][:N_PAIRS]]
 
 
 def _card(pair: Pair, also: list[str]) -> dict[str, Any]:
