@@ -137,7 +137,9 @@ def test_ids_that_only_count_are_patients(pattern: str, first: int, n: int) -> N
     assert unclear_groups(ids) == []
 
 
-@pytest.mark.parametrize("name", ["T1", "ses-1", "2019-03-04", "pre-op", "1.5T", "FU_12", "m06", "scan2"])
+@pytest.mark.parametrize(
+    "name", ["T1", "week-103-1", "study3", "FU003d", "ses-1", "2019-03-04", "pre-op", "1.5T", "FU_12", "m06", "scan2"]
+)
 def test_names_of_nothing_but_a_time(name: str) -> None:
     assert says_when(name)
 
@@ -226,6 +228,9 @@ def test_a_few_scans_of_several_stems_are_asked_about(patients: set[int], patter
         "baseline followup",
         "visit1 visit2",
         "P01_190304 P01_200304",
+        "training01_01 training01_02 training02_01",
+        "anna@x_T0 anna@x_T1",
+        "study1_Ray study2_Ray",
     ],
 )
 def test_other_ids_that_are_asked_about(ids: str) -> None:
@@ -254,6 +259,7 @@ def test_other_ids_that_are_asked_about(ids: str) -> None:
         " ".join(f"UKE_{sex}{k}" for sex in "MF" for k in range(1, 8)),
         "early_01 early_02 late_01 late_02",
         "ABXYA ABXYB ABXYC ABXYD ABXYE ABXYF",
+        "sub-r001s001 sub-r001s002 sub-r002s001 sub-r002s002",
         "900-00-1961 900-00-5299 HF0828 HF1345",
     ],
 )

@@ -102,9 +102,10 @@ def test_mu_glioma_post_and_lumiere(tmp_path: Path) -> None:
         for week in ("week-000-1", "week-044"):
             lay(tmp_path / "lumiere", each(f"Imaging/Patient-00{n}/{week}/", ("T1", "CT1", "T2", "FLAIR")))
     assert list(what(survey_folder(tmp_path / "mu"))) == ["PatientID_0003_Timepoint_1", "PatientID_0003_Timepoint_2"]
+    lay(tmp_path / "lumiere", each("Imaging/Patient-003/week-103-1/", ("T1", "CT1", "T2", "FLAIR")))  # the only one
     found = what(survey_folder(tmp_path / "lumiere", need_labels=False))
     assert found["Patient-002_week-044"] == each("", ("T1", "CT1", "T2", "FLAIR"))
-    assert len(found) == 4
+    assert len(found) == 5 and "Patient-003_week-103-1" in found
 
 
 @pytest.mark.parametrize("enhanced", ["_ce-gadolinium_T1w", "_ce-GADOLINIUM_T1w", "_acq-3d_ce-gd_run-1_T1w"])
@@ -138,7 +139,17 @@ def test_folders_of_one_name_are_told_apart_by_their_patients(tmp_path: Path) ->
     assert list(what(survey_folder(tmp_path / "named"))) == ["john", "mary"]
 
 
-TIMES = ("T0 T1", "pre post", "visit1 visit2", "BL FU12", "1.5T 3T", "20190101 2020-01-01", "m00 m12", "I13722 I13899")
+TIMES = (
+    "T0 T1",
+    "pre post",
+    "visit1 visit2",
+    "BL FU12",
+    "1.5T 3T",
+    "20190101 2020-01-01",
+    "m00 m12",
+    "I13722 I13899",
+    "study1 study2",
+)
 
 
 PLACES = ("{t}/{p}/", "{t}/{p}/{p}_", "{p}/{t}/", "{p}/{t}/{p}_", "{p}/{t}_", "{p}/{p}_{t}_", "{p}_{t}_", "{t}_{p}_")

@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from synthkit.data.scan_words import DATE, SHORT_TIME, WHEN, has_date, spelled, surely_says_when
+from synthkit.data.scan_words import DATE, SHORT_TIME, WHEN, has_date, plain, spelled, surely_says_when
 
 _Parts = tuple[str, ...]
 
@@ -36,6 +36,8 @@ _OF_MANY = re.compile(
 )
 #: Words that a number makes one of several collections.
 _OF_PLACES = re.compile("study|data|dataset|set|group|grp|arm|cohort|site|center|centre|hospital|clinic|batch|fold")
+# BIDS gives a person one word: sub-r001s001 is the first of a site.
+_BIDS = re.compile(r"sub [^\W_]+")
 _ROMAN = re.compile("i{1,3}|i?v")
 
 
@@ -68,7 +70,7 @@ def _person(name: str, text: str) -> str:
     rest = " ".join(text.replace(WHEN, " ").split())
     if rest or surely_says_when(name):
         return rest
-    return " ".join(re.sub(r"[\W_]", " ", name).casefold().split())
+    return plain(name)
 
 
 def _with_short_times(names: list[str]) -> dict[str, str]:
@@ -105,7 +107,7 @@ def _numbered(parts: Mapping[str, _Parts]) -> list[set[str]]:
         parts = {person: p[:-1] for person, p in parts.items()}  # what all ids end with tells nobody apart
     by_stem: dict[_Parts, set[str]] = defaultdict(set)
     for person, own in parts.items():
-        if _is_numbered_name(own):
+        if _is_numbered_name(own) or _BIDS.fullmatch(person):
             continue
         by_stem[own[:-1]].add(person)
         if number := re.match(r"\D*\d+(?= )", person):  # P012-x1 and P012-y2: the number may be the patient's

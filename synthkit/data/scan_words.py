@@ -53,8 +53,8 @@ _SURE_STATE = (
 )
 _MAYBE_STATE = (
     r"(?:base|init|rec|recur|recurrent|prog|before|after|vor|nach|vorher|nachher|verlauf|first|second|third|1st|2nd|3rd"
-    r"|erste|zweite|new|old|neu|alt|copy|kopie|repeat|rep|prior|current|final|early|late|mid|interim|acute|chronic|admission"
-    r"|discharge)"
+    r"|erste|zweite|new|old|neu|alt|copy|kopie|repeat|rep|prior|current|final|early|late|mid|interim|acute|chronic"
+    r"|admission|discharge)"
 )
 _VISIT = r"(?:ses|sess|session|visit|tp|time~point|week|wk|month)"
 _SURE_COUNTED = rf"(?:{_VISIT}|follow~up|fu|baseline|bl|{_AROUND})"
@@ -83,32 +83,40 @@ def _words(pattern: str) -> str:
     return pattern.replace("~", " ?")
 
 
-_SURE_WORDS = rf"(?:{_words(_SURE_COUNTED)} ?\d{{1,4}}|{_words(_SURE_STATE)}){_END}"
+_SURE_WORDS = rf"(?:{_words(_SURE_COUNTED)} ?\d{{1,4}}[a-z]?|{_words(_SURE_STATE)}){_END}"
 _FREE_WORDS = rf"(?:{_SURE_WORDS}|(?:{_MAYBE_COUNTED} ?\d{{1,2}}|{_LETTERED}){_END})"
 _WORDS = re.compile(
     rf"(?<![^\W\d_]){_FREE_WORDS}"
     rf"|(?<![^\W\d_])[tv] ?\d{{1,2}}(?= )"  # last of all it may be one of several letters: SHORT_TIME
     r"|^[dmwy] ?\d{1,3}(?= (?:[^\W\d_]{3}|[^\W\d_]+ ?\d))"  # before somebody's name
+    rf"|^{_COUNTED_BEHIND} ?\d{{1,3}}(?= [^\W\d_]{{3,}}$)"  # study1_P01 may be the first of another study
     rf"|^{_MAYBE_STATE}{_END}(?=.*[^\W\d_])"  # before a number alone it counts another cohort: early_01, late_01
     rf"|(?<=[ \d])(?:(?:{_MAYBE_STATE}|test){_END}|{_COUNTED_BEHIND} ?\d{{1,3}}{_END})"
 )
 # "pre_012" and "BL_01" are of patients 012 and 01, and three digits count more than visits.
 _ONLY_SURE = re.compile(rf"(?:(?:{_words(_SURE_STATE)}\d{{0,2}}|{_words(_VISIT)} ?\d{{1,2}}){_END} ?)+")
+_NOBODY = re.compile(rf"{WHEN}(?: {WHEN})*(?: \d{{1,2}})?")  # week-000-1
+_WORD_ALONE = re.compile(rf"(?:{_words(_SURE_COUNTED)}|{_MAYBE_COUNTED}|{_COUNTED_BEHIND})(?: ?\d{{1,5}}[a-z]?)?")
 # A counter of the day, 20190304_01, is nobody's number.
 _OF_THE_DAY = re.compile(rf"{WHEN} ?\d{{1,2}}")
 
 
+def plain(name: str) -> str:
+    """A name in small letters, with one space for what separates its parts; a capital in a word separates too."""
+    return " ".join(re.sub(r"[\W_]", " ", _CAMEL.sub(" ", name)).casefold().split())
+
+
 def spelled(name: str) -> str:
-    """A name in small letters, with one space for what separates its parts and ``WHEN`` for each word of time.
+    """A name as :func:`plain`, with ``WHEN`` for each word of time.
 
     >>> spelled("Anna_FU12"), spelled("subj01_1.5T"), spelled("visit1_P01"), spelled("MuellerA")
     ('anna @', 'subj01 @', '@ p01', 'mueller a')
     """
-    marked = _MARKS.sub(f" {WHEN} ", name)
-    text = re.sub(rf"[^\w{WHEN}]|_", " ", _CAMEL.sub(" ", marked)).casefold()
-    text = " ".join(text.split())
-    if _MARKS.match(name) and _OF_THE_DAY.fullmatch(text):
-        return " ".join(re.sub(r"[\W_]", " ", name).casefold().split())
+    marks = list(_MARKS.finditer(name))
+    between = zip([0, *(m.end() for m in marks)], [*(m.start() for m in marks), len(name)], strict=True)
+    text = " ".join(f" {WHEN} ".join(plain(name[start:end]) for start, end in between).split())
+    if marks and _OF_THE_DAY.fullmatch(text):
+        return plain(name)
     return " ".join(_WORDS.sub(f" {WHEN} ", text).split())
 
 
@@ -118,12 +126,11 @@ def has_date(name: str) -> bool:
 
 
 def says_when(name: str) -> bool:
-    """Whether a name is nothing but words of time: a visit, a date, a field strength, ``T1``."""
+    """Whether a name is nothing but words of time, as of a folder: a visit, a date, a field strength, ``T1``, study."""
     text = spelled(name)
-    return bool(text) and (set(text) <= {WHEN, " "} or bool(SHORT_TIME.fullmatch(text)))
+    return bool(_NOBODY.fullmatch(text) or SHORT_TIME.fullmatch(text) or _WORD_ALONE.fullmatch(plain(name)))
 
 
 def surely_says_when(name: str) -> bool:
     """Whether a name is nothing but words that surely mean a time: ``baseline``, ``visit_2``; not ``T1``."""
-    text = " ".join(re.sub(r"[\W_]", " ", _CAMEL.sub(" ", name)).casefold().split())
-    return bool(_ONLY_SURE.fullmatch(text))
+    return bool(_ONLY_SURE.fullmatch(plain(name)))
