@@ -221,6 +221,8 @@ def test_a_few_scans_of_several_stems_are_asked_about(patients: set[int], patter
         "AAB_1 AAB_2 ABC_1 ABC_2",
         "20190304_P012 20200304_P012 20200304_P013",
         "T0_001 T1_001 T0_002",
+        "3T_012 1.5T_012 3T_013",
+        "P012 P-012 P12",
         "Smith Smith_2 Jones Brown",
         "Smith_1 Smith_2 Jones Brown",
         "Smith1 Smith2 Jones1 Jones2",
@@ -231,6 +233,9 @@ def test_a_few_scans_of_several_stems_are_asked_about(patients: set[int], patter
         "training01_01 training01_02 training02_01",
         "anna@x_T0 anna@x_T1",
         "study1_Ray study2_Ray",
+        "2019W12_Anna 2020-W01_Anna",
+        "M.M._T0 M.M._T1 K.S._T0",
+        "case_001 case_002 case_003 case_004 case_005 case_006 Smith_1 Smith_2",
     ],
 )
 def test_other_ids_that_are_asked_about(ids: str) -> None:
@@ -252,6 +257,7 @@ def test_other_ids_that_are_asked_about(ids: str) -> None:
         "Mueller_H Mueller_K Schmidt_B",
         "Robert Roberta Hanna Hannah Maria Marie",
         "UKE_1 UKE_2 LMU_3 LMU_4",
+        "UKE_1 UKE_2 UKE_3 UKE_4 UKE_5 UKE_6 LMU_1 LMU_2",
         "site1_sub1 site1_sub2 site2_sub1 site2_sub2",
         "2018_001 2018_002 2019_001 2019_002",
         "20190301_01 20190301_02 20190302_01",

@@ -129,7 +129,7 @@ def test_known_scans_are_joined_and_different_patients_are_not(
     [
         *("BraTS20_Training_002", "BraTS2021_00002", "BRATS_009", "sub-BraTS20_Training_002", "TCGA-DU-7294"),
         *("Phantom_0001", "sub-001", "case_0001", "patient12", "p0", "20190304", "scan_001", "900-00-1961"),
-        *("glioma_scan_12", "glioma_20190304", "study2_post_001", "BraTS-GLI-00005"),
+        *("glioma_scan_12", "glioma_20190304", "study2_post_001", "control_pre_1", "BraTS-GLI-00005"),
     ],
 )
 def test_ids_that_are_patients_of_their_own(subject: str) -> None:
@@ -138,6 +138,12 @@ def test_ids_that_are_patients_of_their_own(subject: str) -> None:
 
 def test_patients_that_differ_in_case_alone_are_one() -> None:
     assert by_names(["P012_pre", "p012_post"]) == {"P012_pre": "P012", "p012_post": "P012"}
+
+
+def test_letters_beyond_e_are_no_scans() -> None:
+    ids = [f"01{letter}" for letter in "ABCDEFGH"]
+    assert by_names(ids) == {subject: subject for subject in ids}
+    assert by_names(["P012a", "P012b", "P013"]) == {"P012a": "P012", "P012b": "P012", "P013": "P013"}
 
 
 # ------------------------------------------------------------------------------------------------------------ asking

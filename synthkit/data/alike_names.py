@@ -173,7 +173,7 @@ def _behind_numbers(parts: Mapping[str, _Parts]) -> list[set[str]]:
         if _is_numbered_name(own):
             by_name[own[1:]][own[0]] = person
     times = Counter(number for found in by_name.values() for number in found)
-    if max(times.values(), default=0) < 2 and len(times) == len(parts):
+    if max(times.values(), default=0) < 2 and all(own[0].isdigit() for own in parts.values() if own):
         return []
     return [set(found.values()) for found in by_name.values() if len(found) > 1]
 
@@ -202,13 +202,13 @@ def _again_and_again(parts: Mapping[str, _Parts]) -> list[set[str]]:
         stem: ends for stem, ends in by_stem.items() if len(ends) <= _FEW_WITHOUT_NUMBER and all(map(_is_small, ends))
     }
     found = [{people[stem], *ends.values()} for stem, ends in few.items() if stem in people]
-    several = [ends for ends in few.values() if len(ends) > 1]
-    if len(few) + len(people) < 2 or 2 * (sum(map(len, few.values())) + len(people)) <= len(parts):
-        return found  # all are of one stem, or most are counted otherwise
+    counted = {
+        end for stem, ends in by_stem.items() if stem not in few for end in ends
+    }  # UKE_1 to UKE_30, LMU_1, LMU_2
+    several = [ends for ends in few.values() if len(ends) > 1 and not ends.keys() <= counted]
     times = Counter(end for ends in few.values() for end in ends)
-    if len(few) == 1 or max(times.values(), default=0) > 1:  # else one number runs through all: UKE_1, UKE_2, LMU_3
-        found += [set(ends.values()) for ends in several]
-    return found
+    is_running = len(few) > 1 and max(times.values()) == 1  # one number runs through all: UKE_1, UKE_2, LMU_3
+    return found + [set(ends.values()) for ends in several if len(ends) < len(parts) and not is_running]
 
 
 def _is_small(end: str) -> bool:
@@ -225,7 +225,10 @@ def _spelled_alike(parts: Mapping[str, _Parts]) -> list[set[str]]:
 
 def _is_of_many(stem: Iterable[str]) -> bool:
     """Whether a stem without a number is what whole collections are called, or too short for a name: C1, P-2."""
-    return all((len(word) < 2 or _OF_MANY.fullmatch(word)) and not word[0].isdigit() for word in stem)
+    words = list(stem)
+    if len(words) == 1 and len(words[0]) == 1:
+        return not words[0].isdigit()
+    return all(_OF_MANY.fullmatch(word) for word in words)
 
 
 def _is_year(part: str) -> bool:

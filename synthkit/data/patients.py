@@ -21,7 +21,7 @@ from pathlib import Path
 from synthkit.contract import Sample
 from synthkit.data.alike_names import OPAQUE, alike
 from synthkit.data.patient_tables import read_patients
-from synthkit.data.scan_words import DATE, FIELD, SEPARATOR, SURE_COUNTED, SURE_STATE, surely_says_when
+from synthkit.data.scan_words import DATE, FIELD, SEPARATOR, SURE_COUNTED, SURE_STATE, SURE_VISIT, surely_says_when
 from synthkit.errors import DataError
 
 #: Said instead of a table: every subject is a patient of its own.
@@ -80,10 +80,10 @@ _ENDINGS = [
         rf"(?:[a-z]?|{SEPARATOR}.*)",
         rf"(.*?\d)~{SURE_STATE}(?:{SEPARATOR}+[a-z].*)?",
         rf"(.*?\d)~(?:ses|session|visit|tp|time{SEPARATOR}?point|scan)~[a-e]",
-        rf"(.+?){SEPARATOR}+(?:{SURE_STATE}|{SURE_COUNTED}~\d{{1,2}})",
-        r"(.*\d\d)[-_. ]?[a-e]",  # P012a, P012b
+        rf"(.+?){SEPARATOR}+(?:{SURE_STATE}|{SURE_VISIT}~\d{{1,2}})",
     )
 ]
+_LETTER, _LATER_LETTER = (re.compile(rf"(.*\d\d)[-_. ]?[{some}]", re.IGNORECASE) for some in ("a-e", "f-z"))
 _BEGINNINGS = [
     re.compile(pattern.replace("~", f"{SEPARATOR}*"), re.IGNORECASE)
     for pattern in (
@@ -110,7 +110,7 @@ def patient_of(subject: str) -> str:
     if surely_says_when(subject) or OPAQUE.fullmatch(subject):
         return subject
     # Endings pile up: "P012_pre_20190304". Each step shortens the id.
-    for pattern in (*_ENDINGS, *_BEGINNINGS):
+    for pattern in (*_ENDINGS, _LETTER, *_BEGINNINGS):
         if match := pattern.fullmatch(subject):
             return patient_of(match[1])
     return subject
@@ -124,10 +124,19 @@ def patient_behind(sample: Sample) -> str | None:
 
 
 def by_names(subjects: Iterable[str]) -> dict[str, str]:
-    """Subject -> patient, by the known namings; patients whose names differ in upper and lower case alone are one."""
+    """Subject -> patient, by the known namings; patients whose names differ in upper and lower case alone are one.
+
+    Letters up to e count scans (P012a, P012b) where no later one stands behind the same number: 01A to 01H are places.
+    """
+    subjects = sorted(subjects)
+    places = {match[1].casefold() for subject in subjects if (match := _LATER_LETTER.fullmatch(subject))}
     spelling: dict[str, str] = {}
-    patients = {subject: patient_of(subject) for subject in sorted(subjects)}
-    return {subject: spelling.setdefault(patient.casefold(), patient) for subject, patient in patients.items()}
+    of = {}
+    for subject in subjects:
+        match = _LETTER.fullmatch(subject)
+        patient = subject if match and match[1].casefold() in places else patient_of(subject)
+        of[subject] = spelling.setdefault(patient.casefold(), patient)
+    return of
 
 
 def scans_of(patients: Mapping[str, str]) -> dict[str, list[str]]:

@@ -1,7 +1,7 @@
 """Words that say which scan it is, and not whose: dates, visits, before and after treatment, field strengths.
 
-Ids of subjects and names of folders are full of them. Some leave no doubt (``SURE_STATE``, ``SURE_COUNTED``, ``DATE``
-behind a number); the others may also be a part of somebody's name. Standard library only.
+Ids of subjects and names of folders are full of them. Some leave no doubt (``SURE_STATE``, ``SURE_VISIT``; behind a
+number ``SURE_COUNTED``, ``DATE``); the others may also be a part of somebody's name. Standard library only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DATE = (
 _LOOSE_DATE = (
     rf"{DATE}|(?<!\d)(?:{_YEAR}[-_. ]{_ANY_MONTH}[-_. ]{_ANY_DAY}|{_ANY_DAY}[-_. ]{_ANY_MONTH}[-_. ]{_YEAR}"
     rf"|{_ANY_MONTH}[-_. ]{_ANY_DAY}[-_. ]{_YEAR}|{_MONTH_NAME}{SEPARATOR}?{_YEAR}"
-    rf"|{_DAY}\.{_MONTH}\.\d\d|\d\d\.{_MONTH}\.{_DAY})(?!\d)"
+    rf"|{_DAY}\.{_MONTH}\.\d\d|\d\d\.{_MONTH}\.{_DAY}|{_YEAR}-?W[0-5]\d)(?!\d)"
 )
 #: Endings that may be a time, if all that stand in their place may: 2019, 2019 03, 190304, 12m, 6mo, m12, t1.
 SHORT_TIME = re.compile(
@@ -57,11 +57,14 @@ _MAYBE_STATE = (
     r"|admission|discharge)"
 )
 _VISIT = r"(?:ses|sess|session|visit|tp|time~point|week|wk|month)"
-_SURE_COUNTED = rf"(?:{_VISIT}|follow~up|fu|baseline|bl|{_AROUND})"
+_SURE_VISIT = rf"(?:{_VISIT}|follow~up|fu)"
+_SURE_COUNTED = rf"(?:{_SURE_VISIT}|baseline|bl|{_AROUND})"
 _MAYBE_COUNTED = r"(?:vis|visite|time|scan|exam|mri?)"
 _COUNTED_BEHIND = r"(?:mo|mon|monat|day|tag|woche|yr|year|jahr|study|run|rep|repeat|series|acq|messung)"
 
-SURE_STATE, SURE_COUNTED = (words.replace("~", f"{SEPARATOR}?") for words in (_SURE_STATE, _SURE_COUNTED))
+SURE_STATE, SURE_VISIT, SURE_COUNTED = (
+    words.replace("~", f"{SEPARATOR}?") for words in (_SURE_STATE, _SURE_VISIT, _SURE_COUNTED)
+)
 
 #: The strength of the magnet: 1.5T, 3T.
 FIELD = r"(?<!\d)(?:0\.\d+|1[-_.,p]5|1\.0|3(?:\.0)?|7(?:\.0)?|9\.4|10\.5|11\.7) ?T(?:esla)?(?![^\W_])"
