@@ -61,8 +61,12 @@ def alike(names: Iterable[str]) -> list[set[str]]:
         *_again_and_again(parts),
         *_spelled_alike(parts),
     ]
-    groups = [{name for person in group for name in people[person]} for group in found]
-    return [group for n, group in enumerate(groups) if group not in groups[:n] and not any(group < g for g in groups)]
+    groups = {frozenset(name for person in group for name in people[person]) for group in found}
+    holding: dict[str, list[frozenset[str]]] = defaultdict(list)
+    for group in groups:
+        for name in group:
+            holding[name].append(group)
+    return [set(group) for group in groups if not any(group < other for other in holding[next(iter(group))])]
 
 
 def _person(name: str, text: str) -> str:

@@ -16,6 +16,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from synthkit.contract import Sample
@@ -94,6 +95,7 @@ _BEGINNINGS = [
 ]
 
 
+@lru_cache(maxsize=100_000)  # asked for every slice of a dataset that does not say it
 def patient_of(subject: str) -> str:
     """The patient that a subject's id stands for by the known namings of follow-up scans; else the id itself.
 
