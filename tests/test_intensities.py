@@ -302,11 +302,11 @@ def test_two_contrasts_that_are_one_image_are_named(tmp_path: Path, make_subject
     t1, t2 = (
         np.where(_tissue(-1000) > -500, rng.integers(50, 300, (96, 96, 16)), 0).astype(np.int16) for _ in range(2)
     )
-    assert same_images({"t1": t1, "t2": t2}) == []
+    assert same_images({"t1": t1, "t2": t2}) == {}
     for copy, how in ((t1, "voxel by voxel"), ((t1 * 0.37).astype(np.uint8), "in another scale or type")):
-        (line,) = same_images({"t1": t1, "t1ce": copy, "t2": t2})
-        assert line.startswith(f"t1 and t1ce are one image, {how}")
-    assert same_images({"t1": t1 * 0, "t2": t2 * 0}) == [] == same_images({"t1": t1})
+        ((pair, line),) = same_images({"t1": t1, "t1ce": copy, "t2": t2}).items()
+        assert pair == ("t1", "t1ce") and line.startswith(f"t1 and t1ce are one image, {how}")
+    assert same_images({"t1": t1 * 0, "t2": t2 * 0}) == {} == same_images({"t1": t1})
     images = {"t1": t1, "t1ce": t1, "t2": t2, "flair": np.where(t2 > 0, 400 - t2, 0).astype(np.int16)}
     make_subject(tmp_path / "in", "A", shape=(96, 96, 16), seg=np.zeros((96, 96, 16), np.uint8), **images)
     found = prepare(tmp_path / "in", tmp_path / "out", protocol=SliceProtocol(brain_fraction=0.01)).subjects[0].notes
@@ -322,7 +322,7 @@ def test_no_false_notes_on_real_subjects(real_subjects: Path) -> None:
         assert {found.kind for found in volumes.backgrounds.values()} == {"background 0 below the brain"}
         for rule in (MAX, RANGE):
             assert not any(tone_note(name, data, rule) for name, data in volumes.images.items())
-        assert same_images(volumes.images) == []
+        assert same_images(volumes.images) == {}
 
 
 @pytest.mark.parametrize("text", ["p0.5-p99.5", "p0-p100", "p1-p99", "max", "p99.9"])

@@ -61,18 +61,18 @@ def tone_note(name: str, data: NDArray[Any], rule: Rule, background: Background 
     background : what was found; where none is constant, what is brain and what is air is told by brightness.
     """
     if background is not None and background.value is None:
-        return _crushed(name, data, _above_border(data), rule, in_air=True)
+        return _crushed(name, data, _above_border(data), rule, _ends(data, rule), in_air=True)
     sample = sampled(data)
     brain = sample[sample > 0] if rule.low is None else sample[sample != 0]
     if not len(brain):
         return None
     # With low, half of the brain is about the middle, and what is clipped was asked for.
-    black = rule.low is None and _black_or_clipped(name, data, brain, rule)
-    return black if black and "black" in black else _crushed(name, data, brain, rule) or black or None
+    ends = _ends(data, rule)
+    black = rule.low is None and _black_or_clipped(name, data, brain, rule, ends[1])
+    return black if black and "black" in black else _crushed(name, data, brain, rule, ends) or black or None
 
 
-def _black_or_clipped(name: str, data: NDArray[Any], brain: NDArray[Any], rule: Rule) -> str | None:
-    top = float(data.max() if rule.high == 100 else np.percentile(brain, rule.high))
+def _black_or_clipped(name: str, data: NDArray[Any], brain: NDArray[Any], rule: Rule, top: float) -> str | None:
     bright = np.count_nonzero(brain >= top / 255 * 254.5) / len(brain)
     median = float(np.partition(brain, len(brain) // 2)[len(brain) // 2]) / top * 255
     if bright <= CLIPPED and median >= NEARLY_BLACK:
@@ -101,15 +101,18 @@ def _black_or_clipped(name: str, data: NDArray[Any], brain: NDArray[Any], rule: 
     return f"{name} is clipped: {share:.1%} of the brain are 255 ({figures}); --intensity {way} clips fewer"
 
 
-def _crushed(name: str, data: NDArray[Any], brain: NDArray[Any], rule: Rule, in_air: bool = False) -> str | None:
+def _crushed(
+    name: str, data: NDArray[Any], brain: NDArray[Any], rule: Rule, ends: tuple[float, float], in_air: bool = False
+) -> str | None:
     """That nearly all of the brain comes out in a few neighbouring greys: its background lies far below it.
 
-    ``brain`` are the values of brain in a sample; ``in_air``: its background has several values.
+    ``brain`` are the values of brain in a sample, ``ends`` those that become black and white; ``in_air``: its
+    background has several values.
     """
     if len(brain) < _FEWEST:
         return None
     low, middle, high = (float(value) for value in np.percentile(brain[::_THINNED], (25, 50, 75)))
-    darkest, brightest = _ends(data, rule)
+    darkest, brightest = ends
     if high <= low or brightest <= darkest:  # one value, as of a mask: nothing can spread it
         return None
     to_grey = 255 / (brightest - darkest)
@@ -152,8 +155,8 @@ def _above_border(data: NDArray[Any]) -> NDArray[Any]:
     return brighter
 
 
-def same_images(images: Mapping[str, NDArray[Any]]) -> list[str]:
-    """Contrasts of one subject that are one image, be it stored in another type or scale, in words.
+def same_images(images: Mapping[str, NDArray[Any]]) -> dict[tuple[str, str], str]:
+    """Pairs of contrasts of one subject that are one image, be it stored in another type or scale; each in words.
 
     Told by the rank correlation of a sample of the brain; of real subjects that of any two contrasts is below 0.9.
     """
@@ -161,7 +164,7 @@ def same_images(images: Mapping[str, NDArray[Any]]) -> list[str]:
     ranks: dict[str, NDArray[Any]] = {}
     brain = np.any([sample != 0 for sample in samples.values()], axis=0)
     if np.count_nonzero(brain) < _FEWEST:
-        return []
+        return {}
     for name, sample in samples.items():
         inside = sample[brain]
         if np.ptp(inside) > 0:
@@ -169,17 +172,18 @@ def same_images(images: Mapping[str, NDArray[Any]]) -> list[str]:
             places = np.empty(len(order))
             places[order] = np.arange(len(order)) - (len(order) - 1) / 2
             ranks[name] = places
-    lines = []
+    found = {}
     for one, other in combinations(ranks, 2):
-        alike = float(ranks[one] @ ranks[other] / (ranks[one] @ ranks[one]))
+        # Not "@", whose many threads cost more than such short rows.
+        alike = float((ranks[one] * ranks[other]).sum() / np.square(ranks[one]).sum())
         if alike > _ONE_IMAGE:
             equal = images[one].shape == images[other].shape and np.array_equal(images[one], images[other])
             how = "voxel by voxel" if equal else f"in another scale or type (rank correlation {alike:.4f})"
-            lines.append(
+            found[one, other] = (
                 f"{one} and {other} are one image, {how}: one of the two files is a copy under another name; put the "
                 "right one there"
             )
-    return lines
+    return found
 
 
 def mixed(backgrounds: Mapping[str, Mapping[str, Background]]) -> list[str]:

@@ -8,7 +8,7 @@ lies inside and is darker in T1 than the oedema around it. They do not decide wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ _ENHANCES = 0.5
 _MARGIN = 1.0
 _STRONG = 2.2
 _DARK_IN_FLAIR = -0.5
+_SPREADS = "spreads of the healthy brain"
 # Share of a label's voxels without any signal; of real subjects less than 0.002.
 _OUTSIDE = 0.2
 
@@ -115,21 +116,51 @@ def contradiction(looks: Mapping[int, LabelLook], scheme: Scheme) -> str:
     gains = {name: look.gain for name, look in named.items() if look.gain is not None}
     enhancing = gains.get("ET")
     others = {name: gain for name, gain in gains.items() if name not in ("ET", "GTV", "WT") and gain is not None}
+    most = max(others, key=lambda name: others[name]) if others else ""
     if enhancing is not None:
         if enhancing < _ENHANCES:
-            return "ET is not brighter in T1ce than in T1"
-        if others and max(others.values()) > enhancing + _MARGIN:
-            return f"{max(others, key=lambda name: others[name])} enhances more than ET"
-    elif "ET" in scheme.label_values and others and max(others.values()) > _STRONG:
-        return f"{max(others, key=lambda name: others[name])} enhances as only ET does"
+            return f"ET is not brighter in T1ce than in T1 ({enhancing:+.1f} {_SPREADS})"
+        if others and others[most] > enhancing + _MARGIN:
+            return f"{most} enhances more than ET ({others[most]:+.1f} and {enhancing:+.1f} {_SPREADS})"
+    elif "ET" in scheme.label_values and others and others[most] > _STRONG:
+        return f"{most} enhances as only ET does ({others[most]:+.1f} {_SPREADS})"
     flair = {name: look.brightness["flair"] for name, look in named.items() if "flair" in look.brightness}
     if flair.get("ED", 0.0) < _DARK_IN_FLAIR:
-        return "ED is darker in FLAIR than the brain"
+        return f"ED is darker in FLAIR than the brain ({flair['ED']:+.1f} {_SPREADS})"
     oedema, core = named.get("ED"), named.get("NCR")
     has_t1 = oedema and core and {"t1"} <= set(oedema.brightness) & set(core.brightness)
     if oedema and core and has_t1 and core.brightness["t1"] > oedema.brightness["t1"] and core.open > oedema.open:
         return "NCR lies around ED and is brighter in T1"
     return ""
+
+
+def supported(looks: Mapping[int, LabelLook], scheme: Scheme) -> bool:
+    """Whether every label of one subject whose looks are known looks like its name, and there is one."""
+    named = {label.name: looks[label.value] for label in scheme.labels if label.value in looks}
+    gains = {name: look.gain for name, look in named.items() if look.gain is not None}
+    signs = []
+    for name in ("ET", "GTV"):
+        if (gain := gains.get(name)) is not None:
+            rest = [other for label, other in gains.items() if label not in ("ET", "GTV", "WT") and other is not None]
+            signs.append(gain > _MARGIN and all(gain > other for other in rest))
+    if (cavity := named.get("RC")) and cavity.gain is not None:  # fluid: dark in T1 and FLAIR, nothing enhances
+        is_dark = cavity.brightness["t1"] < -_MARGIN and cavity.brightness.get("flair", 0.0) < _ENHANCES
+        signs.append(is_dark and abs(cavity.gain) < _ENHANCES)
+    oedema, core = named.get("ED"), named.get("NCR")
+    if oedema and core and "t1" in oedema.brightness and "t1" in core.brightness:
+        signs.append(core.brightness["t1"] < oedema.brightness["t1"] and core.open < oedema.open)
+    return bool(signs) and all(signs)
+
+
+def explained_by_exchange(looks: Mapping[int, LabelLook], scheme: Scheme) -> bool:
+    """Whether labels that contradict a scheme look like those of it once T1 and T1ce change places."""
+    other = {"t1": "t1ce", "t1ce": "t1"}
+    changed = {
+        value: replace(look, brightness={other.get(name, name): grey for name, grey in look.brightness.items()})
+        for value, look in looks.items()
+    }
+    has_both = any(look.gain is not None for look in looks.values())
+    return has_both and not contradiction(changed, scheme) and supported(changed, scheme)
 
 
 def outside_brain(looks: Mapping[int, LabelLook], scheme: Scheme) -> str:

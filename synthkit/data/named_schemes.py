@@ -109,6 +109,11 @@ def scheme_named(given: str) -> Scheme:
     )
 
 
+def is_of_tumours(scheme: Scheme) -> bool:
+    """Whether all labels are parts of a tumour, or what is left of one, by the names of :data:`SCHEMES`."""
+    return all(label.name in _MEANINGS for label in scheme.labels)
+
+
 def is_name(text: str) -> bool:
     """Whether this may be the name of a label, a region or a contrast: they become names of files."""
     return bool(_NAME.fullmatch(text))

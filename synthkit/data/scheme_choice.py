@@ -9,25 +9,28 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from synthkit.data.label_tables import TableOfLabels, scheme_of_table
 from synthkit.data.named_schemes import SCHEMES, scheme_named
 from synthkit.data.scheme_ids import Labelled, by_ids
 from synthkit.data.scheme_questions import (
-    contradicted,
+    Doubt,
     counted,
+    doubts,
     labels_in_words,
     listed,
     meanings,
     question,
     values_in_words,
+    what_helps,
 )
 from synthkit.errors import DataError
 from synthkit.schemes import BRATS, Scheme, enumerated
 
 #: What ``--labels`` takes besides names of schemes and files: the labels as a table beside the files names them.
 BY_TABLE = "table"
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,8 @@ def decide(subjects: Sequence[Labelled], given: Scheme | None = None, option: st
         found |= {subject.id: (scheme, why) for subject in open_subjects}
     _refuse_single_masks(subjects, found, option)
     choice = _in_one(subjects, found)
-    _refuse_what_looks_otherwise(subjects, found, option)
-    return choice
+    notes = _refuse_what_looks_otherwise(subjects, found, option)
+    return replace(choice, notes=(*choice.notes, *notes))
 
 
 def _as_given(subjects: Sequence[Labelled], given: Scheme, option: str) -> SchemeChoice:
@@ -131,14 +134,8 @@ def _as_given(subjects: Sequence[Labelled], given: Scheme, option: str) -> Schem
             f"{option} says {labels_in_words(given)}.",
         )
     reading = {value: value for value in given.values}
-    told = contradicted(subjects, {subject.id: given for subject in subjects})
-    notes = []
-    if told:
-        notes.append(
-            f"labels of {len(told)} of {len(subjects)} subjects do not look like those of {given.name}, which {option} "
-            f"says they are: in {told[0][0].id} {told[0][1]}"
-        )
-    return SchemeChoice(given, f"as {option} says", {subject.id: dict(reading) for subject in subjects}, tuple(notes))
+    notes = _doubtful(doubts(subjects, given)[0], len(subjects), f"{given.name}, which {option} says they are")
+    return SchemeChoice(given, f"as {option} says", {subject.id: dict(reading) for subject in subjects}, notes)
 
 
 def _by_table(table: TableOfLabels, by_id: tuple[Scheme, str] | None, option: str) -> Scheme:
@@ -268,18 +265,40 @@ def _in_one(subjects: Sequence[Labelled], found: Mapping[str, tuple[Scheme, str]
 
 def _refuse_what_looks_otherwise(
     subjects: Sequence[Labelled], found: Mapping[str, tuple[Scheme, str]], option: str
-) -> None:
+) -> list[str]:
+    """DataError where most subjects of a scheme look otherwise; else a line on each of the others that does."""
     groups: dict[str, list[Labelled]] = defaultdict(list)
     for subject in subjects:
         groups[found[subject.id][0].name].append(subject)
+    notes: list[str] = []
     for group in groups.values():
         scheme, why = found[group[0].id]
-        if wrong := contradicted(group, {subject.id: scheme for subject in group}):
+        doubted, are_most = doubts(group, scheme)
+        if not doubted:
+            continue
+        if are_most:
+            ids = listed([doubt.subject.id for doubt in doubted])
+            first = next((doubt for doubt in doubted if doubt.explained), doubted[0])
             raise question(
-                f"Labels of {listed([subject.id for subject, _ in wrong])} do not look like those of "
-                f"{scheme.name or 'their table'}.",
+                f"Labels of {ids} do not look like those of {scheme.name or 'their table'}.",
                 group,
                 option,
-                f"{why[:1].upper()}{why[1:]} they would be {labels_in_words(scheme)}, but in {wrong[0][0].id} "
-                f"{wrong[0][1]}.",
+                f"{why[:1].upper()}{why[1:]} they would be {labels_in_words(scheme)}, but in {first.subject.id} "
+                f"{first}.",
+                helps=what_helps(doubted, f"{option} {scheme.name or BY_TABLE}"),
             )
+        notes += _doubtful(doubted, len(group), scheme.name or "their table")
+    return notes
+
+
+def _doubtful(doubted: Sequence[Doubt], n_subjects: int, whose: str) -> tuple[str, ...]:
+    """A line on each subject whose labels do not look like their names, with what was measured."""
+    if not doubted:
+        return ()
+    lines = [
+        f"labels of {doubt.subject.id} do not look like those of {whose}: {doubt}; correct it, or leave it out"
+        for doubt in doubted[:_SHOWN]
+    ]
+    if len(doubted) > _SHOWN:
+        lines.append(f"and so do those of {len(doubted) - _SHOWN} more of {n_subjects} subjects")
+    return tuple(lines)

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from synthkit.data.file_names import base_name
 from synthkit.data.label_looks import LabelLook
+from synthkit.data.label_places import LabelPlaces
 from synthkit.data.label_tables import TableOfLabels
 from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.subject_files import Subject
@@ -66,6 +68,10 @@ class Labelled:
     values : found in the label map.
     table : what a table of labels says.
     looks : value -> how its voxels look, see :mod:`synthkit.data.label_looks`; empty without images.
+    places : whether labels fit the images better mirrored; None without images.
+    exchanged : contrast -> the one that it looks like, where that is another.
+    copies : pairs of contrasts that are one image.
+    endings : contrast -> how the name of its file ends, where all begin with the id.
     """
 
     id: str
@@ -73,12 +79,20 @@ class Labelled:
     values: tuple[int, ...]
     table: TableOfLabels | None = None
     looks: Mapping[int, LabelLook] = field(default_factory=dict)
+    places: LabelPlaces | None = None
+    exchanged: Mapping[str, str] = field(default_factory=dict)
+    copies: tuple[tuple[str, str], ...] = ()
+    endings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, subject: Subject, values: Iterable[int], looks: Mapping[int, LabelLook] | None = None) -> Labelled:
         """Of a subject whose label map was read."""
         paths = [*subject.contrasts.values(), *([subject.seg] if subject.seg else [])]
-        return cls(subject.id, tuple(path.name for path in paths), tuple(values), subject.table, looks or {})
+        bases = {name: base_name(path.name) or "" for name, path in subject.contrasts.items()}
+        endings = {name: base[len(subject.id) :] for name, base in bases.items() if base.startswith(subject.id)}
+        own = endings if len(set(endings.values()) - {""}) == len(bases) else {}
+        files = tuple(path.name for path in paths)
+        return cls(subject.id, files, tuple(values), subject.table, looks or {}, endings=own)
 
     @property
     def labels(self) -> frozenset[int]:

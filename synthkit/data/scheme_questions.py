@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from synthkit.data.label_looks import contradiction
-from synthkit.data.named_schemes import SCHEMES
+from synthkit.data.contrast_looks import exchanged_in_words
+from synthkit.data.label_looks import contradiction, explained_by_exchange, supported
+from synthkit.data.named_schemes import SCHEMES, is_of_tumours
 from synthkit.data.scheme_ids import Labelled
 from synthkit.errors import DataError
 from synthkit.schemes import Scheme, enumerated
@@ -21,11 +23,76 @@ def labels_in_words(scheme: Scheme) -> str:
     return ", ".join(f"{label.value} {label.name}" for label in sorted(scheme.labels, key=lambda label: label.value))
 
 
-def contradicted(subjects: Sequence[Labelled], schemes: Mapping[str, Scheme]) -> list[tuple[Labelled, str]]:
-    """Subjects whose images speak against their schemes, if these are most of those that say anything."""
+@dataclass(frozen=True)
+class Doubt:
+    """What the images of one subject say against its labels, and what would explain it.
+
+    Attributes
+    ----------
+    why : in words, with what was measured.
+    mirrored : labels fit the images mirrored or turned.
+    copied : T1 and T1ce are one image, in which nothing enhances.
+    exchanged : contrast -> the one that it seems to be, if that explains it.
+    """
+
+    subject: Labelled
+    why: str
+    mirrored: bool = False
+    copied: bool = False
+    exchanged: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def explained(self) -> bool:
+        return bool(self.mirrored or self.copied or self.exchanged)
+
+    def __str__(self) -> str:
+        explained = "t1 and t1ce are one image" if self.copied else ""
+        if self.exchanged:
+            explained = exchanged_in_words(self.exchanged)
+        return f"{self.why}{f': {explained}' if explained else ''}"
+
+
+def doubts(subjects: Sequence[Labelled], scheme: Scheme) -> tuple[list[Doubt], bool]:
+    """Subjects whose images speak against their labels, and whether these are most of those that say anything."""
     telling = [subject for subject in subjects if subject.looks]
-    found = [(subject, why) for subject in telling if (why := contradiction(subject.looks, schemes[subject.id]))]
-    return found if 2 * len(found) > len(telling) else []
+    found = [doubt for subject in telling if (doubt := _doubt(subject, scheme))]
+    return found, 2 * len(found) > len(telling)
+
+
+def _doubt(subject: Labelled, scheme: Scheme) -> Doubt | None:
+    if subject.places and subject.places.are_elsewhere and is_of_tumours(scheme):
+        return Doubt(subject, str(subject.places), mirrored=True)
+    why = contradiction(subject.looks, scheme)
+    if not why:
+        return None
+    if ("t1", "t1ce") in subject.copies:
+        return Doubt(subject, why, copied=True)
+    exchanged = subject.exchanged
+    if not exchanged and explained_by_exchange(subject.looks, scheme):
+        exchanged = {"t1": "t1ce", "t1ce": "t1"}
+    return Doubt(subject, why, exchanged=exchanged)
+
+
+def what_helps(found: Sequence[Doubt], goes_on: str) -> str:
+    """What to do where most doubts have one explanation; "" where they have none. ``goes_on`` insists on the labels."""
+    mirrored = [doubt for doubt in found if doubt.mirrored]
+    exchanged = [doubt for doubt in found if doubt.exchanged]
+    if 2 * sum(doubt.copied for doubt in found) > len(found):
+        return f"Put the T1ce in place of the copy; to go on with what is there, give {goes_on}."
+    if 2 * len(mirrored) > len(found):
+        return (
+            f"Turn the label maps to the array order of their images; if they lie where they belong, {goes_on} goes on."
+        )
+    if 2 * len(exchanged) <= len(found):
+        return ""
+    first = exchanged[0]
+    names = ",".join(
+        f"{like}={first.subject.endings[name]}"
+        for name, like in first.exchanged.items()
+        if name in first.subject.endings
+    )
+    renamed = f", or read them so: --names {names}" if names else ""
+    return f"Give the files the names of what they show{renamed}; if they are named right, {goes_on} goes on."
 
 
 def meanings(schemes: Iterable[Scheme]) -> list[list[Scheme]]:
@@ -46,8 +113,14 @@ def fitting_in_words(values: Iterable[int]) -> list[str]:
 
 
 def _best_by_looks(subjects: Sequence[Labelled], values: frozenset[int]) -> str:
-    """The one meaning that the images of most subjects do not contradict, in words; "" where several remain."""
+    """The one meaning that the images of most subjects support, in words; "" where others are as likely.
+
+    Nothing is said of labels that lie elsewhere, or of images that were exchanged: no meaning is right of them.
+    """
     telling = [subject for subject in subjects if subject.looks]
+    odd = [s for s in telling if s.exchanged or s.copies or (s.places and s.places.are_elsewhere)]
+    if 2 * len(odd) >= max(1, len(telling)):
+        return ""
     groups = meanings(scheme for scheme in SCHEMES.values() if values <= set(scheme.values))
     left = [
         group
@@ -58,10 +131,15 @@ def _best_by_looks(subjects: Sequence[Labelled], values: frozenset[int]) -> str:
     least = [g for g in left if not any(o is not g and g[0].reads(o[0]) == {v: v for v in o[0].values} for o in left)]
     if not telling or len(least) != 1 or len(groups) == 1:
         return ""
+    if 2 * sum(supported(subject.looks, least[0][0]) for subject in telling) <= len(telling):
+        return ""
     return f" By the images {' or '.join(scheme.name for scheme in least[0])} fits best."
 
 
-def question(what: str, subjects: Sequence[Labelled], option: str, why: str, also: str = "") -> DataError:
+def question(
+    what: str, subjects: Sequence[Labelled], option: str, why: str, also: str = "", helps: str = ""
+) -> DataError:
+    """The error that asks which labels these are. ``helps`` is said instead where something else explains it."""
     union = frozenset().union(*(subject.labels for subject in subjects))
     by_values: dict[frozenset[int], list[str]] = defaultdict(list)
     for subject in subjects:
@@ -72,6 +150,8 @@ def question(what: str, subjects: Sequence[Labelled], option: str, why: str, als
     ]
     fits = fitting_in_words(union)
     first = f"Say it with {option} and one of the names listed, or" if fits else "No known scheme has these values:"
+    if helps:
+        return DataError(what, why, helps, found[:_SOME])
     return DataError(
         what,
         f"{why}{_best_by_looks(subjects, union)}",

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthkit.data.contrast_looks import exchanged_contrasts, exchanged_in_words
 from synthkit.data.geometry import ArrangedVolumes, Geometry, in_mm, notes_on_axes
 from synthkit.data.header_scale import StoredGrid, too_large, too_small_for_heads
 from synthkit.data.intensities import OF_THE_BRAIN, Background, brain_of
 from synthkit.data.intensity_notes import background_notes, mixed, same_images, tone_note
 from synthkit.data.label_looks import LabelLook, looks_of, outside_brain
+from synthkit.data.label_places import LabelPlaces, places_of
 from synthkit.data.label_reading import counts_of
+from synthkit.data.named_schemes import is_of_tumours
 from synthkit.data.nifti import unit_named
 from synthkit.data.orientation import tilt_degrees
 from synthkit.data.scheme_choice import SchemeChoice, decide, without_misfits
@@ -26,9 +30,12 @@ from synthkit.data.signatures import Signature, signature
 from synthkit.data.slice_rule import check_intensities
 from synthkit.data.slices import SliceProtocol, arranged, check_fits, kept_slices, negative_voxels
 from synthkit.data.subject_files import BadSubject, Subject
-from synthkit.data.subjects import SubjectError, load_subject
+from synthkit.data.subjects import SubjectError, bad_subjects_error, load_subject
 from synthkit.data.twins import contrasts_to_compare
 from synthkit.schemes import Scheme
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # A volume lower than this does not hold a whole brain (about 130 mm). A contrast that is zero in more than this
 # fraction of the brain has a smaller field of view than the one the brain is seen in; every eighth slice tells.
@@ -37,6 +44,9 @@ _MISSING_FRACTION = 0.01
 _EVERY = 8
 # From here on slices are visibly not those that the axes of the body would give.
 _TILTED_DEGREES = 15.0
+# Shares of the brain that are labelled: tumours of real subjects take up to 0.24, in a slab; a mask of the brain all of
+# it and, where it was shrunk, three quarters.
+_LARGE, _WHOLE_BRAIN = 0.5, 0.8
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,10 @@ class SurveyedSubject:
     names_unit : its header names the unit of its voxel size.
     backgrounds : contrast -> what its background was, as stored.
     signature : what the brain looks like, see :mod:`synthkit.data.signatures`.
+    places : whether its labels fit the images better mirrored.
+    exchanged : contrast -> the one that it looks like, where that is another.
+    copies : pairs of contrasts that are one image.
+    covered : label value as the file has it -> share of the brain that has it.
     fingerprint : sha256 of the contrast that the slice rule looks at, where there is too little for a signature.
     """
 
@@ -69,10 +83,15 @@ class SurveyedSubject:
     signature: Signature | None
     fingerprint: str
     backgrounds: dict[str, Background]
+    places: LabelPlaces | None
+    exchanged: dict[str, str]
+    copies: tuple[tuple[str, str], ...]
+    covered: dict[int, float]
 
     def labelled(self) -> Labelled:
         """What its files say of the label scheme."""
-        return Labelled.of(self.subject, self.label_counts, self.looks)
+        labelled = Labelled.of(self.subject, self.label_counts, self.looks)
+        return replace(labelled, places=self.places, exchanged=self.exchanged, copies=self.copies)
 
     def read_by(self, choice: SchemeChoice) -> SurveyedSubject:
         """The same, its label map to be read into the scheme that was chosen."""
@@ -83,14 +102,25 @@ class SurveyedSubject:
             counts[values[value]] = counts.get(values[value], 0) + n
             if value in self.looks:
                 looks[values[value]] = self.looks[value]
-        outside = outside_brain(looks, choice.scheme)
+        covered = sum(share for value, share in self.covered.items() if values[value])
+        notes = [outside_brain(looks, choice.scheme)]
+        if covered > _LARGE and is_of_tumours(choice.scheme):
+            notes.append(f"labels cover {covered:.0%} of the brain, more than tumours do")
         return replace(
             self,
             subject=replace(self.subject, label_values=values),
             label_counts=counts,
             looks=looks,
-            notes=(*self.notes, *([outside] if outside else [])),
+            notes=(*self.notes, *filter(None, notes)),
         )
+
+    def is_brain_mask(self, choice: SchemeChoice) -> str | None:
+        """That labels of a tumour cover nearly the whole brain, in words; None where they do not."""
+        values = choice.label_values[self.subject.id]
+        covered = sum(share for value, share in self.covered.items() if values[value])
+        if covered <= _WHOLE_BRAIN or not is_of_tumours(choice.scheme):
+            return None
+        return f"seg: labels cover {covered:.0%} of the brain, as a mask of the brain or of its tissues and no tumour"
 
     def label_voxels(self, scheme: Scheme) -> dict[str, int]:
         """Label name -> voxels, once the label map is to be read into this scheme."""
@@ -104,13 +134,24 @@ def choose_scheme(
 
     Raises
     ------
-    DataError : see :func:`synthkit.data.scheme_choice.decide`.
+    DataError : see :func:`synthkit.data.scheme_choice.decide`; or labels of tumours that cover nearly the whole brain.
     """
     labelled = {c.subject.id: c.labelled() for c in surveyed}
     misfits = without_misfits(list(labelled.values()), given) if skip_misfits else {}
     choice = decide([item for item in labelled.values() if item.id not in misfits], given)
-    bad = [BadSubject(subject, reason) for subject, reason in misfits.items()]
-    return [c.read_by(choice) for c in surveyed if c.subject.id not in misfits], choice, bad
+    fitting = [c for c in surveyed if c.subject.id not in misfits]
+    masks = {c.subject.id: reason for c in fitting if (reason := c.is_brain_mask(choice))}
+    bad = [BadSubject(subject, reason) for subject, reason in {**misfits, **masks}.items()]
+    if masks and (len(masks) == len(fitting) or not skip_misfits):
+        raise bad_subjects_error(bad, len(surveyed), _fix_of_masks(len(masks) < len(fitting)))
+    return [c.read_by(choice) for c in fitting if c.subject.id not in masks], choice, bad
+
+
+def _fix_of_masks(others_are_good: bool) -> str:
+    return (
+        "Give the label maps of the tumours; what is labelled otherwise is read with --labels FILE.toml, a table "
+        f"[labels] of name = value.{' --skip-bad goes on without these.' if others_are_good else ''}"
+    )
 
 
 def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSubject:
@@ -128,6 +169,13 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
     kept = kept_slices(volumes, protocol)
     assert volumes.labels is not None  # scan_subjects found a segmentation
     counts = counts_of(volumes.labels)
+    brains = {
+        name: brain_of(data[:, :, ::_EVERY], volumes.backgrounds.get(name)) for name, data in volumes.images.items()
+    }
+    labels_in_brain = volumes.labels[:, :, ::_EVERY][brains[protocol.brain_contrast]]
+    in_brain = np.bincount(labels_in_brain, minlength=256) / max(1, labels_in_brain.size)
+    exchanged = exchanged_contrasts(volumes.images, volumes.labels, kept)
+    copies = same_images(volumes.images)
     compared = contrasts_to_compare(protocol.contrasts, protocol.brain_contrast)
     seen = signature([volumes.images[name] for name in compared])
     return SurveyedSubject(
@@ -137,9 +185,17 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
         label_counts={value: counts.get(value, 0) for value in volumes.stored_labels},
         looks=looks_of(volumes.images, volumes.labels),
         negative_voxels={name: n for name, n in negative_voxels(volumes, protocol).items() if n},
-        notes=_notes(volumes, protocol, len(kept)),
+        notes=(
+            *_notes(volumes, protocol, len(kept), brains),
+            *copies.values(),
+            *([f"{exchanged_in_words(exchanged)}: see which file shows which"] if exchanged else []),
+        ),
         backgrounds=volumes.backgrounds,
         signature=seen,
+        places=places_of(volumes.images, volumes.labels, volumes.axes),
+        exchanged=exchanged,
+        copies=tuple(copies),
+        covered={value: float(in_brain[value]) for value in volumes.stored_labels},
         fingerprint="" if seen else hashlib.sha256(volumes.images[protocol.brain_contrast].tobytes()).hexdigest(),
         geometry=Geometry(volumes.axes, volumes.spacing_mm),
         grid=grid,
@@ -147,7 +203,10 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
     )
 
 
-def _notes(volumes: ArrangedVolumes, protocol: SliceProtocol, n_kept: int) -> tuple[str, ...]:
+def _notes(
+    volumes: ArrangedVolumes, protocol: SliceProtocol, n_kept: int, seen: Mapping[str, NDArray[np.bool_]]
+) -> tuple[str, ...]:
+    """``seen``: contrast -> where it shows brain, in every eighth slice."""
     notes = []
     if volumes.n_rounded:
         notes.append(
@@ -164,9 +223,6 @@ def _notes(volumes: ArrangedVolumes, protocol: SliceProtocol, n_kept: int) -> tu
         notes.append(f"turned by {tilt:.0f} degrees against the body: slices follow the nearest axes of its array")
     notes += volumes.affine_notes
     notes += background_notes(volumes.backgrounds, volumes.images)
-    seen = {
-        name: brain_of(data[:, :, ::_EVERY], volumes.backgrounds.get(name)) for name, data in volumes.images.items()
-    }
     brain = seen[protocol.brain_contrast]
     n_brain = int(np.count_nonzero(brain))
     for name, data in volumes.images.items():
@@ -175,7 +231,7 @@ def _notes(volumes: ArrangedVolumes, protocol: SliceProtocol, n_kept: int) -> tu
             notes.append(f"{name} is 0 in {missing:.1%} of the brain")
         if note := tone_note(name, data, protocol.rule, volumes.backgrounds.get(name)):
             notes.append(note)
-    return (*notes, *same_images(volumes.images))
+    return tuple(notes)
 
 
 def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
