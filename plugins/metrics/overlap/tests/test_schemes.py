@@ -159,21 +159,26 @@ def test_a_label_in_the_place_of_one_that_the_prediction_never_has() -> None:
     assert "RC where the reference has ET, and never ET" in note_of(items)
 
 
-def test_most_subjects_have_to_show_it() -> None:
+@pytest.mark.parametrize("n_crossed", [0, 1, 2, 3, 4])
+def test_every_subject_that_shows_it_is_named(n_crossed: int) -> None:
     adult = SCHEMES["brats2023-gli"]
     volume = blocks(adult)
     crossed = renumbered(volume, {1: 2, 2: 1})
-    for n_crossed, expected in ((1, False), (2, False), (3, True)):
-        predictions = {f"s{i}": crossed if i < n_crossed else volume for i in range(4)}
-        items = list(
-            score(
-                metrics=["dice"],
-                params=Params(resamples=100),
-                reference=InMemoryVolumes(dict.fromkeys(predictions, volume), scheme=adult),
-                prediction=InMemoryVolumes(predictions, scheme=adult),
-            )
+    predictions = {f"s{i}": crossed if i < n_crossed else volume for i in range(4)}
+    items = list(
+        score(
+            metrics=["dice"],
+            params=Params(resamples=100),
+            reference=InMemoryVolumes(dict.fromkeys(predictions, volume), scheme=adult),
+            prediction=InMemoryVolumes(predictions, scheme=adult),
         )
-        assert ("crosswise" in note_of(items)) is expected
+    )
+    note = note_of(items)
+    assert ("crosswise" in note) is (n_crossed > 0)
+    if 0 < n_crossed < 4:
+        assert f"({n_crossed} of 4 subjects: {', '.join(f's{i}' for i in range(n_crossed))})" in note
+    # What is wrong in a few is not helped by another scheme for all.
+    assert ("--prediction-labels" in note) is (n_crossed > 2)
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synthkit_overlap import Params
-from synthkit_overlap.crosswise import Crosswise
 from synthkit_overlap.regions import Regions, labels_in_words
 from synthkit_overlap.surfaces import Hausdorff, bounding_box, surface_dice, surface_distances
 from synthkit_overlap.surfels import surface_elements, surfel_dice, surfel_hausdorff
@@ -65,7 +64,7 @@ def compare(
     params: Params,
     *,
     distances: bool = True,
-    crosswise: Crosswise | None = None,
+    crosswise: Callable[[NDArray[np.uint8], NDArray[np.uint8]], None] | None = None,
 ) -> dict[str, RegionResult]:
     """Every region of two label volumes.
 
@@ -75,7 +74,7 @@ def compare(
     spacing_mm : voxel spacing along each axis.
     regions : what is compared.
     distances : whether Hausdorff distances and surface Dice are wanted; they cost far more than Dice.
-    crosswise : gets the two volumes as well.
+    crosswise : gets the two volumes as well, see :meth:`synthkit_overlap.crosswise.Crosswise.add`.
 
     Raises
     ------
@@ -101,7 +100,7 @@ def compare(
                 f"{labels_in_words(scheme)}"
             )
     if crosswise is not None:
-        crosswise.add(reference, prediction)
+        crosswise(reference, prediction)
     results = {}
     for region, values in regions.values.items():
         masks = []

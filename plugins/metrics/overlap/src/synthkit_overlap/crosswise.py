@@ -2,12 +2,12 @@
 
 A segmenter that is wrong misses, adds and blurs; it does not find two labels well and exchange their names. So an order
 of labels is exchanged where every one of them overlaps with another one's reference (Dice over 0.5 on average) and
-hardly with its own (below 0.2), in most of the subjects that show it.
+hardly with its own (below 0.2). Every subject is judged for itself, and named where others are right.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MIN_CROSSWISE, MAX_OWN = 0.5, 0.2
 # None of them may overlap by chance: a part of the mean above.
 _MIN_EACH = 0.25
+_NAMED = 10
 
 
 class Crosswise:
@@ -36,7 +37,7 @@ class Crosswise:
         k = len(self.names) + 1
         self._total = np.zeros((k, k), dtype=np.int64)
         #: Exchanged labels, each followed by the one in whose place it lies -> subjects.
-        self._seen: Counter[tuple[int, ...]] = Counter()
+        self._seen: dict[tuple[int, ...], list[str]] = defaultdict(list)
         self._shown: list[set[int]] = []
 
     def _table(self, scheme: Scheme) -> NDArray[np.intp]:
@@ -45,7 +46,7 @@ class Crosswise:
             table[label.value] = self.names.index(label.name) + 1
         return table
 
-    def add(self, reference: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> None:
+    def add(self, subject: str, reference: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> None:
         """Count one subject: label volumes of one shape with values of their schemes."""
         k = len(self.names) + 1
         pairs = self._tables[0][reference] * k + self._tables[1][prediction]
@@ -53,18 +54,24 @@ class Crosswise:
         self._total += counts
         dice = _dice(counts)
         self._shown.append({i for i in range(1, k) if counts[i].any() and counts[:, i].any()})
-        self._seen.update(_cycles(dice))
+        for cycle in _cycles(dice):
+            self._seen[cycle].append(subject)
 
-    def found(self) -> list[str]:
-        """A sentence for each exchange of labels: empty for predictions that are right, wrong or empty."""
-        sentences = []
-        for cycle, n in self._seen.items():
+    def found(self) -> list[tuple[str, bool]]:
+        """A sentence for each exchange of labels, and whether most subjects show it.
+
+        Empty for predictions that are right, wrong or empty.
+        """
+        sentences: list[tuple[str, bool]] = []
+        for cycle, subjects in self._seen.items():
             of = sum(set(cycle) <= shown for shown in self._shown)
-            if 2 * n > of:
-                names = [self.names[i - 1] for i in cycle]
-                pairs = [f"{a} where the reference has {b}" for a, b in zip(names, [*names[1:], names[0]], strict=True)]
-                sentences.append(f"the prediction has {enumerated(pairs)} ({n} of {of} subjects)")
-        return [*sentences, *self._renamed()]
+            names = [self.names[i - 1] for i in cycle]
+            pairs = [f"{a} where the reference has {b}" for a, b in zip(names, [*names[1:], names[0]], strict=True)]
+            more = f" and {len(subjects) - _NAMED} more" if len(subjects) > _NAMED else ""
+            who = "" if len(subjects) == of else f": {', '.join(subjects[:_NAMED])}{more}"
+            sentence = f"the prediction has {enumerated(pairs)} ({len(subjects)} of {of} subjects{who})"
+            sentences.append((sentence, 2 * len(subjects) > of))
+        return [*sentences, *((sentence, True) for sentence in self._renamed())]
 
     def _renamed(self) -> list[str]:
         """A label that only the prediction uses, in the place of one that only the reference uses."""

@@ -17,6 +17,7 @@ What is decided here, and written into the notes of the scores:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -107,18 +108,23 @@ def score(*, metrics: Sequence[str], params: Params, reference: Volumes, predict
 
 def _exchanged(crosswise: Crosswise) -> list[str]:
     """Notes on labels that lie in each other's places; said aloud as well, since all scores rest on them."""
-    found = crosswise.found()
-    remedy = "if its files number labels in another way, name their scheme with --prediction-labels"
-    for sentence in found:
+    notes = []
+    for sentence, is_in_most in crosswise.found():
+        remedy = (
+            "if its files number labels in another way, name their scheme with --prediction-labels"
+            if is_in_most
+            else "where files of these subjects number labels in another way than the rest, correct them"
+        )
         synthkit.message(f"Labels overlap crosswise: {sentence}. {remedy[0].upper()}{remedy[1:]}.", level="warning")
-    return [f"labels overlap crosswise: {sentence}; {remedy}" for sentence in found]
+        notes.append(f"labels overlap crosswise: {sentence}; {remedy}")
+    return notes
 
 
 def _compare_subject(
     subject: str, pair: LabelPair, regions: Regions, params: Params, *, distances: bool, crosswise: Crosswise
 ) -> dict[str, RegionResult]:
     try:
-        return compare(*pair, regions, params, distances=distances, crosswise=crosswise)
+        return compare(*pair, regions, params, distances=distances, crosswise=partial(crosswise.add, subject))
     except ValueError as error:
         raise DataError(
             f"{subject} cannot be scored.",
