@@ -52,6 +52,8 @@ _MIN_SHARE, _MIN_DEVIATIONS = 0.75, 3.0
 
 # ------------------------------------------------------------------------------------------------ what images show
 
+_FIELDS = ("quantiles", "oedema", "enhancing", "level", "rho")
+
 
 @dataclass(frozen=True)
 class Signatures:
@@ -75,11 +77,15 @@ class Signatures:
     def __len__(self) -> int:
         return len(self.level)
 
+    def take(self, rows: Sequence[int]) -> Signatures:
+        """Those of some images."""
+        chosen = list(rows)
+        return Signatures(*(getattr(self, name)[chosen] for name in _FIELDS))
+
     @staticmethod
     def join(parts: Sequence[Signatures]) -> Signatures:
         """The images of all parts, in order."""
-        names = ("quantiles", "oedema", "enhancing", "level", "rho")
-        return Signatures(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        return Signatures(*(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS))
 
 
 def brain_mask(images: UInt8Array) -> NDArray[np.bool_]:

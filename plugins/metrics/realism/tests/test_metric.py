@@ -245,6 +245,20 @@ def test_a_mistake_that_both_datasets_share_is_found_by_physics(said: list[str])
     assert sum(text.startswith("In the real dataset: The channel named t1") for text in said) == 2
 
 
+@pytest.mark.parametrize("n_wrong", [0, 1, 2])
+def test_real_subjects_whose_contrasts_are_exchanged_are_named(n_wrong: int, said: list[str]) -> None:
+    images, labels = data.slices(N, 4, SIZE, seed=5)
+    subjects = [f"patient{k // 12}" for k in range(N)]
+    for k in range(12 * n_wrong):
+        images[k] = images[k, [1, 0, 2, 3]]
+    made = InMemorySamples(images, labels, subjects=subjects)
+    list(score(metrics=["contrast-identity"], params=QUICK, real=made, synthetic=synthetic()))
+    told = [text for text in said if "single subjects" in text]
+    assert len(told) == min(1, n_wrong)
+    for k in range(N // 12):
+        assert any(f"patient{k} (t1 like t1ce, t1ce like t1)" in text for text in told) is (k < n_wrong)
+
+
 # ---------------------------------------------------------------------------------------------- other label schemes
 
 

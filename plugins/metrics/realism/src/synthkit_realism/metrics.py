@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 PER_CENT = tuple(range(0, 101, 5))
 _BATCH = 32
 _N_WORST = 3
+_N_NAMED = 10
 # Misplaced labels are a fault if so many more synthetic slices have them than real ones, and halves of the real
 # patients differ so much at most so often.
 _FAULT, _BY_CHANCE = 0.15, 0.05
@@ -252,6 +253,8 @@ def _contrast_identity(
     for name, part, of_part in zip(("real", "synthetic"), found, findings, strict=True):
         if can_judge(real.contrasts):
             yield _misnamed(name, of_part, len(part))
+            if name == "real":
+                _say_misnamed_subjects([real.samples[row].subject for row in rows[0]], part, real.contrasts)
         else:
             note = f"fewer than two of {', '.join(NAMES)}: how other contrasts look is not known"
             yield Score(name="n_misnamed", value=None, of={"dataset": name}, n=len(part), note=note)
@@ -312,6 +315,26 @@ def _identity_scores(
     yield Score(name="n_mismatched", value=len(mismatched), n=n_patients, note="; ".join(mismatched))
     if mismatched:
         synthkit.message(f"Synthetic channels carry the wrong names: {'; '.join(mismatched)}.", level="warning")
+
+
+def _say_misnamed_subjects(subjects: Sequence[str | None], found: Signatures, contrasts: Sequence[str]) -> None:
+    """A warning that names the subjects whose own images contradict the names of their channels."""
+    rows: dict[str, list[int]] = {}
+    for row, subject in enumerate(subjects):
+        if subject is not None:
+            rows.setdefault(subject, []).append(row)
+    wrong = []
+    for subject, of_subject in rows.items():
+        odd = [f for f in check_names(found.take(of_subject), contrasts) if f.looks_like is not None]
+        if odd:
+            wrong.append(f"{subject} ({', '.join(f'{f.contrasts[0]} like {f.looks_like}' for f in odd)})")
+    if wrong and len(wrong) < len(rows):
+        more = f" and {len(wrong) - _N_NAMED} more" if len(wrong) > _N_NAMED else ""
+        synthkit.message(
+            f"In the real dataset channels of single subjects look like others: {', '.join(wrong[:_N_NAMED])}{more}. "
+            "See that their files carry the right names, and prepare again.",
+            level="warning",
+        )
 
 
 def _misnamed(dataset: str, findings: Sequence[NameFinding], n: int) -> Score:
