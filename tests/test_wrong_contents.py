@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations, product
 from pathlib import Path
 
 import nibabel as nib
@@ -10,10 +14,17 @@ import numpy as np
 import pytest
 
 from synthkit import events
+from synthkit.data.contrast_looks import exchanged_contrasts
 from synthkit.data.label_folders import LabelFolder, check_same_grids
+from synthkit.data.label_looks import looks_of
 from synthkit.data.label_pairs import check_prediction
+from synthkit.data.label_places import places_of
+from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.prepare import prepare
-from synthkit.data.slices import SliceProtocol
+from synthkit.data.scheme_choice import decide
+from synthkit.data.scheme_ids import Labelled
+from synthkit.data.slices import SliceProtocol, arranged, kept_slices
+from synthkit.data.subjects import find_subjects, load_subject
 from synthkit.errors import DataError
 
 MakeSubject = Callable[..., Path]
@@ -119,3 +130,138 @@ def test_two_affines_that_contradict_each_other_are_named(
         save(path, data, np.diag([1.0, -1, 1, 1]))
     again = prepare(tmp_path / "in", tmp_path / "again", protocol=SMALL, dry_run=True).subjects[0].notes
     assert not any("qform" in note for note in again)
+
+
+# ------------------------------------------------------------------------------ labels and contrasts of single subjects
+
+VALUES = {"NCR": 1, "ED": 2, "ET": 4}
+FILES = tuple(f"x_{kind}.nii.gz" for kind in ("t1", "t1ce", "t2", "flair", "seg"))
+
+
+def head(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Images of a brain with a tumour on one side, and its labels as BraTS writes them."""
+    x, y, z = np.mgrid[:48, :48, :24]
+    brain = (x - 23.5) ** 2 + (y - 23.5) ** 2 < 22**2
+    r = np.sqrt((x - 15) ** 2 + (y - 20) ** 2 + (z - 9) ** 2)
+    parts = {"NCR": r < 6, "ET": (r >= 6) & (r < 8), "ED": (r >= 8) & (r < 11)}
+    rng = np.random.default_rng(seed)
+    images = {name: 100 + 10 * rng.standard_normal(r.shape) for name in ("t1", "t1ce", "t2", "flair")}
+    for name, changes in (("NCR", (-30, -30, 60, 10)), ("ET", (-10, 60, 30, 40)), ("ED", (-5, -5, 40, 50))):
+        for contrast, change in zip(images, changes, strict=True):
+            images[contrast][parts[name]] += change
+    labels = np.select([parts[name] for name in VALUES], [*VALUES.values()], 0).astype(np.uint8)
+    return {name: np.where(brain, image, 0).astype(np.int16) for name, image in images.items()}, labels
+
+
+def renumbered(labels: np.ndarray, values: dict[int, int]) -> np.ndarray:
+    table = np.arange(256, dtype=np.uint8)
+    table[[*values]] = [*values.values()]
+    return table[labels]
+
+
+def seen(name: str, images: dict[str, np.ndarray], labels: np.ndarray) -> Labelled:
+    found = Labelled(name, FILES, tuple(np.unique(labels).tolist()), looks=looks_of(images, labels))
+    return replace(found, places=places_of(images, labels, "LPS"))
+
+
+def exchanged(images: dict[str, np.ndarray], one: str, other: str) -> dict[str, np.ndarray]:
+    return {**images, one: images[other], other: images[one]}
+
+
+WRONG = {
+    "exchanged": lambda images, labels: (exchanged(images, "t1", "t1ce"), labels),
+    "crosswise": lambda images, labels: (images, renumbered(labels, {1: 2, 2: 1})),
+    "mirrored": lambda images, labels: (images, labels[::-1]),
+}
+SAYS = {
+    "exchanged": "t1 looks like t1ce, and t1ce like t1",
+    "crosswise": "NCR lies around ED",
+    "mirrored": "fit the images better mirrored left to right: there the voxels are",
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("n_wrong", [0, 1, 2, 3, 5])
+def test_single_subjects_are_named_and_no_other_scheme_is_advised(kind: str, n_wrong: int) -> None:
+    subjects = [seen(f"s{k}", *(WRONG[kind](*head(k)) if k < n_wrong else head(k))) for k in range(5)]
+    if n_wrong < 3:
+        notes = decide(subjects).notes
+        assert [re.findall(r"labels of (s\d) do not look like", note) for note in notes] == [
+            [f"s{k}"] for k in range(n_wrong)
+        ]
+        assert all(SAYS[kind] in note for note in notes)
+        return
+    with pytest.raises(DataError, match="do not look like those of brats2018") as caught:
+        decide(subjects)
+    assert SAYS[kind] in caught.value.why and "fits best" not in caught.value.why
+    assert ("--labels brats2018 goes on" in caught.value.fix) is (kind != "crosswise")
+    insisted = decide(subjects, SCHEMES["brats2018"])  # what it says goes on, and is not silent
+    assert sum("brats2018, which --labels says" in note for note in insisted.notes) == n_wrong
+
+
+def test_a_copy_of_t1_does_not_make_a_cavity_of_enhancing_tumour(tmp_path: Path, make_subject: MakeSubject) -> None:
+    images, labels = head()
+    make_subject(tmp_path / "in", "A", shape=labels.shape, **{**images, "t1ce": images["t1"]}, seg=labels)
+    with pytest.raises(DataError, match="do not look like") as caught:
+        prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
+    assert "t1 and t1ce are one image" in caught.value.why and "gli2024" not in str(caught.value)
+    save(tmp_path / "in" / "A" / "A_t1ce.nii.gz", images["t1ce"])  # the advice, carried out
+    assert prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL).subjects[0].notes[1:] == ()
+
+
+def test_exchanged_files_are_read_as_it_is_advised(tmp_path: Path, make_subject: MakeSubject) -> None:
+    images, labels = head()
+    make_subject(tmp_path / "in", "A", shape=labels.shape, **exchanged(images, "t1", "t1ce"), seg=labels)
+    with pytest.raises(DataError, match="do not look like") as caught:
+        prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
+    words = shlex.split(caught.value.fix)
+    names = words[words.index("--names") + 1].rstrip(";")
+    assert sorted(names.split(",")) == ["t1=_t1ce", "t1ce=_t1"]
+    assert not prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, names=[names]).labels.notes
+    told = prepare(tmp_path / "in", tmp_path / "all", protocol=SMALL, labels="brats2018").labels.notes
+    assert len(told) == 1 and "t1 looks like t1ce" in told[0]
+
+
+def test_a_mask_of_the_brain_is_no_tumour(tmp_path: Path, make_subject: MakeSubject) -> None:
+    mask = np.zeros((24, 20, 4), np.uint8)
+    mask[2:-2, 2:-2] = 1
+    make_subject(tmp_path / "in", "A", seg=mask)
+    make_subject(tmp_path / "in", "B", shape=(24, 20, 5))
+    with pytest.raises(DataError, match="1 of 2 subjects cannot be used") as caught:
+        prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
+    assert "labels cover 100% of the brain, as a mask of the brain" in caught.value.details[0]
+    assert "--skip-bad" in caught.value.fix and not (tmp_path / "out").exists()
+    summary = prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, skip_bad=True)
+    assert [row.id for row in summary.subjects] == ["B"] and [bad.id for bad in summary.bad_subjects] == ["A"]
+    for name, given in (("whole", "whole-tumour"), ("own", str(tmp_path / "own.toml"))):
+        make_subject(tmp_path / name, "A", seg=mask)
+        (tmp_path / "own.toml").write_text("[labels]\nbrain = 1\n")
+        if name == "whole":
+            with pytest.raises(DataError, match="cannot be used") as caught:
+                prepare(tmp_path / name, tmp_path / "x", protocol=SMALL, labels=given)
+            assert "--skip-bad" not in caught.value.fix and "--labels FILE.toml" in caught.value.fix
+        else:  # what it advises for another anatomy
+            assert prepare(tmp_path / name, tmp_path / "y", protocol=SMALL, labels=given).n_samples == 4
+    half = mask * (np.arange(24) < 15)[:, None, None].astype(np.uint8)
+    make_subject(tmp_path / "half", "A", seg=half)
+    notes = prepare(tmp_path / "half", tmp_path / "z", protocol=SMALL, labels="whole-tumour").subjects[0].notes
+    assert any("cover 65% of the brain, more than tumours do" in note for note in notes)
+
+
+def test_real_subjects_are_right_and_their_mistakes_are_found(real_subjects: Path) -> None:
+    missed = 0
+    for subject in find_subjects(real_subjects):
+        volumes = arranged(load_subject(subject), SliceProtocol())
+        images, labels = volumes.images, volumes.labels
+        assert labels is not None
+        kept = kept_slices(volumes, SliceProtocol())
+        assert exchanged_contrasts(images, labels, kept) == {} == exchanged_contrasts(images, None, kept)
+        for one, other in combinations(images, 2):
+            if {one, other} != {"t1", "t1ce"}:  # which only enhancing tumour tells apart
+                assert exchanged_contrasts(exchanged(images, one, other), labels, kept) == {one: other, other: one}
+        here = places_of(images, labels, "LPS")
+        assert here is not None and not here.are_elsewhere
+        for flips in list(product((1, -1), repeat=3))[1:]:
+            found = places_of(images, labels[:: flips[0], :: flips[1], :: flips[2]], "LPS")
+            missed += found is None or not found.are_elsewhere
+    assert missed <= 3  # of 35: where a tumour and its mirror image overlap
