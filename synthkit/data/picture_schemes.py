@@ -20,7 +20,7 @@ from synthkit.data.label_tables import TableOfLabels, scheme_of_table
 from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.png_folders import SCHEME
 from synthkit.data.scheme_ids import Labelled, by_ids
-from synthkit.data.scheme_questions import contradicted, labels_in_words, question
+from synthkit.data.scheme_questions import doubts, labels_in_words, question, what_helps
 from synthkit.errors import DataError
 from synthkit.files import write_atomically
 from synthkit.schemes import BRATS, Scheme
@@ -135,8 +135,8 @@ class Looks:
             for name, planes in zip(self._contrasts, zip(*self._planes, strict=True), strict=True)
         }
         known = Labelled(where, (), tuple(np.unique(labels).tolist()), None, looks_of(images, labels, every=1))
-        wrong = contradicted([known], {where: scheme})
-        return (wrong[0][1] if wrong else ""), known
+        wrong, _ = doubts([known], scheme)
+        return (str(wrong[0]) if wrong else ""), known
 
 
 def looks_otherwise(why: str, known: Labelled, scheme: Scheme, by: str) -> DataError:
@@ -146,4 +146,5 @@ def looks_otherwise(why: str, known: Labelled, scheme: Scheme, by: str) -> DataE
         [known],
         "--labels",
         f"{by[:1].upper()}{by[1:]} they would be {labels_in_words(scheme)}, but {why}.",
+        helps=what_helps(doubts([known], scheme)[0], f"--labels {scheme.name}"),
     )
