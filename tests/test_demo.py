@@ -13,9 +13,13 @@ import pytest
 from synthkit import api
 from synthkit.cli import demo
 from synthkit.cli.console import Console
+from synthkit.data.dataset import Dataset
+from synthkit.data.phantom import affine
 from synthkit.errors import DataError, ExitCode, InterruptedRunError, SynthkitError, UsageError
+from synthkit.running.checkpoints import read_checkpoint_metadata
 from synthkit.running.launch import Done
 from synthkit.running.run import Run
+from synthkit.running.verbs.train import common_protocol
 
 FUNCTIONS = (
     "phantom", "prepare", "generate", "train", "segment", "evaluate", "audit_memorization", "report",
@@ -77,6 +81,18 @@ def test_every_step_is_a_call_and_shown_as_a_command(
     assert (summary["verdict"], summary["dice"]) == ("fail", [ROW])
     assert json.loads((tmp_path / "demo" / "demo.json").read_text()) == summary
     assert "0.600 to 0.700" in said.out and "Memorization audit: fail. A copy." in said.out and "beware" in said.out
+
+
+def test_the_shipped_generator_says_how_its_images_lie(tmp_path: Path, make_subject: Callable[..., Path]) -> None:
+    """What is noted beside it is what `prepare` records of a subject that lies as the phantom's do."""
+    files = ("t1", "t1ce", "t2", "flair", "seg")
+    make_subject(tmp_path / "subjects", "Phantom_0001", affines=dict.fromkeys(files, affine((24, 20, 4))))
+    api.prepare(tmp_path / "subjects", tmp_path / "real", size=demo.SIZE, holdout="0", brain_fraction=0.001)
+    data, notes = Dataset(tmp_path / "real"), read_checkpoint_metadata(demo.CHECKPOINT)
+    expected = {**common_protocol({"data": data}), "brain_fraction": notes["protocol"]["brain_fraction"]}
+    assert notes["protocol"] == {**expected, "name": notes["protocol"]["name"]}
+    assert notes["protocol"]["geometry"] == {"axes": "LPS", "spacing_mm": [1.0, 1.0, 1.0]}
+    assert notes["scheme"] == data.scheme.to_dict()
 
 
 def test_a_step_that_fails_ends_the_demo_with_its_exit_code(

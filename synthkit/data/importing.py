@@ -16,7 +16,7 @@ import numpy as np
 
 from synthkit.data.channel_options import Channels
 from synthkit.data.dataset import Dataset
-from synthkit.data.format import is_safe_name
+from synthkit.data.format import DESCRIPTION, is_safe_name
 from synthkit.data.grey_values import GreyValues, parse_range
 from synthkit.data.imported_people import people_of_table, settled_by_pictures, with_patients
 from synthkit.data.label_levels import LabelCounts, LabelLevels, parse_levels, whole_labels
@@ -146,6 +146,12 @@ def import_images(
     """
     if kind not in ("real", "synthetic"):
         raise UsageError(f"--as {kind} is not understood.", fix="Write synthetic or real.")
+    if (path / DESCRIPTION).is_file():
+        raise UsageError(
+            f"{path} is a dataset already.",
+            "Pictures become one by an import.",
+            "Use it as it is: `synthkit train NAME DATASET`, or as REAL or SYNTHETIC of an evaluation.",
+        )
     _check_out(out, resume, overwrite)
     greys_asked = parse_range(value_range) if value_range else None
     described = None if labels else scheme_beside(path)

@@ -16,6 +16,7 @@ import numpy as np
 
 from synthkit.data.fetched import not_fetched
 from synthkit.data.file_names import SEG, Names
+from synthkit.data.format import DESCRIPTION
 from synthkit.data.intensities import Background, from_background
 from synthkit.data.label_reading import ReadLabels, as_labels, read_label_volume
 from synthkit.data.label_tables import TableOfLabels
@@ -206,7 +207,25 @@ def bad_subjects_error(
     )
 
 
+#: Endings of pictures, which are no volumes.
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
 def _no_subjects(root: Path, files: Sequence[Path]) -> DataError:
+    if (root / DESCRIPTION).is_file():
+        return DataError(
+            f"There are no subjects in {root}.",
+            "It is a dataset: its subjects have become slices.",
+            "Give the folder of NIfTI subjects that it was made of; a dataset is trained on as it is: "
+            f"`synthkit train NAME {root}`.",
+        )
+    if files and all(path.suffix.lower() in _PICTURES for path in files):
+        return DataError(
+            f"There are no subjects in {root}.",
+            "It holds pictures, and subjects are NIfTI volumes.",
+            f"Pictures of slices become a dataset by `synthkit import {root}`.",
+            folded(root, files),
+        )
     return DataError(
         f"There are no subjects in {root}.",
         "No file in it, at any depth, has a name that is known, such as <subject>_t1.nii.gz or <subject>-t1n.nii.gz."

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from synthkit.data.format import DESCRIPTION
 from synthkit.errors import DataError
 from synthkit.running.run import JOB, Run
 
@@ -18,8 +19,13 @@ def find_checkpoint(path: Path) -> Path:
     for candidate in (path / "outputs" / "checkpoint", path):
         if (candidate / CHECKPOINT_METADATA).is_file():
             return candidate
-    why = "It does not exist."
-    if path.exists():
+    why, fix = "It does not exist.", "Train one with `synthkit train`."
+    if path.is_file():
+        why = "It is a file, and a model is a run folder."
+        fix = "A checkpoint of other code becomes a run by `synthkit import-checkpoint`."
+    elif (path / DESCRIPTION).is_file():
+        why = "It is a dataset. The model comes first, what it is applied to after it."
+    elif path.exists():
         result = Run(path).result() if (path / JOB).is_file() else None
         if result is not None and result.get("status") != "succeeded":
             why = "Its training did not succeed."
@@ -27,7 +33,7 @@ def find_checkpoint(path: Path) -> Path:
             why = "Its training has not finished; run the same command with --resume."
         else:
             why = "It is not a run folder of `synthkit train`."
-    raise DataError(f"There is no trained model at {path}.", why, "Train one with `synthkit train`.")
+    raise DataError(f"There is no trained model at {path}.", why, fix)
 
 
 def read_checkpoint_metadata(checkpoint: Path) -> dict[str, Any]:

@@ -219,6 +219,9 @@ class Run:
         return data
 
 
+_UNASKED = "Nothing is overwritten unasked."
+
+
 def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = False) -> Run:
     """Make the run folder of ``job``: job.json, links to the inputs, an empty outputs folder.
 
@@ -272,6 +275,18 @@ def _without_folders(argument: str) -> str:
     return Path(argument).name if os.path.isabs(argument) else argument  # noqa: PTH117
 
 
+def _why_it_stays(run: Run, is_run: bool, overwrite: bool) -> str:
+    if not is_run:
+        return "It is not a run folder, so --overwrite does not remove it." if overwrite else _UNASKED
+    try:
+        error = (run.result() or {}).get("error")
+    except DataError:  # damaged: what it was is not known
+        error = None
+    if error:
+        return f"It holds a run that failed: {error.get('what', '')} --overwrite makes room for another command."
+    return _UNASKED
+
+
 def _clear_the_way(run: Run, job: Job, sources: Mapping[str, Path], *, resume: bool, overwrite: bool) -> None:
     is_run = (run.path / JOB).is_file()
     if overwrite and is_run:
@@ -288,9 +303,7 @@ def _clear_the_way(run: Run, job: Job, sources: Mapping[str, Path], *, resume: b
     if not is_run or not resume:
         raise UsageError(
             f"The output folder {run.path} is not empty.",
-            "Nothing is overwritten unasked."
-            if is_run or not overwrite
-            else "It is not a run folder, so --overwrite does not remove it.",
+            _why_it_stays(run, is_run, overwrite),
             "Choose another folder" + (", or give --overwrite or --resume." if is_run else "."),
         )
     before = run.job()

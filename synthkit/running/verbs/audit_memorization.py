@@ -64,6 +64,7 @@ def ask(
     rules = load_policy(policy) if policy else Policy()
     train_set, train_input = dataset_input(real, ("train",))
     synthetic_set, synthetic_input = dataset_input(synthetic)
+    _check_is_generated(real, train_set, synthetic, synthetic_set)
     rules.check_number(len(synthetic_set))
     train_sets, inputs = {real: train_set}, {"train": train_input, "synthetic": synthetic_input}
     for number, path in enumerate(also_train, start=2):
@@ -103,6 +104,18 @@ def ask(
         options={"policy": asdict(rules), "lineage": "known" if lineage else "unknown"},
     )
     return Request(job, (declaration,), f"audit {len(synthetic_set):,}")
+
+
+def _check_is_generated(real: Path, train_set: Dataset, synthetic: Path, synthetic_set: Dataset) -> None:
+    """Refuse real images in the place of a generator's: the audit would pass, and say nothing of any generator."""
+    if synthetic_set.kind == "real":
+        raise DataError(
+            f"{synthetic} holds real images, where those of a generator are audited.",
+            "The dataset that the generator was trained on comes first, its images second.",
+            f"Exchange the two: `synthkit audit-memorization {synthetic} {real}`."
+            if train_set.kind == "synthetic"
+            else "Give the dataset that `synthkit generate` made, or that images from elsewhere became by `import`.",
+        )
 
 
 def _check_same_images(train_sets: Mapping[Path, Dataset], synthetic: Path, synthetic_set: Dataset) -> None:

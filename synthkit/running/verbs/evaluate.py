@@ -77,6 +77,7 @@ def ask(
         compared = {"subjects": subjects, "references_without_prediction": unpaired, "labels": schemes}
         patients = unlike_names({**by_names(subjects), **patients_said(subjects, _datasets_behind(places[1]))})
         compared |= {"patients": patients} if patients else {}
+    _doubt_kinds(given, listener)
     requests = []
     for members in packages.values():
         first = members[0]
@@ -101,6 +102,14 @@ def ask(
         folder = "" if len(packages) == 1 else first.distribution.removeprefix("synthkit-")
         requests.append(Request(job, tuple(members), f"evaluate {' '.join(job.plugins)}", folder))
     return requests
+
+
+def _doubt_kinds(given: Mapping[str, Path | None], listener: Listener) -> None:
+    """Say of a dataset that it is not what it was given as: exchanged, or meant as a control."""
+    for role in ("real", "synthetic"):
+        path = given.get(role)
+        if path is not None and (kind := Dataset(path).kind) != role:
+            listener.warning(f"{path} was given as --{role} and holds {kind} images: scores are of these.")
 
 
 def _by_package(names: Sequence[str], given: Mapping[str, Path | None]) -> dict[str, list[MetricDeclaration]]:

@@ -142,30 +142,43 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
         )
     params = make_params(declaration, job.params)
     module = load_module(declaration)
-    protocol = _common_protocol(datasets | validation)
+    protocol = common_protocol(datasets | validation)  # before the training: datasets may not go together
     run.checkpoint.mkdir(parents=True, exist_ok=True)
     call(declaration, module.train, data, run.checkpoint, params, **optional)
     if not any(run.checkpoint.iterdir()):
         raise PluginError(
             f"{declaration.name} trained but left no checkpoint.", fix=f"Report it to {declaration.distribution}."
         )
-    write_json(
-        run.checkpoint / CHECKPOINT_METADATA,
-        {
-            "plugin": declaration.name,
-            "kind": declaration.kind,
-            "distribution": declaration.distribution,
-            "params": params_to_dict(params),
-            "contrasts": list(data.contrasts),
-            "labels": data.scheme.label_values,
-            "scheme": data.scheme.to_dict(),
-            "size": list(data.size),
-            "protocol": protocol,
-            "training_datasets": [dataset.training_entry() for dataset in datasets.values()],
-            **({"validation_datasets": [v.training_entry() for v in validation.values()]} if validation else {}),
-        },
-    )
+    notes = checkpoint_notes(declaration, params_to_dict(params), data, protocol, datasets, validation)
+    write_json(run.checkpoint / CHECKPOINT_METADATA, notes)
     return {"outputs": {"checkpoint": {"kind": "checkpoint", "digest": folder_digest(run.checkpoint)}}}
+
+
+def checkpoint_notes(
+    declaration: Declaration,
+    params: Mapping[str, Any],
+    data: Samples,
+    protocol: Mapping[str, Any],
+    datasets: Mapping[str, Dataset],
+    validation: Mapping[str, Dataset],
+) -> dict[str, Any]:
+    """What is noted beside a checkpoint: the method, what its images are, and what it was trained on.
+
+    ``data`` are the training samples of all ``datasets``, ``protocol`` is :func:`common_protocol` of these.
+    """
+    return {
+        "plugin": declaration.name,
+        "kind": declaration.kind,
+        "distribution": declaration.distribution,
+        "params": dict(params),
+        "contrasts": list(data.contrasts),
+        "labels": data.scheme.label_values,
+        "scheme": data.scheme.to_dict(),
+        "size": list(data.size),
+        "protocol": dict(protocol),
+        "training_datasets": [dataset.training_entry() for dataset in datasets.values()],
+        **({"validation_datasets": [v.training_entry() for v in validation.values()]} if validation else {}),
+    }
 
 
 #: In what the protocols of datasets for one training agree.
@@ -174,7 +187,7 @@ _MADE_BY = ("intensity", "size", "contrasts", "spacing_mm")
 _OTHER_VOXELS = ("datasets", "Prepare them with the same --spacing, or train on one of them.")
 
 
-def _common_protocol(datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+def common_protocol(datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     """How slices are made for a model trained on these datasets: the protocol of all that have one.
 
     Without the holdout and its seed, which name subjects and are not part of how a slice is made. Datasets without a

@@ -177,6 +177,15 @@ def test_a_truncated_or_damaged_file_is_a_data_error(tmp_path: Path) -> None:
             read_snapshot(file)  # where only a number in a tensor changed
 
 
+def test_what_is_no_checkpoint_is_said_in_words(tmp_path: Path) -> None:
+    """Not what the reader trips over: a key, an index."""
+    for text in ("123", "", "<html>", "abc\n"):
+        (tmp_path / "a.pkl").write_text(text)
+        with pytest.raises(DataError) as caught:
+            read_snapshot(tmp_path / "a.pkl")
+        assert caught.value.why == "It is damaged, or no checkpoint at all."
+
+
 def test_what_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_snapshot(tmp_path / "none.pkl")

@@ -20,7 +20,7 @@ import torch
 from synthkit_torch.storage import save_json, save_tensors
 from torch import Tensor, nn
 
-from synthkit.errors import DataError, reason_of
+from synthkit.errors import DataError, is_out_of_memory, reason_of
 from synthkit_generative.foreign.unpickling import RestrictedUnpickler, n_values, name_of
 from synthkit_generative.training import CONFIG, GENERATOR
 
@@ -92,7 +92,9 @@ def reading(path: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError("The file cannot be read.", f"{error.strerror}.", "Check the path.") from error
     except Exception as error:  # whatever a damaged or hostile file leads to
-        first_line = reason_of(error).rstrip(".")
+        # What a reader trips over (IndexError, KeyError, EOFError) says nothing of the file; what it refuses does.
+        said = isinstance(error, (ValueError, RuntimeError, pickle.UnpicklingError)) or is_out_of_memory(error)
+        first_line = reason_of(error).rstrip(".") if said else "It is damaged, or no checkpoint at all"
         raise DataError(
             "The file is not a checkpoint that can be imported.",
             f"{first_line}.",
