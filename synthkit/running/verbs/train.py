@@ -82,7 +82,7 @@ def _check_together(datasets: Mapping[str, Dataset], listener: Listener) -> None
     _joined({role: dataset for role, dataset in datasets.items() if role != "validation"})
     for dataset in datasets.values():
         with_scheme(dataset, datasets["data"].scheme)
-    _common_protocol(datasets)
+    common_protocol(datasets)
     if len(datasets) > 1:
         by_name = {dataset.path.resolve().name: dataset for dataset in datasets.values()}
         for text in doubts_about(dict(sorted(by_name.items(), key=lambda item: item[1].kind != "real"))):
