@@ -54,8 +54,8 @@ def test_images_that_are_not_what_they_are_given_as_are_doubted(
 
 def test_pictures_and_datasets_are_no_subjects(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
-    for name in ("a_t1.png", "a_labels.png"):
-        Image.new("L", (32, 32), 40).save(tmp_path / "pictures" / name)
+    for name, grey in (("a_t1.png", 40), ("a_labels.png", 0)):
+        Image.new("L", (32, 32), grey).save(tmp_path / "pictures" / name)
     code, said = synthkit("prepare", tmp_path / "pictures", "-o", tmp_path / "out")
     advice = f"synthkit import {tmp_path / 'pictures'}"
     assert code == ExitCode.INVALID_DATA and f"`{advice}`" in said

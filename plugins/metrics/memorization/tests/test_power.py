@@ -89,7 +89,7 @@ def test_found_and_missed_end_to_end(train: Noise) -> None:
     audit, search = investigate(params, train, fresh, held, "cpu")
 
     def find(images: Any, hidden: Any, source: Any) -> Any:
-        return search.copied(audit.judgements[0], images, hidden)
+        return search.copied(audit.judgements[0], "pearson", images, hidden)
 
     records = measure(plants(train, train.patient, 24, 0), find, patient=train.patient, resamples=100, seed=0)
     found = {(record.kind, record.strength): record for record in records}

@@ -15,11 +15,12 @@ from hypothesis import assume, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from scipy import ndimage  # noqa: E402
+from synthkit_memorization.search import dense, exact, products  # noqa: E402
 from synthkit_memorization.search.bound import LEVELS, Directions, cosines, slack  # noqa: E402
 from synthkit_memorization.search.cascade import Cascade  # noqa: E402
 from synthkit_memorization.search.exact import Groups, Matches, ShardSearch, best_matches, every_view  # noqa: E402
 from synthkit_memorization.search.matches import nothing  # noqa: E402
-from synthkit_memorization.search.pixels import make_block, shards  # noqa: E402
+from synthkit_memorization.search.pixels import Box, make_block, shards  # noqa: E402
 from synthkit_memorization.search.rules import MEASURES, N_TRANSFORMATIONS, View  # noqa: E402
 from synthkit_memorization.search.rules import RULES as ALL_RULES  # noqa: E402
 from synthkit_memorization.search.transformations import transformed, turned  # noqa: E402
@@ -210,7 +211,7 @@ def test_ties_between_people_go_to_the_lowest_index(way: str) -> None:
 def real_answers(real_slices: Any) -> Any:
     """Some slices of two real subjects; every second one of two others, every fourth one of these; r of all pairs."""
     parts = [real_slices(name)[:, [1, 3]] for name in ("TCGA-DU-7294", "TCGA-FG-6692", "BRATS_009", "BRATS_119")]
-    queries = np.concatenate([part[::16] for part in parts[:2]])
+    queries = np.concatenate([part[::32] for part in parts[:2]])
     train = np.concatenate([*(part[::2] for part in parts[2:]), *(part[::4] for part in parts[:2])])
     views = every_view(("t1", "t1ce"))
     return queries, train, {(v, rule): brute_force(queries, train, views[v], rule) for v in views for rule in RULES}
@@ -453,6 +454,51 @@ def test_inner_products_are_exact_at_the_extremes(way: str) -> None:
     found = search(images, images, way, rules=("pearson", "brain"), k=8)
     for rule in ("pearson", "brain"):
         check(found["t1", rule], brute_force(images, images, (0,), rule))
+
+
+def test_products_of_bytes_are_exact_at_the_extremes() -> None:
+    """In sums of PIECE products, with strides, and in shapes of no round numbers."""
+    multiply = products.multiply_bytes()
+    if multiply is None:
+        pytest.skip("bytes are not multiplied faster here")
+    values = np.random.default_rng(7).choice(np.array([-128, 127], np.int8), (20, products.PIECE + 100))
+    values[0], values[1] = -128, values[19]
+    for n, m, n_pixels in ((3, 17, products.PIECE), (1, 1, 64), (5, 2, 1), (0, 4, 64)):
+        x, y = values[:n, :n_pixels], values[20 - m :, :n_pixels]
+        np.testing.assert_array_equal(multiply(x, y), x.astype(np.int64) @ y.astype(np.int64).T)
+
+
+def test_products_of_bytes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(9)
+    train, queries = smooth(rng, 60, 2, (300, 280)), noise(rng, 5, 2, (300, 280))
+    options: Any = {"rules": ("pearson", "brain"), "k": 3, "distinct": np.repeat(np.arange(20), 3)}
+    monkeypatch.setattr(dense, "multiply_bytes", lambda: None)
+    in_floats = search(queries, train, "dense", **options)
+    asked: list[int] = []
+
+    def multiply(x: NDArray[np.int8], y: NDArray[np.int8]) -> NDArray[np.int32]:
+        asked.append(x.shape[1])
+        return x.astype(np.int32) @ y.astype(np.int32).T
+
+    monkeypatch.setattr(dense, "multiply_bytes", lambda: multiply)
+    in_bytes = search(queries, train, "dense", **options)
+    assert max(asked) == products.PIECE
+    for key, found in in_floats.items():
+        np.testing.assert_array_equal(found.index, in_bytes[key].index)
+        np.testing.assert_array_equal(found.r, in_bytes[key].r)
+
+
+def test_a_cascade_is_tried_where_there_is_much_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shard(list[int]):
+        box = Box(0, 100, 0, 100)
+
+    shard: Any = Shard(range(2000))
+    monkeypatch.setattr(exact, "multiply_bytes", lambda: None)
+    assert exact._is_large(shard, 10_000, 4) and not exact._is_large(shard, 500, 400)
+    assert not exact._is_large(Shard(range(900)), 10_000, 400)  # type: ignore[arg-type]  # too few for one query
+    monkeypatch.setattr(exact, "multiply_bytes", lambda: np.matmul)
+    assert not exact._is_large(shard, 10_000, 40)
+    assert exact._is_large(Shard(range(10_000)), 10_000, 4)  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

@@ -28,7 +28,7 @@ from synthkit_memorization.audit import Audit, Part, People, Twin
 from synthkit_memorization.blank import blank_images
 from synthkit_memorization.families import Family, Seen, families
 from synthkit_memorization.judgement import Found, Judgement, between, judge, nearest_of
-from synthkit_memorization.null.margins import NEAREST, TWIN, Rule, distance
+from synthkit_memorization.null.margins import NEAREST, TWIN, Distances, Rule, distance
 from synthkit_memorization.numbers.closeness import BestPatients
 from synthkit_memorization.power.changes import WIDTH
 from synthkit_memorization.power.planting import KINDS
@@ -148,23 +148,33 @@ class Search:
         own = np.full(len(queries), NOBODY) if own is None else own
         return self._people(null.family, queries, null.seen[side], null.person[side], own)
 
-    def copied(self, judgement: Judgement, images: Images, hidden: Int64) -> Int64:
-        """The training image that each image is a copy of, int64 ``(image, column)``; -1 where it is none.
+    def copied(self, judgement: Judgement, rule: str, images: Images, hidden: Int64) -> Int64:
+        """The training image that each image is a copy of by a rule, int64 ``(image, view)``; -1 where it is none.
 
         By a family's cut for the synthetic images; ``hidden`` is a training person whom an image is not compared with.
         """
-        copied = np.full((len(images), len(judgement.family.columns)), -1)
-        side, seen = judgement.sides.get("train"), judgement.family.see(images)
+        family = judgement.family
+        copied = np.full((len(images), len(family.views)), -1)
+        side, seen = judgement.sides.get("train"), family.see(images)
         if side is None or not len(seen.rows):
             return copied
-        null = next(null for null in self.nulls if null.family is judgement.family)
-        found = {"train": self.among(null, "train", seen.images, hidden[seen.rows])}
+        null = next(null for null in self.nulls if null.family is family)
+        null = replace(null, family=replace(family, rules=(rule,)))
+        first = family.rules.index(rule) * len(family.views)
+        own = slice(first, first + len(family.views))
+        scales = replace(side.rule, near=side.rule.near[own], ratio=side.rule.ratio[own])
+        train = self.among(null, "train", seen.images, hidden[seen.rows])
+        near = distance(train.r[..., 0])
+        # Whoever is not near enough alone is no copy, whatever other people are like.
+        close = np.flatnonzero((scales.margins(Distances(near, np.full_like(near, np.inf))) <= side.cut).any(axis=1))
+        if not len(close):
+            return copied
+        found = {"train": Found(train.r[close], train.index[close])}
         if "holdout" in null.found:
-            found["holdout"] = self.among(null, "holdout", seen.images)
-        distances = between("train", found, null.n_people)
-        margins = side.rule.margins(distances)
+            found["holdout"] = self.among(null, "holdout", Part(seen.images, close))
+        margins, rows = scales.margins(between("train", found, null.n_people)), seen.rows[close]
         image = np.where(margins <= side.cut, found["train"].index[..., 0], -1)
-        copied[np.unique(seen.rows)] = np.take_along_axis(image, nearest_of(seen.rows, margins), 0)
+        copied[np.unique(rows)] = np.take_along_axis(image, nearest_of(rows, margins), 0)
         return copied
 
     def _people(self, family: Family, queries: Images, among: Seen, person: Int64, own: Int64) -> Found:

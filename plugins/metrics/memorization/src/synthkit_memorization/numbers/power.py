@@ -23,14 +23,16 @@ def power(audit: Audit, search: Search) -> Iterator[Score | Row]:
         yield from undefined(NO_NULL if not audit.has_null else "no copies were planted (plants = 0)", "power")
         return
 
+    columns = [(each, rule) for each in audit.judgements for rule in each.family.rules]
+
     def find(images: Images, hidden: Int64, source: Int64) -> Int64:
         copied = np.full((len(images), len(audit.columns)), -1)
         for rows in _in_memory(images, params.memory_mb):
             held, start = Held.of(images, rows), 0
-            left = np.arange(len(rows))  # a copy that one family finds need not be searched for by the others
-            for each in audit.judgements:
-                stop = start + len(each.family.columns)
-                found = search.copied(each, Part(held, left), hidden[rows[left]])
+            left = np.arange(len(rows))  # a copy that one rule finds need not be searched for by the others
+            for each, rule in columns:
+                stop = start + len(each.family.views)
+                found = search.copied(each, rule, Part(held, left), hidden[rows[left]])
                 copied[rows[left], start:stop] = found
                 again = (found >= 0) & (audit.train.person[found] == source[rows[left], None])
                 left, start = left[~again.any(axis=1)], stop

@@ -5,7 +5,7 @@ and added in 64 bits. The device finds the pairs that may be among the k best, u
 as on the CPU, so it equals that to the last bit. A shard of training images goes to the device once, each block of
 queries once a shard, and only those pairs come back.
 
-The same code runs on a CPU (device "cpu"), for tests; there it is no faster than NumPy.
+The same code runs on a CPU (device "cpu"), for tests.
 """
 
 from __future__ import annotations
@@ -65,9 +65,10 @@ class OnDevice:
                 return queries.products(p, self._train, q, tile)
 
             column = None if self._people is None else self._up(Runs.of(self._people[tile]).column)
+            in_brains: dict[int, Any] = {}
             for key in floors:
                 y = self._rows[key].mapped(partial(_columns, tile))
-                numerator = self._views[key].numerator(product, columns[key], y)
+                numerator = self._views[key].numerator(product, columns[key], y, in_brains)
                 r = numerator * scale[key] * self._scale[key][tile]
                 if excluded is not None:
                     r[self._up(excluded[:, tile])] = -torch.inf

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from synthkit_memorization.search.dense import AllPairs, Dense
 from synthkit_memorization.search.matches import NOBODY, Groups, Matches, each_its_own, nothing
 from synthkit_memorization.search.pixels import Block, Images, Int64, make_block, shards
+from synthkit_memorization.search.products import multiply_bytes
 from synthkit_memorization.search.rules import (
     IN_PLACE,
     MEASURES,
@@ -51,8 +52,10 @@ QUERY_BLOCK, QUERY_BYTES = 1024, 2**28
 QUERY_BATCH = 128
 
 #: Below this many queries or training images an index costs more than it saves, and below this many products of two
-#: pixels (a few seconds of matrix multiplication) so does compiling the code that uses it.
-MINIMUM_FOR_CASCADE, MINIMUM_PRODUCTS = 512, 4 * 10**11
+#: pixels, in all (a few seconds of matrix multiplication) or of a contrast of one query, so does compiling and running
+#: the code that uses it. Where bytes are multiplied (``products.py``), it takes so many times as many.
+MINIMUM_FOR_CASCADE, MINIMUM_PRODUCTS, MINIMUM_OF_ONE = 512, 4 * 10**11, 10**7
+TIMES_IN_BYTES = 8
 
 #: Queries and training images, evenly spaced, on which the cascade is tried; it must prune this share of the queries.
 PROBE_QUERIES, PROBE_TRAIN = 64, 2048
@@ -137,9 +140,8 @@ def best_matches(
     for shard in shards(train, int(memory_mb * 1e6), _background(rules, background)):
         on = device if device != "cpu" or method == "torch" else None
         search = ShardSearch(shard, measured, k, exclude, on, people)
-        products = len(shard) * len(queries) * shard.box.n_pixels * _contrasts_compared(views, rules)
-        large = min(len(shard), len(queries)) >= MINIMUM_FOR_CASCADE and products >= MINIMUM_PRODUCTS
-        if device == "cpu" and (method == "cascade" or (method == "auto" and large)):
+        large = method == "auto" and _is_large(shard, len(queries), _contrasts_compared(views, rules))
+        if device == "cpu" and (method == "cascade" or large):
             search.build_cascades(None if method == "cascade" else queries, rules, best, background, shift_px)
         for rows in _blocks(queries):
             images = _read(queries, rows)
@@ -157,6 +159,16 @@ def _contrasts_compared(views: Mapping[str, tuple[int, ...]], rules: Sequence[st
     """Contrasts whose products all pairs need: each once a transformation, however many views share it."""
     used = {contrast for contrasts in views.values() for contrast in contrasts}
     return len(used) * sum(N_TRANSFORMATIONS[rule] * N_PRODUCTS[MEASURES[rule]] for rule in rules)
+
+
+def _is_large(shard: Block, n_queries: int, n_contrasts: int) -> bool:
+    """Whether there is so much to compare that a cascade may pay."""
+    of_one = len(shard) * shard.box.n_pixels
+    in_all = of_one * n_queries * n_contrasts
+    if min(len(shard), n_queries) < MINIMUM_FOR_CASCADE or in_all < MINIMUM_PRODUCTS or of_one < MINIMUM_OF_ONE:
+        return False
+    times = TIMES_IN_BYTES if multiply_bytes() is not None else 1
+    return in_all >= times * MINIMUM_PRODUCTS and of_one >= times * MINIMUM_OF_ONE
 
 
 def _background(rules: Sequence[str], background: int) -> int | None:

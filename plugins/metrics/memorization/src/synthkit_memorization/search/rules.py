@@ -159,25 +159,28 @@ class View:
             variance += brain_covariance(squares[c], sums[c], sums[c], counts, a[c], a[c], rest[c], rest[c])
         return Moments(variance, none, none, a, rest)
 
-    def numerator(self, product: Callable[[Plane, Plane], Any], x: Moments, y: Moments) -> Any:
+    def numerator(
+        self, product: Callable[[Plane, Plane], Any], x: Moments, y: Moments, in_brains: dict[int, Any]
+    ) -> Any:
         """Numerator of r of all pairs, ``(query, training image)``, exact or in float64; NumPy's or PyTorch's.
 
         ``product(p, q)`` gives the exact inner products of plane p of the queries with plane q of the training images,
-        int64; x and y come with a new last and first axis.
+        int64; x and y come with a new last and first axis. ``in_brains`` keeps (3) of each contrast, of the same pairs,
+        from view to view.
         """
         if self.measure == "pearson":
             dots = sum(product(("pixels", c), ("pixels", c)) for c in self.contrasts)
             return covariance(self.n_pixels, dots, x.offsets, x.sums, y.sums)
-        return sum(
-            brain_covariance(
-                product(("brain", c), ("brain", c)),
-                -product(("brain", c), MASK),
-                -product(MASK, ("brain", c)),
-                product(MASK, MASK),
-                *(x.nearest[i], y.nearest[i], x.rest[i], y.rest[i]),
-            )
-            for i, c in enumerate(self.contrasts)
-        )
+        for i, c in enumerate(self.contrasts):
+            if c not in in_brains:
+                in_brains[c] = brain_covariance(
+                    product(("brain", c), ("brain", c)),
+                    -product(("brain", c), MASK),
+                    -product(MASK, ("brain", c)),
+                    product(MASK, MASK),
+                    *(x.nearest[i], y.nearest[i], x.rest[i], y.rest[i]),
+                )
+        return sum(in_brains[c] for c in self.contrasts)
 
 
 def inverse_norm(variance: Float64) -> Float64:
