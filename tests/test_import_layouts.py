@@ -18,11 +18,12 @@ from PIL import Image
 
 from synthkit import api
 from synthkit.cli import app
+from synthkit.data.channel_names import SEG
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import FORMATS, export_dataset
 from synthkit.data.importing import ImportSummary
 from synthkit.data.labels import to_grey
-from synthkit.data.png_folders import SEG, ChannelNames
+from synthkit.data.png_folders import ChannelNames
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, UsageError
 from synthkit.schemes import BRATS

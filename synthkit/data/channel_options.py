@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.channel_names import SEG
 from synthkit.data.picture_layouts import RawSample
-from synthkit.data.png_folders import SEG, ChannelNames
+from synthkit.data.png_folders import ChannelNames
 from synthkit.errors import UsageError
 from synthkit.schemes import BRATS
 
@@ -30,7 +31,7 @@ class Channels:
 
     Attributes
     ----------
-    names : contrasts, :data:`synthkit.data.png_folders.SEG` for labels, :data:`SKIPPED`; in order; None if not said.
+    names : contrasts, :data:`synthkit.data.channel_names.SEG` for labels, :data:`SKIPPED`; in order; None if not said.
     mosaic : (rows, columns) of tiles, filled row by row.
     last : whether the channel is an array's last axis; None to see it from the shape.
     without_labels : leave out the labels.

@@ -1,7 +1,7 @@
 """What the name of a file says: the contrast that it holds, or labels, and the subject that stands before that.
 
-Endings of BraTS stand in :mod:`synthkit.schemes`; here are those of other collections, the entities of BIDS,
-and the endings that a user gives (``--names``), which win over all of them.
+By the endings of :mod:`synthkit.data.channel_names`, the entities of BIDS, and the endings that a user gives
+(``--names``), which win over all of them.
 """
 
 from __future__ import annotations
@@ -11,57 +11,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from synthkit.data.channel_names import SEG, Ending, endings_of_files
 from synthkit.data.metaimage import contrast_of_vsd
 from synthkit.errors import UsageError
 from synthkit.schemes import BRATS, Scheme
 
-#: The content of a file of labels, beside the names of contrasts.
-SEG = "seg"
-
 _NIFTI_NAME = re.compile(r"(.+?)\.(?:nii(?:\.gz)?|mha|mhd)", re.IGNORECASE)
 
-# Content, ending as a pattern ("_" stands for "_" and "-"), rank. Where a subject has several files of one content, the
-# lowest rank is taken: what a person corrected before what a program made, images as they came before filtered ones.
-_ENDINGS = (
-    *((content, re.escape(ending), 0) for ending, content in BRATS.endings.items()),
-    ("t1ce", r"t1w?_?(?:gd|gad|ce|post|contrast|km)|(?:gd|gad|ce|post|contrast)_?t1w?", 0),
-    ("flair", r"t2w?_?flair", 0),
-    ("t1", r"t1n?_bias", 1),  # UCSF-PDGM: corrected for the bias field
-    ("t1ce", r"(?:t1c|t1ce|t1gd)_bias", 1),
-    ("t2", r"t2_bias", 1),
-    ("flair", r"flair_bias", 1),
-    (SEG, r"tumou?r_?seg(?:mentation)?", 0),  # UCSF-PDGM
-    (SEG, r"tumou?r_?mask", 0),  # MU-Glioma-Post
-    (SEG, r"glistrboost_manuallycorrected", 0),  # BraTS-TCGA
-    (SEG, r"glistrboost", 1),
-    (SEG, r"automated_approx_segm", 1),  # UPENN-GBM
-    (SEG, r"gtv", 0),  # BraTS-MEN-RT
-)
 _Known = tuple[tuple[str, re.Pattern[str], int], ...]
 
 
-def _compiled(endings: Iterable[tuple[str, str, int]]) -> _Known:
-    return tuple(
-        (content, re.compile(rf"(?:(.*?)[-_. ])?({pattern.replace('_', '[-_]')})", re.IGNORECASE), rank)
-        for content, pattern, rank in endings
-    )
+def _compiled(endings: Iterable[Ending]) -> _Known:
+    return tuple((e.content, re.compile(rf"(?:(.*?)[-_. ])?({e.expression})", re.IGNORECASE), e.rank) for e in endings)
 
 
-_KNOWN = _compiled(_ENDINGS)
-
-
-def _known_to(scheme: Scheme, wanted: Iterable[str]) -> _Known:
-    """The endings of a scheme; those of other collections too where its contrasts are those of BraTS."""
-    own = [(content, re.escape(ending), 0) for ending, content in scheme.endings.items()]
-    if set(scheme.contrasts) <= set(BRATS.contrasts):
-        known = list(dict.fromkeys([*own, *_ENDINGS]))
-    else:
-        known = list(dict.fromkeys([*own, *(item for item in _ENDINGS if item[0] == SEG)]))
-    there = {content for content, _, _ in known}
-    known += [(name, re.escape(name), 0) for name in wanted if name not in there]  # called as they are asked for
-    return _compiled(known)
-
-
+_KNOWN = _compiled(endings_of_files())
 _BIDS = re.compile(r"(sub-[a-z0-9]+(?:_ses-[a-z0-9]+)?)((?:_[a-z0-9]+-[a-z0-9+.]+)*)(?:_([a-z0-9]+))?", re.IGNORECASE)
 # What says of a T1w that it may show contrast agent, or may not; and of labels that they are not of a tumour.
 _MAY_BE_ENHANCED = re.compile(r"_(?:acq|desc|rec)-[a-z0-9]*(?:ce|gd|gad|contrast|post)", re.IGNORECASE)
@@ -135,8 +99,8 @@ class Names:
                 )
             found.append((content, ending.lower()))
         named = {content for content, _ in found}
-        known = _known_to(scheme, [name for name in wanted if name not in named])
-        return cls(tuple(dict.fromkeys(found)), known=known)
+        endings = endings_of_files(scheme, [name for name in wanted if name not in named])
+        return cls(tuple(dict.fromkeys(found)), known=_compiled(endings))
 
     @property
     def contents(self) -> set[str]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthkit import events
-from synthkit.data.file_names import SEG, Names, base_name, named_file
+from synthkit.data.channel_names import SEG
+from synthkit.data.file_names import Names, base_name, named_file
 from synthkit.data.known_labels import known_labels
 from synthkit.data.label_reading import ReadLabels, load_labels, read_as, values_of_file
 from synthkit.data.label_tables import TableOfLabels, table_of_labels

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from synthkit.data.channel_names import content_called, endings_of_files
 from synthkit.data.label_regions import parts_of_regions
 from synthkit.data.named_schemes import SCHEMES, is_name, scheme_of_parts
 from synthkit.data.tables import read_table
@@ -170,11 +171,12 @@ def scheme_of_table(table: TableOfLabels) -> Scheme:
 
 def channel_contrasts(channels: Iterable[str]) -> tuple[Contrast, ...]:
     """The contrasts that channels of these names hold: those of BraTS by any known ending, others by their own."""
-    known = {ending: contrast for contrast in BRATS.contrasts for ending in contrast.endings}
+    known, of_brats = endings_of_files(), {contrast.name: contrast for contrast in BRATS.contrasts}
     found = []
     for name in channels:
         plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-        found.append(known.get(plain) or Contrast(plain, name, (plain,)))
+        content = content_called(plain, known)
+        found.append(of_brats.get(content or "") or Contrast(plain, name, (plain,)))
     return tuple(dict.fromkeys(found))
 
 

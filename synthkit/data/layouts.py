@@ -15,8 +15,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from synthkit.data.channel_names import SEG
 from synthkit.data.fetched import finished_name, not_fetched
-from synthkit.data.file_names import SEG, NamedFile, Names, base_name, is_bids, named_file
+from synthkit.data.file_names import NamedFile, Names, base_name, is_bids, named_file
 from synthkit.data.metaimage import folder_of_subject, is_data_of_mhd
 from synthkit.data.raw_layouts import is_raw_folder
 from synthkit.data.scan_words import says_when

@@ -7,7 +7,7 @@ another size and heads that lie another way are found by looking.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ _MARGIN = 0.03
 
 # Turns of the plane, by what they do to an image (y, x). Mirrored left to right a head looks nearly the same, so that
 # each stands for its mirror image too.
-_WAYS = {
+_WAYS: dict[str, Callable[[Maps], Maps]] = {
     "the same way": lambda image: image,
     "upside down": lambda image: image[..., ::-1, :],
     "turned by 90 degrees": lambda image: np.rot90(image, 1, axes=(-2, -1)),

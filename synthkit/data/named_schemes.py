@@ -310,17 +310,17 @@ def _labels(table: Mapping[str, Any]) -> tuple[Label, ...]:
         described = given if isinstance(given, dict) else {"value": given}
         if unknown := sorted(set(described) - _LABEL_KEYS):
             raise _FaultError(f"the label {name} has {unknown[0]!r}", _instead(unknown[0], sorted(_LABEL_KEYS)))
-        value = described.get("value")
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        stated = described.get("value")
+        value = stated if isinstance(stated, int) and not isinstance(stated, bool) else None
         if name.lower() == BACKGROUND:
-            if not is_whole or value != 0:
+            if value != 0:
                 raise _FaultError(
                     "background is not 0", f"Leave it out, or write `{name} = 0`: 0 is the background of all files."
                 )
             continue
         _check_name(name, "label")
-        if not is_whole or not 0 < value < 256:
-            why = "is not 1 to 255" if is_whole else "is not a whole number"
+        if value is None or not 0 < value < 256:
+            why = "is not a whole number" if value is None else "is not 1 to 255"
             raise _FaultError(
                 f"the value of the label {name} {why}",
                 f"{_form_of(f'the label {name}', f'{name} = 1')} The number is what its voxels are in the files.",

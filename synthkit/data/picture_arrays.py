@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthkit.data.channel_names import SEG
 from synthkit.data.channel_options import Channels, unnamed
 from synthkit.data.picture_layouts import RawSample, Source
 from synthkit.data.pictures import check_numbers
-from synthkit.data.png_folders import SEG
 from synthkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.channel_names import SEG
 from synthkit.data.channel_options import SKIPPED, Channels, unnamed
 from synthkit.data.picture_arrays import ARRAYS, find_arrays
 from synthkit.data.picture_layouts import BESIDE, RawSample, Source, files_in, folded
 from synthkit.data.pictures import Picture, as_plane, ending_of, read_picture, stem_of
-from synthkit.data.png_folders import SEG
 from synthkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkit.data.channel_names import SEG
 from synthkit.data.format import is_safe_name
 from synthkit.data.label_levels import LabelLevels
 from synthkit.data.label_tables import TableOfLabels, scheme_of_table
 from synthkit.data.picture_schemes import scheme_of_names
 from synthkit.data.pictures import ENDINGS, as_plane, ending_of, read_picture, stem_of
-from synthkit.data.png_folders import LABELS, SCHEME, SEG, TABLE, ChannelNames, folder_of
+from synthkit.data.png_folders import LABELS, SCHEME, TABLE, ChannelNames, folder_of
 from synthkit.data.raw_layouts import channel_names, description_of, table_of
 from synthkit.data.scheme_ids import style_of, style_of_folders
 from synthkit.errors import DataError, UsageError
@@ -185,8 +186,8 @@ def _named_files(root: Path, without_labels: bool, known: ChannelNames) -> Sourc
     left_out: list[Path] = []
     for path in files_in(root):
         parts = known.split_stem(stem_of(path)) if ending_of(path) else None
-        if ending_of(path) and parts is None and path.parent != root and stem_of(path).lower() in known.known:
-            parts = path.parent.name, known.known[stem_of(path).lower()]  # subject/t1.png
+        if ending_of(path) and parts is None and path.parent != root and (channel := known.channel_of(stem_of(path))):
+            parts = path.parent.name, channel  # subject/t1.png
         if parts and not (without_labels and parts[1] == SEG):
             found.setdefault(parts[1], {}).setdefault(parts[0], []).append(path)
         elif path.name not in BESIDE:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from synthkit.data.channel_names import content_called, names_of_channels
 from synthkit.schemes import BRATS, Scheme
 
 #: Folder of the labels.
@@ -17,17 +18,6 @@ LABELS = "Seg"
 TABLE = "samples.csv"
 #: What an export says of its labels and contrasts, see :mod:`synthkit.data.picture_schemes`.
 SCHEME = "scheme.json"
-
-#: What the channel of labels is called in :class:`ChannelNames`; those of images have the names of contrasts.
-SEG = "seg"
-
-_ALSO = {
-    "t1": ("t1w", "t1pre"),
-    "t1ce": ("t1gd", "ct1", "t1cw", "t1wce", "t1post", "t1contrast"),
-    "t2": (),
-    "flair": ("t2flair", "t2fl", "fl"),
-    SEG: ("segmentation", "segmentations", "mask", "masks", "label", "labels", "gt"),
-}
 
 _SEPARATORS = re.compile(r"[\s_-]+")
 
@@ -49,30 +39,25 @@ class ChannelNames:
     ----------
     named : contrasts of the scheme and of the description.
     order : all contrasts, in the order in which folders of them are taken.
-    known : name of a channel in lower case, without ``_``, ``-`` and blanks -> contrast, or :data:`SEG` for labels.
-        These are the endings of subjects' files, and what people call folders.
     """
 
     def __init__(self, scheme: Scheme = BRATS, contrasts: Sequence[str] = ()) -> None:
         self.named = tuple(dict.fromkeys((*contrasts, *scheme.contrast_names)))
         self.order = tuple(dict.fromkeys((*self.named, *BRATS.contrast_names)))
-        also = {alias: name for name, aliases in _ALSO.items() for alias in aliases}
-        own = {_plain(word): name for word, name in scheme.endings.items()}
-        own |= {_plain(word): c.name for c in scheme.contrasts for word in (c.name, c.title)}
-        self.known = {**BRATS.endings, **also, **own, **{_plain(name): name for name in contrasts}}
+        self._known = names_of_channels(scheme, contrasts)
         # T1_Gd and T2_FLAIR as well: the shortest stem wins, so the second is no T2.
-        written = [re.sub(r"^(t[12])(?=.)", r"\1[_-]?", re.escape(name)) for name in self.known]
-        written += [re.escape(name.lower()) for name in self.order if _plain(name) != name.lower()]
-        self._ending = re.compile(rf"(.+?)[_-]({'|'.join(written)})", re.IGNORECASE)
+        words = "|".join(f"(?:{ending.expression})" for ending in self._known)
+        self._ending = re.compile(rf"(.+?)[_-]({words})", re.IGNORECASE)
 
     def channel_of(self, name: str) -> str | None:
-        """The contrast, or :data:`SEG`, that a name stands for: ``t1ce`` for ``T1Gd``; None where it is not known."""
-        return self.known.get(_plain(name))
+        """The contrast, or labels, that a name stands for: ``t1ce`` for ``T1Gd``; None where it is not known."""
+        return content_called(name, self._known) or content_called(_plain(name), self._known)
 
     def split_stem(self, stem: str) -> tuple[str, str] | None:
         """``s01_T1Gd`` as ``("s01", "t1ce")``; None for a name that ends in no channel's."""
         match = self._ending.fullmatch(stem)
-        return (match[1], self.known[_plain(match[2])]) if match else None
+        channel = self.channel_of(match[2]) if match else None
+        return (match[1], channel) if match and channel else None
 
 
 def _plain(name: str) -> str:

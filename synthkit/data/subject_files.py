@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from synthkit.data.channel_names import SEG
 from synthkit.data.fetched import finished_name, not_fetched
-from synthkit.data.file_names import SEG, NamedFile, ending_that_chooses
+from synthkit.data.file_names import NamedFile, ending_that_chooses
 from synthkit.data.label_tables import TableOfLabels, table_of_labels
 from synthkit.data.layouts import Unit, first_of
 from synthkit.data.raw_layouts import RawCase, RawFolder

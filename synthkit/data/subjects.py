@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthkit.data.channel_names import SEG
 from synthkit.data.fetched import not_fetched
-from synthkit.data.file_names import SEG, Names
+from synthkit.data.file_names import Names
 from synthkit.data.format import DESCRIPTION
 from synthkit.data.intensities import Background, from_background
 from synthkit.data.label_reading import ReadLabels, as_labels, read_label_volume

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from synthkit.contract import Declaration
 from synthkit.data.dataset import Dataset
 from synthkit.data.format import read_description
 from synthkit.data.geometry import common_axes
+from synthkit.data.likeness import doubts_about
 from synthkit.errors import DataError
 from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
@@ -21,6 +22,17 @@ def dataset_input(path: Path, splits: Sequence[str] = ()) -> tuple[Dataset, Inpu
     """Open a dataset and describe it as an input."""
     dataset = Dataset(path)
     return dataset, Input("dataset", source=dataset.path, splits=tuple(splits), digest=dataset.digest)
+
+
+def look_at(datasets: Iterable[Dataset], listener: Listener) -> list[str]:
+    """Say, and return, what the images of datasets show that is not recorded, compared with the first real one."""
+    ordered = sorted(datasets, key=lambda dataset: dataset.kind != "real")
+    names = [dataset.path.resolve().name for dataset in ordered]
+    named = [f"{name} ({k})" if names.count(name) > 1 else name for k, name in enumerate(names, start=1)]
+    doubts = doubts_about({name: d.training_part() for name, d in zip(named, ordered, strict=True)})
+    for text in doubts:
+        listener.warning(text)
+    return doubts
 
 
 def checkpoint_input(path: Path) -> tuple[dict[str, Any], Input]:

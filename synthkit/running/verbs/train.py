@@ -11,7 +11,6 @@ from synthkit import events
 from synthkit.contract import Declaration, GeneratorDeclaration, SegmenterDeclaration
 from synthkit.data.dataset import Dataset
 from synthkit.data.geometry import Geometry, common_axes, common_geometry
-from synthkit.data.likeness import doubts_about
 from synthkit.data.slices import SIZES, SliceProtocol
 from synthkit.data.views import Joined, with_scheme
 from synthkit.errors import DataError, PluginError, UsageError
@@ -22,7 +21,7 @@ from synthkit.running.listening import Listener, counted
 from synthkit.running.request import Request
 from synthkit.running.run import Input, Job, Run, folder_digest, write_json
 from synthkit.running.verbs.boundary import call, check_generator_size, opened_dataset, opened_file
-from synthkit.running.verbs.inputs import dataset_input, file_input
+from synthkit.running.verbs.inputs import dataset_input, file_input, look_at
 
 if TYPE_CHECKING:
     from synthkit.contract import Samples
@@ -63,8 +62,8 @@ def ask(
     n_train = 0
     for number, path in enumerate(datasets, start=1):
         role = "data" if number == 1 else f"data{number}"
-        opened[role], inputs[role] = dataset_input(path)
-        dataset = opened[role]
+        dataset, inputs[role] = dataset_input(path)
+        opened[role] = dataset
         n_train += len(dataset.training_part())
         if declaration.kind == "generator" and dataset.kind == "synthetic":
             listener.warning(f"{path} is synthetic: a generator trained on generated images drifts.")
@@ -84,9 +83,7 @@ def _check_together(datasets: Mapping[str, Dataset], listener: Listener) -> None
         with_scheme(dataset, datasets["data"].scheme)
     common_protocol(datasets)
     if len(datasets) > 1:
-        by_name = {dataset.path.resolve().name: dataset for dataset in datasets.values()}
-        for text in doubts_about(dict(sorted(by_name.items(), key=lambda item: item[1].kind != "real"))):
-            listener.warning(text)
+        look_at(datasets.values(), listener)
 
 
 def _joined(datasets: Mapping[str, Dataset]) -> Samples:

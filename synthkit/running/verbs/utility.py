@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from synthkit.data.dataset import Dataset
 from synthkit.data.known_labels import known_labels
 from synthkit.data.label_folders import LabelFolder
-from synthkit.data.likeness import doubts_about
 from synthkit.data.scheme_questions import labels_in_words
 from synthkit.errors import DataError, UsageError
 from synthkit.files import discard
@@ -22,6 +21,7 @@ from synthkit.judging.overlap_tables import OverlapTable, read_overlap
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.listening import Listener
 from synthkit.running.run import JOB, Input, Job, Run, find_runs, folder_digest, write_json
+from synthkit.running.verbs.inputs import look_at
 from synthkit.running.verbs.model_voxels import ModelVoxels
 from synthkit.running.verbs.people import datasets_given, tell_apart, unlike_names
 from synthkit.schemes import Scheme
@@ -145,13 +145,7 @@ def _doubts(arms: Mapping[str, Sequence[Path]], listener: Listener) -> list[str]
             listener.note(f"Training images of the arm {arm} are not where they were, and are not looked at.")
         for dataset in given:
             datasets.setdefault(dataset.digest, dataset)
-    ordered = sorted(datasets.values(), key=lambda dataset: dataset.kind != "real")
-    names = [dataset.path.resolve().name for dataset in ordered]
-    named = [f"{name} ({k})" if names.count(name) > 1 else name for k, name in enumerate(names, start=1)]
-    doubts = doubts_about({name: d.training_part() for name, d in zip(named, ordered, strict=True)})
-    for text in doubts:
-        listener.warning(text)
-    return doubts
+    return look_at(datasets.values(), listener)
 
 
 def _trainings(path: Path) -> list[tuple[Path, Training]]:
