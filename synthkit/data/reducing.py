@@ -7,26 +7,34 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from synthkit.contract import UInt8Array
 
 
 def reduce_image(image: UInt8Array, factor: int) -> UInt8Array:
     """Mean of each ``factor`` x ``factor`` block of (y, x), rounded half up."""
-    height, width = image.shape
-    rows = image.reshape(height // factor, factor, width).sum(axis=1, dtype=np.uint16)
-    total = rows.reshape(height // factor, width // factor, factor).sum(axis=2, dtype=np.uint16)
     n = factor * factor
-    reduced: UInt8Array = ((total + n // 2) // n).astype(np.uint8)
+    reduced: UInt8Array = ((_sums(image, factor) + np.uint16(n // 2)) // np.uint16(n)).astype(np.uint8)
     return reduced
 
 
 def reduce_labels(labels: UInt8Array, factor: int) -> UInt8Array:
     """Most frequent value of each ``factor`` x ``factor`` block of (y, x); the largest of equally frequent ones."""
     values = np.flatnonzero(np.bincount(labels.ravel()))[::-1].astype(np.uint8)
-    if len(values) == 1:
-        return np.full_like(labels[::factor, ::factor], values[0])
-    height, width = (n // factor for n in labels.shape)
-    blocks = labels.reshape(height, factor, width, factor)
-    counts = np.stack([np.count_nonzero(blocks == value, axis=(1, 3)) for value in values])
+    if len(values) < 2:
+        return labels[::factor, ::factor].copy()
+    counts = np.stack([_sums((labels == value).view(np.uint8), factor) for value in values])
     reduced: UInt8Array = values[counts.argmax(axis=0)]
     return reduced
+
+
+def _sums(image: UInt8Array, factor: int) -> NDArray[np.uint16]:
+    """Sum of each block, at most 16 x 16 pixels; a few additions of whole images, not many sums of a few numbers."""
+    rows = image[::factor].astype(np.uint16)
+    for k in range(1, factor):
+        rows += image[k::factor]
+    total = rows[:, ::factor].copy()
+    for k in range(1, factor):
+        total += rows[:, k::factor]
+    return total

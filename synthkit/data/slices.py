@@ -267,26 +267,35 @@ def _cut(volumes: SubjectVolumes, protocol: SliceProtocol, indices: Sequence[int
     (from_x, to_x), (from_y, to_y) = window(nx), window(ny)
     maps = {name: _planes(v) for name, v in (*volumes.images.items(), ("seg", volumes.labels)) if v is not None}
     # Reduced slices are made one at a time, so that the full-size ones never exist together.
-    n, size, reduced = len(indices), protocol.size, protocol.factor > 1
+    n, size, factor, reduced = len(indices), protocol.size, protocol.factor, protocol.factor > 1
     images = np.zeros((n, len(protocol.contrasts), size, size), dtype=np.uint8)
     canvas = np.zeros((GRID, GRID), dtype=np.uint8)
     for channel, name in enumerate(protocol.contrasts):
         greys = _Greys(volumes.images[name], protocol)
         canvas[...] = 0
+        blocks, place = _blocks(greys.target, factor)
         for row, z in enumerate(indices):
             greys.draw(z, canvas if reduced else images[row, channel])
             if reduced:
-                images[row, channel] = reduce_image(canvas, protocol.factor)
+                images[row, channel][place] = reduce_image(canvas[blocks], factor)
     labels = None
     if "seg" in maps:
         labels = np.zeros((n, size, size), dtype=np.uint8)
         canvas[...] = 0
+        blocks, place = _blocks((to_y, to_x), factor)
         for row, z in enumerate(indices):
             target = canvas if reduced else labels[row]
             target[to_y, to_x] = maps["seg"][z, from_y, from_x]
             if reduced:
-                labels[row] = reduce_labels(canvas, protocol.factor)
+                labels[row][place] = reduce_labels(canvas[blocks], factor)
     return Slices(images, labels, tuple(indices), nz - n)
+
+
+def _blocks(target: tuple[slice, slice], factor: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Whole blocks of pixels around a part of a slice, outside of which it is 0; and where they are once reduced."""
+    rows, columns = (slice(part.start // factor, -(-part.stop // factor)) for part in target)
+    full = tuple(slice(part.start * factor, part.stop * factor) for part in (rows, columns))
+    return (full[0], full[1]), (rows, columns)
 
 
 class _Greys:
@@ -310,7 +319,8 @@ class _Greys:
         rows, columns = _extent(inside.any(axis=1)), _extent(inside.any(axis=0))
         #: (z, y, x) inside the box.
         self.planes = planes[:, from_y, from_x][:, rows, columns]
-        self._target = (
+        #: Where they lie on the canvas (y, x); the rest of it is 0.
+        self.target = (
             slice(to_y.start + rows.start, to_y.start + rows.stop),
             slice(to_x.start + columns.start, to_x.start + columns.stop),
         )
@@ -331,7 +341,7 @@ class _Greys:
 
     def draw(self, z: int, canvas: UInt8Array) -> None:
         """Grey levels of a slice, where they belong on a canvas of ``GRID`` x ``GRID`` that is 0 elsewhere."""
-        target = canvas[self._target]
+        target = canvas[self.target]
         if self._scaled is None:
             target[...] = _round(self._scale(self.planes[z]))
         else:
