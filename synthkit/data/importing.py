@@ -19,7 +19,8 @@ from synthkit.data.dataset import Dataset
 from synthkit.data.format import DESCRIPTION, is_safe_name
 from synthkit.data.grey_values import GreyValues, parse_range
 from synthkit.data.imported_people import people_of_table, settled_by_pictures, with_patients
-from synthkit.data.label_levels import LabelCounts, LabelLevels, parse_levels, whole_labels
+from synthkit.data.label_counts import LabelCounts
+from synthkit.data.label_levels import LabelLevels, parse_levels, whole_labels
 from synthkit.data.named_schemes import scheme_named
 from synthkit.data.naming import NameFinding, identify
 from synthkit.data.picture_channels import find_unnamed

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from synthkit.data.file_names import SEG, Names
+from synthkit.data.channel_names import SEG
+from synthkit.data.file_names import Names
 from synthkit.data.label_tables import TableOfLabels, table_of_labels
 from synthkit.data.layouts import group_files
 from synthkit.data.raw_layouts import description_of, table_of
