@@ -53,7 +53,7 @@ OF_NAMES: dict[str, Callable[[str, int], str]] = {
 }
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(st.sampled_from(sorted(OF_NAMES)), st.sets(st.sampled_from(PEOPLE), min_size=2), st.integers(0, 9), st.data())
 def test_scans_of_names_are_asked_about(naming: str, people: set[str], n_plain: int, data: st.DataObject) -> None:
     if naming == "letters, glued":
@@ -129,7 +129,7 @@ PLAIN = [
 ]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.sampled_from(PLAIN), st.integers(1, 3), st.one_of(st.integers(2, 13), st.integers(14, 120)))
 def test_ids_that_only_count_are_patients(pattern: str, first: int, n: int) -> None:
     ids = [pattern.format(first + k) for k in range(n)]

@@ -160,7 +160,7 @@ def _lettered(parts: Mapping[str, _Parts]) -> list[set[str]]:
         elif own and re.fullmatch(r"[^\W\d_]{4,}[a-z]", own[-1]):
             glued[(*own[:-1], own[-1][:-1])][own[-1][-1]] = person
         if len(own) > 1 and re.fullmatch("[a-z]", own[0]) and all(map(str.isalpha, own)):
-            apart[("before", *own[1:])][own[0]] = person
+            apart[("", *own[1:])][own[0]] = person
     people = {own: person for person, own in parts.items()}
     for stem, found in apart.items():
         if stem in people:  # Mueller beside Mueller_b
@@ -189,7 +189,7 @@ def _is_numbered_name(own: _Parts) -> bool:
         and own[0].isdigit()
         and len(own[0]) <= 2
         and all(map(str.isalpha, own[1:]))
-        and not (_is_of_many(own[1:]))
+        and not _is_of_many(own[1:])
     )
 
 
@@ -206,9 +206,8 @@ def _again_and_again(parts: Mapping[str, _Parts]) -> list[set[str]]:
         stem: ends for stem, ends in by_stem.items() if len(ends) <= _FEW_WITHOUT_NUMBER and all(map(_is_small, ends))
     }
     found = [{people[stem], *ends.values()} for stem, ends in few.items() if stem in people]
-    counted = {
-        end for stem, ends in by_stem.items() if stem not in few for end in ends
-    }  # UKE_1 to UKE_30, LMU_1, LMU_2
+    # What larger stems count to: LMU_1 and LMU_2 beside UKE_1 to UKE_30 are patients of another place.
+    counted = {end for stem, ends in by_stem.items() if stem not in few for end in ends}
     several = [ends for ends in few.values() if len(ends) > 1 and not ends.keys() <= counted]
     times = Counter(end for ends in few.values() for end in ends)
     is_running = len(few) > 1 and max(times.values()) == 1  # one number runs through all: UKE_1, UKE_2, LMU_3
@@ -229,7 +228,7 @@ def _spelled_alike(parts: Mapping[str, _Parts]) -> list[set[str]]:
 
 def _is_of_many(stem: Iterable[str]) -> bool:
     """Whether a stem without a number is what whole collections are called, or too short for a name: C1, P-2."""
-    words = list(stem)
+    words = [word for word in stem if word]
     if len(words) == 1 and len(words[0]) == 1:
         return not words[0].isdigit()
     return all(_OF_MANY.fullmatch(word) for word in words)
