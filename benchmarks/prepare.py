@@ -9,6 +9,7 @@ Subject of the claim
     prepare synthkit's ``prepare``: all checks in a first pass, then reading again, slicing and the compressed store
 
     python benchmarks/prepare.py SUBJECTS [--trials 3]
+    python benchmarks/prepare.py SUBJECTS --alone 64      only ``prepare``, at this size, in one thread
 
 Trials are interleaved and the ratios are medians of the ratios within a trial, of elapsed time (the peers use one
 thread, ``prepare`` one a core) and of processor time (what a busy machine leaves comparable). Every recipe has to
@@ -154,12 +155,27 @@ def parts(subjects: list[Subject], trials: int) -> dict[str, float]:
     return found
 
 
+def alone(subjects: Path, size: int, trials: int) -> float:
+    """Processor milliseconds a subject of ``prepare``, the least of the trials; brains may be small."""
+    protocol, took = SliceProtocol(size=size, brain_fraction=0.02), []
+    for _ in range(trials + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.process_time()
+            summary = prepare(subjects, Path(folder) / "dataset", protocol=protocol, workers=1)
+            took.append((time.process_time() - start) / len(summary.subjects) * 1e3)
+    return min(took[1:])  # the first one imports
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("subjects", type=Path)
     parser.add_argument("--trials", type=int, default=3)
     parser.add_argument("--whole-brains-only", action="store_true", help="leave out slabs of less than 100 slices")
+    parser.add_argument("--alone", type=int, metavar="SIZE", help="only prepare, at this size, in one thread")
     arguments = parser.parse_args()
+    if arguments.alone:
+        print(f"{alone(arguments.subjects, arguments.alone, arguments.trials):.1f} ms of processor time a subject")
+        return
     with tempfile.TemporaryDirectory() as folder:
         # All recipes work on the same list; slabs are small and flatter nobody in particular.
         for subject in find_subjects(arguments.subjects):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthkit.schemes import BRATS, FURTHER_COLOURS, Contrast, Label, Region, Scheme, enumerated
@@ -78,6 +78,7 @@ def test_another_anatomy() -> None:
     assert LIVER.base_contrast(("ct",)) == 0
 
 
+@settings(deadline=None)
 @given(schemes())
 def test_regions_names_values_and_colours_of_any_convention_agree(made: Scheme) -> None:
     assert list(made.label_values) == ["background", *(label.name for label in made.labels)]
