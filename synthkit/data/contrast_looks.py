@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
 
 # So many slices are looked at, at about so many pixels a side; nine that agree are enough.
-_SLICES, _SIDE, _FEWEST = 12, 48, 9
+_SLICES, _SIDE, _FEWEST = 14, 60, 9
 # Half of the brain within this share of its median is as of a background far below it.
 _CRUSHED = 0.07
 # Whatever labels are called, healthy brain is where there is none.

@@ -174,7 +174,7 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
     }
     brain, some = brains[protocol.brain_contrast], volumes.labels[:, :, ::_EVERY]
     # Most voxels have no label: they are left out before any is picked, which is several times faster.
-    in_brain = np.bincount(some[(some != 0) & brain], minlength=256) / max(1, np.count_nonzero(brain))
+    in_brain = np.bincount(some[(some != 0) & brain], minlength=256) / max(1, int(np.count_nonzero(brain)))
     exchanged = exchanged_contrasts(volumes.images, volumes.labels, kept)
     copies = same_images(volumes.images)
     compared = contrasts_to_compare(protocol.contrasts, protocol.brain_contrast)
