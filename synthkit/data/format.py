@@ -75,6 +75,16 @@ def is_safe_name(name: object) -> bool:
     )
 
 
+def is_described(folder: Path) -> bool:
+    """Whether ``dataset.json`` of a folder is that of a dataset of synthkit; nnU-Net has files of that name too."""
+    try:
+        with os.fdopen(open_descriptor(folder / DESCRIPTION), encoding="utf-8") as file:
+            description = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(description, dict) and description.get("format") == FORMAT
+
+
 def read_description(path: Path) -> dict[str, Any]:
     try:
         with os.fdopen(open_descriptor(path / DESCRIPTION), encoding="utf-8") as file:

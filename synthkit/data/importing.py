@@ -16,7 +16,7 @@ import numpy as np
 
 from synthkit.data.channel_options import Channels
 from synthkit.data.dataset import Dataset
-from synthkit.data.format import DESCRIPTION, is_safe_name
+from synthkit.data.format import is_described, is_safe_name
 from synthkit.data.grey_values import GreyValues, parse_range
 from synthkit.data.imported_people import people_of_table, settled_by_pictures, with_patients
 from synthkit.data.label_counts import LabelCounts
@@ -147,7 +147,7 @@ def import_images(
     """
     if kind not in ("real", "synthetic"):
         raise UsageError(f"--as {kind} is not understood.", fix="Write synthetic or real.")
-    if (path / DESCRIPTION).is_file():
+    if is_described(path):
         raise UsageError(
             f"{path} is a dataset already.",
             "Pictures become one by an import.",

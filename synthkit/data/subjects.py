@@ -17,7 +17,7 @@ import numpy as np
 from synthkit.data.channel_names import SEG
 from synthkit.data.fetched import not_fetched
 from synthkit.data.file_names import Names
-from synthkit.data.format import DESCRIPTION
+from synthkit.data.format import is_described
 from synthkit.data.intensities import Background, from_background
 from synthkit.data.label_reading import ReadLabels, as_labels, read_label_volume
 from synthkit.data.label_tables import TableOfLabels
@@ -213,7 +213,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def _no_subjects(root: Path, files: Sequence[Path]) -> DataError:
-    if (root / DESCRIPTION).is_file():
+    if is_described(root):
         return DataError(
             f"There are no subjects in {root}.",
             "It is a dataset: its subjects have become slices.",

@@ -29,6 +29,7 @@ from synthkit.data.format import (
     SPLITS,
     TABLE,
     content_digest,
+    is_described,
     is_safe_name,
     read_description,
     read_table,
@@ -303,13 +304,8 @@ def remove_dataset(folder: Path) -> None:
 
 def _is_dataset(folder: Path) -> bool:
     """A dataset and nothing beside it; or what is left of one whose removal was interrupted."""
-    if (folder / DESCRIPTION).exists():
-        try:
-            described_as = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("format")
-        except (OSError, ValueError, AttributeError):
-            return False
-        if described_as != FORMAT:
-            return False
+    if (folder / DESCRIPTION).exists() and not is_described(folder):
+        return False
     inside = [*folder.iterdir()]
     for array in (folder / IMAGES, folder / LABELS):
         inside += [*array.iterdir()] if array.is_dir() else []
