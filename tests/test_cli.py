@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from synthkit.data.dataset import Dataset
+from synthkit.data.writer import DatasetWriter
+
 HEAVY = ("numpy", "torch", "docker", "nibabel", "sklearn", "scipy", "matplotlib", "jinja2", "pydantic", "synthkit_unet")
 
 
@@ -47,6 +50,18 @@ def dataset(subjects: Path, tmp_path: Path) -> Path:
     done = synthkit("prepare", subjects, "-o", tmp_path / "data", "--size", 32, "--holdout", 1)
     assert done.returncode == 0, done.stderr
     return tmp_path / "data"
+
+
+@pytest.fixture
+def copies(dataset: Path, tmp_path: Path) -> Path:
+    """The images of ``dataset`` as though a generator had made them."""
+    real = Dataset(dataset)
+    images, labels = real.read(range(len(real)))
+    rows = [{"id": f"s{i}", "split": "synthetic", "seed": i} for i in range(len(real))]
+    options: dict[str, Any] = {"contrasts": real.contrasts, "scheme": real.scheme, "size": real.size}
+    with DatasetWriter(tmp_path / "copies", kind="synthetic", protocol=real.description["protocol"], **options) as writer:
+        writer.append(images, labels, rows)
+    return tmp_path / "copies"
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -130,9 +145,9 @@ def test_prepare_dry_run_writes_nothing(subjects: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_dry_run_of_a_run_shows_job_and_command(dataset: Path, tmp_path: Path) -> None:
+def test_dry_run_of_a_run_shows_job_and_command(dataset: Path, copies: Path, tmp_path: Path) -> None:
     done = synthkit(
-        "audit-memorization", dataset, dataset, "-o", tmp_path / "run", "--dry-run", "--json", "--backend", "local"
+        "audit-memorization", dataset, copies, "-o", tmp_path / "run", "--dry-run", "--json", "--backend", "local"
     )
     shown = document(done)
     assert shown["job"]["verb"] == "audit-memorization"
@@ -167,9 +182,9 @@ def test_copies_fail_the_audit_whomever_they_show(real_subjects: Path, tmp_path:
     assert document(verified)["same"] is True
 
 
-def test_verify_sees_a_changed_score_and_a_changed_input(dataset: Path, tmp_path: Path) -> None:
+def test_verify_sees_a_changed_score_and_a_changed_input(dataset: Path, copies: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert synthkit("audit-memorization", dataset, dataset, "-o", run).returncode == 10
+    assert synthkit("audit-memorization", dataset, copies, "-o", run).returncode == 10
     result = json.loads((run / "result.json").read_text())
     genuine = json.dumps(result)
     score = next(s for s in result["scores"] if s["name"] == "n_synthetic")
@@ -202,9 +217,9 @@ def test_a_synthetic_dataset_of_another_training_set_is_refused(dataset: Path, t
     assert accepted.returncode == 10  # copies: the override audits them all the same
 
 
-def test_without_an_engine_both_ways_out_are_named(dataset: Path, tmp_path: Path) -> None:
+def test_without_an_engine_both_ways_out_are_named(dataset: Path, copies: Path, tmp_path: Path) -> None:
     done = synthkit(
-        "audit-memorization", dataset, dataset, "-o", tmp_path / "run",
+        "audit-memorization", dataset, copies, "-o", tmp_path / "run",
         env={"SYNTHKIT_BACKEND": "", "DOCKER_HOST": "unix:///nowhere/docker.sock"},
     )  # fmt: skip
     assert done.returncode == 5
@@ -320,11 +335,11 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert process.wait(60) == 0
 
 
-def test_a_run_folder_in_use_is_refused(dataset: Path, tmp_path: Path) -> None:
+def test_a_run_folder_in_use_is_refused(dataset: Path, copies: Path, tmp_path: Path) -> None:
     from synthkit.running.exclusive import locked
 
     with locked(tmp_path / "run"):
-        done = synthkit("audit-memorization", dataset, dataset, "-o", tmp_path / "run")
+        done = synthkit("audit-memorization", dataset, copies, "-o", tmp_path / "run")
     assert done.returncode == 11
     assert "Another command is at work" in done.stderr
     assert not (tmp_path / "run" / "job.json").exists()
@@ -366,9 +381,9 @@ def test_a_command_line_that_is_not_understood_is_one_document_as_well() -> None
         assert (done.returncode, document(done)["exit_code"]) == (2, 2)
 
 
-def test_verify_says_that_the_code_has_changed(dataset: Path, tmp_path: Path) -> None:
+def test_verify_says_that_the_code_has_changed(dataset: Path, copies: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert synthkit("audit-memorization", dataset, dataset, "-o", run).returncode == 10
+    assert synthkit("audit-memorization", dataset, copies, "-o", run).returncode == 10
     result = json.loads((run / "result.json").read_text())
     result["code"]["synthkit-memorization"] = "sha256:old"
     result["scores"][0]["value"] = -1
