@@ -59,7 +59,8 @@ def copies(dataset: Path, tmp_path: Path) -> Path:
     images, labels = real.read(range(len(real)))
     rows = [{"id": f"s{i}", "split": "synthetic", "seed": i} for i in range(len(real))]
     options: dict[str, Any] = {"contrasts": real.contrasts, "scheme": real.scheme, "size": real.size}
-    with DatasetWriter(tmp_path / "copies", kind="synthetic", protocol=real.description["protocol"], **options) as writer:
+    options |= {"kind": "synthetic", "protocol": real.description["protocol"]}
+    with DatasetWriter(tmp_path / "copies", **options) as writer:
         writer.append(images, labels, rows)
     return tmp_path / "copies"
 
