@@ -21,6 +21,8 @@ from PIL import Image
 from synthkit import api
 from synthkit.data.dataset import Dataset
 from synthkit.data.phantom import affine, make_subject
+from synthkit.judging.audit_tables import PAIRS
+from synthkit.report.audit.tables import Pair, read_pairs
 
 HERE = Path(__file__).parent
 KIMG = {"diffusion-3": 16, "diffusion-24": 9, "stylegan2-3": 80, "stylegan2-24": 60}
@@ -58,17 +60,18 @@ def samples(work: Path, name: str) -> tuple[Path, Path]:
     return data, drawn
 
 
-def picture(pairs: list[dict[str, str]], data: Path, drawn: Path, out: Path, n: int = 12) -> None:
+def picture(pairs: list[Pair], data: Path, drawn: Path, out: Path, n: int = 12) -> None:
     """The nearest of the audit's pairs in the joint view: samples above training images, T1 and FLAIR."""
     real, made = Dataset(data), Dataset(drawn / "outputs" / "dataset")
     rows = {which.samples[i].id: i for which in (real, made) for i in range(len(which))}
-    joint = [pair for pair in pairs if pair["contrast"] == "joint"][:n]
+    joint = [pair for pair in pairs if pair.contrast == "joint"][:n]
 
-    def strip(which: Dataset, key: str) -> np.ndarray:
-        images, _ = which.read([rows[pair[key]] for pair in joint])
+    def strip(which: Dataset, ids: list[str]) -> np.ndarray:
+        images, _ = which.read([rows[name] for name in ids])
         return np.hstack([np.hstack([image[0], image[-1]]) for image in images])
 
-    tall = np.vstack([strip(made, "synthetic_id"), strip(real, "train_id")])
+    above = strip(made, [pair.synthetic_id for pair in joint])
+    tall = np.vstack([above, strip(real, [pair.train_id for pair in joint])])
     Image.fromarray(tall).resize((tall.shape[1] * 2, tall.shape[0] * 2), 0).save(out)
 
 
@@ -88,9 +91,7 @@ def main() -> None:
         )
         verdict = audit.result["verdict"]
         print(f"{name:14s} {KIMG[name]:3d} kimg  {verdict['outcome']:24s}{verdict['reasons'][0]}", flush=True)
-        header, *lines = (audit.run.outputs / "pairs.csv").read_text().splitlines()
-        pairs = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
-        picture(pairs, data, drawn, options.work / f"{name}.png")
+        picture(read_pairs(audit.run.outputs / PAIRS.file), data, drawn, options.work / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -67,9 +67,15 @@ def ask(
         n_train += len(dataset.training_part())
         if declaration.kind == "generator" and dataset.kind == "synthetic":
             listener.warning(f"{path} is synthetic: a generator trained on generated images drifts.")
-    inputs |= _optional_inputs(declaration, validate_on, pretrained)
+    _refuse_not_taken(declaration, validate_on, pretrained)
     if validate_on is not None:
-        opened["validation"] = Dataset(validate_on)
+        opened["validation"], inputs["validation"] = dataset_input(validate_on)
+        if opened["validation"].kind != "real":
+            raise UsageError(
+                f"{validate_on} is synthetic.", fix="Validate on real samples, or leave --validate-on out."
+            )
+    if pretrained is not None:
+        inputs["pretrained"] = file_input(pretrained)
     _check_together(opened, listener)
     job = Job(verb="train", plugins=(declaration.name,), params=params_to_dict(chosen), inputs=inputs)
     listener.note(f"Training {declaration.name} on {counted(n_train, 'sample')}.")
@@ -91,8 +97,8 @@ def _joined(datasets: Mapping[str, Dataset]) -> Samples:
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 
-def _optional_inputs(declaration: Declaration, validate_on: Path | None, pretrained: Path | None) -> dict[str, Input]:
-    """What not every plugin takes: samples to validate on, weights to begin with."""
+def _refuse_not_taken(declaration: Declaration, validate_on: Path | None, pretrained: Path | None) -> None:
+    """UsageError for what not every plugin takes: samples to validate on, weights to begin with."""
     takes = getattr(declaration, "optional_roles", ())
     for role, option, given in (
         ("validation", "--validate-on", validate_on),
@@ -100,16 +106,6 @@ def _optional_inputs(declaration: Declaration, validate_on: Path | None, pretrai
     ):
         if given is not None and role not in takes:
             raise UsageError(f"{declaration.name} takes no {option}.", fix="Leave it out.")
-    inputs: dict[str, Input] = {}
-    if validate_on is not None:
-        dataset, inputs["validation"] = dataset_input(validate_on)
-        if dataset.kind != "real":
-            raise UsageError(
-                f"{validate_on} is synthetic.", fix="Validate on real samples, or leave --validate-on out."
-            )
-    if pretrained is not None:
-        inputs["pretrained"] = file_input(pretrained)
-    return inputs
 
 
 # -------------------------------------------------------------------------------------------------- done in the run

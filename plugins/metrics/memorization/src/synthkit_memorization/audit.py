@@ -170,14 +170,9 @@ class Audit:
     @cached_property
     def holdout_copy(self) -> NDArray[np.bool_]:
         """Whether each synthetic image copies a held-out person by a column, ``(image, column)``."""
-        sides = [each.sides.get("holdout") for each in self.judgements]
-        copy: NDArray[np.bool_] = self._spread(
-            [
-                np.zeros(each.train.r.shape[:2], np.bool_) if side is None else side.copy
-                for each, side in zip(self.judgements, sides, strict=True)
-            ],
-            False,
-        )
+        cuts = [np.nan_to_num(each.cut_of("holdout"), nan=-1.0) for each in self.judgements]
+        near = [each.margins_to("holdout") <= cut for each, cut in zip(self.judgements, cuts, strict=True)]
+        copy: NDArray[np.bool_] = self._spread(near, False)
         return copy
 
     @property
