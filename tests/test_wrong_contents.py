@@ -15,7 +15,8 @@ import pytest
 
 from synthkit import events
 from synthkit.data.contrast_looks import exchanged_contrasts
-from synthkit.data.label_folders import LabelFolder, check_same_grids
+from synthkit.data.label_folders import LabelFolder
+from synthkit.data.label_grids import check_same_grids
 from synthkit.data.label_looks import looks_of
 from synthkit.data.label_pairs import check_prediction
 from synthkit.data.label_places import places_of

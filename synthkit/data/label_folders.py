@@ -24,7 +24,6 @@ from synthkit.data.scheme_choice import SchemeChoice, decide
 from synthkit.data.scheme_ids import Labelled, told_by_name
 from synthkit.data.scheme_questions import fitting_in_words, labels_in_words, values_in_words
 from synthkit.data.subjects import bad_subjects_error, scan_subjects
-from synthkit.data.volume_checks import AFFINE_TOLERANCE_MM, grid_distance_mm, is_default_affine, two_affines_of_file
 from synthkit.errors import DataError
 from synthkit.schemes import BRATS, Scheme
 
@@ -244,71 +243,3 @@ def unknown_values_error(
         f"{remedy}, or give {option} FILE.toml with a table [labels] of name = value.",
         [f"fits {line}" for line in fits],
     )
-
-
-def check_same_grids(reference: LabelFolder, prediction: LabelFolder) -> None:
-    """See that both have each subject's voxels at the same places; shapes that differ are left to the comparison.
-
-    Headers that hold two affines which contradict each other are named, each text once.
-
-    Two volumes of one shape may be mirrored or shifted against each other, which no comparison of arrays can see.
-
-    Raises
-    ------
-    DataError : names the first subject whose corners lie further apart than ``AFFINE_TOLERANCE_MM``.
-    """
-    there = set(prediction.subjects)
-    said: set[str] = set()
-    for subject in (name for name in reference.subjects if name in there):
-        (shape, affine), (other_shape, other) = reference.grid(subject), prediction.grid(subject)
-        for path in (reference.path(subject), prediction.path(subject)):
-            if (note := two_affines_of_file(path)) and note not in said:
-                said.add(note)
-                events.message(
-                    f"{path.name}: {note}; of other files with the same one this is not said.", level="warning"
-                )
-        if shape == other_shape and (distance := grid_distance_mm(affine, other, shape)) > AFFINE_TOLERANCE_MM:
-            lost = is_default_affine(other, shape)
-            raise DataError(
-                f"Reference and prediction of {subject} are not on one grid.",
-                f"Their affines put the same voxel up to {distance:.3g} mm apart."
-                + (
-                    " The prediction's says nothing (1 mm, no origin), as of arrays that were saved without one."
-                    if lost
-                    else ""
-                ),
-                "If its array is in the order of the reference's, evaluate with --prediction-grid reference; "
-                "resampling it by such an affine would put it elsewhere."
-                if lost
-                else "Resample the prediction to the grid of the reference, with its affine, and evaluate again. If "
-                "its array is in the order of the reference's and only its affine is wrong, evaluate with "
-                "--prediction-grid reference.",
-            )
-
-
-class OnGridOf:
-    """Label volumes whose arrays are taken to be on the grid of others; satisfies :class:`synthkit.contract.Volumes`.
-
-    For predictions that were saved without their affine. A shape that differs is refused when the subject is read.
-    """
-
-    def __init__(self, volumes: LabelFolder, reference: LabelFolder) -> None:
-        self._volumes, self._reference = volumes, reference
-        self.scheme = volumes.scheme
-
-    @property
-    def subjects(self) -> tuple[str, ...]:
-        return self._volumes.subjects
-
-    def labels(self, subject: str) -> tuple[UInt8Array, tuple[float, float, float]]:
-        """Labels uint8 (x, y, z) of the volumes, and the voxel spacing in mm of the reference."""
-        labels, _ = self._volumes.labels(subject)
-        shape, affine = self._reference.grid(subject)
-        if labels.shape != shape:
-            raise DataError(
-                f"The prediction of {subject} has another shape than its reference.",
-                f"It has {'x'.join(map(str, labels.shape))} voxels, the reference {'x'.join(map(str, shape))}.",
-                "Resample the prediction to the grid of the reference, and leave --prediction-grid out.",
-            )
-        x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
-        return labels, (x, y, z)

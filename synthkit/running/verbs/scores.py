@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from synthkit.contract import Declaration, MetricDeclaration, Row, Score
-from synthkit.data.label_folders import LabelFolder, OnGridOf, check_same_grids
+from synthkit.data.label_folders import LabelFolder
+from synthkit.data.label_grids import OnOneGrid, check_same_grids
 from synthkit.data.views import Joined
 from synthkit.errors import PluginError, UsageError
 from synthkit.registry.parameters import make_params
@@ -59,10 +60,10 @@ def opened_inputs(run: Run, job: Job) -> dict[str, Any]:
             )
     datasets |= {role: found[0] if len(found) == 1 else Joined(found) for role, found in parts.items()}
     if "reference" in datasets and "prediction" in datasets:
-        if job.options.get("prediction_grid") == "reference":
-            datasets["prediction"] = OnGridOf(datasets["prediction"], datasets["reference"])
-        else:
+        by_request = job.options.get("prediction_grid") == "reference"
+        if not by_request:
             check_same_grids(datasets["reference"], datasets["prediction"])
+        datasets["prediction"] = OnOneGrid(datasets["prediction"], datasets["reference"], by_request=by_request)
     return datasets
 
 

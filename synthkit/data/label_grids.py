@@ -1,0 +1,155 @@
+"""Whether a reference and a prediction have each voxel at one place, by their headers and by what lies there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synthkit import events
+from synthkit.data.axis_orders import best_order, dice_by_affines, orders_of_shape
+from synthkit.data.label_folders import LabelFolder
+from synthkit.data.volume_checks import AFFINE_TOLERANCE_MM, grid_distance_mm, is_default_affine, two_affines_of_file
+from synthkit.errors import DataError
+from synthkit.schemes import Scheme
+
+if TYPE_CHECKING:
+    from synthkit.contract import UInt8Array
+
+# Dice of all labels together below which a way to lay a prediction on its reference is no help.
+_HELPS = 0.1
+_AGAIN = "Predict again on the subject's own grid, and save the prediction with the reference's affine."
+
+
+def check_same_grids(reference: LabelFolder, prediction: LabelFolder) -> None:
+    """See that both have each subject's voxels at the same places.
+
+    Headers that hold two affines which contradict each other are named, each text once.
+
+    Raises
+    ------
+    DataError : names the first subject whose shapes differ or whose corners lie further apart than
+        ``AFFINE_TOLERANCE_MM``, and what lays its labels on the reference's.
+    """
+    there = set(prediction.subjects)
+    said: set[str] = set()
+    for subject in (name for name in reference.subjects if name in there):
+        (shape, affine), (other_shape, other) = reference.grid(subject), prediction.grid(subject)
+        for path in (reference.path(subject), prediction.path(subject)):
+            if (note := two_affines_of_file(path)) and note not in said:
+                said.add(note)
+                events.message(
+                    f"{path.name}: {note}; of other files with the same one this is not said.", level="warning"
+                )
+        if shape != other_shape:
+            why = f"The reference has {_voxels(shape)}, the prediction {_voxels(other_shape)}."
+        elif (distance := grid_distance_mm(affine, other, shape)) > AFFINE_TOLERANCE_MM:
+            why = f"Their affines put the same voxel up to {distance:.3g} mm apart."
+        else:
+            continue
+        if is_default_affine(other, other_shape):
+            why += " The prediction's says nothing (1 mm, no origin), as of arrays that were saved without one."
+        raise DataError(
+            f"Reference and prediction of {subject} are not on one grid.", why, _way(reference, prediction, subject)
+        )
+
+
+def _voxels(shape: tuple[int, ...]) -> str:
+    return f"{'x'.join(map(str, shape))} voxels"
+
+
+def _way(reference: LabelFolder, prediction: LabelFolder, subject: str) -> str:
+    """What lays a prediction on its reference: tried on the labels, so that nothing is advised that does not help."""
+    truth, labels = reference.stored(subject).labels, prediction.stored(subject).labels
+    affine, own = reference.affine(subject), prediction.affine(subject)
+    order = best_order(truth, labels)
+    by_affines = dice_by_affines(truth, affine, labels, own)
+    resample = "Resample the prediction to the grid of the reference, by its affine and with nearest neighbours"
+    if order.dice > by_affines and order.fits:
+        return (
+            f"Its array is in another order: {order.in_words} its labels lie on the reference's (Dice "
+            f"{order.dice:.2f}, resampled by its affine {by_affines:.2f}). Save {order.in_numpy} with the reference's "
+            "affine."
+        )
+    if max(order.dice_as_stored, by_affines) >= _HELPS:
+        if by_affines >= order.dice_as_stored:
+            return f"{resample} (all labels together then have Dice {by_affines:.2f}), and evaluate again."
+        return (
+            f"Evaluate with --prediction-grid reference: in the order of its array its labels lie on the reference's "
+            f"(Dice {order.dice_as_stored:.2f}); resampled by its affine they would not ({by_affines:.2f})."
+        )
+    if truth.any() and labels.any():
+        return f"Neither its affine nor any order of its axes lays its labels on the reference's. {_AGAIN}"
+    if truth.shape != labels.shape and orders_of_shape(labels.shape, truth.shape):
+        return f"Its axes may be in another order, as of SimpleITK's arrays (z, y, x). {_AGAIN}"
+    if truth.shape != labels.shape or not is_default_affine(own, labels.shape):
+        return f"{resample}, and evaluate again."
+    return "If its array is in the order of the reference's, evaluate with --prediction-grid reference."
+
+
+class OnOneGrid:
+    """Predictions beside their reference, whose places are looked at; satisfies :class:`synthkit.contract.Volumes`.
+
+    Two volumes of one shape may be mirrored or turned against each other, which no header tells: where another order of
+    axes lays labels on the reference's that hardly overlap as they are, that is said.
+
+    Parameters
+    ----------
+    by_request : arrays are taken to be in the order of the reference's, whatever their affines say (for predictions
+        that were saved without it); then one that is in another order is refused.
+    """
+
+    def __init__(self, prediction: LabelFolder, reference: LabelFolder, *, by_request: bool) -> None:
+        self._prediction, self._reference = prediction, reference
+        self._by_request = by_request
+        self._said: set[str] = set()
+
+    @property
+    def scheme(self) -> Scheme:
+        return self._prediction.scheme
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return self._prediction.subjects
+
+    def labels(self, subject: str) -> tuple[UInt8Array, tuple[float, float, float]]:
+        """Labels uint8 (x, y, z) of the prediction, and its voxel spacing in mm; by request that of the reference."""
+        labels, spacing_mm = self._prediction.labels(subject)
+        if subject not in self._reference.subjects:
+            return labels, spacing_mm
+        shape, affine = self._reference.grid(subject)
+        if self._by_request:
+            if labels.shape != shape:
+                raise DataError(
+                    f"The prediction of {subject} has another shape than its reference.",
+                    f"It has {_voxels(labels.shape)}, the reference {_voxels(shape)}.",
+                    f"Leave --prediction-grid out. {_way(self._reference, self._prediction, subject)}",
+                )
+            x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
+            spacing_mm = (x, y, z)
+        self._see_places(subject, labels)
+        return labels, spacing_mm
+
+    def _see_places(self, subject: str, labels: UInt8Array) -> None:
+        """Say, or by request refuse, that labels lie on the reference's in another order of axes alone."""
+        truth = self._reference.stored(subject).labels
+        order = best_order(truth, labels)
+        if not order.fits:
+            return
+        why = (
+            f"its labels overlap with the reference's by Dice {order.dice_as_stored:.2f}, and by {order.dice:.2f} "
+            f"{order.in_words}"
+        )
+        if self._by_request:
+            raise DataError(
+                f"The array of the prediction of {subject} is not in the order of its reference's.",
+                f"{why[0].upper()}{why[1:]}.",
+                f"Leave --prediction-grid out. {_way(self._reference, self._prediction, subject)}",
+            )
+        if order.in_numpy not in self._said:
+            self._said.add(order.in_numpy)
+            events.message(
+                f"{subject}: {why}. Its array is in another order than its affine says: save {order.in_numpy} with "
+                "the affine that it has; of other predictions of which the same is true this is not said.",
+                level="warning",
+            )
