@@ -78,7 +78,8 @@ def best_order(reference: UInt8Array, labels: UInt8Array) -> AxisOrder:
     """In which order of axes labels (x, y, z) overlap most with those of a reference; values above 0 count as one."""
     there, found = reference > 0, np.nonzero(labels)
     n_there, n_found = int(np.count_nonzero(there)), len(found[0])
-    stored, best = 0.0, (0.0, None)
+    stored, highest = 0.0, 0.0
+    best: Turn | None = None
     if min(n_there, n_found) < _FEWEST:
         return AxisOrder(None, 0.0, 0.0)
     for turn in _turns(labels.shape, reference.shape):
@@ -89,9 +90,9 @@ def best_order(reference: UInt8Array, labels: UInt8Array) -> AxisOrder:
             stored = dice
             if stored >= _GOOD:  # no other order can be so much better
                 break
-        elif dice > best[0]:
-            best = dice, turn
-    return AxisOrder(best[1], best[0], stored)
+        elif dice > highest:
+            highest, best = dice, turn
+    return AxisOrder(best, highest, stored)
 
 
 def orders_of_shape(shape: Sequence[int], wanted: Sequence[int]) -> list[tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import json
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from synthkit.contract import UInt8Array
+    from synthkit.data.subject_files import BadSubject, Subject
 
 
 class LabelFolder:
@@ -50,7 +52,7 @@ class LabelFolder:
     usable_only : leave out subjects without one usable label volume instead of refusing the folder.
     names : what files are by their endings, as for :func:`synthkit.data.subjects.survey_folder`.
     labels : a scheme, the name of one, a TOML file, or "table".
-    reference : label volumes whose scheme these have where nothing else says it.
+    reference : label volumes whose scheme these have where nothing else says it, and whose endings of names too.
     decided : what :meth:`decision` of a folder with the same files said.
 
     Raises
@@ -77,11 +79,12 @@ class LabelFolder:
         self._tables: dict[str, TableOfLabels] = {}
         self._listed: dict[Path, list[str]] = {}
         self._rounding_said = False
-        found = [] if names else self._predictions()
+        endings = Names.parse(names, (), scheme=self._with_endings())
+        found = [] if names else self._predictions(endings)
         if not found:
-            good, bad = scan_subjects(self.folder, contrasts=(), need_labels=True, names=names, scheme=self._given)
+            good, bad = self._scanned(endings)
             if not usable_only and (bad := [b for b in bad if subjects is None or b.id in subjects]):
-                raise bad_subjects_error(bad, len(good) + len(bad))
+                raise self._refused(bad_subjects_error(bad, len(good) + len(bad)))
             found = [(subject.id, subject.seg) for subject in good if subject.seg]
             self._tables = {s.id: s.table for s in good if s.table is not None}
         self._files: dict[str, Path] = {}
@@ -98,11 +101,36 @@ class LabelFolder:
         for name in subjects or ():
             self.path(name)
 
-    def _predictions(self) -> list[tuple[str, Path]]:
+    def _with_endings(self) -> Scheme:
+        """A scheme that has the endings of names that these files may have: its own, and those of the reference."""
+        scheme = self._given or BRATS
+        theirs = self._reference._with_endings().label_endings if self._reference else ()
+        more = [ending for ending in theirs if ending not in scheme.endings]
+        return dataclasses.replace(scheme, label_endings=(*scheme.label_endings, *more))
+
+    def _scanned(self, endings: Names) -> tuple[list[Subject], list[BadSubject]]:
+        try:
+            return scan_subjects(self.folder, contrasts=(), need_labels=True, names=endings, scheme=self._given)
+        except DataError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: DataError) -> DataError:
+        """The error about files that cannot be used; of predictions, which ``--names`` is not about, with their way."""
+        if self._reference is None or "--names" not in error.fix:
+            return error
+        endings = " or ".join(f"NAME_{ending}.nii.gz" for ending in self._with_endings().label_endings)
+        return DataError(
+            f"The predictions in {self.folder} cannot be used: {error.what[:1].lower()}{error.what[1:]}",
+            error.why,
+            f"A prediction is NAME.nii.gz, all in one folder, or {endings}. What else its name may end with says "
+            f'label_endings = ["gt"] in {self.option} FILE.toml.',
+            error.details,
+        )
+
+    def _predictions(self, names: Names) -> list[tuple[str, Path]]:
         """Subject and file of label volumes side by side; nothing if the folder holds something else."""
         files = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         flat = [p for p in files if base_name(p.name) and not p.name.startswith(".") and not p.is_dir()]
-        names = Names.parse((), scheme=self._given or BRATS)
         said = [named_file(path, names) for path in flat]
         if not flat or any(file and file.content != SEG for file in said):
             return []

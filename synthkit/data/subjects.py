@@ -94,7 +94,7 @@ def scan_subjects(
     folder: Path | str,
     contrasts: Sequence[str] = BRATS.contrast_names,
     need_labels: bool = True,
-    names: Sequence[str] = (),
+    names: Sequence[str] | Names = (),
     scheme: Scheme | None = None,
 ) -> tuple[list[Subject], list[BadSubject]]:
     """The subjects of :func:`survey_folder` without its notes, for who looks at a folder again."""
@@ -106,7 +106,7 @@ def survey_folder(
     folder: Path | str,
     contrasts: Sequence[str] = BRATS.contrast_names,
     need_labels: bool = True,
-    names: Sequence[str] = (),
+    names: Sequence[str] | Names = (),
     scheme: Scheme | None = None,
 ) -> FoundSubjects:
     """All subjects in a folder, by names only, sorted by id; and those whose files are missing or ambiguous.
@@ -129,7 +129,7 @@ def survey_folder(
             "It is not a folder." if root.exists() else "It does not exist.",
             "Give the folder that holds one folder a subject.",
         )
-    given = Names.parse(names, contrasts, scheme or BRATS)
+    given = names if isinstance(names, Names) else Names.parse(names, contrasts, scheme or BRATS)
     if not given.given or (need_labels and scheme is None):  # images can be told by --names, values of labels cannot
         refuse_part(root)
     grouped = group_files(root, given)

@@ -72,7 +72,9 @@ def ask(
     compared: dict[str, Any] = {}
     if reference is not None and prediction is not None and any("prediction" in d[0].roles for d in packages.values()):
         places = (find_predictions(reference), find_predictions(prediction))
-        subjects, unpaired = _subjects_to_score(*places, include_training_subjects, names, listener, labels)
+        subjects, unpaired = _subjects_to_score(
+            *places, include_training_subjects, names, listener, labels, prediction_labels
+        )
         schemes = _label_schemes(*places, [*subjects, *unpaired], subjects, names, labels, prediction_labels)
         compared = {"subjects": subjects, "references_without_prediction": unpaired, "labels": schemes}
         patients = unlike_names({**by_names(subjects), **patients_said(subjects, _datasets_behind(places[1]))})
@@ -173,14 +175,15 @@ def _subjects_to_score(
     names: Sequence[str],
     listener: Listener,
     labels: str | None,
+    prediction_labels: str | None,
 ) -> tuple[list[str], list[str]]:
     """Which subjects are compared, and which references go without a prediction.
 
     Compared are the subjects of the prediction that have a reference and, unless asked for, were not trained on. A
     reference without prediction counts unless its subject was left out because it was trained on.
     """
-    predicted = LabelFolder(prediction).subjects
     found = LabelFolder(reference, usable_only=True, names=names, labels=labels)
+    predicted = LabelFolder(prediction, labels=prediction_labels, reference=found).subjects
     referenced = set(found.subjects)
     seen: set[str] = set()
     notes = prediction / "predictions.json"

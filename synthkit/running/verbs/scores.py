@@ -46,9 +46,8 @@ def opened_inputs(run: Run, job: Job) -> dict[str, Any]:
                 subjects = [*subjects, *job.options.get("references_without_prediction", ())]
             names = job.options.get("names", ()) if role == "reference" else ()
             schemes = job.options.get("labels", {})
-            decided = schemes.get(role)
             reference = None
-            if role == "prediction" and decided is None:
+            if role == "prediction" and "reference" in job.inputs:
                 reference = LabelFolder(
                     run.input("reference"),
                     subjects=subjects,
@@ -56,7 +55,7 @@ def opened_inputs(run: Run, job: Job) -> dict[str, Any]:
                     decided=schemes.get("reference"),
                 )
             datasets[role] = LabelFolder(
-                run.input(role), subjects=subjects, names=names, reference=reference, decided=decided
+                run.input(role), subjects=subjects, names=names, reference=reference, decided=schemes.get(role)
             )
     datasets |= {role: found[0] if len(found) == 1 else Joined(found) for role, found in parts.items()}
     if "reference" in datasets and "prediction" in datasets:
