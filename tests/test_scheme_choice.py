@@ -257,6 +257,53 @@ def test_labels_that_look_otherwise_are_asked_about_and_the_best_is_named() -> N
     assert decide([*subjects, *most]).scheme.name == "brats2023-gli"
 
 
+def test_what_images_do_not_tell_is_not_said_to_fit(tmp_path: Path) -> None:
+    """1 ET, 2 ED, 3 NCR: only the paediatric scheme has ET as 1, and its 2 and 3 are others."""
+    own = {"ET": 1, "ED": 2, "NCR": 3}
+    subjects = [labelled(f"case{k}", (1, 2, 3), NEW, looks=looks(own)) for k in range(3)]
+    with pytest.raises(DataError, match="not known which labels") as caught:
+        decide(subjects)
+    assert "By the images 1 is ET, as in ped; they do not tell what 2 and 3 is" in caught.value.why
+    assert "fits best" not in caught.value.why and caught.value.fix.startswith("Write the labels into a TOML file")
+    toml = tmp_path / "own.toml"
+    toml.write_text("[labels]\nET = 1\nED = 2\nNCR = 3\n")
+    assert not decide(subjects, scheme_named(str(toml))).notes  # the advice
+
+
+@pytest.mark.parametrize(("n_with", "n_without"), [(2, 1), (1, 1), (2, 4), (3, 0)])
+def test_a_label_is_judged_by_the_subjects_that_have_it(n_with: int, n_without: int) -> None:
+    """Old numbers under ids of 2024, whose 4 is a cavity: subjects without a 4 say nothing about it."""
+    all_of_it, without = looks({"NCR": 1, "ED": 2, "ET": 4}), looks({"NCR": 1, "ED": 2})
+    subjects = [labelled(f"BraTS-GLI-0000{k}-100", (1, 2, 4), NEW, looks=all_of_it) for k in range(n_with)]
+    subjects += [labelled(f"BraTS-GLI-0001{k}-100", (1, 2), NEW, looks=without) for k in range(n_without)]
+    with pytest.raises(DataError, match="do not look like those of gli2024") as caught:
+        decide(subjects)
+    assert "RC enhances as only ET does" in caught.value.why
+    assert "By the images brats2018 or brats2021 fits best" in caught.value.why
+    assert not decide(subjects, SCHEMES["brats2018"]).notes  # the advice
+
+
+def test_one_subject_among_many_is_named_with_what_fits_it() -> None:
+    odd = labelled("BraTS-GLI-00000-100", (1, 2, 4), NEW, looks=looks({"NCR": 1, "ED": 2, "ET": 4}))
+    right = looks({"NCR": 1, "ED": 2, "ET": 3})
+    rest = [labelled(f"BraTS-GLI-0001{k}-100", (1, 2, 3), NEW, looks=right) for k in range(4)]
+    (note,) = decide([odd, *rest]).notes
+    assert "BraTS-GLI-00000-100" in note and "brats2018 or brats2021 fits best" in note
+
+
+def test_a_cavity_is_not_an_exchange_of_contrasts() -> None:
+    """Dark in both, by more spreads in T1: as old names would have it a 4 that does not enhance."""
+
+    def look(t1: float, t1ce: float, flair: float, open_: float) -> LabelLook:
+        return LabelLook(500, {"t1": t1, "t1ce": t1ce, "flair": flair}, open_, 0.0)
+
+    seen = {1: look(-2, -1.8, 1, 0.1), 2: look(-0.5, -0.4, 3, 0.4), 4: look(-3, -4.5, -2, 0.3)}
+    subjects = [labelled(f"case{k}", (1, 2, 4), looks=seen) for k in range(3)]
+    with pytest.raises(DataError, match="do not look like those of brats2018") as caught:
+        decide(subjects)
+    assert "looks like" not in caught.value.why and "--names" not in caught.value.fix
+
+
 def test_labels_outside_of_the_brain_are_noticed() -> None:
     images, parts = tumour()
     labels = np.where(np.roll(parts["ED"], 22, axis=0), 2, 0).astype(np.uint8)

@@ -112,6 +112,11 @@ def _open_edges(planes: UInt8Array) -> dict[int, int]:
 
 def contradiction(looks: Mapping[int, LabelLook], scheme: Scheme) -> str:
     """What in the images of one subject speaks against the names of a scheme; "" if nothing does."""
+    return contradicted(looks, scheme)[0]
+
+
+def contradicted(looks: Mapping[int, LabelLook], scheme: Scheme) -> tuple[str, tuple[str, ...]]:
+    """As :func:`contradiction`, and the labels that it is about."""
     named = {label.name: looks[label.value] for label in scheme.labels if label.value in looks}
     gains = {name: look.gain for name, look in named.items() if look.gain is not None}
     enhancing = gains.get("ET")
@@ -119,48 +124,63 @@ def contradiction(looks: Mapping[int, LabelLook], scheme: Scheme) -> str:
     most = max(others, key=lambda name: others[name]) if others else ""
     if enhancing is not None:
         if enhancing < _ENHANCES:
-            return f"ET is not brighter in T1ce than in T1 ({enhancing:+.1f} {_SPREADS})"
+            return f"ET is not brighter in T1ce than in T1 ({enhancing:+.1f} {_SPREADS})", ("ET",)
         if others and others[most] > enhancing + _MARGIN:
-            return f"{most} enhances more than ET ({others[most]:+.1f} and {enhancing:+.1f} {_SPREADS})"
+            why = f"{most} enhances more than ET ({others[most]:+.1f} and {enhancing:+.1f} {_SPREADS})"
+            return why, (most, "ET")
     elif "ET" in scheme.label_values and others and others[most] > _STRONG:
-        return f"{most} enhances as only ET does ({others[most]:+.1f} {_SPREADS})"
+        return f"{most} enhances as only ET does ({others[most]:+.1f} {_SPREADS})", (most,)
     flair = {name: look.brightness["flair"] for name, look in named.items() if "flair" in look.brightness}
     if flair.get("ED", 0.0) < _DARK_IN_FLAIR:
-        return f"ED is darker in FLAIR than the brain ({flair['ED']:+.1f} {_SPREADS})"
+        return f"ED is darker in FLAIR than the brain ({flair['ED']:+.1f} {_SPREADS})", ("ED",)
     oedema, core = named.get("ED"), named.get("NCR")
     has_t1 = oedema and core and {"t1"} <= set(oedema.brightness) & set(core.brightness)
     if oedema and core and has_t1 and core.brightness["t1"] > oedema.brightness["t1"] and core.open > oedema.open:
-        return "NCR lies around ED and is brighter in T1"
-    return ""
+        return "NCR lies around ED and is brighter in T1", ("NCR", "ED")
+    return "", ()
 
 
 def supported(looks: Mapping[int, LabelLook], scheme: Scheme) -> bool:
-    """Whether every label of one subject whose looks are known looks like its name, and there is one."""
+    """Whether every label of one subject that images tell looks like its name, and there is one."""
+    signs = judged(looks, scheme)
+    return bool(signs) and all(signs.values())
+
+
+def judged(looks: Mapping[int, LabelLook], scheme: Scheme) -> dict[str, bool]:
+    """Name of each label that the images of one subject tell -> whether it looks like its name."""
     named = {label.name: looks[label.value] for label in scheme.labels if label.value in looks}
     gains = {name: look.gain for name, look in named.items() if look.gain is not None}
-    signs = []
+    signs: dict[str, bool] = {}
     for name in ("ET", "GTV"):
         if (gain := gains.get(name)) is not None:
             rest = [other for label, other in gains.items() if label not in ("ET", "GTV", "WT") and other is not None]
-            signs.append(gain > _MARGIN and all(gain > other for other in rest))
+            signs[name] = gain > _MARGIN and all(gain > other for other in rest)
     if (cavity := named.get("RC")) and cavity.gain is not None:  # fluid: dark in T1 and FLAIR, nothing enhances
         is_dark = cavity.brightness["t1"] < -_MARGIN and cavity.brightness.get("flair", 0.0) < _ENHANCES
-        signs.append(is_dark and abs(cavity.gain) < _ENHANCES)
+        signs["RC"] = is_dark and abs(cavity.gain) < _ENHANCES
     oedema, core = named.get("ED"), named.get("NCR")
     if oedema and core and "t1" in oedema.brightness and "t1" in core.brightness:
-        signs.append(core.brightness["t1"] < oedema.brightness["t1"] and core.open < oedema.open)
-    return bool(signs) and all(signs)
+        lies_inside = core.brightness["t1"] < oedema.brightness["t1"] and core.open < oedema.open
+        signs |= {"ED": lies_inside, "NCR": lies_inside}
+    return signs
 
 
 def explained_by_exchange(looks: Mapping[int, LabelLook], scheme: Scheme) -> bool:
-    """Whether labels that contradict a scheme look like those of it once T1 and T1ce change places."""
+    """Whether labels that contradict a scheme look like those of it once T1 and T1ce change places.
+
+    What enhances is then brighter than the brain. A cavity is dark in both, by more spreads in one than in the other.
+    """
     other = {"t1": "t1ce", "t1ce": "t1"}
     changed = {
         value: replace(look, brightness={other.get(name, name): grey for name, grey in look.brightness.items()})
         for value, look in looks.items()
     }
-    has_both = any(look.gain is not None for look in looks.values())
-    return has_both and not contradiction(changed, scheme) and supported(changed, scheme)
+    is_bright = any(
+        (look.gain or 0) > _MARGIN and look.brightness["t1ce"] > _ENHANCES
+        for label in scheme.labels
+        if label.name in ("ET", "GTV") and (look := changed.get(label.value))
+    )
+    return is_bright and not contradiction(changed, scheme) and supported(changed, scheme)
 
 
 def outside_brain(looks: Mapping[int, LabelLook], scheme: Scheme) -> str:

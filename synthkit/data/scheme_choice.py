@@ -16,6 +16,7 @@ from synthkit.data.named_schemes import SCHEMES, scheme_named
 from synthkit.data.scheme_ids import Labelled, by_ids
 from synthkit.data.scheme_questions import (
     Doubt,
+    best_by_looks,
     counted,
     doubts,
     labels_in_words,
@@ -273,10 +274,10 @@ def _refuse_what_looks_otherwise(
     notes: list[str] = []
     for group in groups.values():
         scheme, why = found[group[0].id]
-        doubted, are_most = doubts(group, scheme)
+        doubted, judges = doubts(group, scheme)
         if not doubted:
             continue
-        if are_most:
+        if judges:
             ids = listed([doubt.subject.id for doubt in doubted])
             first = next((doubt for doubt in doubted if doubt.explained), doubted[0])
             raise question(
@@ -286,6 +287,7 @@ def _refuse_what_looks_otherwise(
                 f"{why[:1].upper()}{why[1:]} they would be {labels_in_words(scheme)}, but in {first.subject.id} "
                 f"{first}.",
                 helps=what_helps(doubted, f"{option} {scheme.name or BY_TABLE}"),
+                judges=judges,
             )
         notes += _doubtful(doubted, len(group), scheme.name or "their table")
     return notes
@@ -297,6 +299,7 @@ def _doubtful(doubted: Sequence[Doubt], n_subjects: int, whose: str) -> tuple[st
         return ()
     lines = [
         f"labels of {doubt.subject.id} do not look like those of {whose}: {doubt}; correct it, or leave it out"
+        f"{'' if doubt.explained else best_by_looks([doubt.subject], doubt.subject.labels)[0].rstrip('.')}"
         for doubt in doubted[:_SHOWN]
     ]
     if len(doubted) > _SHOWN:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from synthkit.data.contrast_looks import exchanged_in_words
-from synthkit.data.label_looks import contradiction, explained_by_exchange, supported
+from synthkit.data.label_looks import contradicted, contradiction, explained_by_exchange, judged, supported
 from synthkit.data.named_schemes import SCHEMES, is_of_tumours
 from synthkit.data.scheme_ids import Labelled
 from synthkit.errors import DataError
@@ -30,6 +30,7 @@ class Doubt:
     Attributes
     ----------
     why : in words, with what was measured.
+    labels : names of the labels that it is about; none of all together.
     mirrored : labels fit the images mirrored or turned.
     copied : T1 and T1ce are one image, in which nothing enhances.
     exchanged : contrast -> the one that it seems to be, if that explains it.
@@ -37,6 +38,7 @@ class Doubt:
 
     subject: Labelled
     why: str
+    labels: tuple[str, ...] = ()
     mirrored: bool = False
     copied: bool = False
     exchanged: Mapping[str, str] = field(default_factory=dict)
@@ -52,25 +54,36 @@ class Doubt:
         return f"{self.why}{f': {explained}' if explained else ''}"
 
 
-def doubts(subjects: Sequence[Labelled], scheme: Scheme) -> tuple[list[Doubt], bool]:
-    """Subjects whose images speak against their labels, and whether these are most of those that say anything."""
+def doubts(subjects: Sequence[Labelled], scheme: Scheme) -> tuple[list[Doubt], list[Labelled]]:
+    """Subjects whose images speak against their labels; and where these are most, all that say anything of it.
+
+    Of a label that few subjects have the others say nothing: then most of those that have it count, unless it is one
+    subject among many.
+    """
     telling = [subject for subject in subjects if subject.looks]
     found = [doubt for subject in telling if (doubt := _doubt(subject, scheme))]
-    return found, 2 * len(found) > len(telling)
+    if 2 * len(found) > len(telling):
+        return found, telling
+    for labels in {doubt.labels for doubt in found if doubt.labels}:
+        about = [doubt for doubt in found if doubt.labels == labels]
+        having = [s for s in telling if {scheme.label_values[name] for name in labels} <= set(s.looks)]
+        if 2 * len(about) > len(having) and (len(about) > 1 or 2 * len(about) >= len(telling)):
+            return found, having
+    return found, []
 
 
 def _doubt(subject: Labelled, scheme: Scheme) -> Doubt | None:
     if subject.places and subject.places.are_elsewhere and is_of_tumours(scheme):
         return Doubt(subject, str(subject.places), mirrored=True)
-    why = contradiction(subject.looks, scheme)
+    why, labels = contradicted(subject.looks, scheme)
     if not why:
         return None
     if ("t1", "t1ce") in subject.copies:
-        return Doubt(subject, why, copied=True)
+        return Doubt(subject, why, labels, copied=True)
     exchanged = subject.exchanged
     if not exchanged and explained_by_exchange(subject.looks, scheme):
         exchanged = {"t1": "t1ce", "t1ce": "t1"}
-    return Doubt(subject, why, exchanged=exchanged)
+    return Doubt(subject, why, labels, exchanged=exchanged)
 
 
 def what_helps(found: Sequence[Doubt], goes_on: str) -> str:
@@ -112,15 +125,16 @@ def fitting_in_words(values: Iterable[int]) -> list[str]:
     ]
 
 
-def _best_by_looks(subjects: Sequence[Labelled], values: frozenset[int]) -> str:
-    """The one meaning that the images of most subjects support, in words; "" where others are as likely.
+def best_by_looks(subjects: Sequence[Labelled], values: frozenset[int]) -> tuple[str, bool]:
+    """The one meaning that the images of most subjects support, in words, and whether they tell all of its labels.
 
-    Nothing is said of labels that lie elsewhere, or of images that were exchanged: no meaning is right of them.
+    "" where others are as likely. Nothing is said of labels that lie elsewhere, or of images that were exchanged: no
+    meaning is right of them.
     """
     telling = [subject for subject in subjects if subject.looks]
     odd = [s for s in telling if s.exchanged or s.copies or (s.places and s.places.are_elsewhere)]
     if 2 * len(odd) >= max(1, len(telling)):
-        return ""
+        return "", False
     groups = meanings(scheme for scheme in SCHEMES.values() if values <= set(scheme.values))
     left = [
         group
@@ -130,16 +144,35 @@ def _best_by_looks(subjects: Sequence[Labelled], values: frozenset[int]) -> str:
     # A scheme with labels that nobody has says no more than the one without them.
     least = [g for g in left if not any(o is not g and g[0].reads(o[0]) == {v: v for v in o[0].values} for o in left)]
     if not telling or len(least) != 1 or len(groups) == 1:
-        return ""
-    if 2 * sum(supported(subject.looks, least[0][0]) for subject in telling) <= len(telling):
-        return ""
-    return f" By the images {' or '.join(scheme.name for scheme in least[0])} fits best."
+        return "", False
+    best = least[0][0]
+    if 2 * sum(supported(subject.looks, best) for subject in telling) <= len(telling):
+        return "", False
+    names = " or ".join(scheme.name for scheme in least[0])
+    told = set().union(*(judged(subject.looks, best) for subject in telling))
+    there = [label for label in best.labels if label.value in values]
+    if open_values := [str(label.value) for label in there if label.name not in told]:
+        known = enumerated([f"{label.value} is {label.name}" for label in there if label.name in told])
+        return f" By the images {known}, as in {names}; they do not tell what {enumerated(open_values)} is.", False
+    return f" By the images {names} fits best.", True
 
 
 def question(
-    what: str, subjects: Sequence[Labelled], option: str, why: str, also: str = "", helps: str = ""
+    what: str,
+    subjects: Sequence[Labelled],
+    option: str,
+    why: str,
+    also: str = "",
+    helps: str = "",
+    judges: Sequence[Labelled] = (),
 ) -> DataError:
-    """The error that asks which labels these are. ``helps`` is said instead where something else explains it."""
+    """The error that asks which labels these are.
+
+    Parameters
+    ----------
+    helps : said instead where something else explains it.
+    judges : subjects whose images tell which scheme fits best, if not all do.
+    """
     union = frozenset().union(*(subject.labels for subject in subjects))
     by_values: dict[frozenset[int], list[str]] = defaultdict(list)
     for subject in subjects:
@@ -152,11 +185,15 @@ def question(
     first = f"Say it with {option} and one of the names listed, or" if fits else "No known scheme has these values:"
     if helps:
         return DataError(what, why, helps, found[:_SOME])
+    best, is_whole = best_by_looks(judges or subjects, union)
+    file = f"write the labels into a TOML file with a table [labels] of name = value and give {option} FILE.toml"
     return DataError(
         what,
-        f"{why}{_best_by_looks(subjects, union)}",
-        f"{first} write the labels into a TOML file with a table [labels] of name = value and give {option} FILE.toml"
-        f"{also}.",
+        f"{why}{best}",
+        f"{first} {file}{also}."
+        if is_whole or not best
+        else f"{file[0].upper()}{file[1:]}; only where one of those listed is true of every value, {option} and its "
+        f"name{also}.",
         [*found[:_SOME], *(f"fits {line}" for line in fits)],
     )
 
