@@ -133,6 +133,25 @@ def test_what_ids_and_names_leave_open_is_asked_and_the_answer_helps(
         assert summary.label_pixels[name] == sum((sample(of, i)[-1] == value).sum() for i in range(len(names)))
 
 
+@pytest.mark.parametrize("of", [{"NCR": 2, "ED": 1, "ET": 4}, {"NCR": 4, "ED": 2, "ET": 1}])
+def test_greys_in_another_order_are_refused_as_in_prepare(tmp_path: Path, of: dict[str, int]) -> None:
+    """Nothing says the scheme, the greys are those of exports, and images show that the labels are others."""
+    old = dict(zip(NAMES, ("t1", "t1ce", "t2", "flair", "labels"), strict=True))
+    root = save(tmp_path / "in", ids("s{}", 6), of, 5)
+    for name, folder in old.items():
+        (root / name).rename(root / folder)
+    with pytest.raises(DataError, match="do not look like those of brats2018") as caught:
+        bring(root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (given,) = re.findall(r"--label-levels ([A-Z0-9=,]+)", caught.value.fix)
+    summary, _ = bring(root, tmp_path / "out", label_levels=given)
+    assert not summary.warnings
+    for name, value in of.items():
+        assert summary.label_pixels[name] == sum((sample(of, i)[-1] == value).sum() for i in range(6))
+    insisted, _ = bring(root, tmp_path / "all", labels="brats2018")  # the other advice goes on, not silently
+    assert any("do not look like" in text for text in insisted.warnings)
+
+
 def test_collections_of_two_schemes_come_in_apart(tmp_path: Path) -> None:
     for name in ("GLI", "PED"):
         save(tmp_path / name, [f"BraTS-{name}-0000{i}-000_010" for i in range(2)], GLI_2023, 0)

@@ -25,7 +25,14 @@ from synthkit.data.named_schemes import scheme_named
 from synthkit.data.naming import NameFinding, identify
 from synthkit.data.picture_channels import find_unnamed
 from synthkit.data.picture_layouts import RawSample, Source, find_named, folded, names_say, refuse_channels
-from synthkit.data.picture_schemes import Looks, looks_otherwise, scheme_beside, schemes_by_ids
+from synthkit.data.picture_schemes import (
+    Looks,
+    in_other_order,
+    looks_otherwise,
+    other_order,
+    scheme_beside,
+    schemes_by_ids,
+)
 from synthkit.data.png_folders import SCHEME, ChannelNames
 from synthkit.data.sample_tables import rows_for, table_of
 from synthkit.data.shards import map_threads
@@ -291,6 +298,8 @@ def _judge_labels(
     why, known = looks.contradiction(where, levels.table, counts.scheme)
     if why and counts.by_ids:
         raise looks_otherwise(why, known, counts.scheme, counts.by_ids)
+    if why and not (counts.is_said or levels.by_name) and (order := other_order(known, counts.scheme)):
+        raise in_other_order(why, known, counts.scheme, order, levels)
     if why:
         summary.warnings.append(f"Labels do not look like those of {counts.scheme.name or 'their names'}: {why}.")
     return levels

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from synthkit.data.format import is_safe_name
-from synthkit.data.label_looks import looks_of
+from synthkit.data.label_levels import LabelLevels
+from synthkit.data.label_looks import contradiction, judged, looks_of
 from synthkit.data.label_tables import TableOfLabels, scheme_of_table
 from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.png_folders import SCHEME
@@ -23,7 +25,7 @@ from synthkit.data.scheme_ids import Labelled, by_ids
 from synthkit.data.scheme_questions import doubts, labels_in_words, question, what_helps
 from synthkit.errors import DataError
 from synthkit.files import write_atomically
-from synthkit.schemes import BRATS, Scheme
+from synthkit.schemes import BRATS, Scheme, enumerated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -147,4 +149,34 @@ def looks_otherwise(why: str, known: Labelled, scheme: Scheme, by: str) -> DataE
         "--labels",
         f"{by[:1].upper()}{by[1:]} they would be {labels_in_words(scheme)}, but {why}.",
         helps=what_helps(doubts([known], scheme)[0], f"--labels {scheme.name}"),
+    )
+
+
+def other_order(known: Labelled, scheme: Scheme) -> dict[str, int]:
+    """Label -> value, the one way to deal the values that are there among the labels which the images support.
+
+    Empty where several are as likely, or where images do not tell every label.
+    """
+    labels = [label for label in scheme.labels if label.value in known.labels]
+    fitting = []
+    for values in permutations(label.value for label in labels):
+        moved = zip(labels, values, strict=True)
+        looks = {label.value: known.looks[value] for label, value in moved if value in known.looks}
+        signs = judged(looks, scheme)
+        if len(signs) == len(labels) and all(signs.values()) and not contradiction(looks, scheme):
+            fitting.append({label.name: value for label, value in zip(labels, values, strict=True)})
+    return fitting[0] if len(fitting) == 1 else {}
+
+
+def in_other_order(
+    why: str, known: Labelled, scheme: Scheme, order: Mapping[str, int], levels: LabelLevels
+) -> DataError:
+    """The refusal of labels whose scheme nothing says, and that images show to be others than those taken for it."""
+    greys = {value: grey for grey, value in levels.levels.items()}
+    given = ",".join(f"{name}={greys[value]}" for name, value in order.items())
+    return DataError(
+        f"Labels of {known.id} do not look like those of {scheme.name}.",
+        f"Nothing says their scheme. As {labels_in_words(scheme)}, {why}; by the images they are "
+        f"{enumerated([f'{value} {name}' for name, value in order.items()])}.",
+        f"Give --label-levels 0={greys[0]},{given}; where they are {scheme.name} all the same, --labels {scheme.name}.",
     )
