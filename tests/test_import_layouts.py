@@ -80,6 +80,81 @@ def assert_same(images: np.ndarray, labels: np.ndarray, order: tuple[int, ...] =
 @pytest.mark.parametrize(
     "names",
     [
+        ("A_T1", "B_T1KM", "C_T2", "D_FLAIR", "E_seg"),
+        ("T1", "T1+C", "T2", "dark fluid", "Maske"),
+        ("T1", "T1 post contrast", "T2", "FLAIR", "annotations"),
+        ("t1w", "T1-with-contrast", "t2w", "T2 dark-fluid", "manual_seg"),
+    ],
+)
+def test_folders_as_people_call_them(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for i in range(N):
+        for name, plane in zip(names, FIVE[i], strict=True):
+            picture(tmp_path / "in" / name / f"s{i}.png", plane)
+    summary, images, labels = bring(tmp_path / "in", tmp_path / "out")
+    assert_same(images, labels)
+    assert not summary.left_out
+
+
+@pytest.mark.parametrize("names", [TITLES, ("T1", "T1_Gd", "T2", "T2_FLAIR", "mask")])
+def test_the_channel_may_stand_in_front(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for i in range(N):
+        for name, plane in zip(names, FIVE[i], strict=True):
+            picture(tmp_path / "in" / f"{name}_{i:03d}.png", plane)
+    _, images, labels = bring(tmp_path / "in", tmp_path / "out")
+    assert_same(images, labels)
+    assert Dataset(tmp_path / "out").samples[1].id == "001"
+
+
+@pytest.mark.parametrize("names", ["01234", ("a", "b", "c", "d", "whatever")])
+def test_folders_that_are_not_understood_are_named_and_renaming_them_helps(tmp_path: Path, names: str) -> None:
+    for i in range(N):
+        for name, plane in zip(names, FIVE[i], strict=True):
+            picture(tmp_path / "in" / name / f"s{i}.png", plane)
+    with pytest.raises(DataError, match="of one name in several folders") as caught:
+        bring(tmp_path / "in", tmp_path / "out", channels="t1")
+    assert ", ".join(names) in caught.value.fix
+    for name, title in zip(names, TITLES, strict=True):  # the advice
+        assert title in caught.value.fix
+        (tmp_path / "in" / name).rename(tmp_path / "in" / title)
+    _, images, labels = bring(tmp_path / "in", tmp_path / "out")
+    assert_same(images, labels)
+
+
+@pytest.mark.parametrize("in_folders", [True, False])
+def test_labels_of_an_unknown_name_may_be_called_so(tmp_path: Path, in_folders: bool) -> None:
+    def at(name: str, i: int) -> Path:
+        return tmp_path / "in" / (f"{name}/s{i}.png" if in_folders else f"s{i}_{name}.png")
+
+    for i in range(N):
+        for name, plane in zip((*TITLES[:4], "Herd"), FIVE[i], strict=True):
+            picture(at(name, i), plane)
+    with pytest.raises(DataError, match="label channel is missing") as caught:
+        bring(tmp_path / "in", tmp_path / "out")
+    assert "Herd" in caught.value.why and "if it is there under another name, call" in caught.value.fix
+    for i in range(N):
+        at("Seg", i).parent.mkdir(exist_ok=True)
+        at("Herd", i).rename(at("Seg", i))
+    _, images, labels = bring(tmp_path / "in", tmp_path / "out")
+    assert_same(images, labels)
+
+
+def test_sixteen_bits_may_keep_their_brightness(tmp_path: Path) -> None:
+    """The advised range of the data brightens; the one beside it gives what the pictures were made of."""
+    dark = IMAGES // 2
+    for i in range(N):
+        for name, plane in zip(TITLES, [*dark[i], GREY[i]], strict=True):
+            picture(tmp_path / "in" / name / f"s{i}.png", plane if name == "Seg" else plane.astype(np.uint16) * 257)
+    with pytest.raises(DataError, match="not 8-bit greys") as caught:
+        bring(tmp_path / "in", tmp_path / "out")
+    brightest = int(dark.max()) * 257
+    assert f"--range 0,{brightest}" in caught.value.fix and "; 0,65535 keeps" in caught.value.fix
+    _, images, _ = bring(tmp_path / "in", tmp_path / "out", value_range="0,65535")
+    np.testing.assert_array_equal(images, dark)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
         ("T1", "T1C", "T2", "FLAIR", "Seg"),
         ("T1", "T1Gd", "T2", "FLAIR", "Seg"),
         ("T1", "T1-CE", "T2", "Flair", "Mask"),

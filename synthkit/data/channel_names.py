@@ -55,9 +55,9 @@ _OF_COLLECTIONS = (
 # Of a file these say too little: its mask may be of the brain.
 _OF_CHANNELS = (
     Ending("t1", r"t1_?pre"),
-    Ending("t1ce", r"t1_?cw"),
-    Ending("flair", r"(?:t2_?)?fl"),
-    Ending(SEG, r"segmentations?|masks?|labels?|gt"),
+    Ending("t1ce", r"t1_?cw|t1w?_?\+_?(?:c|gd|ce|km)|t1w?_?(?:post|with)_?(?:contrast|gd|km)|t1w?_?c\+"),
+    Ending("flair", r"(?:t2_?)?fl|(?:t2_?)?(?:dark_?fluid|tirm)"),
+    Ending(SEG, r"segmentations?|masks?|maske|labels?|gt|ground_?truth|annotations?|manual_?(?:seg|mask|labels?)"),
 )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # A contrast whose brightest pixel of all is darker than this was not scaled to 8 bits.
 _NEARLY_BLACK = 32
+_TOP_OF_16 = 65535
 
 
 def parse_range(text: str) -> tuple[float, float]:
@@ -98,10 +99,11 @@ class GreyValues:
         kind = next(iter(self.types))
         if self.whole and self.low >= 0 and 1 < self.high <= 255:
             return [f"Images are stored as {kind} with whole numbers of {span}: taken as 8-bit greys."]
+        fix = f"Say which values become black and white: --range {self._range()} scales all images alike"
+        if kind == "uint16" and self.high < _TOP_OF_16:
+            fix += f", so that the brightest is white; 0,{_TOP_OF_16} keeps the brightness that viewers show"
         raise DataError(
-            f"The images of {source} are not 8-bit greys.",
-            f"They are {kind} with values from {span}.",
-            f"Say which values become black and white: --range {self._range()} scales all images alike.",
+            f"The images of {source} are not 8-bit greys.", f"They are {kind} with values from {span}.", f"{fix}."
         )
 
     def warnings(self) -> list[str]:

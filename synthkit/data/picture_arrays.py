@@ -12,7 +12,7 @@ import numpy as np
 
 from synthkit.data.channel_names import SEG
 from synthkit.data.channel_options import Channels, unnamed
-from synthkit.data.picture_layouts import RawSample, Source
+from synthkit.data.picture_layouts import RawSample, Source, call_folders
 from synthkit.data.pictures import check_numbers
 from synthkit.errors import DataError, UsageError
 
@@ -88,7 +88,7 @@ def find_arrays(root: Path, paths: list[Path], channels: Channels) -> Source:
         raise DataError(
             f"{root} has arrays of one name in several folders.",
             "Samples are named after their files.",
-            "Rename them, or import one folder at a time.",
+            call_folders(root),
         )
     ids: list[str] = []
     where: list[tuple[Callable[[int], RawSample], int]] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from synthkit.data.channel_names import SEG
 from synthkit.data.channel_options import SKIPPED, Channels, unnamed
 from synthkit.data.picture_arrays import ARRAYS, find_arrays
-from synthkit.data.picture_layouts import BESIDE, RawSample, Source, files_in, folded
+from synthkit.data.picture_layouts import BESIDE, RawSample, Source, call_folders, files_in, folded
 from synthkit.data.pictures import Picture, as_plane, ending_of, read_picture, stem_of
 from synthkit.errors import DataError, UsageError
 
@@ -62,7 +62,7 @@ def _pictures(root: Path, paths: list[Path], channels: Channels) -> Source:
         raise DataError(
             f"{root} has pictures of one name in several folders.",
             "Samples are named after their pictures.",
-            "Rename them, or import one folder at a time.",
+            call_folders(root),
             folded(twice),
         )
     first = read_picture(paths[0])
@@ -103,7 +103,7 @@ def _pictures(root: Path, paths: list[Path], channels: Channels) -> Source:
         f"{name}: no image" for name in sorted(labels) if name not in set(ids)
     ]:
         raise DataError(
-            f"{len(missing):,} pictures are missing in {root}.",
+            f"{len(missing):,} picture{'s are' if len(missing) > 1 else ' is'} missing in {root}.",
             "Every image needs labels of its name.",
             "Add them or remove their counterparts.",
             folded(missing),

@@ -88,16 +88,26 @@ def find_named(folder: Path, without_labels: bool, known: ChannelNames, scheme: 
     for child in folders:
         if channel := known.channel_of(child.name):
             by_channel.setdefault(channel, []).append(child)
-    if set(by_channel) - {SEG}:
+    by_channel = by_channel if set(by_channel) - {SEG} else _numbered_channels(folders, known)
+    if by_channel:
         return _channel_folders(folder, by_channel, without_labels, known)
     return _named_files(folder, without_labels, known)
+
+
+def _numbered_channels(folders: Sequence[Path], known: ChannelNames) -> dict[str, list[Path]]:
+    """Channel -> folder, of folders called ``A_T1``, ``B_T1KM``; empty unless each of several is of another channel."""
+    named = [(known.split_stem(child.name), child) for child in folders]
+    found = {parts[1]: [child] for parts, child in named if parts}
+    is_one_each = len(found) == sum(parts is not None for parts, _ in named)
+    return found if is_one_each and len(set(found) - {SEG}) > 1 else {}
 
 
 def names_say(folder: Path, known: ChannelNames) -> bool:
     """Whether names tell channels apart: those of folders, nnU-Net's, or ends of files, two different ones at least."""
     if (folder / "imagesTr").is_dir():
         return True
-    if any(child.is_dir() and known.channel_of(child.name) not in (None, SEG) for child in folder.iterdir()):
+    inside = [child for child in folder.iterdir() if child.is_dir()]
+    if any(known.channel_of(child.name) not in (None, SEG) for child in inside) or _numbered_channels(inside, known):
         return True
     ends = {parts[1] for path in files_in(folder) if ending_of(path) and (parts := known.split_stem(stem_of(path)))}
     return len(ends) > 1
@@ -112,6 +122,15 @@ def files_in(folder: Path) -> Iterator[Path]:
             yield from files_in(child)
         else:
             yield child
+
+
+def call_folders(root: Path) -> str:
+    """What to do about pictures, or arrays, of one name in several folders, which may be channels."""
+    inside = [child.name for child in sorted(root.iterdir()) if child.is_dir()] if root.is_dir() else []
+    return (
+        f"Where each folder is a channel, call it by what it shows (T1, T1CE, T2, FLAIR and {LABELS} are understood, "
+        f"{', '.join(folded(inside, 6))} are not); else give the files names of their own."
+    )
 
 
 def folded(lines: Sequence[str], n: int = 20) -> list[str]:
@@ -221,7 +240,7 @@ def _of_files(
         raise DataError(
             f"{root} has no folder {LABELS}." if layout == "a folder a channel" else f"{root} has no labels.",
             f"The label channel is missing.{seen}",
-            "Add it, or give --without-labels to import images alone (all labels background).",
+            f"{_call_them(layout)} or give --without-labels to import images alone (all labels background).",
         )
     contrasts = tuple(name for name in order if name in files)
     channels = [*contrasts, *([SEG] if SEG in files else [])]
@@ -240,7 +259,7 @@ def _of_files(
     ]
     if missing:
         raise DataError(
-            f"{len(missing):,} pictures are missing in {root}.",
+            f"{len(missing):,} picture{'s are' if len(missing) > 1 else ' is'} missing in {root}.",
             "Every sample needs one picture of each contrast and of the labels, <stem>_<contrast>.png.",
             "Add them or remove their counterparts.",
             folded(missing),
@@ -260,6 +279,11 @@ def _of_files(
         return RawSample(planes, as_plane(picture, path), picture.are_values)
 
     return Source(layout, contrasts, SEG in files, ids, read, notes, left_out)
+
+
+def _call_them(layout: str) -> str:
+    name = f"the folder of the labels {LABELS}" if layout == "a folder a channel" else f"labels <stem>_{LABELS}.png"
+    return f"Add it; if it is there under another name, call {name};"
 
 
 # ----------------------------------------------------------------------------------------------------------- nnU-Net

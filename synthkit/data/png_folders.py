@@ -54,10 +54,14 @@ class ChannelNames:
         return content_called(name, self._known) or content_called(_plain(name), self._known)
 
     def split_stem(self, stem: str) -> tuple[str, str] | None:
-        """``s01_T1Gd`` as ``("s01", "t1ce")``; None for a name that ends in no channel's."""
+        """``s01_T1Gd``, or ``T1Gd_s01``, as ``("s01", "t1ce")``; None for a name that has no channel at either end."""
         match = self._ending.fullmatch(stem)
-        channel = self.channel_of(match[2]) if match else None
-        return (match[1], channel) if match and channel else None
+        if match and (channel := self.channel_of(match[2])):
+            return match[1], channel
+        for cut in reversed([found.start() for found in re.finditer(r"[_-](?=.)", stem)]):
+            if channel := self.channel_of(stem[:cut]):
+                return stem[cut + 1 :], channel
+        return None
 
 
 def _plain(name: str) -> str:
