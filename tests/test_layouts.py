@@ -229,6 +229,32 @@ def test_what_is_lost_is_never_replaced_by_files_of_another(
     assert len(found.bad) >= int(len({Path(file).name.rpartition("_")[0] for file in kept} - whole) > 0)
 
 
+@pytest.mark.parametrize("inside", ["{e}", "0000005{k}_brain{e}", "0000005{k}", "{s}{e}"])
+@pytest.mark.parametrize("place", ["{s}/{s}{e}.nii", "{s}{e}.nii"])
+def test_a_folder_a_file_has_the_id_of_the_folder(tmp_path: Path, place: str, inside: str) -> None:
+    """As some programs unpack: the folder is called as the file was, the file by a number or not at all."""
+    ids = ("BraTS2021_00495", "BraTS2021_00621")
+    lay(
+        tmp_path,
+        [
+            f"{place.format(s=s, e=ending)}/{inside.format(s=s, e=ending, k=k)}"
+            for s in ids
+            for k, ending in enumerate(BRATS)
+        ],
+    )
+    found = survey_folder(tmp_path)
+    assert [subject.id for subject in found.good] == [*ids] and not found.bad
+    for subject in found.good:
+        paths = [*subject.contrasts.values(), subject.seg]
+        assert all(path and subject.id in path.parent.name for path in paths)
+        assert [path.parent.name for path in paths if path] == [f"{subject.id}{ending}.nii" for ending in BRATS]
+
+
+def test_a_folder_called_as_another_contrast_is_not_believed(tmp_path: Path) -> None:
+    lay(tmp_path, [*(f"s1/{name}" for name in each("s1", BRATS[1:])), "s1/s1_t1.nii/s1_t1ce"])
+    assert not survey_folder(tmp_path).good
+
+
 # ------------------------------------------------------------------------------------------- what must not be mixed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,11 @@ def test_notes(tmp_path: Path, make_subject: MakeSubject) -> None:
     make_subject(tmp_path / "in", "B", affines=dict.fromkeys(("t1", "t1ce", "t2", "flair", "seg"), ras))
     summary = prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
     assert "flair is 0 in 50.0% of the brain" in summary.subjects[0].notes
-    orientation, unit, _same_volume = summary.notes
+    orientation, unit, lost, _same_volume = summary.notes
+    assert lost.startswith("a large part of the brain is 0 in flair of A (50%)") and "--contrasts" in lost
+    few = ("t1", "t1ce", "t2")  # the advice, carried out
+    again = prepare(tmp_path / "in", tmp_path / "few", protocol=replace(SMALL, contrasts=few))
+    assert not any("is 0 in" in note for note in (*again.notes, *again.subjects[0].notes))
     assert orientation.startswith("1 of 2 affines say nothing of orientation (B)")
     assert unit == "2 of 2 headers name no unit of the voxel size: taken as mm"
 

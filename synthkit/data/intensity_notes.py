@@ -96,6 +96,10 @@ def _black_or_clipped(name: str, data: NDArray[Any], brain: NDArray[Any], rule: 
         return None
     if np.count_nonzero(brain == data.max()) > CLIPPED * len(brain):
         return f"{name} is clipped: {share:.1%} of the brain are 255, and its file has them at {data.max():.4g} already"
+    if rule.high == 100:  # nothing lies above: they are so near the maximum that they are one grey
+        return (
+            f"{name} is clipped: {share:.1%} of the brain are 255, and its file has them at or just below its maximum"
+        )
     way = "p99.9" if rule.high < 99.9 else "max"
     figures = f"its maximum is {data.max():.4g}, its 99.9th percentile {at['p99.9']:.4g}"
     return f"{name} is clipped: {share:.1%} of the brain are 255 ({figures}); --intensity {way} clips fewer"

@@ -263,11 +263,15 @@ def unknown_values_error(
     path: Path, unknown: Sequence[int], present: Sequence[int], scheme: Scheme, option: str, best: str = ""
 ) -> DataError:
     """The error for a file with values that its scheme lacks; ``best`` says which scheme fits best, if one does."""
-    fits = fitting_in_words(value for value in present if value)
-    remedy = f"Say what they are with {option} and one of the names listed" if fits else "No known scheme has them"
+    labels = [value for value in present if value]
+    fits = fitting_in_words(labels)
+    file = f"give {option} FILE.toml with a table [labels] of name = value"
+    if len(labels) == 1:
+        file += f", WT = {labels[0]} for a mask of the whole tumour"
+    remedy = f"Say what they are with {option} and one of the names listed, or" if fits else "No known scheme has them:"
     return DataError(
         f"{path.name} has labels that {scheme.name or 'its scheme'} does not have.",
         f"It holds {values_in_words(unknown)}; {scheme.name or 'the scheme'} is {labels_in_words(scheme)}.{best}",
-        f"{remedy}, or give {option} FILE.toml with a table [labels] of name = value.",
+        f"{remedy} {file}.",
         [f"fits {line}" for line in fits],
     )

@@ -85,9 +85,12 @@ def group_files(root: Path, names: Names) -> Grouped:
     for folder, files, is_leaf in _walk(root, found):
         if not files and is_leaf and folder != root:
             found.empty_folders.append(folder)
+        called = _said_by_folder(root, folder, files, names)
         for path in files:
             said = named_file(path, names, finished_name(path))
-            if said:
+            if called and base_name(path.name) and (said is None or said.content == called.content):
+                named[folder.parent].append(replace(called, path=path))
+            elif said:
                 named[folder_of_subject(path)].append(said)
             elif _TEXTS.fullmatch(path.name) or is_data_of_mhd(path):
                 found.texts.append(path)
@@ -102,6 +105,12 @@ def group_files(root: Path, names: Names) -> Grouped:
     for folder, paths in unknown.items():
         _place_unknown(found, folder, paths)
     return found
+
+
+def _said_by_folder(root: Path, folder: Path, files: Sequence[Path], names: Names) -> NamedFile | None:
+    """What a folder that is called as a volume says of the one volume in it: ``A_t1.nii/00000057_brain_t1.nii``."""
+    is_alone = sum(base_name(path.name) is not None for path in files) == 1
+    return named_file(folder, names) if is_alone and folder != root else None
 
 
 def _walk(root: Path, found: Grouped) -> Iterable[tuple[Path, list[Path], bool]]:

@@ -11,6 +11,7 @@ import ctypes
 import gzip
 import importlib.util
 import io
+import logging
 import struct
 import threading
 import zlib
@@ -300,6 +301,7 @@ def _decode_any(raw: bytes) -> tuple[NDArray[Any], Any]:
     if not raw:
         raise _UnusableError("it is empty")
     kind = nib.Nifti2Image if raw[:4] in (struct.pack("<i", 540), struct.pack(">i", 540)) else nib.Nifti1Image
+    nib.imageglobals.logger.setLevel(logging.CRITICAL)  # what it logs of a header it raises as well
     try:
         image = kind.from_bytes(raw)
     except Exception as error:  # nibabel's parsers raise whatever the bytes make them stumble over

@@ -176,6 +176,11 @@ def _fix_of_bad(bad: Sequence[BadSubject], n_good: int, contrasts: Sequence[str]
         if any("--" in b.reason or "`" in b.reason for b in bad)
         else "Repair or remove them."
     ]
+    if any("affines disagree" in b.reason for b in bad):
+        ways.append(
+            "Where affines disagree, resample the file to the grid of the others by its affine, labels with nearest "
+            "neighbours; one that was saved without an affine (identity) and is in their order gets theirs."
+        )
     if n_good:
         ways.append("--skip-bad goes on without them.")
     if any(subject.missing or "no file in its folder" in subject.reason for subject in bad):

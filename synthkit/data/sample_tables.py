@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def read_rows(path: Path) -> dict[str, dict[str, Any]]:
     for number, row in table.rows:
         if row["id"] in rows:
             raise DataError(f"{path} has two rows of {row['id']}.", f"Row {number} is one.", "Remove one of them.")
-        if row["slice"] and not row["slice"].isdecimal():
+        place = re.sub(r"\.0+$", "", row["slice"])  # as tables that once held an empty cell write whole numbers
+        if place and not place.isdecimal():
             raise DataError(
                 f"{path} cannot be read.",
                 f"The slice in row {number} is {row['slice']!r}, no whole number.",
@@ -76,7 +78,7 @@ def read_rows(path: Path) -> dict[str, dict[str, Any]]:
             "id": row["id"],
             "split": row["split"],
             "subject": row["subject"] or None,
-            "slice": int(row["slice"]) if row["slice"] else None,
+            "slice": int(place) if place else None,
             "patient": row.get("patient") or None,
         }
     return rows

@@ -9,7 +9,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,14 +33,14 @@ from synthkit.data.subjects import SubjectError, bad_subjects_error, load_subjec
 from synthkit.data.twins import contrasts_to_compare
 from synthkit.schemes import Scheme
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 # A volume lower than this does not hold a whole brain (about 130 mm). A contrast that is zero in more than this
 # fraction of the brain has a smaller field of view than the one the brain is seen in; every eighth slice tells.
 _SLAB_MM = 100.0
 _MISSING_FRACTION = 0.01
+# Of real subjects, slabs included, at most 0.05 is missing: from here on a part of the volume was lost.
+_ABSENT = 0.2
 _EVERY = 8
+_NAMED = 10
 # From here on slices are visibly not those that the axes of the body would give.
 _TILTED_DEGREES = 15.0
 # Shares of the brain that are labelled: tumours of real subjects take up to 0.24, in a slab; a mask of the brain all of
@@ -67,6 +66,7 @@ class SurveyedSubject:
     exchanged : contrast -> the one that it looks like, where that is another.
     copies : pairs of contrasts that are one image.
     covered : label value as the file has it -> share of the brain that has it.
+    absent : contrast -> share of the brain in which it is 0, where that is a large part.
     fingerprint : sha256 of the contrast that the slice rule looks at, where there is too little for a signature.
     """
 
@@ -87,6 +87,7 @@ class SurveyedSubject:
     exchanged: dict[str, str]
     copies: tuple[tuple[str, str], ...]
     covered: dict[int, float]
+    absent: dict[str, float]
 
     def labelled(self) -> Labelled:
         """What its files say of the label scheme."""
@@ -177,6 +178,8 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
     in_brain = np.bincount(some[(some != 0) & brain], minlength=256) / max(1, int(np.count_nonzero(brain)))
     exchanged = exchanged_contrasts(volumes.images, volumes.labels, kept)
     copies = same_images(volumes.images)
+    n_brain = max(1, int(np.count_nonzero(brain)))
+    missing = {name: 1 - np.count_nonzero(brain & seen) / n_brain for name, seen in brains.items()}
     compared = contrasts_to_compare(protocol.contrasts, protocol.brain_contrast)
     seen = signature([volumes.images[name] for name in compared])
     return SurveyedSubject(
@@ -187,7 +190,7 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
         looks=looks_of(volumes.images, volumes.labels),
         negative_voxels={name: n for name, n in negative_voxels(volumes, protocol).items() if n},
         notes=(
-            *_notes(volumes, protocol, len(kept), brains),
+            *_notes(volumes, protocol, len(kept), missing),
             *copies.values(),
             *([f"{exchanged_in_words(exchanged)}: see which file shows which"] if exchanged else []),
         ),
@@ -196,6 +199,7 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
         places=places_of(volumes.images, volumes.labels, volumes.axes),
         exchanged=exchanged,
         copies=tuple(copies),
+        absent={name: share for name, share in missing.items() if share > _ABSENT},
         covered={value: float(in_brain[value]) for value in volumes.stored_labels},
         fingerprint="" if seen else hashlib.sha256(volumes.images[protocol.brain_contrast].tobytes()).hexdigest(),
         geometry=Geometry(volumes.axes, volumes.spacing_mm),
@@ -205,9 +209,9 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
 
 
 def _notes(
-    volumes: ArrangedVolumes, protocol: SliceProtocol, n_kept: int, seen: Mapping[str, NDArray[np.bool_]]
+    volumes: ArrangedVolumes, protocol: SliceProtocol, n_kept: int, missing: Mapping[str, float]
 ) -> tuple[str, ...]:
-    """``seen``: contrast -> where it shows brain, in every eighth slice."""
+    """``missing``: contrast -> share of the brain in which it is 0, of every eighth slice."""
     notes = []
     if volumes.n_rounded:
         notes.append(
@@ -224,12 +228,9 @@ def _notes(
         notes.append(f"turned by {tilt:.0f} degrees against the body: slices follow the nearest axes of its array")
     notes += volumes.affine_notes
     notes += background_notes(volumes.backgrounds, volumes.images)
-    brain = seen[protocol.brain_contrast]
-    n_brain = int(np.count_nonzero(brain))
     for name, data in volumes.images.items():
-        missing = 1 - np.count_nonzero(brain & seen[name]) / max(1, n_brain)
-        if missing > _MISSING_FRACTION:
-            notes.append(f"{name} is 0 in {missing:.1%} of the brain")
+        if missing[name] > _MISSING_FRACTION:
+            notes.append(f"{name} is 0 in {missing[name]:.1%} of the brain")
         if note := tone_note(name, data, protocol.rule, volumes.backgrounds.get(name)):
             notes.append(note)
     return tuple(notes)
@@ -243,6 +244,11 @@ def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
     if small := too_small_for_heads([c.grid for c in surveyed]):
         notes.append(small)
     notes += mixed({c.subject.id: c.backgrounds for c in surveyed})
+    if lost := [f"{name} of {c.subject.id} ({share:.0%})" for c in surveyed for name, share in c.absent.items()]:
+        notes.append(
+            f"a large part of the brain is 0 in {', '.join(lost[:_NAMED])}{' and more' if len(lost) > _NAMED else ''}: "
+            "what is lost comes out black; restore the files, leave the subjects out, or give --contrasts without these"
+        )
     by_volume: dict[str, list[str]] = defaultdict(list)
     for c in surveyed:
         if c.fingerprint:

@@ -11,6 +11,8 @@ from pathlib import Path
 from synthkit.files import read_spreadsheet
 
 _DELIMITERS = ",;\t"
+# How .xlsx and .xls begin, whatever the file is called; their bytes may pass for text.
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ def read_table(path: Path, needed: Sequence[str]) -> TextTable:
 
     Raises :class:`OSError`, or :class:`ValueError` whose text says what the file is, after "it is".
     """
+    with path.open("rb") as file:
+        if file.read(4) in _WORKBOOKS:
+            raise ValueError("an Excel workbook (save it as CSV in UTF-8)")
     try:
         text = read_spreadsheet(path)
     except UnicodeDecodeError as error:
-        kind = "an Excel workbook" if path.read_bytes()[:2] == b"PK" else "no text in UTF-8 or UTF-16"
-        raise ValueError(f"{kind} (save it as CSV in UTF-8)") from error
+        raise ValueError("no text in UTF-8 or UTF-16 (save it as CSV in UTF-8)") from error
     lines = text.splitlines(keepends=True)
     first = 0
     while first < len(lines) and (not lines[first].strip() or lines[first].lower().startswith("sep=")):
