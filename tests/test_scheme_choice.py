@@ -263,7 +263,7 @@ def test_what_images_do_not_tell_is_not_said_to_fit(tmp_path: Path) -> None:
     subjects = [labelled(f"case{k}", (1, 2, 3), NEW, looks=looks(own)) for k in range(3)]
     with pytest.raises(DataError, match="not known which labels") as caught:
         decide(subjects)
-    assert "By the images 1 is ET, as in ped; they do not tell what 2 and 3 is" in caught.value.why
+    assert "By the images 1 is ET, as in ped; they do not tell what 2 and 3 are" in caught.value.why
     assert "fits best" not in caught.value.why and caught.value.fix.startswith("Write the labels into a TOML file")
     toml = tmp_path / "own.toml"
     toml.write_text("[labels]\nET = 1\nED = 2\nNCR = 3\n")

@@ -153,7 +153,9 @@ def best_by_looks(subjects: Sequence[Labelled], values: frozenset[int]) -> tuple
     there = [label for label in best.labels if label.value in values]
     if open_values := [str(label.value) for label in there if label.name not in told]:
         known = enumerated([f"{label.value} is {label.name}" for label in there if label.name in told])
-        return f" By the images {known}, as in {names}; they do not tell what {enumerated(open_values)} is.", False
+        verb = "are" if len(open_values) > 1 else "is"
+        said = f"they do not tell what {enumerated(open_values)} {verb}"
+        return f" By the images {known}, as in {names}; {said}.", False
     return f" By the images {names} fits best.", True
 
 
