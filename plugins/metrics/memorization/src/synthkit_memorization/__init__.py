@@ -10,7 +10,7 @@ from synthkit import Citation, Declaration, MetricDeclaration, ScoreDefinition, 
 from synthkit.judging.audit_scores import definitions
 
 RULES = ("pearson", "brain", "flip", "shift", "inverted", "brain-inverted")
-FAMILIES = ("picture", "frame", "labels", "label-shape", "tumour")
+FAMILIES = ("picture", "frame", "warped", "labels", "label-shape", "tumour")
 
 
 @dataclass(frozen=True)
