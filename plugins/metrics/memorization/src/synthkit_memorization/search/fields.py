@@ -34,7 +34,8 @@ def smoothing(n: int) -> NDArray[np.float64]:
 def bend(queries: Any, images: Any, weights: Any, r: Any) -> None:
     """r of pairs ``(pair, contrast, y, x)`` once each image is bent onto its query, into ``r`` float64 ``(pair,)``.
 
-    Both hold whole numbers of 0 to 255 as float32 and are square, the images with REACH zeros on every side. ``weights`` are those of :func:`smoothing`.
+    Both hold whole numbers of 0 to 255 as float32 and are square, the images with REACH zeros on every side.
+    ``weights`` are those of :func:`smoothing`.
     """
     for pair in range(len(queries)):
         down, right, trust = _displacements(queries[pair], images[pair])
