@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-#: Side of a window, and pixels from one to the next; both suit SIDE of ``warped.py``.
+#: Side of a window, and pixels from one to the next: half of it, and a part of SIDE of ``warped.py``.
 WINDOW, STEP = 12, 6
 #: Largest displacement along an axis, pixels.
 REACH = 3
@@ -42,90 +42,90 @@ def bend(queries: Any, images: Any, weights: Any, r: Any) -> None:
         r[pair] = _bent_r(queries[pair], images[pair], _smooth(down, trust, weights), _smooth(right, trust, weights))
 
 
-@numba.njit(nogil=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
-def _product(one: Any, other: Any) -> Any:
-    """Sum of products in a window: below 2^24, so exact in float32 in any order."""
-    total = np.float32(0)
-    for i in range(WINDOW):
-        for j in range(WINDOW):
-            total += one[i, j] * other[i, j]
-    return total
-
-
 @numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def _displacements(query: Any, image: Any) -> Any:
     """Of each window the displacement, down and right, and the variance of the query in it: ``(window, window)``."""
     contrasts, side = query.shape[0], query.shape[1]
-    n = (side - WINDOW) // STEP + 1
-    area = WINDOW * WINDOW
-    down, right, trust = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
+    n, area = side // STEP - 1, WINDOW * WINDOW
+    down, right, best = np.zeros((n, n)), np.zeros((n, n)), np.full((n, n), -2.0)
     sums, squares = _window_sums(image)
+    own, energy = _window_sums(query)
+    trust = np.zeros((n, n))
     for row in range(n):
         for column in range(n):
-            y, x = row * STEP, column * STEP
-            own = np.zeros(contrasts, np.int64)
-            variance = 0.0
             for c in range(contrasts):
-                total, energy = 0, 0
-                for i in range(WINDOW):
-                    for j in range(WINDOW):
-                        value = int(query[c, y + i, x + j])
-                        total += value
-                        energy += value * value
-                own[c] = total
-                variance += energy - total * total / area
-            trust[row, column] = variance
-            if variance <= 0:
-                continue
-            best = -2.0
-            for a in range(2 * REACH + 1):
-                for b in range(2 * REACH + 1):
-                    covariance, other = 0.0, 0.0
+                total = own[c, row * STEP, column * STEP]
+                trust[row, column] += energy[c, row * STEP, column * STEP] - total * total / area
+    for a in range(2 * REACH + 1):
+        for b in range(2 * REACH + 1):
+            cost = COST * ((a - REACH) ** 2 + (b - REACH) ** 2)
+            blocks = _block_products(query, image, a, b)
+            for row in range(n):
+                for column in range(n):
+                    y, x = row * STEP, column * STEP
+                    upper = blocks[row, column] + blocks[row, column + 1]
+                    covariance = upper + blocks[row + 1, column] + blocks[row + 1, column + 1]
+                    variance = 0.0
                     for c in range(contrasts):
-                        product = _product(
-                            query[c, y : y + WINDOW, x : x + WINDOW],
-                            image[c, y + a : y + a + WINDOW, x + b : x + b + WINDOW],
-                        )
                         total = sums[c, y + a, x + b]
-                        covariance += product - own[c] * total / area
-                        other += squares[c, y + a, x + b] - total * total / area
-                    if other <= 0:
+                        covariance -= own[c, y, x] * total / area
+                        variance += squares[c, y + a, x + b] - total * total / area
+                    if variance <= 0 or trust[row, column] <= 0:
                         continue
-                    moved = (a - REACH) ** 2 + (b - REACH) ** 2
-                    score = covariance / np.sqrt(variance * other) - COST * moved
-                    if score > best:
-                        best = score
+                    score = covariance / np.sqrt(trust[row, column] * variance) - cost
+                    if score > best[row, column]:
+                        best[row, column] = score
                         down[row, column], right[row, column] = a - REACH, b - REACH
     return down, right, trust
+
+
+@numba.njit(nogil=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+def _block_products(query: Any, image: Any, down: int, right: int) -> Any:
+    """Sums of products with the displaced image in blocks of STEP pixels, over all contrasts: ``(block, block)``.
+
+    A window is two blocks high and wide. Sums of a column of a block are below 2^24, so exact in float32 in any order.
+    """
+    contrasts, side = query.shape[0], query.shape[1]
+    blocks = np.zeros((side // STEP, side // STEP))
+    columns = np.empty(side, np.float32)
+    for c in range(contrasts):
+        for row in range(side // STEP):
+            columns[:] = 0
+            for y in range(row * STEP, (row + 1) * STEP):
+                one, other = query[c, y], image[c, y + down, right : right + side]
+                for x in range(side):
+                    columns[x] += one[x] * other[x]
+            for column in range(side // STEP):
+                total = 0.0
+                for x in range(column * STEP, (column + 1) * STEP):
+                    total += columns[x]
+                blocks[row, column] += total
+    return blocks
 
 
 @numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def _window_sums(image: Any) -> Any:
     """Sums of the values, and of their squares, in the window that begins at each pixel: ``(contrast, y, x)``."""
     contrasts, height, width = image.shape
-    sums = np.zeros((2, contrasts, height - WINDOW + 1, width - WINDOW + 1), np.int64)
+    tall, wide = height - WINDOW + 1, width - WINDOW + 1
+    sums, squares = np.zeros((contrasts, tall, wide)), np.zeros((contrasts, tall, wide))
+    # Whole numbers below 2^53 throughout.
+    table = np.zeros((2, height + 1, width + 1))
     for c in range(contrasts):
-        table = np.zeros((2, height + 1, width + 1), np.int64)
         for y in range(height):
+            first = second = 0.0
             for x in range(width):
-                value = np.int64(image[c, y, x])
-                for power in range(2):
-                    table[power, y + 1, x + 1] = (
-                        (value if power == 0 else value * value)
-                        + table[power, y, x + 1]
-                        + table[power, y + 1, x]
-                        - table[power, y, x]
-                    )
-        for power in range(2):
-            for y in range(height - WINDOW + 1):
-                for x in range(width - WINDOW + 1):
-                    sums[power, c, y, x] = (
-                        table[power, y + WINDOW, x + WINDOW]
-                        - table[power, y, x + WINDOW]
-                        - table[power, y + WINDOW, x]
-                        + table[power, y, x]
-                    )
-    return sums[0], sums[1]
+                value = float(image[c, y, x])
+                first += value
+                second += value * value
+                table[0, y + 1, x + 1] = table[0, y, x + 1] + first
+                table[1, y + 1, x + 1] = table[1, y, x + 1] + second
+        for y in range(tall):
+            for x in range(wide):
+                below, beside = y + WINDOW, x + WINDOW
+                sums[c, y, x] = table[0, below, beside] - table[0, y, beside] - table[0, below, x] + table[0, y, x]
+                squares[c, y, x] = table[1, below, beside] - table[1, y, beside] - table[1, below, x] + table[1, y, x]
+    return sums, squares
 
 
 @numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
