@@ -27,8 +27,8 @@ class Params:
     )
     families: tuple[str, ...] = param(
         FAMILIES,
-        "what is compared: pictures in place, brains in a frame of their own (moved, turned, scaled, cropped), label "
-        "maps, tumours alone",
+        "what is compared: pictures in place, brains in a frame of their own (moved, turned, scaled, cropped), the "
+        "same bent to fit, label maps, tumours alone",
         choices=FAMILIES,
         weaker="lower",
     )
