@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from phantom_people import CONTRASTS
 from synthkit_memorization.search.exact import Groups, best_matches
 from synthkit_memorization.search.frame import framed
+from synthkit_memorization.search.warped import BLUR, CANDIDATES, SIDE, Halved, bent
 
 PLAIN = ("pearson", "brain", "flip", "shift")
 POWERS = (0.5, 0.8, 1.25, 2.0)
@@ -98,6 +99,18 @@ def main() -> None:
         rows["family frame: turned, of the 3 nearest people"], _ = processor_seconds(
             best_matches, in_frame, among, rules=("turned",), **by_person
         )
+        fine_x, fine_y = framed(x, BACKGROUND, SIDE, BLUR), framed(y, BACKGROUND, SIDE, BLUR)
+        rows["family warped: the likest 5 of 24 x 24 pixels"], found = processor_seconds(
+            best_matches,
+            Halved(fine_x),
+            Halved(fine_y),
+            views={"joint": range(len(CONTRASTS))},
+            rules=("turned",),
+            **by_person | {"k": CANDIDATES},
+        )
+        bend_onto = fine_x, fine_y, found["joint", "turned"]
+        bent(*bend_onto, 3)  # compiles
+        rows["and bent onto them"], _ = processor_seconds(bent, *bend_onto, 3)
         print(f"{f'{size} x {size} pixels':48}{'processor s':>12}{'ratio':>8}")
         for name, seconds in rows.items():
             print(f"{name:48}{seconds:12.2f}{seconds / rows['plain']:7.2f}x", flush=True)

@@ -29,6 +29,7 @@ ScoreDict = Mapping[str, Any]
 FAMILIES: Mapping[str, str] = {
     "picture": "the picture as it lies, also mirrored, moved a little or inverted",
     "frame": "the head in a common frame, also turned, scaled, cropped or moved",
+    "warped": "the head in a finer common frame, bent to fit",
     "labels": "the label map as it lies",
     "label-shape": "the label map around its centre, also turned or mirrored",
     "tumour": "the tumour alone, wherever it lies",

@@ -210,7 +210,7 @@ class _Artist:
         for title, number in zip(("Slice before", "Slice after"), shelf.neighbours(matched), strict=True):
             if number is not None:
                 # Not of labels, nor in a common frame: what is drawn is not what was compared there.
-                as_compared = view[0] < len(source.part.contrasts) and not rule.rule.startswith("turned")
+                as_compared = view[0] < len(source.part.contrasts) and not rule.is_framed
                 r = rule.r(synthetic, shelf.planes(number, view)) if as_compared else None
                 tiles.append(of_shelf(title, shelf, number, r))
         return tiles

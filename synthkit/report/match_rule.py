@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
 
 
+#: Rules by which images are compared in a common frame: turned, scaled and bent as no picture here is.
+FRAMED = frozenset({"turned", "turned-inside", "bent"})
+
+
 @dataclass(frozen=True)
 class MatchRule:
     """A rule on the contrasts of one view.
 
     Attributes
     ----------
-    rule : "pearson", "brain", "flip", "shift", "inverted", "brain-inverted", "turned" or "turned-inside"; any other
-        is taken as "pearson".
+    rule : "pearson", "brain", "flip", "shift", "inverted", "brain-inverted", or one of FRAMED; any other is taken as
+        "pearson".
     contrasts : positions of the view's planes: contrasts, or the label map.
     background : grey value that a pixel of the brain exceeds in any contrast of its image.
     shift_px : distance of the eight shifts.
@@ -33,6 +37,11 @@ class MatchRule:
     contrasts: Sequence[int]
     background: int = 8
     shift_px: int = 2
+
+    @property
+    def is_framed(self) -> bool:
+        """What is drawn is not what was compared: only the orientation is the same."""
+        return self.rule in FRAMED
 
     def r(self, one: UInt8Array, other: UInt8Array) -> float | None:
         """Correlation of two whole images ``(contrast, y, x)``, already transformed; None if one is constant.
@@ -70,12 +79,12 @@ class MatchRule:
         if self.rule == "brain-inverted":
             inverted: UInt8Array = np.where(self._brain(image), 255 - image, image)
             return inverted, "dark and bright exchanged"
-        if self.rule.startswith("turned"):
+        if self.is_framed:
             return self._turned(image, match)
         return image, ""
 
     def _turned(self, image: UInt8Array, match: UInt8Array) -> tuple[UInt8Array, str]:
-        """The image in the orientation of its match, over its match; small angles and the scale are left."""
+        """The image in the orientation of its match, over its match; small angles, the scale and bends are left."""
         quarters = range(4) if image.shape[-1] == image.shape[-2] else (0, 2)
         found = []
         for mirrored in (False, True):

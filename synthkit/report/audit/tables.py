@@ -26,6 +26,7 @@ RULES = {
     "inverted": "all pixels, the synthetic image with dark and bright exchanged",
     "brain-inverted": "pixels of the brain alone, dark and bright exchanged in it",
     "turned": "in a common frame, in eight orientations and turned by small angles",
+    "bent": "in a finer common frame, in eight orientations, turned by small angles and bent onto the likest people",
     "turned-inside": "of what is inside the labels alone, in eight orientations and moved by a pixel",
 }
 #: Views that are no contrast, with what they show.

@@ -10,7 +10,7 @@ from synthkit import Citation, Declaration, MetricDeclaration, ScoreDefinition, 
 from synthkit.judging.audit_scores import definitions
 
 RULES = ("pearson", "brain", "flip", "shift", "inverted", "brain-inverted")
-FAMILIES = ("picture", "frame", "labels", "label-shape", "tumour")
+FAMILIES = ("picture", "frame", "warped", "labels", "label-shape", "tumour")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Params:
     )
     families: tuple[str, ...] = param(
         FAMILIES,
-        "what is compared: pictures in place, brains in a frame of their own (moved, turned, scaled, cropped), label "
-        "maps, tumours alone",
+        "what is compared: pictures in place, brains in a frame of their own (moved, turned, scaled, cropped), the "
+        "same bent to fit, label maps, tumours alone",
         choices=FAMILIES,
         weaker="lower",
     )

@@ -4,6 +4,7 @@
 |---|---|---|
 | picture | images as they are | copies in place: noise, blur, other grey levels, one contrast of several, negatives |
 | frame | the brain in the middle, of one size | copies moved, mirrored, turned, scaled or cropped |
+| warped | the same, finer, bent onto the likest people | the same warped |
 | labels | label maps as they lie | labels of a training image, under whatever image |
 | label-shape | label maps around their centroid | the same moved, mirrored or turned |
 | tumour | what is inside the labels, and nothing else | a tumour pasted into another head |
@@ -25,6 +26,7 @@ from synthkit_memorization.search.frame import framed
 from synthkit_memorization.search.label_maps import LabelMaps, channels
 from synthkit_memorization.search.pixels import Images, Int64
 from synthkit_memorization.search.tumours import Tumours
+from synthkit_memorization.search.warped import BLUR, SIDE
 
 #: A view (a contrast, ``joint``, ``labels`` or ``tumour``) under a rule.
 Column = tuple[str, str]
@@ -43,12 +45,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Family:
-    """One way to see. ``views`` are positions among the contrasts of what is seen; ``see`` makes it of a dataset."""
+    """One way to see. ``views`` are positions among the contrasts of what is seen; ``see`` makes it of a dataset.
+
+    ``is_bent``: images are bent onto the people whom the search names (``search/warped.py``).
+    """
 
     name: str
     views: Mapping[str, tuple[int, ...]]
     rules: tuple[str, ...]
     see: Callable[[Images], Seen]
+    is_bent: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -75,9 +81,14 @@ def families(train: Samples, names: Iterable[str], rules: tuple[str, ...], backg
         seen = Tumours(images, background)
         return Seen(seen, seen.rows)
 
+    def finer(images: Images) -> Seen:
+        return Seen(framed(images, background, SIDE, BLUR), np.arange(len(images)))
+
+    whole = dict([list(every.items())[-1]])
     known = (
         Family("picture", every, rules, lambda images: Seen(images, np.arange(len(images)))),
         Family("frame", every, ("turned",), lambda images: Seen(framed(images, background), np.arange(len(images)))),
+        Family("warped", whole, ("bent",), finer, is_bent=True),
         Family("labels", labels, ("pearson", "flip", "shift"), lambda images: maps(images, False)),
         Family("label-shape", labels, ("turned",), lambda images: maps(images, True)),
         Family("tumour", {"tumour": all_contrasts}, ("turned-inside",), tumours),

@@ -34,6 +34,7 @@ from synthkit_memorization.power.changes import WIDTH
 from synthkit_memorization.power.planting import KINDS
 from synthkit_memorization.search.exact import Groups, Matches, best_matches, every_view
 from synthkit_memorization.search.pixels import Float64, Images, Int64
+from synthkit_memorization.search.warped import CANDIDATES, Halved, bent
 
 #: Neighbours kept among the synthetic images.
 NEIGHBOURS = 8
@@ -178,15 +179,14 @@ class Search:
         return copied
 
     def _people(self, family: Family, queries: Images, among: Seen, person: Int64, own: Int64) -> Found:
-        matches = self._matches(
-            queries,
-            among.images,
-            views=family.views,
-            rules=family.rules,
-            k=NEAREST,
-            distinct=person,
-            exclude=Groups(own, person),
-        )
+        options: dict[str, Any] = {"views": family.views, "distinct": person, "exclude": Groups(own, person)}
+        if family.is_bent:
+            likest = self._matches(Halved(queries), Halved(among.images), rules=("turned",), k=CANDIDATES, **options)
+            matches = {
+                column: bent(queries, among.images, likest[column[0], "turned"], NEAREST) for column in family.columns
+            }
+        else:
+            matches = self._matches(queries, among.images, rules=family.rules, k=NEAREST, **options)
         found = Found.of(matches, family)
         return Found(found.r, np.where(found.index >= 0, among.rows[found.index], -1))
 

@@ -25,7 +25,7 @@ from scipy import ndimage
 from synthkit_memorization.search.pixels import READ_BATCH, Float64, Images, Int64
 from synthkit_memorization.search.threads import for_each
 
-#: Pixels along a side of the frame, and the share of it that the brain fills.
+#: Pixels along a side of the frame, if nothing else is asked for, and the share of it that the brain fills.
 SIDE, SHARE = 32, 0.4
 #: Side of the square that a pixel of the frame is the mean of, in distances between pixels of the frame.
 BLUR = 2.0
@@ -52,7 +52,7 @@ class Frames:
 
     Attributes
     ----------
-    contrasts : of the source. images : uint8 ``(image, contrast, SIDE, SIDE)``, zeros where nothing is lit.
+    contrasts : of the source. images : uint8 ``(image, contrast, side, side)``, zeros where nothing is lit.
     whole : boolean ``(image,)``, shown as a whole for want of a brain of known place and size.
     """
 
@@ -62,7 +62,8 @@ class Frames:
 
     @property
     def size(self) -> tuple[int, int]:
-        return SIDE, SIDE
+        height, width = self.images.shape[-2:]
+        return height, width
 
     def __len__(self) -> int:
         return len(self.images)
@@ -70,26 +71,28 @@ class Frames:
     def read(self, indices: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Frames and, for labels, zeros."""
         images = self.images[np.asarray(indices, np.int64)]
-        return images, np.zeros((len(images), SIDE, SIDE), np.uint8)
+        return images, np.zeros((len(images), *self.size), np.uint8)
 
 
-def framed(source: Images, background: int) -> Frames:
+def framed(source: Images, background: int, side: int = SIDE, blur: float = BLUR) -> Frames:
     """All images of a dataset in the canonical frame; ``background`` is a grey value, 0..254."""
-    images = np.empty((len(source), len(source.contrasts), SIDE, SIDE), np.uint8)
+    images = np.empty((len(source), len(source.contrasts), side, side), np.uint8)
     whole = np.empty(len(source), np.bool_)
     for first in range(0, len(source), READ_BATCH):
         batch, _ = source.read(range(first, min(first + READ_BATCH, len(source))))
 
         def frame(part: slice, batch: NDArray[np.uint8] = batch, first: int = first) -> None:
             into = slice(first + part.start, first + part.stop)
-            images[into], whole[into] = in_frame(batch[part], background)
+            images[into], whole[into] = in_frame(batch[part], background, side, blur)
 
         for_each(frame, len(batch), FRAMED)
     return Frames(source.contrasts, images, whole)
 
 
-def in_frame(images: NDArray[np.uint8], background: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Images ``(n, contrast, y, x)`` in the frame, ``(n, contrast, SIDE, SIDE)``, and which are shown as a whole."""
+def in_frame(
+    images: NDArray[np.uint8], background: int, side: int = SIDE, blur: float = BLUR
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Images ``(n, contrast, y, x)`` in the frame, ``(n, contrast, side, side)``, and which are shown as a whole."""
     height, width = images.shape[-2:]
     images = _on_black(images)
     step = max(1, max(height, width) // LOOKED_AT)
@@ -105,9 +108,9 @@ def in_frame(images: NDArray[np.uint8], background: int) -> tuple[NDArray[np.uin
     y, x = (first + step * (part @ np.arange(part.shape[1])) / area for part in (rows, columns))
     y, x = np.where(whole, (height - 1) / 2, y), np.where(whole, (width - 1) / 2, x)
     # Source pixels along a side of a pixel of the frame.
-    scale = np.sqrt(np.where(whole, height * width, area * step**2) / (SHARE * SIDE**2))
-    along_y = _weights(y, scale, height).astype(np.float32)[:, None] @ images.astype(np.float32)
-    total = along_y.astype(np.float64) @ _weights(x, scale, width).swapaxes(1, 2)[:, None]
+    scale = np.sqrt(np.where(whole, height * width, area * step**2) / (SHARE * side**2))
+    along_y = _weights(y, scale, height, side, blur).astype(np.float32)[:, None] @ images.astype(np.float32)
+    total = along_y.astype(np.float64) @ _weights(x, scale, width, side, blur).swapaxes(1, 2)[:, None]
     result = np.minimum(np.rint(total / WHOLE**2), 255).astype(np.uint8)
     result[~brain.any(axis=(1, 2))] = 0
     return result, whole
@@ -164,10 +167,10 @@ def _on_all_borders(brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return result
 
 
-def _weights(centre: Float64, scale: Float64, length: int) -> Float64:
-    """What each source pixel weighs in each pixel of the frame, in units of 1 / WHOLE: ``(image, SIDE, length)``."""
-    middle = centre[:, None] + scale[:, None] * (np.arange(SIDE) - (SIDE - 1) / 2)
-    half = np.maximum(BLUR * scale, 1)[:, None, None] / 2
+def _weights(centre: Float64, scale: Float64, length: int, side: int, blur: float) -> Float64:
+    """What each source pixel weighs in each pixel of the frame, in units of 1 / WHOLE: ``(image, side, length)``."""
+    middle = centre[:, None] + scale[:, None] * (np.arange(side) - (side - 1) / 2)
+    half = np.maximum(blur * scale, 1)[:, None, None] / 2
     pixel = np.arange(length)
     overlap = np.minimum(middle[..., None] + half, pixel + 0.5) - np.maximum(middle[..., None] - half, pixel - 0.5)
     weights: Float64 = np.rint(WHOLE * np.maximum(overlap, 0) / (2 * half))
