@@ -148,7 +148,7 @@ def _smooth(field: Any, trust: Any, weights: Any) -> Any:
 
 
 @numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _at(field: Any, row: float, column: float) -> float:
+def _at(field: Any, row: float, column: float) -> Any:
     """The field between its windows, bilinear; beyond the outermost as these."""
     last = len(field) - 1
     row, column = min(max(row, 0.0), last), min(max(column, 0.0), last)
@@ -160,7 +160,7 @@ def _at(field: Any, row: float, column: float) -> float:
 
 
 @numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _bent_r(query: Any, image: Any, down: Any, right: Any) -> float:
+def _bent_r(query: Any, image: Any, down: Any, right: Any) -> Any:
     """r over all contrasts as one long image; 0 where one of the two is constant."""
     contrasts, side = query.shape[0], query.shape[1]
     middle = (WINDOW - 1) / 2
