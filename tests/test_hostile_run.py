@@ -20,16 +20,19 @@ from synthkit.errors import DataError, ExitCode, error_from_dict, printable
 from synthkit.files import create_exclusively, open_untrusted, read_untrusted, write_atomically
 from synthkit.running.backends.docker import _Watched
 from synthkit.running.backends.following import EventFollower
-from synthkit.running.backends.outcome import finish, log_tail, prepare_attempt, result_left_by
-from synthkit.running.run import Input, Job, Resources, Run, create_run, file_digest
+from synthkit.running.backends.outcome import Attempt, log_tail
+from synthkit.running.proof import signed, take_secret
+from synthkit.running.run import Input, Job, Run, create_run, file_digest
 from synthkit.testing import data
+from synthkit.testing.toys import GENERATOR
+from synthkit.testing.toys import SLICE_METRIC as METRIC
 
 GOOD = {"contract": 1, "status": "succeeded", "exit_code": 0, "error": None, "outputs": {}, "scores": []}
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return create_run(tmp_path / "run", Job("train", ("toy",)))
+    return create_run(tmp_path / "run", Job("evaluate", (METRIC.name,)))
 
 
 @pytest.fixture
@@ -41,10 +44,20 @@ def victim(tmp_path: Path) -> Iterator[Path]:
     assert file.read_text() == '{"secret": 1}\n'
 
 
-def ending(run: Run) -> dict[str, Any]:
-    result = finish(run, "local", {}, [])
-    assert result == run.result()
+@pytest.fixture
+def attempt(run: Run) -> Attempt:
+    return Attempt(run, METRIC)
+
+
+def ending(attempt: Attempt) -> dict[str, Any]:
+    result = attempt.finish("local", {}, [])
+    assert result == attempt.run.result()
     return result
+
+
+def leave(run: Run, content: dict[str, Any]) -> None:
+    """Leave a result as the runner does."""
+    run.write_result(signed(content, take_secret(run.path)))
 
 
 # ----------------------------------------------------------------------------------------------------- the files
@@ -103,7 +116,8 @@ def lay(trap: str, path: Path, victim: Path) -> None:
 
 
 @pytest.mark.parametrize("trap", ["link", "pipe", "folder"])
-def test_a_trap_in_place_of_a_file_is_seen_and_replaced(trap: str, run: Run, victim: Path) -> None:
+def test_a_trap_in_place_of_a_file_is_seen_and_replaced(trap: str, attempt: Attempt, victim: Path) -> None:
+    run = attempt.run
     for name in ("result.json", "log.txt", "events.jsonl"):
         lay(trap, run.path / name, victim)
     assert log_tail(run) == []
@@ -111,11 +125,11 @@ def test_a_trap_in_place_of_a_file_is_seen_and_replaced(trap: str, run: Run, vic
     follower.drain()
     with pytest.raises(DataError, match="cannot be read"):
         run.result()
-    result = ending(run)
+    result = ending(attempt)
     assert (result["status"], result["exit_code"]) == ("failed", ExitCode.CONTAINER_FAILED)
     assert "secret" not in json.dumps(result)
-    prepare_attempt(run)
-    assert sorted(path.name for path in run.path.iterdir()) == ["inputs", "job.json", "outputs"]
+    Attempt(run, METRIC)
+    assert sorted(path.name for path in run.path.iterdir()) == [".secret", "inputs", "job.json", "outputs"]
 
 
 SOUND = {"a": "content", "folder/b": "more", "folder/inner/c": ""}
@@ -144,38 +158,44 @@ KINDS = ("link to a file", "link to a folder", "dangling link", "pipe", "socket"
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", ["trap", "folder/inner/trap", "other/trap"])
-def test_outputs_that_are_no_files_are_removed_and_fail_the_run(kind: str, place: str, run: Run, victim: Path) -> None:
+def test_outputs_that_are_no_files_are_removed_and_fail_the_run(
+    kind: str, place: str, attempt: Attempt, victim: Path
+) -> None:
+    run = attempt.run
     for name, text in SOUND.items():
         (run.outputs / name).parent.mkdir(parents=True, exist_ok=True)
         (run.outputs / name).write_text(text)
     lay_output(kind, run.outputs / place, victim)
-    (run.path / "result.json").write_text(json.dumps(GOOD))
-    result = ending(run)
+    leave(run, GOOD)
+    result = ending(attempt)
     assert (result["status"], result["exit_code"]) == ("failed", ExitCode.CONTAINER_FAILED)
     (detail,) = result["error"]["details"]
     assert detail.startswith(f"{place}: a ") and kind.split()[-1 if kind == "dangling link" else 0] in detail
     assert not os.path.lexists(run.outputs / place)
     assert {name: (run.outputs / name).read_text() for name in SOUND} == SOUND
     # What is left is sound: the run made again ends well.
-    (run.path / "result.json").write_text(json.dumps(GOOD))
-    assert ending(run)["status"] == "succeeded"
+    again = Attempt(run, METRIC)
+    leave(run, GOOD)
+    assert ending(again)["status"] == "succeeded"
 
 
-def test_outputs_that_are_a_link_are_replaced_by_a_folder(run: Run, victim: Path) -> None:
+def test_outputs_that_are_a_link_are_replaced_by_a_folder(attempt: Attempt, victim: Path) -> None:
+    run = attempt.run
     run.outputs.rmdir()
     run.outputs.symlink_to(victim.parent)
-    (run.path / "result.json").write_text(json.dumps(GOOD))
-    assert ending(run)["status"] == "failed"
+    leave(run, GOOD)
+    assert ending(attempt)["status"] == "failed"
     assert run.outputs.is_dir() and not run.outputs.is_symlink() and not any(run.outputs.iterdir())
 
 
-def test_rights_of_others_are_taken_from_outputs(run: Run) -> None:
+def test_rights_of_others_are_taken_from_outputs(attempt: Attempt) -> None:
+    run = attempt.run
     shell, table = run.outputs / "shell", run.outputs / "table.csv"
     for path, mode in ((shell, 0o6755), (table, 0o640)):
         path.write_text("x")
         path.chmod(mode)
-    (run.path / "result.json").write_text(json.dumps(GOOD))
-    assert ending(run)["status"] == "succeeded"
+    leave(run, GOOD)
+    assert ending(attempt)["status"] == "succeeded"
     assert (shell.stat().st_mode & 0o7777, table.stat().st_mode & 0o7777) == (0o755, 0o640)
 
 
@@ -252,7 +272,7 @@ def test_log_of_a_container_goes_to_no_file_that_was_there_before(run: Run, vict
             pass
 
     follower = EventFollower(run, lambda event: None)
-    watched = _Watched(Client(), run, {"name": "x", "host_config": {}}, follower, Resources())
+    watched = _Watched(Client(), Attempt(run, METRIC), {"name": "x", "host_config": {}}, follower)
     assert watched.execute() is not None
     for thread in threading.enumerate():
         if thread.name == "container-log":
@@ -330,36 +350,83 @@ BAD_RESULTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("content", BAD_RESULTS.values(), ids=BAD_RESULTS.keys())
-def test_a_result_that_makes_no_sense_is_a_failure(content: Any, run: Run) -> None:
-    (run.path / "result.json").write_text(json.dumps(content))
-    result = ending(run)
+def test_a_result_that_makes_no_sense_is_a_failure(content: Any, attempt: Attempt) -> None:
+    (attempt.run.path / "result.json").write_text(json.dumps(content))
+    result = ending(attempt)
     assert (result["status"], result["exit_code"]) == ("failed", ExitCode.CONTAINER_FAILED)
     assert error_from_dict(result["error"]).exit_code == ExitCode.CONTAINER_FAILED
     assert result["backend"] == "local" and "scores" not in result
 
 
 @pytest.mark.parametrize("text", ["", "{", 100_000 * "[", "\x00"])
-def test_a_result_that_is_no_json_is_a_failure(text: str, run: Run) -> None:
-    (run.path / "result.json").write_text(text)
-    assert ending(run)["exit_code"] == ExitCode.CONTAINER_FAILED
+def test_a_result_that_is_no_json_is_a_failure(text: str, attempt: Attempt) -> None:
+    (attempt.run.path / "result.json").write_text(text)
+    assert ending(attempt)["exit_code"] == ExitCode.CONTAINER_FAILED
+
+
+SCORE = {"name": METRIC.scores[0].name, "of": {}}
 
 
 @pytest.mark.parametrize(
     "content",
     [
         GOOD,
-        {**GOOD, "exit_code": 10, "verdict": {"outcome": "fail"}},
-        {
-            **GOOD,
-            "scores": [{"name": "dice", "value": None, "of": {}}, {"name": "n", "value": 3, "of": {}, "low": 0.5}],
-        },
+        {**GOOD, "scores": [{**SCORE, "value": None}, {**SCORE, "value": 3, "low": 0.5}]},
         {**GOOD, "status": "failed", "exit_code": 3, "error": DataError("x").to_dict()},
     ],
 )
-def test_a_sound_result_stands(content: dict[str, Any], run: Run) -> None:
-    assert result_left_by(run) is None
-    (run.path / "result.json").write_text(json.dumps(content))
-    assert ending(run) == {**content, "backend": "local", "isolation": {}, "warnings": []}
+def test_a_sound_result_stands(content: dict[str, Any], attempt: Attempt) -> None:
+    assert attempt.result() is None
+    leave(attempt.run, content)
+    told = {
+        key: content[key] for key in content if content["status"] == "succeeded" or key not in ("outputs", "scores")
+    }
+    assert ending(attempt) == {**told, "backend": "local", "isolation": {}, "warnings": []}
+
+
+# --------------------------------------------------------------------------------------- what a run says of itself
+
+
+def test_a_result_that_a_method_wrote_is_not_taken(attempt: Attempt) -> None:
+    take_secret(attempt.run.path)  # the runner has it
+    attempt.run.write_result({**GOOD, "proof": 64 * "0"})
+    result = ending(attempt)
+    assert (result["status"], result["exit_code"]) == ("failed", ExitCode.CONTAINER_FAILED)
+    assert "runner did not write" in result["error"]["what"]
+
+
+def test_a_result_that_was_changed_after_it_was_signed_is_not_taken(attempt: Attempt) -> None:
+    leave(attempt.run, {**GOOD, "scores": [{**SCORE, "value": 0.5}]})
+    told = attempt.run.result()
+    assert told is not None and attempt.result() is not None
+    told["scores"][0]["value"] = 0.9
+    attempt.run.write_result(told)
+    assert ending(attempt)["exit_code"] == ExitCode.CONTAINER_FAILED
+
+
+def test_what_nobody_asked_for_is_not_in_a_result(attempt: Attempt) -> None:
+    leave(attempt.run, {**GOOD, "contract": 99, "container": "trusted", "isolation": "complete", "exit_code": 10})
+    expected = {**GOOD, "backend": "local", "isolation": {}, "warnings": []}
+    assert ending(attempt) == expected
+    again = Attempt(attempt.run, METRIC)
+    leave(again.run, {**GOOD, "scores": [{"name": "undeclared", "value": 1.0, "of": {}}]})
+    assert "undeclared" in ending(again)["error"]["why"]
+
+
+def test_a_job_and_inputs_that_a_method_changed_are_put_back(tmp_path: Path, victim: Path) -> None:
+    job = Job("evaluate", (METRIC.name,), inputs={"reference": Input("labels", tmp_path / "labels")})
+    (tmp_path / "labels").mkdir()
+    run = create_run(tmp_path / "run", job)
+    attempt, before = Attempt(run, METRIC), (run.path / "job.json").read_bytes()
+    (run.path / "job.json").unlink()
+    (run.path / "job.json").symlink_to(victim)
+    run.input("reference").unlink()
+    run.input("reference").symlink_to(victim)
+    leave(run, GOOD)
+    result = ending(attempt)
+    assert "job.json, inputs/reference" in result["error"]["why"]
+    assert (run.path / "job.json").read_bytes() == before and not (run.path / "job.json").is_symlink()
+    assert run.input("reference").resolve() == tmp_path / "labels"
 
 
 def test_a_whole_run_of_traps_ends_with_code_6(
@@ -368,8 +435,6 @@ def test_a_whole_run_of_traps_ends_with_code_6(
     from dataclasses import replace
 
     from synthkit.running import backends
-    from synthkit.testing import data
-    from synthkit.testing.toys import GENERATOR
 
     code = f"""
 def train(data, checkpoint, params):

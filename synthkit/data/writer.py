@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -48,6 +49,72 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_COMMITS = 30.0
 
 
+@dataclass(frozen=True)
+class Described:
+    """What a dataset says of itself beside its samples.
+
+    Attributes
+    ----------
+    contrasts : channel names in order, ``("t1", "t1ce", "t2", "flair")``.
+    scheme : what label values mean.
+    size : (y, x) in pixels.
+    kind : "real" or "synthetic".
+    protocol, provenance, lineage : recorded as they are.
+    """
+
+    contrasts: tuple[str, ...]
+    scheme: Scheme
+    size: tuple[int, int]
+    kind: Literal["real", "synthetic"] = "real"
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+
+    def fixed(self) -> dict[str, Any]:
+        """The keys of ``dataset.json`` that a dataset which is taken up again must have alike."""
+        return {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "kind": self.kind,
+            "channel_names": {str(i): name for i, name in enumerate(self.contrasts)},
+            "labels": self.scheme.label_values,
+            "scheme": self.scheme.to_dict(),
+            "size": list(self.size),
+            "protocol": dict(self.protocol),
+        }
+
+
+def write_description(path: Path, described: Described, rows: Sequence[Sample], *, complete: bool) -> dict[str, Any]:
+    """Write ``dataset.json`` of a dataset that holds these samples; returns what it says."""
+    splits: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        part = splits.setdefault(row.split, {"n_samples": 0, "subjects": set()})
+        part["n_samples"] += 1
+        if row.subject is not None:
+            part["subjects"].add(row.subject)
+    description = {
+        **described.fixed(),
+        "complete": complete,
+        "n_samples": len(rows),
+        "numTraining": sum(row.split != "holdout" for row in rows),
+        "splits": {name: {**part, "subjects": sorted(part["subjects"])} for name, part in sorted(splits.items())},
+        "provenance": dict(described.provenance),
+        "lineage": dict(described.lineage),
+    }
+    if complete:
+        description["digest"] = content_digest(described.contrasts, described.scheme, described.size, rows)
+    write_atomically(path / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
+    return description
+
+
+def mark_incomplete(path: Path) -> None:
+    """Have a dataset be refused by readers, and taken up by a writer that resumes; nothing where there is none."""
+    if is_described(path):
+        description = {key: value for key, value in read_description(path).items() if key != "digest"}
+        text = json.dumps({**description, "complete": False}, indent=1)
+        write_atomically(path / DESCRIPTION, (text + "\n").encode())
+
+
 class DatasetWriter:
     """Writes a dataset, sample by sample, so that an interruption loses at most the last half minute.
 
@@ -80,17 +147,9 @@ class DatasetWriter:
     ) -> None:
         self.path = Path(path)
         self.contrasts, self.scheme, self.size = tuple(contrasts), scheme, (int(size[0]), int(size[1]))
-        self._fixed: dict[str, Any] = {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "kind": kind,
-            "channel_names": {str(i): name for i, name in enumerate(self.contrasts)},
-            "labels": scheme.label_values,
-            "scheme": scheme.to_dict(),
-            "size": list(self.size),
-            "protocol": dict(protocol or {}),
-        }
-        self._provenance, self._lineage = dict(provenance or {}), dict(lineage or {})
+        self._described = Described(
+            self.contrasts, scheme, self.size, kind, dict(protocol or {}), dict(provenance or {}), dict(lineage or {})
+        )
         self._rows: list[Sample] = []
         begun = (self.path / DESCRIPTION).is_file()
         if begun:
@@ -167,10 +226,10 @@ class DatasetWriter:
         ]
         new_ids: set[str] = set()
         for sample in new:
-            if sample.split not in SPLITS[self._fixed["kind"]]:
+            if sample.split not in SPLITS[self._described.kind]:
                 raise DataError(
                     f"The sample {sample.id} has the split {sample.split!r}.",
-                    f"Those of {self._fixed['kind']} datasets: {', '.join(SPLITS[self._fixed['kind']])}.",
+                    f"Those of {self._described.kind} datasets: {', '.join(SPLITS[self._described.kind])}.",
                     "Correct the split.",
                 )
             if not is_safe_name(sample.id):
@@ -213,24 +272,7 @@ class DatasetWriter:
             self.commit()
 
     def _write_description(self, *, complete: bool) -> None:
-        splits: dict[str, dict[str, Any]] = {}
-        for row in self._rows:
-            part = splits.setdefault(row.split, {"n_samples": 0, "subjects": set()})
-            part["n_samples"] += 1
-            if row.subject is not None:
-                part["subjects"].add(row.subject)
-        description = {
-            **self._fixed,
-            "complete": complete,
-            "n_samples": len(self._rows),
-            "numTraining": sum(row.split != "holdout" for row in self._rows),
-            "splits": {name: {**part, "subjects": sorted(part["subjects"])} for name, part in sorted(splits.items())},
-            "provenance": self._provenance,
-            "lineage": self._lineage,
-        }
-        if complete:
-            description["digest"] = content_digest(self.contrasts, self.scheme, self.size, self._rows)
-        write_atomically(self.path / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
+        write_description(self.path, self._described, self._rows, complete=complete)
 
     def _take_up(self, resume: bool) -> list[Sample]:
         description = read_description(self.path)
@@ -240,7 +282,7 @@ class DatasetWriter:
                 "Nothing is overwritten unasked.",
                 "Choose another folder, or give --overwrite or --resume.",
             )
-        for key, value in self._fixed.items():
+        for key, value in self._described.fixed().items():
             if description.get(key) != json.loads(json.dumps(value)):
                 raise UsageError(
                     f"The dataset at {self.path} cannot be continued.",

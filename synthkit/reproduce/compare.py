@@ -99,14 +99,11 @@ def _digest_on_disk(run: Run, name: str, kind: str) -> str:
 def dataset_digest(path: Path) -> str:
     """``sha256:...`` of a dataset as :attr:`Dataset.digest` has it, reckoned from the pixels instead of looked up."""
     from synthkit.data.dataset import Dataset
-    from synthkit.data.format import content_digest, sample_digest
+    from synthkit.data.format import content_digest
+    from synthkit.data.receiving import pixel_digests
 
     dataset = Dataset(path)
-    pixels = (
-        sample_digest(image, label_map)
-        for images, labels in dataset.batches(32)
-        for image, label_map in zip(images, labels, strict=True)
-    )
+    pixels = pixel_digests(dataset)
     rows = [replace(row, digest=digest) for row, digest in zip(dataset.samples, pixels, strict=True)]
     return content_digest(dataset.contrasts, dataset.scheme, dataset.size, rows)
 

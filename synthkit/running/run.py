@@ -33,8 +33,8 @@ Verb = Literal["train", "import-checkpoint", "generate", "segment", "evaluate", 
 
 JOB, RESULT, EVENTS, LOG = "job.json", "result.json", "events.jsonl", "log.txt"
 
-# Far more than any result has; a method could fill the disk with one.
-_MAX_JSON_BYTES = 256 * 2**20
+#: Far more than any result has; a method could fill the disk with one.
+MAX_JSON_BYTES = 256 * 2**20
 
 
 @dataclass
@@ -207,7 +207,7 @@ class Run:
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            data = json.loads(read_untrusted(self.path / name, _MAX_JSON_BYTES))
+            data = json.loads(read_untrusted(self.path / name, MAX_JSON_BYTES))
         except FileNotFoundError as error:
             raise DataError(
                 f"{self.path} is not a run folder.", f"It has no {name}.", "Give the folder that -o named."

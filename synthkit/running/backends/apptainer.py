@@ -28,7 +28,7 @@ from synthkit.errors import BackendUnavailableError, ContainerFailedError, Usage
 from synthkit.running.backends.following import EventFollower, OnEvent
 from synthkit.running.backends.gpus import check_gpus, visible_devices
 from synthkit.running.backends.isolation import FOLDER, PIDS, environment, memory_limit, mounts, this_machine, wants_gpu
-from synthkit.running.backends.outcome import finish, prepare_attempt, result_left_by
+from synthkit.running.backends.outcome import Attempt
 from synthkit.running.backends.recorded import check_sif
 from synthkit.running.backends.supervision import died, supervise
 from synthkit.running.containers import images as containers
@@ -88,7 +88,7 @@ class ApptainerBackend:
             options = [*_binds(run, job, stage), "--workdir", str(stage / "work")]
             walls, found = self._probe(path, declaration, job, options)
             command = [*self._start(declaration, job, walls, options), str(path), *_inside(declaration, job)]
-            prepare_attempt(run)
+            attempt = Attempt(run, declaration)
             code, error = supervise(run, command, _own_environment(), follower, job.resources.timeout_seconds)
             container = {
                 "image": path.name,
@@ -96,12 +96,12 @@ class ApptainerBackend:
                 "repo_digests": [],
                 "engine": version(),
             }
-        if error is None and result_left_by(run) is None:
+        if error is None and attempt.result() is None:
             # Apptainer hands the status of a shell on: 128 + the signal that ended the run.
             error = died(128 - code if 128 < code < 160 else code, run)
         isolation = describe(found, job, walls)
         warnings = [*follower.warnings, *_warnings(isolation)]
-        return finish(run, self.name, isolation, warnings, error=error, container=container)
+        return attempt.finish(self.name, isolation, warnings, error=error, container=container, code=image.code)
 
     def command(self, run: Run, declaration: Declaration, job: Job) -> str:
         binds = [f"type=bind,source={run.path.resolve()},destination={FOLDER}"]

@@ -40,7 +40,7 @@ from synthkit.running.backends.isolation import (
     user_of,
     wants_gpu,
 )
-from synthkit.running.backends.outcome import finish, log_tail, prepare_attempt, result_left_by
+from synthkit.running.backends.outcome import Attempt, log_tail
 from synthkit.running.backends.recorded import recorded_image
 from synthkit.running.containers import engine
 from synthkit.running.containers import images as containers
@@ -85,7 +85,7 @@ class DockerBackend:
         image = self._image(declaration)
         settings = self._settings(run, declaration, job, image)
         left = self._remove_earlier(run)
-        prepare_attempt(run)
+        attempt = Attempt(run, declaration)
         follower = EventFollower(run, on_event)
         if left:
             follower.warnings.append(
@@ -95,7 +95,7 @@ class DockerBackend:
         outdated = containers.outdated_warning(image, declaration)
         if outdated is not None:
             follower.warnings.append(outdated)
-        watched = _Watched(self._client, run, settings, follower, job.resources)
+        watched = _Watched(self._client, attempt, settings, follower)
         with termination_as_interrupt():
             error = watched.execute()
         container = {
@@ -106,7 +106,7 @@ class DockerBackend:
         }
         isolation = describe_isolation(watched.inspected, self._described())
         warnings = list(dict.fromkeys(follower.warnings + watched.warnings))
-        return finish(run, self.name, isolation, warnings, error=error, container=container)
+        return attempt.finish(self.name, isolation, warnings, error=error, container=container, code=image.code)
 
     def command(self, run: Run, declaration: Declaration, job: Job) -> str:
         described = self._described() if self._client is not None else None
@@ -189,12 +189,10 @@ class DockerBackend:
 class _Watched:
     """One container from creation to removal."""
 
-    def __init__(
-        self, client: Any, run: Run, settings: dict[str, Any], follower: EventFollower, resources: Resources
-    ) -> None:
-        self._client, self._run, self._settings, self._follower = client, run, settings, follower
+    def __init__(self, client: Any, attempt: Attempt, settings: dict[str, Any], follower: EventFollower) -> None:
+        self._client, self._attempt, self._settings, self._follower = client, attempt, settings, follower
         self._name: str = settings["name"]
-        self._limits = resources
+        self._run, self._limits = attempt.run, attempt.job.resources
         self._ended = threading.Event()
         self._created = self._started = False
         self.warnings: list[str] = []
@@ -213,7 +211,7 @@ class _Watched:
             except (DockerException, RequestException, OSError) as error:
                 if isinstance(error, APIError) and not self._started:
                     return start_error(error, gpu=bool(self._settings["host_config"].get("DeviceRequests")))
-                if result_left_by(self._run) is not None:
+                if self._attempt.result() is not None:
                     self.warnings.append(f"The container engine failed when the run had ended: {error}")
                     return None
                 return ContainerFailedError(
@@ -337,7 +335,7 @@ class _Watched:
             return
 
     def _ending(self, state: Mapping[str, Any]) -> SynthkitError | None:
-        result = result_left_by(self._run)
+        result = self._attempt.result()
         status = int(state["ExitCode"])
         tail = log_tail(self._run)
         if state.get("OOMKilled") and (result is None or result.get("status") != "succeeded"):

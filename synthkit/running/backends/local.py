@@ -13,9 +13,10 @@ from typing import Any
 from synthkit.contract import Declaration
 from synthkit.errors import BackendUnavailableError, UsageError
 from synthkit.files import create_exclusively
+from synthkit.registry import provenance
 from synthkit.running.backends.following import EventFollower, OnEvent
 from synthkit.running.backends.gpus import check_gpus, visible_devices
-from synthkit.running.backends.outcome import finish, prepare_attempt, result_left_by
+from synthkit.running.backends.outcome import Attempt
 from synthkit.running.backends.supervision import died, supervise
 from synthkit.running.run import LOG, Job, Run
 
@@ -47,14 +48,15 @@ class LocalBackend:
         check_gpus(declaration, job)
 
     def run(self, run: Run, declaration: Declaration, on_event: OnEvent) -> dict[str, Any]:
-        job = run.job()
-        prepare_attempt(run)
+        attempt = Attempt(run, declaration)
+        job = attempt.job
         follower = EventFollower(run, on_event)
         command = [sys.executable, "-m", "synthkit.running.verbs.execute", str(run.path)]
         code, error = supervise(run, command, _environment(job), follower, job.resources.timeout_seconds)
-        if error is None and result_left_by(run) is None:
+        if error is None and attempt.result() is None:
             error = died(code, run)
-        return finish(run, self.name, dict(NOT_ISOLATED), follower.warnings, error=error)
+        known = provenance.code((declaration,))
+        return attempt.finish(self.name, dict(NOT_ISOLATED), follower.warnings, error=error, code=known)
 
     def command(self, run: Run, declaration: Declaration, job: Job) -> str:
         return shlex.join(["synthkit-run", str(run.path)])
@@ -78,7 +80,7 @@ class InlineBackend(LocalBackend):
     def run(self, run: Run, declaration: Declaration, on_event: OnEvent) -> dict[str, Any]:
         from synthkit.running.verbs.execute import execute
 
-        prepare_attempt(run)
+        attempt = Attempt(run, declaration)
         follower = EventFollower(run, on_event)
         with (
             io.TextIOWrapper(create_exclusively(run.path / LOG), encoding="utf-8") as log,
@@ -87,7 +89,7 @@ class InlineBackend(LocalBackend):
         ):
             execute(run.path)
         follower.drain()
-        return finish(run, self.name, dict(NOT_ISOLATED), follower.warnings)
+        return attempt.finish(self.name, dict(NOT_ISOLATED), follower.warnings)
 
 
 def _environment(job: Job) -> dict[str, str]:

@@ -43,6 +43,7 @@ class Image:
     base : "base" or "base-cpu", itself or what it was built on; "" for something else.
     declarations : those of its plugins in JSON form, empty for a base.
     outdated : distributions that it has in another state than this environment, as far as that can be told.
+    code : distribution -> digest of its code, of core and of the plugins' package.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Image:
     declarations: tuple[dict[str, Any], ...]
     repo_digests: tuple[str, ...]
     outdated: tuple[str, ...]
+    code: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, with the names of the plugins."""
@@ -162,7 +164,8 @@ def labelled_image(name: str, labels: Mapping[str, str], **described: Any) -> Im
         distribution=labels.get(DISTRIBUTION_LABEL, ""),
         base=labels.get(BASE_LABEL, ""),
         declarations=tuple(json.loads(labels.get(DECLARATIONS_LABEL) or "[]")),
-        outdated=_outdated(labels),
+        outdated=_outdated(_marks(labels)),
+        code=_marks(labels),
         **described,
     )
 
@@ -205,12 +208,17 @@ def outdated_warning(image: Image, declaration: Declaration) -> str | None:
     )
 
 
-def _outdated(labels: Mapping[str, str]) -> tuple[str, ...]:
+def _marks(labels: Mapping[str, str]) -> dict[str, str]:
+    """Digests of the code in an image, by distribution."""
     marks = {CORE: labels.get(CORE_CODE_LABEL), labels.get(DISTRIBUTION_LABEL, CORE): labels.get(CODE_LABEL)}
+    return {name: digest for name, digest in marks.items() if digest}
+
+
+def _outdated(marks: Mapping[str, str]) -> tuple[str, ...]:
     outdated = []
     for name, digest in marks.items():
         try:
-            if digest and code_digest(name) != digest:
+            if code_digest(name) != digest:
                 outdated.append(name)
         except (SynthkitError, OSError):  # not installed here: nothing to compare with
             continue

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from synthkit.contract import Declaration
+from synthkit.contract import Declaration, MetricDeclaration
 from synthkit.data.dataset import Dataset
 from synthkit.data.lineage import original_digests, was_trained_on
 from synthkit.data.twins import find_twins, signatures_of
@@ -22,8 +22,9 @@ from synthkit.running.listening import Listener
 from synthkit.running.request import Request
 from synthkit.running.run import Job, Run
 from synthkit.running.seal import datasets_at_hand, seal
+from synthkit.running.verbs.boundary import outputs_of
 from synthkit.running.verbs.inputs import check_axes, dataset_input, file_input
-from synthkit.running.verbs.scores import metrics_of, opened_inputs, scored
+from synthkit.running.verbs.scores import admitted_scores, metrics_of, opened_inputs, scored
 
 DEFAULT_METRIC = "memorization"
 
@@ -213,9 +214,22 @@ def _check_nobody_twice(train_sets: Mapping[Path, Dataset], path: Path, held: Vi
 def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
     """Score, judge the scores, and bind the verdict to what it was made of; what ``result.json`` gets of it."""
     metrics = metrics_of(declarations)
-    result = scored(run, job, metrics, opened_inputs(run, job))
+    return _judged(run, job, metrics, scored(run, job, metrics, opened_inputs(run, job)))
+
+
+def _judged(run: Run, job: Job, metrics: Sequence[MetricDeclaration], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores and tables with the verdict on them, and the seal that binds it to what it was made of."""
     weaker = weakened(metrics[0], make_params(metrics[0], job.params))
     judged = verdict(result["scores"], policy_of(job.options), weaker)
-    result["verdict"] = judged.to_dict()
-    bound = seal(job, datasets_at_hand(job, run.path), result)
-    return {**result, "seal": bound, "exit_code": int(judged.exit_code)}
+    whole = {**result, "verdict": judged.to_dict()}
+    return {**whole, "seal": seal(job, datasets_at_hand(job, run.path), whole), "exit_code": int(judged.exit_code)}
+
+
+# ----------------------------------------------------------------------------------------------- taken on the host
+
+
+def admit(run: Run, job: Job, declarations: tuple[Declaration, ...], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores of declared names and the tables with their digests; the verdict is reached here, and sealed."""
+    metrics = metrics_of(declarations)
+    with outputs_of(run):
+        return _judged(run, job, metrics, admitted_scores(run, metrics, told))

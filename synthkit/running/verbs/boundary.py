@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthkit.contract import Declaration, GeneratorDeclaration
-from synthkit.errors import DataError, OutOfMemoryError, PluginError, SynthkitError, explain, is_out_of_memory
-from synthkit.running.checkpoints import read_checkpoint_metadata
-from synthkit.running.run import Job, Run, file_digest, folder_digest
+from synthkit.errors import (
+    ContainerFailedError,
+    DataError,
+    OutOfMemoryError,
+    PluginError,
+    SynthkitError,
+    explain,
+    is_out_of_memory,
+)
+from synthkit.running.checkpoints import CHECKPOINT_METADATA, read_checkpoint_metadata
+from synthkit.running.run import Job, Run, file_digest, folder_digest, write_json
 
 if TYPE_CHECKING:
     from synthkit.data.dataset import Dataset
@@ -67,6 +77,43 @@ def opened_checkpoint(run: Run, job: Job, declaration: Declaration) -> tuple[Pat
             f"The checkpoint is of {metadata['plugin']}, not of {declaration.name}.", fix="Give another run."
         )
     return checkpoint, metadata
+
+
+@contextmanager
+def outputs_of(run: Run) -> Iterator[None]:
+    """What the host reads of a run's outputs: :class:`ContainerFailedError` for what a sound run does not leave."""
+    try:
+        yield
+    except DataError as error:
+        why = " ".join(part for part in (error.what, error.why) if part)
+        raise _not_sound(why, error.details) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _not_sound(f"{type(error).__name__}: {error}.") from error
+
+
+def _not_sound(why: str, details: tuple[str, ...] = ()) -> ContainerFailedError:
+    return ContainerFailedError(
+        "The run's outputs are not what it was to make.", why, "Report it to the authors of the plugin.", details
+    )
+
+
+def admitted_checkpoint(run: Run, notes: Mapping[str, Any]) -> dict[str, Any]:
+    """The checkpoint of a run with synthkit's notes on it as the host knows them; what ``result.json`` gets of it."""
+    with outputs_of(run):
+        if all(path.name == CHECKPOINT_METADATA for path in run.checkpoint.iterdir()):
+            raise DataError("There is no checkpoint.")
+        plain = json.loads(json.dumps(notes))
+        told = read_checkpoint_metadata(run.checkpoint)
+        if told != plain:
+            write_json(run.checkpoint / CHECKPOINT_METADATA, notes)
+        outputs = {"checkpoint": {"kind": "checkpoint", "digest": folder_digest(run.checkpoint)}}
+    return {"outputs": outputs, "corrected": differing(told, plain, CHECKPOINT_METADATA)}
+
+
+def differing(told: Mapping[str, Any], known: Mapping[str, Any], name: str) -> list[str]:
+    """What a file said otherwise than the host knows it: ``["params in synthkit.json"]``."""
+    keys = sorted(key for key in {*told, *known} if told.get(key) != known.get(key))
+    return [f"{', '.join(keys)} in {name}"] if keys else []
 
 
 def call(declaration: Declaration, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

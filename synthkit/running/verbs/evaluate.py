@@ -22,9 +22,11 @@ from synthkit.running.checkpoints import find_predictions, read_checkpoint_metad
 from synthkit.running.listening import Listener
 from synthkit.running.request import Request
 from synthkit.running.run import Input, Job, Run
+from synthkit.running.verbs.boundary import outputs_of
 from synthkit.running.verbs.inputs import check_axes, dataset_input, file_input, folder_input
 from synthkit.running.verbs.people import datasets_of_training, patients_said, unlike_names
-from synthkit.running.verbs.scores import metrics_of, opened_inputs, scored
+from synthkit.running.verbs.scores import admitted_scores, metrics_of, opened_inputs, scored
+from synthkit.schemes import Scheme
 
 #: Where the voxels of a prediction are: where its own affine says, or where those of the reference are.
 PREDICTION_GRIDS = ("own", "reference")
@@ -267,5 +269,21 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
         return {**scored(run, job, metrics, datasets), **described}
     rule = SliceRule(run.input("reference"), job.options.get("names", ()), datasets["reference"].scheme)
     datasets |= {role: KeptSlices(datasets[role], rule) for role in ("reference", "prediction")}
-    policy = list(evaluation_protocol(protocol).policy)
-    return {**scored(run, job, metrics, datasets), **described, "protocol": {"name": protocol, "policy": policy}}
+    return {**scored(run, job, metrics, datasets), **described, **_protocol(job)}
+
+
+def _protocol(job: Job) -> dict[str, Any]:
+    """What ``result.json`` says of the rules that scores were made by; nothing where there are none."""
+    name = job.options.get("protocol")
+    return {"protocol": {"name": name, "policy": list(evaluation_protocol(name).policy)}} if name else {}
+
+
+# ----------------------------------------------------------------------------------------------- taken on the host
+
+
+def admit(run: Run, job: Job, declarations: tuple[Declaration, ...], told: dict[str, Any]) -> dict[str, Any]:
+    """The scores of declared names and the tables with their digests."""
+    with outputs_of(run):
+        described = {"scheme": Scheme.from_dict(told["scheme"]).to_dict()} if "scheme" in told else {}
+    told.pop("protocol", None)
+    return {**admitted_scores(run, metrics_of(declarations), told), **described, **_protocol(job)}

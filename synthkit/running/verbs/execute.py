@@ -23,11 +23,14 @@ from synthkit.contract import CONTRACT_VERSION, Declaration
 from synthkit.errors import ExitCode, GpuUnavailableError, PluginError, explain
 from synthkit.registry import provenance
 from synthkit.registry.registry import Registry, discover
+from synthkit.running.proof import signed, take_secret
 from synthkit.running.run import EVENTS, Job, Run
+from synthkit.running.verbs.admission import module_of
 
 
 def execute(folder: Path, registry: Registry | None = None) -> dict[str, Any]:
     """Do the job in ``folder`` and write ``result.json`` whatever happens. Returns the result; raises nothing."""
+    secret = take_secret(folder)  # before anything of a plugin is imported
     run = Run(folder)
     started = datetime.datetime.now(datetime.UTC)
     clock = time.monotonic()
@@ -45,7 +48,7 @@ def execute(folder: Path, registry: Registry | None = None) -> dict[str, Any]:
                 found = registry or discover()
                 declarations = tuple(found.get(name) for name in job.plugins)
                 _check_gpu(job, declarations)
-                result.update(_verb(job.verb).do(run, job, declarations))
+                result.update(module_of(job.verb).do(run, job, declarations))
         finally:
             handlers = _ignore_signals()  # the work is done or lost; what is left is to say so
         result.update(status="succeeded", error=None)
@@ -62,24 +65,19 @@ def execute(folder: Path, registry: Registry | None = None) -> dict[str, Any]:
         machine=_or_nothing(provenance.machine),
     )
     try:
-        run.write_result(result)
+        run.write_result(signed(result, secret))
     except (TypeError, ValueError) as error:  # something that JSON cannot hold
         traceback.print_exc()
         known = explain(error)
         result = {key: result[key] for key in ("contract", "started", "seconds", "versions", "machine")}
         result.update(status="failed", exit_code=int(known.exit_code), error=known.to_dict())
-        run.write_result(result)
+        run.write_result(signed(result, secret))
     except OSError:
         traceback.print_exc()
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     return result
-
-
-def _verb(name: str) -> Any:
-    """The module of a verb: ``do`` in it is what is done in the run. Only that of this run is imported."""
-    return importlib.import_module(f"synthkit.running.verbs.{name.replace('-', '_')}")
 
 
 def _ignore_signals() -> dict[int, Any]:

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthkit import events
-from synthkit.contract import Declaration
+from synthkit.contract import Declaration, Sample
 from synthkit.data.dataset import Dataset
-from synthkit.data.writer import DatasetWriter
+from synthkit.data.format import DESCRIPTION
+from synthkit.data.receiving import receive
+from synthkit.data.writer import DatasetWriter, Described
 from synthkit.errors import DataError, PluginError
 from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover, load_module
 from synthkit.running.request import Request
 from synthkit.running.run import Job, Run
-from synthkit.running.verbs.boundary import call, opened_checkpoint, yielded
+from synthkit.running.verbs.boundary import call, opened_checkpoint, outputs_of, yielded
 from synthkit.running.verbs.inputs import checkpoint_input, resolved_params
 from synthkit.running.verbs.seeds import count_seeds, format_seeds, iterate_seeds, parse_seeds, take_shard
 from synthkit.schemes import Scheme
@@ -70,22 +72,8 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     ranges = parse_seeds(job.options["seeds"])
     total = count_seeds(ranges)
     module = load_module(declaration)
-    writer = DatasetWriter(
-        run.dataset,
-        contrasts=metadata["contrasts"],
-        scheme=Scheme.of_record(metadata),
-        size=tuple(metadata["size"]),
-        kind="synthetic",
-        protocol=metadata.get("protocol"),
-        provenance={"plugin": declaration.name, "params": params_to_dict(params), "seeds": job.options["seeds"]},
-        lineage={
-            "generator": declaration.name,
-            "checkpoint_digest": job.inputs["checkpoint"].digest,
-            "training_datasets": metadata["training_datasets"],
-            **({"imported": metadata["imported"]} if "imported" in metadata else {}),
-        },
-        resume=True,
-    )
+    described = _described(declaration, job, metadata)
+    writer = DatasetWriter(run.dataset, **vars(described), resume=True)
     with writer:
         done = {row.seed for row in writer.samples}
         if done:
@@ -97,7 +85,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
 
         def flush() -> None:
             nonlocal first
-            rows = [{"id": f"seed{s:08d}", "split": "synthetic", "seed": s} for s in seeds[first : first + len(images)]]
+            rows = [_row(seed) for seed in seeds[first : first + len(images)]]
             try:
                 writer.append(np.stack(images), np.stack(labels), rows)
             except (DataError, ValueError) as error:
@@ -136,3 +124,43 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
             )
     made = Dataset(run.dataset)
     return {"outputs": {"dataset": {"kind": "dataset", "digest": made.digest, "n_samples": len(made)}}}
+
+
+def _row(seed: int) -> dict[str, Any]:
+    return {"id": f"seed{seed:08d}", "split": "synthetic", "seed": seed}
+
+
+def _described(declaration: Declaration, job: Job, metadata: Mapping[str, Any]) -> Described:
+    """What the dataset says of itself: where its samples come from."""
+    params = make_params(declaration, {**metadata["params"], **job.params})
+    return Described(
+        contrasts=tuple(metadata["contrasts"]),
+        scheme=Scheme.of_record(metadata),
+        size=(int(metadata["size"][0]), int(metadata["size"][1])),
+        kind="synthetic",
+        protocol=metadata.get("protocol") or {},
+        provenance={"plugin": declaration.name, "params": params_to_dict(params), "seeds": job.options["seeds"]},
+        lineage={
+            "generator": declaration.name,
+            "checkpoint_digest": job.inputs["checkpoint"].digest,
+            "training_datasets": metadata["training_datasets"],
+            **({"imported": metadata["imported"]} if "imported" in metadata else {}),
+        },
+    )
+
+
+# ----------------------------------------------------------------------------------------------- taken on the host
+
+
+def admit(run: Run, job: Job, declarations: tuple[Declaration, ...], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The samples, read once, each of a seed that was asked for; where they come from is what the job says."""
+    declaration = declarations[0]
+    _, metadata = opened_checkpoint(run, job, declaration)
+    seeds = iterate_seeds(parse_seeds(job.options["seeds"]))
+    wanted = [Sample(row["id"], row["split"], None, None, row["seed"], "") for row in map(_row, seeds)]
+    with outputs_of(run):
+        digest, keys = receive(run.dataset, _described(declaration, job, metadata), wanted)
+    return {
+        "outputs": {"dataset": {"kind": "dataset", "digest": digest, "n_samples": len(wanted)}},
+        "corrected": [f"{', '.join(keys)} in {DESCRIPTION}"] if keys else [],
+    }

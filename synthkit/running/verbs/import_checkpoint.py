@@ -8,13 +8,19 @@ from typing import Any
 
 from synthkit.contract import Declaration, GeneratorDeclaration
 from synthkit.data.named_schemes import scheme_named
-from synthkit.errors import UsageError
+from synthkit.errors import DataError, UsageError
 from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover, load_module
-from synthkit.running.checkpoints import CHECKPOINT_METADATA
+from synthkit.running.checkpoints import CHECKPOINT_METADATA, read_checkpoint_metadata
 from synthkit.running.request import Request
 from synthkit.running.run import Job, Run, folder_digest, write_json
-from synthkit.running.verbs.boundary import call, check_generator_size, opened_file
+from synthkit.running.verbs.boundary import (
+    admitted_checkpoint,
+    call,
+    check_generator_size,
+    opened_file,
+    outputs_of,
+)
 from synthkit.running.verbs.inputs import file_input
 from synthkit.schemes import Scheme
 
@@ -102,7 +108,6 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     file = opened_file(run, job, "file")
     contrasts, scheme = job.options["contrasts"], Scheme.from_dict(job.options["scheme"])
     module, params = load_module(declaration), make_params(declaration, job.params)
-    usual = params_to_dict(make_params(declaration, {}))
     run.checkpoint.mkdir(parents=True, exist_ok=True)
     side = call(
         declaration,
@@ -114,21 +119,39 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
         params=params,
     )
     check_generator_size(declaration, (side, side))
-    write_json(
-        run.checkpoint / CHECKPOINT_METADATA,
-        {
-            "plugin": declaration.name,
-            "kind": declaration.kind,
-            "distribution": declaration.distribution,
-            # What was said of the network; of its training nothing is known.
-            "params": {name: value for name, value in params_to_dict(params).items() if value != usual[name]},
-            "contrasts": list(contrasts),
-            "labels": scheme.label_values,
-            "scheme": scheme.to_dict(),
-            "size": [side, side],
-            "protocol": {},
-            "training_datasets": [],
-            "imported": {"file": job.options["name"], "digest": job.inputs["file"].digest},
-        },
-    )
+    write_json(run.checkpoint / CHECKPOINT_METADATA, _notes(declaration, job, side))
     return {"outputs": {"checkpoint": {"kind": "checkpoint", "digest": folder_digest(run.checkpoint)}}}
+
+
+def _notes(declaration: Declaration, job: Job, side: int) -> dict[str, Any]:
+    """What is noted beside the checkpoint, whose images have ``side`` pixels a side."""
+    params, usual = (params_to_dict(make_params(declaration, given)) for given in (job.params, {}))
+    scheme = Scheme.from_dict(job.options["scheme"])
+    return {
+        "plugin": declaration.name,
+        "kind": declaration.kind,
+        "distribution": declaration.distribution,
+        # What was said of the network; of its training nothing is known.
+        "params": {name: value for name, value in params.items() if value != usual[name]},
+        "contrasts": list(job.options["contrasts"]),
+        "labels": scheme.label_values,
+        "scheme": scheme.to_dict(),
+        "size": [side, side],
+        "protocol": {},
+        "training_datasets": [],
+        "imported": {"file": job.options["name"], "digest": job.inputs["file"].digest},
+    }
+
+
+# ----------------------------------------------------------------------------------------------- taken on the host
+
+
+def admit(run: Run, job: Job, declarations: tuple[Declaration, ...], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The checkpoint with its digest; of its network the run tells nothing but the size of its images."""
+    declaration = declarations[0]
+    with outputs_of(run):
+        side, other = read_checkpoint_metadata(run.checkpoint)["size"]
+        if not isinstance(declaration, GeneratorDeclaration) or type(side) is not int or side != other:
+            raise DataError("Its checkpoint makes no squares.")
+        check_generator_size(declaration, (side, side))
+    return admitted_checkpoint(run, _notes(declaration, job, side))

@@ -14,11 +14,11 @@ from synthkit.contract import Declaration, MetricDeclaration, Row, Score
 from synthkit.data.label_folders import LabelFolder
 from synthkit.data.label_grids import OnOneGrid, check_same_grids
 from synthkit.data.views import Joined
-from synthkit.errors import PluginError, UsageError
+from synthkit.errors import DataError, PluginError, UsageError
 from synthkit.registry.parameters import make_params
 from synthkit.registry.registry import load_module
 from synthkit.running.run import Job, Run, file_digest
-from synthkit.running.verbs.boundary import call, opened_dataset, opened_file, yielded
+from synthkit.running.verbs.boundary import call, opened_dataset, opened_file, outputs_of, yielded
 
 
 def metrics_of(declarations: Sequence[Declaration]) -> list[MetricDeclaration]:
@@ -88,6 +88,19 @@ def scored(run: Run, job: Job, metrics: Sequence[MetricDeclaration], datasets: M
                     f"Report it to the authors of {first.distribution}.",
                 )
     return {"scores": scores, "outputs": tables.described()}
+
+
+def admitted_scores(run: Run, metrics: Sequence[MetricDeclaration], told: Mapping[str, Any]) -> dict[str, Any]:
+    """On the host: the scores that a run told, which have to be declared ones, and its tables with their digests."""
+    known = {score.name for d in metrics for score in d.scores}
+    with outputs_of(run):
+        if unknown := sorted({score["name"] for score in told["scores"]} - known):
+            raise DataError(f"It gave the score {unknown[0]}.", f"Declared are {', '.join(sorted(known))}.")
+        if wrong := [name for name in told["outputs"] if not name.isidentifier()]:
+            raise DataError(f"{wrong[0]!r} is not a name for a table.")
+        digests = {name: file_digest(run.outputs / f"{name}.csv") for name in told["outputs"]}
+    tables = {name: {"kind": "table", "digest": digest} for name, digest in digests.items()}
+    return {"scores": told["scores"], "outputs": tables}
 
 
 class _Tables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +20,13 @@ from synthkit.data.slice_rule import check_fits_model
 from synthkit.data.slices import SliceProtocol, slices_for_segmentation
 from synthkit.data.subjects import SubjectVolumes, bad_subjects_error, load_subject, scan_subjects, survey_folder
 from synthkit.errors import DataError, PluginError, UsageError
+from synthkit.files import read_untrusted
 from synthkit.registry.parameters import make_params
 from synthkit.registry.registry import discover, load_module
 from synthkit.running.listening import Listener, counted
 from synthkit.running.request import Request
 from synthkit.running.run import Job, Run, folder_digest, write_json
-from synthkit.running.verbs.boundary import call, opened_checkpoint, yielded
+from synthkit.running.verbs.boundary import call, differing, opened_checkpoint, outputs_of, yielded
 from synthkit.running.verbs.inputs import checkpoint_input, folder_input, resolved_params
 from synthkit.running.verbs.model_voxels import ModelVoxels
 from synthkit.schemes import Scheme
@@ -32,6 +34,8 @@ from synthkit.schemes import Scheme
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
 
+_NOTES = "predictions.json"
+_MAX_NOTES = 2**26  # bytes
 
 # ------------------------------------------------------------------------------------------------ asked on the host
 
@@ -222,24 +226,50 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
             f"{done} of {len(wanted)} subjects are complete.",
             f"Report it to the authors of {declaration.distribution}.",
         )
-    seen = [name for name in sorted(wanted) if was_trained_on(name, datasets_behind(metadata))]
-    write_json(
-        run.predictions / "predictions.json",
-        {
-            "segmenter": declaration.name,
-            "checkpoint_digest": job.inputs["checkpoint"].digest,
-            "seen_in_training": seen,
-            "scheme": Scheme.of_record(metadata).to_dict(),
-        },
-    )
-    outputs = {"predictions": {"kind": "labels", "digest": folder_digest(run.predictions), "n_subjects": len(wanted)}}
-    if keeper is not None:
-        outputs["probabilities"] = {
-            "kind": "probabilities",
-            "digest": folder_digest(run.probabilities),
-            "n_subjects": len(wanted),
+    write_json(run.predictions / _NOTES, _notes(declaration, job, metadata))
+    return _outputs(run, job)
+
+
+def _notes(declaration: Declaration, job: Job, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What is noted beside the predictions."""
+    wanted = sorted(job.options["subjects"])
+    return {
+        "segmenter": declaration.name,
+        "checkpoint_digest": job.inputs["checkpoint"].digest,
+        "seen_in_training": [name for name in wanted if was_trained_on(name, datasets_behind(metadata))],
+        "scheme": Scheme.of_record(metadata).to_dict(),
+    }
+
+
+def _outputs(run: Run, job: Job) -> dict[str, Any]:
+    """What ``result.json`` gets of the predictions."""
+    folders = {"predictions": ("labels", run.predictions)}
+    if job.options.get("keep_probabilities"):
+        folders["probabilities"] = ("probabilities", run.probabilities)
+    n_subjects = len(job.options["subjects"])
+    return {
+        "outputs": {
+            name: {"kind": kind, "digest": folder_digest(folder), "n_subjects": n_subjects}
+            for name, (kind, folder) in folders.items()
         }
-    return {"outputs": outputs}
+    }
+
+
+# ----------------------------------------------------------------------------------------------- taken on the host
+
+
+def admit(run: Run, job: Job, declarations: tuple[Declaration, ...], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The predictions, one a subject that was asked for; who of them was trained on is what the checkpoint says."""
+    _, metadata = opened_checkpoint(run, job, declarations[0])
+    notes = _notes(declarations[0], job, metadata)
+    with outputs_of(run):
+        found = {path.name for path in run.predictions.iterdir() if not path.name.startswith(".")} - {_NOTES}
+        wanted = {f"{name}.nii.gz" for name in job.options["subjects"]}
+        if found != wanted:
+            raise DataError("The predictions are not those of the subjects asked for.", details=sorted(found ^ wanted))
+        before = json.loads(read_untrusted(run.predictions / _NOTES, _MAX_NOTES))
+        write_json(run.predictions / _NOTES, notes)
+        return {**_outputs(run, job), "corrected": differing(before, json.loads(json.dumps(notes)), _NOTES)}
 
 
 class ProbabilityKeeper:

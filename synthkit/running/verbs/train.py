@@ -20,7 +20,7 @@ from synthkit.running.checkpoints import CHECKPOINT_METADATA
 from synthkit.running.listening import Listener, counted
 from synthkit.running.request import Request
 from synthkit.running.run import Input, Job, Run, folder_digest, write_json
-from synthkit.running.verbs.boundary import call, check_generator_size, opened_dataset, opened_file
+from synthkit.running.verbs.boundary import admitted_checkpoint, call, check_generator_size, opened_dataset, opened_file
 from synthkit.running.verbs.inputs import dataset_input, file_input, look_at
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ def _refuse_not_taken(declaration: Declaration, validate_on: Path | None, pretra
 def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, Any]:
     """Train; what ``result.json`` gets of it."""
     declaration = declarations[0]
-    datasets = {role: opened_dataset(run, job, role) for role, item in job.inputs.items() if item.kind == "dataset"}
-    validation = {role: datasets.pop(role) for role in ("validation",) if role in datasets}
+    datasets, validation = _opened(run, job)
     optional: dict[str, Any] = {
         role: opened_file(run, job, role) for role, item in job.inputs.items() if item.kind == "file"
     }
@@ -145,6 +144,13 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     notes = checkpoint_notes(declaration, params_to_dict(params), data, protocol, datasets, validation)
     write_json(run.checkpoint / CHECKPOINT_METADATA, notes)
     return {"outputs": {"checkpoint": {"kind": "checkpoint", "digest": folder_digest(run.checkpoint)}}}
+
+
+def _opened(run: Run, job: Job) -> tuple[dict[str, Dataset], dict[str, Dataset]]:
+    """The datasets of a run by role: those to train on, and the one to validate on."""
+    datasets = {role: opened_dataset(run, job, role) for role, item in job.inputs.items() if item.kind == "dataset"}
+    validation = {role: datasets.pop(role) for role in ("validation",) if role in datasets}
+    return datasets, validation
 
 
 def checkpoint_notes(
@@ -237,3 +243,17 @@ def _assumed_protocol(dataset: Dataset) -> dict[str, Any]:
         level="warning",
     )
     return SliceProtocol(contrasts=dataset.contrasts, size=height).to_dict()
+
+
+# ----------------------------------------------------------------------------------------------- taken on the host
+
+
+def admit(run: Run, job: Job, declarations: tuple[Declaration, ...], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The checkpoint with its digest; what it was trained on is what the job says."""
+    declaration = declarations[0]
+    datasets, validation = _opened(run, job)
+    params = params_to_dict(make_params(declaration, job.params))
+    protocol = common_protocol(datasets | validation)
+    return admitted_checkpoint(
+        run, checkpoint_notes(declaration, params, _joined(datasets), protocol, datasets, validation)
+    )
