@@ -61,6 +61,7 @@ class RunKeywords(TypedDict, total=False):
     gpus: str | None
     cpus: float | None
     memory: str | None
+    disk: str | None
     timeout: float | None
     resume: bool
     overwrite: bool

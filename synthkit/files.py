@@ -21,6 +21,9 @@ EARLIER = ".earlier"
 #: What that is called while it is removed, so that what is left of an interrupted removal is not taken for anything.
 GONE = ".gone"
 
+#: What to do with a folder that holds links in the place of files.
+LINKED = "It has to hold its files itself. If the links are your own, copy it with what they lead to: cp -rL FROM TO."
+
 
 def create_exclusively(path: Path) -> BinaryIO:
     """A new file for writing; :class:`FileExistsError` if anything, be it a dangling link, has this name."""
@@ -32,18 +35,61 @@ def open_untrusted(path: Path) -> BinaryIO:
     return os.fdopen(open_descriptor(path, os.O_NOFOLLOW), "rb")
 
 
-def open_descriptor(path: Path, flags: int = 0) -> int:
-    """Descriptor of a regular file, for reading; :class:`OSError` for a pipe or a device, which may never answer."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
+def open_descriptor(path: Path | str, flags: int = 0, folder: int | None = None) -> int:
+    """Descriptor of a regular file, for reading; :class:`OSError` for a pipe or a device, which may never answer.
+
+    ``folder`` is the descriptor of an open one that a name belongs to.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags, dir_fd=folder)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return descriptor
 
 
+def open_inside(folder: Path, *names: str) -> int:
+    """Descriptor of a regular file below a folder, for reading; :class:`OSError` where a link is on the way.
+
+    The folder itself may be reached by links: where it lies is the user's business, what is in it is not.
+    """
+    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in names[:-1]:
+            there = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = there
+        return open_descriptor(names[-1], os.O_NOFOLLOW, here)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise OSError(error.errno, "it is a link, or below one", str(folder.joinpath(*names))) from error
+        raise
+    finally:
+        os.close(here)
+
+
+def read_inside(folder: Path, *names: str, max_bytes: int) -> bytes:
+    """All of such a file; :class:`OSError` if it is larger than ``max_bytes``."""
+    return _read_all(os.fdopen(open_inside(folder, *names), "rb"), max_bytes, folder.joinpath(*names))
+
+
+def has_links(folder: Path) -> Path | None:
+    """The first link below a folder, or the folder itself if it is one; None if there is none."""
+    if folder.is_symlink():
+        return folder
+    for here, folders, files in os.walk(folder):
+        for name in sorted([*folders, *files]):
+            if (path := Path(here) / name).is_symlink():
+                return path
+    return None
+
+
 def read_untrusted(path: Path, max_bytes: int) -> bytes:
     """All of such a file; :class:`OSError` if it is larger than ``max_bytes``."""
-    with open_untrusted(path) as file:
+    return _read_all(open_untrusted(path), max_bytes, path)
+
+
+def _read_all(opened: BinaryIO, max_bytes: int, path: Path) -> bytes:
+    with opened as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {max_bytes:,} bytes", str(path))

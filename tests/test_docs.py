@@ -22,7 +22,7 @@ from synthkit.data.writer import DatasetWriter
 from synthkit.errors import ExitCode
 from synthkit.registry.registry import Registry, discover, problem_of
 from synthkit.running.backends.local import NOT_ISOLATED
-from synthkit.running.backends.outcome import finish
+from synthkit.running.backends.outcome import Attempt
 from synthkit.running.run import Input, Job, create_run
 from synthkit.running.verbs.execute import execute
 from synthkit.schemes import Scheme
@@ -148,8 +148,9 @@ def test_keys_of_job_and_result_are_documented(tmp_path: Path) -> None:
     inputs = {role: Input("dataset", source.path, digest=source.digest) for role in ("real", "synthetic")}
     registry = Registry(declarations={toy.name: toy for toy in TOYS})
     run = create_run(tmp_path / "run", Job("evaluate", ("toy-shift",), inputs=inputs))
+    attempt = Attempt(run, registry.get("toy-shift"))
     execute(run.path, registry)
-    result = finish(run, "local", dict(NOT_ISOLATED), [], container={})
+    result = attempt.finish("local", dict(NOT_ISOLATED), [], container={})
     assert result["status"] == "succeeded", result["error"]
     assert set(json.loads((run.path / "job.json").read_text())) == first_column(section(page, "job.json"))
     documented = first_column(section(page, "result.json"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from synthkit.errors import (
 )
 from synthkit.running.backends import isolation
 from synthkit.running.backends.docker import DockerBackend, start_error
+from synthkit.running.backends.ownership import lent
 from synthkit.running.containers import engine
 from synthkit.running.containers.engine import Engine
+from synthkit.running.exclusive import locked
 from synthkit.running.run import Input, Job, Resources, Run, create_run
 from synthkit.study.plan import Step
 from synthkit.study.step import _gpus
@@ -245,6 +248,7 @@ def test_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
     monkeypatch.setattr(os, "getgid", lambda: 100)
     monkeypatch.setattr(os, "getgroups", lambda: [100, 4, 60001])
     assert isolation.groups_of(Engine.of(INFO, DOCKER)) == ["4", "60001"]
@@ -264,10 +268,41 @@ def test_an_input_that_a_run_may_not_read_is_named_before_it_starts(
     (folder / "secret").chmod(0o640)
     source = folder if kind == "folder" else folder / "secret"
     run = create_run(tmp_path / "run", Job("train", ("toy",), inputs={"data": Input("labels", source)}))
+    user = isolation.user_of(Engine.of(INFO, DOCKER))
     with pytest.raises(DataError, match=r"no right to read .*secret"):
-        isolation.mounts(run, run.job())
+        isolation.mounts(run, run.job(), user)
     monkeypatch.setattr(os, "getgroups", lambda: [0, 60001])
-    assert len(isolation.mounts(run, run.job())) == 3
+    assert len(isolation.mounts(run, run.job(), user)) == 3
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="it is about root")
+def test_root_is_nobody_in_a_container(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = Engine.of(INFO, DOCKER)
+    user = isolation.user_of(described)
+    assert user == "65532:65532"
+    monkeypatch.setattr(os, "getgroups", lambda: [0, 4])
+    assert isolation.groups_of(described) == ["4"]
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    (run.outputs / "folder").mkdir()
+    (run.outputs / "folder" / "link").symlink_to(outside)
+    with lent(run.path, user):
+        owners = {p.lstat().st_uid for p in (run.path, run.path / "job.json", run.outputs / "folder" / "link")}
+        assert owners == {65532}
+    assert {p.lstat().st_uid for p in (run.path, *run.path.rglob("*"), outside)} == {0}
+    # What the message advises helps.
+    secret = tmp_path / "real data" / "a.nii.gz"
+    secret.chmod(0o600)
+    with pytest.raises(DataError, match="made as user 65532") as caught:
+        _options(run)
+    subprocess.run(caught.value.fix.removeprefix("Give it: ").partition(". Or")[0], shell=True, check=True)
+    _options(run)
+
+
+def test_the_lock_cannot_be_unlinked_in_a_container(run: Run) -> None:
+    with locked(run.path):
+        lock = {m["Target"]: m.get("ReadOnly") for m in _options(run)["mounts"]}["/job/.lock"]
+    assert lock is True
 
 
 def test_stated_isolation_is_what_the_engine_says() -> None:
@@ -292,7 +327,8 @@ def test_swap_is_not_claimed_without_swap_accounting() -> None:
     assert isolation.describe_isolation(inspected, blind)["swap"] == "not limited"
 
 
-def test_command_line(run: Run, tmp_path: Path) -> None:
+def test_command_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
     job = dataclasses.replace(run.job(), resources=Resources(gpus="device=0,1", memory_bytes=1 << 30))
     line = DockerBackend().command(run, PROBE, job)
     words = shlex.split(line)

@@ -51,7 +51,9 @@ def train(
     console.ending(follow, declaration.citations)
 
 
-@shares(*PLUGIN_OPTIONS, "backend", "cpus", "memory", "timeout", "resume", "overwrite", "dry_run", "json", "quiet")
+@shares(
+    *PLUGIN_OPTIONS, "backend", "cpus", "memory", "disk", "timeout", "resume", "overwrite", "dry_run", "json", "quiet"
+)
 def import_checkpoint(
     given: Given,
     plugin: Annotated[str, typer.Argument(metavar="NAME", help="The generator that the file is of.")],

@@ -121,6 +121,15 @@ Memory = Annotated[
     str | None,
     typer.Option("--memory", metavar="SIZE", help="Memory limit of the container: 8g, 500m.", show_default=False),
 ]
+Disk = Annotated[
+    str | None,
+    typer.Option(
+        "--disk",
+        metavar="SIZE",
+        help="Stop the run when it has written this much: 50g. Default: 90 % of what is free.",
+        show_default=False,
+    ),
+]
 Timeout = Annotated[
     float | None,
     typer.Option(
@@ -201,6 +210,7 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "gpus": (Gpus, None),
     "cpus": (Cpus, None),
     "memory": (Memory, None),
+    "disk": (Disk, None),
     "timeout": (Timeout, None),
     "resume": (Resume, False),
     "overwrite": (Overwrite, False),
@@ -215,7 +225,7 @@ SLICING_OPTIONS = (
     *("orientation", "stored_axes", "spacing"),
 )
 PLUGIN_OPTIONS = ("param", "params")
-PLACE_OPTIONS = ("backend", "gpus", "cpus", "memory", "timeout")
+PLACE_OPTIONS = ("backend", "gpus", "cpus", "memory", "disk", "timeout")
 AGAIN_OPTIONS = ("resume", "overwrite", "dry_run")
 OUTPUT_OPTIONS = ("json", "quiet")
 RUN_OPTIONS = (*PLACE_OPTIONS, *AGAIN_OPTIONS, *OUTPUT_OPTIONS)

@@ -16,6 +16,7 @@ from synthkit.data.lineage import entries_of, training_entry
 from synthkit.data.shards import ShardedArray
 from synthkit.data.views import Readable, View
 from synthkit.errors import DataError
+from synthkit.files import LINKED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,8 +103,11 @@ class Dataset(Readable):
 
 def find_dataset(path: Path) -> Path:
     """The folder that holds ``dataset.json``: ``path`` itself, or its ``outputs/dataset`` if it is a run folder."""
-    for candidate in (path, path / "outputs" / "dataset"):
+    made = path / "outputs" / "dataset"
+    for candidate in (path, made):
         if (candidate / DESCRIPTION).is_file():
+            if candidate == made and (made.is_symlink() or made.parent.is_symlink()):
+                raise DataError(f"The outputs of {path} are a link.", "A run leaves files, and no links.", LINKED)
             return candidate
     raise DataError(
         f"There is no dataset at {path}.",

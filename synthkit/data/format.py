@@ -25,7 +25,7 @@ import numpy as np
 
 from synthkit.contract import Sample
 from synthkit.errors import DataError
-from synthkit.files import open_descriptor
+from synthkit.files import LINKED, open_inside, read_inside
 from synthkit.schemes import BRATS, Scheme
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ FORMAT_VERSION = 1
 DESCRIPTION, TABLE, GROUP, IMAGES, LABELS = "dataset.json", "samples.csv", "zarr.json", "images", "labels"
 #: Splits of the samples of each kind of dataset.
 SPLITS = {"real": ("train", "holdout"), "synthetic": ("synthetic",)}
+
+# More than any dataset has: who writes one must not fill the memory of who reads it.
+_MAX_DESCRIPTION = 2**28  # bytes
+_MAX_ROW = 2**12
+_MAX_SIDE = 2**14  # pixels
 
 _COLUMNS = ("id", "split", "subject", "slice", "seed", "digest", "patient")
 _NEEDED = ("version", "channel_names", "labels", "size", "n_samples", "digest")
@@ -78,8 +83,7 @@ def is_safe_name(name: object) -> bool:
 def is_described(folder: Path) -> bool:
     """Whether ``dataset.json`` of a folder is that of a dataset of synthkit; nnU-Net has files of that name too."""
     try:
-        with os.fdopen(open_descriptor(folder / DESCRIPTION), encoding="utf-8") as file:
-            description = json.load(file)
+        description = json.loads(read_inside(folder, DESCRIPTION, max_bytes=_MAX_DESCRIPTION))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(description, dict) and description.get("format") == FORMAT
@@ -87,12 +91,10 @@ def is_described(folder: Path) -> bool:
 
 def read_description(path: Path) -> dict[str, Any]:
     try:
-        with os.fdopen(open_descriptor(path / DESCRIPTION), encoding="utf-8") as file:
-            description = json.load(file)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path / DESCRIPTION} cannot be read.", f"{error}.", "Restore it, or make the dataset again."
-        ) from error
+        description = json.loads(read_inside(path, DESCRIPTION, max_bytes=_MAX_DESCRIPTION))
+    except (OSError, ValueError, RecursionError) as error:
+        fix = LINKED if (path / DESCRIPTION).is_symlink() else "Restore it, or make the dataset again."
+        raise DataError(f"{path / DESCRIPTION} cannot be read.", f"{error}.", fix) from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise DataError(
             f"{path / DESCRIPTION} does not describe a dataset of synthkit.",
@@ -139,17 +141,19 @@ def _is_sound(key: str, value: Any) -> bool:
     if key == "labels":
         return isinstance(value, dict) and all(isinstance(v, int) and 0 <= v < 256 for v in value.values())
     if key == "size":
-        return isinstance(value, list) and len(value) == 2 and all(isinstance(v, int) and v > 0 for v in value)
+        return isinstance(value, list) and len(value) == 2 and all(type(v) is int and 0 < v <= _MAX_SIDE for v in value)
     if key == "digest":
         return isinstance(value, str)
-    return isinstance(value, int) and value >= 0
+    return type(value) is int and 0 <= value < 2**48
 
 
 def read_table(path: Path, n_samples: int) -> list[Sample]:
     if n_samples == 0:  # begun, and nothing committed yet
         return []
     try:
-        with os.fdopen(open_descriptor(path / TABLE), newline="", encoding="utf-8") as file:
+        with os.fdopen(open_inside(path, TABLE), newline="", encoding="utf-8") as file:
+            if (size := os.fstat(file.fileno()).st_size) > (n_samples + 1) * _MAX_ROW:
+                raise ValueError(f"it has {size:,} bytes for {n_samples} rows")
             reader = csv.DictReader(file)
             rows = [
                 Sample(
@@ -165,8 +169,9 @@ def read_table(path: Path, n_samples: int) -> list[Sample]:
             ]
         if unsafe := [row.id for row in rows if not is_safe_name(row.id)]:
             raise ValueError(f"the id {unsafe[0]!r} cannot be the name of a file")
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path / 'samples.csv'} cannot be read.", f"{error!r}.", "Make the dataset again.") from error
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        fix = LINKED if (path / TABLE).is_symlink() else "Make the dataset again."
+        raise DataError(f"{path / TABLE} cannot be read.", f"{error!r}.", fix) from error
     if len(rows) != n_samples:
         raise DataError(
             f"{path / 'samples.csv'} is too short.",

@@ -10,7 +10,9 @@ index of (offset, length) pairs as little-endian uint64, all ones where a chunk 
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -24,7 +26,7 @@ import numpy as np
 import zstandard
 
 from synthkit.errors import DataError
-from synthkit.files import open_descriptor, write_atomically
+from synthkit.files import LINKED, open_inside, write_atomically
 
 if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
@@ -82,7 +84,9 @@ def _compress(array: UInt8Array) -> bytes:
     return frame
 
 
-def _decompress(frame: bytes) -> bytes:
+def _decompress(frame: bytes, n_bytes: int) -> bytes:
+    if zstandard.frame_content_size(frame) != n_bytes:  # before anything is allocated
+        raise ValueError("it has another size")
     if not hasattr(_local, "decompressor"):
         _local.decompressor = zstandard.ZstdDecompressor()
     data: bytes = _local.decompressor.decompress(frame)
@@ -96,6 +100,7 @@ class ShardedArray:
         self.path = path
         self.n_samples = n_samples
         self.shape = shape
+        self._n_bytes = math.prod(shape)
         self._lock = threading.Lock()
         self._shards: OrderedDict[int, tuple[int, np.ndarray[Any, np.dtype[np.uint64]]]] = OrderedDict()
 
@@ -123,6 +128,8 @@ class ShardedArray:
             offset, length = table[row]
             if offset == _ABSENT:
                 raise self._damaged(shard, "a sample is missing from its index")
+            if int(offset) + int(length) > os.fstat(descriptor).st_size:
+                raise self._damaged(shard, "the file is shorter than its index says")
             frame = os.pread(descriptor, int(length), int(offset))
         if len(frame) != int(length):
             raise self._damaged(shard, "the file is shorter than its index says")
@@ -146,7 +153,7 @@ class ShardedArray:
 
     def _sample(self, index: int) -> UInt8Array:
         try:
-            return np.frombuffer(_decompress(self.frame(index)), dtype=np.uint8).reshape(self.shape)
+            return np.frombuffer(_decompress(self.frame(index), self._n_bytes), dtype=np.uint8).reshape(self.shape)
         except (zstandard.ZstdError, ValueError) as error:
             raise self._damaged(index // SAMPLES_PER_SHARD, f"sample {index} does not decompress ({error})") from error
 
@@ -155,9 +162,11 @@ class ShardedArray:
             self._shards.move_to_end(shard)
             return self._shards[shard]
         try:
-            descriptor = open_descriptor(shard_path(self.path, shard, len(self.shape)))
+            names = shard_path(self.path, shard, len(self.shape)).relative_to(self.path.parent).parts
+            descriptor = open_inside(self.path.parent, *names)
         except OSError as error:
-            raise self._damaged(shard, error.strerror or "the file cannot be opened") from error
+            why = error.strerror or "the file cannot be opened"
+            raise self._damaged(shard, why, LINKED if error.errno in (errno.ELOOP, errno.ENOTDIR) else "") from error
         index_bytes = SAMPLES_PER_SHARD * 16
         size = os.fstat(descriptor).st_size
         tail = os.pread(descriptor, index_bytes + 4, max(0, size - index_bytes - 4))
@@ -170,11 +179,11 @@ class ShardedArray:
             os.close(self._shards.popitem(last=False)[1][0])
         return self._shards[shard]
 
-    def _damaged(self, shard: int, why: str) -> DataError:
+    def _damaged(self, shard: int, why: str, fix: str = "") -> DataError:
         return DataError(
             f"Shard {shard} of {self.path} is damaged.",
             f"{why[:1].upper()}{why[1:]}.",
-            "Restore the dataset from its source, or make it again.",
+            fix or "Restore the dataset from its source, or make it again.",
         )
 
 

@@ -30,6 +30,7 @@ class RunOptions:
     gpus : "all", "none", a number or "device=0,1"; None for all, if there are any and the method uses them.
     cpus : cores of a container, and threads of the libraries; None for all.
     memory : limit of a container, such as "8g"; None for none.
+    disk : limit of what the run may add to its folder, such as "50g"; None for 90 % of what is free there.
     timeout : seconds after which the run is stopped; None for no limit.
     resume : go on with an interrupted run of the same job.
     overwrite : replace an earlier run, once there is something to put in its place.
@@ -39,6 +40,7 @@ class RunOptions:
     gpus: str | None = None
     cpus: float | None = None
     memory: str | None = None
+    disk: str | None = None
     timeout: float | None = None
     resume: bool = False
     overwrite: bool = False
@@ -145,11 +147,12 @@ def resources_for(options: RunOptions, declaration: Declaration, listener: Liste
         raise UsageError("--timeout must be positive.", fix="Give seconds, or leave it out.")
     if options.cpus is not None and options.cpus <= 0:
         raise UsageError("--cpus must be positive.", fix="Give a number of cores, or leave it out.")
-    memory = parse_size(options.memory) if options.memory else None
-    return Resources(gpus=gpus, memory_bytes=memory, timeout_seconds=options.timeout, cpus=options.cpus)
+    memory = parse_size(options.memory, "--memory") if options.memory else None
+    disk = parse_size(options.disk, "--disk") if options.disk else None
+    return Resources(gpus, memory, disk, options.timeout, options.cpus)
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, option: str) -> int:
     """``"8g"``, ``"500m"`` or a number of bytes."""
     units = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
     number, unit = text.strip().lower().removesuffix("b").removesuffix("i"), 1
@@ -160,5 +163,5 @@ def parse_size(text: str) -> int:
     except ValueError:
         size = 0
     if size <= 0:
-        raise UsageError(f"--memory {text} is not a size.", fix="Write it like 8g or 500m.")
+        raise UsageError(f"{option} {text} is not a size.", fix="Write it like 8g or 500m.")
     return size

@@ -25,7 +25,15 @@ from typing import Any, Literal, get_args
 
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import DataError, UsageError
-from synthkit.files import Replacement, discard, open_descriptor, read_untrusted, write_atomically
+from synthkit.files import (
+    LINKED,
+    Replacement,
+    discard,
+    open_descriptor,
+    open_inside,
+    read_untrusted,
+    write_atomically,
+)
 from synthkit.running.exclusive import LOCK_NAME
 from synthkit.running.timing import seconds_of_attempt
 
@@ -62,12 +70,14 @@ class Resources:
     Attributes
     ----------
     gpus : in Docker's syntax: "none", "all", "2" (a count) or "device=0,1".
+    disk_bytes : that it may add to its folder; None for 90 % of what is free there.
     cpus : cores of a container, and on every backend but inline threads of the libraries inside (:attr:`threads`).
         None for all: results on a CPU then depend on the machine, as sums over several threads round differently.
     """
 
     gpus: str = "none"
     memory_bytes: int | None = None
+    disk_bytes: int | None = None
     timeout_seconds: float | None = None
     cpus: float | None = None
 
@@ -361,16 +371,22 @@ def file_digest(path: Path) -> str:
 
 
 def folder_digest(path: Path, exclude: Sequence[str] = ()) -> str:
-    """``sha256:...`` over the relative names and contents of all files below ``path``.
+    """``sha256:...`` over the relative names and contents of all files below ``path``; :class:`DataError` for links.
 
     Names that begin with a dot are left out: they are what a killed write leaves behind, and what desktops add.
     """
     digest = hashlib.sha256()
-    names = ((p, p.relative_to(path)) for p in path.rglob("*") if p.is_file())
-    for file in sorted(
-        p
-        for p, name in names
-        if name.as_posix() not in exclude and not any(part.startswith(".") for part in name.parts)
-    ):
-        digest.update(json.dumps([file.relative_to(path).as_posix(), file_digest(file)]).encode())
+    for file, name in sorted((p, p.relative_to(path)) for p in path.rglob("*")):
+        if name.as_posix() in exclude or any(part.startswith(".") for part in name.parts) or _is_folder(file):
+            continue
+        try:
+            with os.fdopen(open_inside(path, *name.parts), "rb") as opened:
+                found = f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
+        except OSError as error:
+            raise DataError(f"{file} cannot be read.", f"{error.strerror or error}.", LINKED) from error
+        digest.update(json.dumps([name.as_posix(), found]).encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()

@@ -89,7 +89,7 @@ class ApptainerBackend:
             walls, found = self._probe(path, declaration, job, options)
             command = [*self._start(declaration, job, walls, options), str(path), *_inside(declaration, job)]
             attempt = Attempt(run, declaration)
-            code, error = supervise(run, command, _own_environment(), follower, job.resources.timeout_seconds)
+            code, error = supervise(attempt, command, _own_environment(), follower)
             container = {
                 "image": path.name,
                 "image_id": digest.result(),
@@ -272,7 +272,10 @@ def _stage(run: Run, job: Job) -> Iterator[Path]:
 
 
 def _binds(run: Run, job: Job, stage: Path) -> list[str]:
-    found = [(mount["Source"], mount["Target"], bool(mount.get("ReadOnly"))) for mount in mounts(run, job)]
+    found = [
+        (mount["Source"], mount["Target"], bool(mount.get("ReadOnly")))
+        for mount in mounts(run, job, f"{os.getuid()}:{os.getgid()}")
+    ]
     inputs = (str(stage / "inputs"), f"{FOLDER}/inputs", True)
     first = [item for item in found if not item[1].startswith(f"{FOLDER}/inputs/")]
     words = []

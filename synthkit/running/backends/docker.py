@@ -6,7 +6,6 @@ a ``/tmp`` in memory; nothing else of this machine, and none of its environment.
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import threading
@@ -14,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any
 
 from synthkit.contract import Declaration
 from synthkit.errors import (
@@ -24,10 +23,8 @@ from synthkit.errors import (
     InterruptedRunError,
     NotWritableError,
     OutOfMemoryError,
-    RunTimeoutError,
     SynthkitError,
 )
-from synthkit.files import create_exclusively
 from synthkit.running.backends.following import EventFollower, OnEvent
 from synthkit.running.backends.gpus import check_granted
 from synthkit.running.backends.isolation import (
@@ -40,7 +37,10 @@ from synthkit.running.backends.isolation import (
     user_of,
     wants_gpu,
 )
+from synthkit.running.backends.kept_log import KeptLog
+from synthkit.running.backends.limits import Limits
 from synthkit.running.backends.outcome import Attempt, log_tail
+from synthkit.running.backends.ownership import lent
 from synthkit.running.backends.recorded import recorded_image
 from synthkit.running.containers import engine
 from synthkit.running.containers import images as containers
@@ -96,7 +96,7 @@ class DockerBackend:
         if outdated is not None:
             follower.warnings.append(outdated)
         watched = _Watched(self._client, attempt, settings, follower)
-        with termination_as_interrupt():
+        with termination_as_interrupt(), lent(run.path, settings["user"]):
             error = watched.execute()
         container = {
             "image": image.name,
@@ -192,7 +192,7 @@ class _Watched:
     def __init__(self, client: Any, attempt: Attempt, settings: dict[str, Any], follower: EventFollower) -> None:
         self._client, self._attempt, self._settings, self._follower = client, attempt, settings, follower
         self._name: str = settings["name"]
-        self._run, self._limits = attempt.run, attempt.job.resources
+        self._run = attempt.run
         self._ended = threading.Event()
         self._created = self._started = False
         self.warnings: list[str] = []
@@ -231,26 +231,21 @@ class _Watched:
         # Attached before the start: a container that dies at once leaves its log all the same.
         stream = self._client.attach(self._name, stdout=True, stderr=True, stream=True)
         # And opened before it: what the run lays in the log's place later is not what is written to.
-        file = create_exclusively(self._run.path / LOG)
-        log = threading.Thread(target=self._copy_log, args=(stream, file), daemon=True, name="container-log")
+        kept = KeptLog(self._run.path / LOG)
+        limits = Limits(self._attempt, self._follower, kept)
+        log = threading.Thread(target=self._copy_log, args=(stream, kept), daemon=True, name="container-log")
         log.start()
         self._client.start(self._name)
         threading.Thread(target=self._wait, daemon=True, name="container-wait").start()
         self._started = True
         self.inspected = self._client.inspect_container(self._name)
-        deadline = time.monotonic() + self._limits.timeout_seconds if self._limits.timeout_seconds else math.inf
-        error: SynthkitError | None = None
         while not self._ended.wait(_POLL_SECONDS):
             self._follower.poll()
-            if time.monotonic() > deadline:
-                error = RunTimeoutError(
-                    f"The run took longer than {self._limits.timeout_seconds:g} s.",
-                    "It was stopped at its time limit.",
-                    "Raise --timeout and go on with --resume.",
-                )
+            if limits.over():
                 self._stop()
                 break
         log.join(_GRACE_SECONDS)  # to the end of the stream: what was printed last is what matters
+        kept.close()
         self.inspected = self._client.inspect_container(self._name)
         state = self.inspected["State"]
         if state["Running"]:  # the engine gave up waiting, or did not kill it
@@ -260,20 +255,17 @@ class _Watched:
                 "Look after the engine (`synthkit doctor`), then run the same command with --resume.",
                 log_tail(self._run),
             )
-        return error or self._ending(state)
+        return limits.error or self._ending(state)
 
-    def _copy_log(self, stream: Iterator[bytes], file: BinaryIO) -> None:
+    def _copy_log(self, stream: Iterator[bytes], kept: KeptLog) -> None:
         from docker.errors import DockerException
         from requests.exceptions import RequestException
         from urllib3.exceptions import HTTPError
 
-        with file:
-            try:
-                for chunk in stream:
-                    file.write(chunk)
-                    file.flush()
-            except (DockerException, RequestException, HTTPError, OSError, ValueError):
-                return  # the engine went; the main thread notices it too
+        # When the engine goes, the main thread notices it too.
+        with suppress(DockerException, RequestException, HTTPError, OSError, ValueError):
+            for chunk in stream:
+                kept.write(chunk)
 
     def _wait(self) -> None:
         try:

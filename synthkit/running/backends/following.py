@@ -22,11 +22,16 @@ class EventFollower:
     """Reads ``events.jsonl`` as it grows. ``poll`` hands on the new whole lines; a half-written one waits.
 
     The method may write there what it likes: lines that are not events are passed over.
+
+    Attributes
+    ----------
+    position : bytes that have been read.
+    warnings : of the method, in their order; the first 1000.
     """
 
     def __init__(self, run: Run, on_event: OnEvent) -> None:
         self._path = run.path / EVENTS
-        self._position = 0
+        self.position = 0
         self._on_event = on_event
         self.warnings: list[str] = []
 
@@ -34,13 +39,13 @@ class EventFollower:
         """Hand on what is new, up to a limit; returns whether there may be more."""
         try:
             with open_untrusted(self._path) as file:
-                file.seek(self._position)
+                file.seek(self.position)
                 chunk = file.read(_EVENT_BYTES_AT_ONCE)
         except OSError:
             return False
         full = len(chunk) == _EVENT_BYTES_AT_ONCE
         end = chunk.rfind(b"\n") + 1
-        self._position += end or (len(chunk) if full else 0)
+        self.position += end or (len(chunk) if full else 0)
         for line in chunk[:end].splitlines():
             event = _event(line)
             if event is None:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import stat
 from collections.abc import Mapping
 from typing import Any
 
 from synthkit.contract import Declaration
 from synthkit.errors import DataError
 from synthkit.running.backends.gpus import visible_devices
+from synthkit.running.backends.ownership import ORDINARY, is_root
 from synthkit.running.containers import images as containers
 from synthkit.running.containers.engine import Engine
+from synthkit.running.exclusive import LOCK_NAME
 from synthkit.running.run import JOB, Job, Resources, Run
 
 FOLDER = "/job"
@@ -57,9 +60,11 @@ def memory_limit(job: Job, described: Engine) -> int:
 
 
 def user_of(described: Engine) -> str:
-    """``uid:gid`` inside that owns what it writes as the caller does outside."""
+    """``uid:gid`` inside that owns what it writes as the caller does outside; for root an ordinary user's."""
     if described.rootless or not hasattr(os, "getuid"):
         return "0:0"  # a rootless engine maps it to the caller
+    if is_root():
+        return f"{ORDINARY}:{ORDINARY}"
     return f"{os.getuid()}:{os.getgid()}"
 
 
@@ -67,7 +72,7 @@ def groups_of(described: Engine) -> list[str]:
     """The caller's other groups: what a project's group may read, a run may read as well. None in a rootless engine."""
     if described.rootless or not hasattr(os, "getgroups"):
         return []
-    return [str(group) for group in sorted({*os.getgroups()} - {os.getgid()})]
+    return [str(group) for group in sorted({*os.getgroups()} - {os.getgid()}) if group or not is_root()]
 
 
 def environment(declaration: Declaration, job: Job) -> dict[str, str]:
@@ -99,7 +104,7 @@ def host_options(run: Run, job: Job, described: Engine, declaration: Declaration
         "pids_limit": PIDS,
         "shm_size": min(_SHM_BYTES, memory),
         "tmpfs": _TMPFS,
-        "mounts": mounts(run, job),
+        "mounts": mounts(run, job, user_of(described)),
     }
     if "memory" not in described.limits:
         options.update(mem_limit=None, memswap_limit=None)
@@ -116,10 +121,11 @@ def host_options(run: Run, job: Job, described: Engine, declaration: Declaration
     return options
 
 
-def mounts(run: Run, job: Job) -> list[dict[str, Any]]:
+def mounts(run: Run, job: Job, user: str) -> list[dict[str, Any]]:
     """The files that a container sees, in the engine's form: ``Source``, ``Target``, ``ReadOnly``.
 
-    Raises :class:`DataError` for an input that is not there or that has links out of itself.
+    ``user`` is the ``uid:gid`` that reads them. Raises :class:`DataError` for an input that is not there, that it may
+    not read or that has links out of itself.
     """
     from docker.types import Mount
 
@@ -128,6 +134,8 @@ def mounts(run: Run, job: Job) -> list[dict[str, Any]]:
         Mount(FOLDER, str(folder), type="bind"),
         Mount(f"{FOLDER}/{JOB}", str(folder / JOB), type="bind", read_only=True),
     ]
+    if (folder / LOCK_NAME).is_file():  # a mount cannot be unlinked inside, where a second command would then find none
+        found.append(Mount(f"{FOLDER}/{LOCK_NAME}", str(folder / LOCK_NAME), type="bind", read_only=True))
     for role in job.inputs:
         # The link itself would lead nowhere inside.
         source = run.input(role).resolve()
@@ -135,23 +143,27 @@ def mounts(run: Run, job: Job) -> list[dict[str, Any]]:
             raise DataError(
                 f"The input {role} of the run is not there.", f"{source} does not exist.", "Make the run again."
             )
-        _check_files(role, str(source))
+        _check_files(role, str(source), user)
         found.append(Mount(f"{FOLDER}/inputs/{role}", str(source), type="bind", read_only=True))
     return found
 
 
-def _check_files(role: str, root: str) -> None:
+def _check_files(role: str, root: str, user: str) -> None:
     """What the caller may not read, the run may not either; and links that lead out of an input (git-annex, folders of
     links) would dangle in the container."""
     for folder, folders, files in os.walk(root) if os.path.isdir(root) else [(root, (), ("",))]:  # noqa: PTH112
         for name in (*folders, *files):
             # The walk is the cost of this check; Path objects double it.
             path = os.path.join(folder, name).rstrip(os.sep)  # noqa: PTH118
-            if not _may_read(path):
+            if not _may_read(path, user):
+                whose = f"Runs of root are made as user {user.partition(':')[0]}, who has" if is_root() else "You have"
+                fix = "Ask its owner for the right to read it (chmod g+r, and a group that you are in)."
                 raise DataError(
                     f"The input {role} cannot be read.",
-                    f"You have no right to read {path}.",
-                    "Ask its owner for the right to read it (chmod g+r, and a group that you are in).",
+                    f"{whose} no right to read {path}.",
+                    f"Give it: chmod -R o+rX {shlex.quote(root)}. Or make the run as an ordinary user."
+                    if is_root()
+                    else fix,
                 )
             if os.path.islink(path) and not os.path.realpath(path).startswith(root + os.sep):  # noqa: PTH114
                 raise DataError(
@@ -161,16 +173,19 @@ def _check_files(role: str, root: str) -> None:
                 )
 
 
-def _may_read(path: str) -> bool:
-    """Whether a run may read this; True for what is not there. Root has no right to others' files in a container."""
+def _may_read(path: str, user: str) -> bool:
+    """Whether a run of this ``uid:gid`` may read this; True for what is not there. Root in a container is no root."""
     try:
         status = os.stat(path)  # noqa: PTH116
     except OSError:
         return True
-    if os.getuid() != 0:
-        return os.access(path, os.R_OK)
-    bits = 0o400 if status.st_uid == 0 else 0o040 if status.st_gid in {0, *os.getgroups()} else 0o004
-    return bool(status.st_mode & bits)
+    wanted = 5 if stat.S_ISDIR(status.st_mode) else 4
+    if not is_root():
+        return os.access(path, wanted)
+    uid, gid = map(int, user.split(":"))
+    in_group = status.st_gid in {gid, *({*os.getgroups()} - {0})}
+    shift = 6 if status.st_uid == uid else 3 if in_group else 0
+    return (status.st_mode >> shift) & wanted == wanted
 
 
 def engine_gpus(gpus: str) -> str:
@@ -274,7 +289,9 @@ def docker_command(run: Run, declaration: Declaration, job: Job, described: Engi
         words += ["--mount", f"type=bind,src={source},dst={FOLDER}/inputs/{role},readonly"]
     for name, value in environment(declaration, job).items():
         words += ["--env", f"{name}={value}"]
-    return shlex.join([*words, "--workdir", "/tmp", containers.image_name(declaration), FOLDER])
+    command = shlex.join([*words, "--workdir", "/tmp", containers.image_name(declaration), FOLDER])
+    user = user_of(described)
+    return f"chown -R {user} {shlex.quote(str(folder))} && {command}" if user.startswith(f"{ORDINARY}:") else command
 
 
 def this_machine() -> Engine:

@@ -52,7 +52,7 @@ class LocalBackend:
         job = attempt.job
         follower = EventFollower(run, on_event)
         command = [sys.executable, "-m", "synthkit.running.verbs.execute", str(run.path)]
-        code, error = supervise(run, command, _environment(job), follower, job.resources.timeout_seconds)
+        code, error = supervise(attempt, command, _environment(job), follower)
         if error is None and attempt.result() is None:
             error = died(code, run)
         known = provenance.code((declaration,))

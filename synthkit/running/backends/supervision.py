@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,55 +16,55 @@ from synthkit.errors import (
     ContainerFailedError,
     InterruptedRunError,
     OutOfMemoryError,
-    RunTimeoutError,
     SynthkitError,
 )
-from synthkit.files import create_exclusively
 from synthkit.running.backends.following import EventFollower
-from synthkit.running.backends.outcome import log_tail
+from synthkit.running.backends.kept_log import KeptLog
+from synthkit.running.backends.limits import Limits
+from synthkit.running.backends.outcome import Attempt, log_tail
 from synthkit.running.run import LOG, Run
 from synthkit.running.signals import termination_as_interrupt
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 20.0
+_LOG_SECONDS = 2.0
 
 
 def supervise(
-    run: Run,
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    follower: EventFollower,
-    timeout_seconds: float | None,
+    attempt: Attempt, command: Sequence[str], environment: Mapping[str, str], follower: EventFollower
 ) -> tuple[int, SynthkitError | None]:
-    """Run ``command`` to its end: its log, its events, its time limit, the user's interrupt; nothing of it stays.
+    """Run ``command`` to its end: its log, its events, its limits, the user's interrupt; nothing of it stays.
 
     Not even when this process is killed (on Linux): the run ends with it, and the next command has the folder alone.
-    Returns its exit status (negative: the signal that ended it) and what the host knows of its end: time limit or
+    Returns its exit status (negative: the signal that ended it) and what the host knows of its end: a limit or an
     interrupt, else None.
     """
     error: SynthkitError | None = None
-    deadline = time.monotonic() + timeout_seconds if timeout_seconds else math.inf
-    with create_exclusively(run.path / LOG) as log, _lifeline() as lifeline, termination_as_interrupt():
-        # A session of its own, so that Ctrl-C reaches this process only, which then ends the run with grace.
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            pass_fds=(lifeline,),
-            start_new_session=True,
-        )
+    log = KeptLog(attempt.run.path / LOG)
+    limits = Limits(attempt, follower, log)
+    reading, writing = os.pipe()
+    copying = threading.Thread(target=log.copy, args=(reading,), daemon=True, name="run-log")
+    copying.start()
+    with _lifeline() as lifeline, termination_as_interrupt():
+        try:
+            # A session of its own, so that Ctrl-C reaches this process only, which then ends the run with grace.
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=writing,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=(lifeline,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(writing)
         try:
             _end_with_this_process(process, lifeline)
             while process.poll() is None:
                 follower.poll()
-                if time.monotonic() > deadline:
-                    error = RunTimeoutError(
-                        f"The run took longer than {timeout_seconds:g} s.",
-                        "It was stopped at its time limit.",
-                        "Raise --timeout and go on with --resume.",
-                    )
+                if limits.over():
+                    error = limits.error
                     _stop(process)
                     break
                 time.sleep(_POLL_SECONDS)
@@ -78,6 +78,8 @@ def supervise(
                 _kill(process)
         finally:
             _kill(process)  # workers outlive a run that has died
+    copying.join(_LOG_SECONDS)  # a process that has left the run's session may still hold the other end
+    log.close()
     follower.drain()
     return process.returncode, error
 
