@@ -34,8 +34,15 @@ def summed(volume: FloatArray, weights: Sequence[float], edge: Any = "constant")
 
 
 def box_mean(volume: FloatArray, side: int, edge: Any = "constant") -> FloatArray:
-    """Mean of the cube of an odd ``side`` around each voxel; see :func:`summed` for ``edge``."""
-    return summed(volume, [1 / side] * side, edge)
+    """Mean of the cube of an odd ``side`` from 3 around each voxel; see :func:`summed` for ``edge``."""
+    wide = np.pad(volume, side // 2, mode=edge)
+    for axis, length in enumerate(volume.shape):
+        first, second, *others = (wide[(slice(None),) * axis + (slice(k, k + length),)] for k in range(side))
+        wide = first + second
+        for part in others:
+            wide += part
+    wide *= np.float32(1 / side**3)
+    return wide
 
 
 def blurred(volume: FloatArray, deviation: float, reach: int) -> FloatArray:
@@ -58,17 +65,26 @@ def eroded(mask: BoolArray, times: int) -> BoolArray:
 
 def with_holes_filled(mask: BoolArray) -> BoolArray:
     """The mask and what it encloses: what no path over faces of voxels leads to from outside."""
-    free = np.pad(~mask, 1, constant_values=True)
-    outside = np.pad(np.zeros_like(mask), 1, constant_values=True)
-    reached = 0
-    while (now := int(np.count_nonzero(outside))) > reached:
-        reached = now
-        for axis in range(3):
-            for step in (1, -1):  # as far as it goes along this axis, there and back
-                paths, here = (np.moveaxis(array, axis, 0)[::step] for array in (free, outside))
-                for before, plane, path in zip(here[:-1], here[1:], paths[1:], strict=True):
-                    plane |= before & path
-    return ~outside[1:-1, 1:-1, 1:-1]
+    wide = tuple(n + 2 for n in mask.shape)
+    inner = (slice(1, -1),) * 3
+    border = np.ones(wide, dtype=bool)
+    border[inner] = False
+    voxels = border.copy()
+    voxels[inner] = ~mask
+    # A volume is one number of a bit a voxel, and a step along an axis is a shift. What a shift carries over the end of
+    # a row comes from the border and goes to the border, which is outside anyway.
+    free, outside, reached = _as_bits(voxels), _as_bits(border), 0
+    while outside != reached:
+        reached = outside
+        for step in (1, wide[2], wide[1] * wide[2]):
+            outside |= (outside << step | outside >> step) & free
+    found = np.frombuffer(outside.to_bytes(-(-border.size // 8), "little"), dtype=np.uint8)
+    filled: BoolArray = np.unpackbits(found, count=border.size, bitorder="little").reshape(wide)[inner] == 0
+    return filled
+
+
+def _as_bits(mask: BoolArray) -> int:
+    return int.from_bytes(np.packbits(mask, bitorder="little").tobytes(), "little")
 
 
 class Nearby:

@@ -16,13 +16,14 @@ votes wins, and is believed only if the images agree; where they do not, or show
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthkit.data.masked_greys import MaskedGreys
 from synthkit.schemes import BRATS, Scheme
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def healthy_medians(images: UInt8Array, labels: UInt8Array, brain: NDArray[np.bo
     the :func:`brain_mask`, if it is already known.
     """
     flat, _, healthy = _flattened(images, labels, brain)
-    medians = np.maximum(_quantile(_histograms(flat, healthy), 0.5), 1).astype(np.float64)
+    medians = np.maximum(_quantile(MaskedGreys.of(flat, healthy).histograms(), 0.5), 1).astype(np.float64)
     medians[healthy.sum(axis=1) < _MIN_BRAIN_PIXELS] = np.nan
     return medians
 
@@ -120,7 +121,8 @@ def signatures(images: UInt8Array, labels: UInt8Array, scheme: Scheme) -> Signat
     Large images are read at every second or fourth pixel: the statistics are the same, at a fraction of the cost.
     """
     flat, flat_labels, healthy = _flattened(images, labels, None)
-    histogram = _histograms(flat, healthy)
+    greys = MaskedGreys.of(flat, healthy)
+    histogram = greys.histograms()
     # One grey level is added throughout: a contrast with a smaller field of view is 0 in part of the brain.
     level = np.log1p(_quantile(histogram, 0.5))
     quantiles = np.stack([np.log1p(_quantile(histogram, q)) - level for q in QUANTILES], axis=2)
@@ -130,7 +132,7 @@ def signatures(images: UInt8Array, labels: UInt8Array, scheme: Scheme) -> Signat
         flat_labels == values[name] if name in values else np.zeros_like(healthy) for name in (_OEDEMA, _ENHANCING)
     ]
     tumour = [_mean_log(flat, mask) - level for mask in named]
-    found = Signatures(quantiles, tumour[0], tumour[1], level, _rank_correlations(flat, healthy, histogram))
+    found = Signatures(quantiles, tumour[0], tumour[1], level, greys.rank_correlations(histogram))
     too_small = healthy.sum(axis=1) < _MIN_BRAIN_PIXELS
     for array in (found.quantiles, found.oedema, found.enhancing, found.level, found.rho):
         array[too_small] = np.nan
@@ -153,17 +155,6 @@ def _flattened(
     return flat, flat_labels, mask & (flat_labels == 0)
 
 
-def _histograms(values: UInt8Array, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Histograms ``(n, channel, 256)`` of values ``(n, channel, pixel)`` where the mask ``(n, pixel)`` is set."""
-    n, n_channels, n_pixels = values.shape
-    rows, pixels = np.divmod(np.flatnonzero(mask), n_pixels)
-    counts = [
-        np.bincount(rows * 256 + values[rows, channel, pixels], minlength=n * 256).reshape(n, 256)
-        for channel in range(n_channels)
-    ]
-    return np.stack(counts, axis=1).astype(np.int64)
-
-
 def _quantile(histogram: NDArray[np.int64], q: float) -> NDArray[np.int64]:
     """The lowest level that a share q of the pixels does not exceed; 0 for an empty histogram."""
     cumulative = histogram.cumsum(axis=-1)
@@ -177,18 +168,6 @@ def _mean_log(flat: UInt8Array, mask: NDArray[np.bool_]) -> Float64:
     sums = (flat * mask[:, None]).sum(axis=2, dtype=np.float64)
     logs: Float64 = np.log1p(sums / np.where(counts < _MIN_LABEL_PIXELS, np.nan, counts)[:, None])
     return logs
-
-
-def _rank_correlations(flat: UInt8Array, mask: NDArray[np.bool_], histogram: NDArray[np.int64]) -> Float64:
-    """Spearman's rho between all channels: ranks are read from the histogram, ties share their middle rank."""
-    total = np.maximum(mask.sum(axis=1), 1)[:, None, None]
-    middle_ranks = (histogram.cumsum(axis=-1) - histogram / 2) / total - 0.5
-    ranks = np.take_along_axis(middle_ranks, flat.astype(np.intp), axis=2) * mask[:, None]
-    products = ranks @ ranks.transpose(0, 2, 1)
-    scale = np.sqrt(np.diagonal(products, axis1=1, axis2=2))
-    scale = np.where(scale > 0, scale, np.nan)
-    rho: Float64 = products / (scale[:, :, None] * scale[:, None, :])
-    return rho
 
 
 # ------------------------------------------------------------------------------------------------- who is who
@@ -242,8 +221,9 @@ def check_names(found: Signatures, contrasts: Sequence[str]) -> list[NameFinding
     kept = tuple(range(len(names)))
     # Those that change least come first, so that a draw is not a reason to doubt a name.
     namings = sorted(permutations(kept), key=_n_moved)
+    statements = _Statements.of(found)
     votes = {
-        naming: _votes(found, {name: channels[names[k]] for name, k in zip(names, naming, strict=True)})
+        naming: statements.votes({name: channels[names[k]] for name, k in zip(names, naming, strict=True)})
         for naming in namings
     }
     best = _believed(votes, max(namings, key=lambda naming: votes[naming].sum()))
@@ -262,7 +242,7 @@ def check_names(found: Signatures, contrasts: Sequence[str]) -> list[NameFinding
 _Naming = tuple[int, ...]
 
 
-def _believed(votes: Mapping[_Naming, Float64], best: _Naming) -> _Naming:
+def _believed(votes: Mapping[_Naming, NDArray[np.int64]], best: _Naming) -> _Naming:
     """The naming of most votes, without the changes that too few images are for."""
     for cycle in _cycles(best):
         undone = _undone(best, cycle)
@@ -288,32 +268,56 @@ def _swapped(naming: _Naming, a: int, b: int) -> _Naming:
     return tuple({a: naming[b], b: naming[a]}.get(k, moved) for k, moved in enumerate(naming))
 
 
-def _votes(found: Signatures, channel: dict[str, int]) -> Float64:
-    """Votes ``(n,)`` of the images for a naming: statements confirmed less statements denied."""
-    total = np.zeros(len(found))
-    for difference in _statements(channel, found):
-        total += np.where(np.abs(difference) > _INDIFFERENT, np.sign(difference), 0)
-    return total
+@dataclass(frozen=True, eq=False)
+class _Statements:
+    """The statements of the module's head as votes of each image, 1 for, -1 against, 0 for neither.
+
+    Attributes
+    ----------
+    t2 : ``(channel, channel, n)``, that the first is T2 rather than the second, by its brightest and darkest brain.
+    oedema, enhancing : as many, that the label is brighter in the first than in the second.
+    rho : ``(channel, channel, channel, n)``, that the second runs with the first, T2, rather than the third.
+    """
+
+    t2: NDArray[np.int64]
+    oedema: NDArray[np.int64]
+    enhancing: NDArray[np.int64]
+    rho: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, found: Signatures) -> _Statements:
+        return cls(
+            _more(found.quantiles[:, :, -1].T) + _more(found.quantiles[:, :, 0].T),
+            _more(found.oedema.T),
+            _more(found.enhancing.T),
+            _more(found.rho.transpose(1, 2, 0)),
+        )
+
+    def votes(self, channel: dict[str, int]) -> NDArray[np.int64]:
+        """Votes ``(n,)`` of the images for a naming: statements confirmed less statements denied."""
+        total = np.zeros(self.t2.shape[-1], dtype=np.int64)
+        t2, flair = channel.get("t2"), channel.get("flair")
+        t1s = [channel[name] for name in ("t1", "t1ce") if name in channel]
+        if t2 is not None:
+            for other in (channel[name] for name in channel if name != "t2"):
+                total += self.t2[t2, other]
+        if flair is not None:
+            for other in t1s:
+                total += self.oedema[flair, other]
+                if t2 is not None:
+                    total += self.rho[t2, flair, other]
+        if len(t1s) == 2:
+            total += self.enhancing[t1s[1], t1s[0]]
+        return total
 
 
-def _statements(channel: dict[str, int], found: Signatures) -> Iterator[Float64]:
-    """The statements of the module's head that concern these contrasts, as differences ``(n,)`` above 0 if true."""
-    t2 = channel.get("t2")
-    if t2 is not None:
-        for other in (channel[name] for name in channel if name != "t2"):
-            yield found.quantiles[:, t2, -1] - found.quantiles[:, other, -1]
-            yield found.quantiles[:, t2, 0] - found.quantiles[:, other, 0]
-    if "flair" in channel:
-        flair = channel["flair"]
-        for other in (channel[name] for name in ("t1", "t1ce") if name in channel):
-            yield found.oedema[:, flair] - found.oedema[:, other]
-            if t2 is not None:
-                yield found.rho[:, t2, flair] - found.rho[:, t2, other]
-    if "t1" in channel and "t1ce" in channel:
-        yield found.enhancing[:, channel["t1ce"]] - found.enhancing[:, channel["t1"]]
+def _more(values: Float64) -> NDArray[np.int64]:
+    """Of values ``(..., channel, n)`` of every two channels: 1 where the first is larger, -1 the second, else 0."""
+    difference = values[..., :, None, :] - values[..., None, :, :]
+    return (difference > _INDIFFERENT).astype(np.int64) - (difference < -_INDIFFERENT)
 
 
-def _support(difference: Float64) -> tuple[int, float]:
+def _support(difference: NDArray[np.int64]) -> tuple[int, float]:
     """How many images prefer one of two namings, and which share of them prefers the first (0.5 if there are none)."""
     deciding = int(np.count_nonzero(difference))
     return deciding, float(np.count_nonzero(difference > 0) / deciding) if deciding else 0.5

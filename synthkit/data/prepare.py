@@ -1,8 +1,9 @@
 """From a folder of subjects to a dataset: look at every subject first, then write.
 
 Two passes. The first reads and checks all subjects and applies the slice rule, so that everything that can be wrong is
-known, and said, before anything is written; it costs about as much as reading the files. The second writes. Both go
-over subjects in parallel, a few at a time, in a fixed order: the result does not depend on the number of workers.
+known, and said, before anything is written; it costs about as much as reading the files. The second writes; it reads
+again what did not fit into memory. Both go over subjects in parallel, a few at a time, in a fixed order: the result
+does not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from synthkit.data.contact_sheet import ContactSheet, complete_from
 from synthkit.data.dataset import Dataset
 from synthkit.data.geometry import common_geometry
 from synthkit.data.header_scale import check_scales
+from synthkit.data.kept_volumes import KeptVolumes
 from synthkit.data.known_labels import check_contrasts, fewer_contrasts, known_labels
 from synthkit.data.patients import decided, patient_behind
 from synthkit.data.prepared import PreparedSubject, PreparedSummary
@@ -85,7 +87,8 @@ def prepare(
     training_patients : keep only so many patients to train on, drawn by ``seed``; the holdout stays whole.
     names : what files are by their endings, ``t1ce=_T1GD,seg=_segm``; they win over the known ones.
     skip_bad : go on without bad subjects. By default one of them stops everything, before anything is written.
-    workers : subjects in work at the same time; by default one a core, at most 8. Each takes up to 0.2 GB.
+    workers : subjects in work at the same time; by default one a core, at most 8. Each takes up to 0.2 GB,
+        and up to 0.27 GB of what was read is kept.
     dry_run : check every subject and return the summary, write nothing.
     on_progress : called from this thread after every subject of each pass ("compare": of many, some at a time).
 
@@ -119,7 +122,8 @@ def prepare(
         raise _with_bad(impossible, bad)
 
     checked: list[SurveyedSubject] = []
-    for n, result in enumerate(_in_order(lambda s: survey(s, protocol), found, n_workers), start=1):
+    volumes = None if dry_run else KeptVolumes()
+    for n, result in enumerate(_in_order(lambda s: survey(s, protocol, volumes), found, n_workers), start=1):
         if isinstance(result, BadSubject):
             bad.append(result)
         else:
@@ -156,12 +160,12 @@ def prepare(
     )
     if summary.n_samples == 0:
         raise no_slice_error([c.subject for c in checked], protocol)
-    if dry_run:
+    if volumes is None:
         return summary
     sheet = ContactSheet(protocol.contrasts, choice.scheme, geometry.axes)
     by_id = {c.subject.id: c.subject for c in checked}
     with replacing(target, overwrite and not resume):
-        n_resumed = _write(summary, by_id, source, n_workers, resume, on_progress, sheet)
+        n_resumed = _write(summary, by_id, volumes, source, n_workers, resume, on_progress, sheet)
     complete_from(sheet, Dataset(target), split)
     sheets = sheet.write(target, [subject.id for subject in summary.subjects])
     return PreparedSummary(**{**vars(summary), "n_resumed": n_resumed, "contact_sheets": sheets})
@@ -232,6 +236,7 @@ def _row(subject: SurveyedSubject, patient: str, split: Split, choice: SchemeCho
 def _write(
     summary: PreparedSummary,
     subjects: Mapping[str, Subject],
+    volumes: KeptVolumes,
     source: Path,
     n_workers: int,
     resume: bool,
@@ -257,7 +262,8 @@ def _write(
         _report(on_progress, "write", len(summary.subjects) - len(todo), len(summary.subjects))
 
         def slices_of(row: PreparedSubject) -> Slices:
-            return slice_volume(load_subject(subjects[row.id]), summary.protocol)
+            subject = subjects[row.id]
+            return slice_volume(volumes.take(subject) or load_subject(subject), summary.protocol)
 
         results = _in_order(slices_of, todo, n_workers)
         for n, (row, slices) in enumerate(zip(todo, results, strict=True), start=1):

@@ -17,6 +17,7 @@ from synthkit.data.geometry import ArrangedVolumes, Geometry, in_mm, notes_on_ax
 from synthkit.data.header_scale import StoredGrid, too_large, too_small_for_heads
 from synthkit.data.intensities import OF_THE_BRAIN, Background, brain_of
 from synthkit.data.intensity_notes import background_notes, mixed, same_images, tone_note
+from synthkit.data.kept_volumes import KeptVolumes
 from synthkit.data.label_looks import LabelLook, looks_of, outside_brain
 from synthkit.data.label_places import LabelPlaces, places_of
 from synthkit.data.label_reading import counts_of
@@ -155,8 +156,8 @@ def _fix_of_masks(others_are_good: bool) -> str:
     )
 
 
-def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSubject:
-    """Read and check all files of a subject and apply the slice rule."""
+def survey(subject: Subject, protocol: SliceProtocol, keep: KeptVolumes | None = None) -> SurveyedSubject | BadSubject:
+    """Read and check all files of a subject and apply the slice rule; what was read is kept where there is room."""
     try:
         stored = load_subject(subject)
         grid = StoredGrid(stored.shape, stored.spacing_mm)
@@ -167,6 +168,8 @@ def survey(subject: Subject, protocol: SliceProtocol) -> SurveyedSubject | BadSu
         check_intensities(volumes, protocol, f"--intensity {OF_THE_BRAIN} reads it, by percentiles of the brain")
     except SubjectError as error:
         return error.bad
+    if keep is not None:
+        keep.keep(volumes)
     kept = kept_slices(volumes, protocol)
     assert volumes.labels is not None  # scan_subjects found a segmentation
     counts = counts_of(volumes.labels)
