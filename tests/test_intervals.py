@@ -1,4 +1,4 @@
-"""Intervals cover what they say, in seeded draws; all of benchmarks/intervals.py is too slow for a test."""
+"""Intervals cover what they say, in seeded draws; all of benchmarks/*intervals.py is too slow for a test."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr
 
-from synthkit.judging.intervals import (
-    arm_interval,
-    leave_one_out_spread,
-    mean_interval,
-    paired_intervals,
-    spread_interval,
-)
+from synthkit.judging.intervals import arm_interval, mean_interval, paired_intervals
+from synthkit.judging.spreads import leave_one_out_spread, quantile_interval, share_of_pairs, spread_interval
 
 
 def names(n: int) -> list[str]:
@@ -104,3 +100,63 @@ def test_jackknife_of_a_mean_is_students_t() -> None:
     half = 2.3646 * values.std(ddof=1) / 8**0.5
     found = spread_interval(values.mean(), leave_one_out_spread(without))
     assert found == pytest.approx((values.mean() - half, values.mean() + half), abs=1e-4)
+
+
+# ----------------------------------------------------------------------------------------------------------- of sets
+
+
+@pytest.mark.parametrize(("people", "slices", "shift"), [((10, 10), 1, 0.5), ((30, 30), 1, 2.5), ((10, 200), 10, 1.5)])
+def test_shares_of_pairs_cover(people: tuple[int, int], slices: int, shift: float) -> None:
+    rng, (n, m) = np.random.default_rng(6), people
+    unit, held = np.repeat(np.arange(n), slices), []
+    for _ in range(300):
+        first = shift + 0.8**0.5 * rng.normal(size=n)[unit] + 0.2**0.5 * rng.normal(size=len(unit))
+        found = share_of_pairs(first, unit, rng.normal(size=m), np.arange(m))
+        assert found.interval is not None
+        held.append(found.interval[0] <= ndtr(shift / 2**0.5) <= found.interval[1])
+    assert 0.92 <= np.mean(held) <= 0.995
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 4), min_size=10, max_size=15), st.lists(st.integers(0, 4), min_size=10, max_size=15))
+def test_a_share_of_pairs_is_counted_and_its_mirror_image_has_the_mirrored_interval(a: list[int], b: list[int]) -> None:
+    first, second = np.array(a, np.float64), np.array(b, np.float64)
+    units = np.arange(len(a)), np.arange(len(b))
+    found = share_of_pairs(first, units[0], second, units[1])
+    wins = (first[:, None] > second) + 0.5 * (first[:, None] == second)
+    assert found.value == pytest.approx(wins.mean()) and found.interval is not None
+    low, high = found.interval
+    assert 0 <= low <= found.value <= high <= 1 and low < high
+    swapped = share_of_pairs(second, units[1], first, units[0])
+    assert swapped.interval == pytest.approx((1 - high, 1 - low))
+
+
+def test_shares_of_pairs_count_units_and_know_what_was_not_seen() -> None:
+    rng, ten = np.random.default_rng(7), np.arange(10)
+    assert share_of_pairs(rng.normal(size=9), ten[:9], rng.normal(size=99), np.arange(99)).interval is None
+    assert share_of_pairs(np.ones(10), ten, np.zeros(10), ten).interval == pytest.approx((0.05**0.1, 1))
+    low, high = share_of_pairs(np.ones(10), ten, np.ones(10), ten).interval or (0, 0)
+    assert (low, high) == pytest.approx((0.5 * 0.025**0.1, 1 - 0.5 * 0.025**0.1))
+    own = rng.normal(size=10)
+    by_patient = share_of_pairs(np.repeat(own, 9), np.repeat(ten, 9), own, ten).interval
+    by_slice = share_of_pairs(np.repeat(own, 9), np.arange(90), own, ten).interval
+    assert by_patient is not None and by_slice is not None
+    assert by_patient[1] - by_patient[0] > 1.2 * (by_slice[1] - by_slice[0])
+
+
+@pytest.mark.parametrize(("n", "level"), [(6, 0.5), (100, 0.5), (100, 0.05)])
+def test_quantiles_of_independent_values_cover(n: int, level: float) -> None:
+    values, held = np.random.default_rng(8).exponential(size=(1000, n)), []
+    for row in values:
+        low, high = quantile_interval(row, level) or (1.0, 0.0)
+        held.append(low <= -np.log(1 - level) <= high)
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+def test_too_few_values_give_no_interval_of_a_quantile() -> None:
+    values = np.arange(72.0)
+    assert quantile_interval(values[:5], 0.5) is None and quantile_interval(values[:6], 0.5) is not None
+    assert quantile_interval(values[:71], 0.05) is None and quantile_interval(values, 0.05) is not None
+    low, high = quantile_interval(values, 0.3) or (0, 0)
+    assert quantile_interval(-values, 0.7) == pytest.approx((-high, -low))  # and the quantile from the other side
+    assert quantile_interval(np.ones(9), 0.5) == (1, 1)

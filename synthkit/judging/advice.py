@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from synthkit.judging.audit_scores import AuditScores, ScoreDict, planted_name, with_interval
-from synthkit.judging.intervals import FEW_SUBJECTS
+from synthkit.judging.intervals import FEW_SUBJECTS, MIN_PATIENTS
 from synthkit.judging.policy import Policy
 
 # Holding out some of those that a generator has learned from would hide its copies.
@@ -55,6 +55,17 @@ def null(scores: AuditScores, policy: Policy) -> list[str]:
             f"{max(1, policy.min_null_subjects)} would do, {FEW_SUBJECTS} are better. {HOLD_OUT}"
         )
     return lines
+
+
+def membership(scores: AuditScores) -> str:
+    """That the membership attack was not made, or says too little for want of people."""
+    wanted = "The policy limits the membership attack (max_membership_auc)"
+    if scores.get("membership_auc") is None:
+        return f"{wanted}, and it was not made: it needs held-out people. {HOLD_OUT}"
+    return (
+        f"{wanted}, and its AUC has no interval: that takes {MIN_PATIENTS} training people and as many held-out ones. "
+        f"{HOLD_OUT}"
+    )
 
 
 def power(score: ScoreDict, scores: AuditScores, policy: Policy) -> str:

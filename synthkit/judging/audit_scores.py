@@ -190,7 +190,7 @@ _SCORES = (
     _score(
         "closer_than_holdout",
         "probability that a synthetic image is nearer to training images than a held-out one is; 0.5 without "
-        "memorization; interval by resampling held-out subjects",
+        "memorization; interval over held-out people and synthetic images",
         "lower",
     ),
     _score(
@@ -211,7 +211,7 @@ _SCORES = (
     _score(
         "membership_auc",
         "how well the training patients are told from held-out ones by their nearest synthetic image; 0.5 is not at "
-        "all, far below it is as telling as far above; interval by resampling patients",
+        "all, far below it is as telling as far above; interval over the people of both sides",
         "neither",
     ),
     # Among the synthetic images themselves.

@@ -4,7 +4,7 @@
 * A mean of a bounded score over patients, such as Dice: :func:`mean_interval`.
 * A mean of an arm, a ratio and a difference of two, over patients and trainings: :func:`arm_interval`,
   :func:`paired_intervals`.
-* Any other score of two sets, by the jackknife: :class:`Spread`, :func:`spread_interval`.
+* Any other score of sets, of pairs, quantiles and by the jackknife: :mod:`synthkit.judging.spreads`.
 
 Scores like Dice are bounded and skewed: most patients are scored alike, and now and then one is missed and has 0. Ten
 patients without a missed one do not show that none is ever missed, so an interval that knows only their spread is too
@@ -46,9 +46,6 @@ MIN_PATIENTS, MIN_PAIRED_PATIENTS, MIN_TRAININGS = 10, 30, 2
 
 #: Random weights of an interval, and their seed: the same on all pages, so that these agree to the last digit.
 RESAMPLES, SEED = 10_000, 0
-
-#: Fewer independent units than this on either side have no interval by the jackknife.
-MIN_UNITS = 3
 
 # The patient who was not seen, as a share of one; and the error at an end that he decides, and where he does not count.
 _UNSEEN, _FAR_ERROR, _NEAR_ERROR = 0.4, 0.01, 0.04
@@ -345,54 +342,3 @@ def _widened(value: float, patients: Interval, chance: Sequence[_Chance], *, lea
     down, up = (float(stdtrit(freedom, 1 - error)) * spread for error in _errors(lean))
     low, high = value - hypot(value - patients[0], down), value + hypot(patients[1] - value, up)
     return max(low, limits[0]), min(high, limits[1])
-
-
-# ------------------------------------------------------------------------------------------------- any other score
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Sampling variance of a score due to one of two sets, and how many independent units that is known from."""
-
-    variance: float
-    n_units: int
-
-
-def leave_one_out_spread(values: Floats) -> Spread:
-    """Jackknife variance ``(g - 1) / g sum (t_i - mean t)^2`` of the scores ``(g,)`` without one unit each.
-
-    Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 11.
-    """
-    n = len(values)
-    return Spread(float((n - 1) / n * ((values - values.mean()) ** 2).sum()), n)
-
-
-def influence_spread(influence: Floats, unit: NDArray[np.int64]) -> Spread:
-    """Variance ``g / (g - 1) sum_g (sum_(i in g) I_i / n)^2`` from the influences ``(n,)`` of values in ``unit`` g.
-
-    The infinitesimal jackknife (Efron, The jackknife, the bootstrap and other resampling plans, 1982).
-    """
-    import numpy as np
-
-    sums = np.bincount(unit, weights=influence - influence.mean()) / len(influence)
-    n = len(sums)
-    return Spread(float(n / max(n - 1, 1) * (sums**2).sum()), n)
-
-
-def spread_interval(
-    value: float, *spreads: Spread, limits: Interval = (float("-inf"), float("inf"))
-) -> Interval | None:
-    """Student's t with the degrees of freedom of Welch and Satterthwaite, cut to ``limits``.
-
-    None with fewer than :data:`MIN_UNITS` independent units on a side.
-    """
-    if any(spread.n_units < MIN_UNITS for spread in spreads):
-        return None
-    variance = sum(spread.variance for spread in spreads)
-    if not variance > 0:
-        return value, value
-    from scipy.special import stdtrit
-
-    freedom = variance**2 / sum(s.variance**2 / (s.n_units - 1) for s in spreads)
-    half = float(stdtrit(freedom, 0.975)) * variance**0.5
-    return min(max(value - half, limits[0]), value), max(min(value + half, limits[1]), value)

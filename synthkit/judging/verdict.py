@@ -193,7 +193,7 @@ class _Found:
         if self.count("n_identical") is None:
             lines.append("Identical images were not counted.")
         if policy.max_membership_auc < 1 and self.scores.low("membership_auc") is None:
-            lines.append("The policy limits the membership attack (max_membership_auc), and it was not measured.")
+            lines.append(advice.membership(self.scores))
         return lines + self._missing_power()
 
     def _missing_power(self) -> list[str]:

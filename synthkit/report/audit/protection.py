@@ -89,6 +89,8 @@ def _linkability(found: AuditScores) -> dict[str, Any]:
             "Who holds a person's scan can tell better than by guessing whether that person was in the training set. "
             "The risk is not excluded; how much it weighs depends on who can hold such scans."
         )
+    elif attack.get("low") is None:
+        conclusion = "How well the attack does is not known: its AUC has no interval, since there are too few people."
     else:
         conclusion = "The attack was not shown to do better than guessing. Its interval says how much it could."
     if (copied is not None and copied["value"]) or found.count("n_holdout_copies"):
@@ -106,13 +108,18 @@ def _linkability(found: AuditScores) -> dict[str, Any]:
 
 def _inference(found: AuditScores) -> dict[str, Any]:
     measured = []
-    attack, closer, c_t = (found.get(name) for name in ("membership_auc", "closer_to_train", "c_t"))
+    attack, closer, nearer, c_t = map(found.get, ("membership_auc", "closer_to_train", "closer_than_holdout", "c_t"))
     if attack is not None:
         measured.append(_membership(attack) + " Membership may itself tell of a diagnosis.")
     if closer is not None:
         measured.append(
             f"{_share(closer)} of the synthetic images are closer to training than to as many held-out images; "
             "50% would be if they told as much of other patients as of training patients."
+        )
+    if nearer is not None:
+        measured.append(
+            f"A synthetic image is nearer to training images than a held-out image is with a probability of "
+            f"{_share(nearer)}; 50% without memorization."
         )
     if c_t is not None:
         measured.append(
@@ -121,7 +128,7 @@ def _inference(found: AuditScores) -> dict[str, Any]:
         )
     above = [
         "membership" if attack is not None and _tells(attack) else "",
-        "closeness to the training images" if closer is not None and float(closer.get("low") or 0) > 0.5 else "",
+        "closeness to the training images" if nearer is not None and float(nearer.get("low") or 0) > 0.5 else "",
     ]
     excess = " and ".join(filter(None, above))
     told = (

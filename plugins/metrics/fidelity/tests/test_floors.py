@@ -11,7 +11,7 @@ from synthkit_fidelity import floors, frechet, kernel
 from synthkit_fidelity.floors import Floor, Influences, make_floor
 from synthkit_fidelity.sets import FeatureSet, Indices
 
-from synthkit.judging.intervals import spread_interval
+from synthkit.judging.spreads import spread_interval
 
 D = 8
 

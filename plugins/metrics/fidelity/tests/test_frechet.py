@@ -10,7 +10,7 @@ from scipy import linalg
 from synthkit_fidelity import frechet
 from synthkit_fidelity.sets import FeatureSet
 
-from synthkit.judging.intervals import Spread, spread_interval
+from synthkit.judging.spreads import Spread, spread_interval
 
 
 def singles(values: np.ndarray) -> FeatureSet:

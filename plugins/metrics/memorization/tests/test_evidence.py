@@ -52,7 +52,7 @@ KINDS = ("black", "grey", "white", "noisy", "speck", "hardly any brain")
 
 
 def audited(train: Any, synthetic: Any, holdout: Any, **params: Any) -> tuple[list[dict[str, Any]], list[Row]]:
-    chosen = Params(**{"families": ("picture",), "rules": ("pearson",), "plants": 0, "resamples": 100, **params})
+    chosen = Params(**{"families": ("picture",), "rules": ("pearson",), "plants": 0, **params})
     found = list(score(metrics=["memorization"], params=chosen, train=train, synthetic=synthetic, holdout=holdout))
     return [s.to_dict() for s in found if isinstance(s, Score)], [row for row in found if isinstance(row, Row)]
 

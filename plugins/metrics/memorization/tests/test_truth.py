@@ -79,7 +79,7 @@ def judged(train: Slices, parts: list[Slices], holdout: Slices | None, **params:
     found = list(
         score(
             metrics=["memorization"],
-            params=Params(**{"plants": 0, "resamples": 100, **params}),
+            params=Params(**{"plants": 0, **params}),
             train=train.named("a"),
             synthetic=synthetic,
             holdout=None if holdout is None else holdout.named("b"),

@@ -17,7 +17,7 @@ from synthkit.data.naming import brain_mask
 from synthkit.testing import InMemorySamples, data
 
 Images = NDArray[np.uint8]
-QUICK = Params(resamples=50, splits=30)
+QUICK = Params(resamples=50)
 N, SIZE, SLICES_PER_PATIENT = 72, 64, 4
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
 #: Grey level of CSF, grey and white matter, necrotic core, oedema and enhancing tumour, by contrast; 0 outside.

@@ -1,4 +1,4 @@
-"""Distances against scipy and brute force; the floor of patients that are alike, and of patients that are not."""
+"""Distances against scipy and brute force; the floor of patients that are alike, and of others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
-from synthkit_realism.statistics import GRID, Comparison, Resamples, compare
+from synthkit_realism.statistics import GRID, Comparison, Draws, compare
 
 Float64 = NDArray[np.float64]
 
@@ -16,8 +16,8 @@ Float64 = NDArray[np.float64]
 def compared(real: Float64, synthetic: Float64, patients: list[int] | None = None, n_patients: int = 0) -> Comparison:
     """Each real value a patient of its own, unless said otherwise."""
     numbers = np.arange(len(real)) if patients is None else np.array(patients)
-    resamples = Resamples.of(n_patients or int(numbers.max()) + 1, resamples=100, splits=50, seed=0)
-    return compare(real, numbers, synthetic, resamples, np.random.default_rng(0))
+    draws = Draws.of(n_patients or int(numbers.max()) + 1, n_draws=100, seed=0)
+    return compare(real, numbers, synthetic, draws, np.random.default_rng(0))
 
 
 _SAMPLES = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=30).map(np.array)
@@ -51,12 +51,27 @@ def test_a_sample_against_itself() -> None:
     assert found.floor_share == 1 and found.excess is not None and found.excess < 0
 
 
-def test_patients_that_are_alike_have_no_floor_and_different_ones_a_high_one() -> None:
-    same = compared(np.tile([1.0, 2.0], 10), np.array([5.0]), [k // 2 for k in range(20)])
-    assert same.floor == (0, 0, 0) and same.ks == 1 and same.excess == 1
-    assert same.floor_share == 1 / 51  # the observed distance alone
-    apart = compared(np.repeat([0.0, 10.0], 8), np.array([5.0]), [k // 8 for k in range(16)])
-    assert apart.floor == (1, 1, 1) and apart.ks == 0.5 and apart.floor_share == 1
+def test_the_floor_of_patients_that_are_alike_is_that_of_images_and_that_of_others_is_higher() -> None:
+    images = np.tile([1.0, 2.0], 500)
+    same = compared(np.tile([1.0, 2.0], 10), images, [k // 2 for k in range(20)])
+    assert same.floor is not None and same.floor[2] < 0.05 and same.ks == 0 and same.floor_share == 1
+    apart = compared(np.repeat([1.0, 2.0], 10), images, [k // 2 for k in range(20)])
+    assert apart.floor is not None and apart.floor[0] > 0.05 and apart.ks == 0
+    far = compared(np.tile([1.0, 2.0], 10), np.full(1000, 5.0), [k // 2 for k in range(20)])
+    assert far.ks == 1 and far.floor_share == 1 / 101  # the observed distance alone
+    assert far.floor is not None and far.excess == pytest.approx(1 - far.floor[0])
+
+
+def test_ideal_generators_lie_within_the_floor() -> None:
+    """12 patients of 10 slices; halves of them, which were the floor once, are about twice as far apart."""
+    inside, patient = [], np.repeat(np.arange(12), 10)
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        real = 0.7 * rng.normal(size=12)[patient] + 0.7 * rng.normal(size=120)
+        found = compared(real, rng.normal(0, 0.98**0.5, 300), patient.tolist())
+        assert found.floor is not None and found.ks is not None
+        inside.append(found.floor[1] <= found.ks <= found.floor[2])
+    assert np.mean(inside) >= 0.92
 
 
 def test_the_interval_counts_patients_not_slices() -> None:
@@ -85,12 +100,13 @@ def test_values_that_do_not_count_are_left_out() -> None:
     assert (found.n_real, found.n_synthetic, found.n_patients) == (2, 2, 2) and found.ks == 0
 
 
-def test_few_patients_have_no_interval_and_one_no_floor() -> None:
-    one = compared(np.array([1.0, 2.0]), np.array([3.0]), [0, 0])
-    assert one.floor is None and one.floor_share is None and one.effect_low is None and one.effect == 1
-    assert "no floor below 2 patients" in one.note and "no interval below 3 patients" in one.note
-    two = compared(np.array([1.0, 2.0]), np.array([3.0]), [0, 1])
-    assert two.floor is not None and two.effect_low is None
+def test_few_patients_have_neither_interval_nor_floor_and_few_images_no_interval() -> None:
+    nine = compared(np.arange(9.0), np.arange(20.0))
+    assert nine.floor is None and nine.floor_share is None and nine.effect_low is None and nine.effect is not None
+    assert nine.note == "9 patients: no interval and no floor, give at least 10"
+    few = compared(np.arange(10.0), np.arange(9.0))
+    assert few.floor is not None and few.effect_low is None
+    assert few.note == "9 synthetic slices: no interval, give at least 10"
 
 
 def test_equal_real_values_have_no_standard_deviation() -> None:

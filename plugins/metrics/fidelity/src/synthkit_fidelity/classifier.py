@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from synthkit.judging.intervals import Spread, influence_spread
+from synthkit.judging.spreads import Spread, influence_spread
 from synthkit_fidelity.sets import FeatureSet, Float64
 
 

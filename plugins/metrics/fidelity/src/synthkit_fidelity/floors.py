@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit.judging.intervals import Spread, influence_spread
-from synthkit_fidelity.sets import Estimate, FeatureSet, Float64, Indices
+from synthkit.judging.spreads import Spread, influence_spread
+from synthkit_fidelity.sets import FeatureSet, Float64, Indices
 
 #: With fewer patients than this on both sides together, no floor is one that a score could be held against.
 MIN_PATIENTS = 10
@@ -152,13 +152,13 @@ class Compared:
 
     floor: float
     floor_spreads: tuple[Spread, ...]
-    matched: Estimate | None
+    matched: float | None
 
     def relation(self, low: float | None, high: float | None) -> str:
         """Where the matched score lies, in words, given the interval of the floor."""
         if self.matched is None or low is None or high is None:
             return ""
-        return where(self.matched.value, low, high)
+        return where(self.matched, low, high)
 
 
 def where(value: float, low: float, high: float) -> str:
@@ -196,8 +196,7 @@ def _compared(
         np.mean([influence_spread(influence, np.arange(len(influence))).variance for _, influence, _ in people])
     )
     of_images = Spread(one_draw / n_blocks, n_blocks * len(people[0][1]))
-    matched, own = _mean(generated)
-    return Compared(value, (spread, of_images), Estimate(matched, (Spread(0.0, own.n_units), own)))
+    return Compared(value, (spread, of_images), float(np.mean([value for value, _, _ in generated])))
 
 
 def _mean(drawn: list[tuple[float, Float64, Indices]]) -> tuple[float, Spread]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from synthkit.judging.intervals import influence_spread
+from synthkit.judging.spreads import influence_spread
 from synthkit_fidelity.sets import Estimate, FeatureSet, Float64
 
 #: Rounding of the trace of the root that is not worth a slower algorithm, relative.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit.judging.intervals import Spread, leave_one_out_spread
+from synthkit.judging.spreads import Spread, leave_one_out_spread
 from synthkit_fidelity.sets import Estimate, FeatureSet, Float64, Indices
 
 #: Rows of a block of the kernel matrix.

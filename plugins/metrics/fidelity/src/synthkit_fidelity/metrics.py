@@ -19,7 +19,8 @@ import synthkit
 from synthkit import Score
 from synthkit.contract import Samples
 from synthkit.errors import DataError
-from synthkit.judging.intervals import FEW_SUBJECTS, MIN_UNITS, Spread, no_interval, spread_interval
+from synthkit.judging.intervals import FEW_SUBJECTS, no_interval
+from synthkit.judging.spreads import MIN_UNITS, Spread, spread_interval
 from synthkit_fidelity import Params, floors, frechet, kernel, manifold
 from synthkit_fidelity.classifier import classifier_score, classifier_spread
 from synthkit_fidelity.floors import Compared, Floor, Influences, make_floor
@@ -27,6 +28,8 @@ from synthkit_fidelity.sets import Estimate, FeatureSet, draw, groups_of, joined
 
 #: Fewer patients than this and a warning says so.
 FEW_PATIENTS = 10
+#: Why scores of neighbours have no interval: that with their radii held fixed holds in 36 to 98 %.
+_MOVING = "no interval: neighbourhoods move with each image"
 #: Samples read at a time.
 READ = 32
 
@@ -70,6 +73,10 @@ class View:
         low, high = _ends(estimate.value, *estimate.spreads, limits=(least, most)) if not too_few else (None, None)
         note = "; ".join(filter(None, (*notes, too_few)))
         return Score(name=name, value=estimate.value, of=self.of, low=low, high=high, n=n, note=note)
+
+    def alone(self, name: str, value: float, n: int, *notes: str) -> Score:
+        """A score without an interval, since none was found that covers; ``notes`` say why."""
+        return Score(name=name, value=value, of=self.of, n=n, note="; ".join(filter(None, notes)))
 
 
 def score(
@@ -251,13 +258,12 @@ def _kernel(view: View) -> Iterator[Score]:
 def _prdc(view: View) -> Iterator[Score]:
     k = view.params.neighbours
     patients = view.real.n_groups
-    most = {"density": np.inf}
     if min(len(view.real), len(view.synthetic)) <= k:
         for name in manifold.NAMES:
             yield view.score(name, f"no more than k = {k} images", patients)
     else:
         for name, estimate in manifold.prdc(view.real, view.synthetic, k).items():
-            yield view.score(name, estimate, patients, f"k = {k}", least=0.0, most=most.get(name, 1.0))
+            yield view.alone(name, estimate.value, patients, f"k = {k}", _MOVING)
     if isinstance(view.floor, Floor) and min(view.floor.size, *(len(side.base) for side in view.floor.sides)) <= k:
         reason = f"no more than k = {k} images on a side of the floor, which has one of each patient"
         view = replace(view, floor=reason)
@@ -286,12 +292,14 @@ def _floor_and_matched(view: View, prefix: str, fix: floors.Fix, names: Sequence
     for name, compared in found.items():
         most = 1.0 if name in ("precision", "recall", "coverage") else np.inf
         (low, high), note = _ends(compared.floor, *compared.floor_spreads, limits=(0.0, most)), floor.note
-        if name == "recall":  # neighbourhoods of so few images move with each of them: held fixed, 80 % would be inside
-            low, high, note = None, None, f"{note}; no interval: it would be too narrow"
+        if name == "recall":  # held fixed, 80 % of ideal generators would be inside
+            low, high, note = None, None, f"{note}; {_MOVING}"
         yield Score(name=f"{prefix}{name}_floor", value=compared.floor, of=view.of, low=low, high=high, n=n, note=note)
         relation = compared.relation(low, high)
-        matched = compared.matched or floor.too_few
-        yield view.score(f"{prefix}{name}_matched", matched, n, floor.matched_note, relation, least=0.0, most=most)
+        if compared.matched is None:
+            yield view.score(f"{prefix}{name}_matched", floor.too_few, n)
+        else:  # its chance is in the interval of the floor
+            yield view.alone(f"{prefix}{name}_matched", compared.matched, n, floor.matched_note, relation)
 
 
 def _classifier(view: View) -> Iterator[Score]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from synthkit.contract import Sample
 from synthkit.data.patients import patient_behind
-from synthkit.judging.intervals import Spread
+from synthkit.judging.spreads import Spread
 
 Indices = NDArray[np.int64]
 Float64 = NDArray[np.float64]

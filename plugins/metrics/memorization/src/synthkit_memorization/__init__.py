@@ -77,8 +77,7 @@ class Params:
     memory_mb: float = param(
         2048.0, "training pixels held in memory at a time; less means more passes", minimum=1, unit="MB"
     )
-    resamples: int = param(1000, "bootstrap resamples of subjects, for intervals", minimum=100, maximum=100_000)
-    seed: int = param(0, "seed of the bootstrap, of the planted copies and of all choices of subjects", minimum=0)
+    seed: int = param(0, "seed of the planted copies and of all choices of subjects", minimum=0)
 
     def __post_init__(self) -> None:
         if "picture" not in self.families or "pearson" not in self.rules:

@@ -22,7 +22,6 @@ from synthkit.contract import Sample, Samples
 from synthkit.data.patients import patient_behind
 from synthkit_memorization.families import Column
 from synthkit_memorization.judgement import Found, Judgement, Side
-from synthkit_memorization.numbers.closeness import BestPatients
 from synthkit_memorization.search.matches import Matches
 from synthkit_memorization.search.pixels import Float64, Images, Int64
 
@@ -92,8 +91,8 @@ class Audit:
     judgements : of each family in which people could be compared.
     null_r, null_index : the nearest training people of the null images (held-out, else training images), themselves
         left out, ``(null image, column, NEAREST)``; NaN and -1 where there is none or a family does not see the image.
-    halves : best matches of the synthetic images in equal parts of the training and of the held-out images, and how
-        many images a part has.
+    halves : best r ``(synthetic image,)`` in equal parts of the training and of the held-out images, and how many
+        images a part has.
     train_other : best r ``(training image,)`` with another image.
     train_other_patient : the same with another patient's.
     train_seen, holdout_seen : best r ``(image,)`` of the real images among the synthetic ones.
@@ -109,7 +108,7 @@ class Audit:
     judgements: tuple[Judgement, ...]
     null_r: Float64
     null_index: Int64
-    halves: tuple[BestPatients, BestPatients, int] | None = None
+    halves: tuple[Float64, Float64, int] | None = None
     train_other: Float64 | None = None
     train_other_patient: Float64 | None = None
     train_seen: Float64 | None = None

@@ -1,7 +1,8 @@
-"""A number with its interval, and how intervals are made: by resampling independent units.
+"""A number with its interval, over independent units: patients for real images, single images for synthetic ones.
 
-Independent units are patients for real images (their slices are not independent) and single images for synthetic ones
-(draws of the generator). Intervals, 95 %, resample those and hold the training set and the generator as given.
+Slices of a patient are not independent; images are draws of the generator. Intervals, 95 %, are those of
+:mod:`synthkit.judging.intervals` and :mod:`synthkit.judging.spreads`, and hold the training set and the generator as
+given. Where none was found that covers, there is none, and the note says so.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthkit.judging.intervals import clopper_pearson
+from synthkit.judging.intervals import MIN_PATIENTS
+from synthkit.judging.spreads import share_of_pairs
 from synthkit_memorization.search.pixels import Float64, Int64
 
 
@@ -34,21 +36,10 @@ def distance(r: Float64) -> Float64:
     return result
 
 
-def resampled_subjects(n: int, resamples: int, rng: np.random.Generator) -> Int64:
-    """How often each of n subjects is drawn, with replacement, in each resample of n; int64 ``(resample, subject)``."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=resamples)
-
-
 def numbered(patient: Int64) -> tuple[Int64, int]:
     """0, 1, ... without gaps for each patient, and how many there are."""
     names, number = np.unique(patient, return_inverse=True)
     return number.astype(np.int64), len(names)
-
-
-def mid_rank(ordered: Float64, values: Float64) -> Float64:
-    """How many of the ascending values lie below each, those that equal it as a half."""
-    result: Float64 = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2
-    return result
 
 
 def beats(a: Float64, b: Float64) -> Float64:
@@ -56,15 +47,14 @@ def beats(a: Float64, b: Float64) -> Float64:
     return result
 
 
-def with_interval(value: float, draws: Float64, units: int, n: int, note: str, *, share: bool = True) -> Estimate:
-    """Percentile interval; none if the smaller side has one unit.
+def share_larger(first: Float64, first_unit: Int64, second: Float64, second_unit: Int64, n: int, note: str) -> Estimate:
+    """The share of pairs in which the first is larger, ties half: 0.5 where both sets are alike.
 
-    A share of 0 or 1 never varies in resamples. As many disjoint pairs as the smaller side has units are independent
-    trials, here all with the same outcome: then the interval is Clopper-Pearson of those.
+    ``n`` and ``note`` say what the number is of.
     """
-    if units < 2:
-        return Estimate(value, n=n, note=f"{note}; no interval from one")
-    low, high = (float(bound) for bound in np.quantile(draws, (0.025, 0.975)))
-    if share and value in (0.0, 1.0):
-        low, high = clopper_pearson(round(value * units), units)
-    return Estimate(value, min(low, value), max(high, value), n, note)
+    found = share_of_pairs(first, first_unit, second, second_unit)
+    low, high = found.interval or (None, None)
+    fewest = min(len(np.unique(unit)) for unit in (first_unit, second_unit))
+    if found.interval is None:
+        note = f"{note}; {fewest} on a side: no interval, give at least {MIN_PATIENTS}"
+    return Estimate(found.value, low, high, n, note)

@@ -29,7 +29,6 @@ from synthkit_memorization.blank import blank_images
 from synthkit_memorization.families import Family, Seen, families
 from synthkit_memorization.judgement import Found, Judgement, between, judge, nearest_of
 from synthkit_memorization.null.margins import NEAREST, TWIN, Distances, Rule, distance
-from synthkit_memorization.numbers.closeness import BestPatients
 from synthkit_memorization.power.changes import WIDTH
 from synthkit_memorization.power.planting import KINDS
 from synthkit_memorization.search.exact import Groups, Matches, best_matches, every_view
@@ -328,14 +327,11 @@ def _compare_with_holdout(audit: Audit, search: Search) -> None:
         return
     rng = np.random.default_rng(audit.params.seed)
     size = min(len(audit.train.samples), len(audit.holdout.samples))
-    sides = []
-    for people in (audit.train, audit.holdout):
-        rows = whole_patients(people.person, size, rng)
-        own = np.unique(people.person[rows], return_inverse=True)[1]
-        best = search.primary(audit.synthetic, Part(people.images, rows), k=2, distinct=own)
-        matched = own[best.index[:, 0]]
-        sides.append(BestPatients(best.r[:, 0], matched, best.r[:, 1], int(own.max()) + 1))
-    audit.halves = (sides[0], sides[1], size)
+    own, held = (
+        search.primary(audit.synthetic, Part(people.images, whole_patients(people.person, size, rng)))
+        for people in (audit.train, audit.holdout)
+    )
+    audit.halves = (own.r[:, 0], held.r[:, 0], size)
 
 
 def whole_patients(numbers: Int64, size: int, rng: np.random.Generator) -> Int64:

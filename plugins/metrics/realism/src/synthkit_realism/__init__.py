@@ -14,15 +14,15 @@ class Params:
     """How uncertainty is measured, and how many images the contrasts are judged by."""
 
     resamples: int = param(
-        400, "bootstrap resamples of real patients and synthetic images, for intervals", minimum=50, maximum=10_000
-    )
-    splits: int = param(
-        200, "random halves of the real patients, for the floor of each distance", minimum=20, maximum=10_000
+        400,
+        "ideal generators that make the floors, and resamples that a contrast is judged by",
+        minimum=50,
+        maximum=10_000,
     )
     identity_images: int = param(
         1000, "images of each dataset, evenly spaced, that contrast-identity looks at", minimum=10, maximum=100_000
     )
-    seed: int = param(0, "seed of the resamples and the splits", minimum=0)
+    seed: int = param(0, "seed of these draws", minimum=0)
 
 
 _KS = Citation(
@@ -66,23 +66,23 @@ _LABELS = MetricDeclaration(
         ),
         ScoreDefinition(
             name="floor_ks",
-            summary="the same between random halves of the real patients: median, and 95 % of the splits",
+            summary="the same of an ideal generator, one that draws images of new people: median, and 95 % of them",
             better="neither",
         ),
         ScoreDefinition(
             name="excess",
-            summary="ks less floor_ks: what to rank properties by; about 0 or below for real images",
+            summary="ks less floor_ks: what to rank properties by; about 0 for images of new people",
             better="lower",
         ),
         ScoreDefinition(
             name="floor_share",
-            summary="share of the splits of real patients that are at least ks apart (the observed one counted)",
+            summary="share of ideal generators that are at least ks apart (the observed one counted)",
             better="higher",
         ),
         ScoreDefinition(
             name="effect",
-            summary="Cliff's delta: P(synthetic larger than real) - P(smaller), 0 if alike; 95 % bootstrap interval "
-            "over real patients and synthetic images",
+            summary="Cliff's delta: P(synthetic larger than real) - P(smaller), 0 if alike; 95 % interval over "
+            "real patients and synthetic images",
             better="neither",
         ),
         ScoreDefinition(
@@ -124,12 +124,14 @@ _CONTRASTS = MetricDeclaration(
         ScoreDefinition(
             name="margin",
             summary="how much farther the channels are from the real contrasts, at best, if this one is given another "
-            "name: below 0 it looks like another one; 95 % bootstrap interval over real patients and synthetic images",
+            "name: below 0 it looks like another one",
             better="higher",
             unit="standard deviations",
         ),
         ScoreDefinition(
-            name="keeps_name", summary="share of the resamples in which the channel keeps its name", better="higher"
+            name="keeps_name",
+            summary="share of the resamples of real patients and synthetic images in which the channel keeps its name",
+            better="higher",
         ),
         ScoreDefinition(
             name="distance",
@@ -147,7 +149,7 @@ _CONTRASTS = MetricDeclaration(
 )
 
 #: What makes the conformance checks quick.
-CONFORMANCE_PARAMS = {"resamples": 50, "splits": 20, "identity_images": 20}
+CONFORMANCE_PARAMS = {"resamples": 50, "identity_images": 20}
 
 
 @synthkit.hookimpl

@@ -24,7 +24,7 @@ from synthkit_realism.identity import MAX_CONTRASTS, Identity, identify_against
 from synthkit_realism.placement import DISTANCES
 from synthkit_realism.properties import OFFSET, Property, measure
 from synthkit_realism.regions import translation_to
-from synthkit_realism.statistics import Comparison, Resamples, compare, ks_distance
+from synthkit_realism.statistics import Comparison, Draws, compare, ks_distance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,8 +36,8 @@ PER_CENT = tuple(range(0, 101, 5))
 _BATCH = 32
 _N_WORST = 3
 _N_NAMED = 10
-# Misplaced labels are a fault if so many more synthetic slices have them than real ones, and halves of the real
-# patients differ so much at most so often.
+# Misplaced labels are a fault if so many more synthetic slices have them than real ones, and ideal generators are so
+# far from the real ones at most so often.
 _FAULT, _BY_CHANCE = 0.15, 0.05
 
 
@@ -101,13 +101,9 @@ def _label_realism(
     measured = [
         _measure_all(data, real.scheme, start, starts[-1]) for data, start in zip(sources, starts, strict=False)
     ]
-    resamples = Resamples.of(
-        int(patients.max()) + 1, resamples=params.resamples, splits=params.splits, seed=params.seed
-    )
+    draws = Draws.of(int(patients.max()) + 1, n_draws=params.resamples, seed=params.seed)
     rng = np.random.default_rng([params.seed, 1])
-    compared = {
-        item: compare(values, patients, measured[1][item], resamples, rng) for item, values in measured[0].items()
-    }
+    compared = {item: compare(values, patients, measured[1][item], draws, rng) for item, values in measured[0].items()}
     for item, comparison in compared.items():
         of_holdout = None if holdout is None else ks_distance(measured[0][item], measured[2][item])
         yield from _scores(item, comparison)
@@ -127,7 +123,7 @@ def _misplaced(found: Comparison, real: Float64, synthetic: Float64) -> Score:
     if share is None:
         return Score(name="misplaced", value=None, n=0, note="no synthetic slice has labels that could be told")
     yardstick = "no real slice could be told" if of_real is None else f"of the real slices {of_real:.0%}"
-    # Halves of the real patients are what the distance is compared with, where there are two of them.
+    # Ideal generators are what the distance is compared with, where there are patients enough.
     beyond_chance = found.floor_share is None or found.floor_share <= _BY_CHANCE
     if share - (of_real or 0.0) >= _FAULT and beyond_chance:
         synthkit.message(
@@ -227,11 +223,11 @@ def _say_worst(compared: Mapping[Property, Comparison]) -> None:
     if (ranks[worst[0]] or 0.0) > 0:
         synthkit.message(f"Farthest from real labels: {words}.")
     else:
-        synthkit.message(f"No property is farther from real labels than halves of the real patients; first {words}.")
+        synthkit.message(f"No property is farther from real labels than images of new people would be; first {words}.")
 
 
 def _in_words(item: Property, found: Comparison) -> str:
-    floor = "no floor" if found.floor is None else f"real halves {found.floor[0]:.2f}"
+    floor = "no floor" if found.floor is None else f"new people {found.floor[0]:.2f}"
     effect = found.effect or 0.0
     direction = "higher" if effect > 0 else "lower" if effect < 0 else "differently spread"
     return f"{item} (KS {found.ks:.2f}, {floor}; synthetic {direction})"
@@ -289,6 +285,7 @@ def _identity_scores(
             why = "fewer than two contrasts" if len(contrasts) < 2 else f"more than {MAX_CONTRASTS} contrasts"
         yield Score(name="n_mismatched", value=None, note=why)
         return
+    # What most resamples agree on decides. Their ends are no interval: medians of few patients jump.
     ends = np.percentile(found.margin_resampled, [2.5, 97.5], axis=0)
     mismatched = []
     for j, contrast in enumerate(contrasts):
@@ -304,7 +301,7 @@ def _identity_scores(
             mismatched.append(f"{contrast} looks like {other}")
         else:
             note = "" if low > 0 else "cannot be told from another contrast"
-        yield Score(name="margin", value=margin, of={"contrast": contrast}, low=low, high=high, n=n_patients, note=note)
+        yield Score(name="margin", value=margin, of={"contrast": contrast}, n=n_patients, note=note)
         yield Score(name="keeps_name", value=float(found.keeps_name[j]), of={"contrast": contrast}, n=n_patients)
         yield Score(name="distance", value=float(found.distance[j, j]), of={"contrast": contrast}, n=n_patients)
         for k, name in enumerate(contrasts):

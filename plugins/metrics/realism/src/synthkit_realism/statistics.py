@@ -1,12 +1,15 @@
-"""Two samples, one of them in patients: how far apart they are, and how far real patients are from each other.
+"""Two samples, one of them in patients: how far apart they are, and how far images of an ideal generator would be.
 
 Slices of a patient are never independent, so real values are held as one histogram a patient over a common grid.
-Resampling or splitting patients is then a sum of histograms, and any number of resamples one matrix product.
 
 * Kolmogorov-Smirnov distance ``max |F - G|``, and Wasserstein-1 distance ``integral of |F - G|`` (Vallender 1974), of
   the empirical distribution functions F and G.
 * Cliff's delta, ``P(synthetic > real) - P(synthetic < real)`` (Cliff 1993): has a sign, needs no scale, and is defined
   for counts and shares that are mostly one value, where a median difference over the MAD is 0 / 0.
+
+An ideal generator draws images of new people. Its distance is what chance gives: of the patients, whose histograms get
+random weights of mean 0 around the whole (the multiplier bootstrap of clusters; Kline and Santos, Journal of
+Econometric Methods 1:23, 2012), with Student's t for the few that there are; and of as many images as are synthetic.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthkit.judging.intervals import MIN_PATIENTS, no_interval
+from synthkit.judging.spreads import share_of_pairs
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -23,29 +29,20 @@ if TYPE_CHECKING:
 
 #: Distinct values beyond this many are reduced to as many quantiles: a distance then errs by at most their spacing.
 GRID = 1024
-MIN_PATIENTS_FOR_INTERVAL = 3
-MIN_PATIENTS_FOR_FLOOR = 2
 
 
 @dataclass(frozen=True)
-class Resamples:
-    """Draws shared by all properties, so that a patient who is drawn is drawn with every property.
+class Draws:
+    """Chance shared by all properties: random weights of the patients ``(draw, patient)``, of mean 0."""
 
-    Attributes
-    ----------
-    draws : how often each patient is drawn, ``(resample, patient)``.
-    halves : 1 for the patients in the first half of a random split, ``(split, patient)``.
-    """
-
-    draws: Float64
-    halves: Float64
+    weights: Float64
 
     @staticmethod
-    def of(n_patients: int, *, resamples: int, splits: int, seed: int) -> Resamples:
+    def of(n_patients: int, *, n_draws: int, seed: int) -> Draws:
         rng = np.random.default_rng(seed)
-        draws = rng.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=resamples)
-        order = rng.random((splits, n_patients)).argsort(axis=1)
-        return Resamples(draws.astype(np.float64), (order < n_patients // 2).astype(np.float64))
+        freedom = max(n_patients - 1, 1)
+        weights = rng.normal(size=(n_draws, n_patients)) * np.sqrt(n_patients / freedom)
+        return Draws(weights / np.sqrt(rng.chisquare(freedom, size=(n_draws, 1)) / freedom))
 
 
 @dataclass(frozen=True)
@@ -56,9 +53,9 @@ class Comparison:
     ----------
     ks, wasserstein : distances, the second in the unit of the property; ``wasserstein_sd`` in standard deviations of
         the real values.
-    effect, effect_low, effect_high : Cliff's delta with its 95 % percentile bootstrap interval (patients, images).
-    floor : KS distance between two random halves of the real patients: median, 2.5 % and 97.5 % over splits.
-    floor_share : share of the splits, and of the observed one among them, whose halves are at least ``ks`` apart.
+    effect, effect_low, effect_high : Cliff's delta with its 95 % interval, over patients and images.
+    floor : KS distance of an ideal generator: median, 2.5 % and 97.5 %.
+    floor_share : share of the ideal generators, and of the observed one among them, that are at least ``ks`` apart.
     n_real, n_synthetic, n_patients : slices that have the property, and the patients of the real ones.
     """
 
@@ -82,58 +79,53 @@ class Comparison:
 
 
 def compare(
-    real: Float64, patients: NDArray[np.intp], synthetic: Float64, resamples: Resamples, rng: np.random.Generator
+    real: Float64, patients: NDArray[np.intp], synthetic: Float64, draws: Draws, rng: np.random.Generator
 ) -> Comparison:
     """Compare one property; NaN in ``real`` ``(n,)`` or ``synthetic`` ``(m,)`` does not count.
 
-    ``patients`` numbers the patient of each real value, as in ``resamples``.
+    ``patients`` numbers the patient of each real value, as in ``draws``.
     """
     kept = ~np.isnan(real)
     real, patients, synthetic = real[kept], patients[kept], synthetic[~np.isnan(synthetic)]
-    present = np.unique(patients)
-    counts = (len(real), len(synthetic), len(present))
+    n_patients = len(np.unique(patients))
+    counts = (len(real), len(synthetic), n_patients)
     if not len(real) or not len(synthetic):
         missing = " or ".join(name for name, n in (("real", counts[0]), ("synthetic", counts[1])) if not n)
         return Comparison(*counts, note=f"no {missing} slice has it")
     grid = _grid(np.concatenate([real, synthetic]))
-    n_patients = resamples.draws.shape[1]
     by_patient = np.bincount(
-        patients * len(grid) + np.searchsorted(grid, real), minlength=n_patients * len(grid)
-    ).reshape(n_patients, -1)
+        patients * len(grid) + np.searchsorted(grid, real), minlength=draws.weights.shape[1] * len(grid)
+    ).reshape(-1, len(grid))
     f = _shares(by_patient.sum(axis=0))
     g = _shares(np.bincount(np.searchsorted(grid, synthetic), minlength=len(grid)))
-    ks, effect = float(_ks(f, g)), float(_cliff(f, g))
+    ks = float(_ks(f, g))
     wasserstein = float(np.abs(f.cumsum() - g.cumsum())[:-1] @ np.diff(grid))
     spread = float(real.std())
-    notes = [] if spread > 0 else ["all real values are equal: no standard deviation"]
-    low = high = floor = floor_share = None
-    if len(present) >= MIN_PATIENTS_FOR_INTERVAL:
-        drawn = resamples.draws @ by_patient
-        drawn = _shares(drawn[drawn.sum(axis=1) > 0])
-        deltas = _cliff(drawn, rng.multinomial(len(synthetic), g, size=len(drawn)) / len(synthetic))
-        ends = np.percentile(deltas, [2.5, 97.5])
-        low, high = min(float(ends[0]), effect), max(float(ends[1]), effect)
-    else:
-        notes.append(f"no interval below {MIN_PATIENTS_FOR_INTERVAL} patients")
-    distances = _floor(by_patient, resamples.halves) if len(present) >= MIN_PATIENTS_FOR_FLOOR else np.empty(0)
-    if len(distances):
+    larger = share_of_pairs(synthetic, np.arange(len(synthetic)), real, patients)
+    low, high = (2 * end - 1 for end in larger.interval) if larger.interval else (None, None)
+    floor = floor_share = None
+    if n_patients >= MIN_PATIENTS:
+        distances = _ideal(by_patient, f, len(synthetic), draws.weights, rng)
         quantiles = np.percentile(distances, [50, 2.5, 97.5])
         floor = (float(quantiles[0]), float(quantiles[1]), float(quantiles[2]))
-        # Rounding must not decide whether a split equals the observed distance.
+        # Rounding must not decide whether a draw equals the observed distance.
         floor_share = float((1 + np.count_nonzero(distances >= ks - 1e-12)) / (1 + len(distances)))
-    else:
-        notes.append(f"no floor below {MIN_PATIENTS_FOR_FLOOR} patients")
+    notes = [
+        "" if spread > 0 else "all real values are equal: no standard deviation",
+        "" if floor else f"{no_interval(n_patients, MIN_PATIENTS).replace('no interval', 'no interval and no floor')}",
+        no_interval(len(synthetic), MIN_PATIENTS, "synthetic slice"),
+    ]
     return Comparison(
         *counts,
         ks=ks,
         wasserstein=wasserstein,
         wasserstein_sd=wasserstein / spread if spread > 0 else None,
-        effect=effect,
+        effect=2 * larger.value - 1,
         effect_low=low,
         effect_high=high,
         floor=floor,
         floor_share=floor_share,
-        note="; ".join(notes),
+        note="; ".join(filter(None, notes)),
     )
 
 
@@ -167,16 +159,11 @@ def _ks(f: Float64, g: Float64) -> Float64:
     return distance
 
 
-def _cliff(real: Float64, synthetic: Float64) -> Float64:
-    """Cliff's delta of shares ``(..., grid)``: for a synthetic value, real values below it less those above it."""
-    at_most = real.cumsum(axis=-1)
-    delta: Float64 = (synthetic * (2 * at_most - real - 1)).sum(axis=-1)
-    return delta
-
-
-def _floor(by_patient: NDArray[np.int64], halves: Float64) -> Float64:
-    """KS distances between the two halves of the patients, a split a value; splits with an empty half are left out."""
-    first = halves @ by_patient
-    second = by_patient.sum(axis=0) - first
-    kept = (first.sum(axis=1) > 0) & (second.sum(axis=1) > 0)
-    return _ks(_shares(first[kept]), _shares(second[kept]))
+def _ideal(
+    by_patient: NDArray[np.int64], f: Float64, n_synthetic: int, weights: Float64, rng: np.random.Generator
+) -> Float64:
+    """KS distances of ideal generators from the real slices, whose shares are ``f``; one a draw."""
+    own = by_patient - by_patient.sum(axis=1, keepdims=True) * f
+    of_people = weights @ (own.cumsum(axis=1) / by_patient.sum())
+    of_images = (rng.multinomial(n_synthetic, f, size=len(weights)) / n_synthetic - f).cumsum(axis=1)
+    return np.asarray(np.abs(of_people - of_images).max(axis=1), np.float64)

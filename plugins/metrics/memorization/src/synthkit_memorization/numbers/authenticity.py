@@ -10,11 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit_memorization.estimate import Estimate, distance, numbered, resampled_subjects, with_interval
+from synthkit.judging.spreads import quantile_interval
+from synthkit_memorization.estimate import Estimate, distance
 from synthkit_memorization.search.pixels import Float64, Int64
-
-#: Resamples taken at a time.
-_RESAMPLES_AT_ONCE = 100
 
 
 def authentic(r: Float64, match: Int64, train_r: Float64) -> NDArray[np.bool_]:
@@ -58,62 +56,41 @@ class Ratios:
     below_null: Estimate
 
 
-def summarise_ratios(
-    synthetic: Float64, null: Float64, null_patient: Int64, resamples: int, seed: int, level: float = 0.05
-) -> Ratios:
+def summarise_ratios(synthetic: Float64, null: Float64, null_patient: Int64, level: float = 0.05) -> Ratios:
     """Quantiles of :func:`distance_ratio`, and the share of synthetic images below the null's 5 % quantile (0.05).
 
-    Synthetic quantiles have intervals by order statistics, the null's by resampling patients. The share is drawn anew
-    for each resampled quantile from Jeffreys' posterior, so that a count of 0 has an upper bound too. NaN is left out.
+    Quantiles of synthetic images, which are independent, have intervals by order statistics. Those of the null, of
+    slices of few patients, and what is counted by them, have none: no interval of them was found that covers. NaN is
+    left out.
     """
     kept = ~np.isnan(null)
-    null, (patient, n_patients) = np.sort(null[kept]), numbered(null_patient[kept][np.argsort(null[kept])])
+    null, n_patients = np.sort(null[kept]), len(np.unique(null_patient[kept]))
     synthetic = np.sort(synthetic[~np.isnan(synthetic)])
     if not len(synthetic) or not len(null):
         return Ratios(*[Estimate(None, n=0, note="no other patient to compare with")] * 5)
-    rng = np.random.default_rng(seed)
-    times = resampled_subjects(n_patients, resamples, rng)
-    draws = np.concatenate(
-        [
-            _resampled_quantiles(null, patient, times[first : first + _RESAMPLES_AT_ONCE], (0.5, level))
-            for first in range(0, resamples, _RESAMPLES_AT_ONCE)
-        ]
-    )
-    line = _lower_quantile(null, level)
-    below, n = int(np.searchsorted(synthetic, line)), len(synthetic)
-    counts = np.searchsorted(synthetic, draws[:, 1])
-    share = rng.beta(counts + 0.5, n - counts + 0.5)
-
-    def of_null(value: float, resampled: Float64) -> Estimate:
-        return with_interval(value, resampled, n_patients, n_patients, "resampling null patients", share=False)
-
-    note = f"{level:g} without copying; over synthetic images and {n_patients} null patients"
+    line, n = _lower_quantile(null, level), len(synthetic)
+    given = f"of slices of {n_patients} patients"
     return Ratios(
-        median=_quantile_estimate(synthetic, 0.5),
-        low_quantile=_quantile_estimate(synthetic, level),
-        null_median=of_null(_lower_quantile(null, 0.5), draws[:, 0]),
-        null_low_quantile=of_null(line, draws[:, 1]),
-        below_null=with_interval(below / n, share, n_patients, n, note, share=False),
+        median=quantile_estimate(synthetic, 0.5),
+        low_quantile=quantile_estimate(synthetic, level),
+        null_median=Estimate(_lower_quantile(null, 0.5), n=n_patients, note=f"{given}, which gives no interval"),
+        null_low_quantile=Estimate(line, n=n_patients, note=f"{given}, which gives no interval"),
+        below_null=Estimate(
+            float(np.searchsorted(synthetic, line)) / n,
+            n=n,
+            note=f"{level:g} without copying; no interval: the quantile is one {given}",
+        ),
     )
 
 
 def _lower_quantile(ordered: Float64, level: float) -> float:
-    """The smallest value that a share of at least ``level`` does not exceed: the same rule for whole and resampled."""
+    """The smallest value that a share of at least ``level`` does not exceed."""
     return float(ordered[max(0, int(np.ceil(level * len(ordered) - 1e-9)) - 1)])
 
 
-def _resampled_quantiles(ordered: Float64, patient: Int64, times: Int64, levels: tuple[float, ...]) -> Float64:
-    """Lower quantiles of ascending values in each resample, ``(resample, level)``."""
-    held = times[:, patient].cumsum(axis=1)
-    targets = [np.maximum(1, np.ceil(level * held[:, -1] - 1e-9)) for level in levels]
-    return np.stack([ordered[(held < target[:, None]).sum(axis=1)] for target in targets], axis=1)
-
-
-def _quantile_estimate(ordered: Float64, level: float) -> Estimate:
-    """A quantile with its interval from order statistics (normal approximation of the binomial rank)."""
-    n = len(ordered)
-    half = 1.96 * np.sqrt(n * level * (1 - level))
-    low, high = (int(np.clip(rank, 1, n)) for rank in (np.floor(n * level - half), np.ceil(n * level + half) + 1))
-    return Estimate(
-        _lower_quantile(ordered, level), float(ordered[low - 1]), float(ordered[high - 1]), n, "over synthetic images"
-    )
+def quantile_estimate(values: Float64, level: float) -> Estimate:
+    """A quantile of independent values, with its interval by order statistics if there are enough."""
+    value, found = _lower_quantile(np.sort(values), level), quantile_interval(values, level)
+    if found is None:
+        return Estimate(value, n=len(values), note=f"over synthetic images, of which {len(values)} give no interval")
+    return Estimate(value, min(found[0], value), max(found[1], value), len(values), "over synthetic images")

@@ -19,9 +19,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from synthkit.judging.intervals import clopper_pearson
-from synthkit_memorization.estimate import Estimate, resampled_subjects
+from synthkit_memorization.estimate import Estimate
 from synthkit_memorization.search.matches import Matches
-from synthkit_memorization.search.pixels import Float64, Int64
+from synthkit_memorization.search.pixels import Float64
 
 
 @dataclass(frozen=True)
@@ -70,23 +70,14 @@ def _across_halves(duplicated: NDArray[np.bool_]) -> Estimate:
     return Estimate(float(duplicated.mean()), low, high, n, "images of one half of the set, given the other half")
 
 
-def share_of_real(r: Float64, patient: Int64, line: float, resamples: int, seed: int) -> Estimate:
+def share_of_real(r: Float64, line: float) -> Estimate:
     """The baseline: share of real images with a near-duplicate among real images of other patients.
 
-    The interval resamples patients; where no image (or every image) has one, it is Clopper-Pearson over patients.
-    Compare sets of the same size: the share grows with the size.
+    Compare sets of the same size: the share grows with the size. Where the line is a quantile of these images, the
+    share is what that quantile leaves, and no interval of it would say anything.
 
     Parameters
     ----------
-    r : best r of each real image among those of other patients, ``(image,)``; patient : int64, 0, 1, ... for each.
+    r : best r of each real image among those of other patients, ``(image,)``.
     """
-    near = r > line
-    sizes = np.bincount(patient)
-    n, value = int((sizes > 0).sum()), float(near.mean())
-    if value in (0.0, 1.0):
-        low, high = clopper_pearson(round(value * n), n)
-    else:
-        counts, sizes = np.bincount(patient, near, minlength=len(sizes))[sizes > 0], sizes[sizes > 0]
-        times = resampled_subjects(n, resamples, np.random.default_rng(seed))
-        low, high = np.quantile((times @ counts) / (times @ sizes), (0.025, 0.975))
-    return Estimate(value, float(low), float(high), n, "resampling patients")
+    return Estimate(float((r > line).mean()), n=len(r), note="by how the line is drawn; of real images")

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from synthkit_memorization.estimate import Estimate, beats, numbered, resampled_subjects, with_interval
+from synthkit_memorization.estimate import Estimate, numbered, share_larger
 from synthkit_memorization.search.pixels import Float64, Int64
 
 
@@ -15,8 +15,6 @@ def membership_auc(
     train_patient: Int64,
     holdout_r: Float64,
     holdout_patient: Int64,
-    resamples: int,
-    seed: int,
     score: Literal["mean", "max"] = "mean",
 ) -> Estimate:
     """Can an attacker who has a patient's images tell whether the generator was trained on the patient? AUC.
@@ -24,20 +22,16 @@ def membership_auc(
     The attack scores a patient by the best r of its slices among the synthetic images, averaged over slices ("mean") or
     the largest ("max"). The mean uses all slices and does not grow with their number, as the largest does; the largest
     is the stronger attack where few slices are copied. The AUC is the probability that a training patient scores above
-    a held-out one, ties half: 0.5 if membership does not show. The interval resamples patients of both sides.
+    a held-out one, ties half: 0.5 if membership does not show. The interval is over the patients of both sides.
 
     Parameters
     ----------
     train_r, holdout_r : best r of real images among the synthetic ones, ``(image,)``; their patients likewise.
     """
     trained, held = _patient_scores(train_r, train_patient, score), _patient_scores(holdout_r, holdout_patient, score)
-    wins = beats(trained[:, None], held[None, :])
-    rng = np.random.default_rng(seed)
-    a, b = (resampled_subjects(len(side), resamples, rng) for side in (trained, held))
-    draws = ((a.astype(np.float64) @ wins) * b).sum(axis=1) / wins.size
-    note = f"0.5 if membership does not show; resampling {len(trained)} training and {len(held)} held-out patients"
-    fewest = min(len(trained), len(held))
-    return with_interval(float(wins.mean()), draws, fewest, len(trained) + len(held), note)
+    note = f"0.5 if membership does not show; over {len(trained)} training and {len(held)} held-out patients"
+    units = np.arange(len(trained)), np.arange(len(held))
+    return share_larger(trained, units[0], held, units[1], len(trained) + len(held), note)
 
 
 def _patient_scores(r: Float64, patient: Int64, score: Literal["mean", "max"]) -> Float64:

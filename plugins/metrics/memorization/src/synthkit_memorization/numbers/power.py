@@ -42,8 +42,6 @@ def power(audit: Audit, search: Search) -> Iterator[Score | Row]:
         plants(audit.train.images, audit.train.person, params.plants, params.seed),
         find,
         patient=audit.train.person,
-        resamples=params.resamples,
-        seed=params.seed,
     )
     synthkit.message(found_sentence(records))
     for record in records:

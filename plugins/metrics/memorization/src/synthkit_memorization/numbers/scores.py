@@ -158,11 +158,7 @@ def _tail(name: str, r: Float64, of: dict[str, str], n: int | None) -> Iterator[
 
 
 def _median_score(r: Float64, of: dict[str, str]) -> Score:
-    """Median with its distribution-free interval: order statistics at n/2 -+ 1.96 sqrt(n)/2."""
-    n, ordered = len(r), np.sort(r)
-    half = 1.96 * np.sqrt(n) / 2
-    low, high = ordered[max(0, int(n / 2 - half) - 1)], ordered[min(n - 1, int(np.ceil(n / 2 + half)))]
-    return Score(name="best_r_median", value=float(np.median(r)), of=of, low=float(low), high=float(high), n=n)
+    return _score("best_r_median", authenticity.quantile_estimate(r.astype(np.float64), 0.5), **of)
 
 
 # ------------------------------------------------------------------------------------------ beside held-out images
@@ -177,11 +173,11 @@ def _nearness(audit: Audit) -> Iterator[Score]:
         return
     params, (own, held, size), described = audit.params, audit.halves, audit.described
     yield _score(
-        "closer_to_train", closeness.closer_to_train(own.of(described), held.of(described)), f"{size} images of each"
+        "closer_to_train", closeness.closer_to_train(own[described], held[described]), f"{size} images of each"
     )
     r, shown = audit.r[described, audit.primary], ~np.isnan(null_r)
     person = audit.holdout.person[shown]
-    nearer = closeness.closer_than_holdout(r, null_r[shown], person, params.resamples, params.seed)
+    nearer = closeness.closer_than_holdout(r, null_r[shown], person)
     yield _score("closer_than_holdout", nearer)
     train, synthetic, held_out = map(closeness.embedding, (audit.train.images, audit.synthetic, audit.holdout.images))
     n_cells = max(1, min(MOST_CELLS, len(person) // IMAGES_A_CELL))
@@ -205,13 +201,11 @@ def _ratios(audit: Audit) -> Iterator[Score]:
     if audit.holdout is None or np.isnan(found).any() or not known.any():
         yield from undefined(NO_HOLDOUT if audit.holdout is None else "there is one training patient", *names)
         return
-    params, described = audit.params, audit.described
+    described = audit.described
     summary = authenticity.summarise_ratios(
         authenticity.distance_ratio(found[described, 0], found[described, 1]),
         authenticity.distance_ratio(null_r[known, 0], null_r[known, 1]),
         audit.holdout.person[known],
-        params.resamples,
-        params.seed,
     )
     yield _score(names[0], summary.low_quantile, quantile="0.05")
     yield _score(names[0], summary.median, quantile="0.5")
@@ -239,7 +233,7 @@ def _membership(audit: Audit) -> Iterator[Score]:
         yield from undefined(NO_HOLDOUT, "membership_auc")
         return
     seen = (audit.train_seen, audit.train.person, audit.holdout_seen, audit.holdout.person)
-    yield _score("membership_auc", membership_auc(*seen, audit.params.resamples, audit.params.seed))
+    yield _score("membership_auc", membership_auc(*seen))
 
 
 def _near_duplicates(audit: Audit) -> Iterator[Score]:
@@ -256,7 +250,5 @@ def _near_duplicates(audit: Audit) -> Iterator[Score]:
     n = len(audit.synthetic)
     yield Score(name="n_near_duplicates", value=found.n_images, n=n, note=note)
     yield _score("near_duplicate_rate", found.across_halves)
-    params = audit.params
-    real = share_of_real(null_r[known], audit.null.person[known], line, params.resamples, params.seed)
-    yield _score("near_duplicate_baseline", real)
+    yield _score("near_duplicate_baseline", share_of_real(null_r[known], line))
     yield Score(name="n_distinct", value=found.n_groups, n=n)

@@ -4,11 +4,10 @@ A planted copy (``planting.py``) is searched for as a synthetic image is, with i
 judged by the same cuts. *Recall* is the probability that a copy of a random image of a random training patient, changed
 in this way, is found as a copy of that patient. As a copy of another it is no finding.
 
-Its interval is that of Clopper and Pearson over the copies: their sources are drawn evenly from the patients, and the
-sum of independent trials of unequal probability is spread no more than that of equal ones (Hoeffding, Ann Math Stat
-27:713, 1956). Where patients give several copies each, these may be found or missed together, so that the interval is
-also wide enough to hold the percentile interval that resamples patients. That one alone would have no width where all
-copies are found.
+Its interval is that of Clopper and Pearson over the copies: of these training patients, whom a release is not to show.
+Sources are drawn evenly from them, and the sum of independent trials of unequal probability is spread no more than that
+of equal ones (Hoeffding, Ann Math Stat 27:713, 1956). So it covers 95 % or more, also where copies of some of them are
+never found. It says nothing of other patients.
 """
 
 from __future__ import annotations
@@ -79,13 +78,12 @@ class Together:
         return images, labels
 
 
-def measure(planted: Sequence[Plant], find: Find, *, patient: Int64, resamples: int, seed: int) -> list[Recall]:
+def measure(planted: Sequence[Plant], find: Find, *, patient: Int64) -> list[Recall]:
     """Recall of each plant, in their order. All are searched for in one call.
 
     Parameters
     ----------
     patient : int64 ``(training image,)``, 0, 1, ... for each patient.
-    resamples, seed : of the bootstrap over patients.
     """
     if not planted:
         return []
@@ -96,7 +94,7 @@ def measure(planted: Sequence[Plant], find: Find, *, patient: Int64, resamples: 
     start = 0
     for plant in planted:
         rows = slice(start, start := start + len(plant))
-        low, high = interval(found_again[rows], source[rows], resamples, seed)
+        low, high = clopper_pearson(int(found_again[rows].sum()), len(plant))
         records.append(
             Recall(
                 kind=plant.kind,
@@ -111,20 +109,6 @@ def measure(planted: Sequence[Plant], find: Find, *, patient: Int64, resamples: 
             )
         )
     return records
-
-
-def interval(flagged: NDArray[np.bool_], patient: Int64, resamples: int, seed: int) -> tuple[float, float]:
-    """95 % interval of the share flagged; see the head of this module. Both arrays ``(copy,)``."""
-    low, high = clopper_pearson(int(flagged.sum()), len(flagged))
-    own = np.unique(patient, return_inverse=True)[1]
-    copies = np.bincount(own)
-    if copies.max() == 1:
-        return low, high
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(len(copies), np.full(len(copies), 1 / len(copies)), size=resamples)
-    shares = times @ np.bincount(own, weights=flagged) / (times @ copies)
-    least, most = np.quantile(shares, (0.025, 0.975))
-    return min(low, float(least)), max(high, float(most))
 
 
 def found_sentence(records: Iterable[Recall]) -> str:
