@@ -14,13 +14,14 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 #: Where in its own folder a thing is kept that is being replaced; hidden, so that it counts in no digest.
 EARLIER = ".earlier"
 #: What that is called while it is removed, so that what is left of an interrupted removal is not taken for anything.
 GONE = ".gone"
 
+_SPARSE_BYTES = 2**36
 #: What to do with a folder that holds links in the place of files.
 LINKED = "It has to hold its files itself. If the links are your own, copy it with what they lead to: cp -rL FROM TO."
 
@@ -36,15 +37,22 @@ def open_untrusted(path: Path) -> BinaryIO:
 
 
 def open_descriptor(path: Path | str, flags: int = 0, folder: int | None = None) -> int:
-    """Descriptor of a regular file, for reading; :class:`OSError` for a pipe or a device, which may never answer.
+    """Descriptor of a regular file, for reading; :class:`OSError` for what may never answer or never end.
 
     ``folder`` is the descriptor of an open one that a name belongs to.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags, dir_fd=folder)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    flaw = "it is not a regular file" if not stat.S_ISREG(status.st_mode) else "it is a hole" if is_hole(status) else ""
+    if flaw:
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        raise OSError(errno.EINVAL, flaw, str(path))
     return descriptor
+
+
+def is_hole(status: os.stat_result) -> bool:
+    """Whether a file is larger than any of ours and next to nothing of it is on the disk: reading it would not end."""
+    return status.st_size > max(_SPARSE_BYTES, 100 * 512 * status.st_blocks)
 
 
 def open_inside(folder: Path, *names: str) -> int:
@@ -65,6 +73,11 @@ def open_inside(folder: Path, *names: str) -> int:
         raise
     finally:
         os.close(here)
+
+
+def open_table(path: Path) -> TextIO:
+    """A CSV file in the outputs of a run, for reading; :class:`OSError` if it, or the folder that it is in, is a link."""
+    return os.fdopen(open_inside(path.parents[1], path.parent.name, path.name), newline="", encoding="utf-8")
 
 
 def read_inside(folder: Path, *names: str, max_bytes: int) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from synthkit import ScoreDefinition, hookimpl, param
+from synthkit.cli.doctor import _python
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import PluginError
 from synthkit.registry.registry import BrokenPlugin, Registry, discover, load_module, problem_of
@@ -114,6 +115,24 @@ def test_names_of_our_own_are_reserved(name: str, install_plugins: Callable[...,
     assert registry.names() == ["toy-segmenter"]
     with pytest.raises(PluginError, match=f"the name {name} is reserved for synthkit-"):
         registry.get(name)
+
+
+def test_our_packages_are_not_claimed_by_others(install_plugins: Callable[..., Registry]) -> None:
+    """The package decides which container image runs."""
+    registry = install_plugins(replace(GENERATOR, distribution="synthkit-memorization"), SEGMENTER)
+    with pytest.raises(PluginError, match="it says that it is of synthkit-memorization, and is of synthkit-for-tests"):
+        registry.get(GENERATOR.name)
+
+
+def test_a_stolen_name_is_told_beside_the_plugin_that_has_it(install_plugins: Callable[..., Registry]) -> None:
+    install_plugins(replace(GENERATOR, name="memorization"))
+    registry = discover()
+    if "memorization" not in registry.declarations:
+        pytest.skip("memorization is not installed")
+    assert registry.declarations["memorization"].kind == "metric"  # ours stays what it is
+    told = next(finding for finding in _python() if finding.what == "plugin memorization")
+    assert told.state == "broken" and "reserved for synthkit-memorization" in told.found
+    assert "uninstall synthkit-for-tests" in told.remedy
 
 
 def test_reserved_are_the_names_that_our_packages_declare() -> None:

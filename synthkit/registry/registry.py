@@ -130,6 +130,9 @@ def discover(entries: Iterable[EntryPoint] | None = None, timeout_seconds: float
             name = getattr(declaration, "name", entry.name)
             if not problem and RESERVED.get(name, distribution) != distribution:
                 problem = f"the name {name} is reserved for {RESERVED[name]}"
+            claimed = getattr(declaration, "distribution", distribution)
+            if not problem and claimed in RESERVED.values() and claimed != distribution:
+                problem = f"it says that it is of {claimed}, and is of {distribution or 'no package'}"
             if problem:
                 registry.broken.append(BrokenPlugin(str(name), distribution, problem))
             else:

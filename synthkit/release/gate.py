@@ -18,6 +18,7 @@ from synthkit.data.format import content_digest, sample_digest
 from synthkit.data.lineage import original_digests
 from synthkit.data.shards import map_threads
 from synthkit.errors import DataError, GateFailedError, SynthkitError, UsageError
+from synthkit.files import open_table
 from synthkit.judging.audit_scores import AuditScores
 from synthkit.judging.audit_tables import MATCHES
 from synthkit.judging.policy import Policy, policy_of
@@ -56,7 +57,7 @@ class AuditRun:
 
     def rows(self, table: str) -> Iterator[dict[str, str]]:
         """The lines of ``outputs/<table>.csv``."""
-        with (self.run.outputs / f"{table}.csv").open(newline="", encoding="utf-8") as file:
+        with open_table(self.run.outputs / f"{table}.csv") as file:
             yield from csv.DictReader(file)
 
 

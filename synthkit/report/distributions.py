@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from synthkit.files import open_table
 from synthkit.report.gather import DAMAGE, RunRecord, sentence
 
 #: Panels shown at once; the others are folded away.
@@ -41,7 +42,7 @@ def distributions(record: RunRecord, notes: list[str]) -> dict[str, Any] | None:
 
 
 def _rows(path: Path) -> Iterable[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with open_table(path) as file:
         yield from csv.DictReader(file)
 
 

@@ -17,8 +17,9 @@ from synthkit.data.dataset import Dataset
 from synthkit.data.format import DESCRIPTION
 from synthkit.data.lineage import datasets_behind, entries_of, is_phantom, training_keys
 from synthkit.errors import DataError, SynthkitError
+from synthkit.files import read_inside
 from synthkit.running.checkpoints import read_checkpoint_metadata
-from synthkit.running.run import JOB, Job, Run
+from synthkit.running.run import JOB, MAX_JSON_BYTES, Job, Run
 
 #: What reading damaged files of an earlier run may raise.
 DAMAGE = (SynthkitError, OSError, KeyError, ValueError, TypeError, AttributeError, IndexError)
@@ -262,7 +263,9 @@ def _checkpoint_of_segment_run(predictions: Path) -> tuple[Path | None, str]:
 
 
 def _checkpoint_of_predictions(predictions: Path) -> tuple[Path | None, str]:
-    return None, str(json.loads((predictions / "predictions.json").read_text(encoding="utf-8"))["checkpoint_digest"])
+    return None, str(
+        json.loads(read_inside(predictions, "predictions.json", max_bytes=MAX_JSON_BYTES))["checkpoint_digest"]
+    )
 
 
 def _checkpoint_digest(record: RunRecord) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from synthkit.contract import Declaration
 from synthkit.errors import DataError
+from synthkit.files import open_table
 from synthkit.running.run import Job, Run, file_digest, folder_digest
 from synthkit.running.seal import changes
 
@@ -193,7 +194,7 @@ def _compare_probabilities(name: str, first: Path, second: Path) -> Difference:
 
 
 def _compare_tables(name: str, first: Path, second: Path) -> Difference:
-    with first.open(newline="", encoding="utf-8") as a, second.open(newline="", encoding="utf-8") as b:
+    with open_table(first) as a, open_table(second) as b:
         rows, others = list(csv.reader(a)), list(csv.reader(b))
     if len(rows) != len(others):
         return Difference(name, "table", False, f"{len(rows)} rows, then {len(others)}")

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-# A file of more than this, which no result is, whose content takes less than a hundredth of it is a hole, not a result.
-_SPARSE_BYTES = 2**36
+from synthkit.files import is_hole
+
 _KINDS = (
     (stat.S_ISLNK, "a link"),
     (stat.S_ISFIFO, "a pipe"),
@@ -51,7 +51,7 @@ def _settled(folder: int, place: str) -> Iterator[str]:
                     yield from _settled(_opened(name, folder, os.O_DIRECTORY), f"{place}{name}/")
                 continue
             flaw = next((words for is_kind, words in _KINDS if is_kind(status.st_mode)), None)
-            if flaw is None and status.st_size > max(_SPARSE_BYTES, 100 * 512 * status.st_blocks):
+            if flaw is None and is_hole(status):
                 flaw = f"a hole of {status.st_size:,} bytes"
             if flaw is not None:
                 os.unlink(name, dir_fd=folder)

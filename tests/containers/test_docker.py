@@ -32,10 +32,12 @@ from synthkit.errors import (
 )
 from synthkit.registry.registry import Registry, discover
 from synthkit.running.backends import docker as backend_module
-from synthkit.running.backends import get, isolation
+from synthkit.running.backends import get, isolation, limits
 from synthkit.running.backends.docker import DockerBackend
+from synthkit.running.backends.limits import used_bytes
 from synthkit.running.containers import building, engine
 from synthkit.running.containers import images as containers
+from synthkit.running.exclusive import locked
 from synthkit.running.run import Input, Job, Resources, Run, create_run
 
 pytestmark = pytest.mark.engine
@@ -122,14 +124,21 @@ def _facts(run: Run) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------- isolation
 
 
-def test_isolation_is_in_force(probe: Declaration, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_isolation_is_in_force(
+    client: Any, probe: Declaration, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SECRET_OF_THE_HOST", "x")
     run = make_run(resources=Resources(memory_bytes=512 << 20, cpus=1.5))
-    result = _execute(run, probe)
+    with locked(run.path):
+        result = _execute(run, probe)
     assert result["status"] == "succeeded", result["error"]
     facts = _facts(run)
 
-    assert (facts["uid"], facts["gid"]) == (os.getuid(), os.getgid())
+    assert "busy" in facts["unlink lock"]
+    assert {path.lstat().st_uid for path in (run.path, *run.path.rglob("*"))} == {os.getuid()}
+    user = isolation.user_of(engine.describe(client))
+    assert f"{facts['uid']}:{facts['gid']}" == user
+    assert os.getuid() != 0 or user == "65532:65532"  # never root
     assert facts["user"] == "synthkit"
     assert facts["capabilities"] == ["0" * 16] * 5
     assert facts["no_new_privileges"] == "1"
@@ -153,7 +162,7 @@ def test_isolation_is_in_force(probe: Declaration, make_run: MakeRun, monkeypatc
     assert stated["no_new_privileges"] is True and stated["init"] is True
     assert stated["memory_limit_bytes"] == 512 << 20
     assert stated["pids_limit"] > 0 and stated["cpus"] == 1.5
-    assert stated["user"] == f"{os.getuid()}:{os.getgid()}"
+    assert stated["user"] == user
     container = result["container"]
     assert container["image"] == "synthkit/probe:0.1.0" and container["image_id"].startswith("sha256:")
     assert {path.name for path in run.path.iterdir()} == {
@@ -416,6 +425,56 @@ def test_removed_from_outside(client: Any, probe: Declaration, make_run: MakeRun
 
     result = DockerBackend().run(run, probe, on_event)
     assert result["exit_code"] == ExitCode.CONTAINER_FAILED
+
+
+# --------------------------------------------------------------------------------------------- methods with bad intent
+
+
+def test_a_forged_result_is_not_taken(probe: Declaration, make_run: MakeRun) -> None:
+    result = _execute(make_run("forge"), probe)
+    assert result["exit_code"] == ExitCode.CONTAINER_FAILED and "runner did not write" in result["error"]["what"]
+    assert "9.9.9" not in json.dumps(result)
+
+
+def test_traps_in_the_outputs(probe: Declaration, make_run: MakeRun) -> None:
+    run = make_run("traps")
+    result = _execute(run, probe)
+    assert result["exit_code"] == ExitCode.CONTAINER_FAILED
+    assert [line.partition(":")[0] for line in result["error"]["details"]] == ["hole", "link", "pipe.csv"]
+    assert [path.name for path in run.outputs.iterdir()] == ["shell"]
+    status = (run.outputs / "shell").stat()
+    assert (status.st_uid, status.st_mode & 0o7777) == (os.getuid(), 0o755)
+
+
+def test_a_full_disk_is_no_disk_of_the_hosts(probe: Declaration, make_run: MakeRun) -> None:
+    run = make_run("fill", resources=Resources(disk_bytes=64 << 20))
+    result = _execute(run, probe)
+    assert result["exit_code"] == ExitCode.NOT_WRITABLE and "--disk" in result["error"]["fix"]
+    assert used_bytes(run.path) < 4 << 30
+
+
+def test_a_flood_of_words_is_cut(probe: Declaration, make_run: MakeRun) -> None:
+    run = make_run("flood")
+    result = _execute(run, probe)
+    assert result["status"] == "succeeded" and len(result["warnings"]) <= 1001
+    log = (run.path / "log.txt").read_bytes()
+    assert (
+        len(log) < 18 << 20
+        and log.startswith(b"action flood")
+        and b"left out" in log
+        and b"39 xxx" not in log[: 1 << 20]
+    )
+
+
+def test_a_run_that_does_not_end(probe: Declaration, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_LINGERING_SECONDS", 1.0)
+    monkeypatch.setattr(limits, "_SECONDS_BETWEEN_LOOKS", 0.5)
+    monkeypatch.setattr(backend_module, "_GRACE_SECONDS", 3.0)
+    run = make_run("attach")
+    result = _execute(run, probe)
+    if "attached 0" not in (run.path / "log.txt").read_text():
+        pytest.skip("this kernel lets nobody attach to the first process")
+    assert result["status"] == "succeeded" and any("did not end" in text for text in result["warnings"])
 
 
 # ------------------------------------------------------------------------------------------------ before the run

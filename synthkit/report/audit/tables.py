@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from synthkit.files import open_table
 from synthkit.judging.audit_tables import NAMES_OF_REAL, TABLES
 
 #: Rules in the order in which they are shown, with what they compare.
@@ -152,7 +153,7 @@ def read_twins(path: Path) -> list[tuple[str, str]]:
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with open_table(path) as file:
         yield from csv.DictReader(file)
 
 

@@ -80,6 +80,10 @@ def supervise(
             _kill(process)  # workers outlive a run that has died
     copying.join(_LOG_SECONDS)  # a process that has left the run's session may still hold the other end
     log.close()
+    if copying.is_alive():
+        follower.warnings.append(
+            "A process that the method started has left the run and goes on; it may still write to the folder."
+        )
     follower.drain()
     return process.returncode, error
 

@@ -15,13 +15,14 @@ from synthkit.data.label_pairs import check_prediction
 from synthkit.data.lineage import datasets_behind, was_trained_on
 from synthkit.data.patients import by_names
 from synthkit.errors import DataError, UsageError
+from synthkit.files import read_inside
 from synthkit.judging.protocols import KeptSlices, SliceRule, evaluation_protocol
 from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover
 from synthkit.running.checkpoints import find_predictions, read_checkpoint_metadata
 from synthkit.running.listening import Listener
 from synthkit.running.request import Request
-from synthkit.running.run import Input, Job, Run
+from synthkit.running.run import MAX_JSON_BYTES, Input, Job, Run
 from synthkit.running.verbs.boundary import outputs_of
 from synthkit.running.verbs.inputs import check_axes, dataset_input, file_input, folder_input
 from synthkit.running.verbs.people import datasets_of_training, patients_said, unlike_names
@@ -188,9 +189,9 @@ def _subjects_to_score(
     predicted = LabelFolder(prediction, labels=prediction_labels, reference=found).subjects
     referenced = set(found.subjects)
     seen: set[str] = set()
-    notes = prediction / "predictions.json"
-    if notes.is_file():
-        seen = set(json.loads(notes.read_text(encoding="utf-8")).get("seen_in_training", ()))
+    if (prediction / "predictions.json").is_file():
+        notes = json.loads(read_inside(prediction, "predictions.json", max_bytes=MAX_JSON_BYTES))
+        seen = set(notes.get("seen_in_training", ()))
     common_subjects = [name for name in predicted if name in referenced]
     if not common_subjects:
         beside = next(((one, p) for one in sorted(referenced) for p in predicted if p.startswith(f"{one}_")), None)

@@ -13,7 +13,12 @@ class Params:
     """What to do."""
 
     action: str = param(
-        "look", "what to do inside", choices=("look", "allocate", "sleep", "stubborn", "exit", "crash", "hush")
+        "look",
+        "what to do inside",
+        choices=(
+            *("look", "allocate", "sleep", "stubborn", "exit", "crash", "hush"),
+            *("forge", "traps", "fill", "flood", "attach"),
+        ),
     )
     megabytes: int = param(16, "memory to fill", unit="MB", minimum=1)
     seconds: float = param(600.0, "how long to sleep", unit="s", minimum=0)

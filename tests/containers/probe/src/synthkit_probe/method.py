@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import getpass
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +18,8 @@ from typing import Any
 
 import synthkit
 from synthkit import Row, Score
+
+JOB = Path("/job")
 
 
 def score(*, metrics: Sequence[str], params: Any, reference: Any) -> Iterator[Score | Row]:
@@ -41,9 +45,57 @@ def score(*, metrics: Sequence[str], params: Any, reference: Any) -> Iterator[Sc
     elif params.action == "exit":
         print("last words", flush=True)
         os._exit(3)
-    else:
+    elif params.action == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    else:
+        {"forge": forge, "traps": traps, "fill": fill, "flood": flood, "attach": attach}[params.action]()
     yield Score(name="done", value=1.0)
+
+
+def forge() -> None:
+    """A complete result of one's own, and the end."""
+    result = {"contract": 1, "status": "succeeded", "exit_code": 0, "error": None, "outputs": {}, "scores": []}
+    (JOB / "result.json").write_text(json.dumps({**result, "versions": {"synthkit-core": "9.9.9"}}))
+    os._exit(0)
+
+
+def traps() -> None:
+    """What the host must not open."""
+    outputs = JOB / "outputs"
+    (outputs / "link").symlink_to("/etc/passwd")
+    os.mkfifo(outputs / "pipe.csv")
+    with (outputs / "hole").open("wb") as file:
+        file.truncate(2**40)
+    shutil.copy("/bin/sh", outputs / "shell")
+    (outputs / "shell").chmod(0o6755)
+
+
+def fill() -> None:
+    """All of the disk."""
+    with (JOB / "outputs" / "full").open("wb") as file:
+        while True:
+            file.write(bytes(1 << 20))
+            file.flush()
+            time.sleep(0.01)
+
+
+def flood() -> None:
+    """Lines and warnings without end."""
+    for number in range(40):
+        print(f"{number} " + (1 << 20) * "x", flush=True)
+    for number in range(5000):
+        synthkit.message(f"\x1b[2Jwarning {number}", level="warning")
+
+
+def attach() -> None:
+    """Hold on to the first process, which then does not end."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    print("attached", libc.ptrace(16, 1, 0, 0))
+    if os.fork() == 0:
+        os.setsid()
+        print("attached", libc.ptrace(16, 1, 0, 0), flush=True)
+        time.sleep(600)
+        os._exit(0)
 
 
 def look(reference: Path) -> dict[str, Any]:
@@ -69,6 +121,7 @@ def look(reference: Path) -> dict[str, Any]:
         "replace job": tried(lambda: Path("/job/job.json").unlink()),
         "write input": tried(lambda: (reference / "probe.txt").write_text("x")),
         "write beside inputs": tried(lambda: Path("/job/inputs/probe.txt").write_text("x")),
+        "unlink lock": tried(lambda: (JOB / ".lock").unlink()),
         "write device": tried(lambda: Path("/dev/probe").write_text("x")),
         "write outputs": tried(lambda: Path("/job/outputs/probe.txt").write_text("x")),
         "write tmp": tried(lambda: Path("/tmp/probe.txt").write_text("x")),
