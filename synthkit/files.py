@@ -76,7 +76,7 @@ def open_inside(folder: Path, *names: str) -> int:
 
 
 def open_table(path: Path) -> TextIO:
-    """A CSV file in the outputs of a run, for reading; :class:`OSError` if it, or the folder that it is in, is a link."""
+    """A CSV file in the outputs of a run, to read; :class:`OSError` if it, or the folder that it is in, is a link."""
     return os.fdopen(open_inside(path.parents[1], path.parent.name, path.name), newline="", encoding="utf-8")
 
 
