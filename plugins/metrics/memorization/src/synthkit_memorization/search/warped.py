@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from synthkit_memorization.search.matches import Matches
 from synthkit_memorization.search.pixels import READ_BATCH, Float32, Float64, Images, Int64
 from synthkit_memorization.search.threads import for_each
-from synthkit_memorization.search.transformations import transformed
+from synthkit_memorization.search.transformations import DEGREES, orientations, turned
 
 #: Side of the frame in which images are bent, and blur of it (``frame.py``).
 SIDE, BLUR = 48, 1.5
@@ -75,37 +75,37 @@ def _bent_onto(images: NDArray[np.uint8], among: Images, index: Int64) -> Float6
         return result
     used, which = np.unique(index[rows, places], return_inverse=True)
     others = among.read(used)[0]
-    likest, turns = _turned_as(images, others, rows, which)
+    turns = _turned_as(images, others, rows, which)
     from synthkit_memorization.search.fields import REACH, STEP, WINDOW, bend, smoothing
 
     weights = smoothing((images.shape[-1] - WINDOW) // STEP + 1)
     padded = np.pad(others, ((0, 0), (0, 0), (REACH, REACH), (REACH, REACH))).astype(np.float32)
     r = np.empty(len(rows))
-
-    def some(part: slice) -> None:
-        queries = turns[likest[part], rows[part]].astype(np.float32)
-        bend(queries, padded[which[part]], weights, r[part])
-
-    for_each(some, len(rows), PAIRS)
+    for_each(lambda part: bend(turns[part].astype(np.float32), padded[which[part]], weights, r[part]), len(r), PAIRS)
     result[rows, places] = r
     return result
 
 
-def _turned_as(
-    images: NDArray[np.uint8], others: NDArray[np.uint8], rows: Int64, which: Int64
-) -> tuple[Int64, NDArray[np.uint8]]:
-    """Of each pair (image ``rows``, other ``which``) the turn of the image that is likest, and all turns of all.
+def _turned_as(images: NDArray[np.uint8], others: NDArray[np.uint8], rows: Int64, which: Int64) -> NDArray[np.uint8]:
+    """Of each pair (image ``rows``, other ``which``) the image turned as it is likest at half the resolution.
 
-    int64 ``(pair,)`` and uint8 ``(turn, image, contrast, y, x)``.
+    uint8 ``(pair, contrast, y, x)``.
     """
-    turns = np.stack([turn.copy() for turn in transformed(images, "turned", 0, 0)])
-    units = _units(halved(others))
-    best, likest = np.full(len(rows), -np.inf, np.float32), np.zeros(len(rows), np.int64)
-    for number, turn in enumerate(turns):
-        r = np.einsum("nd,nd->n", _units(halved(turn))[rows], units[which])
-        better = r > best
-        best[better], likest[better] = r[better], number
-    return likest, turns
+    small, goal = halved(images), _units(halved(others))[which]
+    best, likest = np.full(len(rows), -np.inf, np.float32), np.zeros((len(rows), 2), np.int64)
+    for number, degrees in enumerate(DEGREES):
+        for way, turn in enumerate(orientations(turned(small, degrees))):
+            r = np.einsum("nd,nd->n", _units(turn)[rows], goal)
+            better = r > best
+            best[better], likest[better] = r[better], (number, way)
+    result = np.empty((len(rows), *images.shape[1:]), np.uint8)
+    for number, degrees in enumerate(DEGREES):
+        pairs = np.flatnonzero(likest[:, 0] == number)
+        used, place = np.unique(rows[pairs], return_inverse=True)
+        for way, turn in enumerate(orientations(turned(images[used], degrees))):
+            here = likest[pairs, 1] == way
+            result[pairs[here]] = turn[place[here]]
+    return result
 
 
 def _units(images: NDArray[np.uint8]) -> Float32:
