@@ -30,7 +30,6 @@ def lay_secret(folder: Path) -> bytes:
     discard(folder / SECRET_NAME)
     secret = secrets.token_bytes(_BYTES)
     with create_exclusively(folder / SECRET_NAME) as file:
-        (folder / SECRET_NAME).chmod(0o600)
         file.write(secret)
     return secret
 
