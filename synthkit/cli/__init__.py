@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from synthkit.cli import audit, data, evaluate, models, release, reproduce, study, tools, utility
-from synthkit.errors import ExitCode, SynthkitError, UsageError, explain_end
+from synthkit.errors import ExitCode, SynthkitError, UsageError, explain_end, printable
 from synthkit.running.signals import termination_as_interrupt
 
 _MODULES: tuple[tuple[Any, str], ...] = (
@@ -217,7 +217,7 @@ def main() -> None:
         if known.exit_code == ExitCode.BUG:
             import traceback
 
-            traceback.print_exc()
+            sys.stderr.write(printable(traceback.format_exc()))
         console.error(known)
         _leave(known.exit_code)
 
