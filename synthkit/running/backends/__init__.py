@@ -51,8 +51,9 @@ class Backend(Protocol):
     def run(self, run: Run, declaration: Declaration, on_event: OnEvent) -> dict[str, Any]:
         """Execute the job, calling ``on_event`` for each event as it comes. Returns the final ``result.json``.
 
-        The result is written whatever happens. An interrupt of the user ends the run with grace first; a second one
-        kills it.
+        Makes an :class:`synthkit.running.backends.outcome.Attempt` before it starts, and returns what its ``finish``
+        does: the result is written whatever happens, and holds what the host has found. An interrupt of the user ends
+        the run with grace first; a second one kills it.
         """
         ...
 
