@@ -170,7 +170,8 @@ def main() -> None:
     for arm in options.arms:
         out = folder / f"utility-{arm}"
         if not (out / "utility.json").exists():
-            trainings = ("--real", folder / "runs" / "real", "--synthetic", folder / "runs" / arm)
+            option = "--both" if len(data[arm]) > 1 else "--synthetic"
+            trainings = ("--real", folder / "runs" / "real", option, folder / "runs" / arm)
             synthkit("utility", "--reference", reference, *trainings, "-o", out, "--resume")
         for item in json.loads((out / "utility.json").read_text())["comparisons"]:
             print(line("real and synthetic" if arm == "both" else arm, item))

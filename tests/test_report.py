@@ -350,7 +350,7 @@ def test_scores_by_another_protocol_are_not_mixed_with_those_of_whole_volumes(tm
 
 def test_arms_are_named_by_training_data_with_their_ratio(study: Path) -> None:
     _, _, page = report(study)
-    assert "Mean Dice, trained on real 0.700 n = 3" in page.text
+    assert "Mean Dice, trained on real 0.700 3 subjects" in page.text
     assert "Mean Dice, trained on synthetic 0.350" in page.text
     assert "synthetic 0.350 3 0.500 0 0 " in page.text
     assert "a ratio of 0.500 to training on real data" in page.text
@@ -655,7 +655,7 @@ def test_a_single_patient_has_a_ratio_without_interval(tmp_path: Path) -> None:
     assert rows["synthetic"]["ratio"] == {"value": pytest.approx(0.25), "low": None, "high": None}
 
 
-def test_trainings_that_differ_in_their_seed_are_one_arm_and_a_model_scored_twice_is_not(tmp_path: Path) -> None:
+def test_trainings_that_differ_in_their_seed_are_one_arm_and_a_model_scored_twice_is_there_once(tmp_path: Path) -> None:
     real, synthetic = make_dataset(tmp_path / "real", ["P1", "P2"]), make_dataset(tmp_path / "syn", [])
     runs = tmp_path / "runs"
     for name, value in (("r1", 0.9), ("r2", 0.7)):
@@ -669,7 +669,29 @@ def test_trainings_that_differ_in_their_seed_are_one_arm_and_a_model_scored_twic
     assert "real 2 trainings 0.800" in report(runs)[2].text
     again = Run(runs / "eval-s")
     shutil.copytree(again.path, runs / "eval-s-again", symlinks=True)
+    assert [row["n_trainings"] for row in dice_rows(runs, "WT").values()] == [2, 1]
+    assert rows["synthetic"]["ratio"]["value"] == pytest.approx(0.5)
+    # With other scores, of other predictions, say, it is something else, and no training of the arm.
+    table = runs / "eval-s-again" / "outputs" / "overlap.csv"
+    table.write_text(table.read_text().replace("0.4", "0.5"))
     assert [row["n_trainings"] for row in dice_rows(runs, "WT").values()] == [2, 1, 1]
+
+
+def test_metrics_that_were_asked_for_one_by_one_stand_together(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    real = make_dataset(tmp_path / "real", ["P1", "P2"])
+    one = make_evaluated(runs, make_trained(runs / "r", "unet", [real]), {"A": 0.4, "B": 0.4})
+    shutil.copytree(one.path, runs / "z-later", symlinks=True)
+    for name, values in (("job", {"plugins": ["surface-dice"]}), ("result", {"scores": []})):
+        file = runs / "z-later" / f"{name}.json"
+        record = json.loads(file.read_text())
+        if name == "result":
+            of = {"region": "WT"}
+            values = {"scores": [{"name": "surface_dice_mean", "value": 0.6, "of": of, "n": 2}]}
+        file.write_text(json.dumps({**record, **values}))
+    found = segmentation.section(gather([runs]), [])
+    assert found is not None and [arm.label for arm in found["arms"]] == ["real"] and found["left_out"] == 0
+    assert [table["title"] for table in found["tables"]] == ["Dice", "HD95 in mm", "NSD (surface Dice)"]
 
 
 def test_arms_of_unequal_settings_are_pointed_out(tmp_path: Path) -> None:
@@ -777,3 +799,50 @@ def test_scores_of_different_feature_networks_are_kept_apart(tmp_path: Path) -> 
         make_run(tmp_path / "runs" / name[:4], "evaluate", ["fid"], {"scores": scores, "outputs": {}})
     assert "different feature networks, inception@2 and lite0@1" in report(tmp_path / "runs")[2].text
     assert "different feature networks" not in report(tmp_path / "runs" / "lite")[2].text
+
+
+# -------------------------------------------------------------------------------------------- utility, floors
+
+
+def compared(score: str, region: str, ratio: float | None, **values: Any) -> dict[str, Any]:
+    ends = {"ratio_low": None, "ratio_high": None, "n_patients": 40, "n_real": 2, "n_synthetic": 3, **values}
+    return {"arm": "synthetic", "region": region, "score": score, "real": 0.8, "synthetic": 0.4, "ratio": ratio, **ends}
+
+
+def test_what_utility_found_comes_first(tmp_path: Path) -> None:
+    real = make_dataset(tmp_path / "real", ["P1", "P2"])
+    make_evaluated(tmp_path / "u", make_trained(tmp_path / "u" / "r", "unet", [real]), {"A": 0.4})
+    document = {
+        "subjects": ["A"],
+        "comparisons": [
+            compared("Dice", "WT", 0.87),
+            compared("lesion-wise Dice", "WT", 0.55, ratio_low=0.4, ratio_high=0.7),
+            compared("Dice", "mean", 0.5, ratio_low=0.45, ratio_high=0.56),
+            compared("lesion-wise Dice", "mean", None),
+        ],
+        "sentences": ["WT: Dice 0.87 of real, lesion-wise 0.55: false islands.", "Dice of WT.", "Dice of the mean."],
+        "doubts": ["Images lie otherwise."],
+    }
+    write_json(tmp_path / "u" / "utility.json", document)
+    summary, _, page = report(tmp_path / "u")
+    assert summary["sections"][0] == "utility"
+    first = page.text.index("WT: Dice 0.87 of real, lesion-wise 0.55: false islands. Dice of the mean. 3 runs")
+    table = page.text.index("region Dice lesion-wise Dice mean 0.500 0.450 to 0.560 0.400 / 0.800 – 0.400 / 0.800")
+    assert first < table < page.text.index("What was run", table)
+    assert "WT 0.870 0.400 / 0.800 0.550 0.400 to 0.700" in page.text and "Dice of WT." not in page.text
+    assert "Ratio of Dice, mean: synthetic to real 0.500 0.450 to 0.560, 40 patients" in page.text
+    assert "Images lie otherwise." in page.text and "A missed region has Dice 0" in page.text
+    (tmp_path / "u" / "utility.json").write_text("{}")
+    summary, _, page = report(tmp_path / "u")
+    assert "utility" not in summary["sections"] and "utility cannot be shown: KeyError" in summary["notes"][0]
+
+
+def test_floors_stand_beside_what_is_held_against_them(tmp_path: Path) -> None:
+    values = {"fd": 3.0, "fd_floor": 1.5, "fd_matched": 2.5, "kd": 0.25, "kd_floor": 0.125, "ks": 0.5, "floor_ks": None}
+    scores = [{"name": name, "value": value, "of": {"contrast": "t1"}, "n": 12} for name, value in values.items()]
+    scores[1] |= {"low": 1.25, "high": 1.75}
+    make_run(tmp_path / "runs" / "fid", "evaluate", ["fid"], {"scores": scores, "outputs": {}})
+    text = report(tmp_path / "runs")[2].text
+    assert "floor, 95 % of ideal generators n note fd t1 3.0000 12 fd_floor t1 1.5000 1.2500 to 1.7500 12" in text
+    assert "fd_matched t1 2.5000 1.5000, 1.2500 to 1.7500 12 kd t1 0.2500 0.1250 12" in text
+    assert "n is the number of independent units" in text

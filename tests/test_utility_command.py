@@ -114,14 +114,15 @@ def test_arms_of_other_settings_or_no_unseen_subjects_are_refused(runs: Path, tm
         assert done.returncode == code and text in done.stderr, done.stderr
         assert not (tmp_path / "u").exists()
     # Of images that record no protocol: said before anything is run.
-    notes = runs / "copies" / "outputs" / "checkpoint" / "synthkit.json"
-    notes.write_text(json.dumps({**json.loads(notes.read_text()), "protocol": {}}))
+    for name in ("real-0", "copies"):
+        notes = runs / name / "outputs" / "checkpoint" / "synthkit.json"
+        notes.write_text(json.dumps({**json.loads(notes.read_text()), "protocol": {}}))
     for arguments in (
         ("segment", runs / "copies", tmp_path / "subjects", "-o", tmp_path / "u"),
         (
             "utility",
             "--real",
-            runs / "copies",
+            runs / "real-0",
             "--synthetic",
             runs / "copies",
             "--reference",
@@ -132,6 +133,33 @@ def test_arms_of_other_settings_or_no_unseen_subjects_are_refused(runs: Path, tm
     ):
         done = synthkit(*arguments)
         assert done.returncode == 3 and "record no protocol" in done.stderr and not (tmp_path / "u").exists()
+
+
+def test_a_training_in_the_wrong_arm_or_given_twice_is_refused(runs: Path, tmp_path: Path) -> None:
+    arguments = ("utility", "--reference", tmp_path / "subjects", "-o", tmp_path / "u")
+    for trainings, text in (
+        (
+            ("--real", "real-0", "--synthetic", "real-1"),
+            "real-1 was trained on real images, and is given as --synthetic.",
+        ),
+        (
+            ("--real", "copies", "--synthetic", "wrong"),
+            "copies was trained on synthetic images, and is given as --real.",
+        ),
+        (("--real", "real-0", "--real", "real-0", "--synthetic", "copies"), "given twice, as --real and as --real."),
+        (("--real", "real-0", "--synthetic", "real-0"), "given twice, as --real and as --synthetic."),
+    ):
+        done = synthkit(*arguments, *(name if name.startswith("--") else runs / name for name in trainings))
+        assert done.returncode == 2 and text in " ".join(done.stderr.split()), done.stderr
+        assert not (tmp_path / "u").exists()
+    alone = synthkit(*arguments, "--real", runs / "real-0")
+    assert alone.returncode == 2 and "or on real and synthetic ones (--both)" in " ".join(alone.stderr.split())
+    # As advised: a training on both needs no arm of synthetic images alone.
+    succeeded("train", "toy-segmenter", tmp_path / "real", tmp_path / "copies", "-o", runs / "both")
+    refused = synthkit(*arguments, "--real", runs / "real-1", "--synthetic", runs / "both")
+    assert refused.returncode == 2 and "Give it as --both" in refused.stderr
+    said = succeeded(*arguments, "--real", runs / "real-1", "--both", runs / "both")["sentences"]
+    assert said[-1].startswith("Trained on real and synthetic images, the segmenter reached a mean Dice of")
 
 
 def test_resume_repeats_no_finished_run(runs: Path, tmp_path: Path) -> None:
@@ -152,6 +180,8 @@ def test_subjects_of_other_voxels_are_refused_and_resampled_on_request(
     for number, name in enumerate(("T00", "T01")):
         coarse = {kind: volume[::2, ::2] for kind, volume in volumes(number).items()}
         make_subject(reference, name, **coarse, affines=dict.fromkeys(coarse, np.diag([-2.0, -2.0, 1.0, 1.0])))
+    notes = runs / "real-1" / "outputs" / "checkpoint" / "synthkit.json"
+    notes.write_text(notes.read_text().replace('"kind": "real"', '"kind": "synthetic"'))
     arguments = ("utility", "--reference", reference, "--real", runs / "real-0", "--synthetic", runs / "real-1")
     refused = synthkit(*arguments, "-o", tmp_path / "u")
     assert refused.returncode == 3 and "T00: 2 x 2 x 1 mm" in refused.stderr and "--resample" in refused.stderr

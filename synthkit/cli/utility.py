@@ -41,8 +41,11 @@ def utility(
         typer.Option("--real", metavar="RUN", help="Trainings on real images, or a folder of some; repeatable."),
     ],
     synthetic: Annotated[
-        list[Path], typer.Option("--synthetic", metavar="RUN", help="Trainings on synthetic images; repeatable.")
-    ],
+        list[Path] | None,
+        typer.Option(
+            "--synthetic", metavar="RUN", help="Trainings on synthetic images; repeatable.", show_default=False
+        ),
+    ] = None,
     both: Annotated[
         list[Path] | None,
         typer.Option(

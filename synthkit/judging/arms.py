@@ -52,6 +52,7 @@ from synthkit.judging.overlap_tables import (
     subjects_of,
     values_of,
 )
+from synthkit.schemes import MEAN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -192,14 +193,14 @@ def interval_warnings(compared: Iterable[PairedComparison]) -> list[str]:
     return said
 
 
-def sentence(item: ArmComparison) -> str:
-    """What a paper would write of one region."""
-    found = item.comparison
-    arms = f"{_trainings(found.n_synthetic)} on synthetic and {_trainings(found.n_real)} on real images"
+def sentence(item: ArmComparison, images: str = "synthetic") -> str:
+    """What a paper would write of one region; ``images`` are what the other arm was trained on."""
+    found, region = item.comparison, "the mean of labels" if item.region == MEAN else item.region
+    arms = f"{_trainings(found.n_synthetic)} on {images} and {_trainings(found.n_real)} on real images"
     who = f"{found.n_patients} held-out patient{'s' * (found.n_patients != 1)}"
     text = (
-        f"Trained on synthetic images, the segmenter reached a mean {item.score} of {found.synthetic:.3f} for "
-        f"{item.region}, against {found.real:.3f} trained on real images"
+        f"Trained on {images} images, the segmenter reached a mean {item.score} of {found.synthetic:.3f} for "
+        f"{region}, against {found.real:.3f} trained on real images"
     )
     if found.ratio is not None:
         text += f": a ratio of {found.ratio:.3f}"
@@ -252,6 +253,8 @@ SCORES = (
     ("hd95_pooled_mm", "HD95 (mm)", 0.1),
 )
 BY_LESION = "lesion-wise Dice"
+#: The file in which ``synthkit utility`` says what it found.
+UTILITY = "utility.json"
 #: Ratios by voxels and by lesions that differ by more than this are said to part.
 PARTING = 0.1
 #: Columns that every row has which has Dice.

@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from synthkit.data.geometry import Geometry, Spacing, differ, in_mm
+from synthkit.data.lineage import entries_of
 from synthkit.data.slices import SliceProtocol
 from synthkit.errors import UsageError
 from synthkit.schemes import Scheme
@@ -139,6 +140,34 @@ def check_comparable(trainings: Sequence[Training], allowed: Sequence[str] = ())
             + ".",
         )
     return [text for _, text in differences]
+
+
+#: What the trainings of an arm have learned from, by the arm's name.
+_LEARNED_FROM = {
+    "real": frozenset({"real"}),
+    "synthetic": frozenset({"synthetic"}),
+    "both": frozenset({"real", "synthetic"}),
+}
+
+
+def check_arms(arms: Mapping[str, Sequence[Training]]) -> None:
+    """Refuse trainings in the arm of another kind of images, as far as it is recorded what they were trained on.
+
+    Raises
+    ------
+    UsageError : trained on real images in the synthetic arm, say.
+    """
+    for name, trainings in arms.items():
+        for training in trainings:
+            kinds = frozenset(str(entry.get("kind")) for entry in entries_of(training.metadata))
+            own = next((arm for arm, learned in _LEARNED_FROM.items() if learned == kinds), None)
+            if own is not None and own != name:
+                wanted = " and ".join(sorted(_LEARNED_FROM[name]))
+                raise UsageError(
+                    f"{training.name} was trained on {' and '.join(sorted(kinds))} images, and is given as --{name}.",
+                    f"A ratio with it would not say what training on {wanted} images is worth.",
+                    f"Give it as --{own}, and as --{name} a training on {wanted} ones.",
+                )
 
 
 def find_differences(trainings: Sequence[Training]) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from synthkit.data.format import DESCRIPTION
 from synthkit.data.lineage import datasets_behind, entries_of, is_phantom, training_keys
 from synthkit.errors import DataError, SynthkitError
 from synthkit.files import read_inside
+from synthkit.judging.arms import UTILITY
 from synthkit.running.checkpoints import read_checkpoint_metadata
 from synthkit.running.run import JOB, MAX_JSON_BYTES, Job, Run
 
@@ -80,9 +81,13 @@ class DatasetRecord:
 
 @dataclass
 class Material:
-    """All runs in the order of their creation, all datasets once each (by digest), and what was not found."""
+    """All runs in the order of their creation, all datasets once each (by digest), and what was not found.
+
+    ``utilities`` are the files of results of ``synthkit utility``.
+    """
 
     runs: list[RunRecord] = field(default_factory=list)
+    utilities: list[Path] = field(default_factory=list)
     datasets: list[DatasetRecord] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -104,7 +109,7 @@ def gather(paths: Sequence[Path]) -> Material:
     ------
     DataError : a path does not exist, or there is neither a run nor a dataset.
     """
-    run_folders, dataset_folders = _walk(paths)
+    run_folders, dataset_folders, utilities = _walk(paths)
     if not run_folders and not dataset_folders:
         where = ", ".join(map(str, paths)) or "nothing"
         raise DataError(
@@ -112,7 +117,7 @@ def gather(paths: Sequence[Path]) -> Material:
             f"Neither a run nor a dataset was found in {where}.",
             "Give run folders (they hold a job.json), datasets, or folders that hold some.",
         )
-    material = Material(runs=_records(run_folders))
+    material = Material(runs=_records(run_folders), utilities=utilities)
     collect = _Collector(material)
     for folder in dataset_folders:
         collect.add(folder, "", f"The dataset {folder.name}")
@@ -127,10 +132,11 @@ def gather(paths: Sequence[Path]) -> Material:
     return material
 
 
-def _walk(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Run folders and dataset folders; neither is searched inside."""
+def _walk(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[Path]]:
+    """Run folders and dataset folders, neither of which is searched inside; and results of ``utility``."""
     runs: dict[Path, Path] = {}
     datasets: dict[Path, Path] = {}
+    utilities: dict[Path, Path] = {}
     for path in paths:
         if not path.is_dir():
             raise DataError(
@@ -146,7 +152,9 @@ def _walk(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
                 children.clear()
             else:
                 children.sort()
-    return list(runs), list(datasets)
+                if UTILITY in files:
+                    utilities.setdefault(here.resolve(), here / UTILITY)
+    return list(runs), list(datasets), list(utilities.values())
 
 
 def _records(folders: Sequence[Path]) -> list[RunRecord]:

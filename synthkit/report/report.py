@@ -7,11 +7,11 @@ Nothing is loaded from elsewhere: pictures are data URIs, plots are inline SVG, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthkit.report import pictures, segmentation, sources
+from synthkit.report import pictures, segmentation, sources, utility
 from synthkit.report.audit import section as audit_section
 from synthkit.report.audit.page import write_audit_page
 from synthkit.report.distributions import distributions
@@ -66,6 +66,7 @@ def _page(material: Material, title: str) -> dict[str, Any]:
     phantom = phantoms_among(material)
     notes = list(material.notes)
     grids = _grids(material, notes, phantom == "all")
+    worth = utility.sections(material, notes)
     scored = _segmentation(material, notes)
     audits = audit_section.sections(material, notes)
     for audit in audits:
@@ -75,15 +76,20 @@ def _page(material: Material, title: str) -> dict[str, Any]:
     )
     others = [r for r in material.of_verb("evaluate") if not segmentation.is_overlap(r)]
     drawn = {record.name: found for record in others if (found := distributions(record, notes))}
-    contents = [("runs", "What was run", material.runs), ("samples", "Samples", grids)]
+    contents = [("utility", "What the images are worth", worth), ("runs", "What was run", material.runs)]
+    contents += [("samples", "Samples", grids)]
     contents += [("segmentation", "Segmentation", scored), ("scores", "Other scores", others)]
     contents += [("audit", "Memorization audit", audits), ("notes", "What could not be shown", notes)]
     contents += [("provenance", "Provenance", True)]
     return {
         "title": title,
         "contents": [{"id": name, "title": text} for name, text, there in contents if there],
-        "summary": _summary(material, scored, audits, "phantom" if phantom == "all" else "real"),
-        "figures": _figures(scored, audits),
+        "summary": [
+            *utility.summary(worth),
+            *_summary(material, scored, audits, "phantom" if phantom == "all" else "real"),
+        ],
+        "figures": [*utility.figures(worth), *_figures(scored, audits)],
+        "utilities": worth,
         "phantom": phantom,
         "contains_real_images": real_pictures and phantom != "all",
         "runs": material.runs,
@@ -93,11 +99,30 @@ def _page(material: Material, title: str) -> dict[str, Any]:
         "segmentation": scored,
         "others": others,
         "distributions": drawn,
+        "floors": _floors,
         "networks": sorted({s["of"]["features"] for record in others for s in record.scores if "features" in s["of"]}),
         "audits": audits,
         "notes": notes,
         "provenance": sources.section(material),
     }
+
+
+def _floors(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any] | None]:
+    """Of each score the floor that it is held against; None where there is none, and for a floor itself.
+
+    A score that has a matched one beside it depends on the number of images, and is not compared with the floor.
+    """
+    by_name = {(s["name"], tuple((s.get("of") or {}).items())): s for s in scores}
+    found: list[dict[str, Any] | None] = []
+    for score in scores:
+        name, of = str(score["name"]), tuple((score.get("of") or {}).items())
+        beside = (
+            () if (f"{name}_matched", of) in by_name else (f"{name.removesuffix('_matched')}_floor", f"floor_{name}")
+        )
+        floor = next((by_name[each, of] for each in beside if (each, of) in by_name), None)
+        known = floor if floor is not None and floor.get("value") is not None else None
+        found.append(known and {key: known.get(key) for key in ("value", "low", "high")})
+    return found
 
 
 def _segmentation(material: Material, notes: list[str]) -> dict[str, Any] | None:
@@ -236,7 +261,7 @@ def _figures(scored: dict[str, Any] | None, audits: list[dict[str, Any]]) -> lis
     mean = next((g for g in first["groups"] if g["region"] == MEAN), None) if first else None
     title = first["title"] if first else ""
     for row in mean["rows"][:4] if mean else ():
-        detail = [f"n = {row['n']}"] if row["n"] is not None else []
+        detail = [count(row["n"], "subject")] if row["n"] is not None else []
         detail += [interval(row)] if row["low"] is not None and row["high"] is not None else []
         detail += [f"ratio to real {row['ratio']['value']:.3f}"] if row["ratio"] else []
         detail += [f"false {segmentation.false_of(row)}"] if row["false"] else []

@@ -39,7 +39,7 @@ def section(material: Material, notes: list[str]) -> dict[str, Any] | None:
     measures = measures_of(arms)
     return {
         "protocol": protocol,
-        "left_out": len(records) - sum(arm.n_trainings for arm in arms),
+        "left_out": sum(_protocol(record) != protocol for record in records),
         "arms": arms,
         "tables": [table for name in measures if (table := _table(name, arms, compared))],
         "plots": [plot for name in measures if (plot := _plot(name, arms))],

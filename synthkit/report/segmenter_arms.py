@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from synthkit.errors import SynthkitError
@@ -94,11 +94,10 @@ def arms_of(records: Sequence[RunRecord], material: Material, notes: list[str]) 
     """The arms among evaluate runs, real ones first; ``notes`` takes what could not be read."""
     arms: dict[str, Arm] = {}
     seen: Counter[str] = Counter()
-    for record in records:
-        training = training_behind(record, material)
+    for record, training in _once(records, material):
         key = _alike(record, training)
         if training is not None:
-            # The same model scored again is not another training.
+            # The same model scored again, with other scores, is not another training.
             scored = f"{key} {training.checkpoint}"
             key = f"{key} {seen[scored]}"
             seen[scored] += 1
@@ -116,6 +115,44 @@ def arms_of(records: Sequence[RunRecord], material: Material, notes: list[str]) 
             if names[arm.label] > 1 and part(arm) not in arm.label:
                 arm.label = f"{arm.label} ({part(arm)})"
     return found
+
+
+def _once(records: Sequence[RunRecord], material: Material) -> list[tuple[RunRecord, TrainedOn | None]]:
+    """Evaluate runs and what is behind them; those of one model that scored its subjects alike are one."""
+    found: list[tuple[RunRecord, TrainedOn | None]] = []
+    for record in records:
+        training = training_behind(record, material)
+        for number, (other, known) in enumerate(found):
+            if known and training and known.checkpoint == training.checkpoint and _scored_alike(other, record):
+                found[number] = _together(other, record), known
+                break
+        else:
+            found.append((record, training))
+    return found
+
+
+def _scored_alike(one: RunRecord, two: RunRecord) -> bool:
+    """Whether two runs give the same subjects the same scores by the same rules, whichever they were asked for."""
+    try:
+        return _rules(one) == _rules(two) and read_overlap(one.run.path) == read_overlap(two.run.path)
+    except DAMAGE:
+        return False
+
+
+def _rules(record: RunRecord) -> tuple[Any, ...]:
+    if record.job is None:
+        raise KeyError
+    params = {name: value for name, value in record.job.params.items() if name not in ("resamples", "seed")}
+    return params, record.job.options.get("protocol"), set(record.subjects)
+
+
+def _together(one: RunRecord, two: RunRecord) -> RunRecord:
+    """The first run with the scores that only the second was asked for."""
+    assert one.job is not None and two.job is not None
+    plugins = tuple(dict.fromkeys([*one.job.plugins, *two.job.plugins]))
+    known = [(s["name"], s.get("of")) for s in one.scores]
+    scores = [*one.scores, *(s for s in two.scores if (s["name"], s.get("of")) not in known)]
+    return replace(one, job=replace(one.job, plugins=plugins), result={**(one.result or {}), "scores": scores})
 
 
 def _segmenter_name(arm: Arm) -> str:

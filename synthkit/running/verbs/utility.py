@@ -14,8 +14,8 @@ from synthkit.data.label_folders import LabelFolder
 from synthkit.data.scheme_questions import labels_in_words
 from synthkit.errors import DataError, UsageError
 from synthkit.files import discard
-from synthkit.judging.arms import ArmComparison, compared_arms, interval_warnings, partings, sentence
-from synthkit.judging.comparable import Training, check_comparable
+from synthkit.judging.arms import UTILITY, ArmComparison, compared_arms, interval_warnings, partings, sentence
+from synthkit.judging.comparable import Training, check_arms, check_comparable
 from synthkit.judging.intervals import RESAMPLES, SEED
 from synthkit.judging.overlap_tables import OverlapTable, read_overlap
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 #: What every segmentation is scored by; in the order of :data:`synthkit.judging.arms.SCORES`.
 METRICS = ("dice", "lesion-dice", "lesion-f1", "surface-dice", "hausdorff")
-
-#: What the comparison is written into.
-DOCUMENT = "utility.json"
 
 #: Executes a job in a folder: ``start(folder, job, declarations, title)``; raises the error that the run ends with.
 Start = Callable[[Path, Job, Sequence["Declaration"], str], object]
@@ -81,13 +78,21 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
 
     Raises
     ------
-    UsageError : a path without trainings of a segmenter, or trainings that cannot be compared.
+    UsageError : one arm alone, a path without trainings of a segmenter, one that is given twice, or as another arm
+        than it is, or trainings that cannot be compared.
     DataError : a bad subject, no subject that is unseen, or no region that can be compared.
     """
+    if len(request.arms) < 2:
+        raise UsageError(
+            "There is nothing to compare with training on real images.",
+            fix="Give trainings on synthetic images (--synthetic), or on real and synthetic ones (--both).",
+        )
     arms = {name: [item for path in paths for item in _trainings(path)] for name, paths in request.arms.items()}
+    _check_once(arms)
     everything = [training for trainings in arms.values() for _, training in trainings]
     for text in check_comparable(everything, request.allow_different):
         listener.warning(f"The trainings differ, as allowed: {text}")
+    check_arms({name: [training for _, training in trainings] for name, trainings in arms.items()})
     found_subjects, protocol = _unseen_subjects(request, everything, listener)
     runs = [run for trainings in arms.values() for run, _ in trainings]
     doubts = _doubts({name: [run for run, _ in trainings] for name, trainings in arms.items()}, listener)
@@ -106,7 +111,7 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
             listener.note(f"{name} {number} of {len(trainings)}: {training.name}")
             folder = request.out / f"{name}-{number}"
             tables[name].append(_scored(folder, run, training, scored, request, start))
-            discard(request.out / DOCUMENT)  # what it says is no longer of these runs
+            discard(request.out / UTILITY)  # what it says is no longer of these runs
     found = [
         (name, item)
         for name in arms
@@ -126,14 +131,19 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
         "sentences": _sentences(found),
         "doubts": doubts,
     }
-    write_json(request.out / DOCUMENT, document)
+    write_json(request.out / UTILITY, document)
     return document
 
 
 def _sentences(found: Sequence[tuple[str, ArmComparison]]) -> list[str]:
-    """A sentence a region on Dice; before them, where the scores by lesion say something else."""
-    own = [item for name, item in found if name == "synthetic"]
-    return [*partings(own), *(sentence(item) for item in own if item.score == "Dice")]
+    """A sentence a region on Dice; before them, where the scores by lesion say something else.
+
+    Of synthetic images alone, if they were compared, else of both.
+    """
+    arm = "synthetic" if any(name == "synthetic" for name, _ in found) else "both"
+    images = {"synthetic": "synthetic", "both": "real and synthetic"}[arm]
+    own = [item for name, item in found if name == arm]
+    return [*partings(own), *(sentence(item, images) for item in own if item.score == "Dice")]
 
 
 def _doubts(arms: Mapping[str, Sequence[Path]], listener: Listener) -> list[str]:
@@ -159,6 +169,21 @@ def _trainings(path: Path) -> list[tuple[Path, Training]]:
     if not found:
         raise UsageError(f"{path} holds no training of a segmenter.", fix="Give `train` runs, or a folder of some.")
     return found
+
+
+def _check_once(arms: Mapping[str, Sequence[tuple[Path, Training]]]) -> None:
+    """Refuse a training that is given twice: it would count as two, or be compared with itself."""
+    seen: dict[Path, str] = {}
+    for name, trainings in arms.items():
+        for run, _ in trainings:
+            if run.resolve() in seen:
+                before = seen[run.resolve()]
+                raise UsageError(
+                    f"{run} is given twice, as --{before} and as --{name}.",
+                    "It would count as two trainings, or be compared with itself.",
+                    "Give each training once.",
+                )
+            seen[run.resolve()] = name
 
 
 def _unseen_subjects(
