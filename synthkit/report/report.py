@@ -120,8 +120,8 @@ def _floors(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any] | None]:
             () if (f"{name}_matched", of) in by_name else (f"{name.removesuffix('_matched')}_floor", f"floor_{name}")
         )
         floor = next((by_name[each, of] for each in beside if (each, of) in by_name), None)
-        known = floor if floor is not None and floor.get("value") is not None else None
-        found.append(known and {key: known.get(key) for key in ("value", "low", "high")})
+        has_value = floor is not None and floor.get("value") is not None
+        found.append({key: floor.get(key) for key in ("value", "low", "high")} if floor and has_value else None)
     return found
 
 

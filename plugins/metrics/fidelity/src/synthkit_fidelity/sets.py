@@ -29,7 +29,7 @@ class Estimate:
     """
 
     value: float
-    spreads: tuple[Spread, Spread]
+    spreads: tuple[Spread, ...]
 
 
 @dataclass(frozen=True)
