@@ -689,8 +689,18 @@ def test_metrics_that_were_asked_for_one_by_one_stand_together(tmp_path: Path) -
             of = {"region": "WT"}
             values = {"scores": [{"name": "surface_dice_mean", "value": 0.6, "of": of, "n": 2}]}
         file.write_text(json.dumps({**record, **values}))
+    # A run leaves empty what it was not asked for.
+    (runs / "z-later" / "outputs" / "overlap.csv").write_text(
+        "subject,region,case,dice,surface_dice\nA,WT,both,,0.6\nB,WT,both,,0.6\n"
+    )
+    table = one.outputs / "overlap.csv"
+    table.write_text(
+        "".join(line for line in table.read_text().splitlines(keepends=True) if "WT" in line or "case" in line)
+    )
     found = segmentation.section(gather([runs]), [])
     assert found is not None and [arm.label for arm in found["arms"]] == ["real"] and found["left_out"] == 0
+    nsd = found["tables"][2]["groups"][0]["rows"][0]
+    assert nsd["value"] == pytest.approx(0.6) and nsd["scored"] == pytest.approx(0.6)
     assert [table["title"] for table in found["tables"]] == ["Dice", "HD95 in mm", "NSD (surface Dice)"]
 
 

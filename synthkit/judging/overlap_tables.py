@@ -32,6 +32,19 @@ def read_overlap(run: Path) -> OverlapTable:
     return {(row["subject"], row["region"]): row for row in rows}
 
 
+def joined(one: OverlapTable, two: OverlapTable) -> OverlapTable | None:
+    """Tables of the same predictions as one: a run leaves empty what it was not asked for. None where they disagree."""
+    if set(one) != set(two):
+        return None
+    rows = {}
+    for key, mine in one.items():
+        its = two[key]
+        if any(mine[name] and its.get(name) and mine[name] != its[name] for name in mine):
+            return None
+        rows[key] = {name: mine.get(name) or its.get(name, "") for name in {**mine, **its}}
+    return rows
+
+
 def patients_of(tables: Iterable[OverlapTable], subjects: Sequence[str]) -> list[str]:
     """The patient of each subject, as any of the tables says it, else by its name."""
     said = {s: row["patient"] for table in tables for (s, _), row in table.items() if row.get("patient")}

@@ -28,13 +28,17 @@ DAMAGE = (SynthkitError, OSError, KeyError, ValueError, TypeError, AttributeErro
 
 @dataclass
 class RunRecord:
-    """A run folder and what could be read of it. ``name`` is its path below the folder that all runs share."""
+    """A run folder and what could be read of it. ``name`` is its path below the folder that all runs share.
+
+    ``also`` are runs that scored the same for other metrics.
+    """
 
     run: Run
     name: str
     job: Job | None
     result: dict[str, Any] | None
     problem: str = ""
+    also: tuple[Run, ...] = ()
 
     @property
     def verb(self) -> str:

@@ -12,7 +12,7 @@ from synthkit.errors import SynthkitError
 from synthkit.judging.arms import ArmComparison, ArmMean, compared_arms, mean_of_arm
 from synthkit.judging.comparable import Training, find_differences
 from synthkit.judging.intervals import RESAMPLES
-from synthkit.judging.overlap_tables import Cases, OverlapTable, cases_of, read_overlap
+from synthkit.judging.overlap_tables import Cases, OverlapTable, cases_of, joined, read_overlap
 from synthkit.report.gather import DAMAGE, Material, RunRecord, TrainedOn, sentence, training_behind
 
 #: What a measure is called, its column in the table ``overlap``, its name among the scores of an arm, and its metric.
@@ -118,7 +118,7 @@ def arms_of(records: Sequence[RunRecord], material: Material, notes: list[str]) 
 
 
 def _once(records: Sequence[RunRecord], material: Material) -> list[tuple[RunRecord, TrainedOn | None]]:
-    """Evaluate runs and what is behind them; those of one model that scored its subjects alike are one."""
+    """Evaluate runs and what is behind them; those of one model that do not disagree on its subjects are one."""
     found: list[tuple[RunRecord, TrainedOn | None]] = []
     for record in records:
         training = training_behind(record, material)
@@ -132,9 +132,9 @@ def _once(records: Sequence[RunRecord], material: Material) -> list[tuple[RunRec
 
 
 def _scored_alike(one: RunRecord, two: RunRecord) -> bool:
-    """Whether two runs give the same subjects the same scores by the same rules, whichever they were asked for."""
+    """Whether two runs give the same subjects the same scores by the same rules, as far as both were asked for them."""
     try:
-        return _rules(one) == _rules(two) and read_overlap(one.run.path) == read_overlap(two.run.path)
+        return _rules(one) == _rules(two) and joined(_table_of(one), read_overlap(two.run.path)) is not None
     except DAMAGE:
         return False
 
@@ -152,7 +152,8 @@ def _together(one: RunRecord, two: RunRecord) -> RunRecord:
     plugins = tuple(dict.fromkeys([*one.job.plugins, *two.job.plugins]))
     known = [(s["name"], s.get("of")) for s in one.scores]
     scores = [*one.scores, *(s for s in two.scores if (s["name"], s.get("of")) not in known)]
-    return replace(one, job=replace(one.job, plugins=plugins), result={**(one.result or {}), "scores": scores})
+    result = {**(one.result or {}), "scores": scores}
+    return replace(one, job=replace(one.job, plugins=plugins), result=result, also=(*one.also, two.run))
 
 
 def _segmenter_name(arm: Arm) -> str:
@@ -188,7 +189,7 @@ def _named(training: TrainedOn | None) -> tuple[str, str]:
 
 def _tables(arm: Arm, notes: list[str]) -> list[OverlapTable]:
     try:
-        tables = [read_overlap(record.run.path) for record in arm.records]
+        tables = [_table_of(record) for record in arm.records]
         for table in tables:
             cases_of([table], "mean")  # a damaged table shows here
         return tables
@@ -196,6 +197,14 @@ def _tables(arm: Arm, notes: list[str]) -> list[OverlapTable]:
         names = ", ".join(record.name for record in arm.records)
         notes.append(f"Scores by subject of {names} cannot be read, so there is no ratio: {sentence(error)}")
         return []
+
+
+def _table_of(record: RunRecord) -> OverlapTable:
+    """The scores by subject of a run, and of those that scored the same."""
+    table = read_overlap(record.run.path)
+    for run in record.also:
+        table = joined(table, read_overlap(run.path)) or table
+    return table
 
 
 def measures_of(arms: Sequence[Arm]) -> list[str]:
