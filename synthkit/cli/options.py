@@ -84,8 +84,9 @@ FeaturesFile = Annotated[
     Path | None,
     typer.Option(
         "--features",
-        metavar="FILE",
-        help="Weights of the feature network, e.g. Inception-v3. Default: the one that the metric brings.",
+        metavar="[NAME=]FILE",
+        help="Weights of the feature network. NAME, e.g. radimagenet, refuses any other file than the published. "
+        "Default: the one that the metric brings.",
         show_default=False,
     ),
 ]

@@ -23,7 +23,7 @@ from synthkit.running.request import Request
 from synthkit.running.run import Job, Run
 from synthkit.running.seal import datasets_at_hand, seal
 from synthkit.running.verbs.boundary import outputs_of
-from synthkit.running.verbs.inputs import check_axes, dataset_input, file_input
+from synthkit.running.verbs.inputs import check_axes, dataset_input, features_named, file_input
 from synthkit.running.verbs.scores import admitted_scores, metrics_of, opened_inputs, scored
 
 DEFAULT_METRIC = "memorization"
@@ -52,7 +52,7 @@ def ask(
     synthetic : the samples.
     holdout : real subjects that were never trained on, instead of the holdout of ``real``.
     policy : TOML file that says what passes and what fails; the default policy without one.
-    features : weights of the feature network, where the metric uses one.
+    features : weights of the feature network, where the metric uses one; ``NAME=FILE`` holds them to a name.
     metric : name of the audit's method.
     also_train : further datasets that the generator was trained on.
     accept_other_training_set : audit although the lineage names other training sets than those given.
@@ -93,14 +93,16 @@ def ask(
         _check_never_trained_on(real, train_set.select("holdout").subjects, lineage)
         _check_nobody_twice(train_sets, real, train_set.select("holdout"), listener)
     check_axes(inputs, listener)
+    named: dict[str, str] = {}
     if features is not None:
         if "features" not in declaration.optional_roles:
             raise UsageError(f"{declaration.name} uses no feature network.", fix="Leave --features out.")
-        inputs["features"] = file_input(features)
+        weights, named = features_named(features, declaration)
+        inputs["features"] = file_input(weights or features)
     job = Job(
         verb="audit-memorization",
         plugins=(declaration.name,),
-        params=params_to_dict(make_params(declaration, params or {})),
+        params=params_to_dict(make_params(declaration, {**(params or {}), **named})),
         inputs=inputs,
         options={"policy": asdict(rules), "lineage": "known" if lineage else "unknown"},
     )

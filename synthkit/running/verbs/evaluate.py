@@ -24,7 +24,7 @@ from synthkit.running.listening import Listener
 from synthkit.running.request import Request
 from synthkit.running.run import MAX_JSON_BYTES, Input, Job, Run
 from synthkit.running.verbs.boundary import outputs_of
-from synthkit.running.verbs.inputs import check_axes, dataset_input, file_input, folder_input
+from synthkit.running.verbs.inputs import check_axes, dataset_input, features_named, file_input, folder_input
 from synthkit.running.verbs.people import datasets_of_training, patients_said, unlike_names
 from synthkit.running.verbs.scores import admitted_scores, metrics_of, opened_inputs, scored
 from synthkit.schemes import Scheme
@@ -54,7 +54,7 @@ def ask(
     ----------
     metrics : names of at least one.
     given : role -> what takes it, None for nothing: a dataset for slices, for volumes subjects with labels, a `segment`
-        run or label volumes, for a file its path.
+        run or label volumes, for a file its path, for ``features`` also ``NAME=FILE``.
     protocol : name of an evaluation protocol for segmentations.
     include_training_subjects : also score subjects that the segmenter was trained on.
     prediction_grid : "own", or "reference": arrays of predictions are on the grid of the reference, whatever their
@@ -69,6 +69,8 @@ def ask(
     if prediction_grid not in PREDICTION_GRIDS:
         raise UsageError(f"--prediction-grid {prediction_grid} is not understood.", fix="Write own or reference.")
     packages = _by_package(metrics, given)
+    if given.get("features") and not any("features" in d[0].optional_roles for d in packages.values()):
+        raise UsageError(f"{metrics[0]} uses no feature network.", fix="Leave --features out.")
     reference, prediction = given.get("reference"), given.get("prediction")
     if (labels or prediction_labels) and (reference is None or prediction is None):
         raise UsageError("--labels is about a reference and a prediction.", fix="Leave it out; datasets say theirs.")
@@ -86,7 +88,10 @@ def ask(
     requests = []
     for members in packages.values():
         first = members[0]
-        inputs = _inputs(first, given)
+        weights, named = None, dict[str, str]()
+        if "features" in first.optional_roles:
+            weights, named = features_named(given.get("features"), first)
+        inputs = _inputs(first, {**given, "features": weights})
         check_axes(inputs, listener)
         options: dict[str, Any] = {}
         if compared and "prediction" in inputs:
@@ -100,7 +105,7 @@ def ask(
         job = Job(
             verb="evaluate",
             plugins=tuple(d.name for d in members),
-            params=params_to_dict(make_params(first, {**(params or {}), **fixed})),
+            params=params_to_dict(make_params(first, {**(params or {}), **named, **fixed})),
             inputs=inputs,
             options=options,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from synthkit.data.dataset import Dataset
 from synthkit.data.format import read_description
 from synthkit.data.geometry import common_axes
 from synthkit.data.likeness import doubts_about
-from synthkit.errors import DataError
+from synthkit.errors import DataError, UsageError
 from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.listening import Listener
@@ -63,6 +64,19 @@ def folder_input(kind: Literal["subjects", "labels"], path: Path) -> Input:
     if not path.is_dir():
         raise DataError(f"There is no folder {path}.", fix="Check the path.")
     return Input(kind, source=path)
+
+
+def features_named(path: Path | None, declaration: Declaration) -> tuple[Path | None, dict[str, str]]:
+    """The file of ``--features FILE`` or ``NAME=FILE``, and the parameter that holds the method to the name.
+
+    :class:`UsageError` for a name that the method does not ask for.
+    """
+    name, equals, file = str(path).partition("=")
+    if path is None or not (name and equals) or "/" in name or path.exists():
+        return path, {}
+    if "network" not in {item.name for item in fields(declaration.params)}:
+        raise UsageError(f"{declaration.name} knows no feature networks by name.", fix=f"Give --features {file}.")
+    return Path(file), {"network": name}
 
 
 def file_input(path: Path) -> Input:

@@ -11,8 +11,10 @@ import pytest
 from synthkit_fidelity import Params
 
 from synthkit.contract import Score
-from synthkit.errors import DataError
+from synthkit.errors import DataError, UsageError
+from synthkit.registry.parameters import make_params
 from synthkit.registry.registry import discover
+from synthkit.running.verbs.inputs import features_named
 from synthkit.testing import InMemorySamples
 
 pytest.importorskip("torch", exc_type=ImportError)
@@ -37,7 +39,7 @@ class Means:
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Means:
     means = Means()
-    monkeypatch.setattr(metrics, "extractor", lambda weights, device: means)
+    monkeypatch.setattr(metrics, "extractor", lambda weights, device, network: means)
     return means
 
 
@@ -220,3 +222,29 @@ def test_weights_of_no_known_network_are_an_error(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     with pytest.raises(DataError, match="cannot be read"):
         run(real=real(rng), synthetic=synthetic(images(rng, 5)), features=path)
+
+
+def test_a_named_file_of_features_sets_the_network_that_it_is_held_to(tmp_path: Path) -> None:
+    fid, realism = discover().get("fid"), discover().get("label-realism")
+    assert features_named(Path("radimagenet=some/file.pth"), fid) == (Path("some/file.pth"), {"network": "radimagenet"})
+    existing = tmp_path / "a=b"
+    existing.touch()
+    for plain in (existing, Path("weights.pth"), Path("folder=x/weights.pth").absolute(), None):
+        assert features_named(plain, fid) == (plain, {})
+    with pytest.raises(UsageError, match="network") as caught:
+        make_params(fid, features_named(Path("imagenet=x"), fid)[1])
+    assert "radiodino" in str(caught.value.why)
+    with pytest.raises(UsageError, match="by name"):
+        features_named(Path("radimagenet=x"), realism)
+
+
+def test_the_first_score_of_a_metric_names_network_and_digest(network: Means) -> None:
+    rng = np.random.default_rng(3)
+    network.origin = "features means, sha256 00"  # type: ignore[attr-defined]
+    given = {"real": real(rng), "synthetic": synthetic(images(rng, 30))}
+    named = {key for key, score in run(**given, features=Path("x")).items() if "sha256 00" in score.note}
+    first = {"fd", "kd", "precision"}
+    assert named == {(n, c) for n in first for c in (*CONTRASTS, "joint")} | {
+        ("classifier_score", c) for c in CONTRASTS
+    }
+    assert not any("sha256" in score.note for score in run(**given).values())

@@ -16,7 +16,8 @@ from torch import nn
 
 from synthkit.errors import DataError, GpuUnavailableError, UsageError
 from synthkit_features import inception, preprocessing
-from synthkit_features.weights import default_weights, read, sha256_of
+from synthkit_features.published import Published, identify, sha256_of
+from synthkit_features.weights import default_weights, read
 
 #: Images that go through the network together.
 BATCH_SIZE = 32
@@ -30,23 +31,36 @@ class Extractor:
     name : network and the first 8 digits of ``sha256``: ``"efficientnet-lite0@57934424"``. It stands beside every
         number computed from these features.
     sha256 : of the weights file, hexadecimal.
+    published : the published file that this is; None of any other.
     dimension : number of features of an image.
     n_classes : classes that the network tells apart; None if it has no classifier.
     is_inception : these are the published Inception-v3 weights that FID and the Inception score are defined by.
     """
 
     def __init__(
-        self, network: nn.Module, name: str, sha256: str, prepare: preprocessing.Preprocessing | None, device: str
+        self,
+        network: nn.Module,
+        name: str,
+        sha256: str,
+        prepare: preprocessing.Prepare,
+        device: str,
+        published: Published | None = None,
     ):
         self._network = network
         self._prepare = prepare
         self._device = torch.device(device)
-        self.name = f"{name}@{sha256[:8]}"
+        self.name = f"{published.called if published else name}@{sha256[:8]}"
         self.sha256 = sha256
-        self.is_inception = sha256 == inception.GENUINE_SHA256
+        self.published = published
+        self.is_inception = published is not None and published.name in ("inception", "torch-fidelity")
         features, logits = self.with_logits(np.zeros((1, 64, 64), np.uint8))
         self.dimension: int = features.shape[1]
         self.n_classes: int | None = None if logits is None else logits.shape[1]
+
+    @property
+    def origin(self) -> str:
+        """The network and the digest of its file in full, for a note."""
+        return f"features {self.name.partition('@')[0]}, sha256 {self.sha256}"
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 ``(n, y, x)`` of any size -> float32 ``(n, dimension)``."""
@@ -73,10 +87,7 @@ class Extractor:
         exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         with torch.inference_mode(), exact:
             pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
-            if self._prepare is None:
-                output = self._network(preprocessing.for_torchscript(pixels))
-            else:
-                output = self._network(self._prepare(pixels).contiguous(memory_format=torch.channels_last))
+            output = self._network(self._prepare(pixels))
             features, logits = output if isinstance(output, tuple) and len(output) == 2 else (output, None)
             if isinstance(features, torch.Tensor) and features.ndim == 4:
                 features = features.mean(dim=(2, 3))
@@ -98,30 +109,38 @@ class Extractor:
         )
 
 
-def extractor(weights: Path | None = None, device: str = "cpu") -> Extractor:
+def extractor(weights: Path | None = None, device: str = "cpu", network: str = "") -> Extractor:
     """The network of a weights file; None is EfficientNet-Lite0 on ImageNet, which is installed with this package.
 
     Parameters
     ----------
-    weights : the Inception weights of pytorch-fid or torch-fidelity, a state dictionary of a known architecture
-        (.pth, .safetensors), or TorchScript. TorchScript is given float32 ``(n, 3, y, x)`` in 0..1 and returns
-        features, or features and logits. See :mod:`synthkit_features.weights` for what loading a file runs.
+    weights : a published file, a state dictionary of a known architecture (.pth, .safetensors), or TorchScript.
+        TorchScript is given float32 ``(n, 3, y, x)`` in 0..1 and returns features, or features and logits. See
+        :mod:`synthkit_features.weights` for what loading a file runs.
     device : "cpu", "cuda" or "cuda:1".
+    network : the published network that the file has to be (:data:`synthkit_features.published.NAMES`); "" is any.
 
     Raises
     ------
-    synthkit.errors.DataError : the file cannot be read, or is of no network known here.
+    synthkit.errors.UsageError : no such device or network.
+    synthkit.errors.DataError : the file cannot be read, is of no network known here, or is not that of ``network``.
     synthkit.errors.GpuUnavailableError : torch sees no such device.
     """
     _check(device)
+    published = identify(weights, network)  # before anything in the file is read, or run
     path = default_weights() if weights is None else weights
     digest = sha256_of(path)
     content = read(path)
     if isinstance(content, torch.jit.ScriptModule):
-        return Extractor(content.to(device), "torchscript", digest, None, device)
+        program = content.to(device)
+        if published is not None:  # NVlabs' is the only program that is published
+            return Extractor(inception.NvlabsInception(program), "", digest, lambda images: images, device, published)
+        return Extractor(program, "torchscript", digest, preprocessing.for_torchscript, device)
     architecture, state = content
-    network = architecture.build(state).eval().to(device)
-    return Extractor(network, architecture.name, digest, architecture.preprocessing, device)
+    model = architecture.build(state).eval().to(device)
+    torch_fidelity = published is not None and published.name == "torch-fidelity"
+    prepare = preprocessing.INCEPTION_TENSORFLOW if torch_fidelity else architecture.prepare
+    return Extractor(model, architecture.name, digest, prepare, device, published)
 
 
 def _check(device: str) -> None:

@@ -7,6 +7,8 @@ classes. Features are the 2048 averages over space after the last block.
 
 Logits are without the bias of the last layer, as in the code of Salimans et al. 2016 that the Inception score is
 quoted from.
+
+NVlabs publish the same network as a program (TorchScript) that prepares its input by itself, as TensorFlow 1 did.
 """
 
 from __future__ import annotations
@@ -18,9 +20,6 @@ from torch.nn import functional
 from synthkit_features.layers import FoldedConv, Layer, State, shapes
 
 FEATURES, CLASSES = 2048, 1008
-
-#: The published file: pt_inception-2015-12-05-6726825d.pth and weights-inception-2015-12-05-6726825d.pth are the same.
-GENUINE_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 Kernel = int | tuple[int, int]
 
@@ -200,6 +199,22 @@ class FidInception(nn.Module):
             self._chain(pooled, f"{block}.branch_pool"),
         ]
         return torch.cat(parts, dim=1)
+
+
+class NvlabsInception(nn.Module):
+    """NVlabs' program: uint8 ``(n, y, x)`` -> features ``(n, 2048)``, and logits up to a constant of each image.
+
+    The program gives features or probabilities, so each image goes through it twice.
+    """
+
+    def __init__(self, program: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.program = program
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        coloured = images[:, None].expand(-1, 3, -1, -1)
+        shares = self.program(coloured, no_output_bias=True)
+        return self.program(coloured, return_features=True), shares.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def _average(x: torch.Tensor) -> torch.Tensor:

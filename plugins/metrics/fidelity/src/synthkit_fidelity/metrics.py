@@ -101,7 +101,7 @@ def score(
     ------
     synthkit.errors.DataError : a set is empty, contrasts or size differ, or the weights cannot be used.
     """
-    network = extractor(features, "cuda" if torch.cuda.is_available() else "cpu")
+    network = extractor(features, "cuda" if torch.cuda.is_available() else "cpu", params.network)
     given = {
         "real": real,
         "synthetic": synthetic,
@@ -125,7 +125,9 @@ def score(
         of = {"contrast": contrast, "features": network.name}
         view = View(of, network.is_inception, one["real"], one["synthetic"], one.get("holdout"), floor, params)
         for metric in dict.fromkeys(metrics):
-            yield from _SCORES[metric](view)
+            for place, found in enumerate(_SCORES[metric](view)):
+                named = features is not None and place == 0  # the digest in full, once a metric and contrast
+                yield replace(found, note="; ".join(filter(None, (found.note, network.origin)))) if named else found
 
 
 # ------------------------------------------------------------------------------------------------------ features

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from synthkit_features.published import identify
+
 import synthkit
 from synthkit import Row, Score
 from synthkit.contract import Samples
@@ -47,8 +49,10 @@ def score(
 
     Raises
     ------
-    DataError : an empty dataset, contrasts or sizes that differ, or a patient in both train and holdout.
+    DataError : an empty dataset, contrasts or sizes that differ, a patient in both train and holdout, or a file of
+        ``features`` that is not what ``params.network`` says.
     """
+    identify(features, params.network)  # used last, and refused first
     if holdout is not None and len(holdout) == 0:
         holdout = None
     _check(train, synthetic, holdout)

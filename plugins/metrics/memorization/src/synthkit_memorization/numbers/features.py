@@ -26,7 +26,7 @@ def by_features(audit: Audit, weights: Path | None, device: str) -> Iterator[Sco
 
     from synthkit_memorization.search.feature_search import search_by_features
 
-    network = extractor(weights, device)
+    network = extractor(weights, device, params.network)
     found = search_by_features(audit, network, None if device != "cpu" else params.feature_images)
     of = {"features": found.network}
     n, flagged = len(found.rows), found.flagged
