@@ -40,9 +40,7 @@ def test_closed_form_of_gaussians_with_one_basis() -> None:
     rng = np.random.default_rng(2)
     basis = np.linalg.qr(rng.normal(size=(6, 6)))[0]
     a, b = np.array([4.0, 1, 9, 0, 16, 25]), np.array([1.0, 4, 0, 9, 16, 0.25])
-    first, second = (
-        frechet.Gaussian.of_moments(np.full(6, m), basis @ np.diag(v) @ basis.T) for m, v in ((0, a), (2, b))
-    )
+    first, second = (frechet.Gaussian(np.full(6, m), basis @ np.diag(v) @ basis.T) for m, v in ((0, a), (2, b)))
     # |m1 - m2|^2 + sum (sqrt a - sqrt b)^2
     assert frechet.gaussian_distance(first, second) == pytest.approx(24 + (1 + 1 + 9 + 9 + 0 + 20.25), rel=1e-8)
 
@@ -116,7 +114,7 @@ def test_influence_is_the_derivative(n: int, m: int, d: int) -> None:
         mean = weights @ x
         # The factor n / (n - 1) of the unbiased covariance stays while weights change.
         root = np.sqrt(weights * n / (n - 1))[:, None] * (x - mean)
-        return frechet.gaussian_distance(frechet.Gaussian(mean, root), frechet.gaussian_of(y))
+        return frechet.gaussian_distance(frechet.Gaussian(mean, rows=root), frechet.gaussian_of(y))
 
     flat, step, influence = np.full(n, 1 / n), 1e-5, np.empty(n)
     for i in range(n):

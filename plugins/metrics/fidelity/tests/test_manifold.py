@@ -118,3 +118,27 @@ def test_a_neighbourhood_without_a_radius_holds_nothing(seed: int) -> None:
     found = values(singles(x), singles(collapsed), 5)
     assert found["recall"] == 0.0 and found["precision"] == 1.0 and found["coverage"] > 0
     assert values(singles(collapsed), singles(x), 5)["precision"] == 0.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_image_as_far_as_the_radius_is_not_within_it_however_rounding_falls(seed: int) -> None:
+    """Whole numbers, whose distances are exact and often equal; those about a centre are rounded."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(-3, 4, (60, 20)).astype(float), rng.integers(-3, 4, (12, 20)).astype(float)
+    inner = [np.sort(((z[:, None] - z) ** 2).sum(axis=2), axis=1)[:, 3] for z in (x, y)]
+    across = ((x[:, None] - y) ** 2).sum(axis=2)
+    expected = {
+        "precision": (across < inner[0][:, None]).any(axis=0).mean(),
+        "recall": (across < inner[1]).any(axis=1).mean(),
+        "density": (across < inner[0][:, None]).sum() / (3 * len(y)),
+        "coverage": (across < inner[0][:, None]).any(axis=1).mean(),
+    }
+    assert values(singles(x), singles(y), 3) == pytest.approx(expected)
+
+
+def test_radii_do_not_depend_on_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(5).normal(size=(41, 6))
+    whole = manifold.squared_radii(x, 4)
+    monkeypatch.setattr(manifold, "TILE", 3)  # fewer in a tile than k
+    np.testing.assert_allclose(manifold.squared_radii(x, 4), whole)
+    np.testing.assert_allclose(whole, np.sort(((x[:, None] - x) ** 2).sum(axis=2), axis=1)[:, 4])

@@ -14,6 +14,7 @@ Forsyth 2020).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,19 +41,27 @@ Features = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Mean ``(d,)`` and root ``(r, d)`` of the covariance ``root' root``, which is kept if it was the origin."""
+    """Mean ``(d,)``, and the covariance ``(d, d)`` or features ``(n, d)``, centred, that it is the product of.
+
+    ``rows`` are the centred features over the root of n - 1, kept where there are fewer of them than features.
+    """
 
     mean: Float64
-    root: Float64
     covariance: Float64 | None = None
+    rows: Float64 | None = None
 
-    @classmethod
-    def of_moments(cls, mean: Float64, covariance: Float64) -> Gaussian:
-        return cls(mean, root_of(covariance), covariance)
+    @cached_property
+    def root(self) -> Float64:
+        """R ``(r, d)`` with ``R' R`` the covariance; found when asked for, since of a pair one is often enough."""
+        if self.rows is not None:
+            return self.rows
+        assert self.covariance is not None
+        return root_of(self.covariance)
 
     @property
     def trace(self) -> float:
-        return float(np.sum(self.root**2))
+        """Of the covariance."""
+        return float(np.sum(self.rows**2) if self.covariance is None else np.trace(self.covariance))
 
 
 def root_of(covariance: Float64) -> Float64:
@@ -70,12 +79,12 @@ def gaussian_of(features: Features) -> Gaussian:
     n, dimension = features.shape
     mean = features.mean(axis=0, dtype=np.float64)
     if n <= dimension:
-        return Gaussian(mean, (features - mean) / np.sqrt(n - 1))
+        return Gaussian(mean, rows=(features - mean) / np.sqrt(n - 1))
     covariance = np.zeros((dimension, dimension))
     for rows in _blocks(n):
         centred = features[rows] - mean
         covariance += centred.T @ centred
-    return Gaussian.of_moments(mean, covariance / (n - 1))
+    return Gaussian(mean, covariance / (n - 1))
 
 
 def trace_of_root(first: Gaussian, second: Gaussian) -> float:

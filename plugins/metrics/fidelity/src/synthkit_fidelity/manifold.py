@@ -7,6 +7,7 @@ images y, their neighbourhoods B and all distances Euclidean between features:
     density    mean over y of |{x: y in B(x)}| / k    coverage  share of B(x) with some y
 
 Exact, in float64: blocks of a matrix product, a partial sort for the radii, and counts; nothing of size n m is kept.
+An image as far away as the radius is not within it, by definition and however rounding falls.
 
 The jackknife leaves out one patient, or one synthetic image, with the radii as they are: it knows which image is
 reached from a single patient or image only.
@@ -22,8 +23,8 @@ from numpy.typing import NDArray
 from synthkit.judging.spreads import leave_one_out_spread
 from synthkit_fidelity.sets import Estimate, FeatureSet, Float64, Indices
 
-#: Distances that are held at a time.
-BLOCK_ELEMENTS = 8 * 2**20
+#: Distances that are held at a time: between two sets, and on a side of a tile of those within one.
+BLOCK_ELEMENTS, TILE = 8 * 2**20, 1024
 
 NAMES = ("precision", "recall", "density", "coverage")
 
@@ -66,7 +67,10 @@ class Neighbourhoods:
     def compare(self, images: NDArray[np.float32]) -> dict[str, LeftOut]:
         """The four scores of synthetic ``images (m, d)``, more than ``k`` of them."""
         y = images - self.centre
-        return _shares(_count(self.x, y, self.radii, squared_radii(y, self.k), self.group), self.k)
+        # As far as the radius is not within it, however the distance is rounded.
+        rounding = _rounding(self.x, y)
+        radii_x, radii_y = self.radii - rounding, squared_radii(y, self.k) - rounding
+        return _shares(_count(self.x, y, radii_x, radii_y, self.group), self.k)
 
 
 def squared_radii(x: Float64, k: int) -> Float64:
@@ -75,13 +79,32 @@ def squared_radii(x: Float64, k: int) -> Float64:
     A neighbourhood without a radius holds nothing. Rounding of distances is not a radius.
     """
     left, right = _factors(x, x)
-    radii = np.empty(len(x))
-    for block in _blocks(len(x), len(x)):
-        distances = left[block] @ right.T
-        distances[np.arange(len(distances)), np.arange(block.start, block.start + len(distances))] = np.inf
-        radii[block] = np.partition(distances, k - 1, axis=1)[:, k - 1]
-    rounding = 64 * np.finfo(float).eps * np.max(np.sum(x**2, axis=1))
-    return np.where(radii > rounding, radii, -np.inf)
+    nearest = np.full((len(x), k), np.inf)
+    for first in range(0, len(x), TILE):
+        rows = slice(first, first + TILE)
+        for second in range(first, len(x), TILE):  # the distance there is the distance back: half of them are computed
+            columns = slice(second, second + TILE)
+            distances = left[rows] @ right[columns].T
+            if first == second:
+                np.fill_diagonal(distances, np.inf)
+            else:
+                nearest[columns] = _smallest(nearest[columns], np.ascontiguousarray(distances.T))
+            nearest[rows] = _smallest(nearest[rows], distances)
+    radii = nearest.max(axis=1)
+    return np.where(radii > _rounding(x), radii, -np.inf)
+
+
+def _smallest(nearest: Float64, distances: Float64) -> Float64:
+    """The k smallest of each row of ``nearest (n, k)`` and of more distances."""
+    k = nearest.shape[1]
+    if distances.shape[1] > k:
+        distances = np.partition(distances, k - 1, axis=1)[:, :k]
+    return np.partition(np.hstack([nearest, distances]), k - 1, axis=1)[:, :k]
+
+
+def _rounding(*sets: Float64) -> float:
+    """What squared distances between images of these sets err by, at most."""
+    return 64 * float(np.finfo(float).eps) * max(float(np.max(np.sum(x**2, axis=1))) for x in sets)
 
 
 @dataclass(frozen=True)
@@ -107,27 +130,33 @@ class _Counts:
 def _count(x: Float64, y: Float64, radii_x: Float64, radii_y: Float64, group: Indices) -> _Counts:
     n, m = len(x), len(y)
     left, right = _factors(x, y)
-    in_real, only_patient, several = np.zeros(m, np.int64), np.full(m, -1), np.zeros(m, bool)
-    holds, inside, only_held, only_holder = (np.zeros(n, np.int64) for _ in range(4))
+    in_real, holds, inside = (np.zeros(size, np.int64) for size in (m, n, n))
+    only_held, only_holder = np.full(n, -1), np.full(n, -1)
+    first_patient, last_patient = np.full(m, n), np.full(m, -1)
     for block in _blocks(n, m):
         distances = left[block] @ right.T
-        hit = distances < radii_x[block][:, None]
-        in_real += hit.sum(axis=0)
-        holds[block], only_held[block] = _hits_and_single(hit)
-        starts = np.flatnonzero(np.diff(group[block], prepend=-1))
-        for patient, reached in zip(group[block][starts], np.logical_or.reduceat(hit, starts, axis=0), strict=True):
-            several |= reached & (only_patient >= 0) & (only_patient != patient)
-            only_patient[reached] = patient
-        inside[block], only_holder[block] = _hits_and_single(distances < radii_y)
-    only_patient[several] = -1
+        row, image = _hits(distances < radii_x[block][:, None])
+        row += block.start
+        in_real += np.bincount(image, minlength=m)
+        holds += np.bincount(row, minlength=n)
+        only_held[row] = image
+        np.minimum.at(first_patient, image, group[row])
+        np.maximum.at(last_patient, image, group[row])
+        row, image = _hits(distances < radii_y)
+        row += block.start
+        inside += np.bincount(row, minlength=n)
+        only_holder[row] = image
+    only_held[holds != 1] = -1
+    only_holder[inside != 1] = -1
+    only_patient = np.where(first_patient == last_patient, last_patient, -1)
     pairs = np.asarray(np.bincount(group, weights=holds), np.float64)
     return _Counts(group, in_real, only_patient, holds, inside, only_held, only_holder, pairs)
 
 
-def _hits_and_single(hit: NDArray[np.bool_]) -> tuple[Indices, Indices]:
-    """Number of hits in each row, and the column of the hit where there is just one, else -1."""
-    number = hit.sum(axis=1)
-    return number, np.where(number == 1, hit.argmax(axis=1), -1)
+def _hits(hit: NDArray[np.bool_]) -> tuple[Indices, Indices]:
+    """Row and column of every hit; of all pairs, few are."""
+    row, column = np.divmod(np.flatnonzero(hit), hit.shape[1])
+    return row, column
 
 
 def _shares(c: _Counts, k: int) -> dict[str, LeftOut]:

@@ -60,24 +60,34 @@ def distances_off(images: UInt8Array, labels: UInt8Array, brain: NDArray[np.bool
 def _distance_off(image: UInt8Array, labels: UInt8Array, brain: NDArray[np.bool_]) -> float:
     if np.count_nonzero(labels) < _MIN_PIXELS:
         return np.nan
-    rows, columns = (np.flatnonzero(labels.any(axis=axis)) for axis in (1, 0))
-    top, left = (max(int(used[0]) - _AROUND, 0) for used in (rows, columns))
-    box = labels[top : rows[-1] + _AROUND + 1, left : columns[-1] + _AROUND + 1]
-    y, x = np.nonzero(ndimage.maximum_filter(box > 0, size=2 * _AROUND + 1, mode="constant"))
+    # The labels, with room for what is around them and for every move.
+    reach = _AROUND + max(DISTANCES)
+    used = (np.flatnonzero(labels.any(axis=axis)) for axis in (1, 0))
+    box = tuple(slice(max(int(at[0]) - reach, 0), int(at[-1]) + reach + 1) for at in used)
+    labels, brain = labels[box], brain[box]
+    y, x = np.nonzero(ndimage.maximum_filter(labels > 0, size=2 * _AROUND + 1, mode="constant"))
     thinned = slice(None, None, -(-len(y) // _MOST_PIXELS))
     y, x = y[thinned], x[thinned]
-    found, which = np.unique(box[y, x], return_inverse=True)
+    numbers = np.bincount(labels[y, x])
+    found = np.flatnonzero(numbers)
     if len(found) < 2:
         return np.nan
+    # Grey levels less their mean, or rounding of their squares would count; 0 outside the brain.
+    grey = image[:, *box].astype(np.float32)
+    grey -= ((grey * brain).sum(axis=(1, 2)) / max(np.count_nonzero(brain), 1))[:, None, None]
+    grey *= brain
     # All pixels at once, each where each move finds it; what would lie beyond the image is the pixel at its edge.
-    at_y = np.clip(top + y + _MOVES[:, :1], 0, image.shape[1] - 1)
-    at_x = np.clip(left + x + _MOVES[:, 1:], 0, image.shape[2] - 1)
-    inside = brain[at_y, at_x].astype(np.float32)
-    seen = image[:, at_y, at_x] * inside
-    seen -= inside * (seen.sum(axis=2) / np.maximum(inside.sum(axis=1), 1))[:, :, None]
-    sums = seen @ (which[:, None] == np.arange(len(found))).astype(np.float32)
-    between = (sums**2 / np.bincount(which)).sum(axis=2)
-    total = (seen**2).sum(axis=2)
+    at_y = np.clip(y + _MOVES[:, :1], 0, labels.shape[0] - 1)
+    at = at_y * labels.shape[1] + np.clip(x + _MOVES[:, 1:], 0, labels.shape[1] - 1)
+    of_label = (labels[y, x][:, None] == found).astype(np.float32)
+    inside = brain.ravel().take(at).astype(np.float32) @ of_label
+    seen = grey.reshape(len(grey), -1).take(at, axis=1)
+    # Of the pixels inside, by contrast, move and label: their sums, less what their mean over all labels makes of them.
+    sums = (seen.reshape(-1, len(y)) @ of_label).reshape(*seen.shape[:2], len(found))
+    n_inside = np.maximum(inside.sum(axis=1), 1)
+    means = sums.sum(axis=2) / n_inside
+    between = ((sums - means[:, :, None] * inside) ** 2 / numbers[found]).sum(axis=2)
+    total = np.einsum("cmp,cmp->cm", seen, seen) - n_inside * means**2
     fit = (between / np.maximum(total, 1)).mean(axis=0)
     best = fit.argmax()
     return float(_LENGTHS[best]) if fit[0] < (1 - _LEAST_LOSS) * fit[best] else 0.0
