@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from synthkit.cli.console import Console
 from synthkit.data.dataset import Dataset
 from synthkit.errors import DataError, ExitCode, error_from_dict, printable
-from synthkit.files import create_exclusively, open_untrusted, read_untrusted, write_atomically
+from synthkit.files import create_exclusively, discard, open_untrusted, read_untrusted, write_atomically
 from synthkit.running.backends.docker import _Watched
 from synthkit.running.backends.following import EventFollower
 from synthkit.running.backends.outcome import Attempt, log_tail
@@ -209,6 +210,23 @@ def test_a_dataset_of_pipes_is_refused_and_holds_nobody(tmp_path: Path) -> None:
             Dataset(copied).read([0])
     with pytest.raises(OSError, match="not a regular file"):
         file_digest(tmp_path / "samples.csv" / "samples.csv")
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "samples.csv", "images", "labels/c/0/0/0"])
+def test_a_dataset_of_links_is_refused_and_a_copy_is_not(name: str, tmp_path: Path) -> None:
+    kept, linked = tmp_path / "kept", tmp_path / "linked"
+    for folder in (kept, linked):
+        shutil.copytree(data.real_dataset(4, 32).path, folder)
+    discard(linked / name)
+    (linked / name).symlink_to(kept / name)
+    with pytest.raises(DataError) as caught:
+        Dataset(linked).read([0])
+    words = caught.value.fix.partition("to: ")[2].removesuffix(".").split()
+    assert words[:2] == ["cp", "-rL"]
+    subprocess.run([*words[:2], linked, tmp_path / "copy"], check=True)  # what is advised helps
+    Dataset(tmp_path / "copy").read([0])
+    (tmp_path / "by another name").symlink_to(kept)  # where a dataset lies is the user's business
+    Dataset(tmp_path / "by another name").read([0])
 
 
 def test_words_of_a_method_cannot_draw_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
