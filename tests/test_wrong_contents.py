@@ -162,7 +162,7 @@ def renumbered(labels: np.ndarray, values: dict[int, int]) -> np.ndarray:
 
 def seen(name: str, images: dict[str, np.ndarray], labels: np.ndarray) -> Labelled:
     found = Labelled(name, FILES, tuple(np.unique(labels).tolist()), looks=looks_of(images, labels))
-    return replace(found, places=places_of(images, labels, "LPS"))
+    return replace(found, places=places_of(images, labels, "LPS", (1, 1, 1)))
 
 
 def exchanged(images: dict[str, np.ndarray], one: str, other: str) -> dict[str, np.ndarray]:
@@ -249,6 +249,29 @@ def test_a_mask_of_the_brain_is_no_tumour(tmp_path: Path, make_subject: MakeSubj
     assert any("cover 65% of the brain, more than tumours do" in note for note in notes)
 
 
+def test_labels_of_another_or_moved_are_named_by_subject_and_the_remedy_helps(tmp_path: Path) -> None:
+    people = {name: head(seed) for seed, name in enumerate("ABC")}
+    images, right = people["B"]
+    wrong = np.roll(right, 9, 0)
+    for name, (contrasts, labels) in people.items():
+        for contrast, data in contrasts.items():
+            save(tmp_path / "in" / name / f"{name}_{contrast}.nii.gz", data.astype(np.float32))
+        save(tmp_path / "in" / name / f"{name}_seg.nii.gz", wrong if name == "B" else labels)
+    protocol = SliceProtocol(size=64, brain_fraction=0.004)
+    kept = {"labels": "brats2018", "patients": "one-per-subject", "dry_run": True}
+    told = [n for n in prepare(tmp_path / "in", tmp_path / "x", protocol=protocol, **kept).notes if "do not fit" in n]
+    assert len(told) == 1 and re.match(
+        r"labels do not fit the images in B \(where they lie, voxels are [0-9.]+ ", told[0]
+    )
+    assert "give each subject its own label map" in told[0]
+    save(tmp_path / "in" / "B" / "B_seg.nii.gz", right)  # the advice, carried out
+    assert not any("do not fit" in n for n in prepare(tmp_path / "in", tmp_path / "x", protocol=protocol, **kept).notes)
+    far = places_of(images, np.roll(right, 24, 1), "LPS", (1, 1, 1))
+    assert far is not None and far.misfit
+    without = places_of({name: images[name] for name in ("t1", "t1ce", "t2")}, wrong, "LPS", (1, 1, 1))
+    assert without is not None and not without.misfit  # ventricles are bright in T2
+
+
 def test_real_subjects_are_right_and_their_mistakes_are_found(real_subjects: Path) -> None:
     missed = 0
     for subject in find_subjects(real_subjects):
@@ -260,9 +283,9 @@ def test_real_subjects_are_right_and_their_mistakes_are_found(real_subjects: Pat
         for one, other in combinations(images, 2):
             if {one, other} != {"t1", "t1ce"}:  # which only enhancing tumour tells apart
                 assert exchanged_contrasts(exchanged(images, one, other), labels, kept) == {one: other, other: one}
-        here = places_of(images, labels, "LPS")
-        assert here is not None and not here.are_elsewhere
+        here = places_of(images, labels, "LPS", (1, 1, 1))
+        assert here is not None and not here.are_elsewhere and not here.misfit
         for flips in list(product((1, -1), repeat=3))[1:]:
-            found = places_of(images, labels[:: flips[0], :: flips[1], :: flips[2]], "LPS")
+            found = places_of(images, labels[:: flips[0], :: flips[1], :: flips[2]], "LPS", (1, 1, 1))
             missed += found is None or not found.are_elsewhere
     assert missed <= 3  # of 35: where a tumour and its mirror image overlap

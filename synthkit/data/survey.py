@@ -44,6 +44,8 @@ _EVERY = 8
 _NAMED = 10
 # From here on slices are visibly not those that the axes of the body would give.
 _TILTED_DEGREES = 15.0
+# Labels that oedema is part of, and its share of all that is labelled: of real subjects 0.3 and more.
+_WITH_OEDEMA, _LEAST_OEDEMA = ("ED", "WT"), 0.25
 # Shares of the brain that are labelled: tumours of real subjects take up to 0.24, in a slab; a mask of the brain all of
 # it and, where it was shrunk, three quarters.
 _LARGE, _WHOLE_BRAIN = 0.5, 0.8
@@ -63,7 +65,8 @@ class SurveyedSubject:
     names_unit : its header names the unit of its voxel size.
     backgrounds : contrast -> what its background was, as stored.
     signature : what the brain looks like, see :mod:`synthkit.data.signatures`.
-    places : whether its labels fit the images better mirrored.
+    places : whether its labels fit the images better mirrored or moved.
+    misfit : that they do not fit them, in words; "" where they do, or nothing says it.
     exchanged : contrast -> the one that it looks like, where that is another.
     copies : pairs of contrasts that are one image.
     covered : label value as the file has it -> share of the brain that has it.
@@ -89,6 +92,7 @@ class SurveyedSubject:
     copies: tuple[tuple[str, str], ...]
     covered: dict[int, float]
     absent: dict[str, float]
+    misfit: str = ""
 
     def labelled(self) -> Labelled:
         """What its files say of the label scheme."""
@@ -114,7 +118,19 @@ class SurveyedSubject:
             label_counts=counts,
             looks=looks,
             notes=(*self.notes, *filter(None, notes)),
+            misfit=self._misfit(counts, choice.scheme),
         )
+
+    def _misfit(self, counts: Mapping[int, int], scheme: Scheme) -> str:
+        """That its labels do not fit the images; "" where oedema is a small part of them, or none of it is labelled.
+
+        Without it what is beside the labels of a tumour stands out as they do.
+        """
+        labelled = sum(n for value, n in counts.items() if value)
+        oedema = sum(counts.get(scheme.label_values.get(name, -1), 0) for name in _WITH_OEDEMA)
+        if self.places is None or self.places.are_elsewhere or not is_of_tumours(scheme):
+            return ""
+        return self.places.misfit if oedema > _LEAST_OEDEMA * labelled else ""
 
     def is_brain_mask(self, choice: SchemeChoice) -> str | None:
         """That labels of a tumour cover nearly the whole brain, in words; None where they do not."""
@@ -199,7 +215,7 @@ def survey(subject: Subject, protocol: SliceProtocol, keep: KeptVolumes | None =
         ),
         backgrounds=volumes.backgrounds,
         signature=seen,
-        places=places_of(volumes.images, volumes.labels, volumes.axes),
+        places=places_of(volumes.images, volumes.labels, volumes.axes, volumes.spacing_mm),
         exchanged=exchanged,
         copies=tuple(copies),
         absent={name: share for name, share in missing.items() if share > _ABSENT},
@@ -251,6 +267,12 @@ def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
         notes.append(
             f"a large part of the brain is 0 in {', '.join(lost[:_NAMED])}{' and more' if len(lost) > _NAMED else ''}: "
             "what is lost comes out black; restore the files, leave the subjects out, or give --contrasts without these"
+        )
+    if misfits := [f"{c.subject.id} ({c.misfit})" for c in surveyed if c.misfit]:
+        more = " and more" if len(misfits) > _NAMED else ""
+        notes.append(
+            f"labels do not fit the images in {'; '.join(misfits[:_NAMED])}{more}: "
+            "as of another subject, or moved; look at the contact sheet, and give each subject its own label map"
         )
     by_volume: dict[str, list[str]] = defaultdict(list)
     for c in surveyed:
