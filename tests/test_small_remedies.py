@@ -68,3 +68,34 @@ def test_tables_of_samples_as_programs_leave_them(tmp_path: Path) -> None:
         path.write_bytes(begin + b"[Content_Types].xml" * 3)
         with pytest.raises(DataError, match="an Excel workbook"):
             read_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("left", "says"),
+    [
+        (".A_t2.nii.gz.icloud", "t2: .A_t2.nii.gz.icloud is a placeholder of iCloud"),
+        ("A_t2.nii.gz.url", "t2: A_t2.nii.gz.url is a link to a page"),
+        ("A_t2.nii.gz.odd", "t2: A_t2.nii.gz.odd is not a volume by its ending (.odd)"),
+        ("A_t2.nii.gz/", "t2: A_t2.nii.gz is a folder without a file"),
+        ("A_t2/1.dcm", "t2: A_t2 is a folder of 1 .dcm file (convert them to NIfTI"),
+        ("t2/notes.txt", "t2: t2 is a folder of 1 .txt file"),
+    ],
+)
+def test_what_lies_where_a_contrast_is_expected_is_named(
+    tmp_path: Path, make_subject: MakeSubject, left: str, says: str
+) -> None:
+    folder = make_subject(tmp_path / "in", "A")
+    there = folder / "A_t2.nii.gz"
+    content = there.read_bytes()
+    there.unlink()
+    placeholder = folder / left
+    (placeholder if left.endswith("/") else placeholder.parent).mkdir(exist_ok=True)
+    if not left.endswith("/"):
+        placeholder.write_text("{}")
+    with pytest.raises(DataError, match="cannot be used") as caught:
+        prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
+    assert says in caught.value.details[0] and "--contrasts" not in caught.value.fix
+    if left.endswith("/"):
+        placeholder.rmdir()
+    there.write_bytes(content)  # fetched
+    assert prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, dry_run=True).n_samples

@@ -140,7 +140,8 @@ class _StandsOut:
     def at(self, places: Sequence[NDArray[np.intp]] | NDArray[np.intp]) -> NDArray[np.float32]:
         """Of voxels (x y z, ...), in spreads; nothing is seen out of the brain."""
         values = self.image[tuple(places)].astype(np.float32)
-        far = np.minimum(np.abs(values - np.float32(self.middle)) * np.float32(1 / self.spread), np.float32(_AT_MOST))
+        far: NDArray[np.float32] = np.abs(values - np.float32(self.middle)) * np.float32(1 / self.spread)
+        np.minimum(far, np.float32(_AT_MOST), out=far)
         far[values == 0] = 0
         return far
 
@@ -150,7 +151,8 @@ def _moved(at: NDArray[np.intp], spacing_mm: Sequence[float]) -> NDArray[np.intp
     ways = np.array([way for way in product((-1, 0, 1), repeat=3) if any(way)])
     ways = ways / np.linalg.norm(ways, axis=1, keepdims=True)
     by = np.concatenate([np.zeros((1, 3)), *(ways * mm for mm in _BY_MM)]) / np.asarray(spacing_mm)
-    return at[:, None] + np.rint(by.T).astype(np.intp)[:, :, None]
+    moved: NDArray[np.intp] = at[:, None] + np.rint(by.T).astype(np.intp)[:, :, None]
+    return moved
 
 
 _Place = tuple[bool, tuple[bool, ...]]

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from synthkit.data.channel_names import SEG
 from synthkit.data.fetched import finished_name, not_fetched
-from synthkit.data.file_names import NamedFile, ending_that_chooses
+from synthkit.data.file_names import NamedFile, Names, ending_that_chooses
 from synthkit.data.label_tables import TableOfLabels, table_of_labels
 from synthkit.data.layouts import Unit, first_of
 from synthkit.data.raw_layouts import RawCase, RawFolder
+from synthkit.data.stand_ins import stand_in
 from synthkit.errors import DataError
 
 
@@ -88,6 +89,7 @@ class RankedFiles:
 def subject_of_unit(
     unit: Unit,
     root: Path,
+    names: Names,
     contrasts: Sequence[str],
     need_labels: bool,
     tables: dict[Path, TableOfLabels | None] | None,
@@ -99,6 +101,9 @@ def subject_of_unit(
         files[file.content].append(file)
     wanted = [*contrasts, SEG]
     if missing := [name for name in wanted if not files[name] and (need_labels or name != SEG)]:
+        instead = [(name, stand_in(unit.folder, name, unit.stems, names)) for name in missing]
+        if told := [f"{name}: {found}" for name, found in instead if found]:
+            return BadSubject(unit.id, "; ".join([*told, *(f"missing {name}" for name, found in instead if not found)]))
         return missing_files(unit.id, missing, unit.others)
     chosen: dict[str, Path] = {}
     for name in wanted:
