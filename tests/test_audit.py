@@ -218,6 +218,15 @@ def test_membership_is_judged_on_both_sides() -> None:
     assert verdict([*scores(), membership(0.3, 0.45)], Policy(max_membership_auc=0.6)).outcome == "pass"
 
 
+def test_membership_of_too_few_people_is_no_evidence_and_more_held_out_are() -> None:
+    without = [*scores(), {**membership(0.3, 0.45), "low": None, "high": None}]
+    judged = verdict(without, Policy(max_membership_auc=0.6))
+    assert judged.outcome == "insufficient evidence"
+    assert "no interval: that takes 10 training people and as many held-out ones" in judged.reasons[0]
+    (reason,) = verdict(scores(), Policy(max_membership_auc=0.6)).reasons
+    assert "it was not made: it needs held-out people" in reason and "--holdout" in reason
+
+
 def test_what_planted_copies_were_found_and_missed_is_said() -> None:
     result = verdict(
         [*scores(), power("blur", "sigma 2 px", 59), power("flip", "twice", 20), power("flip", "thrice", 60)]

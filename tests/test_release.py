@@ -391,6 +391,10 @@ def test_data_protection_says_what_was_measured() -> None:
     other_way = [{"name": "membership_auc", "value": 0.01, "low": 0.0, "high": 0.1, "of": {}}]
     assert "better than by guessing" in data_protection(other_way, {"outcome": "pass"})[1]["conclusion"]
     assert "by membership" in inference["conclusion"] and "not excluded" in inference["conclusion"]
+    few = [{"name": "membership_auc", "value": 0.9, "of": {}}]
+    assert "is not known: its AUC has no interval" in data_protection(few, {"outcome": "pass"})[1]["conclusion"]
+    nearer = [{"name": "closer_than_holdout", "value": 0.8, "low": 0.6, "high": 0.9, "of": {}}]
+    assert "by closeness to the training images" in data_protection(nearer, {"outcome": "pass"})[2]["conclusion"]
     # Nothing measured is nothing concluded, and never a reassurance.
     single, link, inference = data_protection([], {"outcome": "insufficient evidence"})
     assert "too little evidence" in single["conclusion"] and "nothing is concluded" in link["conclusion"]
