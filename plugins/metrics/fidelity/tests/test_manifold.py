@@ -14,7 +14,7 @@ def singles(values: np.ndarray) -> FeatureSet:
 
 
 def values(real: FeatureSet, synthetic: FeatureSet, k: int) -> dict[str, float]:
-    return {name: share.value for name, share in manifold.prdc(real, synthetic, k).items()}
+    return manifold.prdc(real, synthetic, k)
 
 
 def by_definition(x: np.ndarray, y: np.ndarray, k: int) -> dict[str, float]:
@@ -66,36 +66,11 @@ def test_a_collapsed_generator_has_precision_and_no_coverage() -> None:
     assert broken == {"precision": 0, "recall": 0, "density": 0, "coverage": 0}
 
 
-def without(full: np.ndarray, y: np.ndarray, k: int, left: np.ndarray) -> dict[str, float]:
-    """The scores of the real images ``left`` with the radii that they have among all of ``full``."""
-    inner = [np.sort(cdist(z, z), axis=1)[:, k] for z in (full, y)]
-    across = cdist(full, y)[left]
-    inside = across < inner[0][left][:, None]
-    return {
-        "precision": inside.any(axis=0).mean(),
-        "recall": (across < inner[1]).any(axis=1).mean(),
-        "density": inside.sum() / (k * len(y)) * len(full) / len(left),
-        "coverage": inside.any(axis=1).mean(),
-    }
-
-
-def test_jackknife_over_patients_at_fixed_radii(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_image_left_out_at_fixed_radii(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifold, "BLOCK_ELEMENTS", 200)
-    rng = np.random.default_rng(3)
-    x, y = rng.normal(size=(40, 3)).astype(np.float32), rng.normal(size=(25, 3)).astype(np.float32)
-    group = np.sort(rng.integers(0, 6, 40))
-    found = manifold.prdc(FeatureSet(x, group), singles(y), 2)
-    left = [without(x.astype(float), y.astype(float), 2, np.flatnonzero(group != g)) for g in range(6)]
-    for name, share in found.items():
-        each = np.array([scores[name] for scores in left])
-        assert share.spreads[0].variance == pytest.approx(5 / 6 * np.sum((each - each.mean()) ** 2)), name
-        assert share.spreads[0].n_units == 6 and share.spreads[1].n_units == 25
-
-
-def test_jackknife_over_images_at_fixed_radii() -> None:
     rng = np.random.default_rng(4)
     x, y = rng.normal(size=(30, 3)).astype(np.float32), rng.normal(size=(20, 3)).astype(np.float32)
-    found = manifold.prdc(singles(x), singles(y), 2)
+    found = manifold.Neighbourhoods.of(singles(x), 2).compare(y)
     inner = [np.sort(cdist(z, z), axis=1)[:, 2] for z in (x.astype(float), y.astype(float))]
     inside, reached = cdist(x, y) < inner[0][:, None], cdist(x, y) < inner[1]
     left: dict[str, list[float]] = {name: [] for name in manifold.NAMES}
@@ -106,8 +81,7 @@ def test_jackknife_over_images_at_fixed_radii() -> None:
         left["density"].append(inside[:, kept].sum() / (2 * 19))
         left["coverage"].append(inside[:, kept].any(axis=1).mean())
     for name, share in found.items():
-        each = np.array(left[name])
-        assert share.spreads[1].variance == pytest.approx(19 / 20 * np.sum((each - each.mean()) ** 2)), name
+        assert share.images == pytest.approx(np.array(left[name])), name
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -9,8 +9,8 @@ images y, their neighbourhoods B and all distances Euclidean between features:
 Exact, in float64: blocks of a matrix product, a partial sort for the radii, and counts; nothing of size n m is kept.
 An image as far away as the radius is not within it, by definition and however rounding falls.
 
-The jackknife leaves out one patient, or one synthetic image, with the radii as they are: it knows which image is
-reached from a single patient or image only.
+For floors each synthetic image is left out in turn, with the radii as they are: counts know which real image is reached
+by a single one only.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit.judging.spreads import leave_one_out_spread
-from synthkit_fidelity.sets import Estimate, FeatureSet, Float64, Indices
+from synthkit_fidelity.sets import FeatureSet, Float64, Indices
 
 #: Distances that are held at a time: between two sets, and on a side of a tile of those within one.
 BLOCK_ELEMENTS, TILE = 8 * 2**20, 1024
@@ -29,30 +28,25 @@ BLOCK_ELEMENTS, TILE = 8 * 2**20, 1024
 NAMES = ("precision", "recall", "density", "coverage")
 
 
-def prdc(real: FeatureSet, synthetic: FeatureSet, k: int = 5) -> dict[str, Estimate]:
+def prdc(real: FeatureSet, synthetic: FeatureSet, k: int = 5) -> dict[str, float]:
     """The four scores by name. Each set has more than ``k`` images."""
-    return {
-        name: Estimate(left.value, (leave_one_out_spread(left.patients), leave_one_out_spread(left.images)))
-        for name, left in Neighbourhoods.of(real, k).compare(synthetic.values).items()
-    }
+    return {name: left.value for name, left in Neighbourhoods.of(real, k).compare(synthetic.values).items()}
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A score, and the same without each patient of the real set and without each synthetic image."""
+    """A score, and the same without each synthetic image."""
 
     value: float
-    patients: Float64
     images: Float64
 
 
 @dataclass(frozen=True)
 class Neighbourhoods:
-    """Real images, those of a patient side by side, and how far their neighbourhoods reach: found once, used often."""
+    """Real images, and how far their neighbourhoods reach: found once, used often."""
 
     x: Float64
     radii: Float64
-    group: Indices
     centre: Float64
     k: int
 
@@ -60,9 +54,8 @@ class Neighbourhoods:
     def of(cls, real: FeatureSet, k: int) -> Neighbourhoods:
         # Distances do not see the centre; taking it off saves digits of |x|^2 + |y|^2 - 2 x.y.
         centre = real.values.mean(axis=0, dtype=np.float64)
-        order = np.argsort(real.group, kind="stable")
-        x = real.values[order] - centre
-        return cls(x, squared_radii(x, k), real.group[order], centre, k)
+        x = real.values - centre
+        return cls(x, squared_radii(x, k), centre, k)
 
     def compare(self, images: NDArray[np.float32]) -> dict[str, LeftOut]:
         """The four scores of synthetic ``images (m, d)``, more than ``k`` of them."""
@@ -70,7 +63,7 @@ class Neighbourhoods:
         # As far as the radius is not within it, however the distance is rounded.
         rounding = _rounding(self.x, y)
         radii_x, radii_y = self.radii - rounding, squared_radii(y, self.k) - rounding
-        return _shares(_count(self.x, y, radii_x, radii_y, self.group), self.k)
+        return _shares(_count(self.x, y, radii_x, radii_y), self.k)
 
 
 def squared_radii(x: Float64, k: int) -> Float64:
@@ -109,30 +102,25 @@ def _rounding(*sets: Float64) -> float:
 
 @dataclass(frozen=True)
 class _Counts:
-    """What the scores and their jackknife need.
+    """What the scores need, also those without an image.
 
-    group : patient of each real image; ``in_real`` and ``only_patient`` are of synthetic images: neighbourhoods of real
-    images that hold it, and the one patient they are of (-1: none or several). ``holds`` and ``inside`` are of real
-    images: synthetic images in its neighbourhood, synthetic neighbourhoods that hold it; ``only_held`` and
-    ``only_holder``: the one synthetic image in question, or -1. ``pairs``: hits of the neighbourhoods of each patient.
+    ``in_real`` is of synthetic images: neighbourhoods of real images that hold it. The others are of real images:
+    ``holds``, synthetic images in its neighbourhood, ``inside``, synthetic neighbourhoods that hold it; ``only_held`` and
+    ``only_holder``, the one synthetic image in question, or -1.
     """
 
-    group: Indices
     in_real: Indices
-    only_patient: Indices
     holds: Indices
     inside: Indices
     only_held: Indices
     only_holder: Indices
-    pairs: Float64
 
 
-def _count(x: Float64, y: Float64, radii_x: Float64, radii_y: Float64, group: Indices) -> _Counts:
+def _count(x: Float64, y: Float64, radii_x: Float64, radii_y: Float64) -> _Counts:
     n, m = len(x), len(y)
     left, right = _factors(x, y)
     in_real, holds, inside = (np.zeros(size, np.int64) for size in (m, n, n))
     only_held, only_holder = np.full(n, -1), np.full(n, -1)
-    first_patient, last_patient = np.full(m, n), np.full(m, -1)
     for block in _blocks(n, m):
         distances = left[block] @ right.T
         row, image = _hits(distances < radii_x[block][:, None])
@@ -140,17 +128,13 @@ def _count(x: Float64, y: Float64, radii_x: Float64, radii_y: Float64, group: In
         in_real += np.bincount(image, minlength=m)
         holds += np.bincount(row, minlength=n)
         only_held[row] = image
-        np.minimum.at(first_patient, image, group[row])
-        np.maximum.at(last_patient, image, group[row])
         row, image = _hits(distances < radii_y)
         row += block.start
         inside += np.bincount(row, minlength=n)
         only_holder[row] = image
     only_held[holds != 1] = -1
     only_holder[inside != 1] = -1
-    only_patient = np.where(first_patient == last_patient, last_patient, -1)
-    pairs = np.asarray(np.bincount(group, weights=holds), np.float64)
-    return _Counts(group, in_real, only_patient, holds, inside, only_held, only_holder, pairs)
+    return _Counts(in_real, holds, inside, only_held, only_holder)
 
 
 def _hits(hit: NDArray[np.bool_]) -> tuple[Indices, Indices]:
@@ -160,33 +144,23 @@ def _hits(hit: NDArray[np.bool_]) -> tuple[Indices, Indices]:
 
 
 def _shares(c: _Counts, k: int) -> dict[str, LeftOut]:
-    n, m = len(c.group), len(c.in_real)
-    images = np.bincount(c.group).astype(np.float64)
-    rest = np.maximum(n - images, 1.0)
-
-    def without_patient(hits: NDArray[np.bool_]) -> Float64:
-        left: Float64 = (hits.sum() - np.bincount(c.group, weights=hits, minlength=len(images))) / rest
-        return left
+    n, m = len(c.holds), len(c.in_real)
 
     def without_image(values: NDArray[np.generic]) -> Float64:
         left: Float64 = (values.sum() - values) / max(m - 1, 1)
         return left
 
-    def lost(only: Indices, size: int) -> Float64:
-        return np.bincount(only[only >= 0], minlength=size).astype(np.float64)
+    def lost(only: Indices) -> Float64:
+        return np.bincount(only[only >= 0], minlength=m) / n
 
     precise, recalled, covered = c.in_real > 0, c.inside > 0, c.holds > 0
     precision, recall, coverage = (float(hits.mean()) for hits in (precise, recalled, covered))
-    density = float(c.in_real.sum() / (k * m))
-    # The radii shrink as real images are added, so that the expected number of hits stays; here they are held fixed.
-    left_density = (c.pairs.sum() - c.pairs) / rest * n / (k * m)
-    pairs = {
-        "precision": (precision, precision - lost(c.only_patient, len(images)) / m, without_image(precise)),
-        "recall": (recall, without_patient(recalled), recall - lost(c.only_holder, m) / n),
-        "density": (density, left_density, without_image(c.in_real) / k),
-        "coverage": (coverage, without_patient(covered), coverage - lost(c.only_held, m) / n),
+    return {
+        "precision": LeftOut(precision, without_image(precise)),
+        "recall": LeftOut(recall, recall - lost(c.only_holder)),
+        "density": LeftOut(float(c.in_real.sum() / (k * m)), without_image(c.in_real) / k),
+        "coverage": LeftOut(coverage, coverage - lost(c.only_held)),
     }
-    return {name: LeftOut(*parts) for name, parts in pairs.items()}
 
 
 def _factors(x: Float64, y: Float64) -> tuple[Float64, Float64]:

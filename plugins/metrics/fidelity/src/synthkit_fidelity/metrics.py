@@ -265,8 +265,8 @@ def _prdc(view: View) -> Iterator[Score]:
         for name in manifold.NAMES:
             yield view.score(name, f"no more than k = {k} images", patients)
     else:
-        for name, estimate in manifold.prdc(view.real, view.synthetic, k).items():
-            yield view.alone(name, estimate.value, patients, f"k = {k}", _MOVING)
+        for name, value in manifold.prdc(view.real, view.synthetic, k).items():
+            yield view.alone(name, value, patients, f"k = {k}", _MOVING)
     if isinstance(view.floor, Floor) and min(view.floor.size, *(len(side.base) for side in view.floor.sides)) <= k:
         reason = f"no more than k = {k} images on a side of the floor, which has one of each patient"
         view = replace(view, floor=reason)
