@@ -105,8 +105,8 @@ class _Counts:
     """What the scores need, also those without an image.
 
     ``in_real`` is of synthetic images: neighbourhoods of real images that hold it. The others are of real images:
-    ``holds``, synthetic images in its neighbourhood, ``inside``, synthetic neighbourhoods that hold it; ``only_held`` and
-    ``only_holder``, the one synthetic image in question, or -1.
+    ``holds``, synthetic images in its neighbourhood, ``inside``, synthetic neighbourhoods that hold it; ``only_held``
+    and ``only_holder``, the one synthetic image in question, or -1.
     """
 
     in_real: Indices
