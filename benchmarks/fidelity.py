@@ -7,7 +7,8 @@ coverage. Every trial times every tool once, in turn; the figure is the median o
 other work on the machine changes little (with OMP_NUM_THREADS=1 no thread's waiting counts). torchmetrics (``pip
 install --no-deps torchmetrics lightning-utilities``) and prdc 0.2 (``pip install --no-deps --target FOLDER prdc==0.2``)
 are skipped where they are missing. Targets: the trace of the root 11x sqrtm, the kernel distance 5x subsets, neighbours
-22x the plain recipe."""
+22x the plain recipe.
+"""
 
 from __future__ import annotations
 
