@@ -5,9 +5,9 @@
 Four claims, each with the same values from both sides, and the published example of precision, recall, density and
 coverage. Every trial times every tool once, in turn; the figure is the median over trials, of processor time, which
 other work on the machine changes little (with OMP_NUM_THREADS=1 no thread's waiting counts). torchmetrics (``pip
-install --no-deps torchmetrics lightning-utilities``) and prdc 0.2 (``pip install --no-deps --target FOLDER prdc==0.2``)
-are skipped where they are missing. Targets: the trace of the root 11x sqrtm, the kernel distance 5x subsets, neighbours
-22x the plain recipe.
+install --no-deps torchmetrics lightning-utilities``) and prdc 0.2 (``pip install --no-deps --target FOLDER
+prdc==0.2``) are skipped where they are missing. Targets: the trace of the root 11x sqrtm, the kernel distance 5x
+subsets, neighbours 22x the plain recipe.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def neighbours(x: NDArray[np.float32], y: NDArray[np.float32], trials: int) -> b
     real, synthetic = FeatureSet(x, np.arange(len(x)) // 50), singles(y)  # patients of 50 slices
 
     def ours() -> dict[str, float]:
-        return manifold.prdc(real, synthetic, 5)
+        return {name: share.value for name, share in manifold.prdc(real, synthetic, 5).items()}
 
     def plain() -> dict[str, float]:
         reach = [np.sort(cdist(z, z), axis=1)[:, 5] for z in (x, y)]
@@ -173,7 +173,7 @@ def published_example() -> bool:
         rng = np.random.default_rng(seed)
         x, y = (singles(rng.normal(size=(10_000, 1000))) for _ in range(2))
         start = time.process_time()
-        draws.append([*manifold.prdc(x, y, 5).values()])
+        draws.append([share.value for share in manifold.prdc(x, y, 5).values()])
         seconds = time.process_time() - start
         print(f"  draw {seed}: " + " ".join(f"{value:.3f}" for value in draws[-1]) + f" ({seconds:.1f} s)")
     inside = bool(np.all(np.abs(np.mean(draws, axis=0) - published) < 3 * np.std(draws, axis=0)))

@@ -11,7 +11,6 @@ from typing import Any
 from synthkit.contract import Citation, Declaration
 from synthkit.errors import SynthkitError
 from synthkit.judging.arms import ArmComparison, compared_arms, mean_of_arm
-from synthkit.judging.comparable import Training, find_differences
 from synthkit.judging.overlap_tables import (
     OVERLAP_TABLE,
     Cases,
@@ -22,12 +21,12 @@ from synthkit.judging.overlap_tables import (
     regions_of,
 )
 from synthkit.registry.registry import discover
-from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.run import RESULT, Job, Run, count_gpus, find_runs
 from synthkit.study import layout
 from synthkit.study.config import Study
 from synthkit.study.plan import make_plan
 from synthkit.study.progress import State, StepState, states_of
+from synthkit.study.trainings import unequal, unfinished
 
 #: Scores of the audit that the report shows, with what they are called.
 AUDIT_SCORES = ("copied_rate", "n_copies", "n_copied_subjects", "n_holdout_copies")
@@ -104,7 +103,8 @@ class StudyResults:
 
     ``missing`` counts cells of the table without a training; ``left`` names steps that are not done, by their state;
     ``problems`` say what could not be read. ``datasets``: digest by path. ``unequal``: settings besides data and seed
-    in which arms of one segmenter and augmentation differ. ``protocol``: ``name`` and ``policy``, in sentences, of how
+    in which arms of one segmenter and augmentation differ; ``unfinished``: trainings that had not ended learning, in
+    sentences. ``protocol``: ``name`` and ``policy``, in sentences, of how
     predictions were scored; empty for whole volumes. ``mean_of``: the regions behind the mean.
     """
 
@@ -113,6 +113,7 @@ class StudyResults:
     n_real_samples: int | None = None
     datasets: dict[str, str] = field(default_factory=dict)
     unequal: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     generators: list[GeneratorNumbers] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
@@ -228,7 +229,8 @@ def _segmenter(done: DoneSteps, study: Study, name: str, augmentation: str, resu
         results.missing += not found
         if found:
             tables[arm], results.mean_of = found, results.mean_of or mean_of(found[0])
-    results.unequal += _unequal(done, study, name, augmentation)
+    results.unequal += unequal(done, study, name, augmentation)
+    results.unfinished += unfinished(done, study, name, augmentation)
     real = tables.get(layout.REAL)
     for arm, own in tables.items():
         compared: dict[str, list[ArmComparison]] = {}
@@ -252,21 +254,6 @@ def _segmenter(done: DoneSteps, study: Study, name: str, augmentation: str, resu
                     comparisons=tuple(compared.get(region, ())),
                 )
             )  # fmt: skip
-
-
-def _unequal(done: DoneSteps, study: Study, name: str, augmentation: str) -> list[str]:
-    """In what the finished trainings of all arms differ besides their data."""
-    found = []
-    for arm in study.arms:
-        for seed in study.segmenters[name].seeds:
-            run = layout.segmenter_run(name, arm, augmentation, seed, "train")
-            if done.result(run) is not None:
-                try:
-                    metadata = read_checkpoint_metadata(find_checkpoint(done.folder / run))
-                except SynthkitError:
-                    continue
-                found.append(Training(f"{name} on {arm}", metadata))
-    return [text for _, text in find_differences(found)] if found else []
 
 
 # ----------------------------------------------------------------------------------------------------------- generators

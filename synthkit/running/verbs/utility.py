@@ -17,10 +17,11 @@ from synthkit.files import discard
 from synthkit.judging.arms import UTILITY, ArmComparison, compared_arms, interval_warnings, partings, sentence
 from synthkit.judging.comparable import Training, check_arms, check_comparable
 from synthkit.judging.intervals import RESAMPLES, SEED
+from synthkit.judging.learning import still_learning
 from synthkit.judging.overlap_tables import OverlapTable, read_overlap
 from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.listening import Listener
-from synthkit.running.run import JOB, Input, Job, Run, find_runs, folder_digest, write_json
+from synthkit.running.run import EVENTS, JOB, Input, Job, Run, find_runs, folder_digest, write_json
 from synthkit.running.verbs.inputs import look_at
 from synthkit.running.verbs.model_voxels import ModelVoxels
 from synthkit.running.verbs.people import datasets_given, tell_apart, unlike_names
@@ -73,8 +74,9 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
 
     Returns
     -------
-    JSON-ready: ``reference``, ``subjects``, ``comparisons`` (a row an arm, region and score), ``sentences``, ``doubts``
-    (what training images show otherwise than they are called, or than those of the real arm).
+    JSON-ready: ``reference``, ``subjects``, ``comparisons`` (a row an arm, region and score), ``sentences`` (first on
+    trainings that have not ended learning), ``doubts`` (what training images show otherwise than they are called, or
+    than those of the real arm).
 
     Raises
     ------
@@ -96,6 +98,11 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
     found_subjects, protocol = _unseen_subjects(request, everything, listener)
     runs = [run for trainings in arms.values() for run, _ in trainings]
     doubts = _doubts({name: [run for run, _ in trainings] for name, trainings in arms.items()}, listener)
+    learning = still_learning(
+        {f"{name} {k}": run / EVENTS for name in arms for k, (run, _) in enumerate(arms[name], start=1)}
+    )
+    for text in learning:
+        listener.warning(text)
     patients = tell_apart(found_subjects, runs, protocol, request.patients, listener)
     subjects = list(patients)
     # What is not known of the labels is asked for before anything is segmented.
@@ -128,7 +135,7 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
         "reference": request.reference.name,
         "subjects": subjects,
         "comparisons": [{"arm": name, **item.to_dict()} for name, item in found],
-        "sentences": _sentences(found),
+        "sentences": [*learning, *_sentences(found)],
         "doubts": doubts,
     }
     write_json(request.out / UTILITY, document)
