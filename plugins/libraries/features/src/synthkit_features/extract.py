@@ -16,7 +16,7 @@ from torch import nn
 
 from synthkit.errors import DataError, GpuUnavailableError, UsageError
 from synthkit_features import inception, preprocessing
-from synthkit_features.published import Published, identify, sha256_of
+from synthkit_features.published import ANY, Published, identify, sha256_of
 from synthkit_features.weights import default_weights, read
 
 #: Images that go through the network together.
@@ -109,7 +109,7 @@ class Extractor:
         )
 
 
-def extractor(weights: Path | None = None, device: str = "cpu", network: str = "") -> Extractor:
+def extractor(weights: Path | None = None, device: str = "cpu", network: str = ANY) -> Extractor:
     """The network of a weights file; None is EfficientNet-Lite0 on ImageNet, which is installed with this package.
 
     Parameters
@@ -118,7 +118,7 @@ def extractor(weights: Path | None = None, device: str = "cpu", network: str = "
         TorchScript is given float32 ``(n, 3, y, x)`` in 0..1 and returns features, or features and logits. See
         :mod:`synthkit_features.weights` for what loading a file runs.
     device : "cpu", "cuda" or "cuda:1".
-    network : the published network that the file has to be (:data:`synthkit_features.published.NAMES`); "" is any.
+    network : the published network that the file has to be (:data:`synthkit_features.published.NAMES`), or any.
 
     Raises
     ------

@@ -105,6 +105,8 @@ PUBLISHED = (
 )
 
 NAMES = tuple(dict.fromkeys(published.name for published in PUBLISHED))
+#: In the place of a name: the file may be of any network.
+ANY = "any"
 
 
 def sha256_of(path: Path) -> str:
@@ -124,21 +126,23 @@ def known(sha256: str) -> Published | None:
 
 
 def identify(path: Path | None, network: str) -> Published | None:
-    """What the file of weights is, where it is a published one; ``network`` is the name that it has to be of, or "".
+    """What the file of weights is, where it is a published one.
+
+    ``network`` is the name that it has to be of, or :data:`ANY`.
 
     Raises
     ------
     UsageError : no such name, or a name without a file.
     DataError : the file cannot be read, or is none of those published under this name.
     """
-    if network and network not in NAMES:
+    if network != ANY and network not in NAMES:
         raise UsageError(f"{network} is not a feature network.", fix=f"Names are {', '.join(NAMES)}.")
     if path is None:
-        if network:
+        if network != ANY:
             raise UsageError(f"{network} needs its file of weights.", fix=f"Give --features {network}=FILE.")
         return None
     digest = sha256_of(path)
-    if not network:
+    if network == ANY:
         return known(digest)
     files = [published for published in PUBLISHED if published.name == network]
     for published in files:

@@ -13,8 +13,8 @@ from typing import Literal
 import synthkit
 from synthkit import Citation, Declaration, MetricDeclaration, ScoreDefinition, param
 
-#: Names of :mod:`synthkit_features.published`, which is not there where a declaration is read; "" is any network.
-NETWORKS = ("", "inception", "torch-fidelity", "radimagenet", "radiodino", "medicalnet")
+#: Names of :mod:`synthkit_features.published`, which is not there where a declaration is read, and any.
+NETWORKS = ("any", "inception", "torch-fidelity", "radimagenet", "radiodino", "medicalnet")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Params:
     splits: int = param(10, "parts that the Inception score is the mean of", minimum=1)
     seed: int = param(0, "seed of every random choice: images, floor, extrapolation", minimum=0)
     network: str = param(
-        "", "published network that the file of --features has to be, as --features NAME=FILE says", choices=NETWORKS
+        "any", "published network that the file of --features has to be, as --features NAME=FILE says", choices=NETWORKS
     )
 
 

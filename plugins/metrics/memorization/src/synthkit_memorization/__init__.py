@@ -11,8 +11,8 @@ from synthkit.judging.audit_scores import definitions
 
 RULES = ("pearson", "brain", "flip", "shift", "inverted", "brain-inverted")
 FAMILIES = ("picture", "frame", "warped", "labels", "label-shape", "tumour")
-#: Names of :mod:`synthkit_features.published`, which is not there where a declaration is read; "" is any network.
-NETWORKS = ("", "inception", "torch-fidelity", "radimagenet", "radiodino", "medicalnet")
+#: Names of :mod:`synthkit_features.published`, which is not there where a declaration is read, and any.
+NETWORKS = ("any", "inception", "torch-fidelity", "radimagenet", "radiodino", "medicalnet")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Params:
         0.001, "share of unrelated images that this search may flag", minimum=1e-6, maximum=0.5
     )
     network: str = param(
-        "", "published network that the file of --features has to be, as --features NAME=FILE says", choices=NETWORKS
+        "any", "published network that the file of --features has to be, as --features NAME=FILE says", choices=NETWORKS
     )
     memory_mb: float = param(
         2048.0, "training pixels held in memory at a time; less means more passes", minimum=1, unit="MB"
