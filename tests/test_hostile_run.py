@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -189,15 +190,28 @@ def test_outputs_that_are_a_link_are_replaced_by_a_folder(attempt: Attempt, vict
     assert run.outputs.is_dir() and not run.outputs.is_symlink() and not any(run.outputs.iterdir())
 
 
-def test_rights_of_others_are_taken_from_outputs(attempt: Attempt) -> None:
+def test_outputs_get_the_rights_of_new_files(attempt: Attempt) -> None:
     run = attempt.run
-    shell, table = run.outputs / "shell", run.outputs / "table.csv"
-    for path, mode in ((shell, 0o6755), (table, 0o640)):
+    (run.outputs / "folder").mkdir()
+    shell, table = run.outputs / "shell", run.outputs / "folder" / "table.csv"
+    for path, mode in ((shell, 0o6755), (table, 0o600)):
         path.write_text("x")
         path.chmod(mode)
+    (run.outputs / "folder").chmod(0o700)
     leave(run, GOOD)
     assert ending(attempt)["status"] == "succeeded"
-    assert (shell.stat().st_mode & 0o7777, table.stat().st_mode & 0o7777) == (0o755, 0o640)
+    new = run.path / "new"
+    new.write_text("x")
+    assert shell.stat().st_mode == table.stat().st_mode == new.stat().st_mode
+    assert stat.S_IMODE((run.outputs / "folder").stat().st_mode) == stat.S_IMODE(run.path.stat().st_mode)
+
+
+def test_a_second_name_of_a_users_file_changes_nothing_there(attempt: Attempt, victim: Path) -> None:
+    victim.chmod(0o600)
+    os.link(victim, attempt.run.outputs / "table.csv")
+    leave(attempt.run, GOOD)
+    ending(attempt)
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o600
 
 
 def test_a_dataset_of_pipes_is_refused_and_holds_nobody(tmp_path: Path) -> None:

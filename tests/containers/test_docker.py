@@ -443,7 +443,7 @@ def test_traps_in_the_outputs(probe: Declaration, make_run: MakeRun) -> None:
     assert [line.partition(":")[0] for line in result["error"]["details"]] == ["hole", "link", "pipe.csv"]
     assert [path.name for path in run.outputs.iterdir()] == ["shell"]
     status = (run.outputs / "shell").stat()
-    assert (status.st_uid, status.st_mode & 0o7777) == (os.getuid(), 0o755)
+    assert (status.st_uid, status.st_mode & 0o7777) == (os.getuid(), 0o644)
 
 
 def test_a_full_disk_is_no_disk_of_the_hosts(probe: Declaration, make_run: MakeRun) -> None:

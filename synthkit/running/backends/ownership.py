@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,4 +35,6 @@ def _give(folder: Path, owner: int) -> None:
     for _, folders, files, descriptor in os.fwalk(folder, follow_symlinks=False):
         os.chown(descriptor, owner, owner)
         for name in (*folders, *files):
-            os.chown(name, owner, owner, dir_fd=descriptor, follow_symlinks=False)
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode) or status.st_nlink == 1:  # another name of a file may lie anywhere
+                os.chown(name, owner, owner, dir_fd=descriptor, follow_symlinks=False)
