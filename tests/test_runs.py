@@ -271,6 +271,7 @@ def test_job_survives_the_way_through_its_file(tmp_path: Path, values: dict[str,
     assert json.loads((tmp_path / "job.json").read_text())["resources"] == {
         "gpus": "none",
         "memory_bytes": None,
+        "disk_bytes": None,
         "timeout_seconds": None,
         "cpus": None,
     }
