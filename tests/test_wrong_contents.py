@@ -17,7 +17,7 @@ from synthkit import events
 from synthkit.data.contrast_looks import exchanged_contrasts
 from synthkit.data.label_folders import LabelFolder
 from synthkit.data.label_grids import check_same_grids
-from synthkit.data.label_looks import looks_of
+from synthkit.data.label_looks import explained_by_exchange, looks_of
 from synthkit.data.label_pairs import check_prediction
 from synthkit.data.label_places import places_of
 from synthkit.data.named_schemes import SCHEMES
@@ -270,6 +270,30 @@ def test_labels_of_another_or_moved_are_named_by_subject_and_the_remedy_helps(tm
     assert far is not None and far.misfit
     without = places_of({name: images[name] for name in ("t1", "t1ce", "t2")}, wrong, "LPS", (1, 1, 1))
     assert without is not None and not without.misfit  # ventricles are bright in T2
+
+
+def test_a_contrast_of_another_subject_is_named_and_no_names_are_doubted(tmp_path: Path) -> None:
+    images, labels = head()
+    for contrast, data in images.items():
+        inside = np.where(data > 50, data, 0).astype(np.float32)
+        moved = np.roll(np.roll(head(1)[0]["t2"], 3, 0), 2, 1)
+        inside[:2], moved[:4] = 0, 0
+        save(tmp_path / "in" / "A" / f"A_{contrast}.nii.gz", moved.astype(np.float32) if contrast == "t2" else inside)
+    save(tmp_path / "in" / "A" / "A_seg.nii.gz", labels)
+    found = prepare(tmp_path / "in", tmp_path / "x", protocol=SMALL, labels="brats2018", dry_run=True)
+    assert any(re.match(r"brain lies where no other contrast has any in t2 of A \([0-9.]+%\)", n) for n in found.notes)
+    assert not any("looks like" in note for note in (*found.notes, *found.subjects[0].notes))
+    save(tmp_path / "in" / "A" / "A_t2.nii.gz", np.where(images["t2"] > 50, images["t2"], 0).astype(np.float32))
+    again = prepare(tmp_path / "in", tmp_path / "x", protocol=SMALL, labels="brats2018", dry_run=True)
+    assert not any("no other contrast" in note for note in again.notes)
+
+
+def test_t1_and_t1ce_were_exchanged_where_the_core_is_as_bright_as_oedema() -> None:
+    images, labels = head()
+    images["t1"][labels == VALUES["NCR"]] += 35  # tumour that does not enhance, and no necrosis
+    found = seen("A", exchanged(images, "t1", "t1ce"), labels)
+    assert explained_by_exchange(found.looks, SCHEMES["brats2018"])
+    assert not explained_by_exchange(seen("A", images, labels).looks, SCHEMES["brats2018"])
 
 
 def test_real_subjects_are_right_and_their_mistakes_are_found(real_subjects: Path) -> None:

@@ -168,6 +168,7 @@ def judged(looks: Mapping[int, LabelLook], scheme: Scheme) -> dict[str, bool]:
 def explained_by_exchange(looks: Mapping[int, LabelLook], scheme: Scheme) -> bool:
     """Whether labels that contradict a scheme look like those of it once T1 and T1ce change places.
 
+    The core need not be darker than the oedema: where it is no necrosis it may be as bright.
     What enhances is then brighter than the brain. A cavity is dark in both, by more spreads in one than in the other.
     """
     other = {"t1": "t1ce", "t1ce": "t1"}
@@ -180,7 +181,8 @@ def explained_by_exchange(looks: Mapping[int, LabelLook], scheme: Scheme) -> boo
         for label in scheme.labels
         if label.name in ("ET", "GTV") and (look := changed.get(label.value))
     )
-    return is_bright and not contradiction(changed, scheme) and supported(changed, scheme)
+    enhances = any(looks_right for name, looks_right in judged(changed, scheme).items() if name in ("ET", "GTV"))
+    return is_bright and enhances and not contradiction(changed, scheme)
 
 
 def outside_brain(looks: Mapping[int, LabelLook], scheme: Scheme) -> str:
