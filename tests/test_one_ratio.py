@@ -208,7 +208,8 @@ def test_utility(measured: tuple[Path, dict[str, Any]], expected: Any, monkeypat
     for (region, score), (ratio, interval, mean) in expected.items():
         assert f"{ratio} ({interval})" in printed
         if score == "Dice":
-            assert f"of {mean} for {region}, against" in printed and f"a ratio of {ratio} (95 %" in printed
+            whose = "the mean of labels" if region == "mean" else region
+            assert f"of {mean} for {whose}, against" in printed and f"a ratio of {ratio} (95 %" in printed
 
 
 def test_report(measured: tuple[Path, dict[str, Any]], expected: Any, case: str, tmp_path: Path) -> None:
