@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import struct
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import nibabel as nib
 import numpy as np
@@ -269,3 +271,10 @@ def test_labels_of_another_shape_or_type_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"uint8 \(7, 5, 3\)"):
             write_labels(tmp_path / "labels.nii.gz", labels, like=like)
     assert not (tmp_path / "labels.nii.gz").exists()
+
+
+def test_libdeflate_is_found_while_another_thread_imports_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("deflate")
+    for name in ("deflate", "deflate._deflate"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))  # half done: without a spec
+    assert nifti._libdeflate.__wrapped__() is not None

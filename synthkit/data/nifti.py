@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import gzip
-import importlib.util
 import io
 import logging
 import struct
@@ -19,6 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -355,8 +355,10 @@ _local = threading.local()
 @cache
 def _libdeflate() -> ctypes.CDLL | None:
     """The libdeflate inside the wheel ``deflate``, called without the interpreter lock that its own module keeps."""
-    try:
-        spec = importlib.util.find_spec("deflate._deflate")
+    try:  # nothing is imported, which other threads would see half done
+        spec = PathFinder.find_spec(
+            "_deflate", getattr(PathFinder.find_spec("deflate"), "submodule_search_locations", [])
+        )
         library = ctypes.CDLL(spec.origin) if spec and spec.origin else None
         if library is None or not hasattr(library, "libdeflate_gzip_decompress_ex"):
             return None

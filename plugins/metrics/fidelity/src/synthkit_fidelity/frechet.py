@@ -61,7 +61,7 @@ class Gaussian:
     @property
     def trace(self) -> float:
         """Of the covariance."""
-        return float(np.sum(self.rows**2) if self.covariance is None else np.trace(self.covariance))
+        return float(np.sum(self.root**2) if self.covariance is None else np.trace(self.covariance))
 
 
 def root_of(covariance: Float64) -> Float64:
