@@ -356,11 +356,9 @@ _local = threading.local()
 def _libdeflate() -> ctypes.CDLL | None:
     """The libdeflate inside the wheel ``deflate``, called without the interpreter lock that its own module keeps."""
     try:  # nothing is imported, which other threads would see half done
-        spec = PathFinder.find_spec(
-            "_deflate", getattr(PathFinder.find_spec("deflate"), "submodule_search_locations", [])
-        )
-        library = ctypes.CDLL(spec.origin) if spec and spec.origin else None
-        if library is None or not hasattr(library, "libdeflate_gzip_decompress_ex"):
+        where = getattr(PathFinder.find_spec("deflate"), "submodule_search_locations", [])
+        library = ctypes.CDLL(getattr(PathFinder.find_spec("_deflate", where), "origin", "no such file"))
+        if not hasattr(library, "libdeflate_gzip_decompress_ex"):
             return None
     except (ImportError, OSError):
         return None
