@@ -229,8 +229,14 @@ def _segmenter(done: DoneSteps, study: Study, name: str, augmentation: str, resu
         results.missing += not found
         if found:
             tables[arm], results.mean_of = found, results.mean_of or mean_of(found[0])
-    results.unequal += unequal(done, study, name, augmentation)
-    results.unfinished += unfinished(done, study, name, augmentation)
+    trainings = [
+        (arm, seed, done.folder / run)
+        for arm in study.arms
+        for seed in seeds
+        if done.result(run := layout.segmenter_run(name, arm, augmentation, seed, "train")) is not None
+    ]
+    results.unequal += unequal(name, trainings)
+    results.unfinished += unfinished(name, trainings)
     real = tables.get(layout.REAL)
     for arm, own in tables.items():
         compared: dict[str, list[ArmComparison]] = {}
