@@ -13,7 +13,7 @@ from PIL import Image
 
 from synthkit import api
 from synthkit.data.dataset import Dataset
-from synthkit.data.importing import ImportSummary
+from synthkit.data.importing import ImportSummary, import_images
 from synthkit.data.labels import to_grey
 from synthkit.errors import DataError
 
@@ -205,3 +205,30 @@ def test_a_list_of_labels_is_refused_with_the_form_that_helps(tmp_path: Path) ->
     advised = caught.value.fix.partition("write ")[2].partition(";")[0]
     (root / "dataset.json").write_text(re.sub(r'"labels": \[.*?\]', advised, text))
     assert bring(root, tmp_path / "out")[1].scheme.name == "msd"
+
+
+def test_mirrored_labels_are_said_to_be_that_and_no_contrast_is_doubted(tmp_path: Path) -> None:
+    x, y, z = np.mgrid[:64, :64, :32]
+    brain = (x - 31.5) ** 2 + (y - 31.5) ** 2 < 28**2
+    r = np.sqrt((x - 18) ** 2 + (y - 25) ** 2 + (z - 15) ** 2)
+    parts = (r < 6, (r >= 8) & (r < 13), (r >= 6) & (r < 8))  # NCR, ED, ET
+    rng = np.random.default_rng(0)
+    labels = np.select(parts, (1, 2, 4), 0).astype(np.uint8)
+    for turned in (False, True):
+        folder = tmp_path / f"pictures{turned}"
+        for name, changes in {"t1": (-30, -5, -10), "t1ce": (-30, -5, 60), "flair": (10, 50, 40)}.items():
+            image = 100 + 10 * rng.standard_normal(brain.shape)
+            for part, change in zip(parts, changes, strict=True):
+                image[part] += change
+            save_slices(folder / name, np.where(brain, image, 0).astype(np.uint8))
+        save_slices(folder / "labels", labels[::-1] if turned else labels)
+        summary = import_images(folder, tmp_path / f"out{turned}", labels="brats2018", label_levels="raw")
+        told = [text for text in summary.warnings if "mirrored along the first axis" in text]
+        assert bool(told) == turned == summary.labels_are_elsewhere
+        assert not [found for found in summary.contrast_findings if found.looks_like]
+
+
+def save_slices(folder: Path, volume: np.ndarray) -> None:
+    folder.mkdir(parents=True)
+    for z in range(volume.shape[2]):
+        Image.fromarray(volume[:, :, z].T).save(folder / f"a_{z:02d}.png")

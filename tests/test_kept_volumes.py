@@ -31,7 +31,7 @@ def test_subjects_are_kept_once_as_long_as_there_is_room(tmp_path: Path) -> None
 
 
 def test_labels_are_read_by_the_scheme_that_was_found_since(tmp_path: Path) -> None:
-    kept = KeptVolumes()
+    kept = KeptVolumes(400)
     kept.keep(volumes("a"))
     found = kept.take(subject("a", tmp_path, {0: 0, 1: 2, 3: 4}))
     assert found is not None and found.labels is not None and found.labels[0, 0].tolist() == [4, 2, 0, 0]

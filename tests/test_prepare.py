@@ -102,7 +102,7 @@ def test_notes(tmp_path: Path, make_subject: MakeSubject) -> None:
     make_subject(tmp_path / "in", "B", affines=dict.fromkeys(("t1", "t1ce", "t2", "flair", "seg"), ras))
     summary = prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
     assert "flair is 0 in 50.0% of the brain" in summary.subjects[0].notes
-    orientation, unit, lost, _same_volume = summary.notes
+    orientation, unit, lost, _misfit, _same_volume = summary.notes
     assert lost.startswith("a large part of the brain is 0 in flair of A (50%)") and "--contrasts" in lost
     few = ("t1", "t1ce", "t2")  # the advice, carried out
     again = prepare(tmp_path / "in", tmp_path / "few", protocol=replace(SMALL, contrasts=few))
@@ -338,6 +338,7 @@ def test_a_subject_that_changes_between_the_passes(
             data[:, :, 0] = 0
             nib.save(nib.Nifti1Image(data, image.affine), path)
 
+    monkeypatch.setattr("synthkit.data.prepare.MOST_BYTES", 0)  # nothing is kept: all are read again
     with pytest.raises(SubjectError, match="changed while they were being read"):
         prepare(subjects, tmp_path / "out", protocol=SMALL, on_progress=report, workers=1)
     with pytest.raises(DataError, match="not complete"):

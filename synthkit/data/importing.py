@@ -70,6 +70,7 @@ class ImportSummary:
     warnings : what may mislead: contrasts that are nearly black, labels that are all background.
     left_out : files and folders that were not imported.
     contrast_findings : which channels look like another contrast, or cannot be told from one.
+    labels_are_elsewhere : labels fit the images better mirrored or turned.
     """
 
     n_samples: int
@@ -84,6 +85,7 @@ class ImportSummary:
     warnings: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     contrast_findings: list[NameFinding] = field(default_factory=list)
+    labels_are_elsewhere: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -214,7 +216,10 @@ def import_images(
                     out.mkdir()
             raise
     judged = np.linspace(0, len(source.ids) - 1, min(len(source.ids), _N_JUDGED)).round().astype(np.intp)
-    summary.contrast_findings = identify(*Dataset(out).read(judged), source.contrasts, scheme)
+    images, maps = Dataset(out).read(judged)
+    if summary.labels_are_elsewhere:  # they would tell wrong contrasts
+        maps = np.zeros_like(maps)
+    summary.contrast_findings = identify(images, maps, source.contrasts, scheme)
     return summary
 
 
@@ -296,6 +301,7 @@ def _judge_labels(
     if not any(pixels for name, pixels in summary.label_pixels.items() if counts.scheme.label_values[name]):
         summary.warnings.append("All labels are background: no pixel is of any other label.")
     why, known = looks.contradiction(where, levels.table, counts.scheme)
+    summary.labels_are_elsewhere = known.places is not None and known.places.are_elsewhere
     if why and counts.by_ids:
         raise looks_otherwise(why, known, counts.scheme, counts.by_ids)
     if why and not (counts.is_said or levels.by_name) and (order := other_order(known, counts.scheme)):

@@ -16,7 +16,7 @@ MOST_BYTES = 2**28
 class KeptVolumes:
     """Subjects in memory, as many as ``most_bytes`` hold; later ones are not kept. Several threads may use it."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
         self._volumes: dict[str, ArrangedVolumes] = {}
         self._lock = threading.Lock()

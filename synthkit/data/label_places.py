@@ -83,7 +83,11 @@ class LabelPlaces:
 
 
 def places_of(
-    images: Mapping[str, NDArray[Any]], labels: UInt8Array, axes: str | None, spacing_mm: Sequence[float]
+    images: Mapping[str, NDArray[Any]],
+    labels: UInt8Array,
+    axes: str | None,
+    spacing_mm: Sequence[float],
+    within_slices: bool = False,
 ) -> LabelPlaces | None:
     """How labels and their mirrored and moved places look; None for few labels, or none of FLAIR, T2 and T1ce.
 
@@ -91,6 +95,7 @@ def places_of(
     ----------
     images, labels : (x, y, z), labels above 0 taken together.
     axes : where the axes lead, ``LPS``; None if that is not known.
+    within_slices : slices do not follow one another: labels are mirrored and moved in the plane alone.
     """
     seen = tuple(name for name in ("flair" if "flair" in images else "t2", "t1ce") if name in images)
     every = [min(_EVERY, max(1, n // _PLACES)) for n in labels.shape]
@@ -101,8 +106,8 @@ def places_of(
     z, y, x = np.unravel_index(where[:: -(-len(where) // _MOST)], planes.shape[::-1])
     at = np.stack([x, y, z * every[2]])
     some = tuple(slice(None, None, step) for step in every)
-    stands_out = dict.fromkeys(_places(labels.shape), 0.0)
-    moved = _moved(at[:, :: -(-at.shape[1] // _MOVED)], spacing_mm)
+    stands_out = dict.fromkeys(_places(labels.shape, within_slices), 0.0)
+    moved = _moved(at[:, :: -(-at.shape[1] // _MOVED)], spacing_mm, within_slices)
     inside = np.minimum(np.maximum(moved, 0), np.reshape(labels.shape, (3, 1, 1)) - 1)
     beyond = (inside != moved).any(axis=0)
     around = np.zeros(moved.shape[1])
@@ -146,9 +151,9 @@ class _StandsOut:
         return far
 
 
-def _moved(at: NDArray[np.intp], spacing_mm: Sequence[float]) -> NDArray[np.intp]:
+def _moved(at: NDArray[np.intp], spacing_mm: Sequence[float], within_slices: bool) -> NDArray[np.intp]:
     """Voxels (x y z, voxel) where they are and moved, (x y z, place, voxel)."""
-    ways = np.array([way for way in product((-1, 0, 1), repeat=3) if any(way)])
+    ways = np.array([w for w in product((-1, 0, 1), repeat=3) if any(w) and not (within_slices and w[2])])
     ways = ways / np.linalg.norm(ways, axis=1, keepdims=True)
     by = np.concatenate([np.zeros((1, 3)), *(ways * mm for mm in _BY_MM)]) / np.asarray(spacing_mm)
     moved: NDArray[np.intp] = at[:, None] + np.rint(by.T).astype(np.intp)[:, :, None]
@@ -158,12 +163,13 @@ def _moved(at: NDArray[np.intp], spacing_mm: Sequence[float]) -> NDArray[np.intp
 _Place = tuple[bool, tuple[bool, ...]]
 
 
-def _places(shape: tuple[int, ...]) -> list[_Place]:
+def _places(shape: tuple[int, ...], within_slices: bool) -> list[_Place]:
     """Whether the first two axes are exchanged, which needs them to be as long, and which axes are reversed."""
     return [
         (swapped, flips)
         for swapped in ((False, True) if shape[0] == shape[1] else (False,))
         for flips in product((False, True), repeat=3)
+        if not (within_slices and flips[2])
     ]
 
 

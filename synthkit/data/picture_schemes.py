@@ -18,6 +18,7 @@ import numpy as np
 from synthkit.data.format import is_safe_name
 from synthkit.data.label_levels import LabelLevels
 from synthkit.data.label_looks import contradiction, judged, looks_of
+from synthkit.data.label_places import places_of
 from synthkit.data.label_tables import TableOfLabels, scheme_of_table
 from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.png_folders import SCHEME
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 # Samples by whose images labels are judged, and about how many pixels a side of them.
 _N_LOOKED_AT = 128
 _SIDE = 128
+# A slice shows about so much along its longer side.
+_SHOWN_MM = 240.0
+# In spreads of the brain; no voxel is as far below its median.
+_ABOVE = 1000.0
 
 
 def write_scheme(folder: Path, scheme: Scheme, contrasts: Sequence[str]) -> None:
@@ -136,9 +141,25 @@ class Looks:
             name: np.stack(planes, axis=-1).transpose(1, 0, 2)
             for name, planes in zip(self._contrasts, zip(*self._planes, strict=True), strict=True)
         }
-        known = Labelled(where, (), tuple(np.unique(labels).tolist()), None, looks_of(images, labels, every=1))
+        pixel = (_SHOWN_MM / max(labels.shape[:2]),) * 2
+        alike = {name: _on_one_scale(image, labels) for name, image in images.items() if name != "t1"}
+        places = places_of(alike, labels, None, (*pixel, 1.0), within_slices=True)
+        values = tuple(np.unique(labels).tolist())
+        known = Labelled(where, (), values, None, looks_of(images, labels, every=1), places)
         wrong, _ = doubts([known], scheme)
         return (str(wrong[0]) if wrong else ""), known
+
+
+def _on_one_scale(slices: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float32]:
+    """Slices (x, y, n) with brain in spreads of what is unlabelled in each, far above its background, 0."""
+    found = np.zeros(slices.shape, dtype=np.float32)
+    for k in range(slices.shape[2]):
+        slice_ = slices[..., k].astype(np.float32)
+        healthy = slice_[(slice_ != 0) & (labels[..., k] == 0)]
+        low, middle, high = np.percentile(healthy, (25, 50, 75)) if healthy.size else (0.0, 0.0, 0.0)
+        if high > low:
+            found[..., k] = np.where(slice_ == 0, 0, (slice_ - middle) / (high - low) + _ABOVE)
+    return found
 
 
 def looks_otherwise(why: str, known: Labelled, scheme: Scheme, by: str) -> DataError:

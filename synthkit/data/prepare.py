@@ -21,7 +21,7 @@ from synthkit.data.contact_sheet import ContactSheet, complete_from
 from synthkit.data.dataset import Dataset
 from synthkit.data.geometry import common_geometry
 from synthkit.data.header_scale import check_scales
-from synthkit.data.kept_volumes import KeptVolumes
+from synthkit.data.kept_volumes import MOST_BYTES, KeptVolumes
 from synthkit.data.known_labels import check_contrasts, fewer_contrasts, known_labels
 from synthkit.data.patients import decided, patient_behind
 from synthkit.data.prepared import PreparedSubject, PreparedSummary
@@ -122,7 +122,7 @@ def prepare(
         raise _with_bad(impossible, bad)
 
     checked: list[SurveyedSubject] = []
-    volumes = None if dry_run else KeptVolumes()
+    volumes = None if dry_run else KeptVolumes(MOST_BYTES)
     for n, result in enumerate(_in_order(lambda s: survey(s, protocol, volumes), found, n_workers), start=1):
         if isinstance(result, BadSubject):
             bad.append(result)
