@@ -94,7 +94,8 @@ def what_helps(found: Sequence[Doubt], goes_on: str) -> str:
         return f"Put the T1ce in place of the copy; to go on with what is there, give {goes_on}."
     if 2 * len(mirrored) > len(found):
         return (
-            f"Turn the label maps to the array order of their images; if they lie where they belong, {goes_on} goes on."
+            "Turn the label maps to the array order of their images, or put the right ones in place of another "
+            f"subject's; if they lie where they belong, {goes_on} goes on."
         )
     if 2 * len(exchanged) <= len(found):
         return ""
