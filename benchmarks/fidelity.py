@@ -126,7 +126,7 @@ def neighbours(x: NDArray[np.float32], y: NDArray[np.float32], trials: int) -> b
     real, synthetic = FeatureSet(x, np.arange(len(x)) // 50), singles(y)  # patients of 50 slices
 
     def ours() -> dict[str, float]:
-        return {name: share.value for name, share in manifold.prdc(real, synthetic, 5).items()}
+        return manifold.prdc(real, synthetic, 5)
 
     def plain() -> dict[str, float]:
         reach = [np.sort(cdist(z, z), axis=1)[:, 5] for z in (x, y)]
@@ -173,7 +173,7 @@ def published_example() -> bool:
         rng = np.random.default_rng(seed)
         x, y = (singles(rng.normal(size=(10_000, 1000))) for _ in range(2))
         start = time.process_time()
-        draws.append([share.value for share in manifold.prdc(x, y, 5).values()])
+        draws.append(list(manifold.prdc(x, y, 5).values()))
         seconds = time.process_time() - start
         print(f"  draw {seed}: " + " ".join(f"{value:.3f}" for value in draws[-1]) + f" ({seconds:.1f} s)")
     inside = bool(np.all(np.abs(np.mean(draws, axis=0) - published) < 3 * np.std(draws, axis=0)))

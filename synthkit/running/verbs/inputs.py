@@ -76,7 +76,7 @@ def features_named(path: Path | None, declaration: Declaration) -> tuple[Path | 
         return path, {}
     if "network" not in {item.name for item in fields(declaration.params)}:
         raise UsageError(f"{declaration.name} knows no feature networks by name.", fix=f"Give --features {file}.")
-    return Path(file), {"network": name}
+    return Path(file).expanduser(), {"network": name}
 
 
 def file_input(path: Path) -> Input:
