@@ -19,10 +19,11 @@ from pathlib import Path
 
 from synthkit import api
 from synthkit.cli.demo import CHECKPOINT, N_HOLDOUT, N_SUBJECTS, SIZE
+from synthkit.contract import NOTES
 from synthkit.data.dataset import Dataset
 from synthkit.registry.parameters import parse_assignments
 from synthkit.registry.registry import discover
-from synthkit.running.checkpoints import CHECKPOINT_METADATA, find_checkpoint, read_checkpoint_metadata
+from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
 from synthkit.running.run import write_json
 from synthkit.running.verbs.train import checkpoint_notes, common_protocol
 
@@ -47,7 +48,7 @@ def describe(real: Path) -> None:
     datasets = {"data": data}
     declaration, protocol = discover().get(old["plugin"], "generator"), common_protocol(datasets)
     notes = checkpoint_notes(declaration, old["params"], data.training_part(), protocol, datasets, {})
-    write_json(CHECKPOINT / CHECKPOINT_METADATA, notes)
+    write_json(CHECKPOINT / NOTES, notes)
 
 
 def train(real: Path, run: Path) -> None:

@@ -170,6 +170,7 @@ def train(
     *,
     validate_on: AnyPath | None = None,
     pretrained: AnyPath | None = None,
+    initial: AnyPath | None = None,
     params: Mapping[str, Any] | None = None,
     **options: Unpack[RunKeywords],
 ) -> Done:
@@ -181,11 +182,12 @@ def train(
         [Path(path) for path in datasets],
         validate_on=_path(validate_on),
         pretrained=_path(pretrained),
+        initial=_path(initial),
         params=params,
         listener=_heard(options.get("listener")),
     )
     arguments: dict[str, Any] = {"plugin": plugin, "datasets": list(datasets), "validate_on": validate_on}
-    arguments |= {"pretrained": pretrained, "params": params, "out": out}
+    arguments |= {"pretrained": pretrained, "initial": initial, "params": params, "out": out}
     return _run(request, "train", arguments, options)
 
 
@@ -215,6 +217,7 @@ def generate(
     out: AnyPath,
     *,
     shard: str | None = None,
+    snapshot: str | None = None,
     params: Mapping[str, Any] | None = None,
     **options: Unpack[RunKeywords],
 ) -> Done:
@@ -223,8 +226,8 @@ def generate(
     from synthkit.running.verbs.seeds import seeds_as_text
 
     text = seeds_as_text(seeds)
-    request = verb.ask(Path(model), text, shard=shard, params=params)
-    arguments = {"model": model, "seeds": text, "shard": shard, "params": params, "out": out}
+    request = verb.ask(Path(model), text, shard=shard, snapshot=snapshot, params=params)
+    arguments = {"model": model, "seeds": text, "shard": shard, "snapshot": snapshot, "params": params, "out": out}
     return _run(request, "generate", arguments, options)
 
 

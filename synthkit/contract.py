@@ -37,6 +37,9 @@ VOLUME_ROLES = frozenset({"reference", "prediction"})
 #: Files that a method may be given besides its datasets, as a :class:`pathlib.Path`: weights of a feature network, or
 #: weights that a training begins with.
 FILE_ROLES = frozenset({"features", "pretrained"})
+#: In a checkpoint: what synthkit notes of it; the folder of what only going on needs, which synthkit moves out of the
+#: checkpoint at the end; and in one of an unfinished training, ``{"images": 4000}``: training images shown so far.
+NOTES, STATE, PROGRESS = "synthkit.json", "state", "progress.json"
 
 # ---------------------------------------------------------------------------------------------- parameters
 
@@ -50,18 +53,20 @@ def param(
     choices: Sequence[Any] | None = None,
     unit: str = "",
     weaker: Literal["", "higher", "lower", "other"] = "",
+    resume: Literal["", "any", "more"] = "",
 ) -> Any:
     """A field of a parameter dataclass: default, what it means, what it may be.
 
     ``weaker`` is for parameters of an audit: in which direction from the default it finds less, "other" for any. Of a
     tuple, "lower" is one that lacks items of the default. Verdict, pages and datasheets then say so before all else.
+    ``resume`` is whether a training may go on with another value, since what was learned so far does not depend on it.
 
     >>> @dataclass(frozen=True)
     ... class Params:
     ...     kimg: float = param(200.0, "length of training in thousands of images shown", minimum=0)
     """
     about = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices, "unit": unit, "weaker": weaker}
-    return field(default=default, metadata=about)
+    return field(default=default, metadata={**about, "resume": resume})
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,10 @@ class Declaration:
     gpu : "required", "optional" or "none".
     reproducible : "bitwise" if the same job on the same kind of machine gives the same bytes, else "tolerance".
     dockerfile : file name inside the package that ``module`` belongs to.
+    optional_roles : what it takes besides what it needs, by keyword and only where it is given. A training: "initial"
+        (checkpoint folder of the same plugin to begin with; ``initial_state`` with it is the folder that the training
+        left to go on, if there is one); of a segmenter also "validation" (:class:`Samples`, to validate on instead of a
+        part of the data) and "pretrained" (a path).
     contract : version of this contract that the plugin was written for.
     """
 
@@ -112,6 +121,7 @@ class Declaration:
     gpu: Literal["required", "optional", "none"] = "optional"
     reproducible: Literal["bitwise", "tolerance"] = "tolerance"
     dockerfile: str = "Dockerfile"
+    optional_roles: tuple[str, ...] = ()
     contract: int = CONTRACT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,10 +131,8 @@ class Declaration:
             value = getattr(self, item.name)
             if item.name == "params":
                 value = describe_params(value)
-            elif item.name == "citations":
-                value = [dataclasses.asdict(citation) for citation in value]
-            elif item.name == "scores":
-                value = [dataclasses.asdict(score) for score in value]
+            elif item.name in ("citations", "scores"):
+                value = [dataclasses.asdict(part) for part in value]
             data[item.name] = list(value) if isinstance(value, tuple) else value
         return data
 
@@ -150,14 +158,11 @@ class SegmenterDeclaration(Declaration):
     Attributes
     ----------
     size_multiple : its image sides are multiples of this (pixels).
-    optional_roles : what its ``train`` takes besides the data, by keyword and only where it is given: "validation"
-        (:class:`Samples`, to validate on instead of a part of the data), "pretrained" (a path).
     probabilities : its module has ``segment_with_probabilities``.
     """
 
     kind: ClassVar[Kind] = "segmenter"
     size_multiple: int = 1
-    optional_roles: tuple[str, ...] = ()
     probabilities: bool = False
 
 
@@ -182,7 +187,6 @@ class MetricDeclaration(Declaration):
 
     kind: ClassVar[Kind] = "metric"
     roles: tuple[str, ...]
-    optional_roles: tuple[str, ...] = ()
     scores: tuple[ScoreDefinition, ...] = ()
     audit: bool = False
 
@@ -333,7 +337,7 @@ class GeneratorModule(Protocol):
     def train(self, data: Samples, checkpoint: Path, params: Any) -> None:
         """Train on all of ``data`` and leave the result in the existing folder ``checkpoint`` (safetensors, JSON).
 
-        The folder may hold an unfinished training of the same job; a method that can resumes from it.
+        The folder may hold a training of the same job, unfinished or shorter; a method that can resumes from it.
         """
         ...
 

@@ -113,7 +113,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "train: 5/10 steps in 20s, 25s left, loss 0.25",
+        "train: 5/10 steps, 20s so far, 25s left, loss 0.25",
         "train: 10/10 steps in 40s",
     ]
     assert "\r" not in captured.err and "\x1b" not in captured.err
@@ -126,14 +126,24 @@ def test_the_time_left_of_a_resumed_run_goes_by_what_it_did_itself(
         view.step(900, 1000, "step")
         clock[0] += 30
         view.step(910, 1000, "step")
-    assert capsys.readouterr().err == "train: 910/1,000 steps in 30s, 4m30s left\n"
+    assert capsys.readouterr().err == "train: 910/1,000 steps, 30s so far, 4m30s left\n"
+
+
+def test_a_log_of_three_days_has_a_few_hundred_lines(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
+    total = 3 * 24 * 360
+    with Console().progress("train") as view:
+        for step in range(1, total + 1):  # every 10 s
+            clock[0] += 10
+            view.step(step, total)
+    lines = capsys.readouterr().err.splitlines()
+    assert 200 < len(lines) < 500 and lines[0].startswith("train: 1/25,920 steps, 10s so far")
 
 
 def test_progress_without_a_total_has_no_time_left(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
     with Console().progress("train") as view:
         clock[0] += 3700
         view.step(1500, None, "sample written")
-    assert capsys.readouterr().err == "train: 1,500 samples written in 1h01m\n"
+    assert capsys.readouterr().err == "train: 1,500 samples written, 1h01m so far\n"
 
 
 def test_messages_of_a_run_are_shown_and_warnings_marked(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -153,6 +156,7 @@ def test_a_file_or_a_dataset_is_no_model(tmp_path: Path) -> None:
 def test_a_run_that_failed_says_how_to_make_room(tmp_path: Path) -> None:
     job = Job(verb="train", plugins=("toy",), params={}, inputs={})
     run = create_run(tmp_path / "run", job)
+    (run.outputs / "half.csv").write_text("made")
     write_json(run.path / "result.json", {"error": DataError("It is broken.").to_dict()})
     with pytest.raises(UsageError, match=r"a run that failed: It is broken\. --overwrite makes room"):
         create_run(run.path, job)
@@ -160,3 +164,49 @@ def test_a_run_that_failed_says_how_to_make_room(tmp_path: Path) -> None:
     (run.path / "result.json").write_text("{")
     with pytest.raises(UsageError, match="Nothing is overwritten unasked"):
         create_run(run.path, job)
+
+
+def test_a_run_that_failed_and_made_nothing_is_not_in_the_way(tmp_path: Path) -> None:
+    def job(seed: int) -> Job:
+        return Job(verb="train", plugins=("toy",), params={"seed": seed}, inputs={})
+
+    failed = {"status": "failed", "error": UsageError("kimg is too small.").to_dict()}
+    run = create_run(tmp_path / "run", job(1))
+    run.checkpoint.mkdir()
+    write_json(run.checkpoint / "synthkit.json", {"plugin": "toy", "unfinished": True})
+    write_json(run.path / "result.json", failed)
+    assert create_run(run.path, job(2)).job().params == {"seed": 2}  # the corrected command, as it is
+    assert run.result() is None and not run.checkpoint.exists()
+    with pytest.raises(UsageError, match="not empty"):  # one that may still go on
+        create_run(run.path, job(3))
+    write_json(run.path / "result.json", failed)
+    (run.path / "notes.txt").write_text("a user's own")
+    with pytest.raises(UsageError, match="not empty"):
+        create_run(run.path, job(3))
+
+
+@pytest.mark.parametrize("change", [{"size": [64, 64]}, {"contrasts": ["t1", "t2", "flair", "t1ce"]}])
+def test_other_sizes_and_contrasts_are_refused_before_a_run_is_made(
+    change: dict[str, object], install_plugins: Callable[..., Registry], tmp_path: Path
+) -> None:
+    install_plugins(SLICE_METRIC, GENERATOR)
+    real, synthetic = data.real_dataset(4, 32).path, tmp_path / "synthetic"
+    shutil.copytree(data.dataset_with_copies(4, 32, (0,)).path, synthetic)
+    described = json.loads((synthetic / "dataset.json").read_text())
+    if "contrasts" in change:
+        described["channel_names"] = dict(enumerate(change["contrasts"]))  # type: ignore[call-overload]
+    else:
+        described |= change
+    write_json(synthetic / "dataset.json", described)
+    out = tmp_path / "run"
+    code, said = synthkit("evaluate", SLICE_METRIC.name, "--real", real, "--synthetic", synthetic, "-o", out)
+    assert code == ExitCode.INVALID_DATA and "cannot be compared" in said and not out.exists()
+
+
+def test_a_size_that_a_generator_cannot_make_is_refused_before_a_run_is_made(
+    install_plugins: Callable[..., Registry], tmp_path: Path
+) -> None:
+    install_plugins(dataclasses.replace(GENERATOR, minimum_size=64))
+    real = data.real_dataset(4, 32).path
+    code, said = synthkit("train", GENERATOR.name, real, "-o", tmp_path / "run", "--backend", "inline")
+    assert code == ExitCode.INVALID_DATA and "cannot make images of 32 x 32" in said and not (tmp_path / "run").exists()

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from synthkit.contract import Citation
 
-_SECONDS_BETWEEN_LINES = 10.0
+# Between two lines of a log: a training of days writes a few hundred.
+_SECONDS_BETWEEN_LINES, _MOST_SECONDS, _SHARE = 10.0, 900.0, 1 / 30
 # Of one run: a method that writes more is heard no longer.
 _MOST_MESSAGES = 200
 
@@ -127,8 +128,9 @@ class Console:
                 BarColumn(bar_width=28),
                 TextColumn("{task.fields[count]}", markup=False),
                 TimeElapsedColumn(),
-                TextColumn("left"),
+                TextColumn("so far,"),
                 TimeRemainingColumn(),
+                TextColumn("left"),
                 TextColumn("{task.fields[values]}", markup=False),
                 console=err,
                 transient=True,
@@ -190,7 +192,7 @@ class ProgressView:
 
 
 class LineView(ProgressView):
-    """Plain lines, a few a minute: for logs and for Slurm."""
+    """Plain lines for logs and for Slurm, every 10 s at first and every 15 minutes in the end."""
 
     def __init__(self, title: str, console: Console) -> None:
         super().__init__(title, console)
@@ -202,7 +204,8 @@ class LineView(ProgressView):
         now = time.monotonic()
         done = total is not None and step >= total
         self._first = self._first or (now, step)
-        if (now - self._last < _SECONDS_BETWEEN_LINES and not done) or (done and self._ended == total):
+        pause = min(max(_SECONDS_BETWEEN_LINES, (self._last - self._start) * _SHARE), _MOST_SECONDS)
+        if (now - self._last < pause and not done) or (done and self._ended == total):
             return
         self._ended = total if done else None
         self._last = now
@@ -210,7 +213,8 @@ class LineView(ProgressView):
         since, first = self._first
         known = total and step > first and not done
         left = f", {_duration((now - since) / (step - first) * (total - step))} left" if known and total else ""
-        self.console.note(f"{self.title}: {_count(step, total, unit)} in {_duration(spent)}{left}{_values(values)}")
+        time_taken = f" in {_duration(spent)}" if done else f", {_duration(spent)} so far"
+        self.console.note(f"{self.title}: {_count(step, total, unit)}{time_taken}{left}{_values(values)}")
 
     def say(self, text: str, level: str) -> None:
         (self.console.warning if level == "warning" else self.console.note)(text)

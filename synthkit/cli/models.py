@@ -33,13 +33,32 @@ def train(
         Path | None,
         typer.Option("--pretrained", metavar="FILE", help="Weights to begin with.", show_default=False),
     ] = None,
+    initial: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Begin with the weights of a run of the same plugin, or of its checkpoint (fine-tuning); its "
+            "parameters hold, too, but for those given.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Train a generator or a segmenter."""
+    """Train a generator or a segmenter.
+
+    With --resume and a larger kimg a generator that has finished is trained longer.
+    """
     from synthkit.running.verbs import train as verb
 
     console = given.console
     request = verb.ask(
-        plugin, datasets, validate_on=validate_on, pretrained=pretrained, params=given.params, listener=console
+        plugin,
+        datasets,
+        validate_on=validate_on,
+        pretrained=pretrained,
+        initial=initial,
+        params=given.params,
+        listener=console,
     )
     done, declaration = given.run(request, out), request.declarations[0]
     console.document(done.to_dict())
@@ -108,13 +127,22 @@ def generate(
             "--shard", metavar="I/N", help="Only part I of N of the seeds, for jobs side by side.", show_default=False
         ),
     ] = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option(
+            "--snapshot",
+            metavar="KIMG",
+            help="What a training had learned before its end: latest, or after so many thousand images.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Draw synthetic samples, one per seed."""
     from synthkit.running.listening import counted
     from synthkit.running.verbs import generate as verb
 
     console = given.console
-    request = verb.ask(model, seeds, shard=shard, params=given.params)
+    request = verb.ask(model, seeds, shard=shard, snapshot=snapshot, params=given.params)
     done = given.run(request, out)
     n_samples = done.result["outputs"]["dataset"]["n_samples"]
     console.document(done.to_dict())

@@ -83,6 +83,7 @@ class Dataset(Readable):
             subjects=part.subjects,
             patients=self.patients,
             behind=self.training_datasets,
+            imported="imported" in self.lineage,
         )
 
     def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:

@@ -57,6 +57,7 @@ def training_entry(
     subjects: Sequence[str],
     patients: Mapping[str, str] | None = None,
     behind: Sequence[Entry] = (),
+    imported: bool = False,
 ) -> dict[str, Any]:
     """The entry of one dataset, see :meth:`synthkit.data.dataset.Dataset.training_entry`.
 
@@ -65,6 +66,7 @@ def training_entry(
     n_samples, subjects : of what may be trained on.
     patients : subject -> patient of the whole dataset, its holdout too; by default what the names say.
     behind : entries of what its images were made from.
+    imported : whether their generator was imported, so that it has learned from more than is known.
     """
     entry = {
         "digest": digest,
@@ -77,7 +79,9 @@ def training_entry(
     entry["subject_keys"] = sorted({_key(name, digest) for name in names})
     if aliases:
         entry["alias_keys"] = sorted({_key(name, digest) for name in aliases})
-    return {**entry, "training_datasets": list(behind)} if behind else entry
+    if behind:
+        entry["training_datasets"] = list(behind)
+    return {**entry, "imported": True} if imported else entry
 
 
 def _names_of(subjects: Sequence[str], patients: Mapping[str, str]) -> tuple[set[str], set[str]]:
@@ -157,9 +161,12 @@ def was_trained_on(subject: str, entries: Iterable[Entry]) -> bool:
 def has_unknown_origin(entries: Iterable[Entry]) -> bool:
     """Whether there are synthetic images among these datasets of which nobody knows whom they were made from.
 
-    Those are imported ones, and those of an imported generator.
+    Those are imported ones, and those of an imported generator, be it trained further.
     """
-    return any(entry.get("kind") == "synthetic" and not entries_of(entry) for entry in every_entry(entries))
+    return any(
+        entry.get("kind") == "synthetic" and (entry.get("imported", False) or not entries_of(entry))
+        for entry in every_entry(entries)
+    )
 
 
 def original_digests(entries: Iterable[Entry]) -> list[str]:

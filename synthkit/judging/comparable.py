@@ -24,13 +24,14 @@ class Training:
     @property
     def settings(self) -> dict[str, Any]:
         """By the name that allows a difference: segmenter, contrasts, size, labels, regions, protocol, orientation,
-        voxel size, each parameter but the seed.
+        voxel size, the weights that it began with (a digest), each parameter but the seed.
 
         A budget in passes over the data is as large as the data: then their number is a setting too.
         """
         params = {key: value for key, value in self.metadata["params"].items() if key != "seed"}
         if params.get("epochs"):
-            params["n_samples"] = sum(entry["n_samples"] for entry in self.metadata["training_datasets"])
+            own = self.metadata["training_datasets"][: self.metadata.get("n_datasets")]
+            params["n_samples"] = sum(entry["n_samples"] for entry in own)
         contrasts = params.pop("contrasts", None) or list(self.metadata["contrasts"])
         scheme = Scheme.of_record(self.metadata)
         return {
@@ -42,6 +43,7 @@ class Training:
             "regions": _Regions({region.name: frozenset(region.labels) for region in scheme.nested}),
             "protocol": _look(self.metadata.get("protocol") or {}),
             "orientation": _Orientation.of(self.metadata.get("protocol") or {}),
+            "initial": self.metadata.get("initial", "none"),
             "voxel_size": _VoxelSize(Geometry.of(self.metadata.get("protocol") or {}).spacing_mm),
             **params,
         }

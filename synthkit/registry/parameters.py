@@ -82,6 +82,12 @@ def params_to_dict(params: Any) -> dict[str, Any]:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(params).items()}
 
 
+def resumable(declaration: Declaration) -> dict[str, str]:
+    """Parameters with which a training may go on at another value, and which: "any", or only "more"."""
+    found = {item.name: str(item.metadata.get("resume", "")) for item in dataclasses.fields(declaration.params)}
+    return {name: how for name, how in found.items() if how}
+
+
 def weakened(declaration: Declaration, params: Any) -> list[str]:
     """Parameters that make an audit weaker than its defaults do, each with its default and meaning."""
     lines = []

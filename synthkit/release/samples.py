@@ -85,7 +85,7 @@ def public_lineage(lineage: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not lineage:
         return {}
-    kept = {key: lineage[key] for key in ("generator", "checkpoint_digest", "imported") if key in lineage}
+    kept = {key: lineage[key] for key in ("generator", "checkpoint_digest", "imported", "unfinished") if key in lineage}
     return {**kept, "trained_on": public_entries(entries_of(lineage))}
 
 

@@ -65,6 +65,7 @@ def audit_facts(record: RunRecord, material: Material, *, public: bool) -> dict[
         "Generator of the synthetic images": {
             "generator": lineage.get("generator"),
             "checkpoint": lineage.get("checkpoint_digest"),
+            "unfinished": _unfinished(lineage),
             "training datasets": [str(item.get("digest")) for item in entries_of(lineage)],
         },
         "Parameters": params,
@@ -120,6 +121,13 @@ def _seeds(material: Material) -> list[tuple[str, str]]:
         if own:
             seeds.append((record.name, ", ".join(own)))
     return seeds
+
+
+def _unfinished(lineage: Mapping[str, Any]) -> str:
+    """Says of images that were drawn before the end of a training how far it was; empty for others."""
+    if "unfinished" not in lineage:
+        return ""
+    return f"drawn before the end of the training, after {lineage['unfinished']['images']:,} training images"
 
 
 def _lineage(record: DatasetRecord, material: Material) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthkit.errors import ContainerFailedError, GpuUnavailableError, PluginError, UsageError, error_from_dict
+from synthkit.registry.parameters import resumable
 from synthkit.running import backends
 from synthkit.running.backends.outcome import log_tail
 from synthkit.running.exclusive import locked
@@ -89,7 +90,8 @@ def carry_out(request: Request, out: Path, options: RunOptions, listener: Listen
         job.lock = file_digest(lock)
     with locked(folder):
         try:
-            run = create_run(folder, job, resume=options.resume, overwrite=options.overwrite)
+            may_change = resumable(declaration) if job.verb == "train" else {}
+            run = create_run(folder, job, resume=options.resume, overwrite=options.overwrite, may_change=may_change)
             with listener.progress(request.title) as follower:
                 result = backend.run(run, declaration, follower.event)
         except BaseException:

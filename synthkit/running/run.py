@@ -19,11 +19,12 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from synthkit.contract import CONTRACT_VERSION
+from synthkit.contract import CONTRACT_VERSION, NOTES
 from synthkit.errors import DataError, UsageError
 from synthkit.files import (
     LINKED,
@@ -35,6 +36,7 @@ from synthkit.files import (
     write_atomically,
 )
 from synthkit.running.exclusive import LOCK_NAME
+from synthkit.running.resuming import check_goes_on
 from synthkit.running.timing import seconds_of_attempt
 
 Verb = Literal["train", "import-checkpoint", "generate", "segment", "evaluate", "audit-memorization"]
@@ -230,14 +232,18 @@ class Run:
 
 
 _UNASKED = "Nothing is overwritten unasked."
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = False) -> Run:
+def create_run(
+    path: Path, job: Job, *, resume: bool = False, overwrite: bool = False, may_change: Mapping[str, str] = _NOTHING
+) -> Run:
     """Make the run folder of ``job``: job.json, links to the inputs, an empty outputs folder.
 
-    With ``resume`` a folder of the same job is taken up, its outputs kept; with ``overwrite`` the run of a folder is
-    set aside in :func:`replaced_in`, which forgets it or puts it back. Anything else that is not empty is
-    refused with :class:`UsageError`.
+    With ``resume`` a folder of the same job is taken up, its outputs kept; for ``may_change`` see
+    :func:`synthkit.running.resuming.check_goes_on`. With ``overwrite`` the run of a folder is set aside in
+    :func:`replaced_in`, which forgets it or puts it back. A run that failed before it made anything makes room.
+    Anything else that is not empty is refused with :class:`UsageError`.
     """
     run = Run(path)
     job.spent_seconds = 0.0
@@ -252,8 +258,11 @@ def create_run(path: Path, job: Job, *, resume: bool = False, overwrite: bool = 
         raise UsageError(f"The input {missing[0]} has no source.")
     if path.is_dir():
         replaced_in(path).recover()
+    if path.is_dir() and not (overwrite or resume) and _made_nothing(run):
+        for item in (item for item in path.iterdir() if item.name != LOCK_NAME):
+            discard(item)
     if path.exists() and (not path.is_dir() or any(item.name != LOCK_NAME for item in path.iterdir())):
-        _clear_the_way(run, job, sources, resume=resume, overwrite=overwrite)
+        _clear_the_way(run, job, sources, resume, overwrite, may_change)
     path.mkdir(parents=True, exist_ok=True)
     # First of all: what has a job is a run folder, which --resume and --overwrite accept however this ends.
     write_json(path / JOB, job.to_dict())
@@ -274,7 +283,23 @@ def replaced_in(folder: Path) -> Replacement:
 
 
 def _has_outputs(folder: Path) -> bool:
-    return any(files for _, _, files in os.walk(folder / "outputs"))
+    """Whether a run has made anything; what is noted of a training before its first step is nothing."""
+    return any(
+        name != NOTES and Path(place, name).lstat().st_size
+        for place, _, names in os.walk(folder / "outputs")
+        for name in names
+    )
+
+
+def _made_nothing(run: Run) -> bool:
+    """Whether a folder holds a run that failed before it made anything, and nothing besides."""
+    own = {JOB, RESULT, EVENTS, LOG, "inputs", "outputs", LOCK_NAME}
+    if not (run.path / JOB).is_file() or any(item.name not in own for item in run.path.iterdir()):
+        return False
+    try:
+        return (run.result() or {}).get("status") == "failed" and not _has_outputs(run.path)
+    except DataError:  # damaged: what it was is not known
+        return False
 
 
 def _without_folders(argument: str) -> str:
@@ -297,7 +322,9 @@ def _why_it_stays(run: Run, is_run: bool, overwrite: bool) -> str:
     return _UNASKED
 
 
-def _clear_the_way(run: Run, job: Job, sources: Mapping[str, Path], *, resume: bool, overwrite: bool) -> None:
+def _clear_the_way(
+    run: Run, job: Job, sources: Mapping[str, Path], resume: bool, overwrite: bool, may_change: Mapping[str, str]
+) -> None:
     is_run = (run.path / JOB).is_file()
     if overwrite and is_run:
         target = run.path.resolve()
@@ -316,32 +343,13 @@ def _clear_the_way(run: Run, job: Job, sources: Mapping[str, Path], *, resume: b
             _why_it_stays(run, is_run, overwrite),
             "Choose another folder" + (", or give --overwrite or --resume." if is_run else "."),
         )
-    before = run.job()
-    for what in ("verb", "plugins", "params", "options"):
-        old, new = json.loads(json.dumps([before.to_dict()[what], job.to_dict()[what]]))
-        if old != new:
-            raise UsageError(
-                f"The run {run.path} cannot be resumed with this command.",
-                f"Its {what}: {_without_common(old, new)}; this command's: {_without_common(new, old)}.",
-                "Give the command it was begun with, or another folder.",
-            )
-    for role in sorted({*before.inputs, *job.inputs}):
-        old_input, new_input = before.inputs.get(role), job.inputs.get(role)
-        if old_input is None or new_input is None or replace(new_input, source=None) != old_input:
-            raise UsageError(
-                f"The run {run.path} cannot be resumed with this command.",
-                f"Its input {role} was another one.",
-                "Give the command it was begun with, or another folder.",
-            )
+    try:
+        has_ended = (run.result() or {}).get("status") == "succeeded"
+    except DataError:  # damaged: what it was is not known
+        has_ended = False
+    check_goes_on(run.path, run.job().to_dict(), job.to_dict(), may_change, has_ended=has_ended)
     job.spent_seconds = round(run.seconds_spent(), 3)
     discard(run.path / RESULT)
-
-
-def _without_common(value: Any, other: Any) -> Any:
-    """Of a table what the other one does not have."""
-    if not (isinstance(value, dict) and isinstance(other, dict)):
-        return value
-    return {key: item for key, item in value.items() if key not in other or other[key] != item}
 
 
 def find_runs(paths: Sequence[Path]) -> list[Run]:

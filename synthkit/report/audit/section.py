@@ -93,7 +93,8 @@ def _remarks(options: dict[str, Any]) -> list[str]:
     if options.get("lineage") != "unknown":
         return []
     return [
-        "Where the synthetic images come from is not known: the audit shows only what they copy from this training set."
+        "Where the synthetic images come from is not known, or not in full: the audit shows only what they copy from "
+        "this training set."
     ]
 
 

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from synthkit.contract import Declaration
+from synthkit.contract import NOTES, Declaration
 from synthkit.data.writer import mark_incomplete
 from synthkit.errors import DataError
 from synthkit.files import discard
-from synthkit.running.checkpoints import CHECKPOINT_METADATA
+from synthkit.running.checkpoints import read_checkpoint_metadata
 from synthkit.running.run import Job, Run
 
 #: What a run may tell of itself, once its result is signed; all else in it is passed over.
@@ -45,5 +45,14 @@ def admitted(run: Run, job: Job, declarations: tuple[Declaration, ...], result: 
 def withdraw(run: Run) -> None:
     """Take the marks away by which outputs count as finished: those of a run that failed do not, but can be resumed."""
     with suppress(DataError, OSError):
-        discard(run.checkpoint / CHECKPOINT_METADATA)
+        if not _says_unfinished(run):
+            discard(run.checkpoint / NOTES)
         mark_incomplete(run.dataset)
+
+
+def _says_unfinished(run: Run) -> bool:
+    """Whether the notes on a checkpoint do not take it for finished: samples are drawn from such by name only."""
+    try:
+        return bool(read_checkpoint_metadata(run.checkpoint).get("unfinished"))
+    except DataError:
+        return False

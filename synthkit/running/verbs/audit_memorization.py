@@ -77,12 +77,13 @@ def ask(
     lineage = synthetic_set.training_datasets
     if lineage:
         _check_training_sets(synthetic, lineage, train_sets, accept_other_training_set, listener)
-    elif imported := synthetic_set.lineage.get("imported"):
+    imported = synthetic_set.lineage.get("imported")
+    if imported:
         listener.note(
-            f"Their generator was imported ({imported['file']}), its training data are unknown: the audit shows only "
-            "what they copy from REAL."
+            f"Their generator was imported ({imported['file']}), what it was trained on before that is unknown: the "
+            "audit shows only what they copy from the datasets given."
         )
-    else:
+    elif not lineage:
         listener.note("The synthetic images are of unknown origin: the audit shows only what they copy from REAL.")
     if holdout is not None:
         holdout_set, inputs["holdout"] = dataset_input(holdout)
@@ -104,7 +105,7 @@ def ask(
         plugins=(declaration.name,),
         params=params_to_dict(make_params(declaration, {**(params or {}), **named})),
         inputs=inputs,
-        options={"policy": asdict(rules), "lineage": "known" if lineage else "unknown"},
+        options={"policy": asdict(rules), "lineage": "known" if lineage and not imported else "unknown"},
     )
     return Request(job, (declaration,), f"audit {len(synthetic_set):,}")
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthkit.contract import Declaration, GeneratorDeclaration
+from synthkit.contract import NOTES, Declaration, GeneratorDeclaration
 from synthkit.errors import (
     ContainerFailedError,
     DataError,
@@ -19,7 +19,7 @@ from synthkit.errors import (
     explain,
     is_out_of_memory,
 )
-from synthkit.running.checkpoints import CHECKPOINT_METADATA, read_checkpoint_metadata
+from synthkit.running.checkpoints import read_checkpoint_metadata
 from synthkit.running.run import Job, Run, file_digest, folder_digest, write_json
 
 if TYPE_CHECKING:
@@ -61,16 +61,23 @@ def opened_file(run: Run, job: Job, role: str) -> Path:
     return path
 
 
-def opened_checkpoint(run: Run, job: Job, declaration: Declaration) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint that a run uses, and synthkit's notes on it; :class:`DataError` unless it is the plugin's."""
-    checkpoint = run.input("checkpoint")
-    expected = job.inputs["checkpoint"].digest
-    if expected and (found := folder_digest(checkpoint)) != expected:
+def opened_folder(run: Run, job: Job, role: str) -> Path:
+    """The checkpoint or state of an input; :class:`DataError` if it is not the one that the job was made for."""
+    folder, expected = run.input(role), job.inputs[role].digest
+    if expected and (found := folder_digest(folder)) != expected:
         raise DataError(
-            "The checkpoint has changed since the run was made.",
+            f"The {role.replace('_', ' ')} has changed since the run was made.",
             f"Its digest is {found[:23]}, the job says {expected[:23]}.",
             "Make the run again.",
         )
+    return folder
+
+
+def opened_checkpoint(
+    run: Run, job: Job, declaration: Declaration, role: str = "checkpoint"
+) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint that a run uses, and synthkit's notes on it; :class:`DataError` unless it is the plugin's."""
+    checkpoint = opened_folder(run, job, role)
     metadata = read_checkpoint_metadata(checkpoint)
     if metadata["plugin"] != declaration.name:
         raise DataError(
@@ -100,14 +107,14 @@ def _not_sound(why: str, details: tuple[str, ...] = ()) -> ContainerFailedError:
 def admitted_checkpoint(run: Run, notes: Mapping[str, Any]) -> dict[str, Any]:
     """The checkpoint of a run with synthkit's notes on it as the host knows them; what ``result.json`` gets of it."""
     with outputs_of(run):
-        if all(path.name == CHECKPOINT_METADATA for path in run.checkpoint.iterdir()):
+        if all(path.name == NOTES for path in run.checkpoint.iterdir()):
             raise DataError("There is no checkpoint.")
         plain = json.loads(json.dumps(notes))
         told = read_checkpoint_metadata(run.checkpoint)
         if told != plain:
-            write_json(run.checkpoint / CHECKPOINT_METADATA, notes)
+            write_json(run.checkpoint / NOTES, notes)
         outputs = {"checkpoint": {"kind": "checkpoint", "digest": folder_digest(run.checkpoint)}}
-    return {"outputs": outputs, "corrected": differing(told, plain, CHECKPOINT_METADATA)}
+    return {"outputs": outputs, "corrected": differing(told, plain, NOTES)}
 
 
 def differing(told: Mapping[str, Any], known: Mapping[str, Any], name: str) -> list[str]:

@@ -85,6 +85,7 @@ def ask(
         patients = unlike_names({**by_names(subjects), **patients_said(subjects, _datasets_behind(places[1]))})
         compared |= {"patients": patients} if patients else {}
     _doubt_kinds(given, listener)
+    _check_alike(given)
     requests = []
     for members in packages.values():
         first = members[0]
@@ -120,6 +121,20 @@ def _doubt_kinds(given: Mapping[str, Path | None], listener: Listener) -> None:
         path = given.get(role)
         if path is not None and (kind := Dataset(path).kind) != role:
             listener.warning(f"{path} was given as --{role} and holds {kind} images: scores are of these.")
+
+
+def _check_alike(given: Mapping[str, Path | None]) -> None:
+    """:class:`DataError` for real and synthetic images of other contrasts or sizes, before a run is made."""
+    if (real := given.get("real")) is None or (synthetic := given.get("synthetic")) is None:
+        return
+    found = {path: Dataset(path) for path in (real, synthetic)}
+    forms = [f"{'/'.join(data.contrasts)} of {data.size[1]} x {data.size[0]} pixels" for data in found.values()]
+    if len(set(forms)) > 1:
+        raise DataError(
+            f"{real} and {synthetic} cannot be compared.",
+            f"They hold {forms[0]} and {forms[1]}.",
+            "Prepare the real subjects with the contrasts and the size of the synthetic images.",
+        )
 
 
 def _by_package(names: Sequence[str], given: Mapping[str, Path | None]) -> dict[str, list[MetricDeclaration]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthkit import events
-from synthkit.contract import Declaration, Sample
+from synthkit.contract import NOTES, Declaration, Sample
 from synthkit.data.dataset import Dataset
 from synthkit.data.format import DESCRIPTION
 from synthkit.data.receiving import receive
@@ -17,11 +18,13 @@ from synthkit.data.writer import DatasetWriter, Described
 from synthkit.errors import DataError, PluginError
 from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover, load_module
+from synthkit.running.checkpoints import images_shown
 from synthkit.running.request import Request
 from synthkit.running.run import Job, Run
-from synthkit.running.verbs.boundary import call, opened_checkpoint, outputs_of, yielded
+from synthkit.running.verbs.boundary import call, differing, opened_checkpoint, outputs_of, yielded
 from synthkit.running.verbs.inputs import checkpoint_input, resolved_params
 from synthkit.running.verbs.seeds import count_seeds, format_seeds, iterate_seeds, parse_seeds, take_shard
+from synthkit.running.verbs.train import notes_of
 from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
@@ -32,7 +35,14 @@ _SAMPLES_PER_WRITE = 16
 # ------------------------------------------------------------------------------------------------ asked on the host
 
 
-def ask(model: Path, seeds: str, *, shard: str | None = None, params: Mapping[str, Any] | None = None) -> Request:
+def ask(
+    model: Path,
+    seeds: str,
+    *,
+    shard: str | None = None,
+    snapshot: str | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> Request:
     """The run that draws a sample for each seed.
 
     Parameters
@@ -40,6 +50,7 @@ def ask(model: Path, seeds: str, *, shard: str | None = None, params: Mapping[st
     model : a `train` or `import-checkpoint` run of a generator, or its checkpoint.
     seeds : such as ``"0-999,2000"``.
     shard : ``"3/8"`` for the third of eight parts of the seeds.
+    snapshot : "latest", or thousands of training images: what a training had learned before its end.
     params : parameters of the plugin, over those of the training.
 
     Raises :class:`UsageError` for seeds that cannot be, :class:`DataError` where there is no model.
@@ -48,8 +59,10 @@ def ask(model: Path, seeds: str, *, shard: str | None = None, params: Mapping[st
     if shard is not None:
         ranges = take_shard(ranges, shard)
         seeds = format_seeds(ranges)
-    metadata, item = checkpoint_input(model)
+    metadata, item = checkpoint_input(model, snapshot)
     declaration = discover().get(metadata["plugin"], "generator")
+    if snapshot is not None:
+        _check_notes(Run(model), declaration, metadata)
     job = Job(
         verb="generate",
         plugins=(declaration.name,),
@@ -58,6 +71,17 @@ def ask(model: Path, seeds: str, *, shard: str | None = None, params: Mapping[st
         options={"seeds": seeds},
     )
     return Request(job, (declaration,), f"generate {count_seeds(ranges):,}")
+
+
+def _check_notes(training: Run, declaration: Declaration, metadata: Mapping[str, Any]) -> None:
+    """:class:`DataError` for notes on a snapshot, which the training wrote, that are not what its job says."""
+    known = json.loads(json.dumps(notes_of(training, training.job(), declaration)))
+    if other := differing({key: value for key, value in metadata.items() if key != "unfinished"}, known, NOTES):
+        raise DataError(
+            f"The snapshot of {training.path} says otherwise than its job.",
+            f"Other are {'; '.join(other)}.",
+            "Go on with the training by --resume, and draw from its end.",
+        )
 
 
 # -------------------------------------------------------------------------------------------------- done in the run
@@ -72,7 +96,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
     ranges = parse_seeds(job.options["seeds"])
     total = count_seeds(ranges)
     module = load_module(declaration)
-    described = _described(declaration, job, metadata)
+    described = _described(declaration, job, metadata, images_shown(checkpoint))
     writer = DatasetWriter(run.dataset, **vars(described), resume=True)
     with writer:
         done = {row.seed for row in writer.samples}
@@ -130,8 +154,8 @@ def _row(seed: int) -> dict[str, Any]:
     return {"id": f"seed{seed:08d}", "split": "synthetic", "seed": seed}
 
 
-def _described(declaration: Declaration, job: Job, metadata: Mapping[str, Any]) -> Described:
-    """What the dataset says of itself: where its samples come from."""
+def _described(declaration: Declaration, job: Job, metadata: Mapping[str, Any], shown: int | None) -> Described:
+    """What the dataset says of itself: where its samples come from. ``shown`` is of an unfinished training."""
     params = make_params(declaration, {**metadata["params"], **job.params})
     return Described(
         contrasts=tuple(metadata["contrasts"]),
@@ -145,6 +169,7 @@ def _described(declaration: Declaration, job: Job, metadata: Mapping[str, Any]) 
             "checkpoint_digest": job.inputs["checkpoint"].digest,
             "training_datasets": metadata["training_datasets"],
             **({"imported": metadata["imported"]} if "imported" in metadata else {}),
+            **({"unfinished": {"images": shown}} if shown is not None else {}),
         },
     )
 
@@ -155,11 +180,11 @@ def _described(declaration: Declaration, job: Job, metadata: Mapping[str, Any]) 
 def admit(run: Run, job: Job, declarations: tuple[Declaration, ...], told: Mapping[str, Any]) -> dict[str, Any]:
     """The samples, read once, each of a seed that was asked for; where they come from is what the job says."""
     declaration = declarations[0]
-    _, metadata = opened_checkpoint(run, job, declaration)
+    checkpoint, metadata = opened_checkpoint(run, job, declaration)
     seeds = iterate_seeds(parse_seeds(job.options["seeds"]))
     wanted = [Sample(row["id"], row["split"], None, None, row["seed"], "") for row in map(_row, seeds)]
     with outputs_of(run):
-        digest, keys = receive(run.dataset, _described(declaration, job, metadata), wanted)
+        digest, keys = receive(run.dataset, _described(declaration, job, metadata, images_shown(checkpoint)), wanted)
     return {
         "outputs": {"dataset": {"kind": "dataset", "digest": digest, "n_samples": len(wanted)}},
         "corrected": [f"{', '.join(keys)} in {DESCRIPTION}"] if keys else [],

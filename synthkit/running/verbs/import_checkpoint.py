@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthkit.contract import Declaration, GeneratorDeclaration
+from synthkit.contract import NOTES, Declaration, GeneratorDeclaration
 from synthkit.data.named_schemes import scheme_named
 from synthkit.errors import DataError, UsageError
 from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover, load_module
-from synthkit.running.checkpoints import CHECKPOINT_METADATA, read_checkpoint_metadata
+from synthkit.running.checkpoints import read_checkpoint_metadata
 from synthkit.running.request import Request
 from synthkit.running.run import Job, Run, folder_digest, write_json
 from synthkit.running.verbs.boundary import (
@@ -119,7 +119,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
         params=params,
     )
     check_generator_size(declaration, (side, side))
-    write_json(run.checkpoint / CHECKPOINT_METADATA, _notes(declaration, job, side))
+    write_json(run.checkpoint / NOTES, _notes(declaration, job, side))
     return {"outputs": {"checkpoint": {"kind": "checkpoint", "digest": folder_digest(run.checkpoint)}}}
 
 

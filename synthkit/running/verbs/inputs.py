@@ -14,7 +14,7 @@ from synthkit.data.geometry import common_axes
 from synthkit.data.likeness import doubts_about
 from synthkit.errors import DataError, UsageError
 from synthkit.registry.parameters import make_params, params_to_dict
-from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
+from synthkit.running.checkpoints import find_checkpoint, find_snapshot, read_checkpoint_metadata
 from synthkit.running.listening import Listener
 from synthkit.running.run import Input, file_digest, folder_digest
 
@@ -36,9 +36,12 @@ def look_at(datasets: Iterable[Dataset], listener: Listener) -> list[str]:
     return doubts
 
 
-def checkpoint_input(path: Path) -> tuple[dict[str, Any], Input]:
-    """Find the checkpoint of a run and describe it as an input; returns synthkit's notes on it as well."""
-    checkpoint = find_checkpoint(path)
+def checkpoint_input(path: Path, snapshot: str | None = None) -> tuple[dict[str, Any], Input]:
+    """Find the checkpoint of a run and describe it as an input; returns synthkit's notes on it as well.
+
+    With ``snapshot`` one from before the end of the training, see :func:`synthkit.running.checkpoints.find_snapshot`.
+    """
+    checkpoint = find_checkpoint(path) if snapshot is None else find_snapshot(path, snapshot)
     return read_checkpoint_metadata(checkpoint), Input(
         "checkpoint", source=checkpoint, digest=folder_digest(checkpoint)
     )

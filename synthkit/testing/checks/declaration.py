@@ -161,8 +161,9 @@ def module_has_its_functions(plugin: PluginUnderTest) -> None:
         if plugin.declaration.kind == "metric":
             takes_roles = inspect.Parameter.VAR_KEYWORD in kinds
             arguments = arguments if takes_roles else [*arguments, *getattr(plugin.declaration, "roles", ())]
-        elif plugin.declaration.kind == "segmenter" and name == "train":
-            arguments = [*arguments, *getattr(plugin.declaration, "optional_roles", ())]
+        elif name == "train":
+            roles = plugin.declaration.optional_roles
+            arguments = [*arguments, *roles, *(("initial_state",) if "initial" in roles else ())]
         try:
             found.bind(**dict.fromkeys(arguments))
         except TypeError as error:

@@ -22,7 +22,7 @@ _CITATION = synthkit.Citation(text="The conformance suite of synthkit", url="htt
 class TrainedParams:
     """Parameters of the toys that train."""
 
-    passes: int = synthkit.param(4, "how often the training data are read", minimum=1)
+    passes: int = synthkit.param(4, "how often the training data are read", minimum=1, resume="more")
     seed: int = synthkit.param(0, "seed of training", minimum=0)
 
 
@@ -44,6 +44,7 @@ GENERATOR = synthkit.GeneratorDeclaration(
     gpu="none",
     reproducible="bitwise",
     imports=("its own model.json",),
+    optional_roles=("initial",),
 )
 
 SEGMENTER = synthkit.SegmenterDeclaration(
@@ -56,6 +57,7 @@ SEGMENTER = synthkit.SegmenterDeclaration(
     citations=(_CITATION,),
     gpu="none",
     reproducible="bitwise",
+    optional_roles=("initial",),
 )
 
 VOLUME_METRIC = synthkit.MetricDeclaration(

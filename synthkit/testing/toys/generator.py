@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from synthkit.contract import Samples, UInt8Array
 
 
-def train(data: Samples, checkpoint: Path, params: Any) -> None:
-    learn(data, checkpoint, params)
+def train(
+    data: Samples, checkpoint: Path, params: Any, *, initial: Path | None = None, initial_state: Path | None = None
+) -> None:
+    learn(data, checkpoint, params, initial)
 
 
 def generate(checkpoint: Path, seeds: Iterable[int], params: Any) -> Iterator[tuple[UInt8Array, UInt8Array]]:

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from synthkit.contract import Samples, UInt8Array
 
 
-def train(data: Samples, checkpoint: Path, params: Any) -> None:
-    learn(data, checkpoint, params)
+def train(
+    data: Samples, checkpoint: Path, params: Any, *, initial: Path | None = None, initial_state: Path | None = None
+) -> None:
+    learn(data, checkpoint, params, initial)
 
 
 def segment(checkpoint: Path, images: Iterable[UInt8Array], params: Any) -> Iterator[UInt8Array]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import synthkit
+from synthkit.contract import PROGRESS
+from synthkit.contract import STATE as GOING_ON
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,9 +20,13 @@ if TYPE_CHECKING:
 STATE = "model.json"
 
 
-def learn(data: Samples, checkpoint: Path, params: Any) -> None:
-    """Read ``data`` ``params.passes`` times; after each pass the state is saved, and found again by another call."""
-    state = load(checkpoint) if (checkpoint / STATE).exists() else _blank(data)
+def learn(data: Samples, checkpoint: Path, params: Any, initial: Path | None = None) -> None:
+    """Read ``data`` ``params.passes`` times; after each pass the state is saved, and found again by another call.
+
+    What ``initial`` has learned is kept, and counts no pass.
+    """
+    begun = _blank(data) if initial is None else {**load(initial), "passes": 0}
+    state = load(checkpoint) if (checkpoint / STATE).exists() else begun
     for number in range(state["passes"], params.passes):
         sums, counts = np.array(state["sums"]), np.array(state["counts"])
         for images, labels in data.batches(8):
@@ -34,7 +40,11 @@ def learn(data: Samples, checkpoint: Path, params: Any) -> None:
         temporary = checkpoint / f".{STATE}.tmp"
         temporary.write_text(json.dumps(state), encoding="utf-8")
         temporary.replace(checkpoint / STATE)
+        (checkpoint / PROGRESS).write_text(json.dumps({"images": (number + 1) * len(data)}), encoding="utf-8")
         synthkit.progress(number + 1, params.passes, unit="pass")
+    (checkpoint / PROGRESS).unlink(missing_ok=True)
+    (checkpoint / GOING_ON).mkdir(exist_ok=True)
+    (checkpoint / GOING_ON / "passes.json").write_text(json.dumps(state["passes"]), encoding="utf-8")
     if state["passes"] == params.passes:
         synthkit.progress(params.passes, params.passes, unit="pass")
 

@@ -40,7 +40,7 @@ def test_a_resumed_training_ends_with_the_same_weights(trained: tuple[Path, Para
     whole, params = trained
     with testing.killed_after(20):
         model.train(testing.make_discs(12), tmp_path, params)
-    assert (tmp_path / "state.safetensors").exists()
+    assert (tmp_path / "state" / "training.safetensors").exists()
     model.train(testing.make_discs(12), tmp_path, params)
     expected, resumed = (load_file(folder / "generator.safetensors") for folder in (whole, tmp_path))
     assert expected.keys() == resumed.keys()
@@ -228,3 +228,8 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not hold a generator") as refused:
         model.import_checkpoint(file, tmp_path / "checkpoint", contrasts=("t1",), label_values=(0, 4))
     assert refused.value.exit_code == ExitCode.INVALID_DATA
+
+
+def test_a_training_is_made_longer_and_another_begins_with_it(tmp_path: Path) -> None:
+    testing.assert_is_made_longer_exactly(model.train, tmp_path, SMALL, shorter_kimg=0.02)
+    testing.assert_begins_with(model.train, tmp_path / "short", tmp_path, dataclasses.replace(SMALL, kimg=0.008))

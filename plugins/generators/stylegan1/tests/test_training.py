@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from safetensors.torch import load_file
 from synthkit_generative.testing import (
+    assert_begins_with,
+    assert_is_made_longer_exactly,
     assert_like_discs,
     assert_microbatches_agree,
     assert_processes_agree,
@@ -106,6 +108,11 @@ def test_microbatches_give_the_same_step() -> None:
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     # While 16 fades in, and while 32 does.
     assert_resumes_exactly(lambda data, folder: model.train(data, folder, SMALL), tmp_path, kills=(56, 112))
+
+
+def test_a_training_is_made_longer_and_another_begins_with_it(tmp_path: Path) -> None:
+    assert_is_made_longer_exactly(model.train, tmp_path, SMALL, shorter_kimg=0.136)
+    assert_begins_with(model.train, tmp_path / "short", tmp_path, dataclasses.replace(SMALL, kimg=0.016))
 
 
 def test_an_unfinished_training_draws_what_it_has_grown_to(tmp_path: Path) -> None:

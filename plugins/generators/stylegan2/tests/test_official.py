@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from synthkit_generative.foreign.checkpoints import Network
 from synthkit_generative.foreign.testing import write_snapshot
+from synthkit_generative.testing import assert_begins_with
 from synthkit_stylegan2 import Params, model
 from synthkit_stylegan2.networks import Architecture, Generator
 
@@ -99,6 +101,23 @@ def test_latents_may_have_other_lengths_than_the_widest_layer(lengths: dict[str,
     assert torch.equal(imported(z, noise, mean, 0.7), generator(z, noise, w_mean, 0.7))
     ((image, _),) = model.generate(folder, [3], Params())
     assert image.shape == (2, 32, 32)
+
+
+def test_a_training_begins_with_an_official_snapshot(tmp_path: Path) -> None:
+    """Whose network has other layers than the parameters say: that of the file is trained."""
+    generator, w_mean = _generator()
+    write_snapshot(tmp_path / "a.pkl", {"G_ema": _official(generator, w_mean, False)})
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    model.import_checkpoint(tmp_path / "a.pkl", folder, contrasts=("t1", "flair"), label_values=(0, 4))
+    params = Params(kimg=0.016, batch_size=4, channel_base=128, channel_max=4)
+    assert_begins_with(model.train, folder, tmp_path, params)
+    trained = tmp_path / "begun-0.016"
+    found, _, _ = model._load(trained, torch.device("cpu"))
+    assert dataclasses.asdict(found.architecture) == dataclasses.asdict(generator.architecture)
+    # What is trained further from it is still of the file's network.
+    (tmp_path / "again").mkdir()
+    assert_begins_with(model.train, trained, tmp_path / "again", params)
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from safetensors.torch import load_file
 from synthkit_generative.testing import (
     SpoiltSamples,
+    assert_begins_with,
+    assert_is_made_longer_exactly,
     assert_processes_agree,
     assert_resumes_exactly,
     assert_takes_a_step_at,
@@ -62,6 +64,11 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     assert_resumes_exactly(lambda data, folder: model.train(data, folder, params), tmp_path, kills=(72,))
 
 
+def test_a_training_is_made_longer_and_another_begins_with_it(tmp_path: Path) -> None:
+    assert_is_made_longer_exactly(model.train, tmp_path, SMALL, shorter_kimg=0.072)
+    assert_begins_with(model.train, tmp_path / "short", tmp_path, dataclasses.replace(SMALL, kimg=0.016))
+
+
 def test_a_batch_in_parts_gives_the_same_step() -> None:
     """Losses, regularised steps included, differ by rounding: the first steps hold R1 and path length."""
     params = dataclasses.replace(SMALL, batch_size=16, augment=True, learning_rate=0.001)
@@ -99,7 +106,7 @@ def test_a_training_resumes_when_one_of_its_processes_was_killed(tmp_path: Path)
         model.train(data, whole, params)
         with pytest.raises(PluginError, match=r"exit code is -9.*--resume"):
             model.train(SpoiltSamples(data, 14), broken, params)
-        assert (broken / "state.safetensors").exists()
+        assert (broken / "state" / "training.safetensors").exists()
         model.train(data, broken, params)
     expected, resumed = (load_file(folder / "generator.safetensors") for folder in (whole, broken))
     assert [name for name in expected if not torch.equal(expected[name], resumed[name])] == []

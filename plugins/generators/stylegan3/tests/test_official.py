@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from synthkit_generative.foreign.checkpoints import Network
 from synthkit_generative.foreign.testing import write_snapshot
+from synthkit_generative.testing import assert_begins_with
 from synthkit_stylegan3 import Params, model
 from synthkit_stylegan3.networks import Generator
 
@@ -82,6 +83,23 @@ def test_an_imported_generator_draws_the_same_images(config: str, tmp_path: Path
     assert torch.equal(imported(z, mean, 0.7), generator(z, w_mean, 0.7))
     ((image, labels),) = model.generate(folder, [3], Params())
     assert image.shape == (2, 32, 32) and labels.shape == (32, 32)
+
+
+def test_a_training_begins_with_an_official_snapshot(tmp_path: Path) -> None:
+    """Whose network has other layers than the parameters say: that of the file is trained."""
+    generator, w_mean = _generator("t")
+    write_snapshot(tmp_path / "a.pkl", {"G_ema": _official(generator, w_mean)})
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    model.import_checkpoint(tmp_path / "a.pkl", folder, contrasts=("t1", "flair"), label_values=(0, 4))
+    params = Params(kimg=0.016, batch_size=4, latent=8, channel_base=128, channel_max=4)
+    assert_begins_with(model.train, folder, tmp_path, params)
+    trained = tmp_path / "begun-0.016"
+    found, _, _ = model._load(trained, torch.device("cpu"))
+    assert dataclasses.asdict(found.architecture) == dataclasses.asdict(generator.architecture)
+    # What is trained further from it is still of the file's network.
+    (tmp_path / "again").mkdir()
+    assert_begins_with(model.train, trained, tmp_path / "again", params)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_resumed_training_ends_with_the_same_weights(trained: tuple[Path, Para
     whole, params = trained
     with testing.killed_after(20):
         model.train(testing.make_discs(12), tmp_path, params)
-    assert (tmp_path / "state.safetensors").exists()
+    assert (tmp_path / "state" / "training.safetensors").exists()
     model.train(testing.make_discs(12), tmp_path, params)
     expected, resumed = (load_file(folder / "generator.safetensors") for folder in (whole, tmp_path))
     assert expected.keys() == resumed.keys()
@@ -114,3 +114,8 @@ def test_generation_leaves_the_callers_random_state_alone(trained: tuple[Path, P
     before = torch.get_rng_state()
     list(model.generate(trained[0], [1], trained[1]))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_training_is_made_longer_and_another_begins_with_it(tmp_path: Path) -> None:
+    testing.assert_is_made_longer_exactly(model.train, tmp_path, SMALL, shorter_kimg=0.02)
+    testing.assert_begins_with(model.train, tmp_path / "short", tmp_path, dataclasses.replace(SMALL, kimg=0.008))

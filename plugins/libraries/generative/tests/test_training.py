@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from safetensors.torch import load_file
 from synthkit_generative import training as loop
+from synthkit_generative.initial import Initial, load_initial
 from synthkit_generative.testing import killed_after, make_discs
 from synthkit_generative.training import Method, fit
 from synthkit_generative.weights import ema_decay, load_state_dict, state_dict, update_ema
@@ -26,20 +27,21 @@ import synthkit
 from synthkit import events
 from synthkit.errors import DataError, OutOfMemoryError, PluginError
 
-METHOD = Method("Toy", {"size": 32}, "Lower batch_size.", "Use a lower learning_rate.", ("truncation_psi",))
+METHOD = Method("Toy", {"size": 32}, "Lower batch_size.", "Use a lower learning_rate.")
 
 
 @dataclass(frozen=True)
 class Params:
-    kimg: float = 0.16
+    kimg: float = synthkit.param(0.16, "length", resume="more")
     batch_size: int = 8
     checkpoint_kimg: float = 0.04
     snapshot_kimg: float = 0.08
+    keep_kimg: float = 0.08
     precision: str = "float32"
     seed: int = 0
     label_order: str = ""
     learning_rate: float = 0.01
-    truncation_psi: float = 1.0
+    truncation_psi: float = synthkit.param(1.0, "of generation", resume="any")
 
 
 class Toy:
@@ -74,6 +76,9 @@ class Toy:
         load_state_dict(tensors, *self._roles)
         self.step = step
 
+    def begin_with(self, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+        load_initial({"network": self.layer, "averaged": self.ema}, weights, {})
+
     def inference_state(self) -> dict[str, Tensor]:
         return dict(self.ema.state_dict())
 
@@ -81,8 +86,8 @@ class Toy:
         return self.ema(SeedStreams(seeds, self.device).normal(3))[:, :, None, None].expand(-1, -1, 32, 32)
 
 
-def train(data, folder: Path, params: Params = Params(), toy: type[Toy] = Toy) -> None:
-    fit(METHOD, data, folder, params, lambda device, precision: toy(params, device))
+def train(data, folder: Path, params: Params = Params(), toy: type[Toy] = Toy, initial: Initial | None = None) -> None:
+    fit(METHOD, data, folder, params, lambda device, precision: toy(params, device), initial)
 
 
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
@@ -93,22 +98,77 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     for images in (72, 112):  # between two saved states, twice
         with killed_after(images):
             train(data, broken)
-        assert (broken / "state.safetensors").exists()
+        assert (broken / "state" / "training.safetensors").exists()
+        assert json.loads((broken / "progress.json").read_text())["images"] in (40, 80)
         assert json.loads((broken / "config.json").read_text())["finished"] is False
     train(data, broken)
     expected, resumed = (load_file(folder / "generator.safetensors") for folder in (whole, broken))
     assert all(torch.equal(expected[name], resumed[name]) for name in expected) and expected.keys() == resumed.keys()
-    assert {path.name for path in broken.iterdir()} == {"config.json", "generator.safetensors"}
+    assert {path.name for path in broken.iterdir()} == {"config.json", "generator.safetensors", "state"}
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in broken.iterdir())
 
 
-def test_what_an_interrupted_write_left_goes_at_the_end(tmp_path: Path) -> None:
-    """The state has seen the real images, and half of it still has."""
-    left, params = tmp_path / ".state.safetensors.partial", Params(kimg=0.008)
-    for _ in range(2):  # by the training, and by the call that finds it finished
-        left.write_bytes(b"half a state")
-        train(make_discs(8), tmp_path, params)
-        assert {path.name for path in tmp_path.iterdir()} == {"config.json", "generator.safetensors"}
+def test_a_finished_training_is_made_longer_as_if_it_had_been_long_from_the_start(tmp_path: Path) -> None:
+    data, whole, short = make_discs(20), tmp_path / "whole", tmp_path / "short"
+    whole.mkdir()
+    short.mkdir()
+    train(data, whole)
+    train(data, short, Params(kimg=0.072))
+    train(data, short)
+    expected, longer = (load_file(folder / "generator.safetensors") for folder in (whole, short))
+    assert all(torch.equal(expected[name], longer[name]) for name in expected)
+    with pytest.raises(DataError, match="was trained on more images"):
+        train(data, short, Params(kimg=0.08))
+    (short / "state" / "training.safetensors").unlink()
+    with pytest.raises(DataError, match="cannot go on"):
+        train(data, short, Params(kimg=0.24))
+
+
+def test_a_training_begins_with_the_weights_of_another(tmp_path: Path) -> None:
+    data = make_discs(20)
+    for name in ("first", "second", "none"):
+        (tmp_path / name).mkdir()
+    train(data, tmp_path / "first")
+    initial = Initial(tmp_path / "first")
+    train(make_discs(8), tmp_path / "none", Params(kimg=0), initial=initial)  # no step: the weights as they were
+    learned, begun = (load_file(tmp_path / name / "generator.safetensors") for name in ("first", "none"))
+    assert all(torch.equal(learned[name], begun[name]) for name in learned)
+    with killed_after(48):
+        train(make_discs(8), tmp_path / "second", initial=initial)
+    with pytest.raises(DataError, match="another training"):  # one that began with random weights
+        train(make_discs(8), tmp_path / "second")
+    train(make_discs(8), tmp_path / "second", initial=initial)
+    with pytest.raises(DataError, match=r"its size is 32, here 64"):
+        initial.check({"label_values": [0, 4], "architecture": {"size": 64}})
+    with pytest.raises(DataError, match=r"Its labels are, from dark to bright, \[0, 4\]"):
+        initial.check({"label_values": [4, 0], "architecture": {"size": 32}})
+
+
+def test_a_state_of_another_training_or_network_is_refused(tmp_path: Path) -> None:
+    for name, params in (("one", Params()), ("other", Params(seed=1))):
+        (tmp_path / name).mkdir()
+        train(make_discs(8), tmp_path / name, params)
+    assert Initial(tmp_path / "one", tmp_path / "one" / "state").state_tensors()
+    with pytest.raises(DataError, match="is of another training"):
+        Initial(tmp_path / "one", tmp_path / "other" / "state").state_tensors()
+    with pytest.raises(DataError, match="Its discriminator is another network"):
+        modules = {"averaged": nn.Linear(3, 3), "discriminator": nn.Linear(2, 2)}
+        state = {f"{role}.{name}": torch.zeros(3, 3) for role in modules for name in ("weight",)}
+        load_initial(modules, {}, state | {"averaged.bias": torch.zeros(3), "discriminator.bias": torch.zeros(3)})
+
+
+def test_a_run_keeps_generators_to_draw_from(tmp_path: Path) -> None:
+    outputs = _run(tmp_path)
+    (outputs / "checkpoint" / "synthkit.json").write_text('{"plugin": "toy"}')
+    with events.logging_to(tmp_path / "events.jsonl"):
+        train(make_discs(8), outputs / "checkpoint")
+    kept = outputs / "snapshots" / "000000.080"
+    assert [path.name for path in (outputs / "snapshots").iterdir() if path.is_dir()] == [kept.name]
+    assert {path.name for path in kept.iterdir()} == {
+        *("config.json", "generator.safetensors", "progress.json", "synthkit.json")
+    }
+    assert json.loads((kept / "progress.json").read_text()) == {"images": 80}
+    assert not (outputs / "checkpoint" / "progress.json").exists()
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
@@ -169,7 +229,7 @@ def test_a_loss_that_is_no_number_names_the_last_good_state(tmp_path: Path) -> N
             return {"loss": values["loss"] * float("nan")} if self.step == 12 else values
 
     with pytest.raises(
-        PluginError, match=r"diverged by image 96.*state\.safetensors, after 80 images.*lower learning_rate"
+        PluginError, match=r"diverged by image 96.*training\.safetensors, after 80 images.*lower learning_rate"
     ):
         train(make_discs(8), tmp_path, toy=Spoilt)
 
@@ -249,10 +309,11 @@ def test_a_run_keeps_statistics_and_snapshots_of_the_whole_training(tmp_path: Pa
                 train(data, outputs / "checkpoint")
     lines = [json.loads(line) for line in (outputs / "stats.jsonl").read_text().splitlines()]
     assert [line["images"] for line in lines] == [40, 80, 120, 160]
+    assert (outputs / "progress.png").is_file() and (outputs / "reals.png").is_file()
     seen = [line["seconds"] for line in lines]
     assert seen == sorted(seen) and lines[-1]["eta_seconds"] == 0 and lines[0]["loss"] > 0
-    assert {p.name for p in (outputs / "snapshots").iterdir()} == {"000000.080.png", "000000.160.png"}
-    assert {p.name for p in (outputs / "checkpoint").iterdir()} == {"config.json", "generator.safetensors"}
+    assert {p.name for p in (outputs / "snapshots").glob("*.png")} == {"000000.080.png", "000000.160.png"}
+    assert {p.name for p in (outputs / "checkpoint").iterdir()} == {"config.json", "generator.safetensors", "state"}
 
 
 def test_statistics_are_means_since_the_last_line(tmp_path: Path) -> None:
@@ -274,7 +335,6 @@ def test_progress_counts_images_and_tells_the_pace(tmp_path: Path, monkeypatch: 
     train(make_discs(8), tmp_path, Params(kimg=0.024))
     assert [call[:2] for call in calls] == [(8, 24), (16, 24), (24, 24)]
     assert all(call[2]["unit"] == "image" and call[2]["seconds_per_kimg"] > 0 for call in calls)
-    assert calls[0][2]["hours_left"] > 0 and calls[-1][2]["hours_left"] == 0
 
 
 def test_the_state_of_a_training_is_everything(tmp_path: Path) -> None:

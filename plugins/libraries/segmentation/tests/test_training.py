@@ -165,3 +165,15 @@ def test_reading_error_reaches_the_training(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(feeding.Reader, "read", broken)
     with pytest.raises(DataError, match="damaged"):
         fit(toy_recipe, Toy(12), tmp_path, TINY)
+
+
+def test_a_run_keeps_statistics_and_their_curves(tmp_path: Path) -> None:
+    """As of a generator, one line a checkpoint; none of it is in the checkpoint."""
+    outputs = tmp_path / "outputs"
+    (outputs / "checkpoint").mkdir(parents=True)
+    with events.logging_to(tmp_path / "events.jsonl"):
+        fit(toy_recipe, Toy(20, n_subjects=5), outputs / "checkpoint", TINY)
+    lines = [json.loads(line) for line in (outputs / "stats.jsonl").read_text().splitlines()]
+    assert lines[-1]["images"] == TINY.samples and lines[-1]["eta_seconds"] == 0
+    assert {"kimg", "seconds", "seconds_per_kimg", "loss", "learning_rate", "val_dice"} <= lines[-1].keys()
+    assert lines[-1]["learning_rate"] < lines[0]["learning_rate"] and (outputs / "progress.png").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,6 +16,8 @@ safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is no
 from synthkit_segmentation.testing import Toy, assert_resumes_exactly  # noqa: E402
 from synthkit_torch import devices  # noqa: E402
 from synthkit_unet import UnetParams, model  # noqa: E402
+
+from synthkit.errors import DataError  # noqa: E402
 
 TINY = UnetParams(samples=32, batch_size=4, depth=3, filters=4, checkpoint_every=16)
 
@@ -49,3 +52,15 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, monkeypatch: pytest
     assert one.keys() == two.keys()
     for name, weights in one.items():
         torch.testing.assert_close(two[name], weights, atol=1e-4, rtol=1e-3)
+
+
+def test_a_training_begins_with_the_best_weights_of_another(tmp_path: Path) -> None:
+    for name in ("first", "second", "other"):
+        (tmp_path / name).mkdir()
+    model.train(Toy(20), tmp_path / "first", TINY)
+    slow = dataclasses.replace(TINY, samples=4, learning_rate=1e-8)
+    model.train(Toy(12), tmp_path / "second", slow, initial=tmp_path / "first")
+    first, second = (safetensors.load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
+    with pytest.raises(DataError, match="its network is another one"):
+        model.train(Toy(12), tmp_path / "other", dataclasses.replace(TINY, filters=8), initial=tmp_path / "first")

@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from synthkit.contract import Samples
 from synthkit.testing.toys import GENERATOR, SEGMENTER, generator, segmenter
 from synthkit.testing.toys.statistics import STATE, learn, load
 from synthkit.testing.toys.wrong.wrong import Wrong, method
+
+#: Their trainings take nothing besides.
+_GENERATOR, _SEGMENTER = (replace(toy, optional_roles=()) for toy in (GENERATOR, SEGMENTER))
 
 
 def _leave_a_pickle(data: Samples, checkpoint: Path, params: Any) -> None:
@@ -143,52 +147,52 @@ def _train_through_an_interrupt(data: Samples, checkpoint: Path, params: Any) ->
 
 
 WRONG: tuple[Wrong, ...] = (
-    method("checkpoint_is_safetensors_and_json", "leaves a pickle", GENERATOR, train=_leave_a_pickle),
-    method("checkpoint_is_safetensors_and_json", "leaves half a tensor", SEGMENTER, train=_leave_half_a_tensor),
-    method("progress_ends_at_its_total", "is never done", GENERATOR, train=_never_done),
-    method("progress_ends_at_its_total", "goes back", SEGMENTER, train=_going_back),
-    method("contrasts_may_be_any_number", "draws four contrasts only", GENERATOR, train=_four_contrasts_only),
-    method("contrasts_may_be_any_number", "labels four contrasts only", SEGMENTER, train=_four_contrasts_only),
-    method("call_can_be_repeated", "goes on with its random state", GENERATOR, generate=_generate_on_and_on),
-    method("call_can_be_repeated", "labels the second time otherwise", SEGMENTER, segment=_segment_on_and_on),
+    method("checkpoint_is_safetensors_and_json", "leaves a pickle", _GENERATOR, train=_leave_a_pickle),
+    method("checkpoint_is_safetensors_and_json", "leaves half a tensor", _SEGMENTER, train=_leave_half_a_tensor),
+    method("progress_ends_at_its_total", "is never done", _GENERATOR, train=_never_done),
+    method("progress_ends_at_its_total", "goes back", _SEGMENTER, train=_going_back),
+    method("contrasts_may_be_any_number", "draws four contrasts only", _GENERATOR, train=_four_contrasts_only),
+    method("contrasts_may_be_any_number", "labels four contrasts only", _SEGMENTER, train=_four_contrasts_only),
+    method("call_can_be_repeated", "goes on with its random state", _GENERATOR, generate=_generate_on_and_on),
+    method("call_can_be_repeated", "labels the second time otherwise", _SEGMENTER, segment=_segment_on_and_on),
     method(
         "checkpoint_can_be_moved",
         "generates from where it was trained",
-        GENERATOR,
+        _GENERATOR,
         train=_remember_the_folder,
         generate=_generate_from_the_remembered,
     ),
     method(
         "checkpoint_can_be_moved",
         "segments from where it was trained",
-        SEGMENTER,
+        _SEGMENTER,
         train=_remember_the_folder,
         segment=_segment_from_the_remembered,
     ),
-    method("inputs_are_left_alone", "caches in the checkpoint", GENERATOR, generate=_generate_and_keep_a_cache),
-    method("inputs_are_left_alone", "inverts the images it is given", SEGMENTER, segment=_segment_in_place),
-    method("files_are_written_in_the_checkpoint_only", "writes a log where it stands", GENERATOR, train=_keep_a_log),
+    method("inputs_are_left_alone", "caches in the checkpoint", _GENERATOR, generate=_generate_and_keep_a_cache),
+    method("inputs_are_left_alone", "inverts the images it is given", _SEGMENTER, segment=_segment_in_place),
+    method("files_are_written_in_the_checkpoint_only", "writes a log where it stands", _GENERATOR, train=_keep_a_log),
     method(
         "files_are_written_in_the_checkpoint_only",
         "writes beside the checkpoint",
-        GENERATOR,
+        _GENERATOR,
         generate=_generate_beside_the_checkpoint,
     ),
     method(
-        "global_random_state_is_left_alone", "seeds numpy's generator", GENERATOR, generate=_generate_with_global_state
+        "global_random_state_is_left_alone", "seeds numpy's generator", _GENERATOR, generate=_generate_with_global_state
     ),
     method(
         "global_random_state_is_left_alone",
         "draws from numpy's generator",
-        SEGMENTER,
+        _SEGMENTER,
         segment=_segment_with_global_state,
     ),
-    method("finished_training_can_be_repeated", "trains a generator on", GENERATOR, train=_train_on),
-    method("finished_training_can_be_repeated", "trains a segmenter on", SEGMENTER, train=_train_on),
+    method("finished_training_can_be_repeated", "trains a generator on", _GENERATOR, train=_train_on),
+    method("finished_training_can_be_repeated", "trains a segmenter on", _SEGMENTER, train=_train_on),
     method(
-        "interrupted_training_can_be_repeated", "refuses half a training", GENERATOR, train=_train_from_scratch_only
+        "interrupted_training_can_be_repeated", "refuses half a training", _GENERATOR, train=_train_from_scratch_only
     ),
     method(
-        "interrupted_training_can_be_repeated", "cannot be interrupted", SEGMENTER, train=_train_through_an_interrupt
+        "interrupted_training_can_be_repeated", "cannot be interrupted", _SEGMENTER, train=_train_through_an_interrupt
     ),
 )

@@ -55,9 +55,13 @@ class Params(LastParams, MethodParams):
         "generate: dpm++ (DPM-Solver++, second order) and ddim follow the flow in few steps; ancestral draws noise in "
         "every step, as the study",
         choices=("dpm++", "ddim", "ancestral"),
+        resume="any",
     )
     sampler_steps: int = synthkit.param(
-        25, "generate: evaluations of the network a sample; 0 for all of diffusion_steps, as the study", minimum=0
+        25,
+        "generate: evaluations of the network a sample; 0 for all of diffusion_steps, as the study",
+        minimum=0,
+        resume="any",
     )
 
 
@@ -87,6 +91,7 @@ DECLARATION = synthkit.GeneratorDeclaration(
         ),
     ),
     gpu="optional",
+    optional_roles=("initial",),
     reproducible="tolerance",
     dockerfile="Dockerfile",
     minimum_size=32,

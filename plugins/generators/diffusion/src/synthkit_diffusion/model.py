@@ -22,6 +22,7 @@ from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
 from synthkit_generative.drawing import checkpoint_errors, draw, load
 from synthkit_generative.foreign.checkpoints import check_channels, read_state_dict, save_imported, translating
+from synthkit_generative.initial import Initial, load_initial
 from synthkit_generative.training import Method, fit
 from synthkit_generative.weights import load_state_dict, state_dict, update_ema
 from synthkit_torch import parallel
@@ -118,6 +119,10 @@ class Training:
         """Everything that the next step depends on, but the step's number."""
         return state_dict(self.modules, self.optimisers)
 
+    def begin_with(self, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+        """Begin with what another training learned, see :func:`synthkit_generative.initial.load_initial`."""
+        load_initial(self.modules, weights, state)
+
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Continue from what :meth:`state` gave after ``step`` steps."""
         load_state_dict(tensors, self.modules, self.optimisers)
@@ -132,8 +137,16 @@ class Training:
         return sample(self.ema, self.params.prediction, self.alpha_bar, seeds, "dpm++", SNAPSHOT_STEPS)
 
 
-def train(data: Samples, checkpoint: Path, params: Params) -> None:
+def train(
+    data: Samples,
+    checkpoint: Path,
+    params: Params,
+    *,
+    initial: Path | None = None,
+    initial_state: Path | None = None,
+) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
+    begun = Initial.of(initial, initial_state)
     architecture = Architecture(
         size=square_side(data, "Diffusion"),
         channels=len(data.contrasts) + 1,
@@ -150,9 +163,8 @@ def train(data: Samples, checkpoint: Path, params: Params) -> None:
         architecture=_described(architecture, params),
         memory="Raise accumulate, or lower batch_size (and width if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate or precision=float32.",
-        generating=("sampler", "sampler_steps"),
     )
-    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params))
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params), begun)
 
 
 def generate(

@@ -55,6 +55,7 @@ DECLARATION = synthkit.GeneratorDeclaration(
         ),
     ),
     gpu="optional",
+    optional_roles=("initial",),
     reproducible="tolerance",
     dockerfile="Dockerfile",
     minimum_size=32,

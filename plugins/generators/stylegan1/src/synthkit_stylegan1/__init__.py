@@ -51,8 +51,11 @@ class Params(LastParams, MethodParams):
         "generate: 1 draws from the whole distribution, less gives safer and less varied images",
         minimum=0,
         maximum=1,
+        resume="any",
     )
-    truncation_side: int = synthkit.param(32, "generate: styles of finer resolutions are not truncated", minimum=4)
+    truncation_side: int = synthkit.param(
+        32, "generate: styles of finer resolutions are not truncated", minimum=4, resume="any"
+    )
 
 
 DECLARATION = synthkit.GeneratorDeclaration(
@@ -75,6 +78,7 @@ DECLARATION = synthkit.GeneratorDeclaration(
         ),
     ),
     gpu="optional",
+    optional_roles=("initial",),
     reproducible="tolerance",
     dockerfile="Dockerfile",
     minimum_size=32,

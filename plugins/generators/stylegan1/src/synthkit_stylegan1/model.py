@@ -26,6 +26,7 @@ from synthkit_generative.drawing import draw, load_network
 from synthkit_generative.foreign.checkpoints import check_channels, check_mean, save_imported, state_of, translating
 from synthkit_generative.foreign.tensorflow import growth_of, read_tensorflow_generator
 from synthkit_generative.growing import GrowingTraining
+from synthkit_generative.initial import Initial
 from synthkit_generative.layers import mean_w
 from synthkit_generative.progressive import GrowingDiscriminator, Schedule, upscale
 from synthkit_generative.training import Method, fit
@@ -52,7 +53,13 @@ class Training(GrowingTraining):
     ema: Generator
 
     def __init__(
-        self, architecture: Architecture, params: Params, device: torch.device, precision: torch.dtype
+        self,
+        architecture: Architecture,
+        params: Params,
+        device: torch.device,
+        precision: torch.dtype,
+        *,
+        first: int = FIRST_LEVEL,
     ) -> None:
         self.architecture = architecture
         with own_seed(params.seed):
@@ -65,7 +72,7 @@ class Training(GrowingTraining):
             precision,
             generator=generator,
             discriminator=discriminator,
-            first=FIRST_LEVEL,
+            first=first,
         )
 
     def update(self, real: Tensor, level: int, alpha: float, random: torch.Generator) -> dict[str, Tensor]:
@@ -144,22 +151,32 @@ class Training(GrowingTraining):
         return sample(self.ema, self.w_mean(), seeds, level, alpha, self.params)
 
 
-def train(data: Samples, checkpoint: Path, params: Params) -> None:
+def train(
+    data: Samples,
+    checkpoint: Path,
+    params: Params,
+    *,
+    initial: Path | None = None,
+    initial_state: Path | None = None,
+) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
+    begun = Initial.of(initial, initial_state)
     size = square_side(data, "StyleGAN")
     architecture = Architecture(
         size, len(data.contrasts) + 1, params.channel_base, params.channel_max, params.mapping_layers
     )
+    if begun is not None and begun.imported:
+        architecture = Architecture(**begun.architecture)
     last = len(architecture.resolutions) - 1
-    Schedule(FIRST_LEVEL, last, params.fade_kimg, params.stable_kimg).require(params.kimg)
+    first = FIRST_LEVEL if begun is None else last  # another training's networks have grown
+    Schedule(first, last, params.fade_kimg, params.stable_kimg).require(params.kimg)
     method = Method(
         name="StyleGAN",
         architecture=dataclasses.asdict(architecture),
         memory="Raise accumulate, or lower batch_size (and channel_base if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate, a higher gamma or precision=float32.",
-        generating=("truncation_psi", "truncation_side"),
     )
-    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params))
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params, first=first), begun)
 
 
 def generate(

@@ -45,6 +45,7 @@ class Params(LastParams, MethodParams):
         "generate: 1 draws from the whole distribution, less gives safer and less varied images",
         minimum=0,
         maximum=1,
+        resume="any",
     )
 
 
@@ -73,6 +74,7 @@ DECLARATION = synthkit.GeneratorDeclaration(
         ),
     ),
     gpu="optional",
+    optional_roles=("initial",),
     reproducible="tolerance",
     dockerfile="Dockerfile",
     minimum_size=32,

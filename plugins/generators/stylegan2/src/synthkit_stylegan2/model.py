@@ -32,6 +32,7 @@ from synthkit_generative.foreign.checkpoints import (
     state_of,
     translating,
 )
+from synthkit_generative.initial import Initial, load_initial
 from synthkit_generative.layers import mean_w
 from synthkit_generative.training import Method, fit
 from synthkit_generative.weights import ema_decay, load_state_dict, state_dict, update_ema
@@ -219,6 +220,10 @@ class Training:
             **state_dict(self.modules, self.optimisers),
         }
 
+    def begin_with(self, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+        """Begin with what another training learned, see :func:`synthkit_generative.initial.load_initial`."""
+        load_initial(self.modules, weights, state)
+
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Continue from what :meth:`state` gave after ``step`` steps."""
         load_state_dict(tensors, self.modules, self.optimisers)
@@ -241,20 +246,29 @@ class Training:
         return sample(self.ema, self.w_mean(), seeds, self.params.truncation_psi)
 
 
-def train(data: Samples, checkpoint: Path, params: Params) -> None:
+def train(
+    data: Samples,
+    checkpoint: Path,
+    params: Params,
+    *,
+    initial: Path | None = None,
+    initial_state: Path | None = None,
+) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
+    begun = Initial.of(initial, initial_state)
     size = square_side(data, "StyleGAN2")
     architecture = Architecture(
         size, len(data.contrasts) + 1, params.channel_base, params.channel_max, params.mapping_layers
     )
+    if begun is not None and begun.imported:
+        architecture = Architecture(**begun.architecture)
     method = Method(
         name="StyleGAN2",
         architecture=dataclasses.asdict(architecture),
         memory="Raise accumulate, or lower batch_size (and channel_base if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate, a higher gamma or precision=float32.",
-        generating=("truncation_psi",),
     )
-    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params))
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params), begun)
 
 
 def generate(

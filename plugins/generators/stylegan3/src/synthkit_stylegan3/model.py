@@ -31,6 +31,7 @@ from synthkit_generative.foreign.checkpoints import (
     state_of,
     translating,
 )
+from synthkit_generative.initial import Initial, load_initial
 from synthkit_generative.layers import mean_w
 from synthkit_generative.training import Method, fit
 from synthkit_generative.weights import ema_decay, load_state_dict, state_dict, update_ema
@@ -160,6 +161,10 @@ class Training:
         """Everything that the next step depends on, but the step's number."""
         return state_dict(self.modules, self.optimisers)
 
+    def begin_with(self, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+        """Begin with what another training learned, see :func:`synthkit_generative.initial.load_initial`."""
+        load_initial(self.modules, weights, state)
+
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Continue from what :meth:`state` gave after ``step`` steps."""
         load_state_dict(tensors, self.modules, self.optimisers)
@@ -195,17 +200,28 @@ def make_architecture(size: int, channels: int, params: Params) -> Architecture:
     )
 
 
-def train(data: Samples, checkpoint: Path, params: Params) -> None:
+def train(
+    data: Samples,
+    checkpoint: Path,
+    params: Params,
+    *,
+    initial: Path | None = None,
+    initial_state: Path | None = None,
+) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
+    begun = Initial.of(initial, initial_state)
     architecture = make_architecture(square_side(data, "StyleGAN3"), len(data.contrasts) + 1, params)
+    if begun is not None and begun.imported:
+        architecture = Architecture(**begun.architecture)
     method = Method(
         name="StyleGAN3",
         architecture=dataclasses.asdict(architecture),
         memory="Raise accumulate, or lower batch_size (and channel_base if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate, a higher gamma or precision=float32.",
-        generating=("truncation_psi",),
     )
-    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params))
+    # The blur is for networks that draw no details yet.
+    trained = params if begun is None else dataclasses.replace(params, blur_kimg=0.0)
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, trained), begun)
 
 
 def generate(

@@ -12,7 +12,9 @@ import torch
 from synthkit_torch.streams import stream
 from torch import Tensor, nn
 
+from synthkit.errors import DataError
 from synthkit_generative.discriminator import Pyramid
+from synthkit_generative.initial import load_initial
 from synthkit_generative.progressive import GrowingDiscriminator, Schedule, downscale, upscale
 from synthkit_generative.weights import ema_decay, load_state_dict, state_dict, update_ema
 
@@ -81,6 +83,16 @@ class GrowingTraining(ABC):
         """Continue from what :meth:`state` gave after ``step`` steps."""
         load_state_dict(tensors, self._modules, self.optimisers)
         self.step = step
+
+    def begin_with(self, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+        """Begin with the networks of another training, which have grown to their full size."""
+        if tuple(weights["growth"].tolist()) != self.schedule.at(0):
+            raise DataError(
+                "The training cannot begin with that checkpoint.",
+                "Its networks have not grown to the full size of the images yet.",
+                "Begin with one that was trained longer.",
+            )
+        load_initial(self._modules, weights, state)
 
     def growth(self) -> tuple[int, float]:
         """Level and alpha of the step done last."""

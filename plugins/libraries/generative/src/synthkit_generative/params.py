@@ -28,10 +28,15 @@ import synthkit
 class FirstParams:
     """Length and size of a training, as the study has it at 256x256."""
 
-    kimg: float = synthkit.param(25000.0, "length of training: real images shown, in thousands", minimum=0, unit="kimg")
+    kimg: float = synthkit.param(
+        25000.0, "length of training: real images shown, in thousands", minimum=0, unit="kimg", resume="more"
+    )
     batch_size: int = synthkit.param(32, "images a training step", minimum=1)
     accumulate: int = synthkit.param(
-        1, "parts that a batch is taken in, for less memory; the result is the same within rounding", minimum=1
+        1,
+        "parts that a batch is taken in, for less memory; the result is the same within rounding",
+        minimum=1,
+        resume="any",
     )
     learning_rate: float = synthkit.param(0.001, "Adam learning rate", minimum=0)
 
@@ -46,10 +51,21 @@ class LastParams:
         "empty: by value, as the study",
     )
     checkpoint_kimg: float = synthkit.param(
-        20.0, "training can be resumed from a state saved this often", minimum=0.001, unit="kimg"
+        20.0, "training can be resumed from a state saved this often", minimum=0.001, unit="kimg", resume="any"
     )
     snapshot_kimg: float = synthkit.param(
-        200.0, "a grid of samples is kept in the run's outputs this often; 0 for none", minimum=0, unit="kimg"
+        200.0,
+        "a grid of samples is kept in the run's outputs this often; 0 for none",
+        minimum=0,
+        unit="kimg",
+        resume="any",
+    )
+    keep_kimg: float = synthkit.param(
+        1000.0,
+        "the generator is kept in the run's outputs this often, for `generate --snapshot`; 0 for never",
+        minimum=0,
+        unit="kimg",
+        resume="any",
     )
     precision: str = synthkit.param(
         "auto",
@@ -61,10 +77,12 @@ class LastParams:
         True,
         "generate: set the nearly black surroundings of the head to exactly 0, as they are in real images; nothing is "
         "labelled there",
+        resume="any",
     )
     settle_labels: bool = synthkit.param(
         False,
         "generate: unclear pixels, between the grey levels of two labels or in rims one pixel thin, take the label of "
         "the nearest clear one",
+        resume="any",
     )
-    generate_batch_size: int = synthkit.param(16, "generate: images a batch on a GPU", minimum=1)
+    generate_batch_size: int = synthkit.param(16, "generate: images a batch on a GPU", minimum=1, resume="any")

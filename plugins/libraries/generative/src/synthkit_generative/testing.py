@@ -5,6 +5,7 @@ The dataset is of discs: a dim disc (the head) with a bright, labelled disc (the
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from scipy import ndimage
 from synthkit_torch import devices, parallel
 
 import synthkit
+from synthkit.contract import STATE
 from synthkit.testing import InMemorySamples
 from synthkit_generative.training import Training
 
@@ -110,6 +112,47 @@ def assert_resumes_exactly(train: Callable[[InMemorySamples, Path], None], folde
     expected, resumed = (load_file(folder / "generator.safetensors") for folder in (whole, broken))
     assert expected.keys() == resumed.keys()
     assert [name for name in expected if not torch.equal(expected[name], resumed[name])] == []
+
+
+def assert_is_made_longer_exactly(
+    train: Callable[[InMemorySamples, Path, Any], None], folder: Path, params: Any, shorter_kimg: float
+) -> None:
+    """A training of ``shorter_kimg`` that is then made as long as ``params`` say has the weights of one of that length.
+
+    Lengths are whole numbers of batches.
+    """
+    data, whole, short = make_discs(20), folder / "whole", folder / "short"
+    whole.mkdir()
+    short.mkdir()
+    train(data, whole, params)
+    for part in (dataclasses.replace(params, kimg=shorter_kimg), params):
+        train(data, short, part)
+    expected, longer = (load_file(path / "generator.safetensors") for path in (whole, short))
+    assert expected.keys() == longer.keys()
+    assert [name for name in expected if not torch.equal(expected[name], longer[name])] == []
+
+
+def assert_begins_with(train: Callable[..., None], checkpoint: Path, folder: Path, params: Any) -> None:
+    """A training that begins with a checkpoint has its generator before the first step, and another one after some.
+
+    The checkpoint is of images as :func:`make_discs` makes them, with or without a state beside it.
+    """
+    learned = load_file(checkpoint / "generator.safetensors")
+    for kimg in (0.0, params.kimg):
+        path = folder / f"begun-{kimg}"
+        path.mkdir()
+        state = checkpoint / STATE
+        train(
+            make_discs(12),
+            path,
+            dataclasses.replace(params, kimg=kimg),
+            initial=checkpoint,
+            initial_state=state if state.is_dir() else None,
+        )
+        found = load_file(path / "generator.safetensors")
+        # The mean of latents is estimated anew from the weights.
+        same = [torch.equal(learned[name], found[name]) for name in learned if name != "w_mean"]
+        assert all(same) if kimg == 0 else not all(same)
 
 
 def assert_microbatches_agree(make: Callable[[int], Training], tolerance: float = 1e-5) -> None:

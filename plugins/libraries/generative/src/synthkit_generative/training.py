@@ -1,9 +1,10 @@
 """The training loop around a method's own step: it resumes exactly, reports, saves, and stops at numbers gone wrong.
 
 A method brings a :class:`Training`, whose state is all that its next step depends on; random numbers and real images
-follow from the seed and the number of the step. So the weights after a kill and a resumption are those of an
-uninterrupted training (to the byte on the same CPU; a GPU may add in another order). On several GPUs each has a process
-with a share of every batch (:mod:`~synthkit_torch.parallel`); that of rank 0 saves and reports.
+follow from the seed and the number of the step. So the weights after a kill and a resumption, or of a training that was
+made longer after its end, are those of an uninterrupted training (to the byte on the same CPU; a GPU may add in another
+order). On several GPUs each has a process with a share of every batch (:mod:`~synthkit_torch.parallel`); that of rank 0
+saves and reports.
 """
 
 from __future__ import annotations
@@ -21,21 +22,20 @@ from typing import Any, Protocol
 import torch
 from synthkit_torch import devices, parallel
 from synthkit_torch.devices import memory_errors
-from synthkit_torch.storage import load_json, load_tensors, partial_path, save_json, save_tensors
+from synthkit_torch.storage import load_json, load_tensors, save_json, save_tensors
 from torch import Tensor
 
 import synthkit
-from synthkit.contract import Samples
+from synthkit import events
+from synthkit.contract import NOTES, PROGRESS, STATE, Samples
 from synthkit.errors import DataError, PluginError
 from synthkit_generative.data import RealImages, to_float
 from synthkit_generative.decoding import read_order
+from synthkit_generative.initial import Initial
 from synthkit_generative.records import Records
 
-STATE, GENERATOR, CONFIG = "state.safetensors", "generator.safetensors", "config.json"
-
-#: Parameters that may differ between a training and its resumption: they do not touch what has been learned so far.
-_DRAWING = ("background_zero", "settle_labels", "generate_batch_size")
-_FREE = ("kimg", "accumulate", "checkpoint_kimg", "snapshot_kimg", *_DRAWING)
+GENERATOR, CONFIG = "generator.safetensors", "config.json"
+_STATE = f"{STATE}/training.safetensors"
 
 
 class Training(Protocol):
@@ -61,6 +61,10 @@ class Training(Protocol):
         """Continue from what :meth:`state` gave after ``step`` steps."""
         ...
 
+    def begin_with(self, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+        """Begin with what another training learned: its :meth:`inference_state`, and its :meth:`state` if kept."""
+        ...
+
     def inference_state(self) -> dict[str, Tensor]:
         """What generating needs: the EMA of the weights, and what follows from them."""
         ...
@@ -80,14 +84,12 @@ class Method:
     architecture : what the shapes of the networks follow from, JSON-ready; kept in ``config.json``.
     memory : what to lower when memory runs out, a sentence.
     divergence : what to change when a loss or weight is no longer finite, a sentence.
-    generating : parameters that only generation uses; they may differ between a training and its resumption.
     """
 
     name: str
     architecture: dict[str, Any]
     memory: str
     divergence: str
-    generating: tuple[str, ...] = ()
 
 
 def fit(
@@ -96,13 +98,15 @@ def fit(
     checkpoint: Path,
     params: Any,
     make: Callable[[torch.device, torch.dtype], Training],
+    initial: Initial | None = None,
 ) -> None:
     """Train on all of ``data``; ``checkpoint`` then holds ``generator.safetensors`` and ``config.json``.
 
-    Until the end it also holds ``state.safetensors``, from which the same call resumes. The state goes at the end
-    because the discriminator in it has seen the real images, and a checkpoint is made to be shared. Of ``params`` the
-    loop reads kimg, batch_size, checkpoint_kimg, snapshot_kimg, precision, label_order and seed. ``make`` builds the
-    training for a device and the precision asked for; where there are several GPUs it and ``data`` are pickled.
+    In its folder ``state`` is what the same call goes on from, be it with a larger kimg; synthkit takes that out of the
+    checkpoint, because the discriminator in it has seen the real images, and a checkpoint is made to be shared. Of
+    ``params`` the loop reads kimg, batch_size, checkpoint_kimg, snapshot_kimg, keep_kimg, precision, label_order and
+    seed. ``make`` builds the training for a device and the precision asked for; where there are several GPUs it and
+    ``data`` are pickled. ``initial`` is what to begin with instead of random weights.
     """
     checkpoint = Path(checkpoint)
     steps = math.ceil(params.kimg * 1000 / params.batch_size)
@@ -111,12 +115,15 @@ def fit(
         "contrasts": list(data.contrasts),
         "label_values": list(read_order(params.label_order, data.label_values)),  # from the lowest grey level on
         "architecture": method.architecture,
-        "job": _job(method, data, params),
+        "job": _job(data, params, initial),
     }
+    if initial is not None:
+        initial.check(config)
+        config |= {"imported": True} if initial.imported else {}
     if _is_finished(checkpoint, config, steps):
         synthkit.message("This training is already finished.")
         return
-    plan = _Plan(method, data, checkpoint, config, params, make, steps)
+    plan = _Plan(method, data, checkpoint, config, params, make, steps, initial)
     n = devices.count_processes()
     parallel.rows(params.batch_size, n, 0)  # refused here rather than by each process
     with memory_errors(method.name, method.memory):
@@ -134,6 +141,7 @@ class _Plan:
     params: Any
     make: Callable[[torch.device, torch.dtype], Training]
     steps: int
+    initial: Initial | None
 
 
 def _train(plan: _Plan, rank: int) -> None:
@@ -143,7 +151,7 @@ def _train(plan: _Plan, rank: int) -> None:
     with devices.whole_float32(precision is torch.float32):
         training = plan.make(device, precision)
         loop = _Loop(plan.method, plan.checkpoint, plan.config, plan.params, training, plan.steps)
-        loop.resume()
+        loop.resume(plan.initial)
         loop.run(plan.data, device)
 
 
@@ -161,12 +169,14 @@ class _Loop:
         """Real images shown so far."""
         return self.training.step * int(self.params.batch_size)
 
-    def resume(self) -> None:
-        path = self.checkpoint / STATE
+    def resume(self, initial: Initial | None) -> None:
+        path = self.checkpoint / _STATE
         if not path.exists():
+            if initial is not None:
+                self.training.begin_with(initial.weights(), initial.state_tensors())
             return
         tensors, facts = load_tensors(path)
-        if facts.get("job") != self.config["job"]:
+        if facts.get("job") != self.config["job"] or facts["step"] > self.steps:
             raise _other_job(self.checkpoint)
         self.training.restore(tensors, int(facts["step"]))
         synthkit.message(f"Resuming after {self.shown} images.")
@@ -175,6 +185,7 @@ class _Loop:
         params, training = self.params, self.training
         total = self.steps * params.batch_size
         every, snapshot = self._interval(params.checkpoint_kimg), self._interval(params.snapshot_kimg)
+        keep = self._interval(params.keep_kimg)
         order = self.config["label_values"]
         # Reading a loss waits for the GPU, so there it is done now and then only.
         report = 1 if device.type == "cpu" else 8
@@ -191,7 +202,7 @@ class _Loop:
                     if not all(map(math.isfinite, numbers.values())):
                         raise self._diverged()
                     pace = (time.monotonic() - started) / (self.shown - before)
-                    numbers |= {"seconds_per_kimg": pace * 1000, "hours_left": pace * (total - self.shown) / 3600}
+                    numbers |= {"seconds_per_kimg": pace * 1000}
                     synthkit.progress(self.shown, total, unit="image", **numbers)
                 if saving and not at_end and first:
                     self._save(finished=False)
@@ -200,6 +211,8 @@ class _Loop:
                     started, before = time.monotonic(), self.shown
                 if snapshot > 0 and (training.step % snapshot == 0 or at_end):
                     records.snapshot(self.shown, training.sample)
+                if keep > 0 and training.step % keep == 0 and not at_end and first:
+                    self._keep()
         if first:
             self._save(finished=True)
 
@@ -212,16 +225,35 @@ class _Loop:
         state = training.state()
         if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
             raise self._diverged()
-        facts = {"job": self.config["job"], "step": training.step, "batch_size": self.params.batch_size}
-        if not finished:
-            save_tensors(self.checkpoint / STATE, state, facts)
-        save_tensors(self.checkpoint / GENERATOR, training.inference_state(), facts)
-        save_json(self.checkpoint / CONFIG, {**self.config, "images_shown": self.shown, "finished": finished})
+        (self.checkpoint / STATE).mkdir(exist_ok=True)
+        save_tensors(self.checkpoint / _STATE, state, self._facts)
+        self._save_generator(self.checkpoint, finished=finished)
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        return {"job": self.config["job"], "step": self.training.step, "batch_size": self.params.batch_size}
+
+    def _save_generator(self, folder: Path, *, finished: bool) -> None:
+        """What samples are drawn with, into a checkpoint folder; in one of an unfinished training how far it is."""
+        save_tensors(folder / GENERATOR, self.training.inference_state(), self._facts)
+        save_json(folder / CONFIG, {**self.config, "images_shown": self.shown, "finished": finished})
         if finished:
-            _discard_state(self.checkpoint)
+            (folder / PROGRESS).unlink(missing_ok=True)
+        else:
+            save_json(folder / PROGRESS, {"images": self.shown})
+
+    def _keep(self) -> None:
+        """Keep the generator as it is now, beside the grids of samples, as a checkpoint to draw from."""
+        outputs, notes = events.outputs(), self.checkpoint / NOTES
+        if outputs is None or not notes.exists():
+            return
+        folder = outputs / "snapshots" / f"{self.shown / 1000:010.3f}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save_generator(folder, finished=False)
+        save_json(folder / NOTES, load_json(notes))
 
     def _diverged(self) -> PluginError:
-        state = self.checkpoint / STATE
+        state = self.checkpoint / _STATE
         if state.exists():
             _, facts = load_tensors(state)
             good = f"The last good state is {state.name}, after {facts['step'] * facts['batch_size']} images."
@@ -239,11 +271,15 @@ def _numbers(values: dict[str, Tensor]) -> dict[str, float]:
     return dict(zip(values, torch.stack([value.detach().float() for value in values.values()]).tolist(), strict=True))
 
 
-def _job(method: Method, data: Samples, params: Any) -> str:
+def _job(data: Samples, params: Any, initial: Initial | None) -> str:
     """Digest of what a training depends on, so that a state is resumed by its own job only."""
-    free = _FREE + method.generating
-    learned = {name: value for name, value in dataclasses.asdict(params).items() if name not in free}
+    learned = {
+        item.name: getattr(params, item.name)
+        for item in dataclasses.fields(params)
+        if not item.metadata.get("resume")  # those do not touch what has been learned so far
+    }
     facts = [data.digest, list(data.contrasts), list(data.label_values), list(data.size), learned]
+    facts += [] if initial is None else [initial.digest]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -254,21 +290,20 @@ def _is_finished(checkpoint: Path, config: dict[str, Any], steps: int) -> bool:
     if not found.get("finished"):
         return False
     _, facts = load_tensors(checkpoint / GENERATOR)
-    if found.get("job") != config["job"] or facts["step"] < steps:
+    if found.get("job") != config["job"] or facts["step"] > steps:
         raise _other_job(checkpoint)
-    _discard_state(checkpoint)
-    return True
-
-
-def _discard_state(checkpoint: Path) -> None:
-    """Remove the state of a training, and what an interrupted write of it may have left."""
-    for path in (checkpoint / STATE, partial_path(checkpoint / STATE)):
-        path.unlink(missing_ok=True)
+    if facts["step"] < steps and not (checkpoint / _STATE).exists():
+        raise DataError(
+            "The training cannot go on.",
+            "It has finished, and the state that it ended in is not there.",
+            "Begin a new training with its weights: --from.",
+        )
+    return bool(facts["step"] == steps)
 
 
 def _other_job(checkpoint: Path) -> DataError:
     return DataError(
         "The checkpoint folder holds another training.",
-        f"{checkpoint.name} was begun with other data or parameters, or was finished with fewer images.",
+        f"{checkpoint.name} was begun with other data or parameters, or was trained on more images.",
         "Choose a new output folder, or repeat the data and parameters of the first command.",
     )

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,26 @@ def resume(checkpoint: Path, network: nn.Module, optimiser: torch.optim.Optimize
         }
     )
     return state
+
+
+def digest_of(checkpoint: Path) -> str:
+    """sha256 of the best weights of a checkpoint."""
+    return hashlib.sha256((checkpoint / BEST).read_bytes()).hexdigest()
+
+
+def load_initial(network: nn.Module, checkpoint: Path) -> None:
+    """The best weights of another training; DataError where they are of another network."""
+    with opened(checkpoint / BEST) as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    wanted = {name: tuple(tensor.shape) for name, tensor in weights_of(network).items()}
+    if other := sorted(name for name in {*shapes, *wanted} if shapes.get(name) != wanted.get(name)):
+        raise DataError(
+            "The training cannot begin with that checkpoint.",
+            f"{other[0]} is {shapes.get(other[0], 'not in it')}, here {wanted.get(other[0], 'there is none')}: its "
+            "network is another one.",
+            "Leave out the parameters that make another network.",
+        )
+    load_weights(network, checkpoint / BEST)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from synthkit_torch import devices, parallel
+from synthkit_torch.statistics import Statistics
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -27,7 +28,7 @@ import synthkit
 from synthkit.contract import Samples
 from synthkit.errors import PluginError, UsageError
 from synthkit_segmentation.augmentation import augment
-from synthkit_segmentation.checkpoints import LAST, TrainingState, begin, resume, save
+from synthkit_segmentation.checkpoints import LAST, TrainingState, begin, digest_of, load_initial, resume, save
 from synthkit_segmentation.feeding import Reader, order_of, read_ahead
 from synthkit_segmentation.inputs import normalise, pad
 from synthkit_segmentation.recipe import AUGMENTATION, NETWORK, Recipe, RecipeOf, Task
@@ -54,6 +55,7 @@ class _Plan:
     validation: Samples
     validation_rows: list[int]
     pretrained: Path | None
+    initial: Path | None
     budget: int
 
     @property
@@ -73,6 +75,7 @@ def fit(
     *,
     validation: Samples | None = None,
     pretrained: Path | None = None,
+    initial: Path | None = None,
 ) -> None:
     """Train on ``data`` and leave the network in ``checkpoint``; goes on from an unfinished training of the same job.
 
@@ -81,6 +84,7 @@ def fit(
     validation : real samples to validate on instead of a part of ``data``: of their patients the same are held out as
         when they are trained on, and whatever ``data`` has of these patients is not trained on.
     pretrained : file of weights to begin with.
+    initial : checkpoint of the same segmenter to begin with: its best weights.
 
     Raises
     ------
@@ -104,6 +108,7 @@ def fit(
         validation=data if validation is None else validation,
         validation_rows=drawn(held_out, params.validation_samples, params.seed),
         pretrained=pretrained,
+        initial=initial,
         budget=params.samples if recipe.budget is None else recipe.budget(len(rows)),
     )
     if pretrained is not None and recipe.initialise is None:
@@ -120,6 +125,7 @@ def fit(
             "data": data.digest,
             "validation_data": plan.validation.digest,
             "pretrained": pretrained is not None,
+            "initial": None if initial is None else digest_of(initial),
             "training_samples": len(rows),
             "validation_samples": len(held_out),
         },
@@ -157,10 +163,14 @@ class _Training:
         self.state = resume(plan.checkpoint, network, self.optimiser)
         if plan.pretrained is not None and recipe.initialise is not None and not self.state.step:
             recipe.initialise(network, plan.pretrained)
+        if plan.initial is not None and not self.state.step:
+            load_initial(network, plan.initial)
         self.parallel = _in_parallel(network, device) if world > 1 else network
         self.validation_reader = Reader(plan.validation, plan.channels)
         #: Sum and number of the losses since the last checkpoint.
         self.losses, self.n_losses = torch.zeros((), device=device), 0
+        if rank == 0:
+            self.statistics = Statistics(plan.shown(self.state.step), plan.budget)
         last = self.state.history[-1]["val_dice"] if self.state.history else None
         self.known = {} if last is None else {"val_dice": last}
 
@@ -204,6 +214,8 @@ class _Training:
         self.known = {} if dice is None else {"val_dice": dice}
         self.losses, self.n_losses = torch.zeros_like(self.losses), 0
         if self.rank == 0:
+            rate = float(self.optimiser.param_groups[0]["lr"])
+            self.statistics.write(shown, {"loss": loss, "learning_rate": rate, "val_dice": dice})
             finished = state.step == plan.n_steps
             save(plan.checkpoint, self.network, self.optimiser, state, shown, finished=finished)
 

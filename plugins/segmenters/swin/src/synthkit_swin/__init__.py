@@ -60,7 +60,7 @@ DECLARATION = synthkit.SegmenterDeclaration(
     ),
     gpu="optional",
     probabilities=True,
-    optional_roles=("validation", "pretrained"),
+    optional_roles=("validation", "pretrained", "initial"),
     reproducible="tolerance",
 )
 

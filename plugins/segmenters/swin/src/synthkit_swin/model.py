@@ -87,9 +87,11 @@ def train(
     *,
     validation: Samples | None = None,
     pretrained: Path | None = None,
+    initial: Path | None = None,
+    initial_state: Path | None = None,
 ) -> None:
-    """Train as :func:`synthkit_segmentation.training.fit` says."""
-    fit(recipe, data, checkpoint, params, validation=validation, pretrained=pretrained)
+    """Train as :func:`synthkit_segmentation.training.fit` says; a segmenter leaves no state."""
+    fit(recipe, data, checkpoint, params, validation=validation, pretrained=pretrained, initial=initial)
 
 
 def segment(checkpoint: Path, images: Iterable[UInt8Array], params: SwinParams) -> Iterator[UInt8Array]:

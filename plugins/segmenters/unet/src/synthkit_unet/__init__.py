@@ -49,7 +49,7 @@ DECLARATION = synthkit.SegmenterDeclaration(
     ),
     gpu="optional",
     probabilities=True,
-    optional_roles=("validation",),
+    optional_roles=("validation", "initial"),
     reproducible="tolerance",
 )
 

@@ -57,9 +57,17 @@ def learning_rate(start: float, done: int, total: int) -> float:
     return float(start * (1 - done / total) ** _DECAY_POWER)
 
 
-def train(data: Samples, checkpoint: Path, params: UnetParams, *, validation: Samples | None = None) -> None:
-    """Train as :func:`synthkit_segmentation.training.fit` says."""
-    fit(recipe, data, checkpoint, params, validation=validation)
+def train(
+    data: Samples,
+    checkpoint: Path,
+    params: UnetParams,
+    *,
+    validation: Samples | None = None,
+    initial: Path | None = None,
+    initial_state: Path | None = None,
+) -> None:
+    """Train as :func:`synthkit_segmentation.training.fit` says; a segmenter leaves no state."""
+    fit(recipe, data, checkpoint, params, validation=validation, initial=initial)
 
 
 def segment(checkpoint: Path, images: Iterable[UInt8Array], params: UnetParams) -> Iterator[UInt8Array]:
