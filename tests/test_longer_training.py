@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from synthkit import events
 from synthkit.cli import app
 from synthkit.data.dataset import Dataset
 from synthkit.data.lineage import has_unknown_origin, was_trained_on
@@ -20,7 +21,7 @@ from synthkit.running.checkpoints import find_checkpoint, find_snapshot
 from synthkit.running.run import Run, write_json
 from synthkit.schemes import BRATS
 from synthkit.testing import data
-from synthkit.testing.toys import GENERATOR, SEGMENTER, SLICE_AUDIT
+from synthkit.testing.toys import GENERATOR, SEGMENTER, SLICE_AUDIT, statistics
 
 INLINE = ("--backend", "inline")
 
@@ -180,6 +181,30 @@ def test_samples_are_drawn_before_the_end(real: Path, tmp_path: Path) -> None:
     assert "unfinished" not in notes_of(run)
     succeed("generate", run, "--seeds", "0", "-o", tmp_path / "whole", *INLINE)
     assert "unfinished" not in Dataset(tmp_path / "whole").lineage
+
+
+def test_an_interrupted_training_is_drawn_from_as_it_is(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(step: int, total: int | None = None, **_: object) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "progress", interrupt)
+        patch.setattr(statistics.synthkit, "progress", interrupt)
+        code, _ = synthkit("train", "toy-generator", real, "-o", run, *INLINE, "-p", "passes=5")
+    assert code == ExitCode.INTERRUPTED
+    succeed("generate", run, "--seeds", "0-3", "--snapshot", "latest", "-o", tmp_path / "made", *INLINE)
+    assert Dataset(tmp_path / "made").lineage["unfinished"] == {"images": 2 * len(Dataset(real).training_part())}
+    # The notes were written in the run; what it was trained on is what its job says.
+    notes = run / "outputs" / "checkpoint" / "synthkit.json"
+    write_json(notes, {**json.loads(notes.read_text()), "training_datasets": []})
+    code, said = synthkit("generate", run, "--seeds", "0", "--snapshot", "latest", "-o", tmp_path / "x", *INLINE)
+    assert code == ExitCode.INVALID_DATA and "training_datasets" in said
+    succeed("train", "toy-generator", real, "-o", run, *INLINE, "-p", "passes=5", "--resume")
+    succeed("generate", run, "--seeds", "0", "-o", tmp_path / "whole", *INLINE)
 
 
 def test_snapshots_are_found_by_the_images_shown(tmp_path: Path) -> None:
