@@ -20,7 +20,7 @@ import pytest
 from synthkit.errors import BackendUnavailableError, ExitCode, GpuUnavailableError, UsageError, error_from_dict
 from synthkit.registry.registry import Registry
 from synthkit.running import backends
-from synthkit.running.backends import gpus, supervision
+from synthkit.running.backends import gpus, limits, supervision
 from synthkit.running.backends.following import EventFollower
 from synthkit.running.run import Input, Job, Resources, Run, create_run, folder_digest
 from synthkit.testing import data
@@ -121,8 +121,8 @@ def start(
 def jump(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]:
     """For ``on_event``: puts the backend's clock on by an hour, so that no test waits for a time limit."""
     hours = [0]
-    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * hours[0], sleep=time.sleep)
-    monkeypatch.setattr(supervision, "time", clock)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * hours[0])
+    monkeypatch.setattr(limits, "time", clock)
 
     def forward(event: dict[str, Any]) -> None:
         hours[0] += 1
