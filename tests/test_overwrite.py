@@ -209,6 +209,8 @@ def test_subjects_that_change_while_they_are_prepared(
         if (stage, done) == ("check", total):
             (subjects / "s1" / "s1_t1.nii.gz").write_bytes(b"gone")
 
+    # Subjects too large to be kept from the first reading.
+    monkeypatch.setattr("synthkit.data.prepare.MOST_BYTES", 0)
     with pytest.raises(DataError, match="Subject s1"):
         prepare(subjects, out, protocol=SMALL, holdout="1", overwrite=True, on_progress=damage)
     assert content(out) == before and Dataset(out)
