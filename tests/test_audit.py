@@ -252,7 +252,7 @@ def test_verdict_says_what_is_not_proven() -> None:
     assert any("did not count" in line for line in verdict(scores(n_holdout_copies=None)).not_proven)
     # Labels and tumours that were not compared, or with a cut below which nothing lies, are named.
     part = verdict([*scores(), *family("picture", cut=0.7), *family("frame", cut=0.6), *family("labels", cut=0.0)])
-    assert any(line.endswith("which were not compared: label-shape, tumour.") for line in part.not_proven)
+    assert any(line.endswith("which were not compared: warped, label-shape, tumour.") for line in part.not_proven)
     assert any(line.endswith("a cut above 0: labels.") for line in part.not_proven)
 
 
