@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from synthkit.data.dataset import Dataset
@@ -20,10 +21,24 @@ from synthkit.errors import DataError, SynthkitError
 from synthkit.files import read_inside
 from synthkit.judging.arms import UTILITY
 from synthkit.running.checkpoints import read_checkpoint_metadata
-from synthkit.running.run import JOB, MAX_JSON_BYTES, Job, Run
+from synthkit.running.run import JOB, MAX_JSON_BYTES, RESULT, Job, Run
 
 #: What reading damaged files of an earlier run may raise.
 DAMAGE = (SynthkitError, OSError, KeyError, ValueError, TypeError, AttributeError, IndexError)
+
+#: What the parts of a result are, where it has them.
+_PARTS: dict[str, type | UnionType] = {
+    "status": str,
+    "seconds": int | float,
+    "backend": str,
+    "isolation": dict,
+    "container": dict,
+    "warnings": list,
+    "error": dict | None,
+    "outputs": dict,
+    "scores": list,
+    "verdict": dict,
+}
 
 
 @dataclass
@@ -168,11 +183,19 @@ def _records(folders: Sequence[Path]) -> list[RunRecord]:
         record = RunRecord(Run(folder), folder.relative_to(common).as_posix(), None, None)
         try:
             record.job = record.run.job()
-            record.result = record.run.result()
+            record.result = _sound(record.run.result())
         except DAMAGE as error:
             record.problem = sentence(error)
         records.append(record)
     return sorted(records, key=lambda r: (r.job.created if r.job else "", r.name))
+
+
+def _sound(result: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The result; :class:`DataError` if a part of it is not what it should be."""
+    for key in _PARTS.keys() & (result or {}).keys():
+        if result is not None and not isinstance(result[key], _PARTS[key]):
+            raise DataError(f"{RESULT} is damaged.", f"Its {key} is {result[key]!r:.80}.", "Make the run again.")
+    return result
 
 
 class _Collector:
