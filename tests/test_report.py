@@ -439,6 +439,12 @@ def test_pairs_are_drawn_as_their_rule_compares_them(rule: str, change: Any, sai
     assert np.array_equal(shown, match) and words.startswith(said)
 
 
+@pytest.mark.parametrize(("rule", "said"), [("bent", "to one frame and bent"), ("turned", "one frame"), ("flip", "")])
+def test_what_was_compared_and_is_not_drawn_is_said(rule: str, said: str) -> None:
+    match = MatchRule(rule, [0, 1])
+    assert said in match.not_drawn and match.is_framed == bool(said) == bool(match.not_drawn)
+
+
 def test_provenance_traces_samples_to_the_training_data(study: Path) -> None:
     _, html, page = report(study)
     real = Dataset(study.parent / "data" / "real")

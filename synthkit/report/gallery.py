@@ -201,7 +201,7 @@ class _Artist:
         tiles = [
             tile(title, caption, source.picture(synthetic, view)),
             of_shelf("Training match", shelf, matched, pair.r),
-            tile("Difference", "", source.difference(synthetic, match, view)),
+            tile("Difference", rule.not_drawn, source.difference(synthetic, match, view)),
         ]
         for held in self._shelves.get("holdout", ()):
             number = held.find(pair.holdout_id)

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
 
 
+BENT = "bent"
 #: Rules by which images are compared in a common frame: turned, scaled and bent as no picture here is.
-FRAMED = frozenset({"turned", "turned-inside", "bent"})
+FRAMED = frozenset({"turned", "turned-inside", BENT})
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,13 @@ class MatchRule:
     def is_framed(self) -> bool:
         """What is drawn is not what was compared: only the orientation is the same."""
         return self.rule in FRAMED
+
+    @property
+    def not_drawn(self) -> str:
+        """What was done before r was taken, and is not in the picture; empty if nothing was."""
+        if not self.is_framed:
+            return ""
+        return "r is of images brought to one frame" + (" and bent" if self.rule == BENT else "") + ", not of these"
 
     def r(self, one: UInt8Array, other: UInt8Array) -> float | None:
         """Correlation of two whole images ``(contrast, y, x)``, already transformed; None if one is constant.

@@ -8,6 +8,7 @@ from typing import Any
 
 from synthkit.judging.audit_scores import FAMILIES, ScoreDict
 from synthkit.report.audit.tables import RULES, VIEWS, Column
+from synthkit.report.match_rule import BENT
 from synthkit.report.wording import count, number, words
 
 
@@ -124,6 +125,8 @@ def searched(scores: Sequence[ScoreDict], columns: Sequence[Column]) -> list[str
             f"{count(int(n_synthetic), 'synthetic image')}{_blank(known)} were compared with each of "
             f"{count(int(n_train), 'training image')}{_of_people(known, 'n_train')}{others}."
         )
+        if any(rule == BENT for _, rule in columns):
+            sentences.append("By the rule bent they were compared with the few people whom each is likest to.")
     views = list(dict.fromkeys(view for view, _ in columns))
     meanings = [f"{view} is {VIEWS[view]}" for view in views if view in VIEWS]
     rules = [f"{rule} ({RULES[rule]})" if rule in RULES else rule for rule in rules_of(columns)]
