@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthkit.data.patients import by_names, decided, patient_of
+from synthkit.data.patients import by_names, decided, patient_of, unclear_groups
 from synthkit.data.splits import split_subjects, with_fewer_to_train_on
 from synthkit.errors import DataError, SynthkitError, UsageError
 
@@ -259,3 +259,27 @@ def test_a_table_that_is_not_there_is_a_matter_of_usage(given: str) -> None:
     with pytest.raises(SynthkitError, match="There is no table of patients") as caught:
         decided(IDS, given)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["BraTS-GLI-00005-100", "BraTS_GLI_00005_101", "BraTS2023-GLI-00005-102"],
+        ["TCGA-02-0006", "TCGA_02_0006_1996.08.23"],
+        ["UCSF-PDGM-0429", "UCSF-PDGM-429_FU003d"],
+        ["UPENN-GBM-00002_11", "UPENN-GBM-2_21"],
+        ["Patient-001_week-000-1", "Patient-01_week-044"],
+    ],
+)
+def test_a_patient_of_a_collection_is_one_however_the_id_is_spelled(ids: list[str]) -> None:
+    assert len(set(by_names(ids).values())) == 1 and not unclear_groups(ids)
+
+
+@pytest.mark.parametrize("ids", [["sub-01_ses-1", "sub-1_ses-1"], ["BraTS20_Training_001", "BraTS20_Training_1"]])
+def test_ids_that_differ_in_zeros_are_asked_about(ids: list[str]) -> None:
+    assert unclear_groups([*ids, "sub-02_ses-1"]) == [ids]
+
+
+def test_numbers_that_differ_are_different_patients() -> None:
+    ids = ["TCGA-02-0006", "TCGA-02-0060", "BraTS-GLI-00005-100", "BraTS-PED-00005-100", "BraTS20_Training_010"]
+    assert len(set(by_names(ids).values())) == 5 and not unclear_groups(ids)

@@ -39,7 +39,7 @@ _COLLECTIONS = [
         r"(?:(?:hgg|lgg)~)?brats~(?:tcia|2013)~pat\d+",  # brats_tcia_pat260_0129 of BraTS 2015
         r"brats~\d{3}",  # BRATS_009 of the Decathlon
         r"bratsreg~\d{3}",  # BraTSReg_001_01_0106
-        r"upenn~gbm~\d{5}",  # UPENN-GBM-00002_21
+        r"upenn~gbm~\d{1,5}",  # UPENN-GBM-00002_21
         r"ucsf~pdgm~\d{3,5}",  # UCSF-PDGM-0429_FU003d
         r"ucsd~ptgbm~\d{4}",
         r"rhuh~\d{4}",
@@ -50,7 +50,7 @@ _COLLECTIONS = [
         r"900~00~\d{4}",  # REMBRANDT
         r"ixi\d{3}",
         r"miriad~\d{3}",
-        r"patient~\d{3}(?=~week~)",  # LUMIERE: Patient-001_week-000-1
+        r"patient~\d{1,3}(?=~week~)",  # LUMIERE: Patient-001_week-000-1
         r"phantom~\d{4}",
     )
 ]
@@ -128,6 +128,7 @@ def patient_behind(sample: Sample) -> str | None:
 def by_names(subjects: Iterable[str]) -> dict[str, str]:
     """Subject -> patient, by the known namings; patients whose names differ in upper and lower case alone are one.
 
+    So are those of a public collection that differ in separators, zeros in front of numbers, or the year of a task.
     Letters up to e count scans (P012a, P012b) where no later one stands behind the same number: 01A to 01H are places.
     """
     subjects = sorted(subjects)
@@ -137,8 +138,16 @@ def by_names(subjects: Iterable[str]) -> dict[str, str]:
     for subject in subjects:
         match = _LETTER.fullmatch(subject)
         patient = subject if match and match[1].casefold() in places else patient_of(subject)
-        of[subject] = spelling.setdefault(patient.casefold(), patient)
+        spelled = _spelled_plainly(patient) if _is_of_collection(subject) else patient.casefold()
+        of[subject] = spelling.setdefault(spelled, patient)
     return of
+
+
+def _spelled_plainly(patient: str) -> str:
+    """The same for "BraTS2023_GLI_00005" and "brats-gli-5": what one person is called by the one or the other."""
+    plain = re.sub(rf"{SEPARATOR}+", "-", patient.casefold())
+    plain = re.sub(r"(?<!\d)0+(?=\d)", "", plain)
+    return re.sub(r"^brats(?:20)?2\d-(?=(?:gli|ped|met|men|ssa|goat)\b)", "brats-", plain)
 
 
 def scans_of(patients: Mapping[str, str]) -> dict[str, list[str]]:
@@ -157,13 +166,28 @@ _FEW_SCANS = 12
 
 def unclear_groups(subjects: Iterable[str]) -> list[list[str]]:
     """Subjects that may be scans of one patient, by ids that are alike beyond the known namings; sorted."""
+    subjects = list(subjects)
     scans = scans_of(by_names(subject for subject in subjects if not _is_known(subject)))
-    return sorted(sorted(subject for patient in group for subject in scans[patient]) for group in alike(scans))
+    groups = [sorted(subject for patient in group for subject in scans[patient]) for group in alike(scans)]
+    # One person or two: sub-01_ses-1 and sub-1_ses-1, UPENN-GBM-00002_11 and UPENN-GBM-2_21.
+    plain = defaultdict(list)
+    for patient, own in scans_of(by_names(subjects)).items():
+        plain[_spelled_plainly(patient)].append(own)
+    for several in plain.values():
+        group = sorted(subject for own in several for subject in own)
+        if len(several) > 1 and not any(set(group) <= set(other) for other in groups):
+            groups.append(group)
+    return sorted(groups)
 
 
 def _is_known(subject: str) -> bool:
-    """Whether the id is of a public collection whose naming leaves nothing open."""
-    return any(p.fullmatch(subject) for p in (_BRATS_2017_TO_2019, *_COLLECTIONS, _ADNI, _BIDS))
+    """Whether the naming of the id leaves nothing open."""
+    return _is_of_collection(subject) or _BIDS.fullmatch(subject) is not None
+
+
+def _is_of_collection(subject: str) -> bool:
+    """Whether the id is of a public collection."""
+    return any(p.fullmatch(subject) for p in (_BRATS_2017_TO_2019, *_COLLECTIONS, _ADNI))
 
 
 @dataclass(frozen=True)
