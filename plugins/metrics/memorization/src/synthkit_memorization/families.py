@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
+import synthkit
 from synthkit.contract import Samples
 from synthkit.schemes import Scheme
 from synthkit_memorization.search.exact import every_view
@@ -93,7 +95,11 @@ def families(train: Samples, names: Iterable[str], rules: tuple[str, ...], backg
         Family("label-shape", labels, ("turned",), lambda images: maps(images, True)),
         Family("tumour", {"tumour": all_contrasts}, ("turned-inside",), tumours),
     )
-    return [family for family in known if family.name in set(names)]
+    wanted = set(names)
+    if "warped" in wanted and find_spec("numba") is None:
+        synthkit.message("Warped copies are not searched for: numba is not installed.", level="warning")
+        wanted.remove("warped")
+    return [family for family in known if family.name in wanted]
 
 
 def _scheme(images: Images, usual: Scheme) -> Scheme:
