@@ -169,7 +169,7 @@ def unclear_groups(subjects: Iterable[str]) -> list[list[str]]:
     subjects = list(subjects)
     scans = scans_of(by_names(subject for subject in subjects if not _is_known(subject)))
     groups = [sorted(subject for patient in group for subject in scans[patient]) for group in alike(scans)]
-    # One person or two: sub-01_ses-1 and sub-1_ses-1, UPENN-GBM-00002_11 and UPENN-GBM-2_21.
+    # One person or two: sub-01_ses-1 and sub-1_ses-1, BraTS20_Training_001 and BraTS20_Training_1.
     plain = defaultdict(list)
     for patient, own in scans_of(by_names(subjects)).items():
         plain[_spelled_plainly(patient)].append(own)

@@ -192,9 +192,9 @@ def _records(folders: Sequence[Path]) -> list[RunRecord]:
 
 def _sound(result: dict[str, Any] | None) -> dict[str, Any] | None:
     """The result; :class:`DataError` if a part of it is not what it should be."""
-    for key in _PARTS.keys() & (result or {}).keys():
-        if result is not None and not isinstance(result[key], _PARTS[key]):
-            raise DataError(f"{RESULT} is damaged.", f"Its {key} is {result[key]!r:.80}.", "Make the run again.")
+    for key, value in (result or {}).items():
+        if not isinstance(value, _PARTS.get(key, object)):
+            raise DataError(f"{RESULT} is damaged.", f"Its {key} is {value!r:.80}.", "Make the run again.")
     return result
 
 
