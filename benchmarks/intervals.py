@@ -183,14 +183,18 @@ def arms(draws: int) -> None:
             table(title, tuple(methods), rows(patients, trainings))
 
 
-def main() -> None:
-    parts = {"means": means, "arms": arms}
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def run(description: str, parts: dict[str, Callable[[int], None]]) -> None:
+    """The parts that the command line names, or all, each with as many draws as it says."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[])
     parser.add_argument("--draws", type=int, default=1000)
     arguments = parser.parse_args()
     for name in arguments.parts or parts:
         parts[name](arguments.draws)
+
+
+def main() -> None:
+    run(__doc__, {"means": means, "arms": arms})
 
 
 if __name__ == "__main__":

@@ -16,11 +16,10 @@ Real patients have slices that are alike within a patient by a given correlation
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from intervals import Ends, covered, table
+from intervals import Ends, covered, run, table
 from numpy.typing import NDArray
 from scipy.special import ndtri
 from synthkit_fidelity import Params, metrics
@@ -154,12 +153,7 @@ def ideal(draws: int) -> None:
 
 def main() -> None:
     parts = {"pairs": pairs, "quantiles": quantiles, "copies": copies, "distances": distances, "ideal": ideal}
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[])
-    parser.add_argument("--draws", type=int, default=1000)
-    arguments = parser.parse_args()
-    for name in arguments.parts or parts:
-        parts[name](arguments.draws)
+    run(__doc__, parts)
 
 
 if __name__ == "__main__":
