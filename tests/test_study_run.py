@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from synthkit.cli.study import _ended_by_force
 from synthkit.errors import DataError, UsageError
 from synthkit.running.backends import apptainer
 from synthkit.running.listening import Listener
@@ -132,6 +133,37 @@ def test_a_failing_step_leaves_the_others_running(folder: Path) -> None:
     assert "Not complete" in (folder / "report.html").read_text()
     said = synthkit("study", "status", folder)
     assert "failed with 2: train-progan" in said.stdout and "faded in" in said.stdout
+
+
+@pytest.mark.slow
+def test_a_step_that_was_killed_is_named(folder: Path) -> None:
+    (folder / "study.toml").write_text(STUDY.replace('[generators.two]\nplugin = "toy-generator"\n', ""))
+    with subprocess.Popen(
+        [sys.executable, "-m", "synthkit", "study", "run", str(folder), "--cores", "1"],
+        stderr=subprocess.PIPE, text=True,
+    ) as study:  # fmt: skip
+        pid = None
+        while study.poll() is None and pid is None:
+            pid = next(
+                (int(found.parent.name) for found in Path("/proc").glob("[0-9]*/cmdline") if is_step(found)), None
+            )
+            time.sleep(0.02)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        said = study.communicate()[1]
+    assert study.returncode == 3
+    assert "prepare could not write why: its process died with <Signals.SIGKILL: 9>" in " ".join(said.split())
+    assert synthkit("study", "run", folder).returncode == 0
+    # The log keeps what was killed then, which is not blamed for what is stopped now.
+    assert _ended_by_force(folder / ".study" / "snakemake.txt") == {}
+
+
+def is_step(cmdline: Path) -> bool:
+    """Whether the process is the Python of the step that comes first, not the shell that has begun it."""
+    try:
+        return cmdline.read_bytes().split(b"\0")[1:4] == [b"-m", b"synthkit.study.step", b"prepare"]
+    except OSError:
+        return False
 
 
 @pytest.mark.slow
@@ -302,6 +334,18 @@ def test_the_log_of_a_step_has_what_was_said(folder: Path, monkeypatch: pytest.M
         "error: It failed.", "  first subject", "  why: For a reason.", "  try: Try again.",
     ]  # fmt: skip
     assert states_of(folder, make_plan(Study.load(folder)))[0].error == "error: It failed."
+
+
+def test_what_cannot_be_noted_is_a_failure(
+    folder: Path, called: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(step: object) -> dict[str, str]:
+        raise FileNotFoundError("result.json")
+
+    monkeypatch.setattr(steps, "_outputs", unreadable)
+    assert execute(folder, "prepare", STUDY) == 1
+    assert states(folder)["prepare"] == "failed"
+    assert "FileNotFoundError: result.json" in (folder / steps.log_of("prepare")).read_text()
 
 
 def test_a_bug_in_a_step_has_its_traceback(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -293,12 +294,26 @@ def _check_done(wanted: Study, states: list[StepState], code: int) -> None:
         raise _steps_failed(failed, left, wanted)
     if left or code:
         log = wanted.folder / ".study" / "snakemake.txt"
-        raise DataError(
-            f"{len(left)} of {len(states)} steps were not done.",
-            "Snakemake gave up before they began." if left else "Snakemake ended with an error.",
-            f"Its log says why: {log}",
-            details=_last_lines(log),
-        )
+        how = _ended_by_force(log)
+        killed = [item for item in left if item.step.name in how]
+        if killed:
+            why = f"{killed[0].step.name} could not write why: its process {how[killed[0].step.name]}."
+            fix = f"Read {_log(wanted, killed[0])}, then run the same command again: what is done stays."
+        else:
+            why = "Snakemake gave up before they began." if left else "Snakemake ended with an error."
+            fix = f"Its log says why: {log}"
+        ends = [f"{item.step.name} {how[item.step.name]} ({item.state}) {item.error}".rstrip() for item in killed[:10]]
+        raise DataError(f"{len(left)} of {len(states)} steps were not done.", why, fix, details=ends + _last_lines(log))
+
+
+def _ended_by_force(log: Path) -> dict[str, str]:
+    """How the processes of steps ended that Snakemake calls failed in its last run: by signal or exit status."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace").rpartition("\n$ ")[2]
+    except OSError:
+        return {}
+    found = re.findall(r"synthkit\.study\.step (\S+)' (died with <\S+ \d+>|returned non-zero exit status \d+)", text)
+    return dict(found)
 
 
 def _steps_failed(failed: list[StepState], left: list[StepState], wanted: Study) -> Exception:

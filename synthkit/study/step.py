@@ -83,16 +83,21 @@ def execute(name: str) -> int:
             "started": time.time(),
         }
         write_json(record_of(name), {**known, "status": "running"})
-        code = int(ExitCode.BUG)
+        code, made = int(ExitCode.BUG), dict[str, str]()
         try:
             with _gpus(step, plan["machine"]) as gpus:
                 code = _run(step, {**gpus, **_limits(step, plan["machine"])}, log)
+            if code == ExitCode.OK:
+                made = _outputs(step)
+        except Exception:  # of ours: what the run raises, `_call` explains
+            code = int(ExitCode.BUG)
+            traceback.print_exc(file=log)
         finally:
             status = "done" if code == ExitCode.OK else "interrupted" if code == ExitCode.INTERRUPTED else "failed"
             seconds = time.time() - known["started"]
             write_json(record_of(name), {**known, "status": status, "seconds": seconds, "exit_code": code})
         if code == ExitCode.OK:
-            write_json(mark_of(name), {"step": name, "outputs": _outputs(step)})
+            write_json(mark_of(name), {"step": name, "outputs": made})
     return code
 
 

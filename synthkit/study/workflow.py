@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -164,6 +165,8 @@ def _follow(
 ) -> int:
     """Run Snakemake to its end. An interrupt is passed on once; it then waits for the steps to end with grace."""
     with (folder / layout.STATE / "snakemake.txt").open("a", encoding="utf-8") as log, termination_as_interrupt():
+        # A line that begins a run of Snakemake's: the log keeps those before.
+        print(f"\n$ {shlex.join(command)}", file=log, flush=True)
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             start_new_session=True,
