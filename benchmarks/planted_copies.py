@@ -207,6 +207,10 @@ def _levels(picture: Picture) -> tuple[Float, Float]:
     return values.mean(axis=1).reshape(-1, 1, 1), values.std(axis=1).reshape(-1, 1, 1)
 
 
+def _both(first: Change, then: Change) -> Change:
+    return lambda rng, source, donor: then(rng, first(rng, source, donor), donor)
+
+
 @dataclass(frozen=True)
 class Kind:
     """One way of changing a copy. ``tumour``: sources are slices with a large tumour, donors have the least of one."""
@@ -253,6 +257,13 @@ KINDS: tuple[Kind, ...] = (
     Kind("elastic, rms 3 px", _elastic(3, _rms)),
     Kind("labels only", _labels_only, tumour=True),
     Kind("tumour transplant", _transplant, tumour=True),
+    Kind("rotation 7 and noise 10", _both(_similar(7), _noise(10))),
+    Kind("scale .8 and noise 25", _both(_similar(scale=0.8), _noise(25))),
+    Kind("mirrored, shift 1/8 and noise 10", _both(_shift(SIDE // 8, mirror=True), _noise(10))),
+    Kind("rotation 7 and gamma 1.5", _both(_similar(7), _gamma(1.5))),
+    Kind("scale 1.25 and blur 1 px", _both(_similar(scale=1.25), _blur(1))),
+    Kind("mirrored and inverted in the brain", _both(_everywhere(lambda image: image[..., ::-1]), _brain_inverted)),
+    Kind("shift 1/8 and mixture .8", _both(_shift(SIDE // 8), _mixture(0.8))),
 )
 
 

@@ -96,7 +96,9 @@ def _show(done: Done, synthetic: Path, declaration: Declaration, console: Consol
         console.print(line, style="bold red")
     # Tail quantiles and the single planted copies are for the page; the run has said in a sentence what it would find.
     shown = [s for s in result["scores"] if not {"quantile", "planted"} & set(s["of"])]
-    print_scores(console, {"scores": shown})
+    # Long tables are cut: rows with copies come first.
+    copied = {tuple(s["of"].items()) for s in shown if s["name"] == "n_copies" and s["value"]}
+    print_scores(console, {"scores": sorted(shown, key=lambda s: tuple(s["of"].items()) not in copied)})
     console.print(f"Verdict: {verdict['outcome']}", style="bold green" if passed else "bold red")
     for reason in verdict["reasons"]:
         console.print(f"  {reason}")

@@ -48,6 +48,11 @@ def warped(images: Pixels, scale: float = 1, degrees: float = 0, shift: tuple[fl
     return np.rint(planes).reshape(images.shape).astype(np.uint8)
 
 
+def noisy(images: Pixels, sd: float) -> Pixels:
+    noise = np.random.default_rng(7).normal(0, sd, images.shape)
+    return np.clip(np.rint(images + noise), 0, 255).astype(np.uint8)
+
+
 def frame(images: Pixels) -> Pixels:
     return in_frame(images, 8)[0]
 
@@ -61,6 +66,9 @@ COPIES: dict[str, Any] = {
     "turned by a quarter": lambda images: np.rot90(images, 1, (-2, -1)),
     "turned by 15 degrees and smaller": lambda images: warped(images, 0.9, 15),
     "turned by 10 degrees": lambda images: warped(images, 1, -10),
+    "noise of sd 8, an eighth of the side away": lambda images: noisy(np.roll(images, (8, -8), (-2, -1)), 8),
+    "noise of sd 10, smaller": lambda images: noisy(warped(images, 0.8), 10),
+    "noise of sd 20, turned by 10 degrees": lambda images: noisy(warped(images, 1, 10), 20),
 }
 
 
