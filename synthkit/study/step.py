@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -269,12 +270,15 @@ def _held(path: Path) -> Iterator[None]:
 
 
 def _outputs(step: Step) -> dict[str, str]:
-    """Digests of what the step made: of the outputs of its runs, of a dataset, or of nothing but its being there."""
+    """Digests of what the step made: of outputs and scores of its runs, of a dataset, or of nothing but its files."""
     found: dict[str, str] = {}
     for result in sorted(step.out.rglob(RESULT)):
         data = json.loads(result.read_text(encoding="utf-8"))
+        run = result.parent.relative_to(step.out).as_posix()
         for name, output in data.get("outputs", {}).items():
-            found[f"{result.parent.relative_to(step.out).as_posix()}/{name}"] = output["digest"]
+            found[f"{run}/{name}"] = output["digest"]
+        if scores := data.get("scores"):
+            found[f"{run}/scores"] = hashlib.sha256(json.dumps(scores, sort_keys=True).encode()).hexdigest()
     if (step.out / "dataset.json").is_file():
         from synthkit.data.dataset import Dataset
 
