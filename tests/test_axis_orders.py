@@ -109,3 +109,31 @@ def test_what_lies_nowhere_on_the_reference_is_not_told_to_be_resampled(
     saved(tmp_path / "pred" / "A.nii.gz", found, affine)
     advice = told(tmp_path, "own", monkeypatch)
     assert advice.startswith("Neither its affine nor any order of its axes") and "Predict again" in advice
+
+
+def test_predictions_that_were_exchanged_between_subjects_are_named_with_whose_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(events, "message", lambda text, **_: heard.append(text))
+    whose = {"A": "B", "B": "A", "C": "C", "D": "D"}
+    for k, (name, other) in enumerate(whose.items()):
+        for folder, of in (("ref", name), ("pred", other)):
+            labels = np.zeros((20, 20, 20), np.uint8)
+            labels[3 + 3 * "ABCD".index(of) :][:6, 4:9, 2:8] = 2
+            if folder == "pred":  # C hits little, and nobody else's either
+                labels = labels[:, ::-1] if of == "C" else np.roll(labels, 1, 2)
+            saved(tmp_path / folder / f"{name}_seg.nii.gz", labels, np.eye(4) * (1 + k % 2))
+    reference, prediction = LabelFolder(tmp_path / "ref"), LabelFolder(tmp_path / "pred")
+    both = OnOneGrid(prediction, reference, by_request=False)
+    for name in [*whose, *whose]:  # as two metrics ask
+        both.labels(name)
+    assert [text.partition(",")[0].split()[0] for text in heard if "exchanged" in text] == ["A:", "B:"]
+    assert "with that of B" in heard[0] and "with that of A" in heard[1]
+    for name in "AB":  # the advice
+        (tmp_path / "pred" / f"{name}_seg.nii.gz").rename(tmp_path / f"{name}_seg.nii.gz")
+    for name, other in ("AB", "BA"):
+        (tmp_path / f"{name}_seg.nii.gz").rename(tmp_path / "pred" / f"{other}_seg.nii.gz")
+    heard.clear()
+    both = OnOneGrid(LabelFolder(tmp_path / "pred"), reference, by_request=False)
+    assert [both.labels(name) for name in whose] and not any("exchanged" in text for text in heard)

@@ -52,7 +52,7 @@ def chosen(*subjects: Labelled, given_scheme: Scheme | None = None) -> SchemeCho
         ("BraTS-GLI-02066-101", (1, 2, 3, 4), "gli2024"),
         ("BraTS-GLI-00005-000", (1, 2, 3), "brats2023-gli"),
         ("BraTS-GLI-00005-001", (2,), "brats2023-gli"),
-        ("BraTS-GLI-00005-000", (1, 2, 4), "gli2024"),
+        ("BraTS-GLI-00005-000", (1, 2, 3, 4), "gli2024"),
         ("BraTS-PED-00002-000", (1, 2, 3, 4), "ped"),
         ("BraTS-PED-00002-000", (2, 3), "ped"),
         ("BraTS-MET-00001-000", (1, 2, 3), "met"),
@@ -85,8 +85,31 @@ def test_official_ids_say_their_scheme(subject: str, values: tuple[int, ...], sc
 def test_a_folder_of_both_years_of_gliomas_is_2024s() -> None:
     choice = chosen(labelled("BraTS-GLI-00005-000", (1, 2, 3)), labelled("BraTS-GLI-00006-101", (1, 2, 3)))
     assert choice.scheme.name == "gli2024"
-    again = chosen(labelled("BraTS-GLI-00005-000", (1, 2, 3)), labelled("BraTS-GLI-00006-000", (2, 4)))
+    again = chosen(labelled("BraTS-GLI-00005-000", (1, 2, 3)), labelled("BraTS-GLI-00006-000", (2, 3, 4)))
     assert again.scheme.name == "gli2024" and again.label_values["BraTS-GLI-00005-000"][4] == 4
+
+
+@pytest.mark.parametrize("values", [(1, 2, 4), (2, 4), (4,)])
+@pytest.mark.parametrize("ids", ["BraTS-GLI-0000{}-000", "BraTS-MET-0000{}-001", "BraTS_MET_0000{}_000"])
+def test_a_four_without_any_three_is_asked_about(ids: str, values: tuple[int, ...]) -> None:
+    """What was enhancing tumour to 2021 would be a cavity; be it that the images speak against it in one subject."""
+    seen = looks({"NCR": 1, "ED": 2, "ET": 4})
+    subjects = [labelled(ids.format(k), values, NEW, looks=seen if k else {}) for k in range(3)]
+    with pytest.raises(DataError, match="not known which labels 3 subjects have") as caught:
+        chosen(*subjects)
+    assert "nobody has a 3" in caught.value.why and any("gli2024" in line for line in caught.value.details)
+    assert chosen(*subjects, given_scheme=SCHEMES["brats2021"]).scheme.name == "brats2021"  # the advice
+    bare = [labelled(ids.format(k), values, NEW) for k in range(3)]
+    assert chosen(*bare, labelled(ids.format(4), (3,), NEW)).scheme.label_values["RC"] == 4
+
+
+def test_a_four_after_treatment_is_a_cavity_unless_no_image_shows_one() -> None:
+    dark = LabelLook(500, {"t1": -3, "t1ce": -3, "flair": -2}, 0.3, 0.0)
+    bright = LabelLook(500, {"t1": 0, "t1ce": 1, "flair": 1}, 0.3, 0.0)
+    subjects = [labelled(f"BraTS-GLI-0000{k}-100", (1, 2, 4), NEW, looks={4: dark if k else bright}) for k in range(3)]
+    assert chosen(*subjects).scheme.name == "gli2024"
+    with pytest.raises(DataError, match="not known which labels BraTS-GLI-00000-100 has"):
+        chosen(subjects[0])
 
 
 @pytest.mark.parametrize(
@@ -276,10 +299,12 @@ def test_a_label_is_judged_by_the_subjects_that_have_it(n_with: int, n_without: 
     all_of_it, without = looks({"NCR": 1, "ED": 2, "ET": 4}), looks({"NCR": 1, "ED": 2})
     subjects = [labelled(f"BraTS-GLI-0000{k}-100", (1, 2, 4), NEW, looks=all_of_it) for k in range(n_with)]
     subjects += [labelled(f"BraTS-GLI-0001{k}-100", (1, 2), NEW, looks=without) for k in range(n_without)]
-    with pytest.raises(DataError, match="do not look like those of gli2024") as caught:
+    with pytest.raises(DataError, match="not known which labels") as caught:
         decide(subjects)
-    assert "RC enhances as only ET does" in caught.value.why
     assert "By the images brats2018 or brats2021 fits best" in caught.value.why
+    with pytest.raises(DataError, match="do not look like those of gli2024") as caught:
+        decide([*subjects, labelled("BraTS-GLI-00020-100", (2, 3), NEW)])
+    assert "RC enhances as only ET does" in caught.value.why
     assert not decide(subjects, SCHEMES["brats2018"]).notes  # the advice
 
 

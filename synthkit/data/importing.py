@@ -242,14 +242,14 @@ def _ways_of(path: Path, source: Source, said: Scheme | None, levels: str | None
     schemes = [stated] if stated else schemes or [BRATS]
     ways: list[LabelCounts] = []
     problem: UsageError | None = None
-    for scheme in schemes:
+    for k, scheme in enumerate(schemes):
         try:
             asked = parse_levels(levels, scheme) if levels else source.levels
         except UsageError as error:  # a label that only one of them has
             problem = problem or error
             continue
         is_said, is_newer = stated is not None, source.style == "new"
-        ways.append(LabelCounts(asked, scheme, is_said=is_said, by_ids=by_ids, is_newer=is_newer))
+        ways.append(LabelCounts(asked, scheme, is_said=is_said, by_ids=by_ids, by_a_four=k > 0, is_newer=is_newer))
     if problem and not ways:
         raise problem
     return ways

@@ -41,6 +41,7 @@ class LabelCounts:
     scheme : of the labels.
     is_said : whether the user or the layout says the scheme; label values alone do not tell one from another.
     by_ids : how ids say it, in words; "" where they do not.
+    by_a_four : ids say it of a collection that has a label 4.
     is_newer : names of channels are those of BraTS since 2023, where 4 is never enhancing tumour.
     """
 
@@ -48,6 +49,7 @@ class LabelCounts:
     scheme: Scheme
     is_said: bool = True
     by_ids: str = ""
+    by_a_four: bool = False
     is_newer: bool = False
     found: NDArray[np.int64] = field(default_factory=lambda: np.zeros(N_VALUES, np.int64))
     # Of every way: label value -> samples that have it; name, pixels off and pixels above background of each picture.
@@ -160,6 +162,11 @@ class LabelCounts:
             # As in files of subjects: see scheme_choice.
             if way.name == "raw" and found <= {0, 1} and len(self.scheme.labels) > 1:
                 return "A mask of one value does not say what part of the tumour it is."
+            if self.by_a_four and way.name == "raw" and 3 not in found:
+                return (
+                    f"{self.by_ids[:1].upper()}{self.by_ids[1:]} a 4 may be a cavity, but no sample has a 3, which "
+                    "would be enhancing tumour: to 2021 that was 4."
+                )
             mine, usual = names_of_greys(self.scheme), names_of_greys(BRATS)
             if way.name == "study" and found <= set(usual) and any(mine.get(grey) != usual[grey] for grey in found):
                 return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +15,16 @@ from synthkit.errors import DataError
 from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from synthkit.contract import UInt8Array
 
 # Dice of all labels together below which a way to lay a prediction on its reference is no help.
 _HELPS = 0.1
+# A prediction is of another subject where it overlaps with that one's reference by this Dice coefficient, all labels
+# together, and by so much more than with its own: tumours of two people hardly do by chance. About so many places along
+# the shortest axis are looked at.
+_OF_ANOTHER, _MORE_THAN_OWN, _PLACES = 0.6, 0.4, 64
 _AGAIN = "Predict again on the subject's own grid, and save the prediction with the reference's affine."
 
 
@@ -90,8 +97,9 @@ def _way(reference: LabelFolder, prediction: LabelFolder, subject: str) -> str:
 class OnOneGrid:
     """Predictions beside their reference, whose places are looked at; satisfies :class:`synthkit.contract.Volumes`.
 
-    Two volumes of one shape may be mirrored or turned against each other, which no header tells: where another order of
-    axes lays labels on the reference's that hardly overlap as they are, that is said.
+    Two volumes of one shape may be mirrored or turned against each other, or of two subjects, which no header tells:
+    where labels hardly overlap with the reference's, but do in another order of axes, or with the reference of somebody
+    else, that is said.
 
     Parameters
     ----------
@@ -103,6 +111,7 @@ class OnOneGrid:
         self._prediction, self._reference = prediction, reference
         self._by_request = by_request
         self._said: set[str] = set()
+        self._truths: dict[str, _Foreground] = {}
 
     @property
     def scheme(self) -> Scheme:
@@ -135,6 +144,7 @@ class OnOneGrid:
         truth = self._reference.stored(subject).labels
         order = best_order(truth, labels)
         if not order.fits:
+            self._see_whose(subject, labels)
             return
         why = (
             f"its labels overlap with the reference's by Dice {order.dice_as_stored:.2f}, and by {order.dice:.2f} "
@@ -153,3 +163,48 @@ class OnOneGrid:
                 "the affine that it has; of other predictions of which the same is true this is not said.",
                 level="warning",
             )
+
+    def _see_whose(self, subject: str, labels: UInt8Array) -> None:
+        """Say, once a subject, that labels are rather those of another subject's reference."""
+        found = _Foreground.of(labels)
+        if subject in self._said or not len(found.places):
+            return
+        self._said.add(subject)
+        own = found.dice(self._truth(subject))
+        if own > 1 - _MORE_THAN_OWN:
+            return
+        both = set(self._reference.subjects) & set(self.subjects)
+        others = {name: found.dice(self._truth(name)) for name in sorted(both - {subject})}
+        best = max(others, key=lambda name: others[name], default=subject)
+        if others.get(best, 0.0) >= max(_OF_ANOTHER, own + _MORE_THAN_OWN):
+            events.message(
+                f"{subject}: its prediction overlaps with its reference by Dice {own:.2f}, all labels together, and by "
+                f"{others[best]:.2f} with that of {best}, as of files that were exchanged: see which prediction is "
+                "whose, give the files the names of their subjects, and evaluate again.",
+                level="warning",
+            )
+
+    def _truth(self, subject: str) -> _Foreground:
+        if subject not in self._truths:
+            self._truths[subject] = _Foreground.of(self._reference.stored(subject).labels)
+        return self._truths[subject]
+
+
+@dataclass(frozen=True, eq=False)
+class _Foreground:
+    """Where anything is labelled: places in a volume of this shape that was thinned, counted through."""
+
+    shape: tuple[int, ...]
+    places: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, labels: UInt8Array) -> _Foreground:
+        step = max(1, min(labels.shape) // _PLACES)
+        return cls(labels.shape, np.flatnonzero(labels[::step, ::step, ::step]))
+
+    def dice(self, other: _Foreground) -> float:
+        """Dice coefficient; 0 of volumes of two shapes."""
+        if self.shape != other.shape or not len(other.places):
+            return 0.0
+        both = len(np.intersect1d(self.places, other.places, assume_unique=True))
+        return 2 * both / (len(self.places) + len(other.places))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from synthkit.data.label_tables import TableOfLabels, scheme_of_table
 from synthkit.data.named_schemes import SCHEMES, scheme_named
-from synthkit.data.scheme_ids import Labelled, by_ids
+from synthkit.data.scheme_ids import Labelled, by_ids, fours_without_threes
 from synthkit.data.scheme_questions import (
     Doubt,
     best_by_looks,
@@ -105,6 +105,7 @@ def decide(subjects: Sequence[Labelled], given: Scheme | None = None, option: st
     """
     if given is not None:
         return _as_given(subjects, given, option)
+    _refuse_fours_without_threes(subjects, option)
     by_id = by_ids(subjects)
     found: dict[str, tuple[Scheme, str]] = {}
     open_subjects: list[Labelled] = []
@@ -173,6 +174,16 @@ def _by_names_or_values(subjects: Sequence[Labelled], option: str) -> tuple[Sche
         option,
         "Neither ids nor names of files say it, and values alone do not.",
     )
+
+
+def _refuse_fours_without_threes(subjects: Sequence[Labelled], option: str) -> None:
+    if unclear := fours_without_threes(subjects):
+        raise question(
+            f"It is not known which labels {counted(unclear, 'have', 'has')}.",
+            unclear,
+            option,
+            "Their ids allow a cavity as 4, but nobody has a 3, which would be enhancing tumour: to 2021 that was 4.",
+        )
 
 
 def _refuse_unknown_values(subjects: Sequence[Labelled], found: Mapping[str, tuple[Scheme, str]], option: str) -> None:

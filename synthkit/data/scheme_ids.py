@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from synthkit.data.file_names import base_name
-from synthkit.data.label_looks import LabelLook
+from synthkit.data.label_looks import LabelLook, judged
 from synthkit.data.label_places import LabelPlaces
 from synthkit.data.label_tables import TableOfLabels
 from synthkit.data.named_schemes import SCHEMES
@@ -124,8 +125,36 @@ def style_of_folders(names: Iterable[str]) -> str:
 
 def told_by_name(subject: str, files: Sequence[str]) -> bool:
     """Whether the id of a subject says its scheme whatever values its label map has."""
-    match = next((item for item in _IDS if item[0].fullmatch(subject)), None)
-    return match is not None and not match[3] and Labelled(subject, tuple(files), ()).style != "mask"
+    match = _match(subject)
+    return match is not None and not match[2] and Labelled(subject, tuple(files), ()).style != "mask"
+
+
+def fours_without_threes(subjects: Sequence[Labelled]) -> list[Labelled]:
+    """Subjects of collections that have a cavity as 4 or no 4 at all, whose files have 4 and nobody's have 3.
+
+    So would be enhancing tumour as it was numbered to 2021. Ids of after treatment are believed, unless the images of
+    those with cores as well show no cavity.
+    """
+    groups: dict[str, list[Labelled]] = defaultdict(list)
+    sure: set[str] = set()
+    for subject in subjects:
+        if subject.table is None and (match := _match(subject.id)):
+            groups[match[2] or match[1]].append(subject)
+            sure |= set() if match[2] else {match[1]}
+    found = []
+    for name, group in groups.items():
+        having = [subject for subject in group if 4 in subject.labels]
+        if SCHEMES[name].label_values.get("RC") != 4 or any(3 in subject.labels for subject in group):
+            continue
+        telling = [looks for s in having if 1 in s.labels and "RC" in (looks := judged(s.looks, SCHEMES[name]))]
+        if name not in sure or (telling and not any(looks["RC"] for looks in telling)):
+            found += having
+    return found
+
+
+def _match(subject: str) -> tuple[str, str, str] | None:
+    """How the collection of an id is called, its scheme, and the one that it has with a 4; None of no collection."""
+    return next((item[1:] for item in _IDS if item[0].fullmatch(subject)), None)
 
 
 def by_ids(subjects: Sequence[Labelled]) -> dict[str, tuple[Scheme, str]]:
@@ -133,14 +162,12 @@ def by_ids(subjects: Sequence[Labelled]) -> dict[str, tuple[Scheme, str]]:
     matched: dict[str, tuple[str, str, str]] = {}
     fours: set[str] = set()
     for subject in subjects:
-        for pattern, said, scheme, with_four in _IDS:
-            if pattern.fullmatch(subject.id):
-                matched[subject.id] = (said, scheme, with_four)
-                if with_four and 4 in subject.labels:
-                    fours.add(with_four)
-                if not with_four:
-                    fours.add(scheme)
-                break
+        if match := _match(subject.id):
+            _, scheme, with_four = matched[subject.id] = match
+            if with_four and 4 in subject.labels:
+                fours.add(with_four)
+            if not with_four:
+                fours.add(scheme)
     # One collection has one scheme: where one of its subjects has a cavity, no 4 of another is anything else.
     return {
         subject: (SCHEMES[with_four if with_four in fours else scheme], f"by the ids {said}")
