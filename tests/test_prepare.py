@@ -46,7 +46,7 @@ def _content(path: Path) -> tuple[Any, ...]:
 
 def test_dataset_and_summary(tmp_path: Path, subjects: Path, make_subject: MakeSubject) -> None:
     dark = np.zeros((24, 20, 4), np.int16)
-    dark[2:-2, 2:-2, 1:] = 100
+    dark[2:-2, 2:-2, 1:] = 100 + np.arange(20)[:, None, None]
     dark[2, 2, 1] = -5
     make_subject(subjects, "s9", t1=dark)
     summary = prepare(subjects, tmp_path / "out", protocol=SMALL, holdout="s1,s9", seed=3)
@@ -96,7 +96,7 @@ def test_notes(tmp_path: Path, make_subject: MakeSubject) -> None:
     two = np.zeros((24, 20, 4), np.uint8)
     two[5, 5] = 2
     cut = np.zeros((24, 20, 4), np.int16)
-    cut[2:12, 2:-2] = 9
+    cut[2:12, 2:-2] = 9 + np.arange(16)[:, None]
     make_subject(tmp_path / "in", "A", seg=two, flair=cut)
     ras = np.diag([1.0, 1.0, 1.0, 1.0])
     make_subject(tmp_path / "in", "B", affines=dict.fromkeys(("t1", "t1ce", "t2", "flair", "seg"), ras))

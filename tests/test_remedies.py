@@ -123,8 +123,9 @@ def _one_bright_voxel(world: World) -> list[object]:
 
 def _dark_by_every_rule(world: World) -> list[object]:
     t1 = np.zeros((160, 160, 4), np.int16)
-    t1[8:-8, 8:-8] = 10
-    t1[80:, 8:-8] = 200
+    t1[8:-8, 8:-8] = 10 + np.arange(144)[:, None, None] % 6
+    t1[80:, 8:-8] += 190
+    t1[-8:] = 0
     world.make(world.subjects, "A", shape=t1.shape, t1=t1, seg=np.zeros(t1.shape, np.uint8))
     return world.prepare("--size", "32", "--brain-fraction", "0.25", "--brain-threshold", "200", *NONE_HELD)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import affine_transform
 
 from synthkit import events
 from synthkit.data.contrast_looks import exchanged_contrasts
@@ -313,3 +314,61 @@ def test_real_subjects_are_right_and_their_mistakes_are_found(real_subjects: Pat
             found = places_of(images, labels[:: flips[0], :: flips[1], :: flips[2]], "LPS", (1, 1, 1))
             missed += found is None or not found.are_elsewhere
     assert missed <= 3  # of 35: where a tumour and its mirror image overlap
+
+
+MASKS = {
+    "0 and 1 alone": lambda image: (image > 0).astype(np.uint8),
+    "0 and 100 alone": lambda image: np.where(image > 0, 100.0, 0).astype(np.float32),
+    "0, 1, 2 and 3 alone": lambda image: np.ceil(image / image.max() * 3).astype(np.int16),
+    "nearly all of what is not background is 1": lambda image: affine_transform(
+        (image > 0).astype(np.float32), np.array([[0.9, 0.1, 0], [-0.1, 0.9, 0], [0, 0, 1]]), order=1
+    ),
+    "more than single precision holds": lambda image: image * 1e50,
+}
+
+
+@pytest.mark.parametrize("says", MASKS)
+def test_a_contrast_that_is_a_mask_is_refused_by_name_and_each_remedy_helps(
+    tmp_path: Path, make_subject: MakeSubject, says: str
+) -> None:
+    images, labels = head()
+    folder = make_subject(
+        tmp_path / "in", "A", shape=labels.shape, **{**images, "t1ce": MASKS[says](images["t1ce"])}, seg=labels
+    )
+    with pytest.raises(DataError) as caught:
+        prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
+    assert f"A: t1ce is no image: {'it holds ' if 'alone' in says else ''}" in caught.value.details[0]
+    assert says in caught.value.details[0] and "--names t1ce=" in caught.value.details[0]
+    contrasts = tuple(re.search(r"--contrasts (\S+)\.", caught.value.fix)[1].split(","))  # type: ignore[index]
+    assert contrasts == ("t1", "t2", "flair")
+    prepare(tmp_path / "in", tmp_path / "three", protocol=replace(SMALL, contrasts=contrasts))
+    save(folder / "A_gado.nii.gz", images["t1ce"])
+    prepare(tmp_path / "in", tmp_path / "named", protocol=SMALL, names=["t1ce=_gado"])
+
+
+def test_an_empty_label_map_is_named_and_so_is_a_tumour_beside_it(tmp_path: Path, make_subject: MakeSubject) -> None:
+    for name in "ABC":
+        images, labels = head(ord(name))
+        empty = np.zeros_like(labels)
+        empty[20, 20, 4] = name == "C"  # a stray voxel
+        if name == "B":
+            images = {contrast: np.where(labels > 0, 100, image).astype(np.int16) for contrast, image in images.items()}
+        make_subject(tmp_path / "in", f"BraTS2021_0000{name}", shape=labels.shape, **images, seg=empty)
+        spacing = np.diag([-2.0, -2.0, 2.0, 1.0])
+        for path in (tmp_path / "in" / f"BraTS2021_0000{name}").iterdir():
+            save(path, np.asanyarray(nib.load(path).dataobj), spacing)
+    notes = prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, labels="brats2021").notes
+    assert any(
+        "nothing is labelled in 2 of 3 subjects" in note and "0000A" in note and "0000C" not in note for note in notes
+    )
+    (seen,) = [note for note in notes if "bright in FLAIR as of a tumour" in note]
+    assert "0000A (" in seen and "0000C (" in seen and "0000B" not in seen
+
+
+def test_values_of_any_size_are_read_without_a_warning_of_numpy(tmp_path: Path, make_subject: MakeSubject) -> None:
+    images, labels = head()
+    for name, scale in (("A", 1e30), ("B", 1e-30)):
+        scaled = {contrast: (image * scale).astype(np.float32) for contrast, image in images.items()}
+        make_subject(tmp_path / "in", name, shape=labels.shape, **scaled, seg=labels)
+    with np.errstate(over="raise", invalid="raise"):
+        prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, labels="brats2018", workers=1)

@@ -33,10 +33,11 @@ from synthkit.data.subject_files import BadSubject, Subject
 from synthkit.data.subjects import FoundSubjects, SubjectError, bad_subjects_error, load_subject, survey_folder
 from synthkit.data.survey import SurveyedSubject, choose_scheme, notes_of_all, survey
 from synthkit.data.twins import find_twins, settled
+from synthkit.data.volume_checks import NO_IMAGE
 from synthkit.data.writer import DatasetWriter, check_replaceable, replacing
 from synthkit.errors import UsageError
 from synthkit.registry.provenance import versions
-from synthkit.schemes import Scheme
+from synthkit.schemes import Scheme, enumerated
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -185,6 +186,9 @@ def _fix_of_bad(bad: Sequence[BadSubject], n_good: int, contrasts: Sequence[str]
             "Where affines disagree, resample the file to the grid of the others by its affine, labels with nearest "
             "neighbours; one that was saved without an affine (identity) and is in their order gets theirs."
         )
+    masks = [name for name in contrasts if any(f"{name} {NO_IMAGE}" in b.reason for b in bad)]
+    if masks and (left := [name for name in contrasts if name not in masks]):
+        ways.append(f"Where there is no image of {enumerated(masks)}, give --contrasts {','.join(left)}.")
     if n_good:
         ways.append("--skip-bad goes on without them.")
     if any(subject.missing or "no file in its folder" in subject.reason for subject in bad):

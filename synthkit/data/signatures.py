@@ -34,6 +34,8 @@ _AROUND = 5
 _MIN_POINTS = 2000
 _MIN_VOXELS = 12
 _MIN_DETAIL = 0.1
+#: Sums of squares of larger values overflow.
+_LARGEST = 1e12
 #: Brighter than this share of the brightest is head; voxels that are looked at along each side of the head.
 _FOREGROUND = 0.15
 _READ = 64
@@ -79,6 +81,7 @@ def signature(volumes: Sequence[NDArray[Any]]) -> Signature | None:
     """
     if min(volumes[0].shape) < _MIN_VOXELS:
         return None
+    volumes = [_squarable(volume) for volume in volumes]
     head = _Head.found(volumes[0])
     if head is None:
         return None
@@ -94,6 +97,14 @@ def signature(volumes: Sequence[NDArray[Any]]) -> Signature | None:
         halved = np.moveaxis(pairs[0::2] + pairs[1::2], 0, 1 + axis)
     coarse = np.stack([blurred(channel, _BLUR, reach=2) for channel in halved.astype(np.float32)])
     return Signature(stored, coarse / np.linalg.norm(coarse))
+
+
+def _squarable(volume: NDArray[Any]) -> NDArray[Any]:
+    """The volume itself, or one in another scale where squares of its values have no place in single precision."""
+    if volume.dtype.kind != "f":
+        return volume
+    largest = max(abs(float(volume.max())), abs(float(volume.min())))
+    return volume / largest if largest > _LARGEST else volume
 
 
 # ------------------------------------------------------------------------------------------------------- the lattice

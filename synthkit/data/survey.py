@@ -33,6 +33,7 @@ from synthkit.data.slices import SliceProtocol, arranged, check_fits, kept_slice
 from synthkit.data.subject_files import BadSubject, Subject
 from synthkit.data.subjects import SubjectError, bad_subjects_error, load_subject
 from synthkit.data.twins import contrasts_to_compare
+from synthkit.data.unlabelled import bright_region_ml
 from synthkit.schemes import Scheme
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ _WITH_OEDEMA, _LEAST_OEDEMA = ("ED", "WT"), 0.25
 # Shares of the brain that are labelled: tumours of real subjects take up to 0.24, in a slab; a mask of the brain all of
 # it and, where it was shrunk, three quarters.
 _LARGE, _WHOLE_BRAIN = 0.5, 0.8
+# Labels of less than this do not make a tumour of what is seen.
+_HARDLY_LABELLED_ML = 0.5
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class SurveyedSubject:
     signature : what the brain looks like, see :mod:`synthkit.data.signatures`.
     places : whether its labels fit the images better mirrored or moved.
     elsewhere : contrast -> share of its brain that lies where no other has any, where that is more than an edge.
+    unlabelled_ml : size of a bright region as of a tumour, where next to nothing is labelled.
     misfit : that they do not fit them, in words; "" where they do, or nothing says it.
     exchanged : contrast -> the one that it looks like, where that is another.
     copies : pairs of contrasts that are one image.
@@ -101,6 +105,7 @@ class SurveyedSubject:
     covered: dict[int, float]
     absent: dict[str, float]
     elsewhere: dict[str, float]
+    unlabelled_ml: float = 0.0
     misfit: str = ""
 
     def labelled(self) -> Labelled:
@@ -231,12 +236,20 @@ def survey(subject: Subject, protocol: SliceProtocol, keep: KeptVolumes | None =
         copies=tuple(copies),
         absent={name: share for name, share in missing.items() if share > _ABSENT},
         elsewhere=elsewhere,
+        unlabelled_ml=_unlabelled_ml(volumes, counts),
         covered={value: float(in_brain[value]) for value in volumes.stored_labels},
         fingerprint="" if seen else hashlib.sha256(volumes.images[protocol.brain_contrast].tobytes()).hexdigest(),
         geometry=Geometry(volumes.axes, volumes.spacing_mm),
         grid=grid,
         names_unit=unit_named(volumes.header) != "unknown",
     )
+
+
+def _unlabelled_ml(volumes: ArrangedVolumes, counts: Mapping[int, int]) -> float:
+    labelled_ml = sum(n for value, n in counts.items() if value) * float(np.prod(volumes.spacing_mm)) / 1000
+    if labelled_ml > _HARDLY_LABELLED_ML or "flair" not in volumes.images:
+        return 0.0
+    return bright_region_ml(volumes.images["flair"], volumes.spacing_mm)
 
 
 def _elsewhere(brains: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
@@ -279,6 +292,10 @@ def _notes(
     return tuple(notes)
 
 
+def _listed(parts: Sequence[str], mark: str = ", ") -> str:
+    return mark.join(parts[:_NAMED]) + (" and more" if len(parts) > _NAMED else "")
+
+
 def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
     """What is odd about the subjects taken together."""
     notes = [*notes_on_axes({c.subject.id: c.geometry for c in surveyed})]
@@ -289,20 +306,29 @@ def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
     notes += mixed({c.subject.id: c.backgrounds for c in surveyed})
     if lost := [f"{name} of {c.subject.id} ({share:.0%})" for c in surveyed for name, share in c.absent.items()]:
         notes.append(
-            f"a large part of the brain is 0 in {', '.join(lost[:_NAMED])}{' and more' if len(lost) > _NAMED else ''}: "
+            f"a large part of the brain is 0 in {_listed(lost)}: "
             "what is lost comes out black; restore the files, leave the subjects out, or give --contrasts without these"
         )
     if others := [f"{name} of {c.subject.id} ({share:.1%})" for c in surveyed for name, share in c.elsewhere.items()]:
         notes.append(
-            f"brain lies where no other contrast has any in {', '.join(others[:_NAMED])}"
-            f"{' and more' if len(others) > _NAMED else ''}: as of an image of another subject, one that was not "
-            "registered, or another extraction of the brain; see that each file is of its subject and in its place"
+            f"brain lies where no other contrast has any in {_listed(others)}: as of an image of another subject, one "
+            "that was not registered, or another extraction of the brain; see that each file is of its subject and in "
+            "its place"
         )
     if misfits := [f"{c.subject.id} ({c.misfit})" for c in surveyed if c.misfit]:
-        more = " and more" if len(misfits) > _NAMED else ""
         notes.append(
-            f"labels do not fit the images in {'; '.join(misfits[:_NAMED])}{more}: "
+            f"labels do not fit the images in {_listed(misfits, '; ')}: "
             "as of another subject, or moved; look at the contact sheet, and give each subject its own label map"
+        )
+    if empty := [c.subject.id for c in surveyed if not any(n for value, n in c.label_counts.items() if value)]:
+        notes.append(
+            f"nothing is labelled in {len(empty)} of {len(surveyed)} subjects, which are learned from as healthy: "
+            f"{_listed(empty)}"
+        )
+    if seen := [f"{c.subject.id} ({c.unlabelled_ml:.0f} ml)" for c in surveyed if c.unlabelled_ml]:
+        notes.append(
+            f"next to nothing is labelled, and a large region is bright in FLAIR as of a tumour, in {_listed(seen)}: "
+            "look at the contact sheet, and give the label maps of these subjects or leave them out"
         )
     by_volume: dict[str, list[str]] = defaultdict(list)
     for c in surveyed:

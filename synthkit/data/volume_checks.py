@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthkit.data.intensities import sampled
 from synthkit.data.nifti import Volume
 from synthkit.data.orientation import axis_codes
+from synthkit.schemes import enumerated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # From so many mm on, at a corner, qform and sform contradict each other: single precision moves it by a hundredth.
 _CONTRADICTS_MM = 1.0
+
+# An image has more values than this; of a mask that was resampled, between these percentiles of what is not background
+# all is one. So many voxels tell it, and fewer of the brain say nothing.
+_FEW_VALUES, _NEARLY_ALL, _LOOKED_AT, _THINNED, _FEWEST = 8, (10, 90), 4000, 8, 100
+
+_LARGEST, _ROUNDING = float(np.finfo(np.float32).max), 1e-4
+
+#: Begins what is said of a contrast that is none.
+NO_IMAGE = "is no image"
 
 #: Two grids are the same if no corner of the volume lies farther apart than this: a tenth of a BraTS voxel, a hundred
 #: times what single precision in a header can move it.
@@ -78,7 +89,7 @@ def is_default_affine(affine: NDArray[np.float64], shape: Sequence[int]) -> bool
 
 
 def check_content(name: str, data: NDArray[Any]) -> None:
-    """ValueError, in words, for NaN, infinity, or a volume that has one value everywhere."""
+    """ValueError, in words, for NaN, infinity, and a volume with one value everywhere or in its brain, or with few."""
     # float32 sums do not miss a NaN or infinity, and a sum needs no array of booleans; an overflow is looked at again.
     with np.errstate(all="ignore"):
         suspect = data.dtype.kind == "f" and not np.isfinite(data.sum())
@@ -87,3 +98,24 @@ def check_content(name: str, data: NDArray[Any]) -> None:
     first = data[0, 0, 0]
     if (data[:, :, data.shape[2] // 2] == first).all() and (data == first).all():
         raise ValueError(f"{name} is empty: all voxels are {first:g}")
+    if kind := _no_image(data):
+        raise ValueError(
+            f"{name} {NO_IMAGE}: {kind}; put the image there, or say which file it is by --names {name}=..."
+        )
+
+
+def _no_image(data: NDArray[Any]) -> str:
+    """That a volume holds what masks and label maps hold, in words; "" if it does not."""
+    some = sampled(data).ravel()
+    if data.dtype.kind == "f" and (largest := float(np.abs(some).max())) > _LARGEST:
+        return f"its values reach {largest:.2g}, more than single precision holds"
+    if len(np.unique(some[:: max(1, some.size // _LOOKED_AT)])) <= _FEW_VALUES:
+        values = np.unique(some)
+        if len(values) <= _FEW_VALUES:
+            listed = enumerated([f"{value:g}" for value in values])
+            return f"it holds {listed} alone, as a mask or a label map"
+    brain = some[some != data[0, 0, 0]]
+    low, high = np.percentile(brain[::_THINNED], _NEARLY_ALL) if brain.size else (0.0, 0.0)
+    if brain.size >= _FEWEST and high - low <= _ROUNDING * abs(high):
+        return f"nearly all of what is not background is {high:.4g}, as of a mask"
+    return ""
