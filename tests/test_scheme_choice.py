@@ -457,7 +457,7 @@ def test_a_prediction_in_another_order_is_refused_with_the_order_that_fits(
 
 def test_a_heart_of_two_labels_and_one_contrast(tmp_path: Path) -> None:
     brain = np.zeros((24, 20, 4), np.int16)
-    brain[2:-2, 2:-2] = 100
+    brain[2:-2, 2:-2] = 100 + np.arange(20)[:, None, None]
     labels = np.zeros((24, 20, 4), np.uint8)
     labels[8, 4:10], labels[9, 4:8] = 1, 5
     for subject in ("p1", "p2"):

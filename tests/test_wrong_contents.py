@@ -372,3 +372,27 @@ def test_values_of_any_size_are_read_without_a_warning_of_numpy(tmp_path: Path, 
         make_subject(tmp_path / "in", name, shape=labels.shape, **scaled, seg=labels)
     with np.errstate(over="raise", invalid="raise"):
         prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, labels="brats2018", workers=1)
+
+
+@pytest.mark.parametrize("n_others", [0, 1, 3])
+def test_labels_that_were_exchanged_between_two_subjects_are_said_of_both(
+    tmp_path: Path, make_subject: MakeSubject, n_others: int
+) -> None:
+    heads = {}
+    for k, name in enumerate("ABCDE"[: 2 + n_others]):
+        images, labels = head(k)
+        turn = (slice(None), slice(None, None, -1)) if k % 2 else (slice(None, None, -1),)
+        heads[name] = {contrast: image[turn] for contrast, image in images.items()}, labels[turn]
+    for name, (images, _) in heads.items():
+        seg = heads[{"A": "B", "B": "A"}.get(name, name)][1]
+        make_subject(tmp_path / "in", name, shape=seg.shape, **images, seg=seg)
+    try:
+        notes = prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL).labels.notes
+    except DataError as error:
+        assert n_others < 2 and "Exchange the label maps of A and B" in error.fix and "--labels brats2018" in error.fix
+        notes = prepare(tmp_path / "in", tmp_path / "insist", protocol=SMALL, labels="brats2018").labels.notes
+    assert [note.split(" do not")[0] for note in notes] == ["labels of A", "labels of B"]
+    assert "its labels fit the images of B, and those of B its images" in notes[0]
+    for name in "AB":  # the advice
+        save(tmp_path / "in" / name / f"{name}_seg.nii.gz", heads[name][1])
+    assert not prepare(tmp_path / "in", tmp_path / "right", protocol=SMALL).labels.notes

@@ -99,7 +99,7 @@ def places_of(
     within_slices : slices do not follow one another: labels are mirrored and moved in the plane alone.
     """
     seen = tuple(name for name in ("flair" if "flair" in images else "t2", "t1ce") if name in images)
-    every = [min(_EVERY, max(1, n // _PLACES)) for n in labels.shape]
+    every = steps_of(labels.shape)
     planes = labels[:, :, :: every[2]]
     where = np.flatnonzero(planes.transpose(2, 1, 0).reshape(-1) != 0)
     if not seen or len(where) < _FEWEST:
@@ -113,7 +113,7 @@ def places_of(
     beyond = (inside != moved).any(axis=0)
     around = np.zeros(moved.shape[1])
     for name in seen:
-        contrast = _StandsOut.of(images[name], images[name][some][labels[some] == 0])
+        contrast = StandsOut.of(images[name], images[name][some][labels[some] == 0])
         if contrast is None:
             continue
         for swapped, flips in stands_out:
@@ -128,8 +128,13 @@ def places_of(
     return LabelPlaces(here, stands_out[best], _in_words(*best, axes), seen, max(beside), unmoved)
 
 
+def steps_of(shape: Sequence[int]) -> list[int]:
+    """Every so manieth voxel along each axis is a place that is looked at."""
+    return [min(_EVERY, max(1, n // _PLACES)) for n in shape]
+
+
 @dataclass(frozen=True, eq=False)
-class _StandsOut:
+class StandsOut:
     """How far voxels of one contrast are from healthy brain, whose median and spread these are."""
 
     image: NDArray[Any]
@@ -137,14 +142,14 @@ class _StandsOut:
     spread: float
 
     @classmethod
-    def of(cls, image: NDArray[Any], unlabelled: NDArray[Any]) -> _StandsOut | None:
+    def of(cls, image: NDArray[Any], unlabelled: NDArray[Any]) -> StandsOut | None:
         """None where healthy brain has no spread."""
         healthy = unlabelled[unlabelled != 0]
         low, middle, high = np.percentile(healthy, [25, 50, 75]) if healthy.size else (0.0, 0.0, 0.0)
         return cls(image, float(middle), float(high - low) / 1.35) if high > low else None
 
-    def at(self, places: Sequence[NDArray[np.intp]] | NDArray[np.intp]) -> NDArray[np.float32]:
-        """Of voxels (x y z, ...), in spreads; nothing is seen out of the brain."""
+    def at(self, places: Sequence[NDArray[np.intp] | slice] | NDArray[np.intp]) -> NDArray[np.float32]:
+        """Of voxels (x y z, ...) or of slices along x, y and z, in spreads; nothing is seen out of the brain."""
         values = self.image[tuple(places)].astype(np.float32)
         far: NDArray[np.float32] = np.abs(values - np.float32(self.middle)) * np.float32(1 / self.spread)
         np.minimum(far, np.float32(_AT_MOST), out=far)

@@ -70,6 +70,7 @@ class Labelled:
     table : what a table of labels says.
     looks : value -> how its voxels look, see :mod:`synthkit.data.label_looks`; empty without images.
     places : whether labels fit the images better mirrored; None without images.
+    whose : the other subject whose labels fit its images better, and whose images its labels do.
     exchanged : contrast -> the one that it looks like, where that is another.
     copies : pairs of contrasts that are one image.
     endings : contrast -> how the name of its file ends, where all begin with the id.
@@ -81,6 +82,7 @@ class Labelled:
     table: TableOfLabels | None = None
     looks: Mapping[int, LabelLook] = field(default_factory=dict)
     places: LabelPlaces | None = None
+    whose: str = ""
     exchanged: Mapping[str, str] = field(default_factory=dict)
     copies: tuple[tuple[str, str], ...] = ()
     endings: Mapping[str, str] = field(default_factory=dict)

@@ -32,6 +32,7 @@ class Doubt:
     why : in words, with what was measured.
     labels : names of the labels that it is about; none of all together.
     mirrored : labels fit the images mirrored or turned.
+    swapped : labels fit the images of another subject, and that one's labels its own.
     copied : T1 and T1ce are one image, in which nothing enhances.
     exchanged : contrast -> the one that it seems to be, if that explains it.
     """
@@ -40,12 +41,13 @@ class Doubt:
     why: str
     labels: tuple[str, ...] = ()
     mirrored: bool = False
+    swapped: bool = False
     copied: bool = False
     exchanged: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def explained(self) -> bool:
-        return bool(self.mirrored or self.copied or self.exchanged)
+        return bool(self.mirrored or self.swapped or self.copied or self.exchanged)
 
     def __str__(self) -> str:
         explained = "t1 and t1ce are one image" if self.copied else ""
@@ -73,6 +75,8 @@ def doubts(subjects: Sequence[Labelled], scheme: Scheme) -> tuple[list[Doubt], l
 
 
 def _doubt(subject: Labelled, scheme: Scheme) -> Doubt | None:
+    if (other := subject.whose) and is_of_tumours(scheme):
+        return Doubt(subject, f"its labels fit the images of {other}, and those of {other} its images", swapped=True)
     if subject.places and subject.places.are_elsewhere and is_of_tumours(scheme):
         return Doubt(subject, str(subject.places), mirrored=True)
     why, labels = contradicted(subject.looks, scheme)
@@ -92,6 +96,13 @@ def what_helps(found: Sequence[Doubt], goes_on: str) -> str:
     exchanged = [doubt for doubt in found if doubt.exchanged]
     if 2 * sum(doubt.copied for doubt in found) > len(found):
         return f"Put the T1ce in place of the copy; to go on with what is there, give {goes_on}."
+    swapped = [doubt.subject for doubt in found if doubt.swapped]
+    if 2 * len(swapped) > len(found):
+        pairs = {tuple(sorted((subject.id, subject.whose))) for subject in swapped}
+        return (
+            f"Exchange the label maps of {'; '.join(' and '.join(pair) for pair in sorted(pairs))}; if they lie where "
+            f"they belong, {goes_on} goes on."
+        )
     if 2 * len(mirrored) > len(found):
         return (
             "Turn the label maps to the array order of their images, or put the right ones in place of another "
@@ -133,7 +144,7 @@ def best_by_looks(subjects: Sequence[Labelled], values: frozenset[int]) -> tuple
     meaning is right of them.
     """
     telling = [subject for subject in subjects if subject.looks]
-    odd = [s for s in telling if s.exchanged or s.copies or (s.places and s.places.are_elsewhere)]
+    odd = [s for s in telling if s.exchanged or s.copies or s.whose or (s.places and s.places.are_elsewhere)]
     if 2 * len(odd) >= max(1, len(telling)):
         return "", False
     groups = meanings(scheme for scheme in SCHEMES.values() if values <= set(scheme.values))

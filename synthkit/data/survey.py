@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synthkit.data.contrast_looks import exchanged_contrasts, exchanged_in_words
+from synthkit.data.exchanged_labels import LabelFit, exchanged_labels
 from synthkit.data.geometry import ArrangedVolumes, Geometry, in_mm, notes_on_axes
 from synthkit.data.header_scale import StoredGrid, too_large, too_small_for_heads
 from synthkit.data.intensities import OF_THE_BRAIN, Background, brain_of
@@ -76,6 +77,8 @@ class SurveyedSubject:
     backgrounds : contrast -> what its background was, as stored.
     signature : what the brain looks like, see :mod:`synthkit.data.signatures`.
     places : whether its labels fit the images better mirrored or moved.
+    fit : where it stands out and is labelled, to compare with others'.
+    whose : the subject whose labels fit its images better, and whose images its labels do; "" where there is none.
     elsewhere : contrast -> share of its brain that lies where no other has any, where that is more than an edge.
     unlabelled_ml : size of a bright region as of a tumour, where next to nothing is labelled.
     misfit : that they do not fit them, in words; "" where they do, or nothing says it.
@@ -105,13 +108,15 @@ class SurveyedSubject:
     covered: dict[int, float]
     absent: dict[str, float]
     elsewhere: dict[str, float]
+    fit: LabelFit | None = None
+    whose: str = ""
     unlabelled_ml: float = 0.0
     misfit: str = ""
 
     def labelled(self) -> Labelled:
         """What its files say of the label scheme."""
         labelled = Labelled.of(self.subject, self.label_counts, self.looks)
-        return replace(labelled, places=self.places, exchanged=self.exchanged, copies=self.copies)
+        return replace(labelled, places=self.places, whose=self.whose, exchanged=self.exchanged, copies=self.copies)
 
     def read_by(self, choice: SchemeChoice) -> SurveyedSubject:
         """The same, its label map to be read into the scheme that was chosen."""
@@ -142,7 +147,7 @@ class SurveyedSubject:
         """
         labelled = sum(n for value, n in counts.items() if value)
         oedema = sum(counts.get(scheme.label_values.get(name, -1), 0) for name in _WITH_OEDEMA)
-        if self.places is None or self.places.are_elsewhere or not is_of_tumours(scheme):
+        if self.places is None or self.places.are_elsewhere or self.whose or not is_of_tumours(scheme):
             return ""
         return self.places.misfit if oedema > _LEAST_OEDEMA * labelled else ""
 
@@ -168,6 +173,8 @@ def choose_scheme(
     ------
     DataError : see :func:`synthkit.data.scheme_choice.decide`; or labels of tumours that cover nearly the whole brain.
     """
+    whose = exchanged_labels({c.subject.id: c.fit for c in surveyed})
+    surveyed = [replace(c, whose=whose.get(c.subject.id, "")) for c in surveyed]
     labelled = {c.subject.id: c.labelled() for c in surveyed}
     misfits = without_misfits(list(labelled.values()), given) if skip_misfits else {}
     choice = decide([item for item in labelled.values() if item.id not in misfits], given)
@@ -232,6 +239,7 @@ def survey(subject: Subject, protocol: SliceProtocol, keep: KeptVolumes | None =
         backgrounds=volumes.backgrounds,
         signature=seen,
         places=places_of(volumes.images, volumes.labels, volumes.axes, volumes.spacing_mm),
+        fit=LabelFit.of(volumes.images, volumes.labels),
         exchanged=exchanged,
         copies=tuple(copies),
         absent={name: share for name, share in missing.items() if share > _ABSENT},
