@@ -27,6 +27,10 @@ OF_NAMES: dict[str, Callable[[str, int], str]] = {
     "day, glued": lambda n, k: f"{n}2019010{k + 1}",
     "day in front": lambda n, k: f"2019-01-0{k + 1}_{n}",
     "month": lambda n, k: f"{n}_{('Mar', 'April', 'Dez')[k]}2019",
+    "month, two digits": lambda n, k: f"{n}_{('Mar', 'April', 'Dez')[k]}-19",
+    "quarter": lambda n, k: f"{n}_Q{k + 1}_2019",
+    "week": lambda n, k: f"{n}_2019-KW0{k + 1}",
+    "season": lambda n, k: f"{n}_{('spring', 'Herbst', 'Fruehjahr')[k]}_2019",
     "year and month": lambda n, k: f"{n}_{2019 + k}-03",
     "year": lambda n, k: f"{n}_{2019 + k}",
     "T": lambda n, k: f"{n}_T{k}",
@@ -271,3 +275,11 @@ def test_other_ids_that_are_asked_about(ids: str) -> None:
 )
 def test_other_ids_that_are_not_asked_about(ids: str) -> None:
     assert unclear_groups(ids.split()) == []
+
+
+@pytest.mark.parametrize("stem", ["MRI_01", "P012", "case_7", "sub_3"])
+@pytest.mark.parametrize("times", ["Jan2019 Feb2019", "Jan_2019 Feb_2019", "Q1_2019 Q3_2019", "03_2019 04_2019"])
+def test_a_number_in_front_of_a_month_is_not_its_day(stem: str, times: str) -> None:
+    ids = [f"{stem}_{time}" for time in times.split()]
+    other = stem.translate(str.maketrans("0123", "9876"))
+    assert unclear_groups([*ids, f"{other}_{times.split()[0]}"]) == [sorted(ids)]

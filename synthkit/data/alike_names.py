@@ -10,7 +10,16 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from synthkit.data.scan_words import DATE, SHORT_TIME, WHEN, has_date, plain, spelled, surely_says_when
+from synthkit.data.scan_words import (
+    DATE,
+    SHORT_TIME,
+    WHEN,
+    has_date,
+    plain,
+    spelled,
+    surely_says_when,
+    with_number_for_day,
+)
 
 _Parts = tuple[str, ...]
 
@@ -79,7 +88,7 @@ def _person(name: str, text: str) -> str:
 
 def _with_short_times(names: list[str]) -> dict[str, str]:
     """Name -> its text as :func:`spelled`, its ending a time if all that stand in its place may be one."""
-    texts = {name: spelled(name) for name in names}
+    texts = {name: _text(name) for name in names}
     ends = {name: [match.start() for match in _ENDINGS.finditer(text)] for name, text in texts.items()}
     numbered = {
         texts[name][:start]
@@ -91,6 +100,13 @@ def _with_short_times(names: list[str]) -> dict[str, str]:
         before = [texts[name][:start] for start in starts]
         texts[name] = next((f"{stem}{WHEN}" for stem in before if stem and stem not in numbered), texts[name])
     return texts
+
+
+def _text(name: str) -> str:
+    """A name as :func:`spelled`; behind what collections are called a day may as well be somebody's number."""
+    text = spelled(name)
+    is_of_many = WHEN in text and _is_of_many(text.replace(WHEN, " ").split())
+    return (with_number_for_day(name) if is_of_many else "") or text
 
 
 def _are_times_of_one(person: str, names: list[str], texts: Mapping[str, str]) -> bool:

@@ -21,17 +21,30 @@ _MONTH_NAME = (
 )
 _CLOCK = r"(?:[T_ -]?(?:[01]\d|2[0-3])[-_:.h]?[0-5]\d(?:[-_:.]?[0-5]\d)?)?"
 
+
+def _apart(*parts: str) -> str:
+    """The parts with one separator all over, or none: ``01_Jan2019`` is number 01 in January."""
+    return "|".join(mark.join(parts) for mark in ("", "-", "_", r"\.", " "))
+
+
 #: A day, in full: 20190304, 2019-03-04, 04.03.2019, 03-04-2019, 04032019, 04Mar2019; with a time of day or without.
 DATE = (
-    rf"(?<!\d)(?:{_YEAR}[-_. ]?{_MONTH}[-_. ]?{_DAY}"
-    rf"|{_DAY}[-_. ]?{_MONTH}[-_. ]?{_YEAR}|{_MONTH}[-_. ]?{_DAY}[-_. ]?{_YEAR}"
-    rf"|{_ANY_DAY}{SEPARATOR}?{_MONTH_NAME}{SEPARATOR}?{_YEAR}|{_YEAR}{SEPARATOR}?{_MONTH_NAME}{SEPARATOR}?{_ANY_DAY}"
-    rf"|{_MONTH_NAME}{SEPARATOR}?{_ANY_DAY}{SEPARATOR}{_YEAR}){_CLOCK}(?!\d)"
+    rf"(?<!\d)(?:{_apart(_YEAR, _MONTH, _DAY)}|{_apart(_DAY, _MONTH, _YEAR)}|{_apart(_MONTH, _DAY, _YEAR)}"
+    rf"|{_apart(_ANY_DAY, _MONTH_NAME, _YEAR)}|{_ANY_DAY}{_MONTH_NAME}{SEPARATOR}{_YEAR}"
+    rf"|{_YEAR}{SEPARATOR}?{_MONTH_NAME}{SEPARATOR}?{_ANY_DAY}|{_MONTH_NAME}{SEPARATOR}?{_ANY_DAY}{SEPARATOR}{_YEAR})"
+    rf"{_CLOCK}(?!\d)"
+)
+_PERIOD = (
+    rf"(?:{_MONTH_NAME}|Q[1-4]|H[12]|[CK]?W[0-5]?\d|spring|summer|autumn|fall|winter|fr(?:ü|ue)h(?:ling|jahr)|sommer"
+    r"|herbst)"
+)
+_MONTH_OF_YEAR = (
+    rf"(?<![^\W_])(?:{_PERIOD}{SEPARATOR}?{_YEAR}|(?:{_MONTH_NAME}|Q[1-4])[-']?\d\d)(?!\d)"
+    rf"|(?<!\d){_YEAR}{SEPARATOR}?{_PERIOD}(?![^\W_])"
 )
 _LOOSE_DATE = (
-    rf"{DATE}|(?<!\d)(?:{_YEAR}[-_. ]{_ANY_MONTH}[-_. ]{_ANY_DAY}|{_ANY_DAY}[-_. ]{_ANY_MONTH}[-_. ]{_YEAR}"
-    rf"|{_ANY_MONTH}[-_. ]{_ANY_DAY}[-_. ]{_YEAR}|{_MONTH_NAME}{SEPARATOR}?{_YEAR}"
-    rf"|{_DAY}\.{_MONTH}\.\d\d|\d\d\.{_MONTH}\.{_DAY}|{_YEAR}-?W[0-5]\d)(?!\d)"
+    rf"{DATE}|(?<!\d)(?:{_apart(_YEAR, _ANY_MONTH, _ANY_DAY)}|{_apart(_ANY_DAY, _ANY_MONTH, _YEAR)}"
+    rf"|{_apart(_ANY_MONTH, _ANY_DAY, _YEAR)}|{_DAY}\.{_MONTH}\.\d\d|\d\d\.{_MONTH}\.{_DAY})(?!\d)|{_MONTH_OF_YEAR}"
 )
 #: Endings that may be a time, if all that stand in their place may: 2019, 2019 03, 190304, 12m, 6mo, m12, t1.
 SHORT_TIME = re.compile(
@@ -77,6 +90,9 @@ _IMAGE = r"(?<![^\W_])I\d{4,8}(?![^\W_])"
 WHEN = "@"
 
 _MARKS = re.compile(rf"(?P<date>{_LOOSE_DATE})|{FIELD}|{_IMAGE}", re.IGNORECASE)
+_DAY_OR_NUMBER = re.compile(
+    rf"([^\d]*[^\W\d_](?P<mark>[-_. ])\d\d?)(?P=mark)(?:{_MONTH_NAME}|{_ANY_MONTH})(?P=mark){_YEAR}", re.IGNORECASE
+)
 _CAMEL = re.compile(r"(?<=[a-zß-öø-ÿ])(?=[A-ZÀ-ÖØ-Þ])")
 _END = r"(?![^\W_])"
 _LETTERED = r"(?:ses|sess|session|visit|tp|time ?point|scan|time|exam) [a-e]"
@@ -121,6 +137,12 @@ def spelled(name: str) -> str:
     if marks and _OF_THE_DAY.fullmatch(text):
         return plain(name)
     return " ".join(_WORDS.sub(f" {WHEN} ", text).split())
+
+
+def with_number_for_day(name: str) -> str:
+    """The other way to spell a name that ends with a date: of ``MRI_01_Jan_2019`` ``mri 01 @``; "" of other names."""
+    match = _DAY_OR_NUMBER.fullmatch(name)
+    return f"{plain(match[1])} {WHEN}" if match else ""
 
 
 def has_date(name: str) -> bool:
