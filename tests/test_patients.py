@@ -19,7 +19,7 @@ SEPARATORS = st.sampled_from("-_.")
 
 
 def letters(number: int) -> str:
-    return "".join(chr(65 + number // 26**place % 26) for place in range(3))
+    return "Q" + "".join(chr(65 + number // 26**place % 26) for place in range(3))  # TPA alone is a time point
 
 
 #: Naming -> the id of scan ``k`` (0 to 3) of patient ``p``.
