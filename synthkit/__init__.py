@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from synthkit.contract import (
         CONTRACT_VERSION,
+        Asked,
         Citation,
         Declaration,
         GeneratorDeclaration,
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CONTRACT_VERSION",
+    "Asked",
     "Citation",
     "Declaration",
     "GeneratorDeclaration",

@@ -41,8 +41,6 @@ FILE_ROLES = frozenset({"features", "pretrained"})
 #: checkpoint at the end; and in one of an unfinished training, ``{"images": 4000}``: training images shown so far.
 NOTES, STATE, PROGRESS = "synthkit.json", "state", "progress.json"
 
-# ---------------------------------------------------------------------------------------------- parameters
-
 
 def param(
     default: Any,
@@ -72,9 +70,6 @@ def param(
 @dataclass(frozen=True)
 class NoParams:
     """For a plugin without parameters."""
-
-
-# -------------------------------------------------------------------------------------------- declarations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +124,7 @@ class Declaration:
         data: dict[str, Any] = {"kind": self.kind}
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            if item.name == "params":
+            if item.name in ("params", "conditions"):
                 value = describe_params(value)
             elif item.name in ("citations", "scores"):
                 value = [dataclasses.asdict(part) for part in value]
@@ -141,14 +136,22 @@ class Declaration:
 class GeneratorDeclaration(Declaration):
     """A generator learns the joint distribution of image and labels, then draws from it.
 
-    ``minimum_size`` and ``maximum_size`` bound the side of its square images in pixels; sizes are powers of two.
-    ``imports`` names the files of other projects that its module's ``import_checkpoint`` can read; empty for none.
+    Attributes
+    ----------
+    minimum_size, maximum_size : bounds of the side of its square images in pixels; sizes are powers of two.
+    imports : files of other projects that its module's ``import_checkpoint`` can read; empty for none.
+    label_maps : whether it can be asked for given label maps (``--labels``).
+    conditions : what else it can be asked for (``--condition volume_ml=20``): a frozen dataclass like ``params``, every
+        field ``... | None`` with the default None, not asked for. A number has a minimum and a maximum, and a text
+        choices; those of a ``tuple[str, ...]`` may be "labels", for the names of labels that a model was trained on.
     """
 
     kind: ClassVar[Kind] = "generator"
     minimum_size: int = 32
     maximum_size: int = 256
     imports: tuple[str, ...] = ()
+    label_maps: bool = False
+    conditions: type = NoParams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,11 +200,10 @@ def describe_params(params: type) -> list[dict[str, Any]]:
         {
             "name": item.name,
             "type": item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type)),
-            "default": list(item.default) if isinstance(item.default, tuple) else item.default,
             **{
-                key: list(v) if isinstance(v, (tuple, list)) else v
-                for key, v in item.metadata.items()
-                if v not in (None, "")
+                key: list(value) if isinstance(value, (tuple, list)) else value
+                for key, value in {"default": item.default, **item.metadata}.items()
+                if key == "default" or value not in (None, "")
             },
         }
         for item in dataclasses.fields(params)
@@ -224,6 +226,8 @@ class Sample:
     digest : sha256 (hex, 32 characters) of the image and label bytes.
     patient : whom the subject is a scan of, as the dataset says; None where it does not. Ask
         :func:`synthkit.data.patients.patient_behind`, which knows what the subject's id says.
+    asked : what a synthetic sample was asked for besides its seed, as a JSON object, ``{"labels": 17, "volume_ml":
+        20.0}``, where ``labels`` is the number of the label map from 0; None where nothing was.
     """
 
     id: str
@@ -233,58 +237,59 @@ class Sample:
     seed: int | None
     digest: str
     patient: str | None = None
+    asked: str | None = None
 
 
 class Samples(Protocol):
-    """A dataset, or a part of one, as a method sees it: a table and random reads. Nothing is held in memory."""
+    """A dataset, or a part of one, as a method sees it: a table and random reads. Nothing is held in memory.
+
+    ``scheme`` says what label values mean: names, values, regions, colours. ``label_values`` are all of its values,
+    background 0 first; ``size`` is (y, x) in pixels; ``digest`` is a sha256 of the content, however it is stored.
+    """
 
     @property
     def contrasts(self) -> tuple[str, ...]: ...
     @property
-    def scheme(self) -> Scheme:
-        """What the label values mean: names, values, regions, colours."""
-        ...
-
+    def scheme(self) -> Scheme: ...
     @property
-    def label_values(self) -> tuple[int, ...]:
-        """All label values, background 0 first; those of the scheme."""
-        ...
-
+    def label_values(self) -> tuple[int, ...]: ...
     @property
-    def size(self) -> tuple[int, int]:
-        """(y, x) in pixels."""
-        ...
-
+    def size(self) -> tuple[int, int]: ...
     @property
     def samples(self) -> Sequence[Sample]: ...
     @property
-    def digest(self) -> str:
-        """sha256 of the content, independent of how it is stored."""
-        ...
-
+    def digest(self) -> str: ...
     def __len__(self) -> int: ...
     def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:
         """Images ``(n, contrast, y, x)`` and labels ``(n, y, x)`` of these rows, in this order; rows may repeat."""
-        ...
 
     def batches(self, batch_size: int) -> Iterator[tuple[UInt8Array, UInt8Array]]:
         """All rows in order, ``batch_size`` at a time."""
-        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What one sample of a generator is asked for besides its seed.
+
+    Attributes
+    ----------
+    labels : the label map ``(y, x)`` that the sample is to have, with values of the model's scheme; None for any.
+    values : an object of the declaration's ``conditions``.
+    """
+
+    labels: UInt8Array | None
+    values: Any
 
 
 class Volumes(Protocol):
-    """Label volumes of subjects, one at a time."""
+    """Label volumes of subjects, one at a time. The schemes of two may differ: compare labels by names."""
 
     @property
     def subjects(self) -> Sequence[str]: ...
     @property
-    def scheme(self) -> Scheme:
-        """What the label values mean. Those of a reference and a prediction may differ: compare by names."""
-        ...
-
+    def scheme(self) -> Scheme: ...
     def labels(self, subject: str) -> tuple[UInt8Array, tuple[float, float, float]]:
         """Labels ``(x, y, z)`` with values of the scheme, and the voxel spacing in mm along each axis."""
-        ...
 
 
 # ------------------------------------------------------------------------------------- what a metric returns
@@ -339,11 +344,14 @@ class GeneratorModule(Protocol):
 
         The folder may hold a training of the same job, unfinished or shorter; a method that can resumes from it.
         """
-        ...
 
     def generate(self, checkpoint: Path, seeds: Iterable[int], params: Any) -> Iterator[tuple[UInt8Array, UInt8Array]]:
-        """One ``(image, labels)`` a seed, in order. A sample depends on its seed alone, not on its neighbours."""
-        ...
+        """One ``(image, labels)`` a seed, in order. A sample depends on its seed alone, not on its neighbours.
+
+        One that declares ``label_maps`` or ``conditions`` takes the keyword ``asked``: None, or an iterable of one
+        :class:`Asked` a seed. Then a sample depends on its seed and on what it is asked for, and has exactly the labels
+        that it is asked for. DataError for what the checkpoint has not learned.
+        """
 
 
 class ImportingModule(GeneratorModule, Protocol):
@@ -358,7 +366,6 @@ class ImportingModule(GeneratorModule, Protocol):
         with it. ``contrasts`` are in the order of its image channels, the labels being the last channel. ``params`` say
         what the file does not tell of its network.
         """
-        ...
 
 
 class SegmenterModule(Protocol):
@@ -369,11 +376,9 @@ class SegmenterModule(Protocol):
 
         One that declares ``optional_roles`` takes each as a keyword argument, None by default.
         """
-        ...
 
     def segment(self, checkpoint: Path, images: Iterable[UInt8Array], params: Any) -> Iterator[UInt8Array]:
         """Labels ``(y, x)`` for each image ``(contrast, y, x)``, in order and as many as there are images."""
-        ...
 
 
 class ProbabilisticModule(SegmenterModule, Protocol):
@@ -386,15 +391,10 @@ class ProbabilisticModule(SegmenterModule, Protocol):
 
         In the order of the label values, background first.
         """
-        ...
 
 
 class MetricModule(Protocol):
     """The method of one or several metrics."""
 
     def score(self, *, metrics: Sequence[str], params: Any, **datasets: Any) -> Iterator[Score | Row]:
-        """Scores of the metrics asked for.
-
-        ``datasets`` has a :class:`Samples` or :class:`Volumes` for each role, a path for one of :data:`FILE_ROLES`.
-        """
-        ...
+        """Scores of these metrics. Of each role :class:`Samples` or :class:`Volumes`, a path for :data:`FILE_ROLES`."""

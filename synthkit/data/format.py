@@ -3,7 +3,7 @@
 ::
 
     dataset.json     description, in nnU-Net's keys where they exist; written last: a folder without it is not a dataset
-    samples.csv      one row a sample: id, split, subject, slice, seed, digest, patient
+    samples.csv      one row a sample: id, split, subject, slice, seed, digest, patient; asked, where anything was
     images/          uint8 (n, contrast, y, x), Zarr 3 (see :mod:`synthkit.data.shards`)
     labels/          uint8 (n, y, x)
     zarr.json        makes the folder a Zarr group
@@ -42,7 +42,7 @@ _MAX_DESCRIPTION = 2**28  # bytes
 _MAX_ROW = 2**12
 _MAX_SIDE = 2**14  # pixels
 
-_COLUMNS = ("id", "split", "subject", "slice", "seed", "digest", "patient")
+_COLUMNS = ("id", "split", "subject", "slice", "seed", "digest", "patient", "asked")
 _NEEDED = ("version", "channel_names", "labels", "size", "n_samples", "digest")
 
 
@@ -56,15 +56,16 @@ def sample_digest(image: UInt8Array, labels: UInt8Array) -> str:
 def content_digest(contrasts: Sequence[str], scheme: Scheme, size: Sequence[int], samples: Sequence[Sample]) -> str:
     """``sha256:...`` of what a dataset holds, whatever its compression, sharding and provenance.
 
-    Names of labels count where they are not those of BraTS up to 2021, and a patient where it is said and is not the
-    subject itself, so that datasets from before keep their digests.
+    Names of labels count where they are not those of BraTS up to 2021, a patient where it is said and is not the
+    subject itself, and what was asked for where anything was, so that datasets from before keep their digests.
     """
     described: list[Any] = [list(contrasts), list(scheme.values), list(size)]
     if scheme.label_values != BRATS.label_values:
         described.append(scheme.label_values)
     digest = hashlib.sha256(json.dumps(described).encode())
     for row in samples:
-        said = [row.patient] if row.patient not in (None, row.subject) else []
+        said: list[Any] = [row.patient] if row.patient not in (None, row.subject) else []
+        said += [{"asked": row.asked}] if row.asked is not None else []
         digest.update(json.dumps([row.id, row.split, row.subject, row.slice, row.seed, row.digest, *said]).encode())
     return f"sha256:{digest.hexdigest()}"
 
@@ -164,6 +165,7 @@ def read_table(path: Path, n_samples: int) -> list[Sample]:
                     int(row["seed"]) if row["seed"] else None,
                     row["digest"],
                     row.get("patient") or None,  # absent before patients were written
+                    row.get("asked") or None,  # absent where nothing was asked for
                 )
                 for _, row in zip(range(n_samples), reader, strict=False)
             ]
@@ -184,6 +186,7 @@ def read_table(path: Path, n_samples: int) -> list[Sample]:
 def table_bytes(rows: Sequence[Sample]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows([getattr(row, column) for column in _COLUMNS] for row in rows)
+    columns = _COLUMNS if any(row.asked for row in rows) else _COLUMNS[:-1]
+    writer.writerow(columns)
+    writer.writerows([getattr(row, column) for column in columns] for row in rows)
     return text.getvalue().encode()

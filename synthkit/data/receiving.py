@@ -23,7 +23,8 @@ def receive(path: Path, described: Described, samples: Sequence[Sample]) -> tupl
 
     Parameters
     ----------
-    samples : those that it has to hold, in any order; of each id, split, subject, slice, seed and patient count.
+    samples : those that it has to hold, in any order; of each id, split, subject, slice, seed, patient and ``asked``
+        count.
 
     Returns
     -------
@@ -80,4 +81,4 @@ def _check_samples(path: Path, found: Sequence[Sample], wanted: Sequence[Sample]
 
 
 def _without_digest(row: Sample) -> tuple[Any, ...]:
-    return (row.id, row.split, row.subject, row.slice, row.seed, row.patient)
+    return (row.id, row.split, row.subject, row.slice, row.seed, row.patient, row.asked)

@@ -184,7 +184,8 @@ class DatasetWriter:
         ----------
         images : uint8 (n, contrast, y, x).
         labels : uint8 (n, y, x), only values of ``labels``.
-        rows : for each sample ``id`` and ``split``, and ``subject``, ``slice``, ``seed``, ``patient`` where they apply.
+        rows : for each sample ``id`` and ``split``, and ``subject``, ``slice``, ``seed``, ``patient``, ``asked`` where
+            they apply.
 
         Raises
         ------
@@ -221,6 +222,7 @@ class DatasetWriter:
                 row.get("seed"),
                 digest,
                 row.get("patient"),
+                row.get("asked"),
             )
             for row, digest in zip(rows, digests, strict=True)
         ]

@@ -181,6 +181,6 @@ def _out_of_bounds(value: Any, metadata: Mapping[str, Any]) -> str:
             return f"must be at least {low}"
         if high is not None and item > high:
             return f"must be at most {high}"
-        if choices is not None and item not in choices:
+        if choices not in (None, "labels") and item not in choices:
             return f"must be one of {', '.join(map(str, choices))}"
     return ""

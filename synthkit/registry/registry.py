@@ -14,6 +14,7 @@ import importlib
 import json
 import re
 import threading
+import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -211,6 +212,8 @@ def _problem_of(declaration: Any) -> str:
         low, high = declaration.minimum_size, declaration.maximum_size
         if not 0 < low <= high:
             return f"its sizes {low} to {high} are not a range"
+        if problem := _problem_of_conditions(declaration.conditions):
+            return f"its conditions {problem}"
     if isinstance(declaration, MetricDeclaration):
         roles = {*declaration.roles, *(set(declaration.optional_roles) - FILE_ROLES)}
         if not declaration.roles or not (roles <= SLICE_ROLES or roles <= VOLUME_ROLES):
@@ -221,6 +224,29 @@ def _problem_of(declaration: Any) -> str:
             return f"it is an audit, and its roles {sorted(roles)} are not train and synthetic"
         if "train" in roles and not declaration.audit:
             return "it takes the role train, which only an audit is given, and does not declare audit=True"
+    return ""
+
+
+def _problem_of_conditions(conditions: Any) -> str:
+    """What is wrong with the class of a generator's conditions; empty when nothing is."""
+    if not dataclasses.is_dataclass(conditions) or not isinstance(conditions, type):
+        return "are not a dataclass"
+    if not conditions.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        return "are not frozen"
+    for name, hint in typing.get_type_hints(conditions).items():
+        item, (kind, *others) = conditions.__dataclass_fields__[name], typing.get_args(hint) or (hint,)
+        if others != [type(None)] or item.default is not None:
+            return f"have {name}, which is not of one type or None, and None by default"
+        if name == "labels":
+            return "have the name labels, which given label maps have"
+        if kind not in (bool, int, float, str, tuple[str, ...]) and typing.get_origin(kind) is not typing.Literal:
+            return f"have {name} of a type that is not offered: {kind}"
+        if kind in (int, float) and None in (item.metadata.get("minimum"), item.metadata.get("maximum")):
+            return f"have the number {name} without a minimum and a maximum"
+        if kind in (str, tuple[str, ...]) and item.metadata.get("choices") is None:
+            return f"have the text {name} without choices"
+        if item.metadata.get("choices") == "labels" and kind != tuple[str, ...]:
+            return f"have {name} of labels, which is not a tuple[str, ...]"
     return ""
 
 
