@@ -76,7 +76,7 @@ def checks() -> str:
     rows = []
     for item in CHECKS:
         kinds = "all" if len(item.kinds) == len(order) else ", ".join(kind for kind in order if kind in item.kinds)
-        kinds = "audit" if item.audits else kinds
+        kinds = "audit" if item.audits else "generator that can be asked" if item.asked else kinds
         rows.append((f"`{item.name}`", kinds, item.stage, item.promise))
     return table(("check", "of", "stage", "the plugin promises"), rows)
 

@@ -218,6 +218,8 @@ def generate(
     *,
     shard: str | None = None,
     snapshot: str | None = None,
+    labels: AnyPath | None = None,
+    conditions: Mapping[str, Any] | None = None,
     params: Mapping[str, Any] | None = None,
     **options: Unpack[RunKeywords],
 ) -> Done:
@@ -225,10 +227,10 @@ def generate(
     from synthkit.running.verbs import generate as verb
     from synthkit.running.verbs.seeds import seeds_as_text
 
-    text = seeds_as_text(seeds)
-    request = verb.ask(Path(model), text, shard=shard, snapshot=snapshot, params=params)
-    arguments = {"model": model, "seeds": text, "shard": shard, "snapshot": snapshot, "params": params, "out": out}
-    return _run(request, "generate", arguments, options)
+    arguments: dict[str, Any] = {"seeds": seeds_as_text(seeds), "shard": shard, "snapshot": snapshot}
+    arguments |= {"labels": _path(labels), "conditions": conditions, "params": params}
+    request = verb.ask(Path(model), **arguments, listener=_heard(options.get("listener")))
+    return _run(request, "generate", {"model": model, **arguments, "out": out}, options)
 
 
 def segment(
@@ -259,8 +261,7 @@ def segment(
         **flags,
     )
     arguments = {"model": model, "subjects": subjects, "only": None if only is None else list(only), **flags}
-    arguments |= {"names": list(names)}
-    return _run(request, "segment", {**arguments, "params": params, "out": out}, options)
+    return _run(request, "segment", {**arguments, "names": list(names), "params": params, "out": out}, options)
 
 
 # ------------------------------------------------------------------------------------------------------ evaluation

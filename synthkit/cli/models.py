@@ -136,13 +136,46 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="DATASET",
+            help="Ask for label maps: those of a dataset, without its holdout, or a folder of masks. Of n, seed s gets "
+            "number s mod n.",
+            show_default=False,
+        ),
+    ] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--condition",
+            metavar="NAME=VALUE",
+            help="Ask for something else, as in volume_ml=20; may be repeated. `synthkit plugins show` lists what a "
+            "generator offers.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Draw synthetic samples, one per seed."""
+    """Draw synthetic samples, one per seed.
+
+    Of generators that offer it, samples can be asked for by label maps and by conditions.
+    """
     from synthkit.running.listening import counted
     from synthkit.running.verbs import generate as verb
+    from synthkit.running.verbs.asking import parse_conditions
 
     console = given.console
-    request = verb.ask(model, seeds, shard=shard, snapshot=snapshot, params=given.params)
+    request = verb.ask(
+        model,
+        seeds,
+        shard=shard,
+        snapshot=snapshot,
+        labels=labels,
+        conditions=parse_conditions(condition or ()),
+        params=given.params,
+        listener=console,
+    )
     done = given.run(request, out)
     n_samples = done.result["outputs"]["dataset"]["n_samples"]
     console.document(done.to_dict())

@@ -80,6 +80,11 @@ def show_plugin(name: Annotated[str, typer.Argument(metavar="NAME")], json: comm
         console.print(f"Imports (`synthkit import-checkpoint {declaration.name}`): {'; '.join(described['imports'])}")
     rows = [(p["name"], p["type"], _default(p["default"]), _bounds(p), p.get("help", "")) for p in described["params"]]
     console.table("Parameters (-p NAME=VALUE)", ("name", "type", "default", "allowed", "meaning"), rows)
+    if described.get("label_maps"):
+        console.print("It can be asked for label maps (`synthkit generate --labels`).")
+    if described.get("conditions"):
+        asked = [(c["name"], c["type"], _bounds(c), c.get("unit", ""), c["help"]) for c in described["conditions"]]
+        console.table("Conditions (--condition NAME=VALUE)", ("name", "type", "allowed", "unit", "meaning"), asked)
     if isinstance(declaration, MetricDeclaration):
         score_rows = [(s.name, s.better, s.unit, s.summary) for s in declaration.scores]
         console.table("Scores", ("name", "better", "unit", "meaning"), score_rows)
@@ -265,6 +270,8 @@ def _default(value: Any) -> str:
 
 
 def _bounds(param: dict[str, Any]) -> str:
+    if param.get("choices") == "labels":
+        return "names of labels"
     if param.get("choices"):
         return " ".join(map(str, param["choices"]))
     low, high = param.get("minimum"), param.get("maximum")

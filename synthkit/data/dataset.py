@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from synthkit.contract import Sample
 from synthkit.data.format import DESCRIPTION, IMAGES, LABELS, read_description, read_table, scheme_of
-from synthkit.data.lineage import entries_of, training_entry
+from synthkit.data.lineage import entries_of, has_unknown_masks, training_entry
 from synthkit.data.shards import ShardedArray
 from synthkit.data.views import Readable, View
 from synthkit.errors import DataError
@@ -83,7 +83,7 @@ class Dataset(Readable):
             subjects=part.subjects,
             patients=self.patients,
             behind=self.training_datasets,
-            imported="imported" in self.lineage,
+            imported="imported" in self.lineage or has_unknown_masks(self.lineage),
         )
 
     def read(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> tuple[UInt8Array, UInt8Array]:

@@ -3,8 +3,8 @@
 An entry names one dataset: its digest, kind and number of samples, and ``subject_keys``, hashes of its patients, since
 names must not travel. Where a table says who the patients are, ``alias_keys`` are hashes of whatever else they may be
 asked by. Behind a synthetic dataset stand, as ``training_datasets``, the entries of what its generator was
-trained on, and so on down to real patients. Checkpoints keep such entries, and the ``lineage`` of a synthetic dataset.
-Everything that asks whether somebody was trained on asks here.
+trained on and of the dataset whose label maps it was asked for, and so on down to real patients. Checkpoints keep such
+entries, and the ``lineage`` of a synthetic dataset. Everything that asks whether somebody was trained on asks here.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def training_entry(
     n_samples, subjects : of what may be trained on.
     patients : subject -> patient of the whole dataset, its holdout too; by default what the names say.
     behind : entries of what its images were made from.
-    imported : whether their generator was imported, so that it has learned from more than is known.
+    imported : whether they were made from more than is known, by an imported generator or by masks from anywhere.
     """
     entry = {
         "digest": digest,
@@ -161,12 +161,17 @@ def was_trained_on(subject: str, entries: Iterable[Entry]) -> bool:
 def has_unknown_origin(entries: Iterable[Entry]) -> bool:
     """Whether there are synthetic images among these datasets of which nobody knows whom they were made from.
 
-    Those are imported ones, and those of an imported generator, be it trained further.
+    Those are imported ones, those of an imported generator, be it trained further, and those asked for by masks alone.
     """
     return any(
         entry.get("kind") == "synthetic" and (entry.get("imported", False) or not entries_of(entry))
         for entry in every_entry(entries)
     )
+
+
+def has_unknown_masks(lineage: Mapping[str, Any]) -> bool:
+    """Whether the lineage of a dataset says that its samples were asked to have masks of nobody knows whom."""
+    return ((lineage.get("asked") or {}).get("labels") or {}).get("kind") == "masks"
 
 
 def original_digests(entries: Iterable[Entry]) -> list[str]:

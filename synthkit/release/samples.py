@@ -74,18 +74,22 @@ def write_part(
 
 def _row(sample: Sample, name: str, public: bool) -> dict[str, Any]:
     row = {"id": name, "split": sample.split, "seed": sample.seed}
-    return row if public else {**row, "subject": sample.subject, "slice": sample.slice}
+    return row if public else {**row, "subject": sample.subject, "slice": sample.slice, "asked": sample.asked}
 
 
 def public_lineage(lineage: Mapping[str, Any]) -> dict[str, Any]:
     """A lineage that names nobody: ``generator``, ``checkpoint_digest``, of an imported one
-    ``imported``, and ``trained_on``, see :func:`synthkit.data.lineage.public_entries`.
+    ``imported``, what was ``asked``, and ``trained_on``, see :func:`synthkit.data.lineage.public_entries`.
 
     It is empty for data of unknown origin. Commands that ask for training subjects take it for that, too.
     """
     if not lineage:
         return {}
-    kept = {key: lineage[key] for key in ("generator", "checkpoint_digest", "imported", "unfinished") if key in lineage}
+    kept = {
+        key: lineage[key]
+        for key in ("generator", "checkpoint_digest", "imported", "unfinished", "asked")
+        if key in lineage
+    }
     return {**kept, "trained_on": public_entries(entries_of(lineage))}
 
 

@@ -119,7 +119,7 @@ def _digest(kind: str, source: Path) -> str:
 
     if kind == "dataset":
         return Dataset(source).digest
-    reckon = {"checkpoint": folder_digest, "file": file_digest}.get(kind)
+    reckon = {"checkpoint": folder_digest, "masks": folder_digest, "file": file_digest}.get(kind)
     return reckon(source) if reckon else ""
 
 

@@ -19,6 +19,8 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 }
 #: Options that are not called like their argument.
 _SHORT = {"out": "-o", "number": "-n"}
+#: Options that are given once for every item of a mapping.
+_OF_NAMES = {"params": "-p", "conditions": "--condition"}
 #: Lists that are one word, with commas; of other lists every item is an option, or a word, of its own.
 _WITH_COMMAS = frozenset({"contrasts", "labels", "only"})
 
@@ -26,7 +28,8 @@ _WITH_COMMAS = frozenset({"contrasts", "labels", "only"})
 def command_of(function: str, arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """``synthkit``, the name of the command, its words, then its options in the order of ``arguments``.
 
-    ``validate_on`` becomes ``--validate-on``, an item of ``params`` ``-p name=value``. True is a flag; what is None or
+    ``validate_on`` becomes ``--validate-on``, an item of ``params`` ``-p name=value``, one of ``conditions``
+    ``--condition name=value``. True is a flag; what is None or
     False is left out.
     """
     positional = _WORDS[function]
@@ -43,8 +46,8 @@ def command_of(function: str, arguments: Mapping[str, Any]) -> tuple[str, ...]:
 def _option(name: str, value: Any) -> list[str]:
     if value is None or value is False:
         return []
-    if name == "params":
-        return [word for key, item in value.items() for word in ("-p", f"{key}={_text(item)}")]
+    if name in _OF_NAMES:
+        return [word for key, item in value.items() for word in (_OF_NAMES[name], f"{key}={_text(item)}")]
     option = _SHORT.get(name) or f"--{name.replace('_', '-')}"
     if value is True:
         return [option]

@@ -53,13 +53,13 @@ class Input:
 
     Attributes
     ----------
-    kind : "dataset", "checkpoint", "subjects" (NIfTI folders with contrasts) or "labels" (NIfTI label volumes).
+    kind : "subjects" are NIfTI folders with contrasts, "labels" NIfTI label volumes, "masks" pictures of label maps.
     source : absolute path on this machine; not part of ``job.json``.
     splits : for a dataset, the splits that the role sees; empty means all that may be trained on.
     digest : of the content when the job was made; empty for folders of NIfTI files, which are not hashed.
     """
 
-    kind: Literal["dataset", "checkpoint", "subjects", "labels", "file"]
+    kind: Literal["dataset", "checkpoint", "subjects", "labels", "masks", "file"]
     source: Path | None = None
     splits: tuple[str, ...] = ()
     digest: str = ""
@@ -110,8 +110,8 @@ class Job:
     """What a run is to do, as ``job.json`` holds it.
 
     ``plugins`` are the nouns (several only for metrics of one package); ``options`` belong to the verb: contrasts of
-    ``import-checkpoint``, seeds of ``generate``, subjects of ``segment``, the policy of ``audit-memorization``.
-    ``spent_seconds`` is what earlier attempts took, which this one goes on from.
+    ``import-checkpoint``, seeds and conditions of ``generate``, subjects of ``segment``, the policy of
+    ``audit-memorization``. ``spent_seconds`` is what earlier attempts took, which this one goes on from.
     """
 
     verb: Verb

@@ -9,7 +9,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import numpy as np
 
 from synthkit import events
-from synthkit.contract import Declaration, GeneratorDeclaration, SegmenterDeclaration
+from synthkit.contract import Asked, Declaration, GeneratorDeclaration, SegmenterDeclaration
 from synthkit.data.dataset import Dataset
 from synthkit.errors import PluginError
 from synthkit.registry.parameters import make_params
@@ -176,8 +176,12 @@ class PluginUnderTest:
             return self.generate(checkpoint, SEEDS)
         return self.segment(checkpoint, self.images(n_contrasts))
 
-    def generate(self, checkpoint: Path, seeds: tuple[int, ...]) -> list[tuple[UInt8Array, ...]]:
-        made = require_iterable(self.module.generate(checkpoint, list(seeds), self.params), "generate")
+    def generate(
+        self, checkpoint: Path, seeds: Sequence[int], asked: Sequence[Asked] | None = None
+    ) -> list[tuple[UInt8Array, ...]]:
+        """Samples of seeds, each as it is asked for where something is."""
+        more = {} if asked is None else {"asked": iter(asked)}
+        made = require_iterable(self.module.generate(checkpoint, list(seeds), self.params, **more), "generate")
         return [_pair_of_arrays(item) for item in made]
 
     def segment(self, checkpoint: Path, images: list[UInt8Array]) -> list[tuple[UInt8Array, ...]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from synthkit.contract import Declaration, MetricDeclaration
 from synthkit.data.dataset import Dataset
-from synthkit.data.lineage import original_digests, was_trained_on
+from synthkit.data.lineage import has_unknown_masks, original_digests, was_trained_on
 from synthkit.data.twins import find_twins, signatures_of
 from synthkit.data.views import View
 from synthkit.errors import DataError, UsageError
@@ -77,11 +77,16 @@ def ask(
     lineage = synthetic_set.training_datasets
     if lineage:
         _check_training_sets(synthetic, lineage, train_sets, accept_other_training_set, listener)
-    imported = synthetic_set.lineage.get("imported")
+    imported, masks = synthetic_set.lineage.get("imported"), has_unknown_masks(synthetic_set.lineage)
     if imported:
         listener.note(
             f"Their generator was imported ({imported['file']}), what it was trained on before that is unknown: the "
             "audit shows only what they copy from the datasets given."
+        )
+    elif masks:
+        listener.note(
+            "They were asked for by masks of nobody knows whom: the audit shows only what they copy from the datasets "
+            "given."
         )
     elif not lineage:
         listener.note("The synthetic images are of unknown origin: the audit shows only what they copy from REAL.")
@@ -105,7 +110,7 @@ def ask(
         plugins=(declaration.name,),
         params=params_to_dict(make_params(declaration, {**(params or {}), **named})),
         inputs=inputs,
-        options={"policy": asdict(rules), "lineage": "known" if lineage and not imported else "unknown"},
+        options={"policy": asdict(rules), "lineage": "known" if lineage and not (imported or masks) else "unknown"},
     )
     return Request(job, (declaration,), f"audit {len(synthetic_set):,}")
 

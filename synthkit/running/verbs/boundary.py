@@ -62,11 +62,11 @@ def opened_file(run: Run, job: Job, role: str) -> Path:
 
 
 def opened_folder(run: Run, job: Job, role: str) -> Path:
-    """The checkpoint or state of an input; :class:`DataError` if it is not the one that the job was made for."""
+    """The checkpoint, state or masks of an input; :class:`DataError` if it is not the one that the job was made for."""
     folder, expected = run.input(role), job.inputs[role].digest
     if expected and (found := folder_digest(folder)) != expected:
         raise DataError(
-            f"The {role.replace('_', ' ')} has changed since the run was made.",
+            f"The folder given as {role.replace('_', ' ')} has changed since the run was made.",
             f"Its digest is {found[:23]}, the job says {expected[:23]}.",
             "Make the run again.",
         )

@@ -14,6 +14,7 @@ from synthkit.running.run import Job
 from synthkit.testing.bench import PluginUnderTest
 
 # Registration is by import; the order here is the order in which the checks are made.
+from synthkit.testing.checks import asking as _asking
 from synthkit.testing.checks import audit as _audit
 from synthkit.testing.checks import declaration as _declaration
 from synthkit.testing.checks import generator as _generator
@@ -35,7 +36,7 @@ __all__ = [
     "run_checks",
 ]
 
-_ORDER = (_declaration, _trained, _generator, _segmenter, _metric, _audit, _job)
+_ORDER = (_declaration, _trained, _generator, _asking, _segmenter, _metric, _audit, _job)
 CHECKS.sort(key=lambda item: [m.__name__ for m in _ORDER].index(item.function.__module__))
 
 
@@ -44,12 +45,7 @@ def checks_for(declaration: Declaration, *, jobs: bool = False) -> list[Check]:
 
     ``jobs`` adds those that run whole jobs through a backend.
     """
-    is_audit = isinstance(declaration, MetricDeclaration) and declaration.audit
-    return [
-        item
-        for item in CHECKS
-        if declaration.kind in item.kinds and (jobs or item.stage != "job") and (is_audit or not item.audits)
-    ]
+    return [item for item in CHECKS if item.concerns(declaration) and (jobs or item.stage != "job")]
 
 
 def check_generator(declaration: GeneratorDeclaration, **how: Any) -> list[CheckResult]:

@@ -18,7 +18,7 @@ from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import problem_of
 from synthkit.registry.wheels import normalised
 from synthkit.testing.bench import PluginUnderTest, require
-from synthkit.testing.checks.registry import check
+from synthkit.testing.checks.registry import can_be_asked, check
 
 _ARGUMENTS = {
     "generator": {"train": ["data", "checkpoint", "params"], "generate": ["checkpoint", "seeds", "params"]},
@@ -164,6 +164,8 @@ def module_has_its_functions(plugin: PluginUnderTest) -> None:
         elif name == "train":
             roles = plugin.declaration.optional_roles
             arguments = [*arguments, *roles, *(("initial_state",) if "initial" in roles else ())]
+        elif name == "generate" and can_be_asked(plugin.declaration):
+            arguments = [*arguments, "asked"]
         try:
             found.bind(**dict.fromkeys(arguments))
         except TypeError as error:

@@ -90,16 +90,20 @@ def _checkpoint(run: Run) -> Input:
 def generator_jobs_agree(plugin: PluginUnderTest) -> None:
     """Jobs of train and generate succeed, and one checkpoint makes the same samples in the backend and in this process.
 
-    Where the method cannot be imported here, in two runs of the backend with seeds of another order.
+    Where the method cannot be imported here, in two runs of the backend with seeds of another order. One that takes
+    label maps is asked for those of the training data.
     """
     backend = _backend(plugin)
-    checkpoint = {"checkpoint": _checkpoint(_trained(plugin, backend))}
-    run, result = _run(plugin, _job(plugin, "generate", checkpoint, seeds=_SEEDS), backend)
+    inputs = {"checkpoint": _checkpoint(_trained(plugin, backend))}
+    if getattr(plugin.declaration, "label_maps", False):
+        dataset = plugin.dataset()
+        inputs["labels"] = Input(kind="dataset", source=dataset.path, digest=dataset.digest)
+    run, result = _run(plugin, _job(plugin, "generate", inputs, seeds=_SEEDS), backend)
     made = Dataset(run.dataset)
     require(result["outputs"]["dataset"]["digest"] == made.digest, "the digest of the dataset is another one")
     here = _here(plugin, backend)
     seeds = _SEEDS if here == backends.IN_PROCESS else "5,4,3,2,1,0"
-    again = Dataset(_run(plugin, _job(plugin, "generate", checkpoint, seeds=seeds), here)[0].dataset)
+    again = Dataset(_run(plugin, _job(plugin, "generate", inputs, seeds=seeds), here)[0].dataset)
     require_same(_samples(made), _samples(again), f"between {backend} and {here}")
 
 

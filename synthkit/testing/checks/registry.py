@@ -6,11 +6,11 @@ import inspect
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from synthkit.contract import Kind
+from synthkit.contract import Declaration, GeneratorDeclaration, Kind, MetricDeclaration
 from synthkit.testing.bench import CheckFailedError, CheckSkippedError, PluginUnderTest
 
 Stage = Literal["declaration", "method", "job"]
@@ -27,6 +27,7 @@ class Check:
     promise : one sentence, what the plugin promises.
     kinds : kinds of plugin that promise it.
     audits : whether of these only audits do.
+    asked : whether of these only generators do that can be asked for more than seeds.
     stage : what it takes: the declaration alone, the method, or a whole job through a backend.
     function : raises if the promise is not kept.
     """
@@ -37,6 +38,23 @@ class Check:
     stage: Stage
     function: CheckFunction
     audits: bool = False
+    asked: bool = False
+
+    def concerns(self, declaration: Declaration) -> bool:
+        """Whether a plugin promises this."""
+        is_audit = isinstance(declaration, MetricDeclaration) and declaration.audit
+        return (
+            declaration.kind in self.kinds
+            and (is_audit or not self.audits)
+            and (can_be_asked(declaration) or not self.asked)
+        )
+
+
+def can_be_asked(declaration: Declaration) -> bool:
+    """Whether a generator can be asked for more than seeds."""
+    return isinstance(declaration, GeneratorDeclaration) and bool(
+        declaration.label_maps or fields(declaration.conditions)
+    )
 
 
 @dataclass(frozen=True)
@@ -56,12 +74,14 @@ class CheckResult:
 CHECKS: list[Check] = []
 
 
-def check(*kinds: Kind, stage: Stage = "method", audits: bool = False) -> Callable[[CheckFunction], CheckFunction]:
+def check(
+    *kinds: Kind, stage: Stage = "method", audits: bool = False, asked: bool = False
+) -> Callable[[CheckFunction], CheckFunction]:
     """Register the decorated function; the first paragraph of its docstring is the promise."""
 
     def register(function: CheckFunction) -> CheckFunction:
         promise = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
-        CHECKS.append(Check(function.__name__, promise, frozenset(kinds), stage, function, audits))
+        CHECKS.append(Check(function.__name__, promise, frozenset(kinds), stage, function, audits, asked))
         return function
 
     return register

@@ -27,6 +27,14 @@ class TrainedParams:
 
 
 @dataclass(frozen=True)
+class TumourConditions:
+    """What the toy that can be asked offers besides label maps."""
+
+    radius: float | None = synthkit.param(None, "of the tumour", minimum=0.05, maximum=0.4, unit="sides of the image")
+    parts: tuple[str, ...] | None = synthkit.param(None, "labels that the tumour has, outside first", choices="labels")
+
+
+@dataclass(frozen=True)
 class AuditParams:
     """Parameters of the toy audit."""
 
@@ -45,6 +53,20 @@ GENERATOR = synthkit.GeneratorDeclaration(
     reproducible="bitwise",
     imports=("its own model.json",),
     optional_roles=("initial",),
+)
+
+CONDITIONAL_GENERATOR = synthkit.GeneratorDeclaration(
+    name="toy-conditional-generator",
+    summary="the same, with the labels, the radius or the parts of the tumour that it is asked for",
+    module="synthkit.testing.toys.conditional",
+    distribution="synthkit-core",
+    params=TrainedParams,
+    licence="Apache-2.0",
+    citations=(_CITATION,),
+    gpu="none",
+    reproducible="bitwise",
+    label_maps=True,
+    conditions=TumourConditions,
 )
 
 SEGMENTER = synthkit.SegmenterDeclaration(
@@ -119,7 +141,14 @@ SLICE_AUDIT = synthkit.MetricDeclaration(
     audit=True,
 )
 
-TOYS: tuple[synthkit.Declaration, ...] = (GENERATOR, SEGMENTER, VOLUME_METRIC, SLICE_METRIC, SLICE_AUDIT)
+TOYS: tuple[synthkit.Declaration, ...] = (
+    GENERATOR,
+    CONDITIONAL_GENERATOR,
+    SEGMENTER,
+    VOLUME_METRIC,
+    SLICE_METRIC,
+    SLICE_AUDIT,
+)
 
 
 @synthkit.hookimpl

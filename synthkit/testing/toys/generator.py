@@ -44,15 +44,30 @@ def import_checkpoint(
 
 def draw(state: dict[str, Any], rng: np.random.Generator) -> tuple[UInt8Array, UInt8Array]:
     """One sample from a random stream of its own."""
+    head, distance, radius = shapes(state, rng)
+    labels = rings(distance / radius, [value for value in state["label_values"] if value])
+    return painted(state, rng, head, labels), labels
+
+
+def shapes(state: dict[str, Any], rng: np.random.Generator) -> tuple[Any, Any, float]:
+    """Where the head is, how far each pixel is from the tumour's centre, and its radius; lengths in sides of images."""
     height, width = state["size"]
     y, x = np.mgrid[:height, :width]
     y, x = y / height - 0.5, x / width - 0.5
     head = (x / rng.uniform(0.38, 0.46)) ** 2 + (y / rng.uniform(0.4, 0.48)) ** 2 < 1
-    distance = np.hypot(y - rng.uniform(-0.15, 0.15), x - rng.uniform(-0.15, 0.15)) / rng.uniform(0.15, 0.22)
-    labels = np.zeros((height, width), np.uint8)
-    tumour = [value for value in state["label_values"] if value]
-    for number, value in enumerate(tumour):
-        labels[distance < 1 - number / len(tumour)] = value
+    return head, np.hypot(y - rng.uniform(-0.15, 0.15), x - rng.uniform(-0.15, 0.15)), rng.uniform(0.15, 0.22)
+
+
+def rings(distance: Any, values: Sequence[int]) -> UInt8Array:
+    """Labels of a tumour of radius 1: a ring for each value, the first one outside."""
+    labels = np.zeros(distance.shape, np.uint8)
+    for number, value in enumerate(values):
+        labels[distance < 1 - number / len(values)] = value
+    return labels
+
+
+def painted(state: dict[str, Any], rng: np.random.Generator, head: Any, labels: UInt8Array) -> UInt8Array:
+    """Grey levels given the labels, black outside the head."""
     rows = np.searchsorted(state["label_values"], labels)
-    greys = means(state)[rows].transpose(2, 0, 1) + rng.normal(0, 5, (len(state["sums"][0]), height, width))
-    return np.where(head, np.clip(np.rint(greys), 0, 255), 0).astype(np.uint8), labels
+    greys = means(state)[rows].transpose(2, 0, 1) + rng.normal(0, 5, (len(state["sums"][0]), *labels.shape))
+    return np.where(head, np.clip(np.rint(greys), 0, 255), 0).astype(np.uint8)

@@ -55,6 +55,7 @@ def _blank(data: Samples) -> dict[str, Any]:
         "passes": 0,
         "size": list(data.size),
         "label_values": list(data.label_values),
+        "label_names": list(data.scheme.label_values),
         "sums": np.zeros((n_values, n_contrasts)).tolist(),
         "counts": [0] * n_values,
     }
