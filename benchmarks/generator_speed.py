@@ -228,7 +228,7 @@ def official_diffusion(training: Any, real: Any) -> tuple[Callable[[], object], 
 
     unet = importlib.import_module("guided_diffusion.unet")
     shape = training.architecture
-    multiples = importlib.import_module("synthkit_diffusion.networks").MULTIPLES[shape.size]
+    multiples = importlib.import_module("synthkit_generative.unet").MULTIPLES[shape.size]
     network = unet.UNetModel(
         image_size=shape.size, in_channels=CHANNELS, model_channels=shape.width, out_channels=CHANNELS,
         num_res_blocks=shape.res_blocks, attention_resolutions=(shape.size // 16, shape.size // 8),

@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from synthkit_diffusion import process
-from synthkit_diffusion.networks import Architecture, UNet
 from synthkit_features import extractor
 from synthkit_fidelity.kernel import kernel_distance
 from synthkit_fidelity.sets import FeatureSet, groups_of
 from synthkit_generative.drawing import load, to_grey_levels
+from synthkit_generative.unet import Architecture, UNet
 from synthkit_torch.streams import SeedStreams
 from torch import Tensor
 

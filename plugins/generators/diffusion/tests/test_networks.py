@@ -7,8 +7,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from synthkit_diffusion import Params  # noqa: E402
-from synthkit_diffusion.networks import MULTIPLES, Architecture, Norm, UNet, group_for, time_embedding  # noqa: E402
 from synthkit_diffusion.official import architecture_of  # noqa: E402
+from synthkit_generative.unet import MULTIPLES, Architecture, Norm, UNet, group_for, time_embedding  # noqa: E402
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> int:

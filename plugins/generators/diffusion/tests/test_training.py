@@ -17,8 +17,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from safetensors.torch import load_file
 from synthkit_diffusion import Params, model
-from synthkit_diffusion.networks import Architecture, UNet
 from synthkit_generative import testing
+from synthkit_generative.unet import Architecture, UNet
 
 from synthkit import events
 from synthkit.data.dataset import Dataset

@@ -78,8 +78,8 @@ def test_an_imported_generator_draws_the_same_images(nested: bool, tmp_path: Pat
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     assert model.import_checkpoint(tmp_path / "a.pkl", folder, contrasts=("t1", "t2"), label_values=(0, 4)) == 32
-    imported, mean, label_values = model._load(folder, torch.device("cpu"))
-    assert imported.architecture == generator.architecture and label_values == [0, 4]
+    imported, mean, encoding = model._load(folder, torch.device("cpu"))
+    assert imported.architecture == generator.architecture and encoding.label_values == (0, 4)
     z, noise = torch.randn(2, 8), [torch.randn(2, 1, side, side) for side in imported.architecture.noise_sizes]
     assert torch.equal(imported(z, noise, mean, 0.7), generator(z, noise, w_mean, 0.7))
     ((image, labels),) = model.generate(folder, [3], Params())

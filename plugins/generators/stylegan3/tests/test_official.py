@@ -76,9 +76,9 @@ def test_an_imported_generator_draws_the_same_images(config: str, tmp_path: Path
     folder.mkdir()
     side = model.import_checkpoint(tmp_path / "a.pkl", folder, contrasts=("t1", "t2"), label_values=(0, 4))
     assert side == 32
-    imported, mean, label_values = model._load(folder, torch.device("cpu"))
+    imported, mean, encoding = model._load(folder, torch.device("cpu"))
     assert dataclasses.asdict(imported.architecture) == dataclasses.asdict(generator.architecture)
-    assert label_values == [0, 4]
+    assert encoding.label_values == (0, 4)
     z = torch.randn(2, 16)
     assert torch.equal(imported(z, mean, 0.7), generator(z, w_mean, 0.7))
     ((image, labels),) = model.generate(folder, [3], Params())

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from synthkit_generative.batches import group_size, microbatches
 from synthkit_generative.data import RealImages, square_side
 from synthkit_generative.discriminator import minibatch_stddev
+from synthkit_generative.encodings import Encoding
 from synthkit_generative.testing import make_discs
 from synthkit_torch import parallel
 
@@ -32,9 +33,9 @@ def test_real_images_follow_from_seed_and_step(n: int, batch_size: int, start: i
             rows = np.asarray(indices, dtype=np.uint8)[:, None, None]
             return np.broadcast_to(rows[:, None], (len(rows), 1, 2, 2)), np.full((len(rows), 2, 2), 4, dtype=np.uint8)
 
-    with RealImages(Rows(), (0, 4), batch_size, 3, 0, 25) as stream:
+    with RealImages(Rows(), Encoding("grey", (0, 4)), batch_size, 3, 0, 25) as stream:
         batches = list(stream)
-    with RealImages(Rows(), (0, 4), batch_size, 3, start, 25) as stream:
+    with RealImages(Rows(), Encoding("grey", (0, 4)), batch_size, 3, start, 25) as stream:
         resumed = list(stream)
     assert all(np.array_equal(a, b) for a, b in zip(batches[start:], resumed, strict=True))
     seen = np.concatenate(batches)[:, 0, 0, 0]

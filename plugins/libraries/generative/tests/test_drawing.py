@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from synthkit_generative.decoding import decode, encode, read_order, settled, surroundings, thin_rims, unclear
 from synthkit_generative.drawing import draw
+from synthkit_generative.encodings import Encoding
 from synthkit_generative.params import LastParams
 from synthkit_generative.records import grid
 from synthkit_torch.streams import SeedStreams, own_seed, stream
@@ -44,7 +45,7 @@ def drawn(
         seeds,
         sampler,
         LastParams(generate_batch_size=batch_size, background_zero=background_zero, settle_labels=settle_labels),
-        label_order=label_order,
+        encoding=Encoding("grey", tuple(label_order)),
         device=device,
         name="Toy",
     )
@@ -262,7 +263,7 @@ def test_a_grid_has_a_row_a_sample_and_colours_for_labels() -> None:
     grey = np.full((2, 3, 16, 16), 100, dtype=np.uint8)
     grey[:, 2] = 0
     grey[1, 2, 4:8, 4:8] = 204
-    picture = grid(grey, ("t1", "flair"), (0, 1, 2, 4), BRATS)
+    picture = grid(grey, ("t1", "flair"), Encoding("grey", (0, 1, 2, 4)), BRATS)
     assert picture.shape == (14 + 32, 48, 3)
     body = picture[14:]
     assert (body[:, :32] == 100).all() and (body[:16, 32:] == 100).all()

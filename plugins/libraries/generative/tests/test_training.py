@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from safetensors.torch import load_file
 from synthkit_generative import training as loop
+from synthkit_generative.encodings import Encoding, encoding_of
 from synthkit_generative.initial import Initial, load_initial
 from synthkit_generative.testing import killed_after, make_discs
 from synthkit_generative.training import Method, fit
@@ -38,6 +39,7 @@ class Params:
     snapshot_kimg: float = 0.08
     keep_kimg: float = 0.08
     precision: str = "float32"
+    gate_samples: int = synthkit.param(0, "at the end", resume="any")
     seed: int = 0
     label_order: str = ""
     learning_rate: float = 0.01
@@ -87,7 +89,8 @@ class Toy:
 
 
 def train(data, folder: Path, params: Params = Params(), toy: type[Toy] = Toy, initial: Initial | None = None) -> None:
-    fit(METHOD, data, folder, params, lambda device, precision: toy(params, device), initial)
+    encoding = encoding_of("grey", data, params.label_order)
+    fit(METHOD, data, folder, params, lambda device, precision: toy(params, device), initial, encoding=encoding)
 
 
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
@@ -358,6 +361,6 @@ def test_half_lives() -> None:
 
 
 def test_interval_of_zero_is_never() -> None:
-    made = loop._Loop(METHOD, Path(), {}, Params(), Toy(Params(), torch.device("cpu")), 1)
+    made = loop._Loop(METHOD, Path(), {}, Params(), Toy(Params(), torch.device("cpu")), 1, Encoding("grey", (0, 4)))
     assert made._interval(0) == 0 and made._interval(0.001) == 1 and made._interval(0.04) == 5
     assert np.isfinite(made.shown)

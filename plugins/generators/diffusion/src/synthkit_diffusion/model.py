@@ -1,9 +1,9 @@
 """Diffusion of MR contrasts and their labels: training and generation, written from the papers.
 
 Sources: [1] Nichol, Dhariwal 2021, arXiv 2102.09672; [3] Ho et al. 2020, arXiv 2006.11239. The network is in
-``networks.py``, forward process and samplers in ``process.py``.
+:mod:`synthkit_generative.unet`, forward process and samplers in ``process.py``.
 
-An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, then the labels as grey levels.
+An image here is ``float (n, contrast + channel, y, x)`` in [-1, 1]: the contrasts, then the labels in their encoding.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
 from synthkit_generative.drawing import checkpoint_errors, draw, load
+from synthkit_generative.encodings import Encoding, encoding_of
 from synthkit_generative.foreign.checkpoints import check_channels, read_state_dict, save_imported, translating
 from synthkit_generative.initial import Initial, load_initial
 from synthkit_generative.training import Method, fit
+from synthkit_generative.unet import Architecture, UNet, group_for
 from synthkit_generative.weights import load_state_dict, state_dict, update_ema
 from synthkit_torch import parallel
 from synthkit_torch.devices import find_device
@@ -33,7 +35,6 @@ from torch import Tensor
 from synthkit import events
 from synthkit.contract import Samples
 from synthkit_diffusion import Params, official, process
-from synthkit_diffusion.networks import Architecture, UNet, group_for
 
 SNAPSHOT_STEPS = 20  # of the sampler in the grids of a training
 VARIANCE_WEIGHT = 0.001  # [1] section 3.1: L_hybrid = L_simple + 0.001 L_vlb
@@ -147,9 +148,12 @@ def train(
 ) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
     begun = Initial.of(initial, initial_state)
+    encoding = encoding_of(
+        params.label_encoding, data, params.label_order, begun.encoding if begun is not None else None
+    )
     architecture = Architecture(
         size=square_side(data, "Diffusion"),
-        channels=len(data.contrasts) + 1,
+        channels=len(data.contrasts) + encoding.channels,
         width=params.width,
         res_blocks=params.res_blocks,
         learn_sigma=params.learn_sigma,
@@ -164,7 +168,7 @@ def train(
         memory="Raise accumulate, or lower batch_size (and width if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate or precision=float32.",
     )
-    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params), begun)
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params), begun, encoding=encoding)
 
 
 def generate(
@@ -180,13 +184,13 @@ def generate(
         with own_seed(0):  # for weights that are replaced at once
             network = UNet(Architecture(**described))
         network.load_state_dict(tensors)
-        label_order = [int(value) for value in config["label_values"]]
+        encoding = Encoding.of_config(config)
     network.requires_grad_(False).eval().to(device)
     yield from draw(
         seeds,
         lambda batch: sample(network, prediction, alpha_bar, batch, params.sampler, params.sampler_steps),
         params,
-        label_order=label_order,
+        encoding=encoding,
         device=device,
         name="Diffusion",
     )

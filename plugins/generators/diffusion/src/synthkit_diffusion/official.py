@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from synthkit_generative.unet import MULTIPLES, Architecture
 from torch import Tensor
 
 from synthkit_diffusion import Params
-from synthkit_diffusion.networks import MULTIPLES, Architecture
 
 
 def architecture_of(tensors: Mapping[str, Tensor], params: Params) -> Architecture:

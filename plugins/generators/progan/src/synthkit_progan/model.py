@@ -4,7 +4,7 @@ Sources: [4] Karras et al. 2018, arXiv 1710.10196 (Progressive GAN; training in 
 2017, arXiv 1704.00028 (WGAN-GP). The networks are in :mod:`synthkit_progan.networks` and
 :mod:`synthkit_generative.progressive`.
 
-An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, then the labels as grey levels.
+An image here is ``float (n, contrast + channel, y, x)`` in [-1, 1]: the contrasts, then the labels in their encoding.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
 from synthkit_generative.drawing import draw, load_network
+from synthkit_generative.encodings import encoding_of
 from synthkit_generative.foreign.checkpoints import check_channels, save_imported, state_of, translating
 from synthkit_generative.foreign.tensorflow import growth_of, read_tensorflow_generator
 from synthkit_generative.growing import GrowingTraining
@@ -140,8 +141,14 @@ def train(
 ) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
     begun = Initial.of(initial, initial_state)
+    encoding = encoding_of(
+        params.label_encoding, data, params.label_order, begun.encoding if begun is not None else None
+    )
     architecture = Architecture(
-        square_side(data, "Progressive GAN"), len(data.contrasts) + 1, params.channel_base, params.channel_max
+        square_side(data, "Progressive GAN"),
+        len(data.contrasts) + encoding.channels,
+        params.channel_base,
+        params.channel_max,
     )
     if begun is not None and begun.imported:
         architecture = Architecture(**begun.architecture)
@@ -154,7 +161,8 @@ def train(
         memory="Raise accumulate, or lower batch_size (and channel_base if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate, a larger batch_size or precision=float32.",
     )
-    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params, first=first), begun)
+    make = functools.partial(Training, architecture, params, first=first)
+    fit(method, data, checkpoint, params, make, begun, encoding=encoding)
 
 
 def generate(
@@ -162,7 +170,7 @@ def generate(
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order."""
     device = find_device()
-    generator, others, label_order = load_network(
+    generator, others, encoding = load_network(
         Path(checkpoint), _build, device=device, name="Progressive GAN", beside=("growth",)
     )
     level, alpha = others["growth"].tolist()
@@ -170,7 +178,7 @@ def generate(
         seeds,
         lambda batch: upscale(sample(generator, batch, int(level), alpha), generator.architecture.size),
         params,
-        label_order=label_order,
+        encoding=encoding,
         device=device,
         name="Progressive GAN",
     )

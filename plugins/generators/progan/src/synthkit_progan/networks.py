@@ -2,7 +2,7 @@
 
 Source: [4] Karras et al. 2018, arXiv 1710.10196 (progressive growing, equalised learning rate, pixel norm; table 2).
 
-An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, then the labels as grey levels.
+An image here is ``float (n, contrast + channel, y, x)`` in [-1, 1]: the contrasts, then the labels in their encoding.
 """
 
 from __future__ import annotations

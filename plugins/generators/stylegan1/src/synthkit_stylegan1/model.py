@@ -4,7 +4,7 @@ Sources: [1] Karras, Laine, Aila 2019, arXiv 1812.04948 (StyleGAN: style mixing,
 [4] Karras et al. 2018, arXiv 1710.10196 (progressive growing); [5] Mescheder et al. 2018, arXiv 1801.04406 (R1). The
 networks are in :mod:`synthkit_stylegan1.networks` and :mod:`synthkit_generative.progressive`.
 
-An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, then the labels as grey levels.
+An image here is ``float (n, contrast + channel, y, x)`` in [-1, 1]: the contrasts, then the labels in their encoding.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from synthkit_generative.adversarial import generator_step, r1_penalty
 from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
 from synthkit_generative.drawing import draw, load_network
+from synthkit_generative.encodings import encoding_of
 from synthkit_generative.foreign.checkpoints import check_channels, check_mean, save_imported, state_of, translating
 from synthkit_generative.foreign.tensorflow import growth_of, read_tensorflow_generator
 from synthkit_generative.growing import GrowingTraining
@@ -161,9 +162,12 @@ def train(
 ) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
     begun = Initial.of(initial, initial_state)
+    encoding = encoding_of(
+        params.label_encoding, data, params.label_order, begun.encoding if begun is not None else None
+    )
     size = square_side(data, "StyleGAN")
     architecture = Architecture(
-        size, len(data.contrasts) + 1, params.channel_base, params.channel_max, params.mapping_layers
+        size, len(data.contrasts) + encoding.channels, params.channel_base, params.channel_max, params.mapping_layers
     )
     if begun is not None and begun.imported:
         architecture = Architecture(**begun.architecture)
@@ -176,7 +180,8 @@ def train(
         memory="Raise accumulate, or lower batch_size (and channel_base if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate, a higher gamma or precision=float32.",
     )
-    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params, first=first), begun)
+    make = functools.partial(Training, architecture, params, first=first)
+    fit(method, data, checkpoint, params, make, begun, encoding=encoding)
 
 
 def generate(
@@ -184,7 +189,7 @@ def generate(
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order."""
     device = find_device()
-    generator, others, label_order = load_network(
+    generator, others, encoding = load_network(
         Path(checkpoint), _build, device=device, name="StyleGAN", beside=("w_mean", "growth")
     )
     w_mean, (level, alpha) = others["w_mean"], others["growth"].tolist()
@@ -192,7 +197,7 @@ def generate(
         seeds,
         lambda batch: upscale(sample(generator, w_mean, batch, int(level), alpha, params), generator.architecture.size),
         params,
-        label_order=label_order,
+        encoding=encoding,
         device=device,
         name="StyleGAN",
     )

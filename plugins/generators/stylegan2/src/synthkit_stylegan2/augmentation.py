@@ -12,11 +12,13 @@ from torch import Tensor
 Transforms = tuple[Tensor, Tensor, Tensor]
 
 
-def draw_transforms(shape: Sequence[int], probability: float, random: torch.Generator) -> Transforms:
-    """What happens to each image of a batch of shape ``(n, contrast + 1, y, x)``, every kind with ``probability``.
+def draw_transforms(
+    shape: Sequence[int], probability: float, random: torch.Generator, label_channels: int = 1
+) -> Transforms:
+    """What happens to each image of a batch ``(n, contrast + label_channels, y, x)``, every kind with ``probability``.
 
     Mirroring left to right and a shift by whole pixels (up to an eighth of the side, black outside) act on all channels
-    alike; a change of contrast scales each contrast about black and leaves the label channel alone.
+    alike; a change of contrast scales each contrast about black and leaves the label channels alone.
     """
     n, channels, _, width = shape
     device = random.device
@@ -25,7 +27,7 @@ def draw_transforms(shape: Sequence[int], probability: float, random: torch.Gene
     reach = width // 8
     shift = torch.randint(-reach, reach + 1, (n, 2), device=device, generator=random) * use[:, 1:2]
     scale = torch.exp2(0.5 * torch.randn(n, channels, device=device, generator=random))
-    changed = use[:, 2:] & (torch.arange(channels, device=device) < channels - 1)
+    changed = use[:, 2:] & (torch.arange(channels, device=device) < channels - label_channels)
     return mirror, shift, torch.where(changed, scale, 1.0)
 
 

@@ -4,7 +4,7 @@ Sources: [1] Karras, Laine, Aila 2019, arXiv 1812.04948 (style mixing, truncatio
 1912.04958 (StyleGAN2: path length, lazy regularisation); [3] Karras et al. 2020, arXiv 2006.06676 (adaptive
 augmentation); [5] Mescheder et al. 2018, arXiv 1801.04406 (R1). The networks are in :mod:`synthkit_stylegan2.networks`.
 
-An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, then the labels as grey levels.
+An image here is ``float (n, contrast + channel, y, x)`` in [-1, 1]: the contrasts, then the labels in their encoding.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from synthkit_generative.adversarial import discriminator_step, generator_step, 
 from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
 from synthkit_generative.drawing import draw, load_network
+from synthkit_generative.encodings import Encoding, encoding_of
 from synthkit_generative.foreign.checkpoints import (
     check_channels,
     check_mean,
@@ -80,10 +81,16 @@ class Training:
     """Both networks, their optimisers, the generator's EMA, and the step that trains them."""
 
     def __init__(
-        self, architecture: Architecture, params: Params, device: torch.device, precision: torch.dtype
+        self,
+        architecture: Architecture,
+        params: Params,
+        device: torch.device,
+        precision: torch.dtype,
+        label_channels: int = 1,
     ) -> None:
         self.architecture = architecture
         self.params = params
+        self.label_channels = label_channels  # the last ones
         self.device = device
         self.precision = precision
         with own_seed(params.seed):
@@ -171,7 +178,7 @@ class Training:
         if not self.params.augment:
             return iter(images)
         whole = (len(batch) * parallel.n_processes(), *batch.shape[1:])
-        drawn = draw_transforms(whole, float(self.augment_probability), random)
+        drawn = draw_transforms(whole, float(self.augment_probability), random, self.label_channels)
         transforms = zip(
             *(microbatches(parallel.share(tensor), self.params.accumulate) for tensor in drawn), strict=True
         )
@@ -256,9 +263,12 @@ def train(
 ) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
     begun = Initial.of(initial, initial_state)
+    encoding = encoding_of(
+        params.label_encoding, data, params.label_order, begun.encoding if begun is not None else None
+    )
     size = square_side(data, "StyleGAN2")
     architecture = Architecture(
-        size, len(data.contrasts) + 1, params.channel_base, params.channel_max, params.mapping_layers
+        size, len(data.contrasts) + encoding.channels, params.channel_base, params.channel_max, params.mapping_layers
     )
     if begun is not None and begun.imported:
         architecture = Architecture(**begun.architecture)
@@ -268,7 +278,8 @@ def train(
         memory="Raise accumulate, or lower batch_size (and channel_base if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate, a higher gamma or precision=float32.",
     )
-    fit(method, data, checkpoint, params, functools.partial(Training, architecture, params), begun)
+    make = functools.partial(Training, architecture, params, label_channels=encoding.channels)
+    fit(method, data, checkpoint, params, make, begun, encoding=encoding)
 
 
 def generate(
@@ -276,12 +287,12 @@ def generate(
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order."""
     device = find_device()
-    generator, w_mean, label_order = _load(Path(checkpoint), device)
+    generator, w_mean, encoding = _load(Path(checkpoint), device)
     yield from draw(
         seeds,
         lambda batch: sample(generator, w_mean, batch, params.truncation_psi),
         params,
-        label_order=label_order,
+        encoding=encoding,
         device=device,
         name="StyleGAN2",
     )
@@ -318,12 +329,10 @@ def sample(generator: Generator, w_mean: Tensor, seeds: Sequence[int], psi: floa
     return planes
 
 
-def _load(checkpoint: Path, device: torch.device) -> tuple[Generator, Tensor, list[int]]:
+def _load(checkpoint: Path, device: torch.device) -> tuple[Generator, Tensor, Encoding]:
     """The generator of a checkpoint, its mean w, and the labels it draws, from the lowest grey level on."""
-    generator, others, label_order = load_network(
-        checkpoint, _build, device=device, name="StyleGAN2", beside=("w_mean",)
-    )
-    return generator, others["w_mean"], label_order
+    generator, others, encoding = load_network(checkpoint, _build, device=device, name="StyleGAN2", beside=("w_mean",))
+    return generator, others["w_mean"], encoding
 
 
 def _build(architecture: dict[str, Any]) -> Generator:

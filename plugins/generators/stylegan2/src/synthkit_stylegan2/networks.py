@@ -3,7 +3,7 @@
 Sources: [1] Karras, Laine, Aila 2019, arXiv 1812.04948 (style-based generator); [2] Karras et al. 2020, arXiv
 1912.04958 (StyleGAN2).
 
-An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, then the labels as grey levels.
+An image here is ``float (n, contrast + channel, y, x)`` in [-1, 1]: the contrasts, then the labels in their encoding.
 """
 
 from __future__ import annotations

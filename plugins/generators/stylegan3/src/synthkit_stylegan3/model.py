@@ -3,7 +3,7 @@
 Source: Karras et al. 2021, arXiv 2106.12423 ("the paper"), appendix F for the training. Loss and R1 are in
 ``synthkit_generative.adversarial``; there is no path length, no mixing of styles, no noise and no augmentation.
 
-An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, then the labels as grey levels.
+An image here is ``float (n, contrast + channel, y, x)`` in [-1, 1]: the contrasts, then the labels in their encoding.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
 from synthkit_generative.discriminator import Discriminator, Pyramid
 from synthkit_generative.drawing import draw, load_network
+from synthkit_generative.encodings import Encoding, encoding_of
 from synthkit_generative.foreign.checkpoints import (
     check_channels,
     check_mean,
@@ -210,7 +211,10 @@ def train(
 ) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
     begun = Initial.of(initial, initial_state)
-    architecture = make_architecture(square_side(data, "StyleGAN3"), len(data.contrasts) + 1, params)
+    encoding = encoding_of(
+        params.label_encoding, data, params.label_order, begun.encoding if begun is not None else None
+    )
+    architecture = make_architecture(square_side(data, "StyleGAN3"), len(data.contrasts) + encoding.channels, params)
     if begun is not None and begun.imported:
         architecture = Architecture(**begun.architecture)
     method = Method(
@@ -221,7 +225,7 @@ def train(
     )
     # The blur is for networks that draw no details yet.
     trained = params if begun is None else dataclasses.replace(params, blur_kimg=0.0)
-    fit(method, data, checkpoint, params, functools.partial(Training, architecture, trained), begun)
+    fit(method, data, checkpoint, params, functools.partial(Training, architecture, trained), begun, encoding=encoding)
 
 
 def generate(
@@ -229,12 +233,12 @@ def generate(
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order."""
     device = find_device()
-    generator, w_mean, label_order = _load(Path(checkpoint), device)
+    generator, w_mean, encoding = _load(Path(checkpoint), device)
     yield from draw(
         seeds,
         lambda batch: sample(generator, w_mean, batch, params.truncation_psi),
         params,
-        label_order=label_order,
+        encoding=encoding,
         device=device,
         name="StyleGAN3",
     )
@@ -269,12 +273,10 @@ def sample(generator: Generator, w_mean: Tensor, seeds: Sequence[int], psi: floa
     return images
 
 
-def _load(checkpoint: Path, device: torch.device) -> tuple[Generator, Tensor, list[int]]:
+def _load(checkpoint: Path, device: torch.device) -> tuple[Generator, Tensor, Encoding]:
     """The generator of a checkpoint, its mean w, and the labels it draws, from the lowest grey level on."""
-    generator, others, label_order = load_network(
-        checkpoint, _build, device=device, name="StyleGAN3", beside=("w_mean",)
-    )
-    return generator, others["w_mean"], label_order
+    generator, others, encoding = load_network(checkpoint, _build, device=device, name="StyleGAN3", beside=("w_mean",))
+    return generator, others["w_mean"], encoding
 
 
 def _build(architecture: dict[str, Any]) -> Generator:

@@ -3,7 +3,7 @@
 Source: Karras et al. 2021, arXiv 2106.12423 ("the paper"); modulation and demodulation from Karras et al. 2020, arXiv
 1912.04958. The discriminator is that of StyleGAN2, in ``synthkit_generative``.
 
-An image here is ``float (n, contrast + 1, y, x)`` in [-1, 1]: the contrasts, then the labels as grey levels.
+An image here is ``float (n, contrast + channel, y, x)`` in [-1, 1]: the contrasts, then the labels in their encoding.
 """
 
 from __future__ import annotations

@@ -7,12 +7,14 @@ A library without a plugin of its own. A generator's declaration imports ``param
 | ``params`` | the parameters that all generators have; needs no torch |
 | ``training`` | the resumable training loop around a method's own step |
 | ``drawing`` | samples from seeds, one after another |
-| ``decoding`` | labels as grey levels, and back |
+| ``encodings``, ``decoding`` | labels as channels, and back; as grey levels |
+| ``gate`` | labels of samples beside real ones, at the end of a training |
 | ``data`` | real images in an order that follows from the seed |
 | ``weights`` | moving averages of weights (EMA), states of optimisers |
 | ``batches`` | a batch in microbatches, for less memory |
 | ``records`` | statistics of a training, grids of samples as PNG |
 | ``layers``, ``discriminator``, ``resampling``, ``adversarial`` | layers, losses and steps of StyleGAN2 and 3 |
+| ``unet`` | the UNet of guided diffusion, for diffusion and EDM |
 | ``progressive``, ``growing`` | networks and trainings that grow, of Progressive GAN and StyleGAN |
 | ``foreign`` | checkpoints of other projects, read without running what is stored in them |
 | ``testing`` | data and trainings for the tests of generators |

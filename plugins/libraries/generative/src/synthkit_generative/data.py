@@ -15,7 +15,7 @@ from torch import Tensor
 
 from synthkit.contract import Samples
 from synthkit.errors import DataError
-from synthkit_generative.decoding import encode
+from synthkit_generative.encodings import Encoding, to_bytes
 
 _AHEAD = 4  # batches read in advance: enough to hide a slow disk, little memory
 
@@ -43,17 +43,15 @@ def to_float(batch: NDArray[np.uint8], device: torch.device) -> Tensor:
 class RealImages:
     """Batches of real images for steps ``first..last-1``, read ahead by one thread.
 
-    Each batch is ``uint8 (n, contrast + 1, y, x)``, the last channel being the labels as grey levels, the lowest for
-    the first of ``label_order``. The images of a step follow from ``(seed, step)`` alone: epochs are permutations, laid
-    end to end. With several processes each reads its share.
+    Each batch is ``uint8 (n, contrast + channel, y, x)``, the last channels being the labels in this ``encoding``, from
+    0 for -1 to 255 for 1. The images of a step follow from ``(seed, step)`` alone: epochs are permutations, laid end to
+    end. With several processes each reads its share.
     """
 
-    def __init__(
-        self, data: Samples, label_order: Sequence[int], batch_size: int, seed: int, first: int, last: int
-    ) -> None:
+    def __init__(self, data: Samples, encoding: Encoding, batch_size: int, seed: int, first: int, last: int) -> None:
         self._share = parallel.rows(batch_size, parallel.n_processes(), parallel.rank())
         self._data = data
-        self._label_order = label_order
+        self._encoding = encoding
         self._batch_size = batch_size
         self._seed = seed
         self._steps = range(first, last)
@@ -96,8 +94,7 @@ class RealImages:
         try:
             for step in self._steps:
                 images, labels = self._data.read(self.indices(step))
-                grey = encode(labels, self._label_order)
-                if not self._put(np.concatenate([images, grey[:, None]], axis=1)):
+                if not self._put(np.concatenate([images, to_bytes(self._encoding.encode(labels))], axis=1)):
                     return
         except BaseException as error:  # handed to the training loop, which raises it
             self._put(error)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 import synthkit
 from synthkit.errors import DataError
-from synthkit_generative.decoding import decode, encode, settled, surroundings, thin_rims, unclear
+from synthkit_generative.decoding import encode, settled, surroundings, thin_rims
+from synthkit_generative.encodings import Encoding, of_bytes
 from synthkit_generative.params import LastParams
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -28,32 +29,34 @@ def draw(
     sampler: Callable[[Sequence[int]], Tensor],
     params: LastParams,
     *,
-    label_order: Sequence[int],
+    encoding: Encoding,
     device: torch.device,
     name: str,
+    offsets: Sequence[float] = (),
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order.
 
-    ``sampler`` gives float images ``(n, contrast + 1, y, x)`` in [-1, 1] for ``n`` seeds, each from its own seed alone.
+    ``sampler`` gives float images ``(n, contrast + channel, y, x)`` in [-1, 1] of ``n`` seeds, each of its seed alone.
     The arithmetic is float32 in batches of one size (the last is filled up): a sample is the same whatever it is drawn
     with. On a CPU a batch is one sample, which costs little and makes the bytes independent of its size too.
-    ``label_order`` has the labels from the lowest grey level to the highest, as in the training. Of ``params``,
-    ``background_zero`` sets the surroundings of the head to 0, their labels too, and ``settle_labels`` gives pixels
-    between the grey levels of two labels, and those in thin rims, the label of the nearest other pixel. ``name`` is the
-    method's, for messages.
+    Labels are decoded by their ``encoding``, as in the training, with ``offsets``. Of ``params``, ``background_zero``
+    sets the surroundings of the head to 0, their labels too, and ``settle_labels`` gives pixels that are unclear, and
+    those in thin rims of grey levels, the label of the nearest other pixel. ``name`` is the method's, for messages.
     """
     size = params.generate_batch_size if device.type == "cuda" else 1
     waiting = iter(seeds)
     drawn = tissue = off_level = rim = stray = 0
+    grey = encoding.name == "grey"
     with memory_errors(name, "Lower generate_batch_size, then run the same command again."):
         while batch := list(itertools.islice(waiting, size)):
             with torch.inference_mode(), whole_float32():
                 grey_levels = to_grey_levels(sampler(batch + batch[-1:] * (size - len(batch))))
             for sample in grey_levels[: len(batch)]:
-                image, grey = sample[:-1].copy(), sample[-1]
-                labels = decode(grey, label_order)
-                levels = encode(labels, label_order)
-                between, thin = unclear(grey, levels, label_order), thin_rims(levels)
+                first = len(sample) - encoding.channels
+                image, channels = sample[:first].copy(), of_bytes(sample[None, first:])
+                (labels,), (between,) = encoding.decode(channels, offsets), encoding.unclear(channels)
+                # Between two labels other encodings have no third to pass through.
+                thin = thin_rims(encode(labels, encoding.label_values)) if grey else np.zeros_like(between)
                 tissue += int(np.count_nonzero(labels))
                 off_level += int(np.count_nonzero(between))
                 rim += int(np.count_nonzero(thin))
@@ -62,15 +65,20 @@ def draw(
                 if params.background_zero:
                     outside = surroundings(image)
                     stray += int(np.count_nonzero(labels[outside]))
-                    image[:, outside], labels[outside] = 0, label_order[0]
+                    image[:, outside], labels[outside] = 0, encoding.label_values[0]
                 drawn += 1
                 yield image, labels
     if tissue:
         synthkit.message(
             f"{drawn} samples with {tissue} labelled pixels. {off_level} pixels ({100 * off_level / tissue:.0f} for "
-            "every 100 labelled ones) lay between the grey levels of two labels and were decoded to the nearer; "
-            f"{rim} ({100 * rim / tissue:.0f}) are a rim one pixel thin between a lower and a higher label, as a "
-            "blurred edge leaves it."
+            f"every 100 labelled ones) lay between {'the grey levels of ' if grey else ''}two labels and were decoded "
+            "to the nearer"
+            + (
+                f"; {rim} ({100 * rim / tissue:.0f}) are a rim one pixel thin between a lower and a higher label, as a "
+                "blurred edge leaves it."
+                if grey
+                else "."
+            )
             + (" All of these took the label of the nearest clear pixel." if params.settle_labels else "")
             + (f" {stray} in the black surroundings of the head became background." if stray else "")
         )
@@ -96,7 +104,7 @@ def load_network(
     device: torch.device,
     name: str,
     beside: Sequence[str] = (),
-) -> tuple[Network, dict[str, Tensor], list[int]]:
+) -> tuple[Network, dict[str, Tensor], Encoding]:
     """What a generator draws with; DataError if the checkpoint does not fit.
 
     Parameters
@@ -108,16 +116,16 @@ def load_network(
 
     Returns
     -------
-    the network on ``device``, in evaluation and without gradients; the tensors beside it by name, on ``device``; the
-    labels from the lowest grey level to the highest.
+    the network on ``device``, in evaluation and without gradients; the tensors beside it by name, on ``device``; how
+    its labels are coded.
     """
     config, tensors = load(checkpoint)
     with checkpoint_errors(name):
         network = make(dict(config["architecture"]))
         others = {key: tensors.pop(key).to(device) for key in beside}
         network.load_state_dict(tensors, assign=True)
-        label_order = [int(value) for value in config["label_values"]]
-    return network.to(device).requires_grad_(False).eval(), others, label_order
+        encoding = Encoding.of_config(config)
+    return network.to(device).requires_grad_(False).eval(), others, encoding
 
 
 @contextmanager

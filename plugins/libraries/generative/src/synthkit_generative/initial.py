@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import synthkit
 from synthkit.errors import DataError
+from synthkit_generative.encodings import Encoding
 
 _NETWORKS = ("generator", "network")  # of an adversarial training, and of diffusion
 
@@ -35,6 +36,18 @@ class Initial:
         return dict(self._config["architecture"])
 
     @property
+    def encoding(self) -> Encoding:
+        """How its labels are coded; DataError if it does not say so as this version does."""
+        try:
+            return Encoding.of_config(self._config)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                "The training cannot begin with that checkpoint.",
+                f"How its labels are coded is not known here: {error}.",
+                "Begin with a checkpoint that this version made.",
+            ) from error
+
+    @property
     def imported(self) -> bool:
         """Whether it was, or began with, a network of another project, which no parameters describe."""
         return bool(self._config.get("imported"))
@@ -54,6 +67,13 @@ class Initial:
                 "The training cannot begin with that checkpoint.",
                 f"Its labels are, from dark to bright, {found['label_values']}; here {config['label_values']}.",
                 "Give the same label_order, or none.",
+            )
+        own, here = self.encoding, Encoding.of_config(config)
+        if own != here:
+            raise DataError(
+                "The training cannot begin with that checkpoint.",
+                f"Its labels are coded as {own.in_words}, here as {here.in_words}.",
+                f"Give label_encoding={own.name}.",
             )
         other = {
             key: (found["architecture"].get(key), value)

@@ -20,6 +20,7 @@ second.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import synthkit
 
@@ -45,6 +46,11 @@ class FirstParams:
 class LastParams:
     """How labels are coded, what is kept of a training and how precise it is, and how samples are generated."""
 
+    label_encoding: Literal["grey", "onehot", "nested", "distance"] = synthkit.param(
+        "grey",
+        "channels of the labels: grey, one of grey levels, as the study; onehot, one a label; nested, one a region of "
+        "the label scheme; distance, one a label with the distance to its border",
+    )
     label_order: str = synthkit.param(
         "",
         "labels from the lowest grey level to the highest, as 0,2,4,1, where neighbours in a tumour are neighbours; "
@@ -65,6 +71,12 @@ class LastParams:
         "the generator is kept in the run's outputs this often, for `generate --snapshot`; 0 for never",
         minimum=0,
         unit="kimg",
+        resume="any",
+    )
+    gate_samples: int = synthkit.param(
+        0,
+        "samples drawn at the end of training, whose labels are compared with real ones; 0 for none",
+        minimum=0,
         resume="any",
     )
     precision: str = synthkit.param(

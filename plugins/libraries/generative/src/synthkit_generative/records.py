@@ -22,8 +22,8 @@ import synthkit
 from synthkit import events
 from synthkit.contract import Samples
 from synthkit.schemes import Scheme
-from synthkit_generative.decoding import decode, encode
 from synthkit_generative.drawing import to_grey_levels
+from synthkit_generative.encodings import Encoding, of_bytes, to_bytes
 
 #: Seeds of the samples in a snapshot, always the same, so that snapshots show one another's progress.
 SNAPSHOT_SEEDS = tuple(range(8))
@@ -34,8 +34,8 @@ _HEADER = 14  # pixels for the names of the columns
 class Records:
     """Statistics and pictures of one training, from ``shown`` images on."""
 
-    def __init__(self, data: Samples, label_order: Sequence[int], shown: int, total: int) -> None:
-        self._contrasts, self._scheme, self._label_order = data.contrasts, data.scheme, label_order
+    def __init__(self, data: Samples, encoding: Encoding, shown: int, total: int) -> None:
+        self._contrasts, self._scheme, self._encoding = data.contrasts, data.scheme, encoding
         self._folder = events.outputs()
         self._statistics = Statistics(shown, total)
         self._sums: dict[str, Tensor] = {}
@@ -43,7 +43,7 @@ class Records:
         if self._folder is not None and len(data) and parallel.rank() == 0:
             rows = np.linspace(0, len(data) - 1, min(len(SNAPSHOT_SEEDS), len(data))).astype(int)
             images, labels = data.read(rows)
-            grey = np.concatenate([images, encode(labels, label_order)[:, None]], axis=1)
+            grey = np.concatenate([images, to_bytes(encoding.encode(labels))], axis=1)
             self._save(grey, self._folder / "reals.png")
             synthkit.message(
                 "Pictures of this training are in the run's outputs: progress.png of its numbers, reals.png, snapshots."
@@ -72,24 +72,23 @@ class Records:
         self._save(grey, folder / f"{shown / 1000:010.3f}.png")
 
     def _save(self, grey: NDArray[np.uint8], path: Path) -> None:
-        Image.fromarray(grid(enlarged(grey), self._contrasts, self._label_order, self._scheme)).save(path)
+        Image.fromarray(grid(enlarged(grey), self._contrasts, self._encoding, self._scheme)).save(path)
 
 
-def grid(
-    grey: NDArray[np.uint8], contrasts: Sequence[str], label_order: Sequence[int], scheme: Scheme
-) -> NDArray[np.uint8]:
-    """Samples ``(n, contrast + 1, y, x)``, labels last, as one RGB picture ``(y, x, 3)``, names above the columns.
+def grid(grey: NDArray[np.uint8], contrasts: Sequence[str], encoding: Encoding, scheme: Scheme) -> NDArray[np.uint8]:
+    """Samples ``(n, contrast + channel, y, x)``, labels last, as one RGB picture ``(y, x, 3)``.
 
-    Labels have the colours of their scheme.
+    Names stand above the columns. Labels have the colours of their scheme.
     """
-    n, channels, height, width = grey.shape
-    cells = np.repeat(grey[..., None], 3, axis=-1)
-    cells[:, -1] = cells[:, 0]
-    labels = decode(grey[:, -1], label_order)
-    for value, colour in scheme.rgb(sorted(label_order)).items():
+    first = grey.shape[1] - encoding.channels
+    labels = encoding.decode(of_bytes(grey[:, first:]))
+    shown = np.concatenate([grey[:, :first], grey[:, :1]], axis=1)  # the last column is for the labels over the first
+    n, columns, height, width = shown.shape
+    cells = np.repeat(shown[..., None], 3, axis=-1)
+    for value, colour in scheme.rgb(sorted(encoding.label_values)).items():
         cells[:, -1][labels == value] = colour
-    body = cells.transpose(0, 2, 1, 3, 4).reshape(n * height, channels * width, 3)
-    picture = Image.fromarray(np.concatenate([np.zeros((_HEADER, channels * width, 3), np.uint8), body]))
+    body = cells.transpose(0, 2, 1, 3, 4).reshape(n * height, columns * width, 3)
+    picture = Image.fromarray(np.concatenate([np.zeros((_HEADER, columns * width, 3), np.uint8), body]))
     draw = ImageDraw.Draw(picture)
     for column, name in enumerate([*contrasts, "labels"]):
         draw.text((column * width + 2, 1), name, fill=(255, 255, 255))

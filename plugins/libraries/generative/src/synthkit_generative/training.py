@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from synthkit_torch import devices, parallel
 from synthkit_torch.devices import memory_errors
@@ -30,7 +31,9 @@ from synthkit import events
 from synthkit.contract import NOTES, PROGRESS, STATE, Samples
 from synthkit.errors import DataError, PluginError
 from synthkit_generative.data import RealImages, to_float
-from synthkit_generative.decoding import read_order
+from synthkit_generative.drawing import to_grey_levels
+from synthkit_generative.encodings import Encoding, fitted_offsets, of_bytes
+from synthkit_generative.gate import Gate
 from synthkit_generative.initial import Initial
 from synthkit_generative.records import Records
 
@@ -39,7 +42,8 @@ _STATE = f"{STATE}/training.safetensors"
 
 
 class Training(Protocol):
-    """Networks, optimisers and the step that advances them. Images are float32 ``(n, contrast + 1, y, x)`` in [-1, 1].
+    """Networks, optimisers and the step that advances them. Images are float32 ``(n, contrast + channel, y, x)`` in
+    [-1, 1], the labels last, in their encoding.
 
     ``step`` is the number of steps done.
     """
@@ -99,21 +103,24 @@ def fit(
     params: Any,
     make: Callable[[torch.device, torch.dtype], Training],
     initial: Initial | None = None,
+    *,
+    encoding: Encoding,
 ) -> None:
     """Train on all of ``data``; ``checkpoint`` then holds ``generator.safetensors`` and ``config.json``.
 
     In its folder ``state`` is what the same call goes on from, be it with a larger kimg; synthkit takes that out of the
     checkpoint, because the discriminator in it has seen the real images, and a checkpoint is made to be shared. Of
-    ``params`` the loop reads kimg, batch_size, checkpoint_kimg, snapshot_kimg, keep_kimg, precision, label_order and
+    ``params`` the loop reads kimg, batch_size, checkpoint_kimg, snapshot_kimg, keep_kimg, gate_samples, precision and
     seed. ``make`` builds the training for a device and the precision asked for; where there are several GPUs it and
-    ``data`` are pickled. ``initial`` is what to begin with instead of random weights.
+    ``data`` are pickled. ``initial`` is what to begin with, not random weights; ``encoding`` how labels are coded.
     """
     checkpoint = Path(checkpoint)
     steps = math.ceil(params.kimg * 1000 / params.batch_size)
     config: dict[str, Any] = {
         "format": 1,
         "contrasts": list(data.contrasts),
-        "label_values": list(read_order(params.label_order, data.label_values)),  # from the lowest grey level on
+        "label_values": list(encoding.label_values),  # of grey levels from the lowest on
+        "label_encoding": encoding.to_dict(),
         "architecture": method.architecture,
         "job": _job(data, params, initial),
     }
@@ -123,7 +130,7 @@ def fit(
     if _is_finished(checkpoint, config, steps):
         synthkit.message("This training is already finished.")
         return
-    plan = _Plan(method, data, checkpoint, config, params, make, steps, initial)
+    plan = _Plan(method, data, checkpoint, config, params, make, steps, initial, encoding)
     n = devices.count_processes()
     parallel.rows(params.batch_size, n, 0)  # refused here rather than by each process
     with memory_errors(method.name, method.memory):
@@ -142,6 +149,7 @@ class _Plan:
     make: Callable[[torch.device, torch.dtype], Training]
     steps: int
     initial: Initial | None
+    encoding: Encoding
 
 
 def _train(plan: _Plan, rank: int) -> None:
@@ -150,7 +158,7 @@ def _train(plan: _Plan, rank: int) -> None:
     precision = devices.choose_precision(plan.params.precision, device)
     with devices.whole_float32(precision is torch.float32):
         training = plan.make(device, precision)
-        loop = _Loop(plan.method, plan.checkpoint, plan.config, plan.params, training, plan.steps)
+        loop = _Loop(plan.method, plan.checkpoint, plan.config, plan.params, training, plan.steps, plan.encoding)
         loop.resume(plan.initial)
         loop.run(plan.data, device)
 
@@ -163,6 +171,7 @@ class _Loop:
     params: Any
     training: Training
     steps: int
+    encoding: Encoding
 
     @property
     def shown(self) -> int:
@@ -186,13 +195,12 @@ class _Loop:
         total = self.steps * params.batch_size
         every, snapshot = self._interval(params.checkpoint_kimg), self._interval(params.snapshot_kimg)
         keep = self._interval(params.keep_kimg)
-        order = self.config["label_values"]
         # Reading a loss waits for the GPU, so there it is done now and then only.
         report = 1 if device.type == "cpu" else 8
         first = parallel.rank() == 0
-        records = Records(data, order, self.shown, total)
+        records = Records(data, self.encoding, self.shown, total)
         started, before = time.monotonic(), self.shown  # of the last save: a network that grows becomes slower
-        with RealImages(data, order, params.batch_size, params.seed, training.step, self.steps) as batches:
+        with RealImages(data, self.encoding, params.batch_size, params.seed, training.step, self.steps) as batches:
             for batch in batches:
                 values = training.training_step(to_float(batch, device))
                 records.watch(values)
@@ -209,12 +217,25 @@ class _Loop:
                 if saving or at_end:
                     records.statistics(self.shown)
                     started, before = time.monotonic(), self.shown
+                if at_end and first and params.gate_samples > 0:
+                    self.config |= {"offsets": self._passed(data)}
                 if snapshot > 0 and (training.step % snapshot == 0 or at_end):
                     records.snapshot(self.shown, training.sample)
                 if keep > 0 and training.step % keep == 0 and not at_end and first:
                     self._keep()
         if first:
             self._save(finished=True)
+
+    def _passed(self, data: Samples) -> list[float]:
+        """Say how labels of samples compare with real ones; returns the offsets that give each label its pixels."""
+        gate = Gate.of(data, self.encoding)
+        with torch.inference_mode(), devices.whole_float32():
+            batches = [range(n, min(n + 16, self.params.gate_samples)) for n in range(0, self.params.gate_samples, 16)]
+            drawn = np.concatenate([to_grey_levels(self.training.sample(list(batch))) for batch in batches])
+        channels = of_bytes(drawn[:, len(data.contrasts) :])
+        offsets = fitted_offsets(self.encoding.scores(channels), gate.shares, self.encoding.most_offset)
+        gate.tell(channels, offsets)
+        return list(offsets)
 
     def _interval(self, kimg: float) -> int:
         """Steps between two events; 0 for never."""

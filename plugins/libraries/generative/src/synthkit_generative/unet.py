@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthkit.errors import UsageError
+
+_Layer = TypeVar("_Layer", nn.Conv1d, nn.Conv2d, nn.Linear)
 
 GROUPS = 32  # of group normalisation, where the feature maps allow it
 ATTENTION_SIDES = (16, 8)  # resolutions with attention, in pixels
@@ -101,8 +103,8 @@ class Norm(nn.GroupNorm):
         return super().forward(x.float()).to(x.dtype)
 
 
-def zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Conv1d | nn.Conv2d:
-    """The layer with weights 0: a residual branch that begins as nothing."""
+def zeroed(layer: _Layer) -> _Layer:
+    """The layer with weights 0: what it adds begins as nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -183,9 +185,12 @@ def apply(layers: Iterable[nn.Module], x: Tensor, embedding: Tensor) -> Tensor:
 
 
 class UNet(nn.Module):
-    """Estimates the noise in images; with ``learn_sigma`` the variance of the step back as well."""
+    """Estimates the noise in images; with ``learn_sigma`` the variance of the step back as well.
 
-    def __init__(self, architecture: Architecture) -> None:
+    ``given`` channels beside those of the image are seen and not drawn; ``told`` numbers are added to the time.
+    """
+
+    def __init__(self, architecture: Architecture, given: int = 0, told: int = 0) -> None:
         super().__init__()
         self.architecture = architecture
         width, embedding, group = architecture.width, 4 * architecture.width, architecture.group
@@ -195,8 +200,9 @@ class UNet(nn.Module):
             return Attention(maps, group, architecture.heads_of(maps))
 
         self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.told_embed = zeroed(nn.Linear(told, embedding)) if told else None  # begins as if nothing were told
         maps = levels[0][0]
-        down = [nn.ModuleList([nn.Conv2d(architecture.channels, maps, 3, padding=1)])]
+        down = [nn.ModuleList([nn.Conv2d(architecture.channels + given, maps, 3, padding=1)])]
         kept = [maps]
         for number, (wanted, attends) in enumerate(levels):
             for _ in range(architecture.res_blocks):
@@ -225,12 +231,15 @@ class UNet(nn.Module):
         outputs = architecture.channels * (2 if architecture.learn_sigma else 1)
         self.out = nn.Sequential(Norm(maps, group), nn.SiLU(), zeroed(nn.Conv2d(maps, outputs, 3, padding=1)))
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, told: Tensor | None = None) -> Tensor:
         """Noise ``(n, channels, size, size)`` in images of that shape at steps ``t (n,)``; float32.
 
-        With ``learn_sigma`` twice the channels, the second half placing the variance between its bounds ([1] eq. 15).
+        What is given comes after the channels of ``x``; what is told is ``(n, numbers)``. With ``learn_sigma`` twice
+        the channels, the second half placing the variance between its bounds ([1] eq. 15).
         """
         embedding = self.time_embed(time_embedding(t, self.architecture.width))
+        if self.told_embed is not None and told is not None:
+            embedding = embedding + self.told_embed(told)
         kept = []
         for block in self.input_blocks:
             x = apply(cast("nn.ModuleList", block), x, embedding)
