@@ -3,7 +3,7 @@
     python benchmarks/sample_grids.py FOLDER [--subjects DIR] [--size 64] [--only NAME ...] [-p NAME=VALUE ...]
                                       [--jobs 2]
 
-Trains each generator by its file in benchmarks/generators/, with -p other values than that, on the subjects of DIR (all
+Trains each generator by its preset `cpu`, with -p other values than that, on the subjects of DIR (all
 are trained on) or, without DIR, on the phantom of the demo (24 of its 30 subjects), each in one thread, draws samples
 of seeds 0 to 255 and puts the first eight in one picture a generator, FOLDER/NAME.png: a row a sample, its contrasts
 and the labels over the first contrast. Of the phantom, FOLDER/real.png shows real slices in the same layout; of
@@ -32,8 +32,7 @@ from synthkit.cli.demo import CHECKPOINT, SIZE
 from synthkit.data.dataset import Dataset
 from synthkit.schemes import BRATS
 
-PARAMETERS = Path(__file__).parent / "generators"
-NAMES = sorted(file.stem for file in PARAMETERS.glob("*.toml"))
+NAMES = ("diffusion", "progan", "stylegan1", "stylegan2", "stylegan3")
 N_ROWS, SIDE, HEADER = 8, 128, 14  # samples in a picture; pixels of a slice there and of the line above
 
 
@@ -70,12 +69,12 @@ def save_grid(data: Dataset, rows: Sequence[int], file: Path) -> None:
 def make(name: str, folder: Path, changed: Sequence[str], demo: bool) -> None:
     """Train a generator, draw its samples and their picture, whatever of it is not there yet.
 
-    ``changed`` are NAME=VALUE, parameters of the training that are not those of the generator's file.
+    ``changed`` are NAME=VALUE, parameters of the training that are not those of the preset.
     """
     run, samples = folder / name / "train", folder / name / "samples"
     if not demo and not (run / "result.json").exists():
         given = [word for change in changed for word in ("-p", change)]
-        synthkit("train", name, folder / "real", "-o", run, "--params", PARAMETERS / f"{name}.toml", *given, "--resume")
+        synthkit("train", name, folder / "real", "-o", run, "--preset", "cpu", *given, "--resume")
     if not (samples / "result.json").exists():
         synthkit("generate", CHECKPOINT if demo else run, "--seeds", "0-255", "-o", samples, "--resume")
     save_grid(Dataset(samples), range(N_ROWS), folder / f"{name}.png")

@@ -2,7 +2,7 @@
 
     python benchmarks/trained_generators.py --work FOLDER [--only diffusion-3,diffusion-24,stylegan2-3,stylegan2-24]
 
-Phantom people of 32 x 32 pixels, 20 of them held out; generators as in ``generators/*.toml``, trained for as many
+Phantom people of 32 x 32 pixels, 20 of them held out; generators by their preset ``cpu``, trained for as many
 thousand images as KIMG says (half an hour each, on one core), then 400 samples and an audit without planted copies.
 What is in FOLDER already is not made again. Beside the verdict stands, for the eye, a picture: samples (nearest to
 training people first), each above its nearest training image: ``FOLDER/NAME.png``.
@@ -11,7 +11,6 @@ training people first), each above its nearest training image: ``FOLDER/NAME.png
 from __future__ import annotations
 
 import argparse
-import tomllib
 from pathlib import Path
 
 import nibabel as nib
@@ -24,7 +23,6 @@ from synthkit.data.phantom import affine, make_subject
 from synthkit.judging.audit_tables import PAIRS
 from synthkit.report.audit.tables import Pair, read_pairs
 
-HERE = Path(__file__).parent
 KIMG = {"diffusion-3": 16, "diffusion-24": 9, "stylegan2-3": 80, "stylegan2-24": 60}
 HOLDOUT, SIZE, SAMPLES, SEED = 20, 32, 400, 20
 SHAPE, SPACING_MM, FINER = (64, 64, 40), 3.75, 4
@@ -53,8 +51,7 @@ def samples(work: Path, name: str) -> tuple[Path, Path]:
         api.prepare(subjects, data, holdout=held, size=SIZE, training_patients=int(n))
     model, drawn = work / f"run-{name}", work / f"gen-{name}"
     if not model.exists():
-        params = tomllib.loads((HERE / "generators" / f"{generator}.toml").read_text()) | {"kimg": KIMG[name]}
-        api.train(generator, [data], model, params=params, backend="local")
+        api.train(generator, [data], model, preset="cpu", params={"kimg": KIMG[name]}, backend="local")
     if not drawn.exists():
         api.generate(model, range(SAMPLES), drawn, backend="local")
     return data, drawn

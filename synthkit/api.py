@@ -171,6 +171,7 @@ def train(
     validate_on: AnyPath | None = None,
     pretrained: AnyPath | None = None,
     initial: AnyPath | None = None,
+    preset: str | None = None,
     params: Mapping[str, Any] | None = None,
     **options: Unpack[RunKeywords],
 ) -> Done:
@@ -183,11 +184,12 @@ def train(
         validate_on=_path(validate_on),
         pretrained=_path(pretrained),
         initial=_path(initial),
+        preset=preset,
         params=params,
         listener=_heard(options.get("listener")),
     )
     arguments: dict[str, Any] = {"plugin": plugin, "datasets": list(datasets), "validate_on": validate_on}
-    arguments |= {"pretrained": pretrained, "initial": initial, "params": params, "out": out}
+    arguments |= {"pretrained": pretrained, "from": initial, "preset": preset, "params": params, "out": out}
     return _run(request, "train", arguments, options)
 
 
@@ -206,9 +208,8 @@ def import_checkpoint(
 
     text = labels if isinstance(labels, str) else ",".join(map(str, labels))
     request = verb.ask(plugin, Path(file), contrasts=contrasts, labels=text, params=params)
-    arguments: dict[str, Any] = {"plugin": plugin, "file": file, "contrasts": list(contrasts), "labels": text}
-    arguments |= {"params": params, "out": out}
-    return _run(request, "import_checkpoint", arguments, options)
+    arguments = {"plugin": plugin, "file": file, "contrasts": list(contrasts), "labels": text, "params": params}
+    return _run(request, "import_checkpoint", {**arguments, "out": out}, options)
 
 
 def generate(

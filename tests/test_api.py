@@ -223,3 +223,23 @@ def test_commands_only_parse_and_print() -> None:
                 if n_lines > 60:
                     long[f"{path.name}:{node.name}"] = n_lines
     assert not long
+
+
+def test_the_words_of_a_training_are_options_of_its_command() -> None:
+    """Arguments of ``api.train`` are recorded under the names that the command line has for them."""
+    from typer.main import get_command
+
+    from synthkit.cli import app
+
+    known = {option for item in get_command(app).commands["train"].params for option in item.opts}  # type: ignore[attr-defined]
+    tree = ast.parse((ROOT / "synthkit" / "api.py").read_text())
+    (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "train")
+    keys = {
+        key.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant) and isinstance(key.value, str)
+    }
+    words = command_of("train", {**dict.fromkeys(keys, "x"), "params": {"a": 1}})
+    assert {word for word in words if word.startswith("-")} <= known and "--from" in words and "--preset" in words

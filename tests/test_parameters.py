@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from synthkit import GeneratorDeclaration, param
 from synthkit.errors import UsageError
 from synthkit.registry.parameters import make_params, params_to_dict, parse_assignments
+from synthkit.registry.presets import presets_of, purpose, read_preset
+from synthkit.registry.registry import discover
 
 
 @dataclass(frozen=True)
@@ -170,3 +172,47 @@ def test_json_round_trip_is_exact(values: dict[str, Any]) -> None:
 def test_text_of_the_command_line_means_the_same(values: dict[str, Any]) -> None:
     texts = {k: ",".join(map(repr, v)) if isinstance(v, tuple) else str(v) for k, v in values.items()}
     assert make_params(PLUGIN, texts) == make_params(PLUGIN, values)
+
+
+# ------------------------------------------------------------------------------------------------------- presets
+
+
+@pytest.fixture
+def preset_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GeneratorDeclaration:
+    folder = tmp_path / "plugin_with_presets" / "presets"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    (folder / "cpu.toml").write_text("# Small,\n# for a CPU.\nkimg = 2 # minutes\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return replace(PLUGIN, module="plugin_with_presets.model")
+
+
+def test_a_preset_is_found_beside_the_declaration(preset_plugin: GeneratorDeclaration) -> None:
+    (file,) = presets_of(preset_plugin).values()
+    assert purpose(file) == "Small, for a CPU."
+    assert make_params(preset_plugin, read_preset(preset_plugin, "cpu")) == Params(kimg=2.0)
+
+
+def test_a_preset_that_is_not_there_is_refused_with_those_that_are(preset_plugin: GeneratorDeclaration) -> None:
+    with pytest.raises(UsageError, match="no preset 'gpu'") as refused:
+        read_preset(preset_plugin, "gpu")
+    assert refused.value.why == "It has: cpu."
+    with pytest.raises(UsageError, match="It has: none"):
+        read_preset(replace(PLUGIN, module="json"), "cpu")
+
+
+@pytest.mark.parametrize("name", ["progan", "stylegan1", "stylegan2", "stylegan3", "diffusion", "unet", "swin"])
+def test_every_method_brings_the_three_presets(name: str) -> None:
+    declarations = discover().declarations
+    if name not in declarations:
+        pytest.skip(f"the plugin {name} is not installed")
+    assert set(presets_of(declarations[name])) >= {"cpu", "small", "study"}
+    for file in presets_of(declarations[name]).values():
+        make_params(declarations[name], parse_assignments((), file))
+
+
+def test_the_preset_study_is_the_studys_length() -> None:
+    declarations = discover().declarations
+    lengths = {"progan": 15000, "stylegan1": 16526, "stylegan2": 25000, "stylegan3": 25000, "diffusion": 10000}
+    for name in lengths.keys() & declarations.keys():
+        assert make_params(declarations[name], read_preset(declarations[name], "study")).kimg == lengths[name]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, Given, Names, Out, shares
+from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, Given, Names, Out, Preset, shares
 
 
 @shares(*PLUGIN_OPTIONS, *RUN_OPTIONS)
@@ -43,6 +43,7 @@ def train(
             show_default=False,
         ),
     ] = None,
+    preset: Preset = None,
 ) -> None:
     """Train a generator or a segmenter.
 
@@ -57,6 +58,7 @@ def train(
         validate_on=validate_on,
         pretrained=pretrained,
         initial=initial,
+        preset=preset,
         params=given.params,
         listener=console,
     )

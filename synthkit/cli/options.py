@@ -52,6 +52,16 @@ ParamsFile = Annotated[
     Path | None,
     typer.Option("--params", metavar="TOML", help="File of parameters; -p wins over it.", show_default=False),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="Parameters that the plugin brings: small, cpu, study ... `synthkit plugins show` lists them. --params "
+        "and -p win over it.",
+        show_default=False,
+    ),
+]
 Patients = Annotated[
     str | None,
     typer.Option(

@@ -64,12 +64,14 @@ def list_plugins(
 def show_plugin(name: Annotated[str, typer.Argument(metavar="NAME")], json: common.Json = False) -> None:
     """What a plugin declares: parameters, scores, citations."""
     from synthkit.contract import MetricDeclaration
+    from synthkit.registry.presets import presets_of, purpose
     from synthkit.registry.registry import discover
 
     console = common.console_for(json)
     registry = discover()
     declaration = registry.get(name)
-    described = declaration.to_dict()
+    presets = presets_of(declaration)
+    described = {**declaration.to_dict(), "presets": {name: str(file) for name, file in presets.items()}}
     console.document(described)
     console.print(f"{declaration.name}: {declaration.summary}", style="bold")
     console.print(
@@ -85,6 +87,9 @@ def show_plugin(name: Annotated[str, typer.Argument(metavar="NAME")], json: comm
     if described.get("conditions"):
         asked = [(c["name"], c["type"], _bounds(c), c.get("unit", ""), c["help"]) for c in described["conditions"]]
         console.table("Conditions (--condition NAME=VALUE)", ("name", "type", "allowed", "unit", "meaning"), asked)
+    if presets:
+        kept = [(name, purpose(file), str(file)) for name, file in presets.items()]
+        console.table("Presets (--preset NAME)", ("name", "for", "file"), kept)
     if isinstance(declaration, MetricDeclaration):
         score_rows = [(s.name, s.better, s.unit, s.summary) for s in declaration.scores]
         console.table("Scores", ("name", "better", "unit", "meaning"), score_rows)

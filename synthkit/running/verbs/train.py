@@ -16,6 +16,7 @@ from synthkit.data.views import Joined, with_scheme
 from synthkit.errors import DataError, PluginError, UsageError
 from synthkit.files import discard
 from synthkit.registry.parameters import make_params, params_to_dict
+from synthkit.registry.presets import read_preset
 from synthkit.registry.registry import discover, load_module
 from synthkit.running.listening import Listener, counted
 from synthkit.running.request import Request
@@ -46,6 +47,7 @@ def ask(
     validate_on: Path | None = None,
     pretrained: Path | None = None,
     initial: Path | None = None,
+    preset: str | None = None,
     params: Mapping[str, Any] | None = None,
     listener: Listener,
 ) -> Request:
@@ -58,7 +60,8 @@ def ask(
     validate_on : real samples that a segmenter validates on, instead of on a part of its data.
     pretrained : file of weights to begin with.
     initial : run, or checkpoint, of the same plugin whose weights the training begins with.
-    params : parameters of the plugin, over its defaults, or over those of ``initial``.
+    preset : name of a file of parameters that the plugin brings (:mod:`synthkit.registry.presets`).
+    params : parameters of the plugin, over those of ``preset``, of ``initial``, and its defaults, in this order.
 
     Raises :class:`UsageError` for what the plugin does not do, :class:`DataError` for datasets that cannot be read.
     """
@@ -69,7 +72,8 @@ def ask(
         raise UsageError("There is nothing to train on.", fix="Give a dataset.")
     _refuse_not_taken(declaration, {"--validate-on": validate_on, "--pretrained": pretrained, "--from": initial})
     begun, inputs = _initial(declaration, initial)
-    chosen = make_params(declaration, {**begun.get("params", {}), **(params or {})})
+    brought = read_preset(declaration, preset) if preset is not None else {}
+    chosen = make_params(declaration, {**begun.get("params", {}), **brought, **(params or {})})
     opened: dict[str, Dataset] = {}
     n_train = 0
     for number, path in enumerate(datasets, start=1):

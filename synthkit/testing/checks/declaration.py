@@ -13,8 +13,10 @@ import sys
 from importlib.metadata import entry_points
 
 from synthkit.contract import MetricDeclaration
+from synthkit.errors import UsageError
 from synthkit.registry.hookspecs import ENTRY_POINT_GROUP
 from synthkit.registry.parameters import make_params, params_to_dict
+from synthkit.registry.presets import presets_of, purpose, read_preset
 from synthkit.registry.registry import problem_of
 from synthkit.registry.wheels import normalised
 from synthkit.testing.bench import PluginUnderTest, require
@@ -120,6 +122,17 @@ def parameters_are_documented(plugin: PluginUnderTest) -> None:
     params = plugin.params
     again = make_params(plugin.declaration, json.loads(json.dumps(params_to_dict(params))))
     require(again == params, "its parameters change on the way through JSON")
+
+
+@check("generator", "segmenter", stage="declaration")
+def presets_are_parameters(plugin: PluginUnderTest) -> None:
+    """Every preset in its package begins with a comment on what it is for, and holds parameters that it has."""
+    for name, file in presets_of(plugin.declaration).items():
+        require(purpose(file), f"the preset {name} does not begin with a comment on what it is for")
+        try:
+            make_params(plugin.declaration, read_preset(plugin.declaration, name))
+        except UsageError as error:
+            require(False, f"the preset {name} does not fit: {error}")
 
 
 @check("generator", "segmenter", "metric", stage="declaration")

@@ -38,6 +38,11 @@ WRONG: tuple[Wrong, ...] = (
         citations=(Citation(text="Dice", doi="https://doi.org/10.2307/1932409"),),
     ),
     declared("parameters_are_documented", "a parameter without help", SEGMENTER, params=_WithoutHelp),
+    Wrong(
+        "presets_are_parameters",
+        "a preset with a parameter that it has not",
+        replace(GENERATOR, module="synthkit.testing.toys.wrong.misset.generator"),
+    ),
     declared("dockerfile_is_in_the_package", "no Dockerfile", GENERATOR, dockerfile="Containerfile"),
     declared("dockerfile_is_in_the_package", "a fixed base", SEGMENTER, dockerfile="Dockerfile.fixed-base"),
     declared(
