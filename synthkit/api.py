@@ -292,8 +292,7 @@ def evaluate(
     """
     from synthkit.running.verbs import evaluate as verb
 
-    paths = {"reference": reference, "prediction": prediction, "real": real, "synthetic": synthetic}
-    paths["features"] = features
+    paths = dict(reference=reference, prediction=prediction, real=real, synthetic=synthetic, features=features)
     requests = verb.ask(
         metrics,
         {role: _path(path) for role, path in paths.items()},

@@ -82,6 +82,9 @@ def best_order(reference: UInt8Array, labels: UInt8Array) -> AxisOrder:
     best: Turn | None = None
     if min(n_there, n_found) < _FEWEST:
         return AxisOrder(None, 0.0, 0.0)
+    fewer = min(n_there, n_found)
+    if labels.shape == reference.shape and 2 * fewer / (n_there + n_found) < _FITS:  # too unlike in size to fit at all
+        return AxisOrder(None, 0.0, 2 * int(np.count_nonzero(there & (labels > 0))) / (n_there + n_found))
     for turn in _turns(labels.shape, reference.shape):
         places = [found[axis] for axis in turn.axes]
         places = [n - 1 - k if flip else k for n, k, flip in zip(there.shape, places, turn.flips, strict=True)]

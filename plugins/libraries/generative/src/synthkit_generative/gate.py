@@ -85,9 +85,9 @@ class Gate:
                 for value in sorted(values[1:])
             )
             lines.append(
-                f"{how}: labels in {100 * counts.labelled:.0f} % ({100 * self.real.labelled:.0f} %) of slices; pixels a "
-                f"slice: {pixels}; a single pixel are {100 * counts.single:.0f} % ({100 * self.real.single:.0f} %) of "
-                "the patches."
+                f"{how}: labels in {100 * counts.labelled:.0f} % ({100 * self.real.labelled:.0f} %) of slices; pixels "
+                f"a slice: {pixels}; {100 * counts.single:.0f} % ({100 * self.real.single:.0f} %) of patches are single "
+                "pixels."
             )
         synthkit.message(" ".join(lines))
         rare = [

@@ -6,7 +6,8 @@ steps, each of which leaves fewer voxels to the next:
 1. A border voxel that both masks share has distance 0.
 2. Offsets of a voxel's neighbourhood in order of their length: the first that hits the other border is the
    distance. Most voxels of two similar masks end here, after a few look-ups in an array.
-3. A k-d tree of the other border answers for the voxels that are left.
+3. A k-d tree of the other border answers for the voxels that are left, or, where these are many, the distance
+   transform of the whole box.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 # Half-width in voxels of the neighbourhood searched by look-ups.
 _REACH = 2
+#: A query of the tree takes as long as this many voxels of the distance transform.
+_VOXELS_A_QUERY = 30
 #: Empty voxels around both masks, so that no look-up leaves the box; one more, since surface elements lie between them.
 MARGIN = _REACH + 1
 
@@ -228,6 +232,9 @@ def _distances(source: Border, target: Border, pair: BorderPair, up_to_mm: float
             rows, voxels = rows[~hit], voxels[~hit]
     if rows.size and up_to_mm < (_REACH + 1) * min(pair.spacing_mm):
         distances[rows] = np.inf
+    elif rows.size * _VOXELS_A_QUERY > target.map.size:
+        far = ndimage.distance_transform_edt(~target.map.reshape(pair.shape), sampling=pair.spacing_mm)
+        distances[rows] = far.reshape(-1)[voxels]
     elif rows.size:
         # Few queries for each tree: one that is quick to build serves better than one that is quick to search.
         tree = cKDTree(_points(target.voxels, pair), leafsize=32, balanced_tree=False, compact_nodes=False)
