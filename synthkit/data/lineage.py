@@ -3,8 +3,9 @@
 An entry names one dataset: its digest, kind and number of samples, and ``subject_keys``, hashes of its patients, since
 names must not travel. Where a table says who the patients are, ``alias_keys`` are hashes of whatever else they may be
 asked by. Behind a synthetic dataset stand, as ``training_datasets``, the entries of what its generator was
-trained on and of the dataset whose label maps it was asked for, and so on down to real patients. Checkpoints keep such
-entries, and the ``lineage`` of a synthetic dataset. Everything that asks whether somebody was trained on asks here.
+trained on and of the dataset whose label maps it was asked for (``"used": "labels"`` where its images were not), and so
+on down to real patients. Checkpoints keep such entries, and the ``lineage`` of a synthetic dataset. Everything that
+asks whether somebody was trained on asks here.
 """
 
 from __future__ import annotations
@@ -181,10 +182,10 @@ def original_digests(entries: Iterable[Entry]) -> list[str]:
 
 
 def public_entries(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    """What the public may see of entries: digest, kind, numbers of samples and subjects; ``trained_on`` likewise."""
+    """What the public may see: digest, kind, use, numbers of samples and subjects; ``trained_on`` likewise."""
     found = []
     for entry in entries:
-        public = {key: entry[key] for key in ("digest", "kind", "n_samples", "phantom") if key in entry}
+        public = {key: entry[key] for key in ("digest", "kind", "n_samples", "phantom", "used") if key in entry}
         public["n_subjects"] = len(entry.get("subject_keys", []))
         behind = public_entries(entries_of(entry))
         found.append({**public, "trained_on": behind} if behind else public)

@@ -147,9 +147,22 @@ def _lineage(record: DatasetRecord, material: Material) -> dict[str, Any]:
         "seeds": provenance.get("seeds"),
         "generator": lineage.get("generator"),
         "checkpoint_digest": lineage.get("checkpoint_digest"),
-        "training": training,
-        "n_subjects": len(training_keys(entries_of(lineage))),
+        "training": [item for item in training if item.get("used") != "labels"],
+        "n_subjects": len(training_keys(item for item in entries_of(lineage) if item.get("used") != "labels")),
+        "asked": _asked(lineage, material),
     }
+
+
+def _asked(lineage: Mapping[str, Any], material: Material) -> list[str]:
+    """What the generator was asked for besides seeds, in words; empty where nothing was."""
+    asked = dict(lineage.get("asked") or {})
+    parts = []
+    if labels := asked.pop("labels", None):
+        known = material.by_digest(str(labels.get("digest")))
+        of = "masks of nobody knows whom" if labels.get("kind") == "masks" else f"{labels.get('kind')} images"
+        parts.append(f"{labels.get('n_maps')} label maps of {of}, {known.name if known else labels.get('digest')}")
+    named = ((name, ", ".join(map(str, value)) if isinstance(value, list) else value) for name, value in asked.items())
+    return [*parts, *(f"{name} {value}" for name, value in named)]
 
 
 def _model(record: RunRecord) -> dict[str, Any] | None:

@@ -277,7 +277,7 @@ class Asking:
         """Parts of a dataset's lineage: what was asked, and what samples descend from beside the ``known`` entries."""
         entries = list(known)
         digests = {entry["digest"] for entry in entries}
-        entries += [entry for entry in self.behind if entry["digest"] not in digests]
+        entries += [{**entry, "used": "labels"} for entry in self.behind if entry["digest"] not in digests]
         labels = {"labels": dict(self.about_labels)} if self.about_labels else {}
         return {"training_datasets": entries, "asked": {**labels, **_as_given(self.values)}}
 
