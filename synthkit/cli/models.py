@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, Given, Names, Out, Preset, shares
+from synthkit.cli.options import PLUGIN_OPTIONS, RUN_OPTIONS, AskedLabels, Conditions, Given, Names, Out, Preset, shares
 
 
 @shares(*PLUGIN_OPTIONS, *RUN_OPTIONS)
@@ -138,26 +138,8 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels",
-            metavar="DATASET",
-            help="Ask for label maps: those of a dataset, without its holdout, or a folder of masks. Of n, seed s gets "
-            "number s mod n.",
-            show_default=False,
-        ),
-    ] = None,
-    condition: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--condition",
-            metavar="NAME=VALUE",
-            help="Ask for something else, as in volume_ml=20; may be repeated. `synthkit plugins show` lists what a "
-            "generator offers.",
-            show_default=False,
-        ),
-    ] = None,
+    labels: AskedLabels = None,
+    condition: Conditions = None,
 ) -> None:
     """Draw synthetic samples, one per seed.
 

@@ -90,6 +90,26 @@ Labels = Annotated[
         show_default=False,
     ),
 ]
+AskedLabels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="DATASET",
+        help="Ask for label maps: those of a dataset, without its holdout, or a folder of masks. Of n, seed s gets "
+        "number s mod n.",
+        show_default=False,
+    ),
+]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition",
+        metavar="NAME=VALUE",
+        help="Ask for something else, as in volume_ml=20; may be repeated. `synthkit plugins show` lists what a "
+        "generator offers.",
+        show_default=False,
+    ),
+]
 FeaturesFile = Annotated[
     Path | None,
     typer.Option(
