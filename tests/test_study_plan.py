@@ -160,7 +160,7 @@ def test_presets(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
     with pytest.raises(UsageError, match="is there already"):
         write_preset("demo", tmp_path / "demo")
-    assert PRESETS == ("demo", "akbar2024")
+    assert PRESETS == ("demo", "week", "akbar2024")
 
 
 def test_orientation_and_spacing_reach_prepare(tmp_path: Path) -> None:
@@ -173,6 +173,17 @@ def test_orientation_and_spacing_reach_prepare(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- the plan
+
+
+def test_a_week_of_one_gpu_is_planned_as_one(tmp_path: Path) -> None:
+    (tmp_path / "BraTS").mkdir()
+    file = write_preset("week", tmp_path / "study", tmp_path / "BraTS")
+    wanted = Study.load(tmp_path / "study")
+    steps = make_plan(wanted).steps
+    hours = sum(step.gpu_hours or 0 for step in steps)
+    assert 150 < hours <= 7 * 24 and f"says {hours:.0f} hours" in file.read_text()
+    assert wanted.n_samples == 10_000 and wanted.generators["diffusion"].params["sampler_steps"] == 25
+    assert {step.kind for step in steps} >= {"audit", "fidelity", "train segmenter"}
 
 
 def test_counts_of_the_published_study(tmp_path: Path) -> None:

@@ -42,11 +42,11 @@ _KINDS: tuple[tuple[Kind, str], ...] = (
 def init(
     folder: Folder,
     preset: Annotated[
-        str, typer.Option("--preset", metavar="NAME", help="demo (a phantom, minutes on a CPU) or akbar2024.")
+        str, typer.Option("--preset", metavar="NAME", help="demo (a phantom, minutes on a CPU), week or akbar2024.")
     ] = "demo",
     subjects: Annotated[
         Path | None,
-        typer.Option("--subjects", metavar="DIR", help="Your subjects, for akbar2024.", show_default=False),
+        typer.Option("--subjects", metavar="DIR", help="Your subjects, for week and akbar2024.", show_default=False),
     ] = None,
     json: common.Json = False,
 ) -> None:

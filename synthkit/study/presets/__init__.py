@@ -1,4 +1,4 @@
-"""Studies to begin with: ``demo`` and ``akbar2024``."""
+"""Studies to begin with: ``demo``, ``week`` and ``akbar2024``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from synthkit.errors import UsageError
 from synthkit.files import write_atomically
 from synthkit.study import layout
 
-PRESETS = ("demo", "akbar2024")
+PRESETS = ("demo", "week", "akbar2024")
 
 
 def write_preset(name: str, folder: Path, subjects: Path | None = None) -> Path:
