@@ -292,10 +292,10 @@ def evaluate(
     """
     from synthkit.running.verbs import evaluate as verb
 
-    paths = dict(reference=reference, prediction=prediction, real=real, synthetic=synthetic, features=features)
+    paths = {"reference": reference, "prediction": prediction, "real": real, "synthetic": synthetic}
     requests = verb.ask(
         metrics,
-        {role: _path(path) for role, path in paths.items()},
+        {role: _path(path) for role, path in (paths | {"features": features}).items()},
         protocol=protocol,
         include_training_subjects=include_training_subjects,
         prediction_grid=prediction_grid,

@@ -100,7 +100,7 @@ def test_what_was_not_edited_is_released(root: Path) -> None:
     code, shown = release(root)
     assert code == 0, shown
     digest = (result or {})["seal"]["digest"]
-    assert json.loads((root / "out" / "audit.json").read_text())["seal"] == digest
+    assert json.loads((root / "out" / "audit.json").read_text())["seal"]["digest"] == digest
     assert digest in (root / "out" / "datasheet.md").read_text() and digest in (root / "out" / "audit.html").read_text()
 
 

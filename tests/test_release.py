@@ -18,7 +18,7 @@ from synthkit.data.lineage import original_digests, subject_key
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, GateFailedError, SynthkitError, UsageError
 from synthkit.judging.policy import Policy
-from synthkit.release import folder
+from synthkit.release import folder, layout
 from synthkit.release.gate import AuditRun, choose_removal, read_audit
 from synthkit.release.samples import public_lineage
 from synthkit.report.audit.protection import data_protection
@@ -137,13 +137,13 @@ def test_the_second_audit_is_of_what_remains(audited: tuple[Dataset, Dataset, Pa
     assert (
         "2 of 20 images were left out: 2 that an audit found nearer" in sheet and "conditional on the removal" in sheet
     )
-    for heading in ("Motivation", "Composition", "Uses", "Distribution", "Maintenance", "Linkability"):
+    for heading in ("Motivation", "Composition", "Uses", "Distribution", "Maintenance", "Data protection"):
         assert f"# {heading}" in sheet
 
 
 def test_checksums_cover_every_file_and_fail_on_a_change(released: Path) -> None:
-    lines = [line.split("  ", 1) for line in (released / folder.CHECKSUMS).read_text().splitlines()]
-    files = {p.relative_to(released).as_posix() for p in released.rglob("*") if p.is_file()} - {folder.CHECKSUMS}
+    lines = [line.split("  ", 1) for line in (released / layout.CHECKSUMS).read_text().splitlines()]
+    files = {p.relative_to(released).as_posix() for p in released.rglob("*") if p.is_file()} - {layout.CHECKSUMS}
     assert {name for _, name in lines} == files and len(lines) == len(files)
     for digest, name in lines:
         assert hashlib.sha256((released / name).read_bytes()).hexdigest() == digest

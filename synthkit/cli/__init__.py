@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -78,6 +78,7 @@ class _Entry:
     name: str
     panel: str
     source: Callable[..., None] | typer.Typer
+    below: Mapping[str, Callable[..., None]]
 
     @property
     def summary(self) -> str:
@@ -90,7 +91,24 @@ class _Entry:
             one.add_typer(self.source, name=self.name, rich_help_panel=self.panel)
             return typer.main.get_group(one).commands[self.name]
         one.command(self.name, cls=_Command, rich_help_panel=self.panel)(self.source)
-        return typer.main.get_command(one)
+        command = typer.main.get_command(one)
+        if not self.below:
+            return command
+        below = {name: _Entry(name, self.panel, source, {}).build() for name, source in self.below.items()}
+        return _WithMore(command, name=self.name, commands=below, rich_help_panel=self.panel)
+
+
+class _WithMore(TyperGroup):
+    """A command of its own, with further ones below its name: `release DATASET ...`, and `release verify FOLDER`."""
+
+    def __init__(self, own: Any, **options: Any) -> None:
+        super().__init__(help=own.help, **options)
+        self._own = own
+
+    def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **options: Any) -> Any:
+        if args and args[0] in self.commands:
+            return super().make_context(info_name, args, *arguments, **options)
+        return self._own.make_context(info_name, args, *arguments, **options)
 
 
 class _Commands(TyperGroup):
@@ -98,7 +116,7 @@ class _Commands(TyperGroup):
 
     def __init__(self, *, commands: Any = None, **options: Any) -> None:
         entries = {
-            name: _Entry(name, panel, source)
+            name: _Entry(name, panel, source, getattr(module, "BELOW", {}).get(name, {}))
             for module, panel in _MODULES
             for name, source in {**module.COMMANDS, **getattr(module, "GROUPS", {})}.items()
         }

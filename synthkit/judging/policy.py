@@ -95,6 +95,14 @@ class Policy:
                 "Give a smaller number, or leave it out for 0.",
             )
 
+    def departures(self) -> list[str]:
+        """Every rule that is not at its default, weaker or stricter: ``max_copies = 1 (default 0)``."""
+        default = Policy()
+        rules = (
+            (item.name, getattr(self, item.name), getattr(default, item.name)) for item in dataclasses.fields(self)
+        )
+        return [f"{name} = {_said(own)} (default {_said(usual)})" for name, own, usual in rules if own != usual]
+
     def weaker(self) -> list[str]:
         """Rules that let more pass than the default does, each with its default and what it lets pass."""
         default, lines = Policy(), []
@@ -108,6 +116,10 @@ class Policy:
                 f"{'that kind' if len(lacking) == 1 else 'these kinds'}"
             )
         return lines
+
+
+def _said(value: Any) -> str:
+    return ", ".join(value) or "none" if isinstance(value, tuple) else str(value)
 
 
 #: Rules, in which direction they let more pass, and what they let pass.

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 from synthkit.data.dataset import Dataset
 from synthkit.errors import UsageError
 from synthkit.release import gate
-from synthkit.release.folder import FORMATS, Description, Release, check_vacant, write_release
+from synthkit.release.content import Description, Release
+from synthkit.release.folder import FORMATS, check_vacant, write_release
 from synthkit.release.gate import AuditRun, Removal
 from synthkit.release.samples import write_part
 from synthkit.running.launch import RunOptions, carry_out
 from synthkit.running.request import Request, citations_of
 
 if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
+
     from synthkit.contract import Citation
     from synthkit.running.listening import Listener
 
@@ -71,8 +74,16 @@ def consider(
     return Candidate(samples, first, removal, out, work)
 
 
-def make(candidate: Candidate, about: Description, *, format: str, options: RunOptions, listener: Listener) -> Released:
-    """Audit again what is left, where anything is left out, and write the release.
+def make(
+    candidate: Candidate,
+    about: Description,
+    *,
+    format: str,
+    options: RunOptions,
+    listener: Listener,
+    signer: CryptoSigner | None = None,
+) -> Released:
+    """Audit again what is left, where anything is left out, and write the release; signed, with a ``signer``.
 
     The second audit runs on the backend of the first one, unless ``options`` name another.
 
@@ -86,7 +97,11 @@ def make(candidate: Candidate, about: Description, *, format: str, options: RunO
     made = Release(samples, removal, final, first if removal.n_removed else None, about, citations)
     with listener.progress("release") as view:
         files = write_release(
-            candidate.out, made, format=format, on_progress=lambda done, total: view.step(done, total, "sample")
+            candidate.out,
+            made,
+            format=format,
+            signer=signer,
+            on_progress=lambda done, total: view.step(done, total, "sample"),
         )
     return Released(files, final, tuple(made.citations))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from synthkit.contract import Citation, Declaration
+from synthkit.registry.parameters import make_params, params_to_dict
 from synthkit.registry.registry import discover
 from synthkit.running.run import Job
 
@@ -43,3 +45,14 @@ def citations_of(plugins: Iterable[str]) -> list[Citation]:
         for citation in known[name].citations if name in known else ():
             found.setdefault(citation.text, citation)
     return list(found.values())
+
+
+def departures(plugin: str, params: Mapping[str, Any]) -> list[str] | None:
+    """Parameters of a plugin that are not at its defaults: ``plants = 0 (default 60)``; None if it is not installed."""
+    declaration = discover().declarations.get(plugin)
+    if declaration is None:
+        return None
+    usual = params_to_dict(make_params(declaration, {}))
+    return [
+        f"{name} = {value} (default {usual.get(name)})" for name, value in params.items() if value != usual.get(name)
+    ]

@@ -67,6 +67,20 @@ def changes(job: Job, datasets: Mapping[str, Path], result: Mapping[str, Any]) -
     return found
 
 
+def contradictions(published: Mapping[str, Any]) -> list[str]:
+    """What an audit that was published without its run says otherwise than its seal, in words.
+
+    ``published`` has ``seal`` (the whole of it), ``metric``, ``policy``, ``params``, ``inputs`` and ``verdict``. Scores
+    of single subjects are not published, so that the digest of all scores cannot be reckoned from them.
+    """
+    kept = published["seal"]
+    now = {part: published[part] for part in ("metric", "policy", "params", "inputs")}
+    now["verdict"] = _digest(published["verdict"])
+    found = [_WORDS[part].split(" (")[0] for part in now if kept.get(part) != now[part]]
+    whole = kept.get("digest") == _digest({key: value for key, value in kept.items() if key != "digest"})
+    return found if whole else ["itself", *found]
+
+
 def datasets_at_hand(job: Job, run: Path) -> dict[str, Path]:
     """The datasets of a run that are still where its links lead."""
     return dict(_datasets(job, run))
