@@ -27,6 +27,14 @@ MaxQuantile = Annotated[
     ),
 ]
 
+Creators = Annotated[
+    list[str] | None,
+    typer.Option("--creator", metavar="NAME", help='"Family, Given" or a group; repeatable.', show_default=False),
+]
+SignKey = Annotated[
+    Path | None, typer.Option("--sign", metavar="KEY", help="Sign it at once with this key.", show_default=False)
+]
+
 
 @shares(*PLACE_OPTIONS, "dry_run", *OUTPUT_OPTIONS)
 def release(
@@ -37,19 +45,14 @@ def release(
     format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="png, nifti, nnunet or dataset.")] = "png",
     max_quantile: MaxQuantile = None,
     title: Annotated[str, typer.Option("--title", metavar="TEXT", help="Name of the data.", show_default=False)] = "",
-    creator: Annotated[
-        list[str] | None,
-        typer.Option("--creator", metavar="NAME", help='"Family, Given" or a group; repeatable.', show_default=False),
-    ] = None,
+    creator: Creators = None,
     licence: Annotated[
         str, typer.Option("--licence", metavar="SPDX", help="Such as CC-BY-4.0.", show_default=False)
     ] = "",
     contact: Annotated[
         str, typer.Option("--contact", metavar="TEXT", help="Whom to ask or to tell.", show_default=False)
     ] = "",
-    sign: Annotated[
-        Path | None, typer.Option("--sign", metavar="KEY", help="Sign it at once with this key.", show_default=False)
-    ] = None,
+    sign: SignKey = None,
 ) -> None:
     """Make a folder of audited images that may be shared.
 
