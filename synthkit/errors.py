@@ -197,15 +197,44 @@ def explain(error: BaseException) -> SynthkitError:
             f"{error.strerror}" + (f": {error.filename}." if error.filename else "."),
             "Free some space or choose another folder, then run the command again (with --resume, where it has that).",
         )
-    import traceback  # costs something, and only a bug needs it
-
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    frames = _frames_of_the_method(error)
+    where = frames[-1].partition(", in ")[0] if frames else ""
     return PluginError(
-        f"The method failed with {type(error).__name__}{where}.",
+        f"The method failed with {type(error).__name__}{f' ({where})' if where else ''}.",
         f"{reason_of(error)}." if "weights_only" in str(error) else f"{error}".strip() or "It gave no reason.",
         "The traceback is at the end of the run's log.txt.",
+        frames,
     )
+
+
+#: Frames of a method that are shown, the innermost ones.
+_MOST_FRAMES = 5
+
+
+def _frames_of_the_method(error: BaseException) -> list[str]:
+    """Where a method failed, in its author's code: ``model.py, line 12, in train: loss.backward()``, innermost last.
+
+    Neither the frames of synthkit, which called it, nor those of the libraries that it called.
+    """
+    import traceback  # these cost something, and only a bug needs them
+
+    libraries, core = Path(traceback.__file__).parent, Path(__file__).parent
+    installed = ("site-packages", "dist-packages")
+
+    def is_of_others(path: Path) -> bool:
+        inside = path.is_relative_to(libraries) and not set(installed) & set(path.parts)
+        return path.is_relative_to(core) or inside or str(path).startswith("<")
+
+    frames = [(Path(frame.filename), frame) for frame in traceback.extract_tb(error.__traceback__)]
+    first = next((path for path, _ in frames if not is_of_others(path)), None)
+    if first is None:
+        return []
+    home = first if first.parent.name in installed else first.parent  # a package, or a module of its own
+    own = [frame for path, frame in frames if path.is_relative_to(home)]
+    return [
+        f"{Path(frame.filename).name}, line {frame.lineno}, in {frame.name}: {frame.line}"
+        for frame in own[-_MOST_FRAMES:]
+    ]
 
 
 def explain_end(error: BaseException) -> SynthkitError:

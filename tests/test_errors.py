@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,3 +81,28 @@ def test_a_class_further_down_keeps_its_exit_code() -> None:
 def test_out_of_memory_is_known_by_class_and_words(error: Exception, expected: bool) -> None:
     """What torch itself says on a CPU is asked of it where torch is at hand: in the tests of synthkit-torch."""
     assert is_out_of_memory(error) is expected
+
+
+def test_an_error_of_a_method_shows_its_authors_frames(tmp_path: Path) -> None:
+    """Not those of synthkit, which called it, nor those of the library that it called."""
+    source = tmp_path / "method.py"
+    source.write_text(
+        "import json\n\ndef train(step):\n    return inner(step)\n\ndef inner(step):\n    return json.loads(step)\n"
+    )
+    code = compile(source.read_text(), str(source), "exec")
+    module: dict[str, Any] = {}
+    exec(code, module)
+
+    def caught() -> errors.SynthkitError:
+        try:
+            module["train"]("{")
+        except ValueError as error:
+            error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None  # as synthkit sees it
+            return errors.explain(error)
+        raise AssertionError
+
+    told = caught()
+    assert told.what == "The method failed with JSONDecodeError (method.py, line 7)."
+    assert told.details == (
+        "method.py, line 4, in train: return inner(step)", "method.py, line 7, in inner: return json.loads(step)",
+    )  # fmt: skip

@@ -153,8 +153,15 @@ ORPHAN = """
 import os, time
 def train(data, checkpoint, params):
     (checkpoint / "weights").write_text("x")
-    if os.fork() == 0:
-        os.setsid()  # leaves the session of the run, and keeps what is printed to open
+    child = os.fork()
+    if child:
+        (checkpoint.parents[1] / "pid").write_text(str(child))
+        while os.getsid(child) == os.getsid(0):
+            time.sleep(0.01)
+    else:
+        os.setsid()  # leaves the session of the run
+        if HOLDS_LOG is False:
+            os.closerange(0, 3)
         time.sleep(30)
         os._exit(0)
 
@@ -163,9 +170,13 @@ def generate(checkpoint, seeds, params):
 """
 
 
-def test_a_process_that_has_left_its_run_does_not_hold_it(tmp_path: Path, install_plugins: Callable[..., Any]) -> None:
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found by /proc")
+@pytest.mark.parametrize("holds_log", [True, False])
+def test_a_process_that_has_left_its_run_is_ended(
+    tmp_path: Path, install_plugins: Callable[..., Any], holds_log: bool
+) -> None:
     declaration = replace(GENERATOR, module="synthkit_for_tests", imports=())
-    install_plugins(declaration, code=ORPHAN)
+    install_plugins(declaration, code=f"HOLDS_LOG = {holds_log}\n{ORPHAN}")
     source = data.real_dataset(4, 32)
     inputs = {"data": Input("dataset", source.path, digest=source.digest)}
     run = create_run(tmp_path / "run", Job("train", (declaration.name,), inputs=inputs))
@@ -176,4 +187,6 @@ def test_a_process_that_has_left_its_run_does_not_hold_it(tmp_path: Path, instal
     done.start()
     done.join(25)
     assert supervision._LOG_SECONDS < 5 and not done.is_alive() and result[0]["status"] == "succeeded"
-    assert any("has left the run" in text for text in result[0]["warnings"])
+    assert any("had left the run, and were ended: 1." in text for text in result[0]["warnings"])
+    left = int((run.path / "pid").read_text())
+    assert not Path(f"/proc/{left}").exists() or "Z" in Path(f"/proc/{left}/stat").read_text().split()[2]

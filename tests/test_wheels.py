@@ -84,9 +84,34 @@ def test_context_of_a_base(tmp_path: Path) -> None:
     assert "torch==" in (context / "constraints.txt").read_text()
     assert (context / "certificates.crt").read_text() == "authority"
     settings = (context / "pip.conf").read_text()
-    assert "cert = /build/certificates.crt" in settings and "download.pytorch.org/whl/cpu" in settings
+    assert "cert = /build/certificates.crt" in settings and "download.pytorch.org" not in settings
+    torch = (context / "torch.txt").read_text().splitlines()
+    assert torch == ["--extra-index-url https://download.pytorch.org/whl/cpu", "torch"]
     assert "file:" not in settings
     assert "ENTRYPOINT" in (context / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("wheel", "given", "index"),
+    [
+        ("torch-2.9-cp311-cp311-linux_x86_64.whl", None, []),
+        ("torchmetrics-1.0-py3-none-any.whl", None, ["--extra-index-url https://download.pytorch.org/whl/cpu"]),
+        ("some-1.0-py3-none-any.whl", "", []),
+        (
+            "some-1.0-py3-none-any.whl",
+            "https://mirror.example.org/cpu",
+            ["--extra-index-url https://mirror.example.org/cpu"],
+        ),
+    ],
+)
+def test_only_torch_is_looked_for_in_its_index(tmp_path: Path, wheel: str, given: str | None, index: list[str]) -> None:
+    links, context = tmp_path / "links", tmp_path / "context"
+    links.mkdir()
+    context.mkdir()
+    (links / wheel).write_bytes(b"x")
+    building._assemble(context, "base-cpu", links, None, given)
+    assert (context / "torch.txt").read_text().splitlines() == [*index, "torch"]
+    assert "--no-deps -r /build/torch.txt" in (context / "Dockerfile").read_text()
 
 
 def test_stale_wheels_of_our_own_stay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,6 +167,16 @@ def build_containers(
             "--find-links", metavar="DIR", help="Wheels to install from, besides the index.", show_default=False
         ),
     ] = None,
+    torch_index: Annotated[
+        str | None,
+        typer.Option(
+            "--torch-index",
+            metavar="URL",
+            help="Where base or base-cpu looks for torch besides the index; none: nowhere. Default: for base-cpu "
+            "PyTorch's index, unless --find-links has torch.",
+            show_default=False,
+        ),
+    ] = None,
     ca_bundle: Annotated[
         Path | None,
         typer.Option("--ca-bundle", metavar="FILE", help="Certificates that the build trusts.", show_default=False),
@@ -186,6 +196,7 @@ def build_containers(
         names,
         base_image=base_image,
         find_links=find_links,
+        torch_index="" if torch_index == "none" else torch_index,
         ca_bundle=ca_bundle,
         network=network,
         on_line=console.note,

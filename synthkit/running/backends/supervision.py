@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from synthkit.errors import (
     ContainerFailedError,
@@ -28,6 +30,9 @@ from synthkit.running.signals import termination_as_interrupt
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 20.0
 _LOG_SECONDS = 2.0
+#: In the environment of a run, and of all that it starts: by it a process is known that has left the run's session.
+_MARK = "SYNTHKIT_RUN_MARK"
+_ROUNDS = 5
 
 
 def supervise(
@@ -45,6 +50,7 @@ def supervise(
     reading, writing = os.pipe()
     copying = threading.Thread(target=log.copy, args=(reading,), daemon=True, name="run-log")
     copying.start()
+    mark = secrets.token_hex(16)
     with _lifeline() as lifeline, termination_as_interrupt():
         try:
             # A session of its own, so that Ctrl-C reaches this process only, which then ends the run with grace.
@@ -53,7 +59,7 @@ def supervise(
                 stdin=subprocess.DEVNULL,
                 stdout=writing,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env={**environment, _MARK: mark},
                 pass_fds=(lifeline,),
                 start_new_session=True,
             )
@@ -78,6 +84,8 @@ def supervise(
                 _kill(process)
         finally:
             _kill(process)  # workers outlive a run that has died
+    if left := _end_those_who_left(mark):
+        follower.warnings.append(f"Processes that the method started had left the run, and were ended: {left}.")
     copying.join(_LOG_SECONDS)  # a process that has left the run's session may still hold the other end
     log.close()
     if copying.is_alive():
@@ -122,6 +130,30 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def _kill(process: subprocess.Popen[bytes]) -> None:
     _signal(process, signal.SIGKILL, whole_group=True)
     process.wait()
+
+
+def _end_those_who_left(mark: str) -> int:
+    """Kill the processes of a run that are not in its session any more (on Linux); returns how many there were.
+
+    One that has begun another program with an empty environment is not known by it.
+    """
+    killed: set[int] = set()
+    for _ in range(_ROUNDS):  # they may start others meanwhile
+        found = {int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if _holds(path, mark)} - killed
+        if not found:
+            break
+        for number in found:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(number, signal.SIGKILL)
+        killed |= found
+    return len(killed)
+
+
+def _holds(environment: Path, mark: str) -> bool:
+    try:
+        return f"{_MARK}={mark}".encode() in environment.read_bytes()
+    except OSError:  # it has ended, or is somebody else's
+        return False
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals, *, whole_group: bool) -> None:

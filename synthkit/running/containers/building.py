@@ -6,6 +6,7 @@ top, made by the Dockerfile inside its package. The build context is assembled i
     Dockerfile
     wheels/            of the plugin, and those of --find-links (for a base: the latter only, and synthkit/ beside it)
     requirements.txt   what to install
+    torch.txt          torch, and for a base the package index that has its build of it; nothing else is asked there
     constraints.txt    the versions that synthkit is tested with
     pip.conf           this machine's package index; used in a stage that is thrown away, so it stays out of the image
     certificates.crt   extra authorities for the index; may be empty
@@ -77,6 +78,7 @@ def build(
     *,
     base_image: str | None = None,
     find_links: Path | None = None,
+    torch_index: str | None = None,
     ca_bundle: Path | None = None,
     network: str | None = None,
     on_line: Callable[[str], None] = lambda line: None,
@@ -91,6 +93,8 @@ def build(
         "base", "base-cpu" or another image (the default: the one of the two that is there, else "base"); one of the
         two is built first if it is missing.
     find_links : folder of wheels that pip may take before asking the index.
+    torch_index : package index that a base's torch is looked for in, besides the usual one; "" for none. By default the
+        one of :data:`BASES`, unless ``find_links`` has torch. Nothing but torch is asked for there.
     ca_bundle : PEM file of authorities for the package index; the default is the one that pip is told to use here.
     network : network of the build, as in ``docker build --network``.
     on_line : gets the build's output, a line at a time.
@@ -103,7 +107,12 @@ def build(
         if the engine's disk is full.
     """
     client = client or engine.connect()
-    options: dict[str, Any] = {"find_links": find_links, "ca_bundle": ca_bundle, "network": network}
+    options: dict[str, Any] = {
+        "find_links": find_links,
+        "torch_index": torch_index,
+        "ca_bundle": ca_bundle,
+        "network": network,
+    }
     if isinstance(target, Declaration):
         base_image = base_image or next((base for base in BASES if _is_there(image_name(base), client)), "base")
         if base_image in BASES:
@@ -120,7 +129,7 @@ def build(
         distribution = CORE
     with tempfile.TemporaryDirectory(prefix="synthkit-build-") as folder:
         context = Path(folder)
-        _assemble(context, target, find_links, ca_bundle)
+        _assemble(context, target, find_links, ca_bundle, torch_index)
         labels = _labels(target, distribution, registry or discover())
         on_line(f"building {image_name(target)} from {base_image}")
         image_id = _build(client, context, image_name(target), base_image, labels, network, on_line)
@@ -153,7 +162,13 @@ def _labels(target: Declaration | str, distribution: str, registry: Registry) ->
     }
 
 
-def _assemble(context: Path, target: Declaration | str, find_links: Path | None, ca_bundle: Path | None) -> None:
+def _assemble(
+    context: Path,
+    target: Declaration | str,
+    find_links: Path | None,
+    ca_bundle: Path | None,
+    torch_index: str | None = None,
+) -> None:
     """Write the build context of ``target`` into the empty folder ``context``."""
     wheels = context / "wheels"
     wheels.mkdir()
@@ -174,13 +189,12 @@ def _assemble(context: Path, target: Declaration | str, find_links: Path | None,
             make_wheel(name, wheels)
         requirements = [f"{target.distribution}[runtime] @ file:///build/wheels/{own.name}"]
         dockerfile = _dockerfile(target)
-        torch_index = ""
     else:
         (context / "synthkit").mkdir()
         make_wheel(CORE, context / "synthkit")
         requirements = ["torch", *(item for item in requires(CORE) or () if "extra ==" not in item)]
         dockerfile = ours / "base" / "Dockerfile"
-        torch_index = BASES[target][1]
+        _write_torch(context, target, torch_index)
     shutil.copyfile(dockerfile, context / "Dockerfile")
     shutil.copyfile(_constraints(ours), context / "constraints.txt")
     (context / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
@@ -189,7 +203,15 @@ def _assemble(context: Path, target: Declaration | str, find_links: Path | None,
     if ca_bundle is not None and not ca_bundle.is_file():
         raise UsageError(f"There is no file {ca_bundle}.", fix="--ca-bundle names a PEM file.")
     (context / "certificates.crt").write_bytes(ca_bundle.read_bytes() if ca_bundle is not None else b"")
-    (context / "pip.conf").write_text(_pip_conf(settings, torch_index, ca_bundle is not None), encoding="utf-8")
+    (context / "pip.conf").write_text(_pip_conf(settings, ca_bundle is not None), encoding="utf-8")
+
+
+def _write_torch(context: Path, base: str, index: str | None) -> None:
+    """``torch.txt``: an index that has torch alone answers slowly, or behind a mirror never, for everything else."""
+    if index is None:
+        index = "" if list((context / "wheels").glob("torch-*.whl")) else BASES[base][1]
+    lines = [f"--extra-index-url {index}"] if index else []
+    (context / "torch.txt").write_text("\n".join([*lines, "torch"]) + "\n", encoding="utf-8")
 
 
 def own_files() -> Path:
@@ -241,11 +263,10 @@ def _pip_settings() -> dict[str, str]:
     return settings
 
 
-def _pip_conf(settings: dict[str, str], torch_index: str, certificates: bool) -> str:
-    extra = " ".join(filter(None, (settings.get("extra-index-url"), torch_index)))
+def _pip_conf(settings: dict[str, str], certificates: bool) -> str:
     lines = {
         "index-url": settings.get("index-url"),
-        "extra-index-url": extra,
+        "extra-index-url": settings.get("extra-index-url"),
         "trusted-host": settings.get("trusted-host"),
         "timeout": settings.get("timeout"),
         "cert": "/build/certificates.crt" if certificates else None,
@@ -312,6 +333,6 @@ def _build_error(name: str, lines: list[str]) -> SynthkitError:
     return ContainerFailedError(
         f"The container image {name} could not be built.",
         f"{lines[-1] if lines else 'The engine gave no reason.'}",
-        "See the lines below. Without a way to the package index: --network host, --find-links, --ca-bundle.",
+        "See the lines below. Without a way to the index: --network host, --find-links, --ca-bundle, --torch-index.",
         tail,
     )
