@@ -149,7 +149,7 @@ def generator_params(name: str) -> str:
     return table(("parameter", "default", "meaning"), rows)
 
 
-GENERATORS = ("progan", "stylegan1", "stylegan2", "stylegan3", "diffusion")
+GENERATORS = ("progan", "stylegan1", "stylegan2", "stylegan3", "diffusion", "edm")
 
 #: file -> blocks in it.
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {

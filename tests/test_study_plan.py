@@ -150,7 +150,7 @@ def test_a_segmenter_without_augmentation_or_seed(tmp_path: Path, install_plugin
 
 def test_presets(tmp_path: Path) -> None:
     assert write_preset("demo", tmp_path / "demo") == tmp_path / "demo" / "study.toml"
-    assert len(Study.load(tmp_path / "demo").generators) == 5
+    assert len(Study.load(tmp_path / "demo").generators) == 6
     (tmp_path / "BraTS").mkdir()
     write_preset("akbar2024", tmp_path / "studies" / "akbar", tmp_path / "BraTS")
     assert Study.load(tmp_path / "studies" / "akbar").data.subjects == "../../BraTS"

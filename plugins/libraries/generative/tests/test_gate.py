@@ -41,7 +41,7 @@ def test_what_is_drawn_is_said_beside_the_truth(drawn: bool, monkeypatch: pytest
     assert level == "info" and "2 samples" in text
     found = "labels in 50 % (50 %) of slices" if drawn else "labels in 0 % (50 %) of slices"
     pixels = "NCR 0.00 (0.00), ED 6.00 (6.00), ET 2.00 (2.00)" if drawn else "ED 0.00 (6.00), ET 0.00 (2.00)"
-    assert found in text and pixels in text and "0 % (0 %) of the patches" in text
+    assert found in text and pixels in text and "patches of a single pixel: 0 % (0 %)." in text
     assert [level for level, _ in said[1:]] == ([] if drawn else ["warning"])
     if not drawn:
         assert said[1][1].startswith("ED and ET are drawn on less than half of the real pixels")

@@ -86,8 +86,8 @@ class Gate:
             )
             lines.append(
                 f"{how}: labels in {100 * counts.labelled:.0f} % ({100 * self.real.labelled:.0f} %) of slices; pixels "
-                f"a slice: {pixels}; {100 * counts.single:.0f} % ({100 * self.real.single:.0f} %) of patches are "
-                "single pixels."
+                f"a slice: {pixels}; patches of a single pixel: {100 * counts.single:.0f} % "
+                f"({100 * self.real.single:.0f} %)."
             )
         synthkit.message(" ".join(lines))
         rare = [

@@ -1,0 +1,94 @@
+"""What is learned and how it is drawn: preconditioning, loss and sampler of EDM, written from the paper.
+
+Source: [1] Karras, Aittala, Aila, Laine 2022, arXiv 2206.00364. A noised image is x = y + sigma n, with n standard
+normal and y the image less the mean of the training images, pixel by pixel. Each channel has a standard deviation of
+its own, sigma_data, so that a channel of rare labels is preconditioned as what it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from synthkit_generative.unet import Architecture, UNet
+from torch import Tensor, nn
+
+#: D(x; sigma): noised images ``(n, channels, y, x)`` and one noise level -> images without noise.
+Denoise = Callable[[Tensor, float], Tensor]
+
+
+class Denoiser(nn.Module):
+    """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), with the UNet F ([1] equation 7 and table 1, last column).
+
+    ``mean`` is ``(channels, y, x)`` and ``sigma_data`` ``(channels, 1, 1)``, of the training images in [-1, 1].
+    ``given`` channels (labels) are seen and not drawn, ``told`` numbers say how an image was augmented.
+    """
+
+    mean: Tensor
+    sigma_data: Tensor
+
+    def __init__(self, architecture: Architecture, given: int = 0, told: int = 0) -> None:
+        super().__init__()
+        self.unet = UNet(architecture, given, told)
+        self.shape = (architecture.channels, architecture.size, architecture.size)
+        self.register_buffer("mean", torch.zeros(self.shape))
+        self.register_buffer("sigma_data", torch.ones(architecture.channels, 1, 1))
+
+    def network(self, x: Tensor, sigma: Tensor, given: Tensor | None, told: Tensor | None) -> Tensor:
+        """F(c_in x; c_noise) with c_in = 1 / sqrt(sigma^2 + sigma_data^2) and c_noise = ln(sigma) / 4; float32."""
+        scaled = x / (sigma[:, None, None, None].square() + self.sigma_data.square()).sqrt()
+        seen = scaled if given is None else torch.cat([scaled, given], dim=1)
+        found: Tensor = self.unet(seen, sigma.log() / 4, told)
+        return found
+
+    def scales(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """c_skip and c_out of noise levels ``(n,)``: ``(n, channels, 1, 1)`` each."""
+        total = sigma[:, None, None, None].square() + self.sigma_data.square()
+        skip: Tensor = self.sigma_data.square() / total
+        out: Tensor = sigma[:, None, None, None] * self.sigma_data / total.sqrt()
+        return skip, out
+
+    def forward(self, x: Tensor, sigma: Tensor, given: Tensor | None = None, told: Tensor | None = None) -> Tensor:
+        """Images without noise, less the mean, of noised ones ``(n, channels, y, x)`` at noise levels ``(n,)``."""
+        skip, out = self.scales(sigma)
+        denoised: Tensor = skip * x + out * self.network(x, sigma, given, told)
+        return denoised
+
+    def loss(
+        self, images: Tensor, noise: Tensor, sigma: Tensor, given: Tensor | None = None, told: Tensor | None = None
+    ) -> Tensor:
+        """Mean over all elements of the squared error of F, a scalar ([1] equation 8).
+
+        That is the error of D weighted by lambda(sigma) = 1 / c_out^2, as the paper has it. ``images`` in [-1, 1],
+        ``noise`` standard normal of their shape, ``sigma (n,)``.
+        """
+        y = images - self.mean
+        x = y + sigma[:, None, None, None] * noise
+        skip, out = self.scales(sigma)
+        return (self.network(x, sigma, given, told) - (y - skip * x) / out).square().mean()
+
+
+def noise_levels(normal: Tensor, mean: float, spread: float) -> Tensor:
+    """Noise levels of training, ln sigma ~ N(mean, spread^2) ([1] table 1), of standard normal numbers."""
+    return (mean + spread * normal).exp()
+
+
+def schedule(steps: int, lowest: float, highest: float, rho: float) -> list[float]:
+    """Noise levels of a sample, from the highest to the lowest and then 0: ``steps`` + 1 of them ([1] equation 5)."""
+    if steps == 1:
+        return [highest, 0.0]
+    ends = highest ** (1 / rho), lowest ** (1 / rho)
+    return [*((ends[0] + i / (steps - 1) * (ends[1] - ends[0])) ** rho for i in range(steps)), 0.0]
+
+
+def heun(denoise: Denoise, noise: Tensor, levels: Sequence[float]) -> Tensor:
+    """The way from standard normal ``noise`` to images, without new noise ([1] algorithm 1)."""
+    x = levels[0] * noise
+    for now, then in itertools.pairwise(levels):
+        slope = (x - denoise(x, now)) / now
+        moved = x + (then - now) * slope
+        if then > 0:
+            moved = x + (then - now) * (slope + (moved - denoise(moved, then)) / then) / 2
+        x = moved
+    return x
