@@ -442,3 +442,55 @@ def test_links_in_a_circle_are_followed_once(tmp_path: Path, make_subject: Calla
     shutil.copytree(make_subject(tmp_path / "a", "s1"), tmp_path / "b" / "s1")
     (tmp_path / "b" / "up").symlink_to(tmp_path / "b")
     assert [s.id for s in find_subjects(tmp_path / "b")] == ["s1"]
+
+
+# ------------------------------------------------------------------------------------- folders of a content, advice
+
+
+@pytest.mark.parametrize("above", ["", "images/", "data/train/"])
+@pytest.mark.parametrize("stems", [("a01", "b01"), ("Anna", "Bert"), ("001", "002"), ("P1_x", "P2_x")])
+@pytest.mark.parametrize("labels", ["masks/{}", "Seg/{}_mask", "labels/{}_seg", "ground_truth/{}"])
+def test_a_folder_of_each_contrast(tmp_path: Path, above: str, stems: tuple[str, str], labels: str) -> None:
+    for stem in stems:
+        lay(tmp_path, [f"{above}{folder}/{stem}" for folder in ("T1", "T1CE", "t2w", "FLAIR")])
+        lay(tmp_path, [f"{above}{labels.format(stem)}"])
+    found = survey_folder(tmp_path)
+    assert list(what(found)) == sorted(stems)
+    assert all(s.contrasts["t1ce"].parent.name == "T1CE" for s in found.good)
+    if stems[0] != "Anna":
+        assert what(survey_folder(tmp_path, names=["t2=t2w/"])) == what(found)
+
+
+def test_a_folder_of_each_contrast_in_that_of_a_patient_and_labels_elsewhere(tmp_path: Path) -> None:
+    for n in (1, 2):
+        lay(tmp_path / "p", [f"P0{n}/{folder}/{n}" for folder in ("T1", "T1ce", "T2", "FLAIR", "mask")])
+        lay(tmp_path / "i", [f"images/{folder}/a0{n}" for folder in ("T1", "T1ce", "T2", "FLAIR")])
+        lay(tmp_path / "i", [f"masks/a0{n}"])
+    assert list(what(survey_folder(tmp_path / "p"))) == ["P01", "P02"]
+    assert list(what(survey_folder(tmp_path / "i"))) == ["a01", "a02"]
+
+
+def test_endings_of_public_collections(tmp_path: Path) -> None:
+    lay(tmp_path, each("100101A/100101A", ("_T1pre", "_T1post", "_T2Synth", "_FLAIR", "_seg")))
+    lay(tmp_path, each("RHUH-0001/0/RHUH-0001_0", ("_t1", "_t1ce", "_t2", "_flair", "_segmentations")))
+    lay(tmp_path, each("Patient-001/week-000-1/", ("T1", "CT1", "T2", "FLAIR", "seg/seg_mask")))
+    found = what(survey_folder(tmp_path))
+    assert list(found) == ["100101A", "Patient-001_week-000-1", "RHUH-0001_0"]
+    assert [files[-1] for files in found.values()] == each("", ("100101A_seg", "seg_mask", "RHUH-0001_0_segmentations"))
+
+
+def test_an_ending_is_advised_only_where_no_other_subject_loses_its_file(tmp_path: Path) -> None:
+    for n in (1, 2):
+        bids = f"sub-0{n}_ses-{n}"
+        lay(tmp_path / "bids", each(f"sub-0{n}/anat/{bids}", ("_T1w", "_ce-gd_T1w", "_T2w", "_FLAIR", "_dseg")))
+        lay(tmp_path / "bmsr", each(f"P{n}/P{n}", (*BRATS, "_BraTS-seg")))
+    lay(tmp_path / "bids", ["derivatives/sub-01/anat/sub-01_ses-1_space-MNI_T1w"])
+    (bad,) = survey_folder(tmp_path / "bids").bad
+    assert bad.reason.startswith("ambiguous t1") and "--names" not in bad.reason and "move all but one" in bad.reason
+    shutil.rmtree(tmp_path / "bids" / "derivatives")  # the advice
+    found = what(survey_folder(tmp_path / "bids", names=["t1=_ses-1_T1w,t1=_ses-2_T1w"]))
+    assert list(found) == ["sub-01_ses-1", "sub-02_ses-2"]  # though the ending holds the session
+    reasons = [bad.reason for bad in survey_folder(tmp_path / "bmsr").bad]
+    assert len(reasons) == 2 and all("(--names seg=_BraTS-seg takes the first)" in reason for reason in reasons)
+    found = what(survey_folder(tmp_path / "bmsr", names=["seg=_BraTS-seg"]))  # the advice
+    assert [files[-1] for files in found.values()] == ["P1_BraTS-seg.nii.gz", "P2_BraTS-seg.nii.gz"]

@@ -51,10 +51,13 @@ _OF_COLLECTIONS = (
     Ending(SEG, r"glistrboost", 1),
     Ending(SEG, r"automated_approx_segm", 1),  # UPENN-GBM
     Ending(SEG, r"gtv"),  # BraTS-MEN-RT
+    Ending(SEG, r"seg_mask"),  # LUMIERE
+    Ending(SEG, r"segmentations"),  # RHUH-GBM
+    Ending("t1", r"t1_?pre"),  # UCSF-BMSR, UCSD-PTGBM
+    Ending("t2", r"t2_?synth"),  # UCSF-BMSR
 )
 # Of a file these say too little: its mask may be of the brain.
 _OF_CHANNELS = (
-    Ending("t1", r"t1_?pre"),
     Ending("t1ce", r"t1_?cw|t1w?_?\+_?(?:c|gd|ce|km)|t1w?_?(?:post|with)_?(?:contrast|gd|km)|t1w?_?c\+"),
     Ending("flair", r"(?:t2_?)?fl|(?:t2_?)?(?:dark_?fluid|tirm)"),
     Ending(SEG, r"segmentations?|masks?|maske|labels?|gt|ground_?truth|annotations?|manual_?(?:seg|mask|labels?)"),

@@ -163,7 +163,8 @@ def named_file(path: Path, names: Names | None = None, finished: str | None = No
     known = (vsd, "", 0) if vsd else _known(base, names.known if names else _KNOWN)
     given = names.match(path, base) if names else None
     if given and (known is None or given[2] >= len(base) - len(known[1]) - 1):
-        return NamedFile(path, _subject(given[1]), given[0])
+        bids = _BIDS.fullmatch(base)  # an ending that holds the session does not take it from the subject
+        return NamedFile(path, bids[1] if bids else _subject(given[1]), given[0])
     if known is None or (names and known[0] in names.contents):
         return None
     return NamedFile(path, _subject(known[1]), known[0], known[2])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from synthkit.data.channel_names import SEG
 from synthkit.data.fetched import finished_name, not_fetched
-from synthkit.data.file_names import NamedFile, Names, ending_that_chooses
+from synthkit.data.file_names import NamedFile, Names, ending_that_chooses, named_file
 from synthkit.data.label_tables import TableOfLabels, table_of_labels
 from synthkit.data.layouts import Unit, first_of
 from synthkit.data.raw_layouts import RawCase, RawFolder
@@ -94,8 +94,15 @@ def subject_of_unit(
     need_labels: bool,
     tables: dict[Path, TableOfLabels | None] | None,
     ranked: RankedFiles,
+    units: Sequence[Unit],
 ) -> Subject | BadSubject:
-    """The subject that the files of a unit are; ``tables`` are those read before, None where none is to be read."""
+    """The subject that the files of a unit are.
+
+    Parameters
+    ----------
+    tables : those read before, None where none is to be read.
+    units : all that there are, this one among them.
+    """
     files: dict[str, list[NamedFile]] = defaultdict(list)
     for file in unit.files:
         files[file.content].append(file)
@@ -113,8 +120,7 @@ def subject_of_unit(
             both = " and ".join(path.name for path in first)
             if len({path.name for path in first}) < len(first):
                 both = " and ".join(path.relative_to(root).as_posix() for path in first)
-            ending = ending_that_chooses(first[0], first[1:])
-            return BadSubject(unit.id, f"ambiguous {name}: {both} (--names {name}={ending} takes the first)")
+            return BadSubject(unit.id, f"ambiguous {name}: {both} ({_how_to_choose(name, first, names, units)})")
         if len(first) == 1:
             chosen[name] = first[0]
         if need_labels or name != SEG:
@@ -134,6 +140,25 @@ def subject_of_unit(
             return BadSubject(unit.id, f"{seg.name}: {error.what} {error.why}")
         seg = None  # what is not understood is not offered
     return Subject(unit.id, unit.folder, chosen, seg, table=table)
+
+
+_ORDINALS = ("first", "second", "third", "fourth", "fifth")
+
+
+def _how_to_choose(content: str, files: Sequence[Path], names: Names, units: Sequence[Unit]) -> str:
+    """What takes one of several files and leaves every subject the one that it has: tried on all of them."""
+    for ordinal, path in zip(_ORDINALS, files, strict=False):
+        ending = ending_that_chooses(path, [other for other in files if other != path])
+        given = replace(names, given=(*names.given, (content, ending.lower())), used=set())
+        if all(_has_one(content, unit, given) for unit in units if any(file.content == content for file in unit.files)):
+            return f"--names {content}={ending} takes the {ordinal}"
+    return "move all but one out of the folder"
+
+
+def _has_one(content: str, unit: Unit, names: Names) -> bool:
+    """Whether a subject has one file of a content by these names, which begins as others of its files do."""
+    found = [said for file in unit.files if (said := named_file(file.path, names)) and said.content == content]
+    return len(found) == 1 and found[0].stem.lower() in unit.stems
 
 
 def _absent(paths: Sequence[Path]) -> str | None:

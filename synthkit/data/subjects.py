@@ -144,7 +144,7 @@ def survey_folder(
     tables: dict[Path, TableOfLabels | None] | None = {} if scheme is None else None
     ranked = RankedFiles()
     for unit in grouped.units:
-        result = subject_of_unit(unit, root, given, contrasts, need_labels, tables, ranked)
+        result = subject_of_unit(unit, root, given, contrasts, need_labels, tables, ranked, grouped.units)
         candidates[unit.id].append((unit.folder, result))
     given.refuse_unused()
     bad = [BadSubject(path.name, f"its folder is {not_fetched(path)}") for path in grouped.dead_folders]

@@ -109,13 +109,15 @@ def _no_image(data: NDArray[Any]) -> str:
     some = sampled(data).ravel()
     if data.dtype.kind == "f" and (largest := float(np.abs(some).max())) > _LARGEST:
         return f"its values reach {largest:.2g}, more than single precision holds"
-    if len(np.unique(some[:: max(1, some.size // _LOOKED_AT)])) <= _FEW_VALUES:
+    brain = some[some != data[0, 0, 0]]
+    if brain.size < _FEWEST:
+        return ""
+    if len(np.unique(brain[:: max(1, brain.size // _LOOKED_AT)])) < _FEW_VALUES:
         values = np.unique(some)
         if len(values) <= _FEW_VALUES:
             listed = enumerated([f"{value:g}" for value in values])
             return f"it holds {listed} alone, as a mask or a label map"
-    brain = some[some != data[0, 0, 0]]
-    low, high = np.percentile(brain[::_THINNED], _NEARLY_ALL) if brain.size else (0.0, 0.0)
-    if brain.size >= _FEWEST and high - low <= _ROUNDING * abs(high):
+    low, high = np.percentile(brain[::_THINNED], _NEARLY_ALL)
+    if high - low <= _ROUNDING * abs(high):
         return f"nearly all of what is not background is {high:.4g}, as of a mask"
     return ""
