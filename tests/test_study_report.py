@@ -15,6 +15,7 @@ import pytest
 from synthkit.judging.arms import PairedComparison
 from synthkit.running.run import Job
 from synthkit.study.config import Study
+from synthkit.study.fidelity import FidelityNumber
 from synthkit.study.plan import make_plan
 from synthkit.study.report import write_report
 from synthkit.study.results import Cell, StudyResults, gather
@@ -212,14 +213,19 @@ def test_known_numbers(study: Study) -> None:
 def test_fidelity_scores_are_means_over_contrasts_without_joint(study: Study) -> None:
     sc = [{"name": "fid", "value": v, "of": {"contrast": c}} for c, v in (("t1", 10.0), ("t2", 20.0), ("joint", 300.0))]
     run(study.folder / "generators/stylegan2/fidelity", "evaluate", ("fid",), scores=sc)
-    assert numbers_of(study).generators[0].fidelity["fid"][0] == pytest.approx(15)
+    assert numbers_of(study).generators[0].fidelity["fid"].value == pytest.approx(15)
 
 
 def test_a_distance_stands_beside_its_floor(study: Study) -> None:
     sc = [{"name": n, "value": v, "of": {"contrast": "t1"}} for n, v in (("fid", 9.0), ("fid_floor", 21.5))]
+    sc[1] |= {"low": 17.25, "high": 25.75}
     run(study.folder / "generators/stylegan2/fidelity", "evaluate", ("fid",), scores=sc)
-    assert numbers_of(study).generators[0].fidelity == {"fid": (9.0, "lower"), "fid_floor": (21.5, "neither")}
+    assert numbers_of(study).generators[0].fidelity == {
+        "fid": FidelityNumber(9.0, None, None, "lower"), "fid_floor": FidelityNumber(21.5, 17.25, 25.75, "neither")
+    }  # fmt: skip
     page = page_of(study)
+    assert "21.500 (17.250 to 25.750)" in page
+    assert "fid,fid_low,fid_high,fid_floor" in (study.folder / "tables/fidelity.csv").read_text()
     assert "fid floor" in page and "21.5" in page and "A floor is what images of new people would have" in page
 
 
@@ -228,7 +234,9 @@ def test_two_feature_networks_are_not_averaged(study: Study) -> None:
         {"name": "fd", "value": v, "of": {"contrast": "t1", "features": f}} for f, v in (("a@1", 10.0), ("b@2", 90.0))
     ]
     run(study.folder / "generators/stylegan2/fidelity", "evaluate", ("fid",), scores=sc)
-    assert numbers_of(study).generators[0].fidelity == {"fd[a@1]": (10.0, "lower"), "fd[b@2]": (90.0, "lower")}
+    assert numbers_of(study).generators[0].fidelity == {
+        "fd[a@1]": FidelityNumber(10.0, None, None, "lower"), "fd[b@2]": FidelityNumber(90.0, None, None, "lower")
+    }  # fmt: skip
 
 
 def test_report_of_everything_missing(study: Study) -> None:

@@ -293,7 +293,7 @@ def _pairs(results: StudyResults) -> dict[tuple[str, str, str], list[tuple[str, 
     score = _main_fidelity(results)
     if score is None:
         return {}
-    fidelity = {g.name: g.fidelity[score][0] for g in results.generators if score in g.fidelity}
+    fidelity = {g.name: g.fidelity[score].value for g in results.generators if score in g.fidelity}
     for cell in results.cells:
         if cell.region == _MAIN and cell.arm in fidelity:
             found.setdefault((score, cell.segmenter, cell.augmentation), []).append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +20,10 @@ from synthkit.judging.overlap_tables import (
     regions_of,
 )
 from synthkit.registry.registry import discover
-from synthkit.running.run import RESULT, Job, Run, count_gpus, find_runs
+from synthkit.running.run import Job, Run, count_gpus, find_runs
 from synthkit.study import layout
 from synthkit.study.config import Study
+from synthkit.study.fidelity import FidelityNumber, fidelity_of, succeeded
 from synthkit.study.plan import make_plan
 from synthkit.study.progress import State, StepState, states_of
 from synthkit.study.trainings import unequal, unfinished
@@ -73,14 +73,13 @@ class AuditNumbers:
 class GeneratorNumbers:
     """What is known of one generator; ``sizes`` are the audits with fewer training patients, by their number.
 
-    ``samples``: run folder, relative to the study. ``fidelity``: by name, the mean over contrasts of a score of the
-    whole dataset and of its floor, and whether "lower", "higher" or "neither" is better.
+    ``samples``: run folder, relative to the study. ``fidelity`` is by name of the score.
     """
 
     name: str
     plugin: str
     samples: Path | None
-    fidelity: dict[str, tuple[float, str]]
+    fidelity: dict[str, FidelityNumber]
     audit: AuditNumbers | None
     sizes: dict[int, AuditNumbers]
     training_seconds: float | None
@@ -197,17 +196,6 @@ class DoneSteps:
         return next((run for run in runs if (run / "outputs" / table).is_file()), runs[0] if runs else None)
 
 
-def succeeded(run: Path) -> dict[str, Any] | None:
-    """The result of a run that succeeded."""
-    if not (run / RESULT).is_file():
-        return None
-    try:
-        result = Run(run).result()
-    except SynthkitError:
-        return None
-    return result if result is not None and result.get("status") == "succeeded" else None
-
-
 # ----------------------------------------------------------------------------------------------------------- segmenters
 
 
@@ -279,41 +267,12 @@ def _generator(done: DoneSteps, study: Study, name: str) -> GeneratorNumbers:
         name=name,
         plugin=study.generators[name].plugin,
         samples=drawn if samples else None,
-        fidelity=_fidelity(done, layout.generator_run(name, "fidelity")),
+        fidelity=fidelity_of(done.folder / out) if (out := layout.generator_run(name, "fidelity")) in done.outs else {},
         audit=audit,
         sizes=sizes,
         training_seconds=Run(done.folder / trained).seconds_spent() if done.result(trained) else None,
         seconds_a_sample=Run(done.folder / drawn).seconds_spent() / study.n_samples if samples else None,
     )
-
-
-def _fidelity(done: DoneSteps, out: Path) -> dict[str, tuple[float, str]]:
-    """Mean over contrasts of each score of a whole dataset and of its floor, and which direction is better.
-
-    Scores of all contrasts jointly are left out. Those of several feature networks stay apart, by its name.
-    """
-    if out not in done.outs:
-        return {}
-    registry = discover()
-    found: dict[str, tuple[float, str]] = {}
-    for run in find_runs([done.folder / out]):
-        result = succeeded(run.path)
-        if result is None:
-            continue
-        better: dict[str, str] = {}
-        for plugin in run.job().plugins:
-            declaration = registry.declarations.get(plugin)
-            better |= {score.name: score.better for score in getattr(declaration, "scores", ())}
-        values: dict[tuple[str, str], list[float]] = {}
-        for score in result.get("scores", ()):
-            of = score["of"]
-            if set(of) <= {"contrast", "features"} and of.get("contrast") != "joint" and score["value"] is not None:
-                values.setdefault((score["name"], of.get("features", "")), []).append(score["value"])
-        for (name, network), own in values.items():
-            if better.get(name, "neither") != "neither" or name.endswith("_floor"):
-                several = sum(other == name for other, _ in values) > 1
-                found[f"{name}[{network}]" if several else name] = (statistics.fmean(own), better.get(name, "neither"))
-    return found
 
 
 def _audit(result: dict[str, Any] | None) -> AuditNumbers | None:

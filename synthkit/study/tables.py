@@ -11,6 +11,7 @@ from pathlib import Path
 from synthkit.files import write_atomically
 from synthkit.judging.arms import PairedComparison, interval_warnings
 from synthkit.study import layout
+from synthkit.study.fidelity import FidelityNumber
 from synthkit.study.results import AUDIT_SCORES, Cell, StudyResults
 
 _ESCAPES = str.maketrans(
@@ -103,20 +104,31 @@ def fidelity_table(results: StudyResults) -> Table:
     names = list(dict.fromkeys(name for generator in results.generators for name in generator.fidelity))
     rows, raw = [], []
     for generator in results.generators:
-        values = [generator.fidelity.get(name, (None, ""))[0] for name in names]
-        rows.append((generator.name, *(_number(value) for value in values)))
-        raw.append((generator.name, *values))
+        found = [generator.fidelity.get(name) for name in names]
+        rows.append((generator.name, *("-" if one is None else _with_interval(one) for one in found)))
+        raw.append((generator.name, *(end for one in found for end in _ends(one))))
     return Table(
         "fidelity",
         " ".join(
             [
-                "Samples of each generator beside real images; means over contrasts.",
+                "Samples of each generator beside real images: means over contrasts, in brackets 95 % intervals, as "
+                "wide as if the contrasts erred together.",
                 *["A floor is what images of new people would have: as matched score, or as kid and kd."]
                 * any("_floor" in name for name in names),
             ]
         ),
-        ("generator", *(name.replace("_", " ") for name in names)), tuple(rows), ("generator", *names), tuple(raw),
+        ("generator", *(name.replace("_", " ") for name in names)), tuple(rows),
+        ("generator", *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))), tuple(raw),
     )  # fmt: skip
+
+
+def _ends(number: FidelityNumber | None) -> tuple[float | None, float | None, float | None]:
+    return (None, None, None) if number is None else (number.value, number.low, number.high)
+
+
+def _with_interval(number: FidelityNumber) -> str:
+    interval = _interval(number.low, number.high)
+    return _number(number.value) + (f" ({interval})" if interval else "")
 
 
 def audit_table(results: StudyResults) -> Table:
