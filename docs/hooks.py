@@ -24,8 +24,8 @@ PAGES = {
     "benchmarks/README.md": "benchmarks.md",
 }
 _SOURCES = {page: file for file, page in PAGES.items()}
-# A fenced block, which is left alone, or a link that is relative.
-_BLOCK_OR_LINK = re.compile(r"^```.*?^```|(?<!!)\[([^\]]*)\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)", re.M | re.S)
+# A fenced block, which is left alone, or a link or picture that is relative.
+_BLOCK_OR_LINK = re.compile(r"^```.*?^```|\[([^\]]*)\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)", re.M | re.S)
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -128,6 +129,45 @@ def test_commands_shown_exist(page: Path) -> None:
         r"synthkit ([a-z][a-z-]+)(?= |`|$)", "\n".join(re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL))
     )
     assert set(shown) <= set(main.commands)
+
+
+def shown_commands(page: Path) -> list[list[str]]:
+    """The words of each `synthkit ...` in the shell blocks of a page, comments left out."""
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)).replace("\\\n", " ")
+    lines = (re.split(r"\s#|&&|;|\||>", line)[0] for text in blocks.splitlines() for line in text.split("&&"))
+    words = (shlex.split(line.partition("# ")[0], comments=True) for line in lines if "synthkit " in line)
+    return [found for found in words if found and found[0].rpartition("/")[2] == "synthkit"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_options_shown_exist(page: Path) -> None:
+    from typer.main import get_command
+
+    from synthkit.cli import app
+
+    for words in shown_commands(page):
+        command: Any = get_command(app)
+        known = {"--help", "-h"}
+        for word in words[1:]:
+            command = getattr(command, "commands", {}).get(word, command)
+            known |= {option for item in command.params for option in (*item.opts, *item.secondary_opts)}
+        given = {word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", words)}
+        assert {word for word in given if re.match(r"--?[a-z]", word)} <= known, words
+
+
+def test_the_walk_of_the_readme_is_whole() -> None:
+    """What CI runs word for word: every path that a command reads is one that an earlier command made."""
+    text = section((ROOT / "README.md").read_text(), "Use it")
+    block = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)[0]
+    commands = [shlex.split(line, comments=True) for line in block.splitlines() if line.startswith("synthkit")]
+    made: set[str] = set()
+    for words in commands:
+        read = {word for word in words[2:] if re.match(r"(data/|runs|pred$|SUBJECTS$)", word)}
+        out = words[words.index("-o") + 1] if "-o" in words else ""
+        assert read - {out, "runs"} <= made, words
+        made.add(out)
+    verbs = {"phantom", "prepare", "train", "generate", "segment", "evaluate", "audit-memorization", "utility"}
+    assert verbs | {"release", "report", "verify"} == {words[1] for words in commands}
 
 
 # ---------------------------------------------------------------------------------------------------- the formats

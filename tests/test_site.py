@@ -73,6 +73,7 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
         ("overview.md", "[a](docs/audit.md)", "[a](audit.md)"),
         ("benchmarks.md", "[d](../docs/demo.md#x)", "[d](demo.md#x)"),
         ("plugins.md", "[contract.py](../synthkit/contract.py)", "contract.py (`synthkit/contract.py`)"),
+        ("overview.md", "![a picture](docs/pictures/report.png)", "![a picture](pictures/report.png)"),
         ("overview.md", "[`LICENSE`](LICENSE)", "`LICENSE`"),
         ("audit.md", "[x](https://example.org/a.md) [y](#z)", "[x](https://example.org/a.md) [y](#z)"),
         ("audit.md", "[x](../there_is_none.py)", "[x](../there_is_none.py)"),

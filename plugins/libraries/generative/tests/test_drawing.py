@@ -264,7 +264,8 @@ def test_a_grid_has_a_row_a_sample_and_colours_for_labels() -> None:
     grey[:, 2] = 0
     grey[1, 2, 4:8, 4:8] = 204
     picture = grid(grey, ("t1", "flair"), Encoding("grey", (0, 1, 2, 4)), BRATS)
-    assert picture.shape == (14 + 32, 48, 3)
-    body = picture[14:]
+    assert picture.shape == (14 + 32 + 14, 48, 3)
+    body, legend = picture[14:-14], picture[-14:]
+    assert (legend == BRATS.rgb([1])[1]).all(axis=-1).any()  # the square of the first label
     assert (body[:, :32] == 100).all() and (body[:16, 32:] == 100).all()
     assert (body[20:24, 36:40] == (0xD5, 0x5E, 0x00)).all() and (body[24:, 32:] == 100).all()

@@ -109,7 +109,10 @@ class Training:
         self.step = 0
 
     def training_step(self, real: Tensor) -> dict[str, Tensor]:
-        """One step on ``real``, images in [-1, 1]; returns the losses of generator and discriminator."""
+        """One step on ``real``, images in [-1, 1]; returns the losses, the sign of overfitting and what is done to it.
+
+        ``sign_real`` is the mean sign of the discriminator on real images: at 1 it knows them all.
+        """
         params, step, n = self.params, self.step, len(real) * parallel.n_processes()
         random = stream(self.device, params.seed, 1, step)
         reals = microbatches(real, params.accumulate)
@@ -138,7 +141,8 @@ class Training:
         decay = ema_decay(params.batch_size, self.step * params.batch_size, params.ema_kimg, EMA_RAMP)
         update_ema(self.ema, self.generator, decay)
         self._adapt_augmentation()
-        return {"loss_g": loss_g, "loss_d": loss_d}
+        seen = {"loss_g": loss_g, "loss_d": loss_d, "sign_real": sign}
+        return {**seen, "augment_probability": self.augment_probability} if self.params.augment else seen
 
     def _inputs(self, n: int, random: torch.Generator) -> Inputs:
         """New inputs of ``n`` images: this process's share.

@@ -28,7 +28,7 @@ from synthkit_generative.encodings import Encoding, of_bytes, to_bytes
 #: Seeds of the samples in a snapshot, always the same, so that snapshots show one another's progress.
 SNAPSHOT_SEEDS = tuple(range(8))
 _SMALLEST = 128  # side of an image in a grid, in pixels
-_HEADER = 14  # pixels for the names of the columns
+_HEADER = 14  # pixels for the names of the columns, and for the legend below them
 
 
 class Records:
@@ -78,20 +78,29 @@ class Records:
 def grid(grey: NDArray[np.uint8], contrasts: Sequence[str], encoding: Encoding, scheme: Scheme) -> NDArray[np.uint8]:
     """Samples ``(n, contrast + channel, y, x)``, labels last, as one RGB picture ``(y, x, 3)``.
 
-    Names stand above the columns. Labels have the colours of their scheme.
+    Names stand above the columns. Labels have the colours of their scheme, as in reports; the legend in the last line
+    names them.
     """
     first = grey.shape[1] - encoding.channels
     labels = encoding.decode(of_bytes(grey[:, first:]))
     shown = np.concatenate([grey[:, :first], grey[:, :1]], axis=1)  # the last column is for the labels over the first
     n, columns, height, width = shown.shape
     cells = np.repeat(shown[..., None], 3, axis=-1)
-    for value, colour in scheme.rgb(sorted(encoding.label_values)).items():
+    colours = scheme.rgb(sorted(encoding.label_values))
+    for value, colour in colours.items():
         cells[:, -1][labels == value] = colour
     body = cells.transpose(0, 2, 1, 3, 4).reshape(n * height, columns * width, 3)
-    picture = Image.fromarray(np.concatenate([np.zeros((_HEADER, columns * width, 3), np.uint8), body]))
+    line = np.zeros((_HEADER, columns * width, 3), np.uint8)
+    picture = Image.fromarray(np.concatenate([line, body, line]))
     draw = ImageDraw.Draw(picture)
     for column, name in enumerate([*contrasts, "labels"]):
         draw.text((column * width + 2, 1), name, fill=(255, 255, 255))
+    left, top = 2.0, picture.height - _HEADER + 1
+    for label in scheme.labels:
+        if label.value in colours:
+            draw.rectangle((left, top + 2, left + 8, top + 9), fill=colours[label.value])
+            draw.text((left + 12, top), label.name, fill=(255, 255, 255))
+            left += 24 + draw.textlength(label.name)
     return np.asarray(picture)
 
 
