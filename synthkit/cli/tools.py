@@ -12,7 +12,7 @@ from synthkit.errors import ExitCode, PluginError
 
 plugins = typer.Typer(help="List, show, check and create plugins.", invoke_without_command=True, rich_markup_mode=None)
 containers = typer.Typer(
-    help="Build, list, inspect, export container images.", no_args_is_help=True, rich_markup_mode=None
+    help="Build, pull, list, inspect, export container images.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
@@ -204,6 +204,31 @@ def build_containers(
     console.document({"built": built})
     for item in built:
         console.print(f"Built {item['image']} ({item['id'][:19]})")
+
+
+@containers.command("pull")
+def pull_containers(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Plugins or their packages, base or base-cpu.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="REGISTRY/NAME", help="Where they are: registry.example.org/synthkit.")
+    ],
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Pull the container images of plugins from a registry, instead of building them.
+
+    Each is checked before it is used; where a synthkit.lock names another image, it is refused with 10.
+    """
+    from synthkit.running.containers import pulling
+    from synthkit.running.lock import find_lock, read_lock
+
+    console = common.console_for(json, quiet)
+    lock = find_lock()
+    locked = read_lock(lock).get("images", {}) if lock is not None else {}
+    pulled = pulling.pull_all(names, source, locked=locked, on_line=console.note)
+    console.document({"pulled": pulled})
+    for item in pulled:
+        console.print(f"Pulled {item['image']} ({item['id'][:19]})")
 
 
 @containers.command("list")

@@ -66,11 +66,26 @@ def build_all(
     registry = registry or discover()
     targets = {image_name(target): target for target in (find_target(name, registry) for name in names)}
     bases = [target for target in targets.values() if isinstance(target, str)]
-    built = []
+    client = options.pop("client", None) or engine.connect()
+    before, built = _nameless(client), []
     for name, target in sorted(targets.items(), key=lambda item: isinstance(item[1], Declaration)):
         start = base_image if isinstance(target, str) or not bases else bases[-1]
-        built.append({"image": name, "id": build(target, base_image=start, registry=registry, **options)})
+        built.append(
+            {"image": name, "id": build(target, base_image=start, registry=registry, client=client, **options)}
+        )
+    left = len(_nameless(client) - before)
+    if left and "on_line" in options:
+        options["on_line"](
+            f"note: {left} images without a name are left of this build: stages that the next one is quicker by, "
+            "and images that were replaced. `docker image prune` removes them; runs made in a replaced one can then "
+            "not be repeated in it."
+        )
     return built
+
+
+def _nameless(client: Any) -> set[str]:
+    """Ids of the engine's images that no name leads to."""
+    return {str(found["Id"]) for found in client.images(filters={"dangling": True})}
 
 
 def build(
