@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from synthkit_diffusion import Params, model
 from synthkit_generative import testing
 from synthkit_generative.unet import Architecture, UNet
+from synthkit_torch.on_device import assert_stays_on_the_device
 
 from synthkit import events
 from synthkit.data.dataset import Dataset
@@ -233,3 +235,11 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
 def test_a_training_is_made_longer_and_another_begins_with_it(tmp_path: Path) -> None:
     testing.assert_is_made_longer_exactly(model.train, tmp_path, SMALL, shorter_kimg=0.02)
     testing.assert_begins_with(model.train, tmp_path / "short", tmp_path, dataclasses.replace(SMALL, kimg=0.008))
+
+
+@pytest.mark.parametrize("learn_sigma", [False, True])
+def test_a_step_needs_nothing_of_the_host(learn_sigma: bool) -> None:
+    params = dataclasses.replace(SMALL, learn_sigma=learn_sigma)
+    architecture = Architecture(32, 3, width=8, res_blocks=1, learn_sigma=learn_sigma)
+    make = functools.partial(model.Training, architecture, params, precision=torch.float32)
+    assert_stays_on_the_device(lambda device: make(device=device), (4, 3, 32, 32))

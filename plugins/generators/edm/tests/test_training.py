@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from synthkit_edm import Params, model
 from synthkit_generative import testing
 from synthkit_generative.encodings import Encoding
+from synthkit_torch.on_device import assert_stays_on_the_device
 
 import synthkit
 from synthkit.errors import DataError, UsageError
@@ -33,12 +34,12 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return folder, params
 
 
-def training(params: Params) -> model.Training:
+def training(params: Params, device: torch.device = CPU) -> model.Training:
     encoding = Encoding("onehot", (0, 4), ((4,),))
     told = model.augmentation.TOLD if params.augment else 0
     shape = model.Shape(32, 1, 1, params.width, params.res_blocks, params.heads, params.labels_first, told)
     known = (torch.zeros(2, 32, 32), torch.ones(2))
-    return model.Training(shape, params, encoding, known, CPU, torch.float32)
+    return model.Training(shape, params, encoding, known, device, torch.float32)
 
 
 def everything(folder: Path) -> dict:
@@ -212,3 +213,8 @@ def test_discs_are_learned(tmp_path: Path) -> None:
     params = Params(kimg=6.4, batch_size=16, width=16, gate_samples=32, warm_up=10)
     model.train(testing.make_discs(64), tmp_path, params)
     testing.assert_like_discs(*testing.stacked(model.generate(tmp_path, range(24), params)), overlap=0.8)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_step_needs_nothing_of_the_host(kind: str) -> None:
+    assert_stays_on_the_device(lambda device: training(KINDS[kind], device), (4, 2, 32, 32))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from synthkit_generative.testing import (
 )
 from synthkit_progan import Params, model
 from synthkit_progan.networks import Architecture
+from synthkit_torch.on_device import assert_stays_on_the_device
 
 from synthkit.errors import DataError, UsageError
 
@@ -172,3 +174,9 @@ def test_labels_follow_the_bright_disc(tmp_path: Path) -> None:
     )
     model.train(make_discs(512), tmp_path, params)
     assert_like_discs(*stacked(model.generate(tmp_path, range(64), params)), overlap=0.8)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_step_needs_nothing_of_the_host(precision: torch.dtype) -> None:
+    make = functools.partial(model.Training, Architecture(32, 3, 256, 8), SMALL, precision=precision)
+    assert_stays_on_the_device(lambda device: make(device=device), (8, 3, 32, 32))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from synthkit_generative.testing import (
 from synthkit_stylegan2 import Params, model
 from synthkit_stylegan2.augmentation import augment, draw_transforms
 from synthkit_stylegan2.networks import Architecture
+from synthkit_torch.on_device import assert_stays_on_the_device
 
 from synthkit.errors import PluginError, UsageError
 
@@ -147,3 +149,11 @@ def test_augmentation_treats_labels_and_contrasts_alike() -> None:
             assert float(factor.std()) < 1e-4
     assert not torch.equal(result[:, 2], images[:, 2])
     torch.testing.assert_close(augment(images, *draw_transforms(images.shape, 0.0, random)), images)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_step_needs_nothing_of_the_host(precision: torch.dtype) -> None:
+    # The first step has every part: R1 and path length.
+    params = dataclasses.replace(SMALL, path_length_weight=2.0)
+    make = functools.partial(model.Training, Architecture(32, 3, 256, 8, 2), params, precision=precision)
+    assert_stays_on_the_device(lambda device: make(device=device), (8, 3, 32, 32))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from safetensors.torch import load_file
 from synthkit_generative import testing
 from synthkit_stylegan3 import Params, model
+from synthkit_torch.on_device import assert_stays_on_the_device
 
 SMALL = Params(kimg=0.032, batch_size=4, channel_base=128, channel_max=8, latent=8, gamma=0.1, checkpoint_kimg=0.012)
 
@@ -119,3 +121,11 @@ def test_generation_leaves_the_callers_random_state_alone(trained: tuple[Path, P
 def test_a_training_is_made_longer_and_another_begins_with_it(tmp_path: Path) -> None:
     testing.assert_is_made_longer_exactly(model.train, tmp_path, SMALL, shorter_kimg=0.02)
     testing.assert_begins_with(model.train, tmp_path / "short", tmp_path, dataclasses.replace(SMALL, kimg=0.008))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("radial", [False, True])
+def test_a_step_needs_nothing_of_the_host(precision: torch.dtype, radial: bool) -> None:
+    architecture = model.Architecture(32, 3, 256, 16, 16, 2, kernel=1 if radial else 3, radial=radial)
+    make = functools.partial(model.Training, architecture, Params(batch_size=8), precision=precision)
+    assert_stays_on_the_device(lambda device: make(device=device), (8, 3, 32, 32))

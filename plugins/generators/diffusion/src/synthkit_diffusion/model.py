@@ -28,7 +28,7 @@ from synthkit_generative.training import Method, fit
 from synthkit_generative.unet import Architecture, UNet, group_for
 from synthkit_generative.weights import load_state_dict, state_dict, update_ema
 from synthkit_torch import parallel
-from synthkit_torch.devices import find_device
+from synthkit_torch.devices import autocast, find_device
 from synthkit_torch.streams import SeedStreams, own_seed, stream
 from torch import Tensor
 
@@ -51,6 +51,8 @@ class Training:
         self.device = device
         self.precision = precision
         self.alpha_bar = process.alphas_cumprod(params.schedule, params.diffusion_steps)
+        #: By the number of the step, float32 ``(diffusion_steps,)`` on the device.
+        self.of_t = {name: torch.from_numpy(v).float().to(device) for name, v in _of_t(self.alpha_bar).items()}
         with own_seed(params.seed):
             self.network = UNet(architecture).to(device)
         self.ema = copy.deepcopy(self.network).requires_grad_(False)
@@ -86,9 +88,9 @@ class Training:
 
     def losses(self, images: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """L_simple ([3] equation 14) and, with ``learn_sigma``, L_vlb by its weight ([1] eq. 16): (1,) or (2,)."""
-        alpha_bar = torch.from_numpy(self.alpha_bar).to(self.device)[t].float()
+        alpha_bar = self.of_t["alpha_bar"][t]
         x = process.add_noise(images, noise, alpha_bar)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
+        with autocast(self.device, self.precision):
             found = self.network(x, t)
         channels = images.shape[1]
         wanted = process.target(self.params.prediction, images, noise, alpha_bar)
@@ -99,12 +101,8 @@ class Training:
 
     def _variance_loss(self, images: Tensor, x: Tensor, t: Tensor, found: Tensor) -> Tensor:
         """L_vlb in bits an element, times its weight; it trains the variance alone."""
-        steps = process.Steps.of(self.alpha_bar)
-        posterior = steps.posterior_variances
-        posterior[0] = posterior[1]  # the first is 0: the second stands for it ([1], section 3.1)
         alpha_bar_prev, beta, spread, alpha_bar = (
-            torch.from_numpy(array).to(self.device)[t][:, None, None, None].float()
-            for array in (steps.alpha_bar_prev, steps.betas, posterior, self.alpha_bar)
+            self.of_t[name][t][:, None, None, None] for name in ("alpha_bar_prev", "beta", "posterior", "alpha_bar")
         )
         predicted, placed = found.detach()[:, : images.shape[1]], found[:, images.shape[1] :]
         estimate = process.predict_x0(self.params.prediction, predicted, x, alpha_bar)
@@ -136,6 +134,16 @@ class Training:
     def sample(self, seeds: Sequence[int]) -> Tensor:
         """Images of these seeds by the EMA of the network, in few steps."""
         return sample(self.ema, self.params.prediction, self.alpha_bar, seeds, "dpm++", SNAPSHOT_STEPS)
+
+
+def _of_t(alpha_bar: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """What a step of the training needs of each noise level; the first posterior variance is 0, and the second stands
+    for it ([1] section 3.1)."""
+    steps = process.Steps.of(alpha_bar)
+    posterior = steps.posterior_variances
+    posterior[0] = posterior[1]
+    found = {"alpha_bar": alpha_bar, "alpha_bar_prev": steps.alpha_bar_prev, "beta": steps.betas}
+    return {**found, "posterior": posterior}
 
 
 def train(

@@ -27,7 +27,7 @@ from synthkit_generative.training import Method, fit
 from synthkit_generative.unet import Architecture, group_for
 from synthkit_generative.weights import ema_decay, load_state_dict, state_dict, update_ema
 from synthkit_torch import parallel
-from synthkit_torch.devices import find_device
+from synthkit_torch.devices import autocast, find_device
 from synthkit_torch.streams import SeedStreams, own_seed, stream
 from torch import Tensor, nn
 
@@ -164,7 +164,7 @@ class Training:
             images = augmentation.apply(images, told)
         said = told if self.network.shape.told else None
         losses = []
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
+        with autocast(self.device, self.precision):
             for number, (denoiser, drawn, given) in enumerate(self.network.denoisers):
                 seen = None if given is None else images[:, given]
                 losses.append(denoiser.loss(images[:, drawn], noise[:, drawn], sigma[:, number], seen, said))

@@ -37,7 +37,10 @@ def square_side(data: Samples, name: str, sizes: Sequence[int] = (32, 64, 128, 2
 
 def to_float(batch: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Grey levels 0..255 as float32 in [-1, 1] on the device, where a fourth of the bytes arrives."""
-    return torch.from_numpy(batch).to(device, non_blocking=True).float() / 127.5 - 1
+    bytes_ = torch.from_numpy(batch)
+    if device.type == "cuda":  # from memory that cannot be paged out a copy goes on beside the arithmetic
+        bytes_ = bytes_.pin_memory()
+    return bytes_.to(device, non_blocking=True).float() / 127.5 - 1
 
 
 class RealImages:

@@ -156,7 +156,7 @@ def _train(plan: _Plan, rank: int) -> None:
     """The work of one process."""
     device = devices.find_device(rank)
     precision = devices.choose_precision(plan.params.precision, device)
-    with devices.whole_float32(precision is torch.float32):
+    with devices.fastest_convolutions(precision):
         training = plan.make(device, precision)
         loop = _Loop(plan.method, plan.checkpoint, plan.config, plan.params, training, plan.steps, plan.encoding)
         loop.resume(plan.initial)

@@ -27,4 +27,9 @@ class TrainingParams:
     checkpoint_every: int = synthkit.param(
         25_000, "training images between validations, each of which leaves a checkpoint", minimum=1, unit="samples"
     )
+    precision: str = synthkit.param(
+        "auto",
+        "arithmetic of the network in training; auto: bfloat16 on a GPU that has it",
+        choices=("auto", "float32", "bfloat16"),
+    )
     seed: int = synthkit.param(0, "seed of weights, order, augmentation and validation split", minimum=0)

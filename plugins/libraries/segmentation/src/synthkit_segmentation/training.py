@@ -179,8 +179,7 @@ class _Training:
         plan, state = self.plan, self.state
         on_gpu = self.device.type == "cuda"
         steps_per_report = _STEPS_PER_REPORT_ON_GPU if on_gpu else 1
-        # Shapes stay the same, so it pays to let cuDNN try its algorithms first.
-        fastest = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True)
+        fastest = devices.fastest_convolutions(devices.choose_precision(plan.params.precision, self.device))
         shares = _shares(plan, state.step, self.rank, self.world)
         batches = read_ahead(Reader(plan.data, plan.channels), shares, pin=on_gpu)
         with fastest, closing(batches), torch.random.fork_rng([self.device] if on_gpu else []):
@@ -239,8 +238,7 @@ def _step(
     # For what the network itself draws (drop path), without which a resumed training would differ.
     torch.manual_seed(int(np.random.default_rng([params.seed, NETWORK, numbers[0]]).integers(2**63 - 1)))
     network.train()
-    # bf16 needs no loss scaling; on most CPUs it is many times slower than float32.
-    with torch.autocast("cuda", torch.bfloat16, enabled=inputs.is_cuda):
+    with devices.autocast(device, devices.choose_precision(params.precision, device)):
         outputs = network(inputs)
     loss = recipe.loss(outputs, classes)
     optimiser.zero_grad(set_to_none=True)

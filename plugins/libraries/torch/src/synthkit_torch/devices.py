@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -21,10 +21,28 @@ def count_processes() -> int:
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """The type of ``"float32"``, ``"bfloat16"`` or ``"auto"``, which is bfloat16 on a GPU that has it."""
-    if wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
-        return torch.bfloat16
-    return torch.float32
+    """The type of ``"float32"``, ``"bfloat16"`` or ``"auto"``, which is bfloat16 on a GPU that has it.
+
+    Those of compute capability 8.0 (Ampere) and later have it. ``torch.cuda.is_bf16_supported()`` is also true of older
+    ones, which emulate it many times slower than they are in float32.
+    """
+    if wanted == "auto":
+        native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
+    """Operators that gain from it compute in this precision; nothing is changed for float32."""
+    return nullcontext() if precision is torch.float32 else torch.autocast(device.type, precision)
+
+
+def fastest_convolutions(precision: torch.dtype) -> AbstractContextManager[object]:
+    """cuDNN tries its algorithms for each new shape and keeps the fastest: worth it where shapes stay the same.
+
+    With float32 convolutions are float32 as it is, see :func:`whole_float32`.
+    """
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=precision is not torch.float32)
 
 
 @contextmanager
