@@ -26,7 +26,7 @@ class Training:
 
 
 def look(fault: Callable[[Tensor], Tensor]) -> None:
-    assert_stays_on_the_device(lambda device: Training(device, fault), (4, 2, 8, 8))
+    assert_stays_on_the_device(lambda device: Training(device, fault), (4, 2, 34, 34))
 
 
 def test_a_step_without_fault() -> None:
@@ -36,8 +36,8 @@ def test_a_step_without_fault() -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (lambda images: images * torch.ones(8 - 2), "CPU|meta"),
-        (lambda images: images * torch.from_numpy(torch.ones(6).numpy()).to(images.device), "on the CPU"),
+        (lambda images: images * torch.ones(32), "CPU|meta"),
+        (lambda images: images * torch.from_numpy(torch.ones(32).numpy()).to(images.device), "on the CPU"),
         (lambda images: images * images.double(), "float64"),
         (lambda images: images * images.mean().item(), "meta"),
         (lambda images: images if images.mean() > 0 else -images, "meta"),

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
 
-from synthkit_segmentation.testing import Toy, assert_resumes_exactly  # noqa: E402
+from synthkit_segmentation.testing import Toy, assert_resumes_exactly, assert_step_needs_nothing_of_the_host  # noqa: E402
 from synthkit_swin import SwinParams, model  # noqa: E402
 
 TINY = SwinParams(
@@ -48,3 +48,7 @@ def test_training_begins_with_pretrained_weights(tmp_path: Path) -> None:
     before, after = (safetensors.load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
     name = "backbone.swin.encoder.layers.0.blocks.0.mlp.fc1.weight"
     torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0)
+
+
+def test_a_step_needs_nothing_of_the_host() -> None:
+    assert_step_needs_nothing_of_the_host(model.recipe, TINY)

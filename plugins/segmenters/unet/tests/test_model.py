@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("monai", reason="monai is not installed")
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
 
-from synthkit_segmentation.testing import Toy, assert_resumes_exactly  # noqa: E402
+from synthkit_segmentation.testing import Toy, assert_resumes_exactly, assert_step_needs_nothing_of_the_host  # noqa: E402
 from synthkit_torch import devices  # noqa: E402
 from synthkit_unet import UnetParams, model  # noqa: E402
 
@@ -64,3 +64,7 @@ def test_a_training_begins_with_the_best_weights_of_another(tmp_path: Path) -> N
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
     with pytest.raises(DataError, match="its network is another one"):
         model.train(Toy(12), tmp_path / "other", dataclasses.replace(TINY, filters=8), initial=tmp_path / "first")
+
+
+def test_a_step_needs_nothing_of_the_host() -> None:
+    assert_step_needs_nothing_of_the_host(model.recipe, TINY)

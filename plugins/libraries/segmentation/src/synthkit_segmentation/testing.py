@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from synthkit_torch.on_device import assert_stays_on_the_device
 from torch import Tensor, nn
 
 from synthkit.testing import InMemorySamples
@@ -18,7 +20,7 @@ from synthkit_segmentation import training
 from synthkit_segmentation.checkpoints import BEST, LAST
 from synthkit_segmentation.losses import dice_and_cross_entropy
 from synthkit_segmentation.params import TrainingParams
-from synthkit_segmentation.recipe import Recipe, Task
+from synthkit_segmentation.recipe import Recipe, RecipeOf, Task
 
 
 @dataclass(frozen=True)
@@ -106,3 +108,22 @@ def assert_resumes_exactly(train: Callable[[Toy, Path], None], folder: Path, sto
     train(data, broken)
     for name in (BEST, LAST):
         assert (broken / name).read_bytes() == (whole / name).read_bytes()
+
+
+def assert_step_needs_nothing_of_the_host(recipe_of: RecipeOf, params: TrainingParams, side: int = 64) -> None:
+    """A step of the training, without augmentation, whose numbers are drawn by image on the CPU, stays on the GPU."""
+
+    class OneStep:
+        def __init__(self, device: torch.device) -> None:
+            self.recipe = recipe_of(Task(3, 3, (side, side)), params)
+            self.network = self.recipe.build(device, 0)
+            self.optimisers = {"network": self.recipe.optimiser(self.network)}
+
+        def training_step(self, real: Tensor) -> dict[str, Tensor]:
+            images, classes = real.to(torch.uint8), real[:, 0].to(torch.uint8)
+            unaugmented = dataclasses.replace(params, augment=False)
+            optimiser, numbers = self.optimisers["network"], range(len(real))
+            loss = training._step(self.network, optimiser, images, classes, self.recipe, unaugmented, numbers)
+            return {"loss": loss}
+
+    assert_stays_on_the_device(OneStep, (2, 3, side, side))

@@ -22,18 +22,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from synthkit_torch import streams
 
 META = torch.device("meta")
+#: So many numbers may be float64, as sums over an image are: a GPU has slow units for it, but has them.
+FEW = 1000
 
 
 class Steps(Protocol):
     """What is looked at: a training of networks on the meta device."""
 
-    optimisers: Mapping[str, torch.optim.Optimizer]
+    @property
+    def optimisers(self) -> Mapping[str, torch.optim.Optimizer]: ...
 
     def training_step(self, real: Tensor) -> Mapping[str, Tensor]: ...
 
 
 class Watch(TorchDispatchMode):
-    """Notes operators whose result is float64, or lies on the CPU and is more than a single number."""
+    """Notes operators whose result is an array of float64, or lies on the CPU and is more than a single number."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -45,7 +48,7 @@ class Watch(TorchDispatchMode):
         made = func(*args, **(kwargs or {}))
         for tensor in _pytree.tree_leaves(made):
             if isinstance(tensor, Tensor):
-                if tensor.dtype is torch.float64:
+                if tensor.dtype is torch.float64 and tensor.numel() > FEW:
                     self.faults.append(f"{func} in float64")
                 if tensor.device != META and tensor.dim() > 0:
                     self.faults.append(f"{func} on the CPU")
