@@ -335,3 +335,32 @@ def test_rules(text: str) -> None:
 )
 def test_what_is_not_a_rule(text: str) -> None:
     assert Rule.parse(text) is None
+
+
+def test_scores_that_were_cut_at_zero_are_refused_and_whole_ones_are_read(
+    tmp_path: Path, make_subject: MakeSubject
+) -> None:
+    scores = {name: _normalized(_raw(k), "z-scores") for k, name in enumerate(CONTRASTS)}
+    make_subject(tmp_path / "in", "A", **{name: np.maximum(image, 0) for name, image in scores.items()})
+    with pytest.raises(DataError) as caught:
+        prepare(tmp_path / "in", tmp_path / "out", protocol=SliceProtocol(**SMALL))
+    assert "z-scores that were cut at 0" in caught.value.details[0]
+    rule = re.search(r"--intensity (\S+) reads", caught.value.details[0])
+    make_subject(tmp_path / "in", "A", **scores)  # the advice
+    assert rule and prepare(tmp_path / "in", tmp_path / "out", protocol=SliceProtocol(**SMALL, intensity=rule[1]))
+
+
+@pytest.mark.parametrize("kind", ["0..1", "z-scores"])
+def test_nan_around_the_brain_is_refused_with_what_takes_it_away(
+    tmp_path: Path, make_subject: MakeSubject, kind: str
+) -> None:
+    outside = _raw() == 0
+    bare = {name: np.where(outside, np.nan, _normalized(_raw(k), kind)) for k, name in enumerate(CONTRASTS)}
+    make_subject(tmp_path / "in", "A", **bare)
+    with pytest.raises(DataError) as caught:
+        prepare(tmp_path / "in", tmp_path / "out", protocol=SliceProtocol(**SMALL))
+    line = re.search(r"`(np\.nan_to_num\(.*\))`", caught.value.details[0])
+    assert line, caught.value.details
+    make_subject(tmp_path / "in", "A", **{name: eval(line[1], {"np": np, "array": v}) for name, v in bare.items()})
+    (subject,) = prepare(tmp_path / "in", tmp_path / "out", protocol=SliceProtocol(**SMALL)).subjects
+    assert subject.kept and not any("is 0 in" in note for note in subject.notes)

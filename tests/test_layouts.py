@@ -494,3 +494,11 @@ def test_an_ending_is_advised_only_where_no_other_subject_loses_its_file(tmp_pat
     assert len(reasons) == 2 and all("(--names seg=_BraTS-seg takes the first)" in reason for reason in reasons)
     found = what(survey_folder(tmp_path / "bmsr", names=["seg=_BraTS-seg"]))  # the advice
     assert [files[-1] for files in found.values()] == ["P1_BraTS-seg.nii.gz", "P2_BraTS-seg.nii.gz"]
+
+
+def test_ids_have_their_time_in_every_folder_or_in_none(tmp_path: Path) -> None:
+    for scan in ("100001/100001_time1", "100001/100001_time2", "100002/100002_time1"):
+        lay(tmp_path / "times", each(scan, BRATS))
+    assert list(what(survey_folder(tmp_path / "times"))) == ["100001_time1", "100001_time2", "100002_time1"]
+    lay(tmp_path / "dates", [name for s in ("A1", "A2") for name in each(f"{s}/{s}_2002.05.26", BRATS)])
+    assert list(what(survey_folder(tmp_path / "dates"))) == ["A1", "A2"]

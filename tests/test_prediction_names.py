@@ -22,7 +22,17 @@ def labels_saved(*paths: Path) -> None:
         nib.save(nib.Nifti1Image(labels, np.eye(4)), path)
 
 
-@pytest.mark.parametrize("place", ["{0}/{0}_gt.nii.gz", "{0}_gt.nii.gz", "{0}/{0}_seg.nii.gz", "{0}.nii.gz"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "{0}/{0}_gt.nii.gz",
+        "{0}_pred.nii.gz",
+        "{0}/prediction.nii.gz",
+        "{0}_gt.nii.gz",
+        "{0}/{0}_seg.nii.gz",
+        "{0}.nii.gz",
+    ],
+)
 @pytest.mark.parametrize("said_of", ["reference", "prediction"])
 def test_predictions_may_have_the_endings_of_their_scheme(tmp_path: Path, place: str, said_of: str) -> None:
     (tmp_path / "own.toml").write_text(TOML)

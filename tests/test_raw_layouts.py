@@ -633,3 +633,15 @@ def test_a_dseg_table_says_what_values_are(tmp_path: Path, make_subject: Callabl
     table.write_text("index\tname\n1\tgrey matter\n2\twhite matter\n3\tcsf\n")
     with pytest.raises(DataError, match="not all known"):
         prepare(tmp_path / "bids", tmp_path / "out", protocol=SMALL)
+
+
+@pytest.mark.parametrize(
+    "labels", [{"background": 0, "kidney": 1, "tumor": 2, "cyst": 3}, {"liver": 1, "lesion": 2, "x": 3}]
+)
+def test_labels_of_another_anatomy_are_asked_about_before_its_channels(tmp_path: Path, labels: dict[str, int]) -> None:
+    root = make_raw(tmp_path / "in", channels=("CT",), description={"channel_names": {"0": "CT"}, "labels": labels})
+    with pytest.raises(DataError, match="not all known") as caught:
+        prepare(root, tmp_path / "out", protocol=SMALL)
+    assert "--labels table" in caught.value.fix and "t1" not in caught.value.fix
+    ct = dataclasses.replace(SMALL, contrasts=("ct",))
+    assert prepare(root, tmp_path / "out", protocol=ct, labels="table").n_samples == 8  # the advice

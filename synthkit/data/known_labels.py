@@ -7,10 +7,10 @@ from pathlib import Path
 
 from synthkit.data.channel_names import SEG
 from synthkit.data.file_names import Names
-from synthkit.data.label_tables import TableOfLabels, table_of_labels
+from synthkit.data.label_tables import BY_TABLE, TableOfLabels, table_of_labels
 from synthkit.data.layouts import group_files
 from synthkit.data.raw_layouts import description_of, table_of
-from synthkit.data.scheme_choice import BY_TABLE, scheme_given
+from synthkit.data.scheme_choice import scheme_given
 from synthkit.data.scheme_ids import Labelled, by_ids
 from synthkit.data.subject_files import BadSubject
 from synthkit.errors import UsageError

@@ -34,12 +34,15 @@ if TYPE_CHECKING:
     from synthkit.contract import UInt8Array
     from synthkit.data.subject_files import BadSubject, Subject
 
+#: How names of predictions may end besides.
+_OF_PREDICTIONS = ("pred", "prediction")
+
 
 class LabelFolder:
     """Label volumes in a folder; satisfies :class:`synthkit.contract.Volumes`.
 
     The folder holds subjects in any layout that ``prepare`` reads (their segmentations are used, the contrasts need not
-    be there), or predictions side by side, ``<subject>.nii.gz`` or ``<subject>_seg.nii.gz``.
+    be there), or predictions side by side, ``<subject>.nii.gz``, ``<subject>_seg.nii.gz`` or ``<subject>_pred.nii.gz``.
 
     Their label scheme is what ``labels`` says, else what a ``predictions.json`` of `segment` or a table of labels says
     (nnU-Net leaves its ``dataset.json`` beside predictions), else that of ``reference``, else what
@@ -102,10 +105,12 @@ class LabelFolder:
             self.path(name)
 
     def _with_endings(self) -> Scheme:
-        """A scheme that has the endings of names that these files may have: its own, and those of the reference."""
+        """A scheme that has the endings of names that these files may have: its own; of predictions those of the
+        reference, too, and what says of a file that it is one.
+        """
         scheme = self._given or BRATS
-        theirs = self._reference._with_endings().label_endings if self._reference else ()
-        more = [ending for ending in theirs if ending not in scheme.endings]
+        theirs = (*self._reference._with_endings().label_endings, *_OF_PREDICTIONS) if self._reference else ()
+        more = [ending for ending in dict.fromkeys(theirs) if ending not in scheme.endings]
         return dataclasses.replace(scheme, label_endings=(*scheme.label_endings, *more))
 
     def _scanned(self, endings: Names) -> tuple[list[Subject], list[BadSubject]]:

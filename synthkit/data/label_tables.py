@@ -20,6 +20,9 @@ from synthkit.data.tables import read_table
 from synthkit.errors import DataError
 from synthkit.schemes import BACKGROUND, BRATS, Contrast, Region, Scheme, enumerated
 
+#: What ``--labels`` takes besides names of schemes and files: the labels as a table beside the files names them.
+BY_TABLE = "table"
+
 # Columns of BIDS' own table.
 _COLUMNS = ("index", "name")
 
@@ -318,3 +321,14 @@ def _read(path: Path) -> TableOfLabels:
             "Write it so, or give --labels, which wins over it.",
         ) from error
     return labels_named(labels, path)
+
+
+def unknown_names(table: TableOfLabels, option: str = "--labels") -> DataError:
+    """The error for a table with names that are no known labels."""
+    own = f"or {option} {BY_TABLE} to take the names of the table as they are, for another anatomy"
+    return DataError(
+        f"The labels that {table.source} names are not all known.",
+        f"{table.problem[:1].upper()}{table.problem[1:]}. It names {table.in_words}.",
+        f"Give {option} NAME with the scheme that is true ({enumerated([*SCHEMES])}), {own}; "
+        f"or name each value in {table.source.name} as what it is, such as edema, necrosis or enhancing tumor.",
+    )

@@ -15,13 +15,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from synthkit.data.channel_names import SEG, content_called, names_of_channels
+from synthkit.data.channel_names import SEG
 from synthkit.data.fetched import finished_name, not_fetched
-from synthkit.data.file_names import NamedFile, Names, base_name, content_named, is_bids, named_file
+from synthkit.data.file_names import NamedFile, Names, base_name, is_bids, named_file
+from synthkit.data.folder_kinds import kinds_of_folders, stem_in
 from synthkit.data.metaimage import folder_of_subject, is_data_of_mhd
 from synthkit.data.raw_layouts import is_raw_folder
 from synthkit.data.scan_words import says_when
-from synthkit.schemes import BRATS
 
 # Folders that say what is in them and not whose it is.
 _KIND_OF_FOLDER = re.compile(r"anat|nifti|niftis|nii|images?|mri?|data|raw|scans?|files|structural", re.IGNORECASE)
@@ -33,7 +33,6 @@ _TEXTS = re.compile(
     re.IGNORECASE,
 )
 _MOST_LINES = 12
-_OF_FOLDERS = names_of_channels(BRATS, ())
 
 
 @dataclass
@@ -85,7 +84,7 @@ def group_files(root: Path, names: Names) -> Grouped:
     unknown: dict[Path, list[Path]] = {}
     named: dict[Path, list[NamedFile]] = defaultdict(list)
     walked = list(_walk(root, found))
-    kinds = _kinds_of_folders(root, walked, names)
+    kinds = kinds_of_folders(root, walked, names)
     for folder, files, is_leaf in walked:
         if not files and is_leaf and folder != root:
             found.empty_folders.append(folder)
@@ -95,7 +94,7 @@ def group_files(root: Path, names: Names) -> Grouped:
             if called and base_name(path.name) and (said is None or said.content == called.content):
                 named[folder.parent].append(replace(called, path=path))
             elif folder in kinds and (base := base_name(path.name)):
-                stem = said.stem if said else _stem_in(base, kinds[folder])
+                stem = said.stem if said else stem_in(base, kinds[folder])
                 named[folder.parent].append(NamedFile(path, stem, kinds[folder]))
             elif said:
                 named[folder_of_subject(path)].append(said)
@@ -108,7 +107,7 @@ def group_files(root: Path, names: Names) -> Grouped:
     for folder, of_folder in named.items():
         is_given = "t1ce" in names.contents  # whoever says what the files are is believed
         found.units += _units_of(root, folder, of_folder if is_given else _after_treatment(of_folder))
-    found.units = _told_apart(root, _joined(root, found.units))
+    found.units = _told_apart(root, _with_times_alike(_joined(root, found.units)))
     for folder, paths in unknown.items():
         _place_unknown(found, folder, paths)
     return found
@@ -118,32 +117,6 @@ def _said_by_folder(root: Path, folder: Path, files: Sequence[Path], names: Name
     """What a folder that is called as a volume says of the one volume in it: ``A_t1.nii/00000057_brain_t1.nii``."""
     is_alone = sum(base_name(path.name) is not None for path in files) == 1
     return named_file(folder, names) if is_alone and folder != root else None
-
-
-def _kinds_of_folders(root: Path, walked: Sequence[tuple[Path, list[Path], bool]], names: Names) -> dict[Path, str]:
-    """Folder -> the content of all its volumes, where it is called so, their names say nothing else, and begin as those
-    of a folder of another content: ``T1/a01.nii.gz``, ``masks/a01.nii.gz``.
-    """
-    stems: dict[Path, set[str]] = {}
-    kinds: dict[Path, str] = {}
-    for folder, files, _ in walked:
-        content = content_named(folder.name, names) or content_called(folder.name, _OF_FOLDERS)
-        said = {base: named_file(path, names) for path in files if (base := base_name(path.name))}
-        alone = all(found is None or found.content == content for found in said.values())
-        if content and content not in names.contents and said and alone and folder != root:
-            kinds[folder] = content
-            stems[folder] = {found.stem if found else _stem_in(base, content) for base, found in said.items()}
-    return {
-        folder: content
-        for folder, content in kinds.items()
-        if any(kinds[other] != content and stems[other] & stems[folder] for other in kinds)
-    }
-
-
-def _stem_in(base: str, content: str) -> str:
-    """What a name begins with in a folder of one content: ``a01`` of ``a01_mask`` in ``masks``."""
-    parts = re.fullmatch(r"(.+?)[-_. ]([^-_. ]+)", base)
-    return parts[1] if parts and content_called(parts[2], _OF_FOLDERS) == content else base
 
 
 def _walk(root: Path, found: Grouped) -> Iterable[tuple[Path, list[Path], bool]]:
@@ -301,6 +274,21 @@ def _with_labels_below(root: Path, units: Sequence[Unit]) -> list[Unit]:
                 continue
         kept.append(unit)
     return kept
+
+
+def _with_times_alike(units: list[Unit]) -> list[Unit]:
+    """Ids with their time where those of a folder beside theirs have it: 100002_time1 beside 100001_time1 and _time2."""
+    timed = {unit.folder.parent for unit in units if _adds_time(unit.folder, unit.id)}
+    for unit in units:
+        stem = unit.files[0].stem
+        if unit.folder.parent in timed and len(unit.stems) == 1 and _adds_time(unit.folder, stem):
+            unit.id = stem
+    return units
+
+
+def _adds_time(folder: Path, name: str) -> bool:
+    own = folder.resolve().name
+    return name.lower().startswith(own.lower()) and says_when(name[len(own) :].strip("-_. "))
 
 
 def _told_apart(root: Path, units: list[Unit]) -> list[Unit]:

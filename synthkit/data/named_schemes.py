@@ -319,7 +319,15 @@ def _labels(table: Mapping[str, Any]) -> tuple[Label, ...]:
                 )
             continue
         _check_name(name, "label")
-        if value is None or not 0 < value < 256:
+        if value is not None and value > 255:
+            used = {d.get("value") if isinstance(d, dict) else d for d in table.values()}
+            free = next(number for number in range(1, 256) if number not in used)
+            raise _FaultError(
+                f"the value of the label {name} is {value}, and datasets hold values of 1 to 255",
+                f"Write a smaller one into the label files (`array[array == {value}] = {free}`), and here "
+                f"`{name} = {free}`.",
+            )
+        if value is None or value < 1:
             why = "is not a whole number" if value is None else "is not 1 to 255"
             raise _FaultError(
                 f"the value of the label {name} {why}",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.data.file_names import Names, base_name, content_named
-from synthkit.data.label_tables import TableOfLabels, each_name_once, labels_named
+from synthkit.data.label_tables import TableOfLabels, each_name_once, labels_named, unknown_names
 from synthkit.errors import DataError
 from synthkit.schemes import BACKGROUND, enumerated
 
@@ -171,6 +171,8 @@ def read_raw(
     named = channel_names(description or {}, folder / DESCRIPTION)
     if need_table and description is not None:
         found.table = table_of(description, folder)
+    if found.table and found.table.scheme is None and not any(content_named(name, names) for name in named.values()):
+        raise unknown_names(found.table)  # another anatomy: its channels are no contrasts of a brain either
     channels = _channels(named, contrasts, names, folder)
     for part in ("Tr", "Ts"):
         for place in (folder / f"images{part}", folder / f"labels{part}"):

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from synthkit.data.label_tables import TableOfLabels, scheme_of_table
+from synthkit.data.label_tables import BY_TABLE, TableOfLabels, scheme_of_table, unknown_names
 from synthkit.data.named_schemes import SCHEMES, scheme_named
 from synthkit.data.scheme_ids import Labelled, by_ids, fours_without_threes
 from synthkit.data.scheme_questions import (
@@ -29,8 +29,6 @@ from synthkit.data.scheme_questions import (
 from synthkit.errors import DataError
 from synthkit.schemes import BRATS, Scheme, enumerated
 
-#: What ``--labels`` takes besides names of schemes and files: the labels as a table beside the files names them.
-BY_TABLE = "table"
 _SHOWN = 20
 
 
@@ -142,13 +140,7 @@ def _as_given(subjects: Sequence[Labelled], given: Scheme, option: str) -> Schem
 
 def _by_table(table: TableOfLabels, by_id: tuple[Scheme, str] | None, option: str) -> Scheme:
     if table.scheme is None:
-        own = f"or {option} {BY_TABLE} to take the names of the table as they are, for another anatomy"
-        raise DataError(
-            f"The labels that {table.source} names are not all known.",
-            f"{table.problem[:1].upper()}{table.problem[1:]}. It names {table.in_words}.",
-            f"Give {option} NAME with the scheme that is true ({enumerated([*SCHEMES])}), {own}; "
-            f"or name each value in {table.source.name} as what it is, such as edema, necrosis or enhancing tumor.",
-        )
+        raise unknown_names(table, option)
     if by_id and by_id[0].label_values == table.scheme.label_values:
         return by_id[0]
     return table.scheme
@@ -308,11 +300,13 @@ def _doubtful(doubted: Sequence[Doubt], n_subjects: int, whose: str) -> tuple[st
     """A line on each subject whose labels do not look like their names, with what was measured."""
     if not doubted:
         return ()
-    lines = [
-        f"labels of {doubt.subject.id} do not look like those of {whose}: {doubt}; correct it, or leave it out"
-        f"{'' if doubt.explained else best_by_looks([doubt.subject], doubt.subject.labels)[0].rstrip('.')}"
-        for doubt in doubted[:_SHOWN]
-    ]
+    lines = []
+    for doubt in doubted[:_SHOWN]:
+        best = "" if doubt.explained else best_by_looks([doubt.subject], doubt.subject.labels)[0].rstrip(".")
+        lines.append(
+            f"labels of {doubt.subject.id} do not look like those of {whose}: {doubt}; correct it, or leave it out"
+            f"{'.' if best else ''}{best}"
+        )
     if len(doubted) > _SHOWN:
         lines.append(f"and so do those of {len(doubted) - _SHOWN} more of {n_subjects} subjects")
     return tuple(lines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthkit.data.intensities import sampled
+from synthkit.data.intensities import border_of, sampled
 from synthkit.data.nifti import Volume
 from synthkit.data.orientation import axis_codes
 from synthkit.schemes import enumerated
@@ -94,7 +94,7 @@ def check_content(name: str, data: NDArray[Any]) -> None:
     with np.errstate(all="ignore"):
         suspect = data.dtype.kind == "f" and not np.isfinite(data.sum())
     if suspect and (n_bad := int(data.size - np.count_nonzero(np.isfinite(data)))):
-        raise ValueError(f"{name} holds NaN or infinity in {n_bad} voxel{'s' if n_bad > 1 else ''}")
+        raise ValueError(f"{name} holds NaN or infinity in {n_bad} voxel{'s' if n_bad > 1 else ''}{_around(data)}")
     first = data[0, 0, 0]
     if (data[:, :, data.shape[2] // 2] == first).all() and (data == first).all():
         raise ValueError(f"{name} is empty: all voxels are {first:g}")
@@ -102,6 +102,18 @@ def check_content(name: str, data: NDArray[Any]) -> None:
         raise ValueError(
             f"{name} {NO_IMAGE}: {kind}; put the image there, or say which file it is by --names {name}=..."
         )
+
+
+def _around(data: NDArray[Any]) -> str:
+    """What to do where NaN stands for the background; "" where it does not."""
+    if np.count_nonzero(np.isnan(border_of(data))) * 2 < border_of(data).size or np.isinf(data).any():
+        return ""
+    low = float(np.nanmin(data))
+    value = 0.0 if low >= 0 else np.floor(low) - 1
+    return (
+        ", which stand for its background: write one value to them that is no part of the brain, such as "
+        f"`np.nan_to_num(array, nan={value:g})`"
+    )
 
 
 def _no_image(data: NDArray[Any]) -> str:
