@@ -559,7 +559,8 @@ def test_a_file_that_does_not_describe_a_scheme_says_why(tmp_path: Path, text: s
         read_scheme(path)
     assert why.lower() in caught.value.why.lower()
     fix = caught.value.fix
-    forms, close = re.findall(r"`(?!array)([^`]+)`", fix), re.match(r"Write (\w+) for it", fix)
+    forms = [form for form in re.findall(r"`([^`]+)`", fix) if not form.startswith("array")]
+    close = re.match(r"Write (\w+) for it", fix)
     if close:
         instead = wrong.replace(wrong.strip("[]\n"), close[1]) if wrong == "color" else ""
     elif "otherwise" in fix:

@@ -277,7 +277,7 @@ def _with_labels_below(root: Path, units: Sequence[Unit]) -> list[Unit]:
 
 
 def _with_times_alike(units: list[Unit]) -> list[Unit]:
-    """Ids with their time where those of a folder beside theirs have it: 100002_time1 beside 100001_time1 and _time2."""
+    """Ids with their time where those of a folder beside have it: 100002_time1 beside 100001_time1 and _time2."""
     timed = {unit.folder.parent for unit in units if _adds_time(unit.folder, unit.id)}
     for unit in units:
         stem = unit.files[0].stem
