@@ -51,10 +51,10 @@ def install(source: Path, site: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def passed_tests(source: Path, site: Path) -> int:
-    """Runs the tests of a distribution, none of which may fail or be skipped; returns how many there are."""
+def passed_tests(source: Path, site: Path, skipped: str = "") -> int:
+    """Runs the tests of a distribution, none of which may fail, or be skipped but ``skipped``; how many passed."""
     done = run("pytest", "-q", "-p", "no:cacheprovider", "-rs", site=site, cwd=source)
-    counted = re.search(r"^(\d+) passed in", done.stdout, flags=re.MULTILINE)
+    counted = re.search(rf"^(\d+) passed{skipped} in", done.stdout, flags=re.MULTILINE)
     assert done.returncode == 0 and counted is not None, done.stdout
     return int(counted[1])
 
@@ -62,22 +62,24 @@ def passed_tests(source: Path, site: Path) -> int:
 # ------------------------------------------------------------------------------------------------ what is written
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_new_plugin_works_as_it_is(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "images"), [*((kind, False) for kind in KINDS), ("metric", True)])
+def test_new_plugin_works_as_it_is(kind: str, images: bool, tmp_path: Path) -> None:
     pytest.importorskip("hatchling", reason="hatchling is not installed")
     if kind != "metric":
         pytest.importorskip("safetensors", reason="safetensors is not installed")
-    source = write_plugin(kind, "new-one", tmp_path / "source")
+    source = write_plugin(kind, "new-one", tmp_path / "source", images=images)
+    assert ("--real data/real" in (source / "README.md").read_text()) is images
     install(source, tmp_path / "site")
     # The conformance checks, and what is special to the method.
-    assert passed_tests(source, tmp_path / "site") > 15
+    # A metric of images has no prediction to exchange with its reference.
+    assert passed_tests(source, tmp_path / "site", ", 1 skipped" if images else "") > 15
 
 
 @pytest.mark.parametrize("name", ["x", "an-unusually-long-name-of-a-method-that-has-no-end"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "metric --images"])
 def test_ruff_finds_nothing(kind: str, name: str, tmp_path: Path) -> None:
     pytest.importorskip("ruff", reason="ruff is not installed")
-    source = write_plugin(kind, name, tmp_path / "source")
+    source = write_plugin(kind.split()[0], name, tmp_path / "source", images="--images" in kind)
     for command in (("check",), ("format", "--check")):
         done = run("ruff", *command, "--no-cache", ".", cwd=source)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -141,13 +141,16 @@ def new_plugin(
         Path | None,
         typer.Option("-o", "--out", help="Folder to write. Default: synthkit-NAME.", show_default=False),
     ] = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="A metric of real and synthetic images, instead of one of label maps.")
+    ] = False,
     json: common.Json = False,
 ) -> None:
     """Write a package with a small working plugin, to begin your own with."""
     from synthkit.testing.scaffold import write_plugin
 
     console = common.console_for(json)
-    folder = write_plugin(kind, name, out)
+    folder = write_plugin(kind, name, out, images=images)
     console.document({"plugin": name, "kind": kind, "folder": str(folder)})
     console.print(f"Next: pip install -e '{folder}[runtime,test]'")
     console.print(f"      synthkit plugins check {name}")

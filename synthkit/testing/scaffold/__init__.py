@@ -34,14 +34,21 @@ _OF_KIND = {
 }
 
 
-def write_plugin(kind: str, name: str, out: Path | None = None, registry: Registry | None = None) -> Path:
+def write_plugin(
+    kind: str, name: str, out: Path | None = None, registry: Registry | None = None, *, images: bool = False
+) -> Path:
     """Write the distribution ``synthkit-NAME`` into ``out`` (default: a folder of its name), which is returned.
 
-    Raises :class:`UsageError`, before anything is written, if there is no such kind, if the name cannot be a plugin's
+    With ``images``, a metric compares real and synthetic images, and else label maps with a reference.
+
+    Raises :class:`UsageError`, before anything is written, if there is no such kind, if another than a metric is to
+    compare ``images``, if the name cannot be a plugin's
     or is taken, or if ``out`` is neither new nor an empty folder.
     """
     if kind not in get_args(Kind):
         raise UsageError(f"There is no kind of plugin called {kind!r}.", f"There are: {', '.join(get_args(Kind))}.")
+    if images and kind != "metric":
+        raise UsageError(f"A {kind} compares no images.", "Only metrics do.", "Leave --images out.")
     _require_free_name(name, registry or discover())
     out = out or Path(f"synthkit-{name}")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -50,7 +57,7 @@ def write_plugin(kind: str, name: str, out: Path | None = None, registry: Regist
             "Nothing is overwritten unasked.",
             "Choose another with -o.",
         )
-    _write(out, _render(kind, name))
+    _write(out, _render(kind, name, images))
     return out
 
 
@@ -84,7 +91,7 @@ def _near(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _render(kind: str, name: str) -> dict[str, str]:
+def _render(kind: str, name: str, images: bool) -> dict[str, str]:
     """Text of each file, by its path in the distribution."""
     import jinja2
 
@@ -97,8 +104,9 @@ def _render(kind: str, name: str) -> dict[str, str]:
     )
     package = f"synthkit_{name.replace('-', '_')}"
     module = "metrics" if kind == "metric" else "model"
-    facts = {"kind": kind, "name": name, "package": package, "module": module}
-    templates = {**_COMMON, **{path: f"{kind}/{template}" for path, template in _OF_KIND.items()}}
+    facts = {"kind": kind, "name": name, "package": package, "module": module, "images": images}
+    folder = "image_metric" if images else kind
+    templates = {**_COMMON, **{path: f"{folder}/{template}" for path, template in _OF_KIND.items()}}
     return {
         path.format(**facts): environment.get_template(template).render(**facts) for path, template in templates.items()
     }
