@@ -201,7 +201,7 @@ def test_a_preset_that_is_not_there_is_refused_with_those_that_are(preset_plugin
         read_preset(replace(PLUGIN, module="json"), "cpu")
 
 
-@pytest.mark.parametrize("name", ["progan", "stylegan1", "stylegan2", "stylegan3", "diffusion", "unet", "swin"])
+@pytest.mark.parametrize("name", ["progan", "stylegan1", "stylegan2", "stylegan3", "diffusion", "edm", "unet", "swin"])
 def test_every_method_brings_the_three_presets(name: str) -> None:
     declarations = discover().declarations
     if name not in declarations:

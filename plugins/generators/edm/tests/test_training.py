@@ -19,6 +19,7 @@ from synthkit_generative.encodings import Encoding
 from synthkit_torch.on_device import assert_stays_on_the_device
 
 import synthkit
+from synthkit.contract import Asked
 from synthkit.errors import DataError, UsageError
 from synthkit.testing import InMemorySamples
 
@@ -150,6 +151,27 @@ def test_labels_first_draws_contrasts_of_its_labels() -> None:
             expected = made.encoding.encode(made.encoding.decode(grey, offsets))
             np.testing.assert_array_equal(seen[-1].numpy(), expected)
     assert (seen[-1] == 1).all()  # an offset of 3 makes everything that label
+
+
+def test_contrasts_are_drawn_for_label_maps(trained: tuple[Path, Params]) -> None:
+    """Labels stay as they are asked for, outside the head too; a seed without a map is drawn as ever."""
+    folder, params = trained
+    labels = np.zeros((32, 32), dtype=np.uint8)
+    labels[:6, :6] = 4
+    asked = [Asked(each, None) for each in (labels, None, labels)]
+    samples = model.generate(folder, [1, 2, 3], params, asked=asked)
+    if not params.labels_first:
+        with pytest.raises(DataError, match="cannot be asked for label maps") as caught:
+            next(samples)
+        assert "-p labels_first=true" in caught.value.fix
+        return
+    (first, drawn), free, (other, again) = samples
+    assert np.array_equal(drawn, labels) and np.array_equal(again, labels) and not np.array_equal(first, other)
+    ((plain, plain_labels),) = model.generate(folder, [2], params)
+    np.testing.assert_array_equal(free[0], plain)
+    np.testing.assert_array_equal(free[1], plain_labels)
+    ((alone, _),) = model.generate(folder, [3], params, asked=asked[:1])
+    np.testing.assert_array_equal(alone, other)
 
 
 def test_offsets_are_kept_and_can_be_left_out(trained: tuple[Path, Params], tmp_path: Path) -> None:

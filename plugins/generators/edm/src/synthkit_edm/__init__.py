@@ -41,7 +41,9 @@ class MethodParams(FirstParams):
         maximum=1,
     )
     labels_first: bool = synthkit.param(
-        False, "two networks: labels are drawn first, by one of half the width, then the contrasts given labels"
+        False,
+        "two networks: labels are drawn first, by one of half the width, then the contrasts given labels; can be asked "
+        "for label maps",
     )
 
 
@@ -102,6 +104,7 @@ DECLARATION = synthkit.GeneratorDeclaration(
     dockerfile="Dockerfile",
     minimum_size=32,
     maximum_size=512,
+    label_maps=True,
 )
 
 
@@ -112,6 +115,7 @@ CONFORMANCE_PARAMS = {
     "width": 4,
     "sampler_steps": 2,
     "gate_samples": 4,
+    "labels_first": True,
     "checkpoint_kimg": 0.008,
 }
 

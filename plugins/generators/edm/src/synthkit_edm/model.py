@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
-from synthkit_generative.drawing import checkpoint_errors, draw, load, to_grey_levels
+from synthkit_generative.drawing import checkpoint_errors, draw, draw_given, load, to_grey_levels
 from synthkit_generative.encodings import Encoding, encoding_of, of_bytes
 from synthkit_generative.initial import Initial, load_initial
 from synthkit_generative.training import Method, fit
@@ -31,8 +32,8 @@ from synthkit_torch.devices import autocast, find_device
 from synthkit_torch.streams import SeedStreams, own_seed, stream
 from torch import Tensor, nn
 
-from synthkit.contract import Samples
-from synthkit.errors import UsageError
+from synthkit.contract import Asked, Samples
+from synthkit.errors import DataError, UsageError
 from synthkit_edm import Params, augmentation, process
 from synthkit_edm.process import Denoiser
 
@@ -244,9 +245,13 @@ def statistics(data: Samples, encoding: Encoding) -> tuple[Tensor, Tensor]:
 
 
 def generate(
-    checkpoint: Path, seeds: Iterable[int], params: Params
+    checkpoint: Path, seeds: Iterable[int], params: Params, *, asked: Iterable[Asked] | None = None
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order."""
+    """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order.
+
+    Of seeds that are ``asked`` for a label map the contrasts are drawn given that; only of a training with
+    ``labels_first``, else a DataError.
+    """
     check_levels(params)
     device = find_device()
     config, tensors = load(Path(checkpoint))
@@ -257,15 +262,32 @@ def generate(
         encoding = Encoding.of_config(config)
         offsets = [float(offset) for offset in config.get("offsets", ())] if params.label_offsets else []
     network.requires_grad_(False).eval().to(device)
-    yield from draw(
-        seeds,
-        lambda batch: sample(network, encoding, batch, params, offsets),
-        params,
-        encoding=encoding,
-        device=device,
-        name="EDM",
-        offsets=offsets,
-    )
+
+    def free(wanted: Iterable[int]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        def sampler(batch: Sequence[int]) -> Tensor:
+            return sample(network, encoding, batch, params, offsets)
+
+        return draw(wanted, sampler, params, encoding=encoding, device=device, name="EDM", offsets=offsets)
+
+    def painter(batch: Sequence[int], labels: NDArray[np.uint8]) -> Tensor:
+        return painted(network, encoding, SeedStreams(batch, device), labels, params)
+
+    if asked is None:
+        yield from free(seeds)
+        return
+    pairs = ((seed, wanted.labels) for seed, wanted in zip(seeds, asked, strict=False))
+    for is_free, group in itertools.groupby(pairs, key=lambda pair: pair[1] is None):
+        if is_free:
+            yield from free(seed for seed, _ in group)
+            continue
+        if not network.shape.labels_first:
+            raise DataError(
+                "This model of EDM cannot be asked for label maps.",
+                "It draws contrasts and labels together.",
+                "Train one with -p labels_first=true.",
+            )
+        given = ((seed, labels) for seed, labels in group if labels is not None)
+        yield from draw_given(given, painter, params, device=device, name="EDM")
 
 
 def sample(
@@ -275,25 +297,31 @@ def sample(
 
     With labels first the contrasts are given the labels that were drawn, decoded with ``offsets``.
     """
-    normal = SeedStreams(seeds, next(network.parameters()).device).normal
-    levels = process.schedule(params.sampler_steps, params.sigma_min, params.sigma_max, params.rho)
+    streams = SeedStreams(seeds, next(network.parameters()).device)
     if not network.shape.labels_first:
-        return drawn(network.joint, normal(*network.joint.shape), levels)
-    channels = drawn(network.labels, normal(*network.labels.shape), levels)
+        return drawn(network.joint, streams, params)
+    channels = drawn(network.labels, streams, params)
     labels = encoding.decode(of_bytes(to_grey_levels(channels)), offsets)
-    given = torch.from_numpy(encoding.encode(labels)).to(channels.device)
-    contrasts = drawn(network.contrasts, normal(*network.contrasts.shape), levels, given)
-    return torch.cat([contrasts, channels], dim=1)
+    return torch.cat([painted(network, encoding, streams, labels, params), channels], dim=1)
 
 
-def drawn(denoiser: Denoiser, noise: Tensor, levels: Sequence[float], given: Tensor | None = None) -> Tensor:
-    """Images in about [-1, 1] of standard normal ``noise``, through the noise levels."""
+def painted(
+    network: Model, encoding: Encoding, streams: SeedStreams, labels: NDArray[np.uint8], params: Params
+) -> Tensor:
+    """Contrasts ``(n, contrast, y, x)`` of labels ``(n, y, x)``."""
+    given = torch.from_numpy(encoding.encode(labels)).to(network.contrasts.mean.device)
+    return drawn(network.contrasts, streams, params, given)
+
+
+def drawn(denoiser: Denoiser, streams: SeedStreams, params: Params, given: Tensor | None = None) -> Tensor:
+    """Images in about [-1, 1], one of each stream, through falling noise levels."""
+    levels = process.schedule(params.sampler_steps, params.sigma_min, params.sigma_max, params.rho)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         found: Tensor = denoiser(x, torch.full((len(x),), sigma, device=x.device), given)
         return found
 
-    return process.heun(denoise, noise, levels) + denoiser.mean
+    return process.heun(denoise, streams.normal(*denoiser.shape), levels) + denoiser.mean
 
 
 def check_levels(params: Params) -> None:

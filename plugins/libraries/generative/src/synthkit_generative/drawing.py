@@ -84,6 +84,33 @@ def draw(
         )
 
 
+def draw_given(
+    wanted: Iterable[tuple[int, NDArray[np.uint8]]],
+    sampler: Callable[[Sequence[int], NDArray[np.uint8]], Tensor],
+    params: LastParams,
+    *,
+    device: torch.device,
+    name: str,
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """As :func:`draw`, of seeds with the labels ``(y, x)`` that each sample is to have, which it then has exactly.
+
+    ``sampler`` gives the contrasts ``(n, contrast, y, x)`` in [-1, 1] of ``n`` seeds and their labels ``(n, y, x)``.
+    With ``background_zero`` the surroundings of the head become 0 where nothing is labelled.
+    """
+    size = params.generate_batch_size if device.type == "cuda" else 1
+    waiting = iter(wanted)
+    with memory_errors(name, "Lower generate_batch_size, then run the same command again."):
+        while batch := list(itertools.islice(waiting, size)):
+            seeds, labels = zip(*(batch + batch[-1:] * (size - len(batch))), strict=True)
+            with torch.inference_mode(), whole_float32():
+                contrasts = to_grey_levels(sampler(seeds, np.stack(labels)))
+            for image, given in zip(contrasts[: len(batch)], labels[: len(batch)], strict=True):
+                drawn = image.copy()
+                if params.background_zero:
+                    drawn[:, surroundings(drawn) & (given == 0)] = 0
+                yield drawn, given.copy()
+
+
 def to_grey_levels(images: Tensor) -> NDArray[np.uint8]:
     """Float images in [-1, 1] as grey levels 0..255."""
     grey: NDArray[np.uint8] = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().contiguous().numpy()
