@@ -7,6 +7,9 @@ import errno
 import fcntl
 import json
 import os
+import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 from synthkit.contract import CONTRACT_VERSION
 from synthkit.errors import DataError, NotWritableError, UsageError
 from synthkit.files import EARLIER
+from synthkit.running import exclusive
 from synthkit.running import run as runs_module
 from synthkit.running.checkpoints import find_checkpoint, find_predictions, read_checkpoint_metadata
 from synthkit.running.exclusive import locked
@@ -410,6 +414,32 @@ def test_where_there_are_no_locks_the_run_runs(tmp_path: Path, monkeypatch: pyte
     with locked(tmp_path / "a"):
         pass
     assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_what_an_earlier_run_has_left_running_is_named_and_nothing_is_made_beside_it(tmp_path: Path) -> None:
+    """A process that was forked in the run and has left its session, when the command was killed."""
+    reading, writing = os.pipe()
+    runner = os.fork()
+    if runner == 0:
+        with exclusive.alive(tmp_path):
+            child = os.fork()
+            if child == 0:
+                os.setsid()
+                os.write(writing, b"there")
+                time.sleep(60)
+            os._exit(0)  # as if it was killed
+    os.waitpid(runner, 0)
+    os.read(reading, 5)
+    with pytest.raises(NotWritableError, match="still at work") as caught, locked(tmp_path):
+        raise AssertionError
+    (left,) = map(int, re.findall(r"\d+", caught.value.fix.partition("-9")[2]))
+    assert not (tmp_path / exclusive.LOCK_NAME).exists()
+    os.kill(left, signal.SIGKILL)  # the remedy
+    while exclusive._is_held(tmp_path / exclusive.ALIVE_NAME):
+        time.sleep(0.01)
+    with locked(tmp_path):
+        assert not (tmp_path / exclusive.ALIVE_NAME).exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_refused_lock_leaves_the_owners(tmp_path: Path) -> None:

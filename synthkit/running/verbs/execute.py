@@ -23,6 +23,7 @@ from synthkit.contract import CONTRACT_VERSION, Declaration
 from synthkit.errors import ExitCode, GpuUnavailableError, PluginError, explain
 from synthkit.registry import provenance
 from synthkit.registry.registry import Registry, discover
+from synthkit.running.exclusive import alive
 from synthkit.running.proof import signed, take_secret
 from synthkit.running.run import EVENTS, Job, Run
 from synthkit.running.verbs.admission import module_of
@@ -30,6 +31,11 @@ from synthkit.running.verbs.admission import module_of
 
 def execute(folder: Path, registry: Registry | None = None) -> dict[str, Any]:
     """Do the job in ``folder`` and write ``result.json`` whatever happens. Returns the result; raises nothing."""
+    with alive(folder):
+        return _execute(folder, registry)
+
+
+def _execute(folder: Path, registry: Registry | None) -> dict[str, Any]:
     secret = take_secret(folder)  # before anything of a plugin is imported
     run = Run(folder)
     started = datetime.datetime.now(datetime.UTC)
