@@ -419,3 +419,22 @@ def test_mlcroissant_loads_and_validates_the_metadata(signed: Path) -> None:
     assert labels == {"background": 0, "NCR": 51, "ED": 102, "ET": 204}
     pictures = list(loaded.records(record_set="pictures/Seg"))
     assert len(pictures) == 12 and pictures[0]["pictures/Seg/picture"].size == (SIZE, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("lineage", "said"),
+    [
+        ({}, "not recorded"),
+        ({"generator": "toy"}, "generated together with the images"),
+        (
+            {"generator": "toy", "asked": {"labels": {"kind": "real", "n_maps": 1200}}},
+            "1,200 label maps of real people",
+        ),
+        ({"generator": "toy", "asked": {"labels": {"kind": "masks", "n_maps": 3}}}, "nobody knows whose"),
+        ({"generator": "toy", "asked": {"grade": "4"}}, "generated together with the images"),
+    ],
+)
+def test_whose_the_labels_are_is_said(lineage: dict[str, Any], said: str) -> None:
+    from synthkit.release.facts import _origin_of_labels
+
+    assert said in _origin_of_labels(lineage)

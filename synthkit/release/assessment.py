@@ -49,18 +49,18 @@ def assessment(
     """
     found = AuditScores(scores)
     return [
-        _three_criteria(protection),
+        _three_criteria(facts, protection),
         _ai_models(facts, found, protection),
         _minimisation(facts, protection),
         _seven_cs(facts, found),
     ]
 
 
-def _three_criteria(protection: Sequence[Mapping[str, Any]]) -> Part:
+def _three_criteria(facts: Mapping[str, Any], protection: Sequence[Mapping[str, Any]]) -> Part:
     questions = [
         Question(
             f"{section['criterion']}: {section['meaning']}",
-            (*section["measured"], section["conclusion"], f"Not covered: {section['open']}"),
+            (facts["origin_of_labels"], *section["measured"], section["conclusion"], f"Not covered: {section['open']}"),
             "is what was measured, and what is not covered, acceptable for these data and these readers?",
         )
         for section in protection
@@ -184,7 +184,7 @@ def _seven_cs(facts: Mapping[str, Any], found: AuditScores) -> Part:
             ),
             Question(
                 "Constraint: do they keep to anatomy and physics?",
-                ("Not measured. The labels were generated with the images; nobody has drawn or checked them.",),
+                (f"Not measured. {facts['origin_of_labels']}",),
                 "has a radiologist looked at a sample of them?",
             ),
             Question(

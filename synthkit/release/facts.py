@@ -36,6 +36,7 @@ def facts_of(release: Release, public: Dataset, present: Sequence[tuple[str, ...
         "size": list(public.size),
         "labels": {name: sum(name in labels for labels in present) for name, value in public.labels.items() if value},
         "lineage": public_lineage(lineage),
+        "origin_of_labels": _origin_of_labels(lineage),
         "generation": dict(public.description.get("provenance") or {}),
         "outcome": release.audit.verdict["outcome"],
         "licence": release.description.licence,
@@ -49,6 +50,20 @@ def facts_of(release: Release, public: Dataset, present: Sequence[tuple[str, ...
             "max_removed_rate": release.audit.policy.max_removed_rate,
         },
     }
+
+
+def _origin_of_labels(lineage: Mapping[str, Any]) -> str:
+    """Where the label maps are from: drawn with the images, or given to the generator, be it those of patients."""
+    given = (lineage.get("asked") or {}).get("labels") if lineage else None
+    if not given and lineage:
+        return "The labels were generated together with the images: nobody has drawn or checked them."
+    if not given:
+        return "Where the labels are from is not recorded."
+    whose = {
+        "real": "of real people, whose tumours, in their form and place, are what these samples show",
+        "synthetic": "of synthetic samples",
+    }.get(given.get("kind"), "of which nobody knows whose they are")
+    return f"The labels were given to the generator: {given.get('n_maps', 0):,} label maps {whose}."
 
 
 def _departures(release: Release, public: Dataset) -> dict[str, list[str]]:
