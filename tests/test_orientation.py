@@ -17,9 +17,12 @@ from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import export_dataset
 from synthkit.data.geometry import AS_STORED, Geometry
 from synthkit.data.label_folders import LabelFolder
+from synthkit.data.lies import lying_otherwise
 from synthkit.data.native_grid import to_native
 from synthkit.data.orientation import Turn, axis_codes, directions, edge_marks, is_code, says_nothing, tilt_degrees
+from synthkit.data.phantom import make_subject as make_phantom
 from synthkit.data.prepare import prepare
+from synthkit.data.signatures import signature
 from synthkit.data.slices import SliceProtocol, arranged, slice_volume, slices_for_segmentation
 from synthkit.data.subjects import SubjectError, SubjectVolumes, find_subjects, load_subject
 from synthkit.errors import DataError
@@ -230,7 +233,7 @@ def test_real_subjects_have_one_side_up(tmp_path: Path, real_subjects: Path) -> 
 
 def test_evaluation_on_kept_slices_follows(tmp_path: Path, make_subject: MakeSubject) -> None:
     t1 = np.zeros((240, 240, 6), np.int16)
-    t1[40:200, 40:200, 2:4] = 1000
+    t1[40:200, 40:200, 2:4] = 1000 + np.arange(160)[:, None, None]
     t1[0, 0] = 100
     labels = np.zeros((240, 240, 6), np.uint8)
     labels[100, 100, 1:4] = 4
@@ -271,3 +274,44 @@ def test_pictures_are_marked_where_the_orientation_is_known(tmp_path: Path, make
     old = Dataset(tmp_path / "out")
     assert pictures.sample_row(old, 0)["marks"] == {}
     assert SliceProtocol.from_dict(old.description["protocol"]).orientation == AS_STORED
+
+
+def test_heads_that_lie_otherwise_than_their_affines_say_are_named() -> None:
+    turns = {"D": lambda a: a[:, ::-1], "E": lambda a: a[:, :, ::-1], "F": lambda a: a.transpose(1, 0, 2)}
+    signatures = {}
+    for k, name in enumerate("ABCGHIJKDEF"):
+        subject = make_phantom(k, 7, shape=(48, 48, 40), spacing_mm=4.5)
+        signatures[name] = signature([turns.get(name, np.asarray)(subject[c]) for c in ("t1", "t2")])
+        if name in "GH":  # left and right are alike, and cannot be told
+            signatures[name] = signature([subject[c][::-1] for c in ("t1", "t2")])
+    assert lying_otherwise(signatures) == {
+        "D": "mirrored front to back",
+        "E": "mirrored head to foot",
+        "F": "with its axes exchanged",
+    }
+    assert lying_otherwise({name: found for name, found in signatures.items() if name not in turns}) == {}
+    assert lying_otherwise({"A": signatures["A"], "B": None}) == {}
+
+
+@pytest.mark.parametrize("name", ["A", "B", "C"])
+def test_a_wrong_affine_is_said(tmp_path: Path, name: str) -> None:
+    def prepared(wrong: np.ndarray) -> tuple[str, ...]:
+        for k, subject in enumerate("ABC"):
+            for kind, data in make_phantom(k, 7, shape=(48, 48, 40), spacing_mm=4.5).items():
+                path = tmp_path / "in" / f"BraTS2021_0000{subject}" / f"BraTS2021_0000{subject}_{kind}.nii.gz"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                affine = wrong if subject == name else np.diag([-4.5, -4.5, 4.5, 1])
+                nib.save(nib.Nifti1Image(data, affine), path)
+        return prepare(
+            tmp_path / "in",
+            tmp_path / "out",
+            protocol=SliceProtocol(size=64, brain_fraction=0.01),
+            labels="brats2021",
+            dry_run=True,
+        ).notes
+
+    wrong = np.diag([4.5, 4.5, 4.5, 1])
+    wrong[:3, 3] = -100
+    said = [note for note in prepared(wrong) if "heads lie otherwise" in note]
+    assert len(said) == 1 and f"0000{name} (mirrored front to back)" in said[0] and said[0].count("(mirrored") == 1
+    assert not any("heads lie otherwise" in note for note in prepared(np.diag([-4.5, -4.5, 4.5, 1])))  # the advice

@@ -23,6 +23,7 @@ from synthkit.data.kept_volumes import KeptVolumes
 from synthkit.data.label_looks import LabelLook, looks_of, outside_brain
 from synthkit.data.label_places import LabelPlaces, places_of
 from synthkit.data.label_reading import counts_of
+from synthkit.data.lies import lying_otherwise
 from synthkit.data.named_schemes import is_of_tumours
 from synthkit.data.nifti import unit_named
 from synthkit.data.orientation import tilt_degrees
@@ -345,6 +346,13 @@ def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
         notes.append(
             f"labels do not fit the images in {_listed(misfits, '; ')}: "
             "as of another subject, or moved; look at the contact sheet, and give each subject its own label map"
+        )
+    axes = {c.geometry.axes for c in surveyed if c.geometry.axes}
+    lying = lying_otherwise({c.subject.id: c.signature for c in surveyed}) if len(axes) == 1 else {}
+    if odd := [f"{subject} ({how})" for subject, how in lying.items()]:
+        notes.append(
+            "heads lie otherwise in their arrays than the others', though by their affines they lie alike, in "
+            f"{_listed(odd)}: look at the contact sheet, and correct the affine, or the order of the array"
         )
     if empty := [c.subject.id for c in surveyed if not any(n for value, n in c.label_counts.items() if value)]:
         notes.append(

@@ -21,7 +21,7 @@ _CONTRADICTS_MM = 1.0
 
 # An image has more values than this; of a mask that was resampled, between these percentiles of what is not background
 # all is one. So many voxels tell it, and fewer of the brain say nothing.
-_FEW_VALUES, _NEARLY_ALL, _LOOKED_AT, _THINNED, _FEWEST = 8, (10, 90), 4000, 8, 100
+_FEW_VALUES, _NEARLY_ALL, _LOOKED_AT, _FEWEST = 8, (10, 90), 4000, 100
 
 _LARGEST, _ROUNDING = float(np.finfo(np.float32).max), 1e-4
 
@@ -118,18 +118,19 @@ def _around(data: NDArray[Any]) -> str:
 
 def _no_image(data: NDArray[Any]) -> str:
     """That a volume holds what masks and label maps hold, in words; "" if it does not."""
-    some = sampled(data).ravel()
+    every = sampled(data).ravel()
+    some = every[:: max(1, every.size // _LOOKED_AT)]
     if data.dtype.kind == "f" and (largest := float(np.abs(some).max())) > _LARGEST:
         return f"its values reach {largest:.2g}, more than single precision holds"
     brain = some[some != data[0, 0, 0]]
     if brain.size < _FEWEST:
         return ""
-    if len(np.unique(brain[:: max(1, brain.size // _LOOKED_AT)])) < _FEW_VALUES:
-        values = np.unique(some)
+    if len(np.unique(brain)) < _FEW_VALUES:
+        values = np.unique(every)
         if len(values) <= _FEW_VALUES:
             listed = enumerated([f"{value:g}" for value in values])
             return f"it holds {listed} alone, as a mask or a label map"
-    low, high = np.percentile(brain[::_THINNED], _NEARLY_ALL)
+    low, high = np.percentile(brain, _NEARLY_ALL)
     if high - low <= _ROUNDING * abs(high):
         return f"nearly all of what is not background is {high:.4g}, as of a mask"
     return ""
