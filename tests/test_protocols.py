@@ -29,7 +29,7 @@ def subject(folder: Path, name: str, labels: np.ndarray, bright: range) -> None:
     (folder / name).mkdir(parents=True)
     t1 = np.zeros((240, 240, labels.shape[2]), np.int16)
     t1[0, 0] = 100
-    t1[40 : 40 + BRAIN, 40 : 40 + BRAIN, bright.start : bright.stop] = 1000
+    t1[40 : 40 + BRAIN, 40 : 40 + BRAIN, bright.start : bright.stop] = 1000 - np.arange(BRAIN)[:, None, None] % 20
     write(folder / name / f"{name}_t1.nii.gz", t1)
     write(folder / name / f"{name}_seg.nii.gz", labels)
 
@@ -72,6 +72,7 @@ def test_the_rule_counts_pixels_of_1_mm(tmp_path: Path, side_mm: float) -> None:
     n, large, small = (round(side / side_mm) for side in (200, 160, 80))
     t1, labels = np.zeros((n, n, 8), np.int16), np.zeros((n, n, 8), np.uint8)
     t1[:large, :large, 2:4] = t1[:small, :small, 4:6] = 1000
+    t1 -= (np.arange(n)[:, None, None] % 20 * (t1 > 0)).astype(np.int16)
     labels[5:10, 5:10, 3] = 4
     for kind, data in (("t1", t1), ("seg", labels)):
         write(tmp_path / "P1" / f"P1_{kind}.nii.gz", data, side_mm)

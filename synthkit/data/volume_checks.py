@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,7 @@ def _no_image(data: NDArray[Any]) -> str:
     some = every[:: max(1, every.size // _LOOKED_AT)]
     if data.dtype.kind == "f" and (largest := float(np.abs(some).max())) > _LARGEST:
         return f"its values reach {largest:.2g}, more than single precision holds"
-    brain = some[some != data[0, 0, 0]]
+    brain = some[some != np.median([data[corner] for corner in product((0, -1), repeat=3)])]
     if brain.size < _FEWEST:
         return ""
     if len(np.unique(brain)) < _FEW_VALUES:

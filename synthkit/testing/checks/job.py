@@ -177,7 +177,8 @@ def _subjects() -> Path:
             distance = np.hypot(x - 0.05 * number, y + 0.05)
             labels = np.select([distance < 0.05, distance < 0.1, distance < 0.15], [1, 4, 2], 0)
             greys = {
-                name: np.where(head, 500, 0) + 100 * c * (labels > 0) for c, name in enumerate(BRATS.contrast_names)
+                name: np.where(head, 500 + np.rint(50 * x), 0) + 100 * c * (labels > 0)
+                for c, name in enumerate(BRATS.contrast_names)
             }
             for name, plane in {**greys, "seg": labels}.items():
                 _write_nifti(folder / subject / f"{subject}_{name}.nii.gz", plane)
