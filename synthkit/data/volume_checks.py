@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 # From so many mm on, at a corner, qform and sform contradict each other: single precision moves it by a hundredth.
 _CONTRADICTS_MM = 1.0
 
-# An image has more values than this; of a mask that was resampled, between these percentiles of what is not background
+# A mask has two values, a label map no more than this, of small whole numbers; of a mask that was resampled, between these percentiles of what is not background
 # all is one. So many voxels tell it, and fewer of the brain say nothing.
-_FEW_VALUES, _NEARLY_ALL, _LOOKED_AT, _FEWEST = 8, (10, 90), 4000, 100
+_FEW_VALUES, _MOST_LABEL, _NEARLY_ALL, _LOOKED_AT, _FEWEST = 8, 31, (10, 90), 4000, 100
 
 _LARGEST, _ROUNDING = float(np.finfo(np.float32).max), 1e-4
 
@@ -128,7 +128,8 @@ def _no_image(data: NDArray[Any]) -> str:
         return ""
     if len(np.unique(brain)) < _FEW_VALUES:
         values = np.unique(every)
-        if len(values) <= _FEW_VALUES:
+        is_of_labels = np.abs(values).max() <= _MOST_LABEL and not np.any(values % 1)
+        if len(values) <= 2 or (len(values) <= _FEW_VALUES and is_of_labels):
             listed = enumerated([f"{value:g}" for value in values])
             return f"it holds {listed} alone, as a mask or a label map"
     low, high = np.percentile(brain, _NEARLY_ALL)
