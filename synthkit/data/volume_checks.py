@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # From so many mm on, at a corner, qform and sform contradict each other: single precision moves it by a hundredth.
 _CONTRADICTS_MM = 1.0
 
-# A mask has two values, a label map no more than this, of small whole numbers; of a mask that was resampled, between these percentiles of what is not background
-# all is one. So many voxels tell it, and fewer of the brain say nothing.
+# A mask has two values, a label map no more than this, of small whole numbers; of a mask that was resampled, between
+# these percentiles of what is not background all is one. So many voxels tell it, and fewer of the brain say nothing.
 _FEW_VALUES, _MOST_LABEL, _NEARLY_ALL, _LOOKED_AT, _FEWEST = 8, 31, (10, 90), 4000, 100
 
 _LARGEST, _ROUNDING = float(np.finfo(np.float32).max), 1e-4
