@@ -320,7 +320,7 @@ def _options_of_commands() -> set[str]:
     while waiting:
         command = waiting.pop()
         found.update(option for item in command.params for option in (*item.opts, *item.secondary_opts))
-        waiting += [*getattr(command, "commands", {}).values(), *filter(None, [getattr(command, "own", None)])]
+        waiting += list(getattr(command, "commands", {}).values())
     return found
 
 

@@ -209,6 +209,14 @@ def test_tampering_is_refused_by_name(audited: Path, copy: Path, name: str) -> N
     assert code == 10 and said in shown, shown
 
 
+def test_what_a_file_manager_leaves_is_refused_and_its_removal_helps(audited: Path, copy: Path) -> None:
+    (copy / "images" / ".DS_Store").touch()
+    code, shown = verify(copy, audited / "steward.pub")
+    assert code == 10 and "remove what is not part of it" in shown and "Do not use" not in shown
+    (copy / "images" / ".DS_Store").unlink()
+    assert verify(copy, audited / "steward.pub")[0] == 0
+
+
 def test_what_the_statement_says_cannot_be_changed(audited: Path, copy: Path) -> None:
     """Neither in the envelope, nor by signing it anew with another key."""
     import base64

@@ -102,13 +102,14 @@ class _WithMore(TyperGroup):
     """A command of its own, with further ones below its name: `release DATASET ...`, and `release verify FOLDER`."""
 
     def __init__(self, own: Any, **options: Any) -> None:
-        super().__init__(help=own.help, **options)
-        self.own = own
+        super().__init__(help=own.help, params=own.params, **options)
+        self._own = own
 
     def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **options: Any) -> Any:
         if args and args[0] in self.commands:
-            return super().make_context(info_name, args, *arguments, **options)
-        return self.own.make_context(info_name, args, *arguments, **options)
+            below = self.commands[args[0]]
+            return below.make_context(f"{info_name} {args[0]}", args[1:], *arguments, **options)
+        return self._own.make_context(info_name, args, *arguments, **options)
 
 
 class _Commands(TyperGroup):

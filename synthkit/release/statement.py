@@ -96,10 +96,14 @@ def check_release(folder: Path, key: SSlibKey, on_progress: OnProgress = lambda 
     subject, predicate = _parsed(payload, folder)
     found = digests(folder, on_progress)
     if differences := _differences(subject, found):
+        only_more = all(found.get(name) == digest for name, digest in subject.items())
         raise GateFailedError(
             f"{folder} is not what was signed.",
             f"{len(differences)} of its files are changed, missing or not part of it.",
-            _DO_NOT_USE,
+            "All that was signed is as it was: remove what is not part of it (a file manager may have left it), then "
+            "check again."
+            if only_more
+            else _DO_NOT_USE,
             differences,
         )
     flaws = _flaws(predicate)
