@@ -103,9 +103,8 @@ def _remove_if_free(file: Path) -> bool:
 
 
 def _is_held(file: Path) -> bool:
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    descriptor = _opened(file)
+    if descriptor < 0:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -116,6 +115,14 @@ def _is_held(file: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _opened(file: Path) -> int:
+    """A descriptor; -1 where there is no such file. Network file systems lock only what may be written."""
+    for mode in (os.O_RDWR, os.O_RDONLY):  # it may be another user's
+        with suppress(OSError):
+            return os.open(file, mode | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return -1
 
 
 def _holders(file: Path) -> list[int]:
