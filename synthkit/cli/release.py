@@ -152,11 +152,12 @@ def verify(
         checked = check_release(folder, public, lambda done, total: view.step(done, total, "file"))
     told = checked.predicate
     console.document({"folder": str(folder), "key": checked.key, "n_files": checked.n_files, "predicate": told})
-    for line in told["verdict"]["weaker"]:
+    for line in told["verdict"].get("weaker", ()):
         console.print(str(line), style="bold red")
     console.print(f"All {checked.n_files:,} files are as they were signed with the key {checked.key}.")
     outcome = told["verdict"]["outcome"]
-    console.print(f"{told['n_samples']:,} samples, released {told['released']}. Verdict of their audit: {outcome}.")
+    console.print(f"{told.get('title')}: {told.get('n_samples')} samples, released {told.get('released')}.")
+    console.print(f"Verdict of their audit: {outcome}.")
 
 
 def _signer(path: Path) -> CryptoSigner:

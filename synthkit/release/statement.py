@@ -172,7 +172,7 @@ def _parsed(payload: bytes, folder: Path) -> tuple[dict[str, str], dict[str, Any
         if len(subject) != len(data["subject"]):
             raise ValueError("it names a file twice")
         return subject, dict(data["predicate"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise GateFailedError(
             f"What was signed in {folder} is no statement on a release.",
             f"{error!r}.",
@@ -212,7 +212,7 @@ def _listed(folder: Path) -> dict[str, str]:
 def _audit(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(read_inside(folder, AUDIT, max_bytes=MAX_JSON_BYTES)))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _no_release(folder, AUDIT, error) from error
 
 
