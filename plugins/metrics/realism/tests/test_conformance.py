@@ -7,6 +7,6 @@ from collections.abc import Callable
 from synthkit.testing import parametrize_with_checks
 
 
-@parametrize_with_checks("label-realism", "contrast-identity", "surface-dice")
+@parametrize_with_checks("label-realism", "contrast-identity", "obedience", "surface-dice")
 def test_conformance(check: Callable[[], None]) -> None:
     check()

@@ -25,6 +25,15 @@ class Params:
     seed: int = param(0, "seed of these draws", minimum=0)
 
 
+@dataclass(frozen=True)
+class ObedienceParams:
+    """How many images are looked at."""
+
+    images: int = param(
+        2000, "images of each dataset, evenly spaced, that are learned from or read", minimum=10, maximum=1_000_000
+    )
+
+
 _KS = Citation(
     text="Massey FJ. The Kolmogorov-Smirnov test for goodness of fit. J Am Stat Assoc 46(253), 1951.",
     doi="10.1080/01621459.1951.10500769",
@@ -46,6 +55,12 @@ _BRATS = Citation(
 _SPEARMAN = Citation(
     text="Spearman C. The proof and measurement of association between two things. Am J Psychol 15(1), 1904.",
     doi="10.2307/1412159",
+)
+
+_DISCRIMINANT = Citation(
+    text="Hastie T, Tibshirani R, Friedman J. The elements of statistical learning, 2nd edition, section 4.3. "
+    "Springer, 2009.",
+    doi="10.1007/978-0-387-84858-7",
 )
 
 _LABELS = MetricDeclaration(
@@ -148,11 +163,46 @@ _CONTRASTS = MetricDeclaration(
     ),
 )
 
+_OBEDIENCE = MetricDeclaration(
+    name="obedience",
+    summary="whether synthetic images show the labels that they were asked for, read as in held-out real images",
+    module="synthkit_realism.obedience",
+    distribution="synthkit-realism",
+    params=ObedienceParams,
+    licence="Apache-2.0",
+    citations=(_DISCRIMINANT,),
+    gpu="none",
+    reproducible="bitwise",
+    roles=("real", "synthetic"),
+    optional_roles=("holdout",),
+    scores=(
+        ScoreDefinition(
+            name="obedience",
+            summary="read_dice of the synthetic images over that of held-out real ones: 1 if they show it as well",
+            better="higher",
+        ),
+        ScoreDefinition(
+            name="read_dice",
+            summary="Dice, over all slices together, of the labels with what a segmenter that has learned from real "
+            "images reads in the images",
+            better="higher",
+        ),
+        ScoreDefinition(
+            name="read_area_r",
+            summary="Pearson correlation, over slices, of the area labelled with the area read",
+            better="higher",
+        ),
+        ScoreDefinition(
+            name="n_asked", summary="synthetic images that were asked for a given label map", better="neither"
+        ),
+    ),
+)
+
 #: What makes the conformance checks quick.
-CONFORMANCE_PARAMS = {"resamples": 50, "identity_images": 20}
+CONFORMANCE_PARAMS = {"resamples": 50, "identity_images": 20, "images": 20}
 
 
 @synthkit.hookimpl
 def synthkit_declare() -> Iterable[Declaration]:
-    """The two metrics of this package; asked for together, they are computed in one call."""
-    return [_LABELS, _CONTRASTS]
+    """The metrics of this package; the first two, asked for together, are computed in one call."""
+    return [_LABELS, _CONTRASTS, _OBEDIENCE]

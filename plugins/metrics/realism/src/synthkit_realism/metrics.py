@@ -15,15 +15,13 @@ import synthkit
 from synthkit import Row, Score
 from synthkit.contract import Samples
 from synthkit.data.naming import NAMES, NameFinding, Signatures, can_judge, check_names, signatures
-from synthkit.data.patients import patient_behind
-from synthkit.errors import DataError
 from synthkit.judging.intervals import FEW_SUBJECTS
 from synthkit.schemes import Scheme
 from synthkit_realism import Params
 from synthkit_realism.identity import MAX_CONTRASTS, Identity, identify_against
 from synthkit_realism.placement import DISTANCES
 from synthkit_realism.properties import OFFSET, Property, measure
-from synthkit_realism.regions import translation_to
+from synthkit_realism.regions import check_comparable, patient_numbers, translation_to
 from synthkit_realism.statistics import Comparison, Draws, compare, ks_distance
 
 if TYPE_CHECKING:
@@ -54,8 +52,8 @@ def score(
     """
     if holdout is not None and len(holdout) == 0:
         holdout = None
-    _check({"real": real, "synthetic": synthetic, **({} if holdout is None else {"holdout": holdout})})
-    patients = _patient_numbers(real)
+    check_comparable({"real": real, "synthetic": synthetic, **({} if holdout is None else {"holdout": holdout})})
+    patients = patient_numbers(real)
     n_patients = int(patients.max()) + 1
     if n_patients < FEW_SUBJECTS:
         synthkit.message(
@@ -66,28 +64,6 @@ def score(
         yield from _label_realism(params, real, synthetic, holdout, patients)
     if "contrast-identity" in metrics:
         yield from _contrast_identity(params, real, synthetic, patients)
-
-
-def _check(datasets: Mapping[str, Samples]) -> None:
-    real = datasets["real"]
-    for name, data in datasets.items():
-        if len(data) == 0:
-            raise DataError(f"The {name} dataset is empty.", "There is nothing to compare.", "Give another dataset.")
-        if data.contrasts != real.contrasts or data.size != real.size:
-            raise DataError(
-                f"The real and the {name} dataset cannot be compared.",
-                f"Real has {', '.join(real.contrasts)} at {real.size}, {name} has {', '.join(data.contrasts)} at "
-                f"{data.size} pixels.",
-                "Prepare both with the same contrasts, in the same order, and the same size.",
-            )
-        translation_to(real.scheme, data.scheme, name)
-
-
-def _patient_numbers(data: Samples) -> NDArray[np.intp]:
-    """Number of each sample's patient, ``(n,)``; a sample without a subject stands for itself."""
-    names = [sample.id if sample.subject is None else f"patient {patient_behind(sample)}" for sample in data.samples]
-    numbers = {name: k for k, name in enumerate(dict.fromkeys(names))}
-    return np.array([numbers[name] for name in names], dtype=np.intp)
 
 
 # ----------------------------------------------------------------------------------------------- label-realism

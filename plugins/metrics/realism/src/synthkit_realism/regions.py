@@ -1,13 +1,15 @@
-"""Regions of a label scheme, which of them lie inside or on one another, and labels as those of another scheme."""
+"""Regions of a label scheme, labels as those of another scheme, and whether datasets can be compared at all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthkit.contract import Samples
+from synthkit.data.patients import patient_behind
 from synthkit.errors import DataError
 from synthkit.schemes import BACKGROUND, Scheme, enumerated
 
@@ -98,3 +100,26 @@ def _neighbours(inside: list[str], nested: set[str]) -> Iterator[tuple[str, str]
     pairs = combinations(inside, 2) if len(inside) <= _MOST_PARTS else pairwise(inside)
     for one, other in pairs:
         yield (one, other) if one in nested else (other, one)
+
+
+def check_comparable(datasets: Mapping[str, Samples]) -> None:
+    """DataError for an empty dataset, or for contrasts, sizes or names of labels other than those of the real one."""
+    real = datasets["real"]
+    for name, data in datasets.items():
+        if len(data) == 0:
+            raise DataError(f"The {name} dataset is empty.", "There is nothing to compare.", "Give another dataset.")
+        if data.contrasts != real.contrasts or data.size != real.size:
+            raise DataError(
+                f"The real and the {name} dataset cannot be compared.",
+                f"Real has {', '.join(real.contrasts)} at {real.size}, {name} has {', '.join(data.contrasts)} at "
+                f"{data.size} pixels.",
+                "Prepare both with the same contrasts, in the same order, and the same size.",
+            )
+        translation_to(real.scheme, data.scheme, name)
+
+
+def patient_numbers(data: Samples) -> NDArray[np.intp]:
+    """Number of each sample's patient, ``(n,)``; a sample without a subject stands for itself."""
+    names = [sample.id if sample.subject is None else f"patient {patient_behind(sample)}" for sample in data.samples]
+    numbers = {name: k for k, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], dtype=np.intp)
