@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,10 @@ class MaskFolder:
                 "Save the label values themselves, and neither their colours nor their greys.",
             )
         return np.ascontiguousarray(plane, dtype=np.uint8)
+
+    def every(self) -> Iterator[UInt8Array]:
+        """All label maps in order."""
+        return map(self.labels, range(len(self)))
 
     def check(self) -> None:
         """:class:`DataError` that names every file that cannot be used."""

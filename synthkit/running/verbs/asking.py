@@ -7,7 +7,7 @@ with it: shards, and runs that are taken up again, make the samples of the whole
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from synthkit.contract import Samples, UInt8Array
 
 _ROLE = "labels"
+_BATCH = 64
 
 # ------------------------------------------------------------------------------------------------ asked on the host
 
@@ -176,7 +177,11 @@ def _check_geometry(dataset: Dataset, metadata: Mapping[str, Any], listener: Lis
 
 def _tell(maps: LabelMaps, scheme: Scheme, listener: Listener) -> None:
     """Say how many maps there are, and in how many of them each label is."""
-    present = [set(np.flatnonzero(np.bincount(maps.labels(k).ravel())).tolist()) - {0} for k in range(len(maps))]
+    present = []
+    with listener.progress("read label maps") as view:
+        for labels in maps.every():
+            present.append(set(np.flatnonzero(np.bincount(labels.ravel())).tolist()) - {0})
+            view.step(len(present), len(maps), unit="map")
     parts = [f"{label.name} in {sum(label.value in values for values in present)}" for label in scheme.labels]
     listener.note(f"Asked for {counted(len(maps), 'label map')}: {', '.join(parts)}; {present.count(set())} empty.")
     if isinstance(maps, MaskFolder) and len(scheme.labels) > 1 and set().union(*present) == {1}:
@@ -196,6 +201,9 @@ class LabelMaps(Protocol):
     def __len__(self) -> int: ...
     def labels(self, number: int) -> UInt8Array:
         """Label map uint8 (y, x), a new array, with values of the model's scheme."""
+
+    def every(self) -> Iterator[UInt8Array]:
+        """All of them in order."""
 
 
 class _DatasetMaps:
@@ -237,6 +245,10 @@ class _DatasetMaps:
     def labels(self, number: int) -> UInt8Array:
         found: UInt8Array = self._samples.read([number])[1][0]
         return found
+
+    def every(self) -> Iterator[UInt8Array]:
+        for _, labels in self._samples.batches(_BATCH):
+            yield from labels
 
 
 def _size_of(metadata: Mapping[str, Any]) -> tuple[int, int]:
