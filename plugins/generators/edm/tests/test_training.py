@@ -230,6 +230,16 @@ def test_parameters_that_do_not_go_together_are_refused(change: dict, wrong: str
     assert list(tmp_path.iterdir()) == []
 
 
+def test_labels_first_without_labels_is_refused(tmp_path: Path) -> None:
+    data = InMemorySamples(np.zeros((2, 1, 32, 32), np.uint8), None, label_values=(0,))
+    with pytest.raises(UsageError, match="no labels to draw first") as caught:
+        model.train(data, tmp_path, KINDS["labels first"])
+    assert caught.value.fix == "Leave it out."
+    model.train(data, tmp_path, dataclasses.replace(SMALL, kimg=0.004))
+    ((_, labels),) = model.generate(tmp_path, [1], SMALL)
+    assert not labels.any()
+
+
 @pytest.mark.slow
 def test_discs_are_learned(tmp_path: Path) -> None:
     params = Params(kimg=6.4, batch_size=16, width=16, gate_samples=32, warm_up=10)

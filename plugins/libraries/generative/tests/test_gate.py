@@ -38,7 +38,9 @@ def test_what_is_drawn_is_said_beside_the_truth(drawn: bool, monkeypatch: pytest
     assert gate.shares == (112 / 128, 0.0, 12 / 128, 4 / 128)
     gate.tell(encoding.encode(labels if drawn else np.zeros_like(labels)), (0.0,) * 4)
     level, text = said[0]
-    assert level == "info" and "2 samples" in text
+    assert level == "info" and "2 samples" in text and "With fitted offsets" in text
+    gate.tell(encoding.encode(labels), ())
+    assert "offsets" not in said.pop()[1]
     found = "labels in 50 % (50 %) of slices" if drawn else "labels in 0 % (50 %) of slices"
     pixels = "NCR 0.00 (0.00), ED 6.00 (6.00), ET 2.00 (2.00)" if drawn else "ED 0.00 (6.00), ET 0.00 (2.00)"
     assert found in text and pixels in text and "patches of a single pixel: 0 % (0 %)." in text

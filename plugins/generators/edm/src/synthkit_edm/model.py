@@ -219,11 +219,18 @@ def train(
         told=augmentation.TOLD if params.augment else 0,
     )
     shape.unet(1, params.width).check_heads()
+    if params.labels_first and not encoding.channels:
+        raise UsageError(
+            "labels_first has no labels to draw first.",
+            "The label scheme of this dataset has nothing but background.",
+            "Leave it out.",
+        )
     method = Method(
         name="EDM",
         architecture=dataclasses.asdict(shape),
         memory="Raise accumulate, or lower batch_size (and width if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate or precision=float32.",
+        offsets=True,
     )
     make = functools.partial(Training, shape, params, encoding, statistics(data, encoding))
     fit(method, data, checkpoint, params, make, begun, encoding=encoding)

@@ -279,8 +279,8 @@ def fitted_offsets(
 
     Where a network is undecided, the label with the most pixels wins; thin rings are lost. One label after the other
     takes the offset at which it wins as many pixels as it should, ``rounds`` times. The first label, background, keeps
-    0; so does a label that is not to be drawn. None is beyond ``most`` (:attr:`Encoding.most_offset`): a label that the
-    network does not draw at all would come as specks where least speaks against it.
+    0; a label without real pixels gets the least there is. None is beyond ``most`` (:attr:`Encoding.most_offset`): a
+    label that the network does not draw at all would come as specks where least speaks against it.
 
     Parameters
     ----------
@@ -289,11 +289,13 @@ def fitted_offsets(
     most : largest offset, either way.
     """
     flat = np.moveaxis(scores, 1, 0).reshape(len(shares), -1)
+    flat = flat[:, :: max(1, flat.shape[1] >> 22)]  # a few million pixels are enough
     offsets = np.zeros(len(shares), dtype=np.float64)
     for _ in range(rounds):
         for label in range(1, len(shares)):
             wanted = round(shares[label] * flat.shape[1])
             if wanted == 0:
+                offsets[label] = -most
                 continue
             others = np.delete(flat + offsets[:, None].astype(np.float32), label, axis=0).max(axis=0)
             needed = np.partition(others - flat[label], wanted - 1)[wanted - 1]

@@ -13,7 +13,7 @@ import synthkit
 from synthkit.contract import Samples
 from synthkit_generative.encodings import Encoding
 
-_MOST_SLICES = 4096  # of the real ones that are counted, evenly spaced
+_MOST_SLICES = 2048  # of the real ones that are counted, evenly spaced
 _FEWEST = 0.5  # of its real pixels; a label with less is warned about
 
 
@@ -39,10 +39,8 @@ class Counts:
     def of(cls, labels: NDArray[np.uint8], values: Sequence[int]) -> Counts:
         """Of labels ``(n, y, x)``, n > 0; ``values`` of all labels, background first."""
         tissue = labels != values[0]
-        flat = np.zeros((3, 3, 3), dtype=int)
-        flat[1] = 1  # patches do not go from one slice to the next
-        patches, _ = ndimage.label(tissue, structure=flat)
-        sizes = np.bincount(patches.ravel())[1:]
+        corners = np.ones((3, 3), dtype=int)
+        sizes = np.concatenate([np.bincount(ndimage.label(each, corners)[0].ravel())[1:] for each in tissue])
         return cls(
             slices=len(labels),
             labelled=float(tissue.any(axis=(1, 2)).mean()),
@@ -62,7 +60,7 @@ class Gate:
 
     @classmethod
     def of(cls, data: Samples, encoding: Encoding) -> Gate:
-        """Of a dataset, of at most 4096 of its slices. ``shares`` are of all pixels, in the order of the encoding."""
+        """Of a dataset, of at most 2048 of its slices. ``shares`` are of all pixels, in the order of the encoding."""
         rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), _MOST_SLICES)).astype(int))
         parts = np.array_split(rows, -(-len(rows) // 64))
         labels = np.concatenate([data.read(part)[1] for part in parts])
@@ -72,14 +70,17 @@ class Gate:
         return cls(encoding, names, Counts.of(labels, encoding.label_values), tuple(shares))
 
     def tell(self, channels: NDArray[np.float32], offsets: Sequence[float]) -> None:
-        """Report the labels of drawn ``channels (n, channel, y, x)``, without offsets and with them.
+        """Report the labels of drawn ``channels (n, channel, y, x)``: as drawn, and with ``offsets`` if there are any.
 
-        A warning where a label has less than half of its real pixels even with them.
+        A warning where a label has less than half of its real pixels, with offsets if there are any.
         """
         values = self.encoding.label_values
-        plain, fitted = (Counts.of(self.encoding.decode(channels, added), values) for added in ((), offsets))
-        lines = [f"Labels of {plain.slices} samples of this generator, real ones in brackets."]
-        for counts, how in ((plain, "As drawn"), (fitted, "With fitted offsets")):
+        ways: dict[str, Sequence[float]] = {"As drawn": ()}
+        if len(offsets):
+            ways["With fitted offsets"] = offsets
+        lines = [f"Labels of {len(channels)} samples of this generator, real ones in brackets."]
+        for how, added in ways.items():
+            counts = Counts.of(self.encoding.decode(channels, added), values)
             pixels = ", ".join(
                 f"{self.names[value]} {counts.pixels[value]:.2f} ({self.real.pixels[value]:.2f})"
                 for value in sorted(values[1:])
@@ -93,7 +94,7 @@ class Gate:
         rare = [
             self.names[value]
             for value in sorted(values[1:])
-            if fitted.pixels[value] < _FEWEST * self.real.pixels[value]
+            if counts.pixels[value] < _FEWEST * self.real.pixels[value]
         ]
         if rare:
             synthkit.message(

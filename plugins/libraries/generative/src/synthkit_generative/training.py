@@ -88,12 +88,14 @@ class Method:
     architecture : what the shapes of the networks follow from, JSON-ready; kept in ``config.json``.
     memory : what to lower when memory runs out, a sentence.
     divergence : what to change when a loss or weight is no longer finite, a sentence.
+    offsets : whether offsets of labels are fitted to ``gate_samples``, for it draws with them.
     """
 
     name: str
     architecture: dict[str, Any]
     memory: str
     divergence: str
+    offsets: bool = False
 
 
 def fit(
@@ -217,8 +219,8 @@ class _Loop:
                 if saving or at_end:
                     records.statistics(self.shown)
                     started, before = time.monotonic(), self.shown
-                if at_end and first and params.gate_samples > 0:
-                    self.config |= {"offsets": self._passed(data)}
+                if at_end and first and params.gate_samples > 0 and len(self.encoding.label_values) > 1:
+                    self._look_at_labels(data)
                 if snapshot > 0 and (training.step % snapshot == 0 or at_end):
                     records.snapshot(self.shown, training.sample)
                 if keep > 0 and training.step % keep == 0 and not at_end and first:
@@ -226,16 +228,18 @@ class _Loop:
         if first:
             self._save(finished=True)
 
-    def _passed(self, data: Samples) -> list[float]:
-        """Say how labels of samples compare with real ones; returns the offsets that give each label its pixels."""
+    def _look_at_labels(self, data: Samples) -> None:
+        """Say how labels of samples compare with real ones; keep offsets that give each label its pixels, if wanted."""
         gate = Gate.of(data, self.encoding)
         with torch.inference_mode(), devices.whole_float32():
             batches = [range(n, min(n + 16, self.params.gate_samples)) for n in range(0, self.params.gate_samples, 16)]
             drawn = np.concatenate([to_grey_levels(self.training.sample(list(batch))) for batch in batches])
         channels = of_bytes(drawn[:, len(data.contrasts) :])
-        offsets = fitted_offsets(self.encoding.scores(channels), gate.shares, self.encoding.most_offset)
+        offsets: tuple[float, ...] = ()
+        if self.method.offsets:
+            offsets = fitted_offsets(self.encoding.scores(channels), gate.shares, self.encoding.most_offset)
+            self.config |= {"offsets": list(offsets)}
         gate.tell(channels, offsets)
-        return list(offsets)
 
     def _interval(self, kimg: float) -> int:
         """Steps between two events; 0 for never."""
