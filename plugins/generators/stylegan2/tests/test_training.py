@@ -157,3 +157,9 @@ def test_a_step_needs_nothing_of_the_host(precision: torch.dtype) -> None:
     params = dataclasses.replace(SMALL, path_length_weight=2.0)
     make = functools.partial(model.Training, Architecture(32, 3, 256, 8, 2), params, precision=precision)
     assert_stays_on_the_device(lambda device: make(device=device), (8, 3, 32, 32))
+
+
+def test_contrast_is_changed_in_contrasts_alone() -> None:
+    random = torch.Generator().manual_seed(0)
+    _, _, scale = draw_transforms((64, 7, 32, 32), 1.0, random, label_channels=3)
+    assert (scale[:, 4:] == 1).all() and (scale[:, :4] != 1).all()
