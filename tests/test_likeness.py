@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from synthkit.data.likeness import doubts_about
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.comparable import Training, check_comparable
-from synthkit.running.verbs import train
+from synthkit.running.listening import LoggingListener
+from synthkit.running.verbs import inputs, train
 from synthkit.schemes import BRATS
 from synthkit.testing import InMemorySamples
 
@@ -142,3 +144,13 @@ def test_trainings_on_voxels_of_other_sizes_are_not_compared() -> None:
         check_comparable([fine, coarse])
     assert "--allow-different voxel_size" in caught.value.fix
     assert len(check_comparable([fine, coarse], ["voxel_size"])) == 1
+
+
+def test_a_generated_dataset_is_called_by_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(path: str, kind: str) -> Any:
+        return SimpleNamespace(path=tmp_path / path, kind=kind, training_part=lambda: None)
+
+    monkeypatch.setattr(inputs, "doubts_about", list)
+    datasets = [opened("syn/outputs/dataset", "synthetic"), opened("real", "real")]
+    with pytest.warns(UserWarning):
+        assert inputs.look_at(datasets, LoggingListener()) == ["real", "syn"]

@@ -28,12 +28,17 @@ def dataset_input(path: Path, splits: Sequence[str] = ()) -> tuple[Dataset, Inpu
 def look_at(datasets: Iterable[Dataset], listener: Listener) -> list[str]:
     """Say, and return, what the images of datasets show that is not recorded, compared with the first real one."""
     ordered = sorted(datasets, key=lambda dataset: dataset.kind != "real")
-    names = [dataset.path.resolve().name for dataset in ordered]
+    names = [_called(dataset.path.resolve()) for dataset in ordered]
     named = [f"{name} ({k})" if names.count(name) > 1 else name for k, name in enumerate(names, start=1)]
     doubts = doubts_about({name: d.training_part() for name, d in zip(named, ordered, strict=True)})
     for text in doubts:
         listener.warning(text)
     return doubts
+
+
+def _called(path: Path) -> str:
+    """What a user calls a dataset: its folder, or the run that made it."""
+    return path.parents[1].name if path.parts[-2:] == ("outputs", "dataset") else path.name
 
 
 def checkpoint_input(path: Path, snapshot: str | None = None) -> tuple[dict[str, Any], Input]:
