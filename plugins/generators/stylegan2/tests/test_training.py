@@ -24,7 +24,6 @@ from synthkit_generative.testing import (
     on_processes,
 )
 from synthkit_stylegan2 import Params, model
-from synthkit_stylegan2.augmentation import augment, draw_transforms
 from synthkit_stylegan2.networks import Architecture
 from synthkit_torch.on_device import assert_stays_on_the_device
 
@@ -79,7 +78,7 @@ def test_a_batch_in_parts_gives_the_same_step() -> None:
     for accumulate in (1, 4):
         changed = dataclasses.replace(params, accumulate=accumulate)
         training = model.Training(Architecture(32, 3, 256, 8, 2), changed, CPU, torch.float32)
-        training.augment_probability = torch.tensor(0.5)
+        training.augmentation.probability = torch.tensor(0.5)
         losses = [training.training_step(real) for _ in range(3)]
         seen.append(([float(value) for loss in losses for value in loss.values()], training.state()))
     assert seen[0][0] == pytest.approx(seen[1][0], rel=1e-3)
@@ -136,21 +135,6 @@ def test_without_noise_its_strengths_stay_zero(tmp_path: Path) -> None:
     assert len(strengths) == 7 and not any(strengths)
 
 
-def test_augmentation_treats_labels_and_contrasts_alike() -> None:
-    random = torch.Generator().manual_seed(0)
-    base = torch.rand(64, 1, 16, 16, generator=random)
-    images = torch.cat([base, base, base], dim=1) * 2 - 1
-    result = augment(images, *draw_transforms(images.shape, 1.0, random))
-    for image in result:
-        for contrast in image[:2]:
-            # Geometry is shared, so a contrast is the label channel times one factor about black.
-            inside = image[2] > -0.5
-            factor = (contrast[inside] + 1) / (image[2][inside] + 1)
-            assert float(factor.std()) < 1e-4
-    assert not torch.equal(result[:, 2], images[:, 2])
-    torch.testing.assert_close(augment(images, *draw_transforms(images.shape, 0.0, random)), images)
-
-
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_step_needs_nothing_of_the_host(precision: torch.dtype) -> None:
     # The first step has every part: R1 and path length.
@@ -159,7 +143,17 @@ def test_a_step_needs_nothing_of_the_host(precision: torch.dtype) -> None:
     assert_stays_on_the_device(lambda device: make(device=device), (8, 3, 32, 32))
 
 
-def test_contrast_is_changed_in_contrasts_alone() -> None:
-    random = torch.Generator().manual_seed(0)
-    _, _, scale = draw_transforms((64, 7, 32, 32), 1.0, random, label_channels=3)
-    assert (scale[:, 4:] == 1).all() and (scale[:, :4] != 1).all()
+def test_few_images_are_augmented_and_many_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(model, "fit", lambda *given, encoding: seen.append(given[4].args[1].augment))
+    monkeypatch.setattr(model, "FEW_IMAGES", 9)
+    for n, given in ((8, None), (9, None), (9, True), (8, False)):
+        model.train(make_discs(n), tmp_path, dataclasses.replace(SMALL, augment=given))
+    assert seen == [True, False, True, False]
+
+
+def test_the_weight_of_r1_follows_the_size() -> None:
+    for side, weight in ((256, 8.0), (64, 0.5)):
+        params = dataclasses.replace(SMALL, gamma=None)
+        training = model.Training(Architecture(side, 3, 256, 8, 2), params, CPU, torch.float32)
+        assert training.gamma == weight

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from synthkit_generative.adversarial import discriminator_step, generator_step, r1_step
+from synthkit_generative.adversarial import discriminator_step, generator_step, r1_step, r1_weight
+from synthkit_generative.augmentation import FEW_IMAGES, Augmentation
 from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
 from synthkit_generative.drawing import draw, load_network
@@ -44,14 +45,11 @@ from torch import Tensor, nn
 
 from synthkit.contract import Samples
 from synthkit_stylegan2 import Params, official
-from synthkit_stylegan2.augmentation import augment, draw_transforms
 from synthkit_stylegan2.networks import Architecture, Discriminator, Generator
 
 R1_INTERVAL = 16  # [2] appendix B: lazy regularisation, every 16 steps for the discriminator
 PATH_INTERVAL = 4  # and every 4 for the generator
 PATH_DECAY = 0.99  # [2] eq. 4: the target length is a moving average of the lengths seen
-AUGMENT_TARGET = 0.6  # [3] section 3: wanted mean sign of the discriminator on real images
-AUGMENT_KIMG = 500.0  # [3]: from no augmentation to all in half a million images
 EMA_RAMP = 0.05  # half-life of the EMA as a share of the images shown, early in training
 
 
@@ -90,7 +88,7 @@ class Training:
     ) -> None:
         self.architecture = architecture
         self.params = params
-        self.label_channels = label_channels  # the last ones
+        self.gamma = r1_weight(params.gamma, 8.0, architecture.size)
         self.device = device
         self.precision = precision
         with own_seed(params.seed):
@@ -101,18 +99,16 @@ class Training:
         self.modules = {"generator": self.generator, "discriminator": self.discriminator, "averaged": self.ema}
         self.optimisers = {
             "generator": _adam(self.generator, params.learning_rate, PATH_INTERVAL, params.path_length_weight),
-            "discriminator": _adam(self.discriminator, params.learning_rate, R1_INTERVAL, params.gamma),
+            "discriminator": _adam(self.discriminator, params.learning_rate, R1_INTERVAL, self.gamma),
         }
         self.path_mean = torch.zeros((), device=device)
-        self.sign = torch.zeros((), device=device)  # of the discriminator on real images, since the last adjustment
-        self.augment_probability = torch.zeros(())
+        self.augmentation = Augmentation(
+            bool(params.augment), params.batch_size, params.accumulate, device, label_channels
+        )
         self.step = 0
 
     def training_step(self, real: Tensor) -> dict[str, Tensor]:
-        """One step on ``real``, images in [-1, 1]; returns the losses, the sign of overfitting and what is done to it.
-
-        ``sign_real`` is the mean sign of the discriminator on real images: at 1 it knows them all.
-        """
+        """One step on ``real``, images in [-1, 1]; returns the losses and what the augmentation goes by."""
         params, step, n = self.params, self.step, len(real) * parallel.n_processes()
         random = stream(self.device, params.seed, 1, step)
         reals = microbatches(real, params.accumulate)
@@ -124,25 +120,22 @@ class Training:
         loss_d, sign = discriminator_step(
             self._logits,
             optimiser,
-            self._augmented(reals, real, random),
-            self._augmented(self._detached(inputs, whole), real, random),
+            self.augmentation.shown(reals, real, random),
+            self.augmentation.shown(self._detached(inputs, whole), real, random),
             count,
         )
-        self.sign += sign
-        if params.gamma > 0 and step % R1_INTERVAL == 0:
-            shown = self._augmented(reals, real, random)
-            r1_step(self._logits, optimiser, shown, count, params.gamma / 2 * R1_INTERVAL)
+        if self.gamma > 0 and step % R1_INTERVAL == 0:
+            shown = self.augmentation.shown(reals, real, random)
+            r1_step(self._logits, optimiser, shown, count, self.gamma / 2 * R1_INTERVAL)
         fakes = [whole] if whole is not None else map(self._generate, inputs)
-        shown = self._augmented(fakes, real, random)
+        shown = self.augmentation.shown(fakes, real, random)
         loss_g = generator_step(self._logits, self.discriminator, self.optimisers["generator"], shown, count)
         if params.path_length_weight > 0 and step % PATH_INTERVAL == 0:
             self._path_length_step(max(1, len(real) // 2) * parallel.n_processes(), random)
         self.step += 1
         decay = ema_decay(params.batch_size, self.step * params.batch_size, params.ema_kimg, EMA_RAMP)
         update_ema(self.ema, self.generator, decay)
-        self._adapt_augmentation()
-        seen = {"loss_g": loss_g, "loss_d": loss_d, "sign_real": sign}
-        return {**seen, "augment_probability": self.augment_probability} if self.params.augment else seen
+        return {"loss_g": loss_g, "loss_d": loss_d, **self.augmentation.watch(sign, self.step)}
 
     def _inputs(self, n: int, random: torch.Generator) -> Inputs:
         """New inputs of ``n`` images: this process's share.
@@ -177,17 +170,6 @@ class Training:
                 images = self._generate(part) if whole is None else whole.detach()
             yield images
 
-    def _augmented(self, images: Iterable[Tensor], batch: Tensor, random: torch.Generator) -> Iterator[Tensor]:
-        """What the discriminator is shown of the microbatches: augmented as drawn for the whole at once."""
-        if not self.params.augment:
-            return iter(images)
-        whole = (len(batch) * parallel.n_processes(), *batch.shape[1:])
-        drawn = draw_transforms(whole, float(self.augment_probability), random, self.label_channels)
-        transforms = zip(
-            *(microbatches(parallel.share(tensor), self.params.accumulate) for tensor in drawn), strict=True
-        )
-        return (augment(part, *transform) for part, transform in zip(images, transforms, strict=True))
-
     def _logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self.discriminator(images, self.precision)
         return logits
@@ -215,19 +197,11 @@ class Training:
         w = self._styles(z, mixed, start)
         return path_lengths(self.generator.synthesis(w, noise, precision=self.precision), w, directions)
 
-    def _adapt_augmentation(self) -> None:
-        if self.params.augment and self.step % PATH_INTERVAL == 0:
-            change = PATH_INTERVAL * self.params.batch_size / (AUGMENT_KIMG * 1000)
-            overfits = float(self.sign) / PATH_INTERVAL > AUGMENT_TARGET
-            self.augment_probability = (self.augment_probability + (change if overfits else -change)).clamp(0, 1)
-            self.sign.zero_()
-
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, but the step's number."""
         return {
             "path_mean": self.path_mean,
-            "sign": self.sign,
-            "augment_probability": self.augment_probability,
+            **self.augmentation.state(),
             **state_dict(self.modules, self.optimisers),
         }
 
@@ -239,8 +213,7 @@ class Training:
         """Continue from what :meth:`state` gave after ``step`` steps."""
         load_state_dict(tensors, self.modules, self.optimisers)
         self.path_mean.copy_(tensors["path_mean"])
-        self.sign.copy_(tensors["sign"])
-        self.augment_probability = tensors["augment_probability"]
+        self.augmentation.restore(tensors)
         self.step = step
 
     def w_mean(self) -> Tensor:
@@ -282,7 +255,9 @@ def train(
         memory="Raise accumulate, or lower batch_size (and channel_base if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate, a higher gamma or precision=float32.",
     )
-    make = functools.partial(Training, architecture, params, label_channels=encoding.channels)
+    few = len(data) < FEW_IMAGES
+    trained = dataclasses.replace(params, augment=few if params.augment is None else params.augment)
+    make = functools.partial(Training, architecture, trained, label_channels=encoding.channels)
     fit(method, data, checkpoint, params, make, begun, encoding=encoding)
 
 

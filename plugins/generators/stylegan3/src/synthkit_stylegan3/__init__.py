@@ -21,8 +21,8 @@ class MethodParams(FirstParams):
         choices=("t", "r"),
     )
     discriminator_learning_rate: float = synthkit.param(0.002, "Adam learning rate of the discriminator", minimum=0)
-    gamma: float = synthkit.param(
-        8.0, "weight of the R1 penalty; smaller images want less (0.05 to 0.5 at 64)", minimum=0
+    gamma: float | None = synthkit.param(
+        None, "weight of the R1 penalty; none: 8 at 256 pixels, as the study, in proportion to their number", minimum=0
     )
     channel_base: int = synthkit.param(
         32768, "feature maps of the discriminator at side s: channel_base / s, at most channel_max", minimum=32
@@ -40,6 +40,10 @@ class MethodParams(FirstParams):
     )
     ema_kimg: float = synthkit.param(
         10.0, "half-life of the averaged generator, at most 5 % of the images so far", minimum=0, unit="kimg"
+    )
+    augment: bool | None = synthkit.param(
+        None,
+        "adaptive augmentation of what the discriminator sees; none: where there are fewer than 30,000 training images",
     )
 
 

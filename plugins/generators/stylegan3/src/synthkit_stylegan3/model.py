@@ -1,7 +1,7 @@
 """StyleGAN3 for MR contrasts and their labels: training and generation, written from the paper.
 
 Source: Karras et al. 2021, arXiv 2106.12423 ("the paper"), appendix F for the training. Loss and R1 are in
-``synthkit_generative.adversarial``; there is no path length, no mixing of styles, no noise and no augmentation.
+``synthkit_generative.adversarial``; there is no path length, no mixing of styles and no noise.
 
 An image here is ``float (n, contrast + channel, y, x)`` in [-1, 1]: the contrasts, then the labels in their encoding.
 """
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from synthkit_generative.adversarial import discriminator_step, generator_step, r1_step
+from synthkit_generative.adversarial import discriminator_step, generator_step, r1_step, r1_weight
+from synthkit_generative.augmentation import FEW_IMAGES, Augmentation
 from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
 from synthkit_generative.discriminator import Discriminator, Pyramid
@@ -66,10 +67,16 @@ class Training:
     """Both networks, their optimisers, the generator's EMA, and the step that trains them."""
 
     def __init__(
-        self, architecture: Architecture, params: Params, device: torch.device, precision: torch.dtype
+        self,
+        architecture: Architecture,
+        params: Params,
+        device: torch.device,
+        precision: torch.dtype,
+        label_channels: int = 1,
     ) -> None:
         self.architecture = architecture
         self.params = params
+        self.gamma = r1_weight(params.gamma, 8.0, architecture.size)
         self.device = device
         self.precision = precision
         with own_seed(params.seed):
@@ -80,7 +87,7 @@ class Training:
         # "averaged" is the name of the EMA in states on disk.
         self.modules = {"generator": self.generator, "discriminator": self.discriminator, "averaged": self.ema}
         # Adam of the discriminator is corrected for its extra steps (arXiv 1912.04958, appendix B).
-        share = R1_INTERVAL / (R1_INTERVAL + 1) if params.gamma > 0 else 1.0
+        share = R1_INTERVAL / (R1_INTERVAL + 1) if self.gamma > 0 else 1.0
         self.optimisers = {
             "generator": torch.optim.Adam(
                 self.generator.parameters(), lr=params.learning_rate, betas=(0.0, 0.99), eps=1e-8, fused=True
@@ -93,6 +100,9 @@ class Training:
                 fused=True,
             ),
         }
+        self.augmentation = Augmentation(
+            bool(params.augment), params.batch_size, params.accumulate, device, label_channels
+        )
         self.step = 0
 
     @property
@@ -130,21 +140,25 @@ class Training:
             detached = (self._generate_detached(part) for part in latents)
         optimiser = self.optimisers["discriminator"]
         loss_d, sign = discriminator_step(
-            discriminator, optimiser, reals, (blur(fake, sigma) for fake in detached), count
+            discriminator,
+            optimiser,
+            self.augmentation.shown(reals, real, random),
+            self.augmentation.shown((blur(fake, sigma) for fake in detached), real, random),
+            count,
         )
-        if self.params.gamma > 0 and self.step % R1_INTERVAL == 0:
-            r1_step(discriminator, optimiser, reals, count, self.params.gamma / 2 * R1_INTERVAL)
+        if self.gamma > 0 and self.step % R1_INTERVAL == 0:
+            shown = self.augmentation.shown(reals, real, random)
+            r1_step(discriminator, optimiser, shown, count, self.gamma / 2 * R1_INTERVAL)
         optimiser = self.optimisers["generator"]
-        loss_g = generator_step(
-            discriminator, self.discriminator, optimiser, (blur(fake, sigma) for fake in drawn), count
-        )
+        shown = self.augmentation.shown((blur(fake, sigma) for fake in drawn), real, random)
+        loss_g = generator_step(discriminator, self.discriminator, optimiser, shown, count)
         self.step += 1
-        batch_size, shown = self.params.batch_size, self.step * self.params.batch_size
+        batch_size, n_shown = self.params.batch_size, self.step * self.params.batch_size
         self.generator.update_magnitude_ema(
-            parallel.mean(torch.stack(observed).mean(dim=0)), ema_decay(batch_size, shown, MAGNITUDE_KIMG)
+            parallel.mean(torch.stack(observed).mean(dim=0)), ema_decay(batch_size, n_shown, MAGNITUDE_KIMG)
         )
-        update_ema(self.ema, self.generator, ema_decay(batch_size, shown, self.params.ema_kimg, EMA_RAMP))
-        return {"loss_g": loss_g, "loss_d": loss_d, "sign_real": sign}
+        update_ema(self.ema, self.generator, ema_decay(batch_size, n_shown, self.params.ema_kimg, EMA_RAMP))
+        return {"loss_g": loss_g, "loss_d": loss_d, **self.augmentation.watch(sign, self.step)}
 
     def _generate(self, z: Tensor, observed: list[Tensor]) -> Tensor:
         """Images of these latents; appends the magnitudes seen on the way."""
@@ -160,7 +174,7 @@ class Training:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, but the step's number."""
-        return state_dict(self.modules, self.optimisers)
+        return {**self.augmentation.state(), **state_dict(self.modules, self.optimisers)}
 
     def begin_with(self, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
         """Begin with what another training learned, see :func:`synthkit_generative.initial.load_initial`."""
@@ -169,6 +183,7 @@ class Training:
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Continue from what :meth:`state` gave after ``step`` steps."""
         load_state_dict(tensors, self.modules, self.optimisers)
+        self.augmentation.restore(tensors)
         self.step = step
 
     def w_mean(self) -> Tensor:
@@ -223,9 +238,12 @@ def train(
         memory="Raise accumulate, or lower batch_size (and channel_base if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate, a higher gamma or precision=float32.",
     )
-    # The blur is for networks that draw no details yet.
-    trained = params if begun is None else dataclasses.replace(params, blur_kimg=0.0)
-    fit(method, data, checkpoint, params, functools.partial(Training, architecture, trained), begun, encoding=encoding)
+    few = len(data) < FEW_IMAGES
+    trained = dataclasses.replace(params, augment=few if params.augment is None else params.augment)
+    if begun is not None:  # the blur is for networks that draw no details yet
+        trained = dataclasses.replace(trained, blur_kimg=0.0)
+    make = functools.partial(Training, architecture, trained, label_channels=encoding.channels)
+    fit(method, data, checkpoint, params, make, begun, encoding=encoding)
 
 
 def generate(
