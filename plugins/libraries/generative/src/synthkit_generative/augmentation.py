@@ -69,8 +69,8 @@ def augment(
 ) -> Tensor:
     """``images`` in [-1, 1] after the :data:`Transforms` drawn for them; first derivatives pass through.
 
-    Contrasts are interpolated linearly; of labels, the last channels, the nearest pixel is taken, so that no level comes
-    in between.
+    Contrasts are interpolated linearly; of labels, the last channels, the nearest pixel is taken, so that no level
+    comes in between.
     """
     above = images + 1  # black is 0, which is what lies outside
     grid = F.affine_grid(places.to(images.dtype), list(images.shape), align_corners=False)
@@ -106,7 +106,8 @@ class Augmentation:
         drawn = draw_transforms(whole, float(self.probability), random, self._label_channels)
         parts = zip(*(microbatches(parallel.share(tensor), self._accumulate) for tensor in drawn), strict=True)
         return (
-            augment(part, *transforms, self._label_channels) for part, transforms in zip(images, parts, strict=True)
+            augment(part, moves, places, factor, offset, self._label_channels)
+            for part, (moves, places, factor, offset) in zip(images, parts, strict=True)
         )
 
     def watch(self, sign: Tensor, step: int) -> dict[str, Tensor]:
