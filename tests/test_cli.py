@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -405,3 +405,23 @@ def test_evaluate_does_not_mind_a_bad_subject_that_nobody_predicted(
     done = synthkit("evaluate", "dice", "--reference", subjects, "--prediction", predictions, "-o", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "2 of 3 references have no prediction" in done.stderr
+
+
+def test_every_command_has_the_options_that_the_readme_names() -> None:
+    from typer.main import get_command
+
+    from synthkit.cli import app
+
+    def leaves(command: Any, name: str) -> Iterator[tuple[str, set[str]]]:
+        below = getattr(command, "commands", {})
+        for word, found in below.items():
+            yield from leaves(found, f"{name} {word}")
+        if not below:
+            yield name, {option for item in command.params for option in item.opts}
+
+    found = dict(leaves(get_command(app), "synthkit"))
+    assert len(found) > 25
+    assert {name: options for name, options in found.items() if not {"--json", "--quiet"} <= options} == {}
+    one_run = ("train", "import-checkpoint", "generate", "segment", "evaluate", "audit-memorization")
+    for name in (*one_run, "prepare", "import", "export", "phantom", "study run"):
+        assert "--dry-run" in found[f"synthkit {name}"], name

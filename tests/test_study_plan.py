@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from synthkit.errors import DataError, PluginError, SynthkitError, UsageError
 from synthkit.study.config import Study
@@ -276,3 +278,19 @@ def test_every_plan_can_be_done(
     outs = [Path(out) for out in made.values()]
     assert len(set(outs)) == len(outs)
     assert not any(one != other and one.is_relative_to(other) for one in outs for other in outs)
+
+
+@pytest.mark.parametrize("command", [("plan",), ("run", "--dry-run")])
+def test_a_plan_says_where_snakemake_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    from synthkit.cli import app
+    from synthkit.cli.console import Console
+    from synthkit.study import workflow
+
+    monkeypatch.setattr(Console, "_document_printed", False)  # once a process
+    study(tmp_path / "s", SMALL)
+    monkeypatch.setattr(workflow, "find_spec", lambda name: None)
+    done = CliRunner().invoke(app, ["study", command[0], str(tmp_path / "s"), *command[1:], "--json"])
+    assert done.exit_code == 0 and "synthkit-core[study]" in done.stderr
+    assert json.loads(done.stdout)["steps"]

@@ -57,6 +57,11 @@ def _python() -> list[Finding]:
         findings.append(Finding("runtime packages", "missing", f"without {', '.join(local)}", remedy))
     else:
         findings.append(Finding("runtime packages", "ok", "torch, monai, safetensors, nilearn"))
+    if importlib.util.find_spec("snakemake") is None:
+        remedy = "Needed for `synthkit study run` only: install synthkit-core[study]."
+        findings.append(Finding("studies", "missing", "without snakemake", remedy))
+    else:
+        findings.append(Finding("studies", "ok", "snakemake"))
     return findings
 
 

@@ -225,6 +225,7 @@ def lock(
         bool, typer.Option("--check", help="Write nothing; compare the lock that holds here with what is installed.")
     ] = False,
     json: common.Json = False,
+    quiet: common.Quiet = False,
 ) -> None:
     """Pin versions and container images; later runs refuse others.
 
@@ -234,7 +235,7 @@ def lock(
     from synthkit.registry.registry import discover
     from synthkit.running.lock import LOCK_FILE, find_lock, make_lock, write_lock
 
-    console = common.console_for(json)
+    console = common.console_for(json, quiet)
     declarations = tuple(discover().declarations.values())
     if check:
         _check_lock(out or find_lock() or Path(LOCK_FILE), declarations, console)

@@ -49,11 +49,12 @@ def init(
         typer.Option("--subjects", metavar="DIR", help="Your subjects, for week and akbar2024.", show_default=False),
     ] = None,
     json: common.Json = False,
+    quiet: common.Quiet = False,
 ) -> None:
     """Write a study.toml to begin with."""
     from synthkit.study.presets import write_preset
 
-    console = common.console_for(json)
+    console = common.console_for(json, quiet)
     file = write_preset(preset, folder, subjects)
     console.document({"study": str(folder), "file": str(file)})
     console.print(f"Wrote {file}: edit it as you like.")
@@ -61,19 +62,16 @@ def init(
 
 
 @study.command("plan")
-def plan(folder: Folder, json: common.Json = False) -> None:
+def plan(folder: Folder, json: common.Json = False, quiet: common.Quiet = False) -> None:
     """What would be run: how many runs, GPU-hours, disk. Runs nothing."""
     from synthkit.study.plan import make_plan
     from synthkit.study.progress import states_of
 
-    console = common.console_for(json)
+    console = common.console_for(json, quiet)
     wanted = _load(folder, console)
     planned = make_plan(wanted)
     states = states_of(wanted.folder, planned)
-    console.document(
-        {"study": wanted.name, "steps": [step.to_dict() for step in planned.steps], **_totals(planned, states)}
-    )
-    _show_plan(wanted, planned, states, console)
+    _tell_plan(wanted, planned, states, console)
     console.ending(f"synthkit study run {folder}")
 
 
@@ -118,7 +116,7 @@ def run(
     wanted = _load(folder, console)
     planned = make_plan(wanted)
     if dry_run:
-        _show_plan(wanted, planned, states_of(wanted.folder, planned), console)
+        _tell_plan(wanted, planned, states_of(wanted.folder, planned), console, executor)
         raise typer.Exit
     if lock := lock_for(wanted):
         console.note(f"Every step is held to {lock}.")
@@ -141,12 +139,12 @@ def run(
 
 
 @study.command("status")
-def status(folder: Folder, json: common.Json = False) -> None:
+def status(folder: Folder, json: common.Json = False, quiet: common.Quiet = False) -> None:
     """What is done, running, failed."""
     from synthkit.study.plan import make_plan
     from synthkit.study.progress import STATES, states_of
 
-    console = common.console_for(json)
+    console = common.console_for(json, quiet)
     wanted = _load(folder, console)
     planned = make_plan(wanted)
     states = states_of(wanted.folder, planned)
@@ -171,11 +169,11 @@ def status(folder: Folder, json: common.Json = False) -> None:
 
 
 @study.command("report")
-def report(folder: Folder, json: common.Json = False) -> None:
+def report(folder: Folder, json: common.Json = False, quiet: common.Quiet = False) -> None:
     """Write report.html, tables and figures from the runs that are there."""
     from synthkit.study.report import write_report
 
-    console = common.console_for(json)
+    console = common.console_for(json, quiet)
     wanted = _load(folder, console)
     written = write_report(wanted.folder, wanted)
     console.document({"report": str(written)})
@@ -199,6 +197,7 @@ def export(
         ),
     ] = "",
     json: common.Json = False,
+    quiet: common.Quiet = False,
 ) -> None:
     """Describe a study as an RO-Crate.
 
@@ -206,7 +205,7 @@ def export(
     """
     from synthkit.study.crate import write_crate
 
-    console = common.console_for(json)
+    console = common.console_for(json, quiet)
     wanted = _load(folder, console)
     written = write_crate(wanted.folder, out, subject_names=subject_names, licence=licence)
     console.document({"crate": str(written)})
@@ -240,6 +239,19 @@ def _totals(planned: Plan, states: list[StepState]) -> dict[str, Any]:
         "gpu_hours": None if None in hours else sum(hour or 0 for hour in hours),
         "disk_bytes": sum(step.disk_bytes or 0 for step in planned.steps),
     }
+
+
+def _tell_plan(
+    wanted: Study, planned: Plan, states: list[StepState], console: Console, executor: str = "local"
+) -> None:
+    """The plan as a document and as tables, and a warning where it cannot be run for want of Snakemake."""
+    from synthkit.study.workflow import missing_scheduler
+
+    steps = [step.to_dict() for step in planned.steps]
+    console.document({"study": wanted.name, "steps": steps, **_totals(planned, states)})
+    _show_plan(wanted, planned, states, console)
+    if missing := missing_scheduler(executor):
+        console.warning(f"It cannot be run yet: {missing}")
 
 
 def _show_plan(wanted: Study, planned: Plan, states: list[StepState], console: Console) -> None:

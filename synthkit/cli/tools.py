@@ -37,13 +37,14 @@ def demo(
 def list_plugins(
     context: typer.Context,
     json: common.Json = False,
+    quiet: common.Quiet = False,
 ) -> None:
     """List, show, check and create plugins."""
     if context.invoked_subcommand is not None:
         return
     from synthkit.registry.registry import discover
 
-    console = common.console_for(json)
+    console = common.console_for(json, quiet)
     registry = discover()
     console.document(
         {
@@ -61,13 +62,15 @@ def list_plugins(
 
 
 @plugins.command("show")
-def show_plugin(name: Annotated[str, typer.Argument(metavar="NAME")], json: common.Json = False) -> None:
+def show_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME")], json: common.Json = False, quiet: common.Quiet = False
+) -> None:
     """What a plugin declares: parameters, scores, citations."""
     from synthkit.contract import MetricDeclaration
     from synthkit.registry.presets import presets_of, purpose
     from synthkit.registry.registry import discover
 
-    console = common.console_for(json)
+    console = common.console_for(json, quiet)
     registry = discover()
     declaration = registry.get(name)
     presets = presets_of(declaration)
@@ -145,11 +148,12 @@ def new_plugin(
         bool, typer.Option("--images", help="A metric of real and synthetic images, instead of one of label maps.")
     ] = False,
     json: common.Json = False,
+    quiet: common.Quiet = False,
 ) -> None:
     """Write a package with a small working plugin, to begin your own with."""
     from synthkit.testing.scaffold import write_plugin
 
-    console = common.console_for(json)
+    console = common.console_for(json, quiet)
     folder = write_plugin(kind, name, out, images=images)
     console.document({"plugin": name, "kind": kind, "folder": str(folder)})
     console.print(f"Next: pip install -e '{folder}[runtime,test]'")
@@ -235,11 +239,11 @@ def pull_containers(
 
 
 @containers.command("list")
-def list_containers(json: common.Json = False) -> None:
+def list_containers(json: common.Json = False, quiet: common.Quiet = False) -> None:
     """Container images of synthkit that the engine has."""
     from synthkit.running.containers import images
 
-    console = common.console_for(json)
+    console = common.console_for(json, quiet)
     found = images.list_images()
     console.document({"images": found})
     rows = [
@@ -253,14 +257,16 @@ def list_containers(json: common.Json = False) -> None:
 
 @containers.command("inspect")
 def inspect_container(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A plugin, base or base-cpu.")], json: common.Json = False
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A plugin, base or base-cpu.")],
+    json: common.Json = False,
+    quiet: common.Quiet = False,
 ) -> None:
     """What the image of a plugin declares, and whether it fits what is installed here."""
     import json as json_module
 
     from synthkit.running.containers import images
 
-    console = common.console_for(json)
+    console = common.console_for(json, quiet)
     described = images.inspect(images.find_target(name))
     console.document(described)
     console.print(json_module.dumps(described, indent=1))
@@ -289,6 +295,7 @@ def export_containers(
 def doctor(
     clean: Annotated[bool, typer.Option("--clean", help="Remove containers that killed commands left behind.")] = False,
     json: common.Json = False,
+    quiet: common.Quiet = False,
 ) -> None:
     """Check this machine: what is there, and what is missing.
 
@@ -296,7 +303,7 @@ def doctor(
     """
     from synthkit.cli.doctor import examine
 
-    console = common.console_for(json)
+    console = common.console_for(json, quiet)
     findings = examine(clean=clean)
     console.document({"findings": [vars(item) for item in findings]})
     console.table("", ("", "what", "found"), [(item.mark, item.what, item.found) for item in findings])

@@ -53,7 +53,8 @@ def run_workflow(
 
     Raises :class:`BackendUnavailableError` where Snakemake, or its plugin of that name, is not installed.
     """
-    _check_installed(executor)
+    if missing := missing_scheduler(executor):
+        raise missing
     local = executor == "local"
     devices = gpu_indices()[:gpus] if local else ()
     if local and len(devices) < study.machine.gpus:
@@ -146,18 +147,20 @@ def _alone(folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _check_installed(executor: str) -> None:
+def missing_scheduler(executor: str = "local") -> BackendUnavailableError | None:
+    """What `study run` would end with because Snakemake, or its executor, is not installed; None where both are."""
     if find_spec("snakemake") is None:
-        raise BackendUnavailableError(
+        return BackendUnavailableError(
             "Snakemake is not installed.", "It schedules the runs of a study.", "pip install 'synthkit-core[study]'"
         )
     module = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
     if executor != "local" and find_spec(module) is None:
-        raise BackendUnavailableError(
+        return BackendUnavailableError(
             f"Snakemake has no executor {executor}.",
             f"The module {module} is not installed.",
             f"pip install snakemake-executor-plugin-{executor}",
         )
+    return None
 
 
 def _follow(
