@@ -150,7 +150,8 @@ def test_options_shown_exist(page: Path) -> None:
         known = {"--help", "-h"}
         for word in words[1:]:
             command = getattr(command, "commands", {}).get(word, command)
-            known |= {option for item in command.params for option in (*item.opts, *item.secondary_opts)}
+            parameters = [*command.params, *getattr(getattr(command, "own", None), "params", ())]
+            known |= {option for item in parameters for option in (*item.opts, *item.secondary_opts)}
         given = {word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", words)}
         assert {word for word in given if re.match(r"--?[a-z]", word)} <= known, words
 

@@ -197,8 +197,9 @@ def test_a_preset_that_is_not_there_is_refused_with_those_that_are(preset_plugin
     with pytest.raises(UsageError, match="no preset 'gpu'") as refused:
         read_preset(preset_plugin, "gpu")
     assert refused.value.why == "It has: cpu."
-    with pytest.raises(UsageError, match="It has: none"):
-        read_preset(replace(PLUGIN, module="json"), "cpu")
+    for module in ("json", "there_is_none", "there_is_none.below.model"):
+        with pytest.raises(UsageError, match="It has: none"):
+            read_preset(replace(PLUGIN, module=module), "cpu")
 
 
 @pytest.mark.parametrize("name", ["progan", "stylegan1", "stylegan2", "stylegan3", "diffusion", "edm", "unet", "swin"])

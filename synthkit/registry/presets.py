@@ -20,7 +20,10 @@ FOLDER = "presets"
 
 def presets_of(declaration: Declaration) -> dict[str, Path]:
     """The presets of a plugin, by name in alphabetical order; its method is not imported."""
-    spec = importlib.util.find_spec(declaration.module.rpartition(".")[0] or declaration.module)
+    try:
+        spec = importlib.util.find_spec(declaration.module.rpartition(".")[0] or declaration.module)
+    except ModuleNotFoundError:  # of a package above it: whoever needs the method says so
+        spec = None
     folders = (spec and spec.submodule_search_locations) or ()
     files = sorted(file for folder in folders for file in (Path(folder) / FOLDER).glob("*.toml"))
     return {file.stem: file for file in files}
