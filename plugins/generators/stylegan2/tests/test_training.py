@@ -137,8 +137,8 @@ def test_without_noise_its_strengths_stay_zero(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_step_needs_nothing_of_the_host(precision: torch.dtype) -> None:
-    # The first step has every part: R1 and path length.
-    params = dataclasses.replace(SMALL, path_length_weight=2.0)
+    # The first step has every part: R1, path length, augmentation.
+    params = dataclasses.replace(SMALL, augment=True, path_length_weight=2.0)
     make = functools.partial(model.Training, Architecture(32, 3, 256, 8, 2), params, precision=precision)
     assert_stays_on_the_device(lambda device: make(device=device), (8, 3, 32, 32))
 
