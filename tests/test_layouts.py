@@ -457,6 +457,11 @@ def test_a_folder_of_each_contrast(tmp_path: Path, above: str, stems: tuple[str,
     found = survey_folder(tmp_path)
     assert list(what(found)) == sorted(stems)
     assert all(s.contrasts["t1ce"].parent.name == "T1CE" for s in found.good)
+    lay(tmp_path, [f"{above}T1/c03"])
+    assert [bad.reason for bad in survey_folder(tmp_path).bad] == [
+        "missing t1ce and t2 and flair and segmentation (seg)"
+    ]
+    (tmp_path / f"{above}T1/c03.nii.gz").unlink()
     if stems[0] != "Anna":
         assert what(survey_folder(tmp_path, names=["t2=t2w/"])) == what(found)
 

@@ -22,17 +22,20 @@ _CLOUDS = {
 }
 
 
-def stand_in(folder: Path, content: str, stems: Collection[str], names: Names) -> str | None:
+def stand_in(
+    folder: Path, content: str, stems: Collection[str], names: Names, holding: Collection[Path] = ()
+) -> str | None:
     """What a subject has instead of a volume of ``content``, in words; None for nothing.
 
     Parameters
     ----------
     stems : what its files begin with, in lower case.
+    holding : folders that hold files of subjects, and are nothing's stand-in.
     """
     for path in sorted(folder.iterdir()):
         is_folder = path.is_dir()
         within = _WITHIN.fullmatch(path.name)
-        if not is_folder and within is None:
+        if (not is_folder and within is None) or path in holding:
             continue
         called = within[1] if within else path.name if base_name(path.name) else f"{path.name}.nii"
         said = named_file(Path(called), names)

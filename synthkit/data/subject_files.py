@@ -108,7 +108,8 @@ def subject_of_unit(
         files[file.content].append(file)
     wanted = [*contrasts, SEG]
     if missing := [name for name in wanted if not files[name] and (need_labels or name != SEG)]:
-        instead = [(name, stand_in(unit.folder, name, unit.stems, names)) for name in missing]
+        holding = {file.path.parent for other in units for file in other.files}
+        instead = [(name, stand_in(unit.folder, name, unit.stems, names, holding)) for name in missing]
         if told := [f"{name}: {found}" for name, found in instead if found]:
             return BadSubject(unit.id, "; ".join([*told, *(f"missing {name}" for name, found in instead if not found)]))
         return missing_files(unit.id, missing, unit.others)

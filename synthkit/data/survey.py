@@ -141,6 +141,7 @@ class SurveyedSubject:
             label_counts=counts,
             looks=looks,
             notes=(*self.notes, *filter(None, notes)),
+            unlabelled_ml=self.unlabelled_ml if is_of_tumours(choice.scheme) else 0.0,
             misfit=self._misfit(counts, choice.scheme),
         )
 
