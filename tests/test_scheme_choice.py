@@ -105,7 +105,7 @@ def test_a_four_without_any_three_is_asked_about(ids: str, values: tuple[int, ..
 
 def test_a_four_after_treatment_is_a_cavity_unless_no_image_shows_one() -> None:
     dark = LabelLook(500, {"t1": -3, "t1ce": -3, "flair": -2}, 0.3, 0.0)
-    bright = LabelLook(500, {"t1": 0, "t1ce": 1, "flair": 1}, 0.3, 0.0)
+    bright = LabelLook(500, {"t1": 0, "t1ce": 4, "flair": 1}, 0.3, 0.0)
     subjects = [labelled(f"BraTS-GLI-0000{k}-100", (1, 2, 4), NEW, looks={4: dark if k else bright}) for k in range(3)]
     assert chosen(*subjects).scheme.name == "gli2024"
     with pytest.raises(DataError, match="not known which labels BraTS-GLI-00000-100 has"):

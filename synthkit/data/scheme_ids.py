@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from synthkit.data.file_names import base_name
-from synthkit.data.label_looks import LabelLook, judged
+from synthkit.data.label_looks import LabelLook, contradicted, judged
 from synthkit.data.label_places import LabelPlaces
 from synthkit.data.label_tables import TableOfLabels
 from synthkit.data.named_schemes import SCHEMES
@@ -148,8 +148,11 @@ def fours_without_threes(subjects: Sequence[Labelled]) -> list[Labelled]:
         having = [subject for subject in group if 4 in subject.labels]
         if SCHEMES[name].label_values.get("RC") != 4 or any(3 in subject.labels for subject in group):
             continue
-        telling = [looks for s in having if 1 in s.labels and "RC" in (looks := judged(s.looks, SCHEMES[name]))]
-        if name not in sure or (telling and not any(looks["RC"] for looks in telling)):
+        scheme = SCHEMES[name]
+        with_core = [subject for subject in having if 1 in subject.labels]
+        enhances = any("RC" in contradicted(subject.looks, scheme)[1] for subject in with_core)
+        shown = any(judged(subject.looks, scheme).get("RC") for subject in with_core)
+        if name not in sure or (enhances and not shown):
             found += having
     return found
 
