@@ -12,5 +12,5 @@ RESERVED = {
     **dict.fromkeys(("dice", "hausdorff", "surface-dice"), "synthkit-overlap"),
     **dict.fromkeys(("lesion-dice", "lesion-hd95", "lesion-nsd", "lesion-f1"), "synthkit-overlap"),
     **dict.fromkeys(("fid", "inception-score", "kid", "prdc"), "synthkit-fidelity"),
-    **dict.fromkeys(("contrast-identity", "label-realism"), "synthkit-realism"),
+    **dict.fromkeys(("contrast-identity", "label-realism", "obedience"), "synthkit-realism"),
 }
