@@ -103,13 +103,13 @@ class _WithMore(TyperGroup):
 
     def __init__(self, own: Any, **options: Any) -> None:
         super().__init__(help=own.help, params=own.params, **options)
-        self._own = own
+        self.own = own
 
     def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **options: Any) -> Any:
         if args and args[0] in self.commands:
             below = self.commands[args[0]]
             return below.make_context(f"{info_name} {args[0]}", args[1:], *arguments, **options)
-        return self._own.make_context(info_name, args, *arguments, **options)
+        return self.own.make_context(info_name, args, *arguments, **options)
 
 
 class _Commands(TyperGroup):
