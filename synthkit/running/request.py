@@ -53,6 +53,12 @@ def departures(plugin: str, params: Mapping[str, Any]) -> list[str] | None:
     if declaration is None:
         return None
     usual = params_to_dict(make_params(declaration, {}))
-    return [
-        f"{name} = {value} (default {usual.get(name)})" for name, value in params.items() if value != usual.get(name)
-    ]
+    others = ((name, value, usual.get(name)) for name, value in params.items() if value != usual.get(name))
+    return [f"{name} = {_said(value)} (default {_said(default)})" for name, value, default in others]
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    return text or "none"
