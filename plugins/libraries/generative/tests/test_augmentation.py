@@ -76,3 +76,9 @@ def test_the_probability_follows_the_sign_of_reals() -> None:
     assert float(again.probability) < float(augmentation.probability)
     off = Augmentation(False, 1000, 1, CPU)
     assert set(off.watch(torch.tensor(0.9), 4)) == {"sign_real"} and not float(off.probability)
+
+
+def test_contrast_and_brightness_are_changed_in_contrasts_alone() -> None:
+    _, _, factor, offset = draw_transforms((64, 7, 32, 32), 1.0, random(), label_channels=3)
+    assert (factor[:, 4:] == 1).all() and (factor[:, :4] != 1).all()
+    assert (offset[:, 4:] == 0).all() and (offset[:, :4] != 0).all()
