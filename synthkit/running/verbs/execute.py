@@ -27,6 +27,7 @@ from synthkit.running.exclusive import alive
 from synthkit.running.proof import signed, take_secret
 from synthkit.running.run import EVENTS, Job, Run
 from synthkit.running.verbs.admission import module_of
+from synthkit.running.verbs.closed_calls import close_calls
 
 
 def execute(folder: Path, registry: Registry | None = None) -> dict[str, Any]:
@@ -131,6 +132,7 @@ def main() -> None:
 
     # Engines and schedulers stop a run by SIGTERM; it gets the chance to leave a result.
     signal.signal(signal.SIGTERM, interrupt)
+    close_calls()
     result = execute(Path(sys.argv[1]))
     sys.stdout.flush()
     sys.stderr.flush()

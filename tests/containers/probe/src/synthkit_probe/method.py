@@ -127,10 +127,19 @@ def look(reference: Path) -> dict[str, Any]:
         "write tmp": tried(lambda: Path("/tmp/probe.txt").write_text("x")),
         "execute from tmp": tried(_execute_from_tmp),
         "mount": tried(lambda: subprocess.run(["mount", "-o", "remount,rw", "/"], check=True, capture_output=True)),
+        "socket to the hypervisor": tried(lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)),
+        "socket to ciphers": tried(lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET)),
+        "io_uring": tried(_io_uring),
         "inputs": sorted(path.name for path in reference.iterdir()),
         "first process": Path("/proc/1/comm").read_text().strip(),
         "python": sys.version,
     }
+
+
+def _io_uring() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(425, 1, ctypes.create_string_buffer(120)) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _execute_from_tmp() -> None:
