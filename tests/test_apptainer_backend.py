@@ -255,6 +255,7 @@ def test_machine_that_refuses_limits(fake: Fake, prepared: Callable[..., Run], m
     assert result["status"] == "succeeded"
     stated = result["isolation"]
     assert stated["memory_limit_bytes"] is None and stated["pids_limit"] is None and stated["limits"] == "none"
+    assert any("cannot limit memory and processes" in warning for warning in result["warnings"])
     assert "--network" in fake.words()
 
 

@@ -220,6 +220,8 @@ def _warnings(isolation: Mapping[str, Any]) -> Iterator[str]:
         yield "Apptainer cannot take the network away here: the run could reach it."
     if isolation["root_filesystem"] != "read-only" or isolation["inputs"] != "read-only":
         yield "Apptainer could not protect all files here: see isolation in result.json."
+    if isolation["limits"] == "none":
+        yield "Apptainer cannot limit memory and processes here: the run could take all that this machine has."
 
 
 def _program() -> str:
