@@ -710,6 +710,21 @@ def test_metrics_that_were_asked_for_one_by_one_stand_together(tmp_path: Path) -
     assert [table["title"] for table in found["tables"]] == ["Dice", "HD95 in mm", "NSD (surface Dice)"]
 
 
+def test_a_ratio_of_trainings_that_had_not_ended_says_so(tmp_path: Path) -> None:
+    real, synthetic = make_dataset(tmp_path / "real", ["P1", "P2"]), make_dataset(tmp_path / "syn", [])
+    runs = tmp_path / "runs"
+    for name, data, last in (("r", real, 0.505), ("s", synthetic, 0.6)):
+        trained = make_trained(runs / name, "unet", [data])
+        make_evaluated(runs, trained, {"A": 0.5, "B": 0.5})
+        told = [(50, 0.5), (100, last)]
+        lines = [{"event": "progress", "step": n, "total": 100, "values": {"val_dice": dice}} for n, dice in told]
+        (trained.path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = report(runs)[2].text
+    assert "Trainings that have not ended learning: synthetic, training 1 (+0.10)." in text
+    (runs / "r" / "events.jsonl").unlink()
+    assert "Whether learning has ended is not known of real, training 1" in report(runs)[2].text
+
+
 def test_arms_of_unequal_settings_are_pointed_out(tmp_path: Path) -> None:
     real, synthetic = make_dataset(tmp_path / "real", ["P1", "P2"]), make_dataset(tmp_path / "syn", [])
     runs = tmp_path / "runs"

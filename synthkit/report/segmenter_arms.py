@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from synthkit.errors import SynthkitError
 from synthkit.judging.arms import ArmComparison, ArmMean, compared_arms, mean_of_arm
 from synthkit.judging.comparable import Training, find_differences
 from synthkit.judging.intervals import RESAMPLES
+from synthkit.judging.learning import still_learning
 from synthkit.judging.overlap_tables import Cases, OverlapTable, cases_of, joined, read_overlap
 from synthkit.report.gather import DAMAGE, Material, RunRecord, TrainedOn, sentence, training_behind
+from synthkit.running.run import EVENTS
 
 #: What a measure is called, its column in the table ``overlap``, its name among the scores of an arm, and its metric.
 MEASURES = {
@@ -32,6 +34,7 @@ class Arm:
 
     Attributes
     ----------
+    training, trainings : what is known of the first, and of each of which something is.
     label : what they were trained on, made unique among the arms.
     tables : of each run its scores by subject; empty where a run has none.
     """
@@ -41,6 +44,7 @@ class Arm:
     tables: list[OverlapTable]
     label: str
     css: str
+    trainings: list[TrainedOn] = field(default_factory=list)
 
     @property
     def is_real(self) -> bool:
@@ -105,6 +109,7 @@ def arms_of(records: Sequence[RunRecord], material: Material, notes: list[str]) 
             arms[key].records.append(record)
         else:
             arms[key] = Arm([record], training, [], *_named(training))
+        arms[key].trainings += [training] if training is not None else []
     found = sorted(arms.values(), key=lambda arm: _RANK.index(arm.css))
     for arm in found:
         arm.tables = _tables(arm, notes)
@@ -246,7 +251,16 @@ def compared_with_real(arm: Arm, arms: Sequence[Arm], notes: list[str]) -> Compa
         notes.append(f"Trained on {arm.label}: there is no ratio. {sentence(error)}")
         return {}
     notes += [f"The arms differ in more than their images: {text}" for text in differences(real[0], arm)]
+    notes += _still_learning(real[0], arm)
     return compared
+
+
+def _still_learning(*arms: Arm) -> list[str]:
+    """Trainings that had not ended learning, and those of which that is not known, in sentences."""
+    every = [(arm.label, number, one) for arm in arms for number, one in enumerate(arm.trainings, 1)]
+    return still_learning(
+        {f"{label}, training {number}": one.checkpoint.parents[1] / EVENTS for label, number, one in every}
+    )
 
 
 def _scored_otherwise(real: Arm, arm: Arm) -> list[str]:
