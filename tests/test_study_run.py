@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from synthkit.running.listening import Listener
 from synthkit.study import step as steps
 from synthkit.study.config import Study
 from synthkit.study.plan import make_plan
-from synthkit.study.progress import states_of
+from synthkit.study.progress import share_done, states_of
 from synthkit.study.workflow import lock_for, write_plan
 
 pytest.importorskip("snakemake")
@@ -318,6 +320,25 @@ def step_with(folder: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[...,
     monkeypatch.setattr("synthkit.api.prepare", call)
     code = execute(folder, "prepare", STUDY)
     return code, (folder / ".study" / "logs" / "prepare.txt").read_text()
+
+
+def test_steps_count_by_what_they_cost(folder: Path) -> None:
+    items = states_of(folder, make_plan(Study.load(folder)))
+    assert share_done(items) is None
+    # Each training takes 100 s and all else 1 s: one training of two generators and three segmenters.
+    long = [replace(item, state="done", seconds=100.0) for item in items if item.step.name == "train-one"]
+    short = [
+        replace(item, state="done", seconds=1.0) for item in items if item.step.name in ("prepare", "generate-one")
+    ]
+    done = {item.step.name: item for item in (*long, *short)}
+    known = [done.get(item.step.name, item) for item in items]
+    kinds = Counter(item.step.kind for item in items)
+    others = len(items) - kinds["train generator"] - kinds["generate"] - 1
+    expected = (100 + 1 + 1) / (2 * 100 + 2 * 1 + 1 + others * (102 / 3))
+    assert share_done(known) == pytest.approx(expected)
+    # By the plan's hours, where it gives them.
+    timed = [replace(item, step=replace(item.step, gpu_hours=3.0 if item in long else 1.0)) for item in known]
+    assert share_done(timed) == pytest.approx((3 + 1 + 1) / (3 + len(items) - 1))
 
 
 def test_the_log_of_a_step_has_what_was_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,8 +182,15 @@ class ProgressView:
                 self.warned.add(text)
             self.say(text, level)
 
-    def step(self, step: int, total: int | None, unit: str = "step", values: dict[str, float] | None = None) -> None:
-        """``step`` of ``total`` is done."""
+    def step(
+        self,
+        step: int,
+        total: int | None,
+        unit: str = "step",
+        values: dict[str, float] | None = None,
+        share: float | None = None,
+    ) -> None:
+        """``step`` of ``total`` is done; ``share`` of the work, where steps are not alike."""
 
     def say(self, text: str, level: str) -> None:
         """A message of the method."""
@@ -197,13 +204,22 @@ class LineView(ProgressView):
     def __init__(self, title: str, console: Console) -> None:
         super().__init__(title, console)
         self._start = self._last = time.monotonic()
-        self._first: tuple[float, int] | None = None  # when the first step was seen, and which: not 1 after a resume
+        # When the first step was seen, and how much was done then: not nothing after a resume.
+        self._first: tuple[float, float] | None = None
         self._ended: int | None = None
 
-    def step(self, step: int, total: int | None, unit: str = "step", values: dict[str, float] | None = None) -> None:
+    def step(
+        self,
+        step: int,
+        total: int | None,
+        unit: str = "step",
+        values: dict[str, float] | None = None,
+        share: float | None = None,
+    ) -> None:
         now = time.monotonic()
         done = total is not None and step >= total
-        self._first = self._first or (now, step)
+        part = share if share is not None else step / total if total else 0.0
+        self._first = self._first or (now, part)
         pause = min(max(_SECONDS_BETWEEN_LINES, (self._last - self._start) * _SHARE), _MOST_SECONDS)
         if (now - self._last < pause and not done) or (done and self._ended == total):
             return
@@ -211,8 +227,7 @@ class LineView(ProgressView):
         self._last = now
         spent = now - self._start
         since, first = self._first
-        known = total and step > first and not done
-        left = f", {_duration((now - since) / (step - first) * (total - step))} left" if known and total else ""
+        left = f", {_duration((now - since) / (part - first) * (1 - part))} left" if part > first and not done else ""
         time_taken = f" in {_duration(spent)}" if done else f", {_duration(spent)} so far"
         self.console.note(f"{self.title}: {_count(step, total, unit)}{time_taken}{left}{_values(values)}")
 
@@ -228,10 +243,18 @@ class BarView(ProgressView):
         self._bar = bar
         self._task = bar.add_task(title, total=None, count="", values="")
 
-    def step(self, step: int, total: int | None, unit: str = "step", values: dict[str, float] | None = None) -> None:
+    def step(
+        self,
+        step: int,
+        total: int | None,
+        unit: str = "step",
+        values: dict[str, float] | None = None,
+        share: float | None = None,
+    ) -> None:
         shown = printable(_values(values).removeprefix(", "))
         count = printable(_count(step, total, unit))
-        self._bar.update(self._task, completed=step, total=total, count=count, values=shown)
+        done, of = (step, total) if share is None else (share, 1.0)
+        self._bar.update(self._task, completed=done, total=of, count=count, values=shown)
 
     def say(self, text: str, level: str) -> None:
         style = "yellow" if level == "warning" else None

@@ -108,7 +108,7 @@ def run(
     change is done again, unfinished trainings go on. Arguments after -- go to Snakemake.
     """
     from synthkit.study.plan import make_plan
-    from synthkit.study.progress import states_of
+    from synthkit.study.progress import share_done, states_of
     from synthkit.study.report import write_report
     from synthkit.study.workflow import lock_for, run_workflow
 
@@ -127,7 +127,8 @@ def run(
             states = states_of(wanted.folder, planned)
             running = [item.step.name for item in states if item.state == "running"]
             n_done = sum(item.state == "done" for item in states)
-            view.step(n_done, len(states), f"step done; now {', '.join(running[:3])}" if running else "step done")
+            unit = f"step done; now {', '.join(running[:3])}" if running else "step done"
+            view.step(n_done, len(states), unit, share=share_done(states))
 
         code = run_workflow(wanted, executor=executor, cores=cores, gpus=gpus, jobs=jobs, extra=extra, on_tick=tick)
     states = states_of(wanted.folder, planned)

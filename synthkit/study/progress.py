@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from synthkit.errors import ExitCode
@@ -61,6 +62,30 @@ def _state(folder: Path, step: Step, before: list[StepState]) -> StepState:
         for other in before
     )
     return StepState(step, "changed" if stale else "done", seconds, code, host)
+
+
+def share_done(states: Sequence[StepState]) -> float | None:
+    """How much of the work of a study is done, 0 to 1, by what its steps cost; None before one has ended.
+
+    A step costs the GPU-hours that the plan gives it, if it gives all; else the seconds that it took, or that steps of
+    its kind took on average, or all of them where none of its kind is done.
+    """
+    took = {item.step.name: item.seconds for item in states if item.state == "done" and item.seconds is not None}
+    if not took:
+        return None
+    hours = [item.step.gpu_hours for item in states if item.step.gpu_hours is not None]
+    if len(hours) == len(states) and sum(hours) > 0:
+        costs = {item.step.name: item.step.gpu_hours or 0.0 for item in states}
+    else:
+        by_kind: dict[str, list[float]] = {}
+        for item in states:
+            if item.step.name in took:
+                by_kind.setdefault(item.step.kind, []).append(took[item.step.name])
+        every = fmean(took.values())
+        kinds = {kind: fmean(seconds) for kind, seconds in by_kind.items()}
+        costs = {item.step.name: took.get(item.step.name, kinds.get(item.step.kind, every)) for item in states}
+    total = sum(costs.values())
+    return sum(costs[name] for name in took) / total if total else None
 
 
 def _is_locked(path: Path) -> bool:
