@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -84,8 +84,10 @@ def test_what_was_encoded_is_decoded(name, scheme: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", ["onehot", "nested"])
 @given(scheme=st.sampled_from(sorted(ALL)), seed=st.integers(0, 2**32 - 1), share=st.floats(0, 1))
+@example(scheme="brats2013", seed=86, share=0.5002)
 @settings(deadline=None, max_examples=40)
 def test_between_two_labels_there_is_no_third(name, scheme: str, seed: int, share: float) -> None:
+    assume(abs(share - 0.5) > 1e-4)  # exactly half-way all regions tie, and the first label wins
     one, other = maps(ALL[scheme], seed), maps(ALL[scheme], seed + 1)
     encoding = made(name, ALL[scheme], one)
     mixed = share * encoding.encode(one) + (1 - share) * encoding.encode(other)
