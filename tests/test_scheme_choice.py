@@ -608,7 +608,7 @@ def test_masks_of_the_whole_tumour_are_not_taken_for_the_necrotic_core(
     whole = LabelFolder(tmp_path / "whole", reference=reference)
     with pytest.raises(DataError, match="masks of one value, 1, which brats2018 calls NCR") as caught:
         check_prediction(reference, whole, whole.subjects)
-    assert "together (Dice 1.00), not with NCR (0." in caught.value.why
+    assert "with WT (NCR, ED and ET together) of the reference (Dice 1.00), not with NCR (0." in caught.value.why
     # Both remedies are taken at their word; and a mask of the core alone is one.
     for said in ("whole-tumour", "brats2018"):
         assert f"--prediction-labels {said}" in caught.value.fix
@@ -617,6 +617,30 @@ def test_masks_of_the_whole_tumour_are_not_taken_for_the_necrotic_core(
     write_flat(tmp_path / "core", subject, (truth == 1).astype(np.uint8))
     core = LabelFolder(tmp_path / "core", reference=reference)
     check_prediction(reference, core, core.subjects)
+
+
+@pytest.mark.parametrize("value", [1, 255])
+@pytest.mark.parametrize(("name", "values"), [("ED", (2,)), ("ET", (4,)), ("TC", (1, 4))])
+def test_masks_of_a_part_are_not_taken_for_the_necrotic_core(
+    tmp_path: Path, make_subject: MakeSubject, name: str, values: tuple[int, ...], value: int
+) -> None:
+    subject = make_subject(tmp_path / "ref", "BraTS20_Training_001").name
+    truth = np.asanyarray(nib.load(tmp_path / "ref" / subject / f"{subject}_seg.nii.gz").dataobj)
+    truth = np.where((truth == 1) & (np.indices(truth.shape)[1] % 3 > 0), 4, truth).astype(np.uint8)
+    nib.save(
+        nib.Nifti1Image(truth, np.diag([-1.0, -1.0, 1.0, 1.0])), tmp_path / "ref" / subject / f"{subject}_seg.nii.gz"
+    )
+    write_flat(tmp_path / "pred", subject, (np.isin(truth, values) * value).astype(np.uint8))
+    reference = LabelFolder(tmp_path / "ref")
+    with pytest.raises(DataError) as caught:
+        prediction = LabelFolder(tmp_path / "pred", reference=reference)
+        check_prediction(reference, prediction, prediction.subjects)
+    assert name in caught.value.why and "(Dice 1.00)" in caught.value.why
+    assert f"{name} = {value}" in caught.value.fix
+    (tmp_path / "own.toml").write_text(f"[labels]\n{name} = {value}\n")  # the advice
+    told = LabelFolder(tmp_path / "pred", labels=str(tmp_path / "own.toml"), reference=reference)
+    check_prediction(reference, told, told.subjects)
+    assert told.scheme.label_values[name] == value
 
 
 def test_two_tables_of_subjects_own_are_not_one_scheme(tmp_path: Path, make_subject: MakeSubject) -> None:

@@ -265,14 +265,24 @@ class LabelFolder:
 
 
 def unknown_values_error(
-    path: Path, unknown: Sequence[int], present: Sequence[int], scheme: Scheme, option: str, best: str = ""
+    path: Path,
+    unknown: Sequence[int],
+    present: Sequence[int],
+    scheme: Scheme,
+    option: str,
+    best: str = "",
+    mask_of: str = "WT",
 ) -> DataError:
-    """The error for a file with values that its scheme lacks; ``best`` says which scheme fits best, if one does."""
+    """The error for a file with values that its scheme lacks.
+
+    ``best`` says which scheme fits best, if one does, and ``mask_of`` what a single value would be.
+    """
     labels = [value for value in present if value]
     fits = fitting_in_words(labels)
     file = f"give {option} FILE.toml with a table [labels] of name = value"
     if len(labels) == 1:
-        file += f", WT = {labels[0]} for a mask of the whole tumour"
+        what = "the whole tumour" if mask_of == "WT" else mask_of
+        file += f", {mask_of} = {labels[0]} for a mask of {what}"
     remedy = f"Say what they are with {option} and one of the names listed, or" if fits else "No known scheme has them:"
     return DataError(
         f"{path.name} has labels that {scheme.name or 'its scheme'} does not have.",

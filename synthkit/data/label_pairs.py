@@ -10,11 +10,12 @@ from synthkit.data.label_folders import LabelFolder, unknown_values_error
 from synthkit.data.named_schemes import SCHEMES
 from synthkit.data.scheme_questions import meanings
 from synthkit.errors import DataError
-from synthkit.schemes import Scheme
+from synthkit.schemes import Scheme, enumerated
 
-# Dice from which a mask of one value is taken to be of everything that is labelled, and by how much it must be above
-# that with the label of its value.
-_AGREES, _MORE = 0.5, 0.2
+# Dice from which a mask of one value is taken to be of another label or region, and by how much it must be above that
+# with the label of its value; more where that is a part of the region, as of segmenters that find one label alone,
+# unless the value is 1, as of most masks.
+_AGREES, _MORE, _MORE_THAN_PART = 0.5, 0.2, 0.4
 # So many subjects tell which scheme fits best.
 _ENOUGH = 3
 
@@ -25,7 +26,7 @@ def check_prediction(reference: LabelFolder, prediction: LabelFolder, subjects: 
     Raises
     ------
     DataError : a value that is none, with the schemes that have it and the one that agrees best with the reference;
-        or masks of one value that agree with all labels of the reference together and not with the one of that value.
+        or masks of one value that agree with a label or region of the reference that is not the one of that value.
     """
     if prediction.is_said:
         return
@@ -35,44 +36,65 @@ def check_prediction(reference: LabelFolder, prediction: LabelFolder, subjects: 
         present = prediction.stored(subject).stored
         everywhere |= set(present) - {0}
         if unknown := sorted(set(present) - set(scheme.values)):
-            best = best_by_overlap(reference, prediction, [subject, *(s for s in subjects if s != subject)][:_ENOUGH])
-            raise unknown_values_error(prediction.path(subject), unknown, present, scheme, prediction.option, best)
+            some = [subject, *(s for s in subjects if s != subject)][:_ENOUGH]
+            best = best_by_overlap(reference, prediction, some)
+            name = "WT"
+            if not best and len(unknown) == len(set(present) - {0}) == 1:
+                best, name = _best_of_mask(reference, prediction, some, unknown[0])
+            path = prediction.path(subject)
+            raise unknown_values_error(path, unknown, present, scheme, prediction.option, best, name)
     if len(everywhere) == 1 and len(reference.scheme.labels) > 1:
-        _refuse_masks_of_all(reference, prediction, subjects[:_ENOUGH], everywhere.pop())
+        _refuse_other_masks(reference, prediction, subjects[:_ENOUGH], everywhere.pop())
 
 
-def _refuse_masks_of_all(reference: LabelFolder, prediction: LabelFolder, subjects: Sequence[str], value: int) -> None:
-    """DataError for masks of ``value`` that are of everything that is labelled, not of the label of that value."""
-    n_found = n_own = n_all = with_own = with_all = 0
-    name = _name(prediction.scheme, value)
-    own = reference.scheme.label_values.get(name, -1)
-    for subject in subjects:
-        truth, _ = reference.labels(subject)
-        found = prediction.stored(subject).labels == value
-        if truth.shape == found.shape:
-            n_found, n_own, n_all = n_found + found.sum(), n_own + (truth == own).sum(), n_all + (truth > 0).sum()
-            with_own, with_all = with_own + (truth[found] == own).sum(), with_all + (truth[found] > 0).sum()
-    dice_of_own, dice_of_all = 2 * with_own / max(1, n_found + n_own), 2 * with_all / max(1, n_found + n_all)
-    if dice_of_all > max(_AGREES, dice_of_own + _MORE):
-        raise DataError(
-            f"The predictions are masks of one value, {value}, which {prediction.scheme.name} calls {name}.",
-            f"They agree with all labels of the reference together (Dice {dice_of_all:.2f}), not with {name} "
-            f"({dice_of_own:.2f}).",
-            f"Give {prediction.option} whole-tumour; where they are {name}, "
-            f"{prediction.option} {prediction.scheme.name}.",
-        )
+def _refuse_other_masks(reference: LabelFolder, prediction: LabelFolder, subjects: Sequence[str], value: int) -> None:
+    """DataError for masks of ``value`` that are of another label or region than that value is."""
+    dice = _dice_of_mask(reference, prediction, subjects, value)
+    own = _name(prediction.scheme, value)
+    best = max(dice, key=lambda name: dice[name])
+    region = next((region for region in reference.scheme.nested if region.name == best), None)
+    more = _MORE_THAN_PART if region and own in region.labels and value != 1 else _MORE
+    if dice[best] <= max(_AGREES, dice.get(own, 0.0) + more):
+        return
+    whole = SCHEMES["whole-tumour"]
+    is_whole = whole.region_values.get(best) == (value,)
+    file = f"a TOML file of the lines `[labels]` and `{best} = {value}` as {prediction.option}"
+    raise DataError(
+        f"The predictions are masks of one value, {value}, which {prediction.scheme.name} calls {own}.",
+        f"They agree with {best}{f' ({enumerated(region.labels)} together)' if region else ''} of the reference (Dice "
+        f"{dice[best]:.2f}), not with {own} ({dice.get(own, 0.0):.2f}).",
+        f"Give {f'{prediction.option} {whole.name}' if is_whole else file}; where they are {own}, "
+        f"{prediction.option} {prediction.scheme.name}.",
+    )
+
+
+def _best_of_mask(
+    reference: LabelFolder, prediction: LabelFolder, subjects: Sequence[str], value: int
+) -> tuple[str, str]:
+    """What masks of ``value`` agree best with, in words and by name; nothing and WT where they agree with nothing."""
+    dice = _dice_of_mask(reference, prediction, subjects, value)
+    best = max(dice, key=lambda name: dice[name])
+    if dice[best] <= _AGREES:
+        return "", "WT"
+    return f" It agrees best with {best} of the reference (Dice {dice[best]:.2f}).", best
+
+
+def _dice_of_mask(
+    reference: LabelFolder, prediction: LabelFolder, subjects: Sequence[str], value: int
+) -> dict[str, float]:
+    """Dice of masks with each label and region of the reference, by name."""
+    joint = _joint(reference, prediction, subjects)
+    n_found = joint[:, value].sum()
+    return {
+        region: float(2 * joint[list(values), value].sum() / max(1, n_found + joint[list(values)].sum()))
+        for region, values in reference.scheme.region_values.items()
+    }
 
 
 def best_by_overlap(reference: LabelFolder, prediction: LabelFolder, subjects: Sequence[str]) -> str:
     """Which scheme makes a prediction agree best with its reference, in words; "" where none stands out."""
     names = {label.value: label.name for label in reference.scheme.labels}
-    joint = np.zeros((256, 256), dtype=np.int64)
-    for subject in subjects:
-        truth, _ = reference.labels(subject)
-        found = prediction.stored(subject).labels
-        if truth.shape == found.shape:
-            for value in np.flatnonzero(np.bincount(found.ravel(), minlength=256)):
-                joint[:, value] += np.bincount(truth[found == value], minlength=256)
+    joint = _joint(reference, prediction, subjects)
     present = {int(value) for value in np.flatnonzero(joint.sum(axis=0)) if value}
     fitting = meanings(scheme for scheme in SCHEMES.values() if present <= set(scheme.values))
     agreements = [(_mean_dice(joint, names, group[0]), group) for group in fitting]
@@ -88,6 +110,18 @@ def best_by_overlap(reference: LabelFolder, prediction: LabelFolder, subjects: S
         f" It agrees best with the reference as {' or '.join(scheme.name for scheme in group)} "
         f"(mean Dice {best:.2f}{f', next {max(rivals):.2f}' if rivals else ''})."
     )
+
+
+def _joint(reference: LabelFolder, prediction: LabelFolder, subjects: Sequence[str]) -> np.ndarray:
+    """Voxels (256 labels of the reference, 256 values of the prediction), of subjects whose shapes are alike."""
+    joint = np.zeros((256, 256), dtype=np.int64)
+    for subject in subjects:
+        truth, _ = reference.labels(subject)
+        found = prediction.stored(subject).labels
+        if truth.shape == found.shape:
+            for value in np.flatnonzero(np.bincount(found.ravel(), minlength=256)):
+                joint[:, value] += np.bincount(truth[found == value], minlength=256)
+    return joint
 
 
 def _name(scheme: Scheme, value: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import permutations
 from pathlib import Path
 
@@ -156,7 +157,8 @@ def test_a_label_in_the_place_of_one_that_the_prediction_never_has() -> None:
     after = SCHEMES["gli2024"]
     reference = np.where((volume := blocks(after)) == 4, 0, volume).astype(np.uint8)
     items = run(reference, after, renumbered(reference, {3: 4}), after)
-    assert "RC where the reference has ET, and never ET" in note_of(items)
+    assert "RC where the reference has ET (Dice 1.00, with RC 0.00)" in note_of(items)
+    assert "--prediction-labels brats2018 or brats2021" in note_of(items)
 
 
 @pytest.mark.parametrize("n_crossed", [0, 1, 2, 3, 4])
@@ -186,18 +188,123 @@ def test_every_subject_that_shows_it_is_named(n_crossed: int) -> None:
     st.integers(0, 2**32 - 1),
     st.sampled_from(["gli2024", "ped", "brats2018"]),
     st.sampled_from([0.0, 0.2, 0.6, 1.0]),
-    st.sampled_from(["random", "lost", "one label", "shifted"]),
+    st.sampled_from(["random", "lost", "one label", "shifted", "two confused", "one missed"]),
 )
 def test_no_segmenter_is_taken_for_an_exchange(seed: int, name: str, share: float, kind: str) -> None:
-    """Good, bad and empty ones: labels at random places, lost, all taken for one, moved."""
+    """Good, bad and empty ones: labels at random places, lost, all taken for one, moved, or two for one another."""
     random, scheme = np.random.default_rng(seed), SCHEMES[name]
     reference = blocks(scheme, 6)
+    one, other = random.choice(scheme.values[1:], 2, replace=False).tolist()
     wrong = {
         "random": random.choice(np.array(scheme.values, np.uint8), reference.shape),
         "lost": np.zeros_like(reference),
         "one label": np.where(reference > 0, random.choice(scheme.values[1:]), 0).astype(np.uint8),
         "shifted": np.roll(reference, random.integers(-3, 4), random.integers(3)),
+        "two confused": renumbered(reference, {one: other, other: one}),
+        "one missed": renumbered(reference, {one: other}),
     }[kind]
+    # All of it is no segmenter's: a mask of one value, and two labels exchanged.
+    share = min(share, 0.6) if kind in ("one label", "two confused") else share
     prediction = np.where(random.random(reference.shape) < share, wrong, reference)
     items = run(reference, scheme, prediction, scheme, n=2)
-    assert not any("crosswise" in item.note for item in items if isinstance(item, Score))
+    notes = " ".join(item.note for item in items if isinstance(item, Score))
+    assert "crosswise" not in notes and "not where their names say" not in notes
+
+
+# ------------------------------------------------------------------------------------------ neither right nor exchanged
+
+PED_AS_ADULT = {1: 3, 2: 1, 3: 1, 4: 2}
+# Kind -> scheme of the reference, its values -> those of the prediction, and what helps.
+NUMBERED: dict[str, tuple[str, dict[int, int], str]] = {
+    "adult order, paediatric reference": ("ped", PED_AS_ADULT, "brats2023-gli or met or men or ssa"),
+    "the same without cysts": ("ped", {**PED_AS_ADULT, 3: 0}, "brats2023-gli or met or men or ssa"),
+    "HD-GLIO": ("brats2021", {1: 1, 2: 1, 4: 2}, "FILE.toml"),
+    "oedema and core": ("brats2021", {1: 2, 2: 1, 4: 2}, "FILE.toml"),
+    "core and oedema": ("brats2021", {1: 1, 2: 2, 4: 1}, "FILE.toml"),
+    "enhancing tumour alone": ("brats2021", {1: 0, 2: 0, 4: 1}, "FILE.toml"),
+    "core alone": ("brats2021", {1: 1, 2: 0, 4: 1}, "FILE.toml"),
+    "oedema alone": ("gli2024", {1: 0, 2: 1, 3: 0, 4: 0}, "FILE.toml"),
+    "whole tumour": ("brats2021", {1: 1, 2: 1, 4: 1}, "whole-tumour"),
+    "Decathlon": ("brats2023-gli", {1: 2, 2: 1}, "msd or nnunet-brats"),
+    "three in a ring": ("brats2023-gli", {1: 3, 2: 1, 3: 2}, "FILE.toml"),
+    "paediatric order, later reference": ("gli2024", {1: 2, 2: 4, 3: 1, 4: 0}, "ped"),
+}
+
+
+def tumours(scheme: Scheme, kind: str) -> np.ndarray:
+    """Blocks in which the first label is small, as necrosis is, so that it is a small part of what it is put with."""
+    volume = blocks(scheme, 8)
+    if "core" in kind or kind in ("HD-GLIO", "whole tumour"):
+        volume[volume == scheme.labels[0].value] *= (np.indices(volume.shape)[0] % 8 < 3)[
+            volume == scheme.labels[0].value
+        ]
+    return volume
+
+
+@pytest.mark.parametrize("kind", NUMBERED)
+def test_values_that_mean_something_else_are_named_and_what_is_advised_helps(kind: str, tmp_path: Path) -> None:
+    name, values, advised = NUMBERED[kind]
+    scheme = SCHEMES[name]
+    volume = tumours(scheme, kind)
+    wrong = renumbered(volume, values)
+    stray = np.random.default_rng(0).random(volume.shape) < 0.003
+    wrong = np.where(stray & (wrong > 0), max(values.values()), wrong).astype(np.uint8)
+    note = note_of(run(volume, scheme, wrong, scheme), scheme.labels[0].name)
+    assert "(3 of 3 subjects)" in note and f"--prediction-labels {advised}" in note, note
+    if advised == "FILE.toml":
+        lines = re.findall(r"`([^`]+)`", note)
+        (tmp_path / "FILE.toml").write_text("\n".join(lines))
+        right = read_scheme(tmp_path / "FILE.toml")
+    else:
+        right = SCHEMES[advised.split(" ")[0]]
+    items = run(volume, scheme, wrong, right)
+    scores = {region: value for region, value in means(items).items() if region != "mean"}
+    assert scores and min(v for v in scores.values() if v is not None) > (0.75 if "cysts" in kind else 0.9), scores
+    assert "names say" not in note_of(items, next(iter(scores)))
+
+
+def test_a_mask_in_one_subject_of_three_is_named() -> None:
+    scheme = SCHEMES["brats2021"]
+    volume = blocks(scheme)
+    predictions = {"a": (volume == 4).astype(np.uint8), "b": volume, "c": volume}
+    items = list(
+        score(
+            metrics=["dice"],
+            params=Params(resamples=100),
+            reference=InMemoryVolumes(dict.fromkeys(predictions, volume), scheme=scheme),
+            prediction=InMemoryVolumes(predictions, scheme=scheme),
+        )
+    )
+    assert "NCR where the reference has ET (Dice 1.00, with NCR 0.00) (1 of 3 subjects: a)" in note_of(items)
+    assert "files of these subjects" in note_of(items) and "--prediction-labels" not in note_of(items)
+
+
+def test_a_tumour_that_is_taken_for_oedema_in_one_subject_is_a_segmenters_mistake() -> None:
+    scheme = SCHEMES["brats2021"]
+    volume = blocks(scheme)
+    alone = np.where(volume == 1, 1, 0).astype(np.uint8)
+    predictions = {"a": alone * 2, "b": volume, "c": volume}
+    references = {"a": alone, "b": volume, "c": volume}
+    items = list(
+        score(
+            metrics=["dice"],
+            params=Params(resamples=100),
+            reference=InMemoryVolumes(references, scheme=scheme),
+            prediction=InMemoryVolumes(predictions, scheme=scheme),
+        )
+    )
+    assert "names say" not in note_of(items) and "crosswise" not in note_of(items)
+
+
+def test_files_of_ones_own_are_compared_once_a_region_is_called_as_the_references(tmp_path: Path) -> None:
+    scheme = SCHEMES["brats2021"]
+    volume = blocks(scheme)
+    hd = renumbered(volume, {2: 1, 4: 2})
+    text = "[labels]\nNE = 1\nCE = 2\n"
+    (tmp_path / "hd.toml").write_text(text)
+    with pytest.raises(DataError, match="no region in common") as caught:
+        run(volume, scheme, hd, read_scheme(tmp_path / "hd.toml"))
+    heading, region = re.findall(r"`([^`]+)`", caught.value.fix)
+    (tmp_path / "hd.toml").write_text(f"{text}{heading}\n{region}\n")
+    items = run(volume, scheme, hd, read_scheme(tmp_path / "hd.toml"))
+    assert means(items)["WT"] == 1.0 and "names say" not in note_of(items, "WT")

@@ -9,8 +9,8 @@ What is decided here, and written into the notes of the scores:
   Dice and surface Dice 0, and the distance is the diagonal of the volume in mm, more than any inside it. So a
   missed region never improves a mean. (Left out, as NaN usually is, it would.)
 * A region in neither is not counted, unless ``both_empty="perfect"`` says so.
-* Labels that lie in each other's places are named: scores of a prediction whose file numbers labels in another way
-  say nothing.
+* Labels that lie in each other's places, or on others than their names say, are named: scores of a prediction whose
+  file numbers labels in another way say nothing.
 * Intervals, 95 %, are over patients (:func:`synthkit.judging.intervals.mean_interval`); none with few of them.
 """
 
@@ -107,16 +107,12 @@ def score(*, metrics: Sequence[str], params: Params, reference: Volumes, predict
 
 
 def _exchanged(crosswise: Crosswise) -> list[str]:
-    """Notes on labels that lie in each other's places; said aloud as well, since all scores rest on them."""
+    """Notes on labels that do not lie where their names say; said aloud as well, since all scores rest on them."""
     notes = []
-    for sentence, is_in_most in crosswise.found():
-        remedy = (
-            "if its files number labels in another way, name their scheme with --prediction-labels"
-            if is_in_most
-            else "where files of these subjects number labels in another way than the rest, correct them"
-        )
-        synthkit.message(f"Labels overlap crosswise: {sentence}. {remedy[0].upper()}{remedy[1:]}.", level="warning")
-        notes.append(f"labels overlap crosswise: {sentence}; {remedy}")
+    for found in crosswise.found():
+        what, remedy = (f"{text[0].upper()}{text[1:]}" for text in (found.what, found.remedy))
+        synthkit.message(f"{what}: {found.sentence}. {remedy}.", level="warning")
+        notes.append(f"{found.what}: {found.sentence}; {found.remedy}")
     return notes
 
 

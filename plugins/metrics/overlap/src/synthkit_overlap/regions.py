@@ -79,7 +79,17 @@ def _values_in(prediction: Scheme, reference: Scheme, region: str) -> tuple[int,
 def _how_to_compare(reference: Scheme, prediction: Scheme, params: Params) -> str:
     if set(reference.region_values) & set(prediction.region_values):  # only nested ones
         return "Score nested regions: -p nested_regions=true, without a protocol that leaves them out."
-    return f"They were read as {_name(reference)} and {_name(prediction)}: name the label schemes that the files have."
+    whole = max(reference.nested, key=lambda region: len(region.labels), default=None)
+    parts = ", ".join(f'"{label.name}"' for label in prediction.labels)
+    region = (
+        f", or give it a region of the reference's, `[regions]` and below it `{whole.name} = [{parts}]`"
+        if whole
+        else ""
+    )
+    return (
+        f"They were read as {_name(reference)} and {_name(prediction)}: name the label schemes that the files have. In "
+        f"the TOML file of a scheme of one's own, call the labels as the reference does{region}."
+    )
 
 
 def labels_in_words(scheme: Scheme) -> str:
