@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from synthkit.data.label_folders import LabelFolder
+from synthkit.data.label_pairs import no_subject_in_common
 from synthkit.errors import DataError
 
 TOML = 'label_endings = ["gt"]\n[labels]\nmyocardium = 1\nblood = 5\n'
@@ -62,3 +64,33 @@ def test_predictions_of_unknown_names_are_told_from_references(tmp_path: Path) -
     (tmp_path / "pred" / "A" / "A_mine.nii.gz").rename(tmp_path / "pred" / "A.nii.gz")  # and the other one
     (tmp_path / "pred" / "A" / "A_t1.nii.gz").unlink()
     assert LabelFolder(tmp_path / "pred", reference=reference).subjects == ("A",)
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("{}_seg_pred", "_seg is no ending of a prediction's name"),
+        ("pred_{}", "pred_ is no ending"),
+        ("{}-t1c_pred", "-t1c is no ending"),
+        ("{}_0000", "_0000 is how nnU-Net names a channel"),
+    ],
+)
+def test_what_names_hold_besides_the_subjects_is_said_and_renaming_helps(tmp_path: Path, file: str, says: str) -> None:
+    for name in ("P_01", "P_02"):
+        labels_saved(tmp_path / "ref" / f"{name}_seg.nii.gz", tmp_path / "pred" / f"{file.format(name)}.nii.gz")
+    reference = LabelFolder(tmp_path / "ref")
+    error = no_subject_in_common(reference, LabelFolder(tmp_path / "pred", reference=reference))
+    assert says in error.why and "files a label" not in error.why
+    advised = re.search(r"rename (\S+) to (\S+), and the others", error.fix)
+    assert advised
+    for name in ("P_01", "P_02"):
+        old, new = (word.replace("P_01", name) for word in advised.groups())
+        (tmp_path / "pred" / old).rename(tmp_path / "pred" / new)
+    assert LabelFolder(tmp_path / "pred", reference=reference).subjects == reference.subjects
+
+
+def test_several_files_a_subject_are_told_from_label_maps(tmp_path: Path) -> None:
+    labels_saved(tmp_path / "ref" / "P_01_seg.nii.gz", *(tmp_path / "pred" / f"P_01_{k}.nii.gz" for k in range(3)))
+    reference = LabelFolder(tmp_path / "ref")
+    error = no_subject_in_common(reference, LabelFolder(tmp_path / "pred", reference=reference))
+    assert "P_01 has P_01_0, P_01_1 and P_01_2: files a label" in error.why and "rename" not in error.fix

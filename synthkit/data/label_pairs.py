@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,6 +46,36 @@ def check_prediction(reference: LabelFolder, prediction: LabelFolder, subjects: 
             raise unknown_values_error(path, unknown, present, scheme, prediction.option, best, name)
     if len(everywhere) == 1 and len(reference.scheme.labels) > 1:
         _refuse_other_masks(reference, prediction, subjects[:_ENOUGH], everywhere.pop())
+
+
+def no_subject_in_common(reference: LabelFolder, prediction: LabelFolder) -> DataError:
+    """The error for predictions of which none is called as a reference, with what their names hold besides."""
+    among = {name: one for name in prediction.subjects if (one := _longest_within(name, reference.subjects))}
+    why = f"{len(reference.subjects)} references, {len(prediction.subjects)} predictions."
+    fix = "Subjects are matched by name: a prediction is NAME.nii.gz, one label map a subject."
+    if among:
+        name, one = next(iter(among.items()))
+        beside = [other for other in among if among[other] == one]
+        more = " and ".join(part for part in name.split(one, 1) if part)
+        if len(beside) > 1:
+            why += (
+                f" Of {one} there are {len(beside)}, {enumerated(beside)}: files a label, as probabilities, are none."
+            )
+        elif re.fullmatch(r"_\d{4}", more):
+            why += f" {name} is not {one}: {more} is how nnU-Net names a channel of images, and no label map has it."
+        else:
+            why += f" {name} is not {one}: {more} is no ending of a prediction's name, and taken for part of it."
+        file = prediction.path(name).name
+        if len(beside) == 1 and name in file:
+            ending = re.sub(r"^.*?(?=[.](nii|mha|mhd))", "", file)
+            fix += f" If these are label maps, rename {file} to {one}{ending}, and the others alike."
+    return DataError("Reference and prediction have no subject in common.", why, fix)
+
+
+def _longest_within(name: str, subjects: Sequence[str]) -> str:
+    """The longest subject whose name stands whole in another; "" if none does."""
+    whole = [one for one in subjects if re.search(rf"(?<![0-9A-Za-z]){re.escape(one)}(?![0-9A-Za-z])", name)]
+    return max(whole, key=len, default="")
 
 
 def _refuse_other_masks(reference: LabelFolder, prediction: LabelFolder, subjects: Sequence[str], value: int) -> None:

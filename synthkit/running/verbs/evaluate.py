@@ -11,7 +11,7 @@ from typing import Any
 from synthkit.contract import FILE_ROLES, SLICE_ROLES, Declaration, MetricDeclaration
 from synthkit.data.dataset import Dataset
 from synthkit.data.label_folders import LabelFolder
-from synthkit.data.label_pairs import check_prediction
+from synthkit.data.label_pairs import check_prediction, no_subject_in_common
 from synthkit.data.lineage import datasets_behind, was_trained_on
 from synthkit.data.patients import by_names
 from synthkit.errors import DataError, UsageError
@@ -206,7 +206,8 @@ def _subjects_to_score(
     reference without prediction counts unless its subject was left out because it was trained on.
     """
     found = LabelFolder(reference, usable_only=True, names=names, labels=labels)
-    predicted = LabelFolder(prediction, labels=prediction_labels, reference=found).subjects
+    predictions = LabelFolder(prediction, labels=prediction_labels, reference=found)
+    predicted = predictions.subjects
     referenced = set(found.subjects)
     seen: set[str] = set()
     if (prediction / "predictions.json").is_file():
@@ -214,15 +215,7 @@ def _subjects_to_score(
         seen = set(notes.get("seen_in_training", ()))
     common_subjects = [name for name in predicted if name in referenced]
     if not common_subjects:
-        beside = next(((one, p) for one in sorted(referenced) for p in predicted if p.startswith(f"{one}_")), None)
-        several = (
-            f" {beside[1]} is not {beside[0]}: files a label, as probabilities, are no label maps." if beside else ""
-        )
-        raise DataError(
-            "Reference and prediction have no subject in common.",
-            f"{len(referenced)} references, {len(predicted)} predictions.{several}",
-            "Subjects are matched by name: a prediction is NAME.nii.gz, one label map a subject.",
-        )
+        raise no_subject_in_common(found, predictions)
     without = sorted(set(predicted) - referenced)
     if without:
         listener.warning(
