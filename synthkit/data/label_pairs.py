@@ -58,9 +58,7 @@ def no_subject_in_common(reference: LabelFolder, prediction: LabelFolder) -> Dat
         beside = [other for other in among if among[other] == one]
         more = " and ".join(part for part in name.split(one, 1) if part)
         if len(beside) > 1:
-            why += (
-                f" Of {one} there are {len(beside)}, {enumerated(beside)}: files a label, as probabilities, are none."
-            )
+            why += f" {one} has {enumerated(beside)}: files a label, as probabilities, are no label maps."
         elif re.fullmatch(r"_\d{4}", more):
             why += f" {name} is not {one}: {more} is how nnU-Net names a channel of images, and no label map has it."
         else:
