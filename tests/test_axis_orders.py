@@ -9,12 +9,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from nibabel.processing import resample_from_to
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from synthkit import events
-from synthkit.data.axis_orders import best_order
+from synthkit.data.axis_orders import best_order, turn_by_affines
 from synthkit.data.label_folders import LabelFolder
 from synthkit.data.label_grids import OnOneGrid, check_same_grids
+from synthkit.data.orientation import Turn
 from synthkit.errors import DataError
 
 # Kind -> how the array was saved, and whose affine it has: none, that of the reference, its own.
@@ -26,6 +28,7 @@ ORDERS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "turned": (lambda a: a.transpose(1, 2, 0)[:, :, ::-1], "none"),
     "RAS": (lambda a: a[::-1, ::-1], "own"),
     "as the reference": (lambda a: a, "none"),
+    "as the reference, affine of RAS": (lambda a: a, "own"),
 }
 
 
@@ -63,13 +66,16 @@ def test_what_is_advised_puts_a_perfect_prediction_on_its_reference(
     array, path = change(labels).copy(), tmp_path / "pred" / "A.nii.gz"
     saved(path, array, {"none": np.eye(4), "own": correct, "reference": affine}[whose])
     advice = told(tmp_path, grid, monkeypatch)
-    if kind == "as the reference":
+    if kind.startswith("as the reference"):
         assert (grid == "own") == ("--prediction-grid reference" in advice) and (advice != "") == (grid == "own")
         assert told(tmp_path, "reference", monkeypatch) == ""
         return
     if kind == "RAS":
-        assert "Resample the prediction" in advice and "--prediction-grid reference" not in advice
-        array = resample_from_to(nib.load(path), (labels.shape, affine), order=0).get_fdata()
+        assert ("in the order of the reference" in advice) if grid == "reference" else "are turned to that" in advice
+        assert "Resample" not in advice
+        reference, prediction = LabelFolder(tmp_path / "ref"), LabelFolder(tmp_path / "pred")
+        array, spacing_mm = OnOneGrid(prediction, reference, by_request=False).labels("A")
+        assert spacing_mm == (1, 1, 1)
     else:
         found = re.search(r"array(\.transpose\([\d, ]+\))?(\[[-:, 1]+\])?(?= with the)", advice)
         assert found, advice
@@ -77,6 +83,30 @@ def test_what_is_advised_puts_a_perfect_prediction_on_its_reference(
     np.testing.assert_array_equal(array, labels)
     saved(path, array, affine)
     assert told(tmp_path, "own", monkeypatch) == ""
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.permutations(range(3)), st.tuples(*[st.booleans()] * 3), st.integers(0, 99), st.sampled_from([0.0, 0.05, 0.6])
+)
+def test_an_array_in_any_order_with_the_affine_of_that_is_turned_back(
+    axes: list[int], flips: tuple[bool, bool, bool], seed: int, off_mm: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    turn = Turn((axes[0], axes[1], axes[2]), flips)
+    image = nib.Nifti1Image(rng.integers(0, 5, (6, 7, 8)).astype(np.uint8), np.eye(4))
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    affine = nib.affines.from_matvec(rotation @ np.diag([1.0, 1.2, 3.0]), rng.normal(0, 90, 3))
+    image = nib.Nifti1Image(image.get_fdata().astype(np.uint8), affine)
+    codes = np.array([[axes.index(k), -1 if flips[axes.index(k)] else 1] for k in range(3)])
+    other = image.as_reoriented(codes)
+    np.testing.assert_array_equal(np.asarray(other.dataobj), turn.apply(np.asarray(image.dataobj)))
+    moved = other.affine.copy()
+    moved[0, 3] += off_mm
+    back = turn_by_affines(affine, image.shape, moved, other.shape)
+    assert (back is None) == (off_mm > 0.1)
+    if back is not None:
+        np.testing.assert_array_equal(back.apply(np.asarray(other.dataobj)), np.asarray(image.dataobj))
 
 
 def test_no_order_is_named_for_labels_that_are_elsewhere_or_nearly_right() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthkit.data.orientation import Turn
+from synthkit.data.volume_checks import AFFINE_TOLERANCE_MM, grid_distance_mm
 from synthkit.schemes import enumerated
 
 if TYPE_CHECKING:
@@ -96,6 +97,29 @@ def best_order(reference: UInt8Array, labels: UInt8Array) -> AxisOrder:
         elif dice > highest:
             highest, best = dice, turn
     return AxisOrder(best, highest, stored)
+
+
+def turn_by_affines(
+    affine: NDArray[np.float64], shape: Sequence[int], own: NDArray[np.float64], own_shape: Sequence[int]
+) -> Turn | None:
+    """The turn that puts an array of ``own_shape`` on a grid of ``shape``, voxel by voxel; None where none does.
+
+    By their affines (4, 4) both have the same voxels at the same places then, and differ in the order of axes alone.
+    """
+    step = np.linalg.solve(own[:3, :3], affine[:3, :3])  # along an axis of the grid, in voxels of the array
+    axes = [int(axis) for axis in np.abs(step).argmax(axis=0)]
+    if sorted(axes) != [0, 1, 2]:
+        return None
+    flips = [bool(step[axis, k] < 0) for k, axis in enumerate(axes)]
+    turn = Turn((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
+    if turn.of_each_axis(own_shape) != tuple(shape):
+        return None
+    to_array = np.zeros((4, 4))
+    to_array[3, 3] = 1
+    for k, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
+        to_array[axis, k] = -1 if flip else 1
+        to_array[axis, 3] = own_shape[axis] - 1 if flip else 0
+    return turn if grid_distance_mm(affine, own @ to_array, shape) <= AFFINE_TOLERANCE_MM else None
 
 
 def orders_of_shape(shape: Sequence[int], wanted: Sequence[int]) -> list[tuple[int, ...]]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from synthkit import events
-from synthkit.data.axis_orders import best_order, dice_by_affines, orders_of_shape
+from synthkit.data.axis_orders import best_order, dice_by_affines, orders_of_shape, turn_by_affines
 from synthkit.data.label_folders import LabelFolder
+from synthkit.data.orientation import Turn
 from synthkit.data.volume_checks import AFFINE_TOLERANCE_MM, grid_distance_mm, is_default_affine, two_affines_of_file
 from synthkit.errors import DataError
 from synthkit.schemes import Scheme
@@ -19,19 +20,22 @@ if TYPE_CHECKING:
 
     from synthkit.contract import UInt8Array
 
-# Dice of all labels together below which a way to lay a prediction on its reference is no help.
-_HELPS = 0.1
+# Dice of all labels together below which a way to lay a prediction on its reference is no help, and difference from
+# which one way is better than another whoever segments.
+_HELPS, _CLEARLY = 0.1, 0.1
 # A prediction is of another subject where it overlaps with that one's reference by this Dice coefficient, all labels
 # together, and by so much more than with its own: tumours of two people hardly do by chance. About so many places along
 # the shortest axis are looked at.
 _OF_ANOTHER, _MORE_THAN_OWN, _PLACES = 0.6, 0.4, 64
+_TURNED = "by its affine its array is in another order of axes than the reference's"
 _AGAIN = "Predict again on the subject's own grid, and save the prediction with the reference's affine."
 
 
 def check_same_grids(reference: LabelFolder, prediction: LabelFolder) -> None:
-    """See that both have each subject's voxels at the same places.
+    """See that both have each subject's voxels at the same places, be it in another order of axes.
 
-    Headers that hold two affines which contradict each other are named, each text once.
+    The order is that of the affines, unless the labels contradict it. Headers that hold two affines which contradict
+    each other are named, each text once.
 
     Raises
     ------
@@ -54,11 +58,38 @@ def check_same_grids(reference: LabelFolder, prediction: LabelFolder) -> None:
             why = f"Their affines put the same voxel up to {distance:.3g} mm apart."
         else:
             continue
+        if turn_of(reference, prediction, subject) is not None and not _is_contradicted(reference, prediction, subject):
+            if _TURNED not in said:
+                said.add(_TURNED)
+                events.message(
+                    f"{subject}: {_TURNED}; its labels are turned to that of the reference, as are those of other "
+                    "predictions of which the same is true."
+                )
+            continue
         if is_default_affine(other, other_shape):
             why += " The prediction's says nothing (1 mm, no origin), as of arrays that were saved without one."
         raise DataError(
             f"Reference and prediction of {subject} are not on one grid.", why, _way(reference, prediction, subject)
         )
+
+
+def turn_of(reference: LabelFolder, prediction: LabelFolder, subject: str) -> Turn | None:
+    """The turn of a prediction's array to the order of the reference's, by their affines; None where none is enough."""
+    (shape, affine), (own_shape, own) = reference.grid(subject), prediction.grid(subject)
+    return turn_by_affines(affine, shape, own, own_shape)
+
+
+def _is_contradicted(reference: LabelFolder, prediction: LabelFolder, subject: str) -> bool:
+    """Whether labels overlap more with the reference's in another order of axes than in that of the affines.
+
+    An affine that programs write that know of no place is believed where they overlap more by it alone.
+    """
+    truth, labels = reference.stored(subject).labels, prediction.stored(subject).labels
+    order, own = best_order(truth, labels), prediction.affine(subject)
+    by_affines = dice_by_affines(truth, reference.affine(subject), labels, own)
+    if is_default_affine(own, labels.shape):
+        return by_affines < order.dice_as_stored + _CLEARLY
+    return max(order.dice_as_stored, order.dice if order.fits else 0.0) > by_affines + _CLEARLY
 
 
 def _voxels(shape: tuple[int, ...]) -> str:
@@ -71,6 +102,8 @@ def _way(reference: LabelFolder, prediction: LabelFolder, subject: str) -> str:
     affine, own = reference.affine(subject), prediction.affine(subject)
     order = best_order(truth, labels)
     by_affines = dice_by_affines(truth, affine, labels, own)
+    if turn_of(reference, prediction, subject) is not None and not _is_contradicted(reference, prediction, subject):
+        return "By its affine it is read in the order of the reference."
     resample = "Resample the prediction to the grid of the reference, by its affine and with nearest neighbours"
     if order.dice > by_affines and order.fits:
         return (
@@ -122,7 +155,7 @@ class OnOneGrid:
         return self._prediction.subjects
 
     def labels(self, subject: str) -> tuple[UInt8Array, tuple[float, float, float]]:
-        """Labels uint8 (x, y, z) of the prediction, and its voxel spacing in mm; by request that of the reference."""
+        """Labels uint8 (x, y, z) of the prediction in the reference's order of axes, and the voxel spacing in mm."""
         labels, spacing_mm = self._prediction.labels(subject)
         if subject not in self._reference.subjects:
             return labels, spacing_mm
@@ -136,6 +169,8 @@ class OnOneGrid:
                 )
             x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
             spacing_mm = (x, y, z)
+        elif (turn := turn_of(self._reference, self._prediction, subject)) is not None:
+            labels, spacing_mm = np.ascontiguousarray(turn.apply(labels)), turn.of_each_axis(spacing_mm)
         self._see_places(subject, labels)
         return labels, spacing_mm
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from synthkit.data.label_folders import LabelFolder, unknown_values_error
+from synthkit.data.label_grids import turn_of
 from synthkit.data.named_schemes import SCHEMES
+from synthkit.data.orientation import Turn
 from synthkit.data.scheme_questions import meanings
 from synthkit.errors import DataError
 from synthkit.schemes import Scheme, enumerated
@@ -146,7 +148,8 @@ def _joint(reference: LabelFolder, prediction: LabelFolder, subjects: Sequence[s
     joint = np.zeros((256, 256), dtype=np.int64)
     for subject in subjects:
         truth, _ = reference.labels(subject)
-        found = prediction.stored(subject).labels
+        turn = turn_of(reference, prediction, subject) or Turn()
+        found = turn.apply(prediction.stored(subject).labels)
         if truth.shape == found.shape:
             for value in np.flatnonzero(np.bincount(found.ravel(), minlength=256)):
                 joint[:, value] += np.bincount(truth[found == value], minlength=256)
