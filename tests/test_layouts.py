@@ -475,6 +475,46 @@ def test_a_folder_of_each_contrast_in_that_of_a_patient_and_labels_elsewhere(tmp
     assert list(what(survey_folder(tmp_path / "i"))) == ["a01", "a02"]
 
 
+@pytest.mark.parametrize(
+    ("files", "ids"),
+    [
+        ("P{n}/images/{C} P{n}/labels/seg", "P1 P2"),
+        ("P{n}/MRI/{C} P{n}/ROI/tumour", "P1 P2"),
+        ("P{n}/{C} P{n}/ROI/roi", "P1 P2"),
+        ("P{n}/images/P{n}_{C} P{n}/labels/P{n}", "P1 P2"),
+        ("P{n}/pre/images/{C} P{n}/pre/masks/seg", "P1_pre P2_pre"),
+        ("P{n}/images/pre/{C} P{n}/labels/pre/seg", "P1_pre P2_pre"),
+        ("images/P{n}/{C} labels/P{n}/seg", "P1 P2"),
+        ("images/P{n}_{C} labels/P{n}", "P1 P2"),
+        ("EGD-000{n}/{k}_{C}/NIFTI/{C} EGD-000{n}/5_MASK/NIFTI/MASK", "EGD-0001 EGD-0002"),
+        ("P{n}/0{k}_{C}/{C} P{n}/05_SEG/SEG", "P1 P2"),
+        ("P{n}/0{k}-{C}/image P{n}/05-SEG/image", "P1 P2"),
+        ("P{n}/{C}/nifti/{C} P{n}/seg/nifti/seg", "P1 P2"),
+        ("P{n}/{C}/{C} P{n}/mask/mask", "P1 P2"),
+    ],
+)
+def test_folders_of_what_is_in_them_below_a_patient(tmp_path: Path, files: str, ids: str) -> None:
+    images, labels = files.split()
+    for n in (1, 2):
+        lay(tmp_path, [labels.format(n=n), *(images.format(n=n, k=k, C=c) for k, c in enumerate(CONTRASTS, 1))])
+    found = survey_folder(tmp_path)
+    assert list(what(found)) == ids.split()
+    for n, subject in enumerate(found.good, 1):
+        paths = [subject.seg, *subject.contrasts.values()]
+        assert all(path and f"{n}" in path.relative_to(tmp_path).as_posix() for path in paths)
+    assert {s.id: s.seg for s in survey_folder(tmp_path, contrasts=()).good} == {s.id: s.seg for s in found.good}
+
+
+@pytest.mark.parametrize(
+    "files",
+    ["P{n}/images/{C} P{n}/masks/brain_mask", "P1/images/{C} P1/labels/P2", "images/anna_{C} labels/bert_seg"],
+)
+def test_folders_do_not_make_labels_of_another_or_of_the_brain_a_patients(tmp_path: Path, files: str) -> None:
+    images, labels = files.split()
+    lay(tmp_path, [labels.format(n=1), *(images.format(n=1, C=c) for c in CONTRASTS)])
+    assert not survey_folder(tmp_path).good
+
+
 def test_endings_of_public_collections(tmp_path: Path) -> None:
     lay(tmp_path, each("100101A/100101A", ("_T1pre", "_T1post", "_T2Synth", "_FLAIR", "_seg")))
     lay(tmp_path, each("RHUH-0001/0/RHUH-0001_0", ("_t1", "_t1ce", "_t2", "_flair", "_segmentations")))

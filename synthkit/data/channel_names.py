@@ -60,7 +60,9 @@ _OF_COLLECTIONS = (
 _OF_CHANNELS = (
     Ending("t1ce", r"t1_?cw|t1w?_?\+_?(?:c|gd|ce|km)|t1w?_?(?:post|with)_?(?:contrast|gd|km)|t1w?_?c\+"),
     Ending("flair", r"(?:t2_?)?fl|(?:t2_?)?(?:dark_?fluid|tirm)"),
-    Ending(SEG, r"segmentations?|masks?|maske|labels?|gt|ground_?truth|annotations?|manual_?(?:seg|mask|labels?)"),
+    Ending(
+        SEG, r"segmentations?|masks?|maske|labels?|gt|ground_?truth|annotations?|rois?|manual_?(?:seg|mask|labels?)"
+    ),
 )
 
 

@@ -18,13 +18,18 @@ from pathlib import Path
 from synthkit.data.channel_names import SEG
 from synthkit.data.fetched import finished_name, not_fetched
 from synthkit.data.file_names import NamedFile, Names, base_name, is_bids, named_file
-from synthkit.data.folder_kinds import kinds_of_folders, stem_in
+from synthkit.data.folder_kinds import (
+    belongs,
+    content_of_folder,
+    files_by_folders,
+    has_digit,
+    is_of_a_kind,
+    without_kinds,
+)
 from synthkit.data.metaimage import folder_of_subject, is_data_of_mhd
 from synthkit.data.raw_layouts import is_raw_folder
 from synthkit.data.scan_words import says_when
 
-# Folders that say what is in them and not whose it is.
-_KIND_OF_FOLDER = re.compile(r"anat|nifti|niftis|nii|images?|mri?|data|raw|scans?|files|structural", re.IGNORECASE)
 _TOO_LITTLE = re.compile(r"[^\W\d_]|\d{1,2}")  # for somebody's name, below a folder that has one: P01/2, P01/A
 _POST_T1 = re.compile(r"((?:.*[-_. ])?post)[-_. ]t1w?", re.IGNORECASE)
 # What lies beside the volumes of nearly every collection: not worth a warning.
@@ -84,7 +89,7 @@ def group_files(root: Path, names: Names) -> Grouped:
     unknown: dict[Path, list[Path]] = {}
     named: dict[Path, list[NamedFile]] = defaultdict(list)
     walked = list(_walk(root, found))
-    kinds = kinds_of_folders(root, walked, names)
+    by_folders = files_by_folders(root, walked, names)
     for folder, files, is_leaf in walked:
         if not files and is_leaf and folder != root:
             found.empty_folders.append(folder)
@@ -93,9 +98,9 @@ def group_files(root: Path, names: Names) -> Grouped:
             said = named_file(path, names, finished_name(path))
             if called and base_name(path.name) and (said is None or said.content == called.content):
                 named[folder.parent].append(replace(called, path=path))
-            elif folder in kinds and (base := base_name(path.name)):
-                stem = said.stem if said else stem_in(base, kinds[folder])
-                named[folder.parent].append(NamedFile(path, stem, kinds[folder]))
+            elif path in by_folders:
+                place, file = by_folders[path]
+                named[place].append(file)
             elif said:
                 named[folder_of_subject(path)].append(said)
             elif _TEXTS.fullmatch(path.name) or is_data_of_mhd(path):
@@ -107,7 +112,7 @@ def group_files(root: Path, names: Names) -> Grouped:
     for folder, of_folder in named.items():
         is_given = "t1ce" in names.contents  # whoever says what the files are is believed
         found.units += _units_of(root, folder, of_folder if is_given else _after_treatment(of_folder))
-    found.units = _told_apart(root, _with_times_alike(_joined(root, found.units)))
+    found.units = _told_apart(root, _with_times_alike(_joined(root, _of_one_patient(root, found.units))))
     for folder, paths in unknown.items():
         _place_unknown(found, folder, paths)
     return found
@@ -163,28 +168,18 @@ def _after_treatment(named: Sequence[NamedFile]) -> list[NamedFile]:
 def _is_one_subject(folder: Path, by_stem: dict[str, list[NamedFile]]) -> bool:
     if len(by_stem) == 1:
         (stem, files), *_ = by_stem.items()
-        return any(file.content != SEG for file in files) or _belongs(stem, folder) or not _has_digit(stem)
+        return any(file.content != SEG for file in files) or belongs(stem, folder) or not has_digit(stem)
     contents = {stem: {file.content for file in files} for stem, files in by_stem.items()}
     held = [stem for stem, found in contents.items() if found != {SEG}]
     if not held:
         return False
     if len(held) == 1:  # labels may be called otherwise where the folder says whose they are
-        return _belongs(held[0], folder) or not any(_has_digit(stem) for stem in by_stem)
+        return belongs(held[0], folder) or not any(has_digit(stem) for stem in by_stem)
     every = [content for stem in held for content in contents[stem] - {SEG}]
     if len(every) == len(set(every)):
-        return all(_belongs(stem, folder) or not _has_digit(stem) for stem in by_stem)
+        return all(belongs(stem, folder) or not has_digit(stem) for stem in by_stem)
     main = max(held, key=lambda stem: (len(contents[stem]), -len(stem)))  # beside it lie other versions of some files
     return all(stem.startswith(main) and contents[stem] < contents[main] for stem in by_stem if stem != main)
-
-
-def _belongs(stem: str, folder: Path) -> bool:
-    name = folder.resolve().name.lower()
-    inside = re.search(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", stem)
-    return not stem or stem.isdigit() or bool(inside) or (len(stem) > 2 and _has_digit(stem) and stem in name)
-
-
-def _has_digit(text: str) -> bool:
-    return any(character.isdigit() for character in text)
 
 
 def _id(root: Path, folder: Path, stem: str) -> str:
@@ -194,7 +189,7 @@ def _id(root: Path, folder: Path, stem: str) -> str:
     name = folder.resolve().name
     if says_when(stem) and folder != root:
         return _folder_id(root, folder)
-    if _has_digit(stem) and not (_has_digit(name) and (folder != root or _belongs(stem.lower(), folder))):
+    if has_digit(stem) and not (has_digit(name) and (folder != root or belongs(stem.lower(), folder))):
         return stem  # "train" or "archive" with one subject in it
     if folder == root:
         return name
@@ -214,8 +209,9 @@ def _folder_id(root: Path, folder: Path, stems: Collection[str] = ()) -> str:
     if not parts:
         return folder.resolve().name
     parts[-1] = folder.resolve().name
-    while len(parts) > 1 and _KIND_OF_FOLDER.fullmatch(parts[-1]):
+    while len(parts) > 1 and (is_of_a_kind(parts[-1]) or content_of_folder(parts[-1]) == SEG):
         parts.pop()
+    parts = [*(part for part in parts[:-1] if not is_of_a_kind(part)), parts[-1]]
     own = re.sub(r"[-_](?:nifti|nii)$", "", parts.pop(), flags=re.IGNORECASE)  # UCSF-PDGM
     while parts and (_is_time_alone(own) or (_TOO_LITTLE.fullmatch(own) and own.lower() not in stems)):
         own = f"{parts.pop()}_{own}"
@@ -225,7 +221,33 @@ def _folder_id(root: Path, folder: Path, stems: Collection[str] = ()) -> str:
 def _is_time_alone(name: str) -> bool:
     """Whether a folder says when, perhaps with words behind it, and not whose: ses-1, T1, 2019-03-04_MR_brain."""
     first, _, rest = name.partition("_")
-    return says_when(name) or (says_when(first) and not _has_digit(rest))
+    return says_when(name) or (says_when(first) and not has_digit(rest))
+
+
+def _of_one_patient(root: Path, units: Sequence[Unit]) -> list[Unit]:
+    """One unit for files of folders that differ in what is in them alone, where no names say another patient's.
+
+    ``P01/images/t1``, ``P01/labels/seg``; ``P01/01_T1/t1``, ``P01/02_T2/t2``; ``images/P01/t1``, ``labels/P01/seg``.
+    """
+    beside: dict[tuple[str, ...], list[Unit]] = defaultdict(list)
+    for unit in units:
+        beside[without_kinds(root, unit.folder, {file.content for file in unit.files})].append(unit)
+    found: list[Unit] = []
+    for key, several in beside.items():
+        folders = {unit.folder for unit in several}
+        first = max(several, key=lambda unit: len(unit.contrasts)).folder
+        home = next((p for p in (first, *first.parents) if key and p.name == key[-1]), root)
+        held = [contrast for unit in several for contrast in unit.contrasts]
+        stems = {stem for unit in several for stem in unit.stems if not belongs(stem, home)}
+        are_alike = not stems or (
+            not any(map(has_digit, stems)) and ((home != root and has_digit(home.name)) or len(stems) == 1)
+        )
+        if 1 < len(several) == len(folders) and held and len(held) == len(set(held)) and are_alike:
+            files = [file for unit in several for file in unit.files]
+            found.append(Unit(_folder_id(root, home, {stem for unit in several for stem in unit.stems}), home, files))
+        else:
+            found += several
+    return found
 
 
 def _joined(root: Path, units: Sequence[Unit]) -> list[Unit]:
@@ -233,7 +255,7 @@ def _joined(root: Path, units: Sequence[Unit]) -> list[Unit]:
     by_stem: dict[str, list[Unit]] = defaultdict(list)
     for unit in units:
         for stem in unit.stems:
-            if _has_digit(stem):
+            if has_digit(stem):
                 by_stem[stem].append(unit)
     merged: dict[int, Unit] = {}
 
@@ -269,7 +291,7 @@ def _with_labels_below(root: Path, units: Sequence[Unit]) -> list[Unit]:
         above = next((p for p in unit.folder.parents if p in holding), None) if not unit.contrasts else None
         if above is not None and len(holding[above]) == 1 and root in (above, *above.parents):
             target = holding[above][0]
-            if all(not _has_digit(stem) or _belongs(stem, above) for stem in unit.stems):
+            if all(not has_digit(stem) or belongs(stem, above) for stem in unit.stems):
                 target.files += unit.files
                 continue
         kept.append(unit)
