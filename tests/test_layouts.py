@@ -531,14 +531,47 @@ def test_an_ending_is_advised_only_where_no_other_subject_loses_its_file(tmp_pat
         lay(tmp_path / "bmsr", each(f"P{n}/P{n}", (*BRATS, "_BraTS-seg")))
     lay(tmp_path / "bids", ["derivatives/sub-01/anat/sub-01_ses-1_space-MNI_T1w"])
     (bad,) = survey_folder(tmp_path / "bids").bad
-    assert bad.reason.startswith("ambiguous t1") and "--names" not in bad.reason and "move all but one" in bad.reason
+    assert "(--names t1=_T1w takes the first)" in bad.reason  # in all sessions
+    assert list(what(survey_folder(tmp_path / "bids", names=["t1=_T1w"]))) == ["sub-01_ses-1", "sub-02_ses-2"]
     shutil.rmtree(tmp_path / "bids" / "derivatives")  # the advice
     found = what(survey_folder(tmp_path / "bids", names=["t1=_ses-1_T1w,t1=_ses-2_T1w"]))
     assert list(found) == ["sub-01_ses-1", "sub-02_ses-2"]  # though the ending holds the session
     reasons = [bad.reason for bad in survey_folder(tmp_path / "bmsr").bad]
-    assert len(reasons) == 2 and all("(--names seg=_BraTS-seg takes the first)" in reason for reason in reasons)
+    assert len(reasons) == 2 and all("--names seg=_BraTS-seg takes the second)" in reason for reason in reasons)
     found = what(survey_folder(tmp_path / "bmsr", names=["seg=_BraTS-seg"]))  # the advice
     assert [files[-1] for files in found.values()] == ["P1_BraTS-seg.nii.gz", "P2_BraTS-seg.nii.gz"]
+
+
+@pytest.mark.parametrize("other", ["_auto_seg", "_pred_seg", "-rater2-seg"])
+def test_labels_called_as_their_subject_alone_are_offered_first(tmp_path: Path, other: str) -> None:
+    for n in (1, 2):
+        lay(tmp_path, each(f"P{n}/P{n}", [*BRATS, other]))
+    for bad in survey_folder(tmp_path).bad:
+        own, others = f"{bad.id}_seg.nii.gz", f"{bad.id}{other}.nii.gz"
+        advice = f"--names seg=_seg takes the first, --names seg={other} takes the second"
+        assert bad.reason == f"ambiguous seg: {own} and {others} ({advice})"
+    for ending in ("_seg", other):
+        found = what(survey_folder(tmp_path, names=[f"seg={ending}"]))
+        assert [files[-1] for files in found.values()] == each("", (f"P1{ending}", f"P2{ending}"))
+    (tmp_path / "P2/P2_seg.nii.gz").unlink()
+    notes = survey_folder(tmp_path, names=["seg=_seg,seg=-seg"]).notes
+    assert any(note.startswith("taken for want of a better file") and f"P2{other}" in note for note in notes)
+
+
+def test_images_in_the_space_of_the_labels_are_advised_all_at_once(tmp_path: Path) -> None:
+    kinds = {"t1": "{}_T1w", "t1ce": "_ce-gadolinium{}_T1w", "t2": "{}_T2w", "flair": "{}_FLAIR"}
+    for s in ("sub-01/ses-01", "sub-02/ses-02"):
+        bids, space = s.replace("/", "_"), "_space-SRI24_desc-brain"
+        lay(tmp_path, each(f"{s}/anat/{bids}", [kind.format("") for kind in kinds.values()]))
+        lay(tmp_path, each(f"derivatives/{s}/anat/{bids}", [kind.format(space) for kind in kinds.values()]))
+        lay(tmp_path, each(f"derivatives/{s}/anat/{bids}", ["_space-SRI24_dseg"]))
+    for bad in survey_folder(tmp_path).bad:
+        assert (
+            bad.reason.startswith("ambiguous t1, t1ce, t2 and flair: ") and "those of the labels, SRI24" in bad.reason
+        )
+        advised = bad.reason.partition("--names ")[2].partition(" takes")[0]
+        found = what(survey_folder(tmp_path, names=[advised]))
+        assert len(found) == 2 and all("_space-SRI24" in file for files in found.values() for file in files)
 
 
 def test_ids_have_their_time_in_every_folder_or_in_none(tmp_path: Path) -> None:

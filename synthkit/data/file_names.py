@@ -206,6 +206,12 @@ def _last_mark(base: str, before: int) -> int:
     return max(base.rfind("_", 0, before), 0)
 
 
+def entity_of(path: Path, key: str) -> str | None:
+    """What an entity of a BIDS name says, ``SRI24`` of ``space-SRI24``; None where it has none of that key."""
+    match = re.search(rf"_{key}-([a-z0-9+]+)(?=_|\.)", path.name, re.IGNORECASE)
+    return match[1] if match and path.name.lower().startswith("sub-") else None
+
+
 def is_bids(stem: str) -> bool:
     """Whether a stem is the subject, with or without session, of a BIDS name."""
     return bool((match := _BIDS.fullmatch(stem)) and match[3] is None and not match[2])
