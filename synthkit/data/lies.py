@@ -17,7 +17,8 @@ _ALIKE, _MORE = 0.4, 0.15
 def lying_otherwise(signatures: Mapping[str, Signature | None]) -> dict[str, str]:
     """Subject -> how its array lies to those of all others, in words, where that is beyond doubt.
 
-    Left and right are alike in a head: an array that is mirrored so is not found, nor are slabs that show little.
+    Left and right are alike in a head: an array that is mirrored so is not found. Slabs of heads are not to be given:
+    mirrored they look like those of others.
 
     Parameters
     ----------

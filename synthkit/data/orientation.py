@@ -53,6 +53,15 @@ class Turn:
         x, y, z = (values[axis] for axis in self.axes)
         return x, y, z
 
+    def places(self, shape: Sequence[int]) -> NDArray[np.float64]:
+        """(4, 4) from voxel indices of the result to those of an array of this shape: an affine of that times this."""
+        found = np.eye(4)
+        found[:3, :3] = 0
+        for axis, (source, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
+            found[source, axis] = -1 if flip else 1
+            found[source, 3] = shape[source] - 1 if flip else 0
+        return found
+
     @property
     def _steps(self) -> tuple[slice, ...]:
         return tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)

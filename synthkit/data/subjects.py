@@ -25,7 +25,7 @@ from synthkit.data.layouts import counted_files, first_of, folded, group_files
 from synthkit.data.nifti import Volume, VolumeError, read_channels, read_volume
 from synthkit.data.raw_layouts import read_raw, refuse_part
 from synthkit.data.subject_files import BadSubject, RankedFiles, Subject, subject_of_case, subject_of_unit
-from synthkit.data.volume_checks import check_content, check_grid, two_affines
+from synthkit.data.volume_checks import check_content, check_grid, on_the_grid_of, two_affines
 from synthkit.errors import DataError
 from synthkit.schemes import BRATS, Scheme
 
@@ -58,7 +58,7 @@ class SubjectVolumes:
     stored_labels : label values as the file had them.
     n_rounded : voxels of the labels that were not quite whole numbers.
     backgrounds : contrast -> what its background was, as stored.
-    affine_notes : files whose headers hold two affines that contradict each other, in words.
+    affine_notes : files whose headers hold two affines that contradict each other, or that were turned, in words.
     """
 
     id: str
@@ -269,22 +269,29 @@ def load_subject(subject: Subject, *, labels: bool = True) -> SubjectVolumes:
             raise SubjectError(subject.id, f"{path.name}: {error.reason}") from error
     first_name, first = next(iter(volumes.items()))
     two_affined: dict[str, list[str]] = defaultdict(list)
-    for name, volume in volumes.items():
+    turned = {name: on_the_grid_of(first, volume) for name, volume in volumes.items()}
+    others = [name for name, volume in turned.items() if volume is not volumes[name]]
+    for name, volume in turned.items():
         try:
             check_grid(first_name, first, name, volume)
             if name != SEG:
                 check_content(name, volume.data)
         except ValueError as error:
             raise SubjectError(subject.id, str(error)) from error
-        if note := two_affines(volume.header, volume.data.shape):
+        if note := two_affines(volume.header, volumes[name].data.shape):
             two_affined[note].append(name)
     found: ReadLabels | None = None
     if SEG in volumes:
         try:
-            found = as_labels(volumes.pop(SEG).data, subject.label_values)
+            found = as_labels(turned.pop(SEG).data, subject.label_values)
         except ValueError as error:
             raise SubjectError(subject.id, f"seg: {error}") from error
-    read = {name: from_background(volume.data) for name, volume in volumes.items()}
+    read = {name: from_background(volume.data) for name, volume in turned.items()}
+    notes = [f"{', '.join(names)}: {note}" for note, names in two_affined.items()]
+    if others:
+        notes.append(
+            f"{', '.join(others)}: stored in another order of axes than {first_name}, turned to it by its affine"
+        )
     return SubjectVolumes(
         subject.id,
         {name: data for name, (data, _) in read.items()},
@@ -295,5 +302,5 @@ def load_subject(subject: Subject, *, labels: bool = True) -> SubjectVolumes:
         found.stored if found else (),
         found.n_rounded if found else 0,
         {name: background for name, (_, background) in read.items()},
-        tuple(f"{', '.join(names)}: {note}" for note, names in two_affined.items()),
+        tuple(notes),
     )

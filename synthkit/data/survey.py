@@ -81,6 +81,7 @@ class SurveyedSubject:
     backgrounds : contrast -> what its background was, as stored.
     signature : what the brain looks like, see :mod:`synthkit.data.signatures`.
     places : whether its labels fit the images better mirrored or moved.
+    shows_a_head : its brain is as long along each axis as a whole one, and no slab of it.
     fit : where it stands out and is labelled, to compare with others'.
     whose : the subject whose labels fit its images better, and whose images its labels do; "" where there is none.
     elsewhere : contrast -> share of its brain that lies where no other has any, where that is more than an edge.
@@ -112,6 +113,7 @@ class SurveyedSubject:
     covered: dict[int, float]
     absent: dict[str, float]
     elsewhere: dict[str, float]
+    shows_a_head: bool = True
     fit: LabelFit | None = None
     whose: str = ""
     unlabelled_ml: float = 0.0
@@ -225,8 +227,10 @@ def survey(subject: Subject, protocol: SliceProtocol, keep: KeptVolumes | None =
     in_brain = np.bincount(some[(some != 0) & brain], minlength=256) / max(1, int(np.count_nonzero(brain)))
     elsewhere = _elsewhere(brains)
     # Contrasts that do not lie on one another do not tell what they are either.
-    exchanged = {} if elsewhere else exchanged_contrasts(volumes.images, volumes.labels, kept)
     copies = same_images(volumes.images)
+    copied = {name for pair in copies for name in pair}  # which of them the image really is, nothing says
+    judged = {name: data for name, data in volumes.images.items() if name not in copied}
+    exchanged = {} if elsewhere or not judged else exchanged_contrasts(judged, volumes.labels, kept)
     n_brain = max(1, int(np.count_nonzero(brain)))
     missing = {name: 1 - np.count_nonzero(brain & seen) / n_brain for name, seen in brains.items()}
     compared = contrasts_to_compare(protocol.contrasts, protocol.brain_contrast)
@@ -251,6 +255,7 @@ def survey(subject: Subject, protocol: SliceProtocol, keep: KeptVolumes | None =
         copies=tuple(copies),
         absent={name: share for name, share in missing.items() if share > _ABSENT},
         elsewhere=elsewhere,
+        shows_a_head=_shows_a_head(brain, volumes.spacing_mm),
         unlabelled_ml=_unlabelled_ml(volumes, counts),
         covered={value: float(in_brain[value]) for value in volumes.stored_labels},
         fingerprint="" if seen else hashlib.sha256(volumes.images[protocol.brain_contrast].tobytes()).hexdigest(),
@@ -271,6 +276,13 @@ def _cut_at_zero(brains: Mapping[str, NDArray[np.bool_]]) -> str:
         "as of z-scores that were cut at 0: give the images with their negative values, which --intensity "
         f"{OF_THE_BRAIN} reads"
     )
+
+
+def _shows_a_head(brain: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> bool:
+    """Whether a brain, of which ``brain`` has every eighth slice, is as long along each axis as a whole one."""
+    others = ((1, 2), (0, 2), (0, 1))
+    seen = [np.count_nonzero(brain.any(axis=along)) * mm for along, mm in zip(others, spacing_mm, strict=True)]
+    return bool(min(seen[0], seen[1], seen[2] * _EVERY) >= _SLAB_MM)
 
 
 def _unlabelled_ml(volumes: ArrangedVolumes, counts: Mapping[int, int]) -> float:
@@ -349,7 +361,9 @@ def notes_of_all(surveyed: Sequence[SurveyedSubject]) -> tuple[str, ...]:
             "as of another subject, or moved; look at the contact sheet, and give each subject its own label map"
         )
     axes = {c.geometry.axes for c in surveyed if c.geometry.axes}
-    lying = lying_otherwise({c.subject.id: c.signature for c in surveyed}) if len(axes) == 1 else {}
+    # Slabs look alike any way, and so do heads in another contrast.
+    told = {c.subject.id: c.signature for c in surveyed if c.shows_a_head and not c.exchanged and not c.copies}
+    lying = lying_otherwise(told) if len(axes) == 1 else {}
     if odd := [f"{subject} ({how})" for subject, how in lying.items()]:
         notes.append(
             "heads lie otherwise in their arrays than the others', though by their affines they lie alike, in "

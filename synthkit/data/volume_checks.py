@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from synthkit.data.intensities import border_of, sampled
 from synthkit.data.nifti import Volume
-from synthkit.data.orientation import axis_codes
+from synthkit.data.orientation import Turn, axis_codes, says_nothing
 from synthkit.schemes import enumerated
 
 if TYPE_CHECKING:
@@ -42,6 +43,22 @@ def check_grid(first_name: str, first: Volume, name: str, volume: Volume) -> Non
     distance = grid_distance_mm(first.affine, volume.affine, first.data.shape)
     if distance > AFFINE_TOLERANCE_MM:
         raise ValueError(f"affines disagree: {first_name} and {name} lie up to {distance:.3g} mm apart")
+
+
+def on_the_grid_of(first: Volume, volume: Volume) -> Volume:
+    """A volume in the array order of another where both have the same voxels by their affines; else as it is.
+
+    Nothing is resampled. An affine that programs write which know of no orientation turns nothing.
+    """
+    turn = Turn.between(axis_codes(volume.affine), axis_codes(first.affine))
+    data = turn.apply(volume.data) if volume.data.ndim == 3 else volume.data
+    affine = volume.affine @ turn.places(volume.data.shape)
+    is_same = data.shape == first.data.shape and grid_distance_mm(first.affine, affine, data.shape) <= (
+        AFFINE_TOLERANCE_MM
+    )
+    if turn == Turn() or not is_same or says_nothing(volume.affine, volume.header, volume.data.shape):
+        return volume
+    return replace(volume, data=data, affine=affine, spacing_mm=turn.of_each_axis(volume.spacing_mm))
 
 
 def grid_distance_mm(a: NDArray[np.float64], b: NDArray[np.float64], shape: Sequence[int]) -> float:
