@@ -84,6 +84,15 @@ def test_heads_of_another_size_channels_and_labels_of_another_name_are_told() ->
     assert doubt.startswith("syn: its labels do not look like those of brats2018: NCR lies around ED")
 
 
+@pytest.mark.parametrize("copied", [("t2", "flair"), ("t1", "t1ce", "t2", "flair")])
+def test_contrasts_that_are_one_image_are_not_judged_by_their_looks(copied: tuple[str, ...]) -> None:
+    images, labels = heads()
+    channels = [BRATS.contrast_names.index(name) for name in copied]
+    images[:, channels] = images[:, channels[-1:]]
+    found = doubts_about({"real": samples(images, labels)})
+    assert "real: t2 and flair are one image." in found and not any("looks like" in text for text in found)
+
+
 def test_too_few_images_say_nothing_of_size_and_orientation() -> None:
     few = [array[:8, ..., ::-1, :] for array in heads(seed=1)]
     assert doubts_about({"real": samples(*heads()), "syn": samples(*few)}) == []

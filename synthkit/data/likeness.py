@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synthkit.data.label_looks import contradiction, looks_of
-from synthkit.data.naming import brain_mask, identify
+from synthkit.data.naming import brain_mask, can_judge, identify
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,11 +76,15 @@ def doubts_about(datasets: Mapping[str, Samples]) -> list[str]:
             continue
         index = np.unique(np.linspace(0, len(data) - 1, _N_LOOKED_AT).round().astype(np.intp))
         images, labels = data.read(index)
-        found += [
-            f"{name}: {f.sentence}"
-            for f in identify(images, labels, data.contrasts, data.scheme)
-            if f.looks_like is not None
+        copies = [
+            (a, b) for a, b in combinations(range(len(data.contrasts)), 2) if _are_one(images[:, a], images[:, b])
         ]
+        found += [f"{name}: {data.contrasts[a]} and {data.contrasts[b]} are one image." for a, b in copies]
+        # Which of them the image really is, nothing says.
+        judged = [k for k in range(len(data.contrasts)) if not any(k in pair for pair in copies)]
+        called = [data.contrasts[k] for k in judged]
+        findings = identify(images[:, judged], labels, called, data.scheme) if can_judge(called) else []
+        found += [f"{name}: {f.sentence}" for f in findings if f.looks_like is not None]
         volumes = {contrast: images[:, k].transpose(2, 1, 0) for k, contrast in enumerate(data.contrasts)}
         if why := contradiction(looks_of(volumes, labels.transpose(2, 1, 0), every=1), data.scheme):
             found.append(f"{name}: its labels do not look like those of {data.scheme.name or 'its scheme'}: {why}.")
@@ -91,6 +96,10 @@ def doubts_about(datasets: Mapping[str, Samples]) -> list[str]:
         elif data.contrasts == first[1].contrasts and data.size == first[1].size:
             found += _compared(first[0], first[2], name, heads)
     return found
+
+
+def _are_one(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    return bool(one.any() and np.array_equal(one, other))
 
 
 def _heads(images: NDArray[np.uint8]) -> _Heads | None:
