@@ -117,6 +117,9 @@ EDITS: list[tuple[str, str, Callable[[dict[str, Any]], object], str]] = [
     ("audit", RESULT, lambda result: result["verdict"].update(weaker=[]), "the verdict (result.json)"),
     ("audit", RESULT, lambda result: result["scores"][0].update(value=5000), "the scores (result.json)"),
     ("audit", RESULT, lambda result: result.pop("seal"), "the seal is gone"),
+    ("audit", RESULT, lambda result: result["versions"].update(numpy="9.9"), "computed with (result.json): versions"),
+    ("audit", RESULT, lambda result: result.update(code={}), "computed with (result.json): code"),
+    ("audit", RESULT, lambda result: result.update(backend="docker"), "computed with (result.json): backend"),
     ("audit", RESULT, lambda result: result["seal"]["policy"].update(max_copies=9), "the seal itself"),
     ("synthetic", "dataset.json", lambda data: data["lineage"].update(generator="better"),
      "the lineage of the synthetic dataset"),
@@ -147,7 +150,7 @@ def test_an_edit_is_refused_and_named(
 
 @pytest.mark.parametrize(
     ("folder", "file", "change", "named"),
-    [EDITS[0], EDITS[7], EDITS[11], EDITS[13]],
+    [EDITS[0], EDITS[7], EDITS[11], EDITS[15]],
     ids=["policy", "reasons", "no seal", "lineage"],
 )
 def test_an_edit_is_found_by_verify(

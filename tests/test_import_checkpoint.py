@@ -14,11 +14,10 @@ import typer
 from synthkit.cli.console import Console
 from synthkit.cli.models import import_checkpoint
 from synthkit.data.dataset import Dataset
-from synthkit.data.lineage import has_unknown_origin
+from synthkit.data.lineage import has_unknown_origin, public_lineage
 from synthkit.data.named_schemes import SCHEMES
 from synthkit.errors import DataError, ExitCode, PluginError, UsageError
 from synthkit.registry.registry import Registry, load_module
-from synthkit.release.samples import public_lineage
 from synthkit.running.run import Input, Job, Run, create_run, file_digest, folder_digest
 from synthkit.running.verbs.execute import execute
 from synthkit.schemes import Scheme

@@ -14,13 +14,12 @@ import pytest
 
 from synthkit.cli.release import release
 from synthkit.data.dataset import Dataset
-from synthkit.data.lineage import original_digests, subject_key
+from synthkit.data.lineage import original_digests, public_lineage, subject_key
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, GateFailedError, SynthkitError, UsageError
 from synthkit.judging.policy import Policy
 from synthkit.release import folder, layout
 from synthkit.release.gate import AuditRun, choose_removal, read_audit
-from synthkit.release.samples import public_lineage
 from synthkit.report.audit.protection import data_protection
 from synthkit.running.backends.local import InlineBackend
 from synthkit.running.run import RESULT, Input, Job, Run, create_run

@@ -284,6 +284,10 @@ def test_the_steward_answers_then_signs_and_nothing_else_may_have_changed(audite
         (lambda audit: audit["verdict"].update(weaker=[]), "says otherwise than its seal on the verdict"),
         (lambda audit: audit["params"].update(plants=60), "says otherwise than its seal on the parameters"),
         (lambda audit: audit["seal"].update(scores="sha256:0"), "says otherwise than its seal on itself"),
+        (lambda audit: audit["lineage"]["trained_on"][0].update(n_subjects=1000), "seal on the lineage"),
+        (lambda audit: audit["scores"][0].update(note="All is well."), "seal on the scores"),
+        (lambda audit: audit["runs"][0]["versions"].update(numpy="9.9"), "seal on the versions"),
+        (lambda audit: audit["runs"][0].update(code={}), "seal on the code"),
         (lambda audit: audit["verdict"].update(outcome="fail"), "verdict of its audit is fail"),
         (lambda audit: audit.pop("seal"), "lacks what a release has"),
         (

@@ -192,6 +192,22 @@ def public_entries(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     return found
 
 
+def public_lineage(lineage: Mapping[str, Any]) -> dict[str, Any]:
+    """A lineage that names nobody: ``generator``, ``checkpoint_digest``, of an imported one ``imported``, what was
+    ``asked``, and ``trained_on``, see :func:`public_entries`.
+
+    It is empty for data of unknown origin. Commands that ask for training subjects take it for that, too.
+    """
+    if not lineage:
+        return {}
+    kept = {
+        key: lineage[key]
+        for key in ("generator", "checkpoint_digest", "imported", "unfinished", "asked")
+        if key in lineage
+    }
+    return {**kept, "trained_on": public_entries(entries_of(lineage))}
+
+
 def _keys_of(entry: Entry) -> Sequence[str]:
     """Its own keys; an entry without any list is refused, since "nobody" would be the dangerous reading of it."""
     keys = entry.get("subject_keys")

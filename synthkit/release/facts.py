@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from synthkit.data.dataset import Dataset
+from synthkit.data.lineage import public_lineage
 from synthkit.errors import DataError
 from synthkit.release.content import Release
-from synthkit.release.samples import public_lineage
 from synthkit.report.audit.protection import data_protection
 from synthkit.running.request import departures
 from synthkit.running.run import JOB, Run
+from synthkit.running.seal import public_scores
 
 _NOT_COMPARED = "not compared: the plugin is not installed here"
 
@@ -105,11 +106,6 @@ def public_audit(release: Release, facts: Mapping[str, Any]) -> dict[str, Any]:
         "data_protection": data_protection(audit.scores, audit.verdict),
         "runs": [_public_run(run) for run in (audit.run, *_runs_behind(release.dataset))],
     }
-
-
-def public_scores(scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Without the scores of single subjects."""
-    return [dict(score) for score in scores if "subject" not in (score.get("of") or {})]
 
 
 def _runs_behind(dataset: Dataset) -> Iterator[Run]:

@@ -8,7 +8,7 @@ them whether that patient was trained on.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from synthkit.contract import Sample
 from synthkit.data.dataset import Dataset
 from synthkit.data.geometry import Geometry
-from synthkit.data.lineage import entries_of, public_entries
+from synthkit.data.lineage import public_lineage
 from synthkit.data.slices import SliceProtocol
 from synthkit.data.writer import DatasetWriter
 
@@ -40,8 +40,8 @@ def write_part(
 
     Parameters
     ----------
-    public : without anything that tells of training subjects, see :func:`public_lineage`; ids other than those of
-        `synthkit generate` become numbers. Else ids, lineage and provenance stay as they are.
+    public : without anything that tells of training subjects, see :func:`synthkit.data.lineage.public_lineage`; ids
+        other than those of `synthkit generate` become numbers. Else ids, lineage and provenance stay as they are.
     """
     keep_ids = not public or all(_SEED_ID.fullmatch(dataset.samples[i].id) for i in rows)
     description = dataset.description
@@ -75,22 +75,6 @@ def write_part(
 def _row(sample: Sample, name: str, public: bool) -> dict[str, Any]:
     row = {"id": name, "split": sample.split, "seed": sample.seed}
     return row if public else {**row, "subject": sample.subject, "slice": sample.slice, "asked": sample.asked}
-
-
-def public_lineage(lineage: Mapping[str, Any]) -> dict[str, Any]:
-    """A lineage that names nobody: ``generator``, ``checkpoint_digest``, of an imported one
-    ``imported``, what was ``asked``, and ``trained_on``, see :func:`synthkit.data.lineage.public_entries`.
-
-    It is empty for data of unknown origin. Commands that ask for training subjects take it for that, too.
-    """
-    if not lineage:
-        return {}
-    kept = {
-        key: lineage[key]
-        for key in ("generator", "checkpoint_digest", "imported", "unfinished", "asked")
-        if key in lineage
-    }
-    return {**kept, "trained_on": public_entries(entries_of(lineage))}
 
 
 def labels_present(dataset: Dataset) -> list[tuple[str, ...]]:

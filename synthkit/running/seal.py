@@ -1,4 +1,5 @@
-"""What binds an audit to what it was made of: policy, parameters, datasets and their lineage, scores, tables, verdict.
+"""What binds an audit to what it was made of: policy, parameters, datasets and their lineage, scores, tables, verdict,
+and to what computed it: versions, digests of code, backend, container image.
 
 The run writes the seal into ``result.json``; ``release``, ``verify`` and pages compare it with what they read. So an
 edit of ``job.json``, of ``result.json`` or of the description of a dataset, by hand or by another program, is found and
@@ -10,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from synthkit.data.dataset import Dataset
+from synthkit.data.lineage import public_lineage
 from synthkit.running.run import Job
 
 #: Parts of a seal, and what they are called where one has changed.
@@ -27,6 +29,7 @@ _WORDS = {
     "scores": "the scores (result.json)",
     "verdict": "the verdict (result.json)",
     "tables": "the digests of the tables (result.json)",
+    "computing": "what it was computed with (result.json)",
 }
 
 
@@ -46,8 +49,20 @@ def seal(job: Job, datasets: Mapping[str, Path], result: Mapping[str, Any]) -> d
         **_of_job(job),
         **_of_result(result),
         "descriptions": {role: _described(path) for role, path in sorted(datasets.items())},
+        "published": {
+            "scores": _digest(public_scores(result["scores"])),
+            **(_shown(datasets["synthetic"]) if "synthetic" in datasets else {}),
+        },
     }
-    return {**parts, "digest": _digest(parts)}
+    return _closed(parts)
+
+
+def bound(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result whose seal, where it has one, also holds for what computed it: that is known last."""
+    kept = result.get("seal")
+    if not isinstance(kept, dict):
+        return dict(result)
+    return {**result, "seal": _closed({**kept, "computing": _computing(result)})}
 
 
 def changes(job: Job, datasets: Mapping[str, Path], result: Mapping[str, Any]) -> list[str]:
@@ -56,8 +71,10 @@ def changes(job: Job, datasets: Mapping[str, Path], result: Mapping[str, Any]) -
     if not isinstance(kept, dict) or not isinstance(kept.get("descriptions"), dict):
         return ["the seal is gone, or the audit was made before audits had one (result.json)"]
     found = []
-    if kept.get("digest") != _digest({key: value for key, value in kept.items() if key != "digest"}):
+    if kept != _closed(kept):
         found.append("the seal itself (result.json)")
+    elif "computing" not in kept or "published" not in kept:
+        return ["the seal is of another version of synthkit (result.json)"]
     now = {**_of_job(job), **_of_result(result)}
     found += [_WORDS[part] + _keys(kept.get(part), now[part]) for part in now if kept.get(part) != now[part]]
     for role, path in sorted(datasets.items()):
@@ -70,15 +87,30 @@ def changes(job: Job, datasets: Mapping[str, Path], result: Mapping[str, Any]) -
 def contradictions(published: Mapping[str, Any]) -> list[str]:
     """What an audit that was published without its run says otherwise than its seal, in words.
 
-    ``published`` has ``seal`` (the whole of it), ``metric``, ``policy``, ``params``, ``inputs`` and ``verdict``. Scores
-    of single subjects are not published, so that the digest of all scores cannot be reckoned from them.
+    ``published`` has ``seal`` (the whole of it), ``metric``, ``policy``, ``params``, ``inputs``, ``verdict``,
+    ``scores`` without those of single subjects, ``lineage`` without names, and ``runs``, whose first is the audit.
     """
     kept = published["seal"]
     now = {part: published[part] for part in ("metric", "policy", "params", "inputs")}
     now["verdict"] = _digest(published["verdict"])
     found = [_WORDS[part].split(" (")[0] for part in now if kept.get(part) != now[part]]
-    whole = kept.get("digest") == _digest({key: value for key, value in kept.items() if key != "digest"})
-    return found if whole else ["itself", *found]
+    shown = kept["published"]
+    found += ["the scores"] if shown["scores"] != _digest(published["scores"]) else []
+    found += ["the lineage of the samples"] if shown["lineage"] != _digest(published["lineage"]) else []
+    for part in ("versions", "code"):
+        if kept["computing"][part] != _digest(published["runs"][0].get(part)):
+            found.append(f"the {part} that it ran with")
+    return found if kept == _closed(kept) else ["itself", *found]
+
+
+def shows_samples(published: Mapping[str, Any], digests: Iterable[str]) -> bool:
+    """Whether these digests, one a sample and in order, are those of the samples that a published audit searched."""
+    return bool(published["seal"]["published"]["samples"] == _digest(list(digests)))
+
+
+def public_scores(scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The scores that may be published: without those of single subjects."""
+    return [dict(score) for score in scores if "subject" not in (score.get("of") or {})]
 
 
 def datasets_at_hand(job: Job, run: Path) -> dict[str, Path]:
@@ -115,7 +147,12 @@ def _of_result(result: Mapping[str, Any]) -> dict[str, Any]:
         "scores": _digest(result.get("scores")),
         "verdict": _digest(result.get("verdict")),
         "tables": _digest(tables),
+        "computing": _computing(result),
     }
+
+
+def _computing(result: Mapping[str, Any]) -> dict[str, str]:
+    return {part: _digest(result.get(part)) for part in ("versions", "code", "backend", "container")}
 
 
 def _described(path: Path) -> dict[str, str]:
@@ -125,11 +162,26 @@ def _described(path: Path) -> dict[str, str]:
     return {"lineage": _digest(lineage or {}), "description": _digest(description)}
 
 
+def _shown(path: Path) -> dict[str, str]:
+    """Digests of what a release shows of the samples: in order those of their pixels, and the lineage without names."""
+    dataset = Dataset(path)
+    return {
+        "samples": _digest([row.digest for row in dataset.samples]),
+        "lineage": _digest(public_lineage(dataset.lineage)),
+    }
+
+
 def _keys(before: Any, now: Any) -> str:
     """ ": max_copies" where two tables differ in that key alone."""
     if not isinstance(before, dict) or not isinstance(now, dict):
         return ""
     return ": " + ", ".join(sorted(key for key in {*before, *now} if before.get(key) != now.get(key)))
+
+
+def _closed(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Parts of a seal with the digest over all of them, reckoned anew."""
+    rest = {key: value for key, value in parts.items() if key != "digest"}
+    return {**rest, "digest": _digest(rest)}
 
 
 def _digest(value: Any) -> str:

@@ -14,6 +14,7 @@ from synthkit.registry.registry import discover
 from synthkit.running.outputs import settle_outputs
 from synthkit.running.proof import SECRET_NAME, is_signed, lay_secret, unsigned
 from synthkit.running.run import EVENTS, JOB, LOG, MAX_JSON_BYTES, RESULT, Run
+from synthkit.running.seal import bound
 from synthkit.running.timing import seconds_since
 from synthkit.running.verbs.admission import admitted, withdraw
 
@@ -102,6 +103,7 @@ class Attempt:
         if container is not None:
             result["container"] = container
         discard(self.run.path / RESULT)
+        result = bound(result)
         self.run.write_result(result)
         return result
 

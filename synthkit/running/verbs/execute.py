@@ -26,6 +26,7 @@ from synthkit.registry.registry import Registry, discover
 from synthkit.running.exclusive import alive
 from synthkit.running.proof import signed, take_secret
 from synthkit.running.run import EVENTS, Job, Run
+from synthkit.running.seal import bound
 from synthkit.running.verbs.admission import module_of
 from synthkit.running.verbs.closed_calls import close_calls
 
@@ -72,6 +73,7 @@ def _execute(folder: Path, registry: Registry | None) -> dict[str, Any]:
         machine=_or_nothing(provenance.machine),
     )
     try:
+        result = bound(result)
         run.write_result(signed(result, secret))
     except (TypeError, ValueError) as error:  # something that JSON cannot hold
         traceback.print_exc()
