@@ -17,15 +17,16 @@ import synthkit
 from synthkit import api
 from synthkit.contract import NoParams
 from synthkit.data.dataset import Dataset
-from synthkit.data.lineage import has_unknown_origin, original_digests, was_trained_on
+from synthkit.data.lineage import has_unknown_origin, lent_label_maps, original_digests, was_trained_on
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, PluginError, SynthkitError, UsageError
 from synthkit.registry.registry import problem_of
+from synthkit.release.gate import AuditRun, check_samples, read_audit
 from synthkit.release.samples import write_part
 from synthkit.running.verbs.asking import parse_conditions
 from synthkit.schemes import BRATS
 from synthkit.testing import data
-from synthkit.testing.toys import CONDITIONAL_GENERATOR, GENERATOR, TOYS
+from synthkit.testing.toys import CONDITIONAL_GENERATOR, GENERATOR, SLICE_AUDIT, TOYS
 
 TOY = CONDITIONAL_GENERATOR.name
 
@@ -158,6 +159,54 @@ def test_masks_of_a_folder_are_of_unknown_origin(model: Path, tmp_path: Path) ->
     assert made.lineage["asked"]["labels"]["kind"] == "masks"
     assert has_unknown_origin([made.training_entry()])
     assert original_digests(made.training_datasets) == [data.real_dataset(4, 32).digest]
+
+
+def phantoms(path: Path) -> Dataset:
+    return others(path, ("Phantom_000", "Phantom_001", "Phantom_002"))
+
+
+@pytest.mark.filterwarnings("ignore:Whose masks")
+def test_whose_label_maps_samples_have_is_known_through_other_samples(model: Path, tmp_path: Path) -> None:
+    masks(tmp_path / "masks")
+
+    def lent(name: str, labels: Path | None) -> Any:
+        return lent_label_maps(Dataset(api.generate(model, "0-1", tmp_path / name, labels=labels).run.path).lineage)
+
+    assert lent("of people", others(tmp_path / "others", ("q0", "q1", "q2")).path) == {"whose": "people", "n_people": 2}
+    assert lent("of masks", tmp_path / "masks") == {"whose": "unknown"}
+    assert lent("free", None) is lent("of phantoms", phantoms(tmp_path / "phantoms").path) is None
+    for name, of in (("of people", "people"), ("of masks", "unknown")):
+        assert lent(f"again {name}", tmp_path / name)["whose"] == of
+        assert lent(f"and again {name}", tmp_path / f"again {name}")["whose"] == of
+    assert lent("again free", tmp_path / "free") is lent("again phantoms", tmp_path / "of phantoms") is None
+
+
+def test_an_audit_does_not_pass_label_maps_of_people_without_a_word(model: Path, tmp_path: Path) -> None:
+    given, drawn = others(tmp_path / "others"), phantoms(tmp_path / "phantoms")
+    lax, allowing = tmp_path / "lax.toml", tmp_path / "allowing.toml"
+    lax.write_text("required_power = []\n")
+    allowing.write_text("required_power = []\nallow_lent_label_maps = true\n")
+
+    def audited(name: str, labels: Dataset, policy: Path) -> tuple[Dataset, AuditRun]:
+        made = api.generate(model, "0-3", tmp_path / f"made {name}", labels=labels.path).run.path
+        run = api.audit_memorization(
+            data.real_dataset(4, 32).path, made, tmp_path / name, also_train=[labels.path], policy=policy,
+            metric=SLICE_AUDIT.name,
+        ).run  # fmt: skip
+        return Dataset(made), read_audit(run.path)
+
+    refused = audited("real", given, lax)[1].verdict
+    assert refused["outcome"] == "insufficient evidence" and refused["reasons"][0].startswith(
+        "The label maps of these images are those of 1 real person, by request"
+    )
+    assert audited("phantom", drawn, lax)[1].passed  # as the reason advises
+    made, audit = audited("allowed", given, allowing)
+    assert audit.passed and "1 real person, by request" in audit.verdict["reasons"][0]
+    assert "allow_lent_label_maps = true (default false)" in audit.verdict["weaker"][0]
+    check_samples(made, audit)
+    silent = replace(audit, job=replace(audit.job, options={"policy": {}}))  # of a version that did not ask
+    with pytest.raises(DataError, match="does not say whose label maps"):
+        check_samples(made, silent)
 
 
 # ------------------------------------------------------------------------------------------------------- refusals

@@ -274,6 +274,33 @@ def test_weaker_rules_are_said_and_stricter_ones_are_not() -> None:
         "Weaker than the default: plants = 0.",
     )
     assert len(Policy(min_likeness=0.5, min_null_subjects=1, max_copies=3).weaker()) == 3
+    (lent,) = Policy(allow_lent_label_maps=True).weaker()
+    assert lent.startswith("allow_lent_label_maps = true (default false): images may have label maps of real people")
+
+
+@pytest.mark.parametrize(
+    ("lent", "whose"),
+    [
+        ({"whose": "people", "n_people": 3}, "those of 3 real people, by request"),
+        ({"whose": "people", "n_people": None}, "those of real people, by request"),
+        ({"whose": "unknown"}, "those of nobody knows whom, by request"),
+    ],
+)
+def test_label_maps_of_others_do_not_pass_without_a_word(lent: dict[str, Any], whose: str) -> None:
+    judged = verdict(scores(), lent=lent)
+    assert judged.outcome == "insufficient evidence" and whose in judged.reasons[0]
+    assert "speaks of the images alone" in judged.reasons[0] and "allow_lent_label_maps = true" in judged.reasons[0]
+    allowed = verdict(scores(), Policy(allow_lent_label_maps=True), lent=lent)  # as the sentence advises
+    assert allowed.outcome == "pass" and whose in allowed.reasons[0] and "allow_lent" in allowed.weaker[0]
+    assert "none of 1,000 synthetic images is, apart from its label map, a copy" in allowed.reasons[1]
+    assert allowed.to_dict()["label_maps"] == allowed.reasons[0] and "label_maps" not in verdict(scores()).to_dict()
+    copied = verdict(scores(n_copies=1), Policy(allow_lent_label_maps=True), lent=lent)
+    assert (
+        copied.outcome == "fail" and "1 synthetic image is a copy" in copied.reasons[0] and whose in copied.reasons[1]
+    )
+    blind = verdict(scores(n_copies=None), Policy(allow_lent_label_maps=True), lent=lent)
+    assert blind.outcome == "insufficient evidence" and whose in blind.reasons[0]
+    assert verdict(scores(), Policy(allow_lent_label_maps=True)).reasons == verdict(scores()).reasons
 
 
 @settings(deadline=None)

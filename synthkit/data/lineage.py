@@ -175,6 +175,30 @@ def has_unknown_masks(lineage: Mapping[str, Any]) -> bool:
     return ((lineage.get("asked") or {}).get("labels") or {}).get("kind") == "masks"
 
 
+def lent_label_maps(lineage: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Whose label maps the samples of a dataset were asked to have, where these may be patients.
+
+    Samples that were asked for with those of other samples have the label maps that these were asked for.
+
+    Returns
+    -------
+    ``{"whose": "people", "n_people": 3}``, ``{"whose": "unknown"}`` for masks of nobody knows whom, or None where
+    nothing was asked, or label maps of phantoms, or such as a generator drew.
+    """
+    asked = (lineage.get("asked") or {}).get("labels")
+    while asked and asked.get("kind") == "synthetic":
+        asked = asked.get("asked")
+    if not asked:
+        return None
+    if asked.get("kind") != "real":
+        return {"whose": "unknown"}
+    known = every_entry(entries_of(lineage))
+    entry = next((entry for entry in known if entry.get("digest") == asked.get("digest")), None)
+    if entry and entry.get("phantom"):
+        return None
+    return {"whose": "people", "n_people": asked.get("n_people") or (len(_keys_of(entry)) if entry else None)}
+
+
 def original_digests(entries: Iterable[Entry]) -> list[str]:
     """Digests of the datasets that may have been copied: behind a synthetic one, those that it was made from itself."""
     digests = [str(entry["digest"]) for entry in every_entry(entries) if not entries_of(entry)]

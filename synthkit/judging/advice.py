@@ -6,6 +6,8 @@ Each sentence says what is too little, with numbers, and one remedy, with how mu
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from synthkit.judging.audit_scores import AuditScores, ScoreDict, planted_name, with_interval
 from synthkit.judging.intervals import FEW_SUBJECTS, MIN_PATIENTS
@@ -55,6 +57,27 @@ def null(scores: AuditScores, policy: Policy) -> list[str]:
             f"{max(1, policy.min_null_subjects)} would do, {FEW_SUBJECTS} are better. {HOLD_OUT}"
         )
     return lines
+
+
+def label_maps(lent: Mapping[str, Any] | None) -> str:
+    """Whose label maps the images have by request, and what is not said of these; empty where they have none such."""
+    if not lent:
+        return ""
+    n = lent.get("n_people")
+    people = "1 real person" if n == 1 else f"{n:,} real people" if n else "real people"
+    whose = people if lent.get("whose") == "people" else "nobody knows whom"
+    return (
+        f"The label maps of these images are those of {whose}, by request: what is said of copies here speaks of the "
+        "images alone."
+    )
+
+
+def lent_label_maps(told: str) -> str:
+    """The same where the policy does not allow it, and what would help."""
+    return (
+        f"{told} The policy allows no such label maps (allow_lent_label_maps). Ask for those of phantoms or of "
+        "generated samples instead (generate --labels), or allow these by a policy: allow_lent_label_maps = true."
+    )
 
 
 def membership(scores: AuditScores) -> str:

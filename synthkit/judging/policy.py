@@ -11,6 +11,7 @@
     required_power = ["exact","noise","blur","intensity","flip"]  # of these: "kind" (mildest strength), "kind strength"
     max_membership_auc = 1.0   # AUC of the membership attack (chance: 0.5) tolerated, and as far below 0.5; 1: any
     max_removed_rate = 0.1     # share of the images that a release may leave out
+    allow_lent_label_maps = false  # true: asked for with label maps of real people, or of nobody knows whom, may pass
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Policy:
         needs a person's scan, and no value is agreed on as harmless.
     max_removed_rate : largest share (0..1) of the images that ``synthkit release`` may leave out. A generator that
         memorizes more than that hides more just beyond the cut, and removal is not a remedy.
+    allow_lent_label_maps : whether images can pass that were asked for with label maps of real people, or with masks of
+        nobody knows whom. They have these label maps to the pixel, be they too small for the audit to compare.
     """
 
     max_copies: int = 0
@@ -60,6 +63,7 @@ class Policy:
     required_power: tuple[str, ...] = ("exact", "noise", "blur", "intensity", "flip")
     max_membership_auc: float = 1.0
     max_removed_rate: float = 0.1
+    allow_lent_label_maps: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "required_power", tuple(self.required_power))  # a list where it comes from JSON
@@ -109,7 +113,7 @@ class Policy:
         for name, (direction, effect) in _WEAKER.items():
             own, usual = getattr(self, name), getattr(default, name)
             if (own - usual) * direction > 0:
-                lines.append(f"{name} = {own:g} (default {usual:g}): {effect}")
+                lines.append(f"{name} = {_said(own)} (default {_said(usual)}): {effect}")
         if lacking := [kind for kind in default.required_power if kind not in self.required_power]:
             lines.append(
                 f"required_power lacks {', '.join(lacking)}: the audit may pass without finding planted copies of "
@@ -119,7 +123,11 @@ class Policy:
 
 
 def _said(value: Any) -> str:
-    return ", ".join(value) or "none" if isinstance(value, tuple) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 #: Rules, in which direction they let more pass, and what they let pass.
@@ -129,6 +137,7 @@ _WEAKER: dict[str, tuple[int, str]] = {
     "min_likeness": (-1, "without held-out people, the images under audit may lower the cut by which they are judged"),
     "min_power": (-1, "fewer of the planted copies have to be found"),
     "max_removed_rate": (1, "a release may leave out more images and give out the rest"),
+    "allow_lent_label_maps": (1, "images may have label maps of real people, or of nobody knows whom"),
 }
 
 

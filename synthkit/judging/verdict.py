@@ -38,13 +38,15 @@ class Verdict:
     """The decision and what it rests on, in sentences.
 
     ``reasons`` for it, what it leaves open (``not_proven``), and what makes policy or parameters ``weaker`` than the
-    defaults, which is said before everything else.
+    defaults, which is said before everything else. ``label_maps`` says whose label maps the images have by request; ""
+    where that is nobody.
     """
 
     outcome: Outcome
     reasons: tuple[str, ...]
     not_proven: tuple[str, ...]
     weaker: tuple[str, ...] = ()
+    label_maps: str = ""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -56,40 +58,52 @@ class Verdict:
             "reasons": list(self.reasons),
             "not_proven": list(self.not_proven),
             "weaker": list(self.weaker),
+            **({"label_maps": self.label_maps} if self.label_maps else {}),
         }
 
 
 def verdict(
-    scores: Iterable[ScoreDict], policy: Policy | None = None, weaker_parameters: Iterable[str] = ()
+    scores: Iterable[ScoreDict],
+    policy: Policy | None = None,
+    weaker_parameters: Iterable[str] = (),
+    *,
+    lent: Mapping[str, Any] | None = None,
 ) -> Verdict:
     """Judge the scores of an audit (``scores`` of its ``result.json``) by a policy.
 
     ``weaker_parameters`` are those of the method that make it weaker than its defaults, in words
-    (:func:`synthkit.registry.parameters.weakened`).
+    (:func:`synthkit.registry.parameters.weakened`). ``lent`` says whose label maps the images were asked to have
+    (:func:`synthkit.data.lineage.lent_label_maps`): none passes unless the policy allows it.
 
     Fails where there are more of these than ``max_copies``: images identical to a training image up to brightness and
     contrast, which needs no null; copies of training people; copies of held-out people, who are patients too. And where
     the interval of the membership attack's AUC lies above ``max_membership_auc``, or below 1 - that.
     """
     policy = policy or Policy()
-    found = _Found(AuditScores(scores), policy)
+    told = advice.label_maps(lent)
+    found = _Found(AuditScores(scores), policy, bool(lent))
     weaker = tuple(f"Weaker than the default: {line}." for line in (*policy.weaker(), *weaker_parameters))
     against, tolerated = found.evidence()
     missing, remarks, open_questions = found.missing(), found.remarks(), found.not_proven()
+    first = [told] if told else []
+    outcome: Outcome
     if against:
-        return Verdict("fail", (*against, *tolerated, *missing, *remarks), open_questions, weaker)
-    if missing:
-        reasons = (*tolerated, *found.unjudged(), *missing, *remarks)
-        return Verdict("insufficient evidence", reasons, open_questions, weaker)
-    return Verdict("pass", (found.signed(), *tolerated, *found.power_sentences(), *remarks), open_questions, weaker)
+        outcome, reasons = "fail", [*against, *first, *tolerated, *missing, *remarks]
+    elif missing or (told and not policy.allow_lent_label_maps):
+        first = first if policy.allow_lent_label_maps else [advice.lent_label_maps(line) for line in first]
+        outcome, reasons = "insufficient evidence", [*first, *tolerated, *found.unjudged(), *missing, *remarks]
+    else:
+        outcome, reasons = "pass", [*first, found.signed(), *tolerated, *found.power_sentences(), *remarks]
+    return Verdict(outcome, tuple(reasons), open_questions, weaker, told)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The numbers of one audit and the policy that they are judged by."""
+    """The numbers of one audit and the policy that they are judged by; whether the images have label maps of others."""
 
     scores: AuditScores
     policy: Policy
+    lent: bool = False
 
     def count(self, name: str) -> int | None:
         return self.scores.count(name)
@@ -181,7 +195,10 @@ class _Found:
         )
         nearest = min(set(margins) & set(cuts), key=lambda name: _relative(margins[name], cuts[name]), default=None)
         how = f" The nearest, by {nearest}: margin {margins[nearest]:.2f}, cut {cuts[nearest]:.2f}." if nearest else ""
-        return f"What can be signed: {which} {'a copy' if not copies else 'no copies'} of {whom}.{how}"
+        what = "a copy" if not copies else "no copies"
+        if self.lent:
+            which, what = f"{which},", f"apart from {'its label map' if not copies else 'their label maps'}, {what}"
+        return f"What can be signed: {which} {what} of {whom}.{how}"
 
     # ---------------------------------------------------------------------------------------------- what is missing
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.data.dataset import Dataset
-from synthkit.data.lineage import public_lineage
+from synthkit.data.lineage import lent_label_maps, public_lineage
 from synthkit.errors import DataError
 from synthkit.release.content import Release
 from synthkit.report.audit.protection import data_protection
@@ -60,10 +60,13 @@ def _origin_of_labels(lineage: Mapping[str, Any]) -> str:
         return "The labels were generated together with the images: nobody has drawn or checked them."
     if not given:
         return "Where the labels are from is not recorded."
-    whose = {
-        "real": "of real people, whose tumours, in their form and place, are what these samples show",
-        "synthetic": "of synthetic samples",
-    }.get(given.get("kind"), "of which nobody knows whose they are")
+    lent = lent_label_maps(lineage)
+    if lent is None:
+        whose = "of phantoms" if given.get("kind") == "real" else "of synthetic samples"
+    elif lent["whose"] == "people":
+        whose = "of real people, whose tumours, in their form and place, are what these samples show"
+    else:
+        whose = "of which nobody knows whose they are"
     return f"The labels were given to the generator: {given.get('n_maps', 0):,} label maps {whose}."
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from synthkit.data.dataset import Dataset
 from synthkit.data.format import content_digest, sample_digest
-from synthkit.data.lineage import original_digests
+from synthkit.data.lineage import lent_label_maps, original_digests
 from synthkit.data.shards import map_threads
 from synthkit.errors import DataError, GateFailedError, SynthkitError, UsageError
 from synthkit.files import open_table
@@ -107,7 +107,7 @@ def read_audit(path: Path) -> AuditRun:
     audit = AuditRun(run, job, result)
     _check_tables(audit)
     _check_seal(audit, datasets_at_hand(job, path))
-    judged = verdict(audit.scores, audit.policy)
+    judged = verdict(audit.scores, audit.policy, lent=job.options.get("lent_label_maps"))
     if judged.outcome != audit.verdict.get("outcome"):
         raise DataError(
             f"The verdict of {path} does not follow from its scores.",
@@ -209,6 +209,12 @@ def check_samples(dataset: Dataset, audit: AuditRun, on_progress: OnProgress = l
             f"The audit {audit.run.path} did not search all that the images were made from.",
             f"The lineage names {', '.join(digest[:19] for digest in missing)} besides.",
             "Audit with every training set (--also-train).",
+        )
+    if lent_label_maps(dataset.lineage) != audit.job.options.get("lent_label_maps"):
+        raise DataError(
+            f"{audit.run.path} does not say whose label maps the samples have.",
+            "They were asked for with label maps of real people, or of nobody knows whom.",
+            "Make the audit again.",
         )
     _check_seal(audit, {"synthetic": dataset.path})  # of a copy elsewhere, whose description may be another
 

@@ -226,7 +226,8 @@ def _no_release(folder: Path, name: str, error: Exception) -> SynthkitError:
 def _flaws(audit: Mapping[str, Any]) -> list[str]:
     """What of a published audit does not fit together: it has to have passed by its scores, and agree with its seal."""
     try:
-        judged, told = verdict(audit["scores"], policy_of({"policy": audit["policy"]})).outcome, audit["verdict"]
+        lent, told = audit["seal"]["options"].get("lent_label_maps"), audit["verdict"]
+        judged = verdict(audit["scores"], policy_of({"policy": audit["policy"]}), lent=lent).outcome
         flaws = [f"Its audit says otherwise than its seal on {part}." for part in contradictions(audit)]
         if told["outcome"] != "pass":
             flaws.append(f"The verdict of its audit is {told['outcome']}.")

@@ -28,10 +28,11 @@ def data_protection(scores: Iterable[ScoreDict], verdict: Mapping[str, Any]) -> 
     """
     found = AuditScores(scores)
     outcome = str(verdict.get("outcome", ""))
-    return [_singling_out(found, outcome), _linkability(found), _inference(found)]
+    label_maps = str(verdict.get("label_maps") or "")
+    return [_singling_out(found, outcome, label_maps), _linkability(found), _inference(found)]
 
 
-def _singling_out(found: AuditScores, outcome: str) -> dict[str, Any]:
+def _singling_out(found: AuditScores, outcome: str, label_maps: str) -> dict[str, Any]:
     measured = []
     copies, searched = found.get("n_copies"), found.get("n_synthetic")
     if copies is not None and searched is not None:
@@ -56,9 +57,12 @@ def _singling_out(found: AuditScores, outcome: str) -> dict[str, Any]:
     if found.planted:
         recalls = "; ".join(f"{planted_name(score)} {with_interval(score)}" for score in found.planted)
         measured.append(f"Of copies planted among the images to test the audit itself, it found: {recalls}.")
+    if label_maps:
+        measured.append(label_maps)
     conclusions = {
-        "pass": "The audit found no image that isolates the record of a patient, beyond what the policy tolerates. "
-        "That is evidence as far as planted copies were found, and up to the upper bounds above.",
+        "pass": f"The audit found no image{', apart from its label map,' if label_maps else ''} that isolates the "
+        "record of a patient, beyond what the policy tolerates. That is evidence as far as planted copies were found, "
+        "and up to the upper bounds above.",
         "fail": "Images may show a training patient's own scan, or more can be told from them than the policy "
         "allows. The risk is not excluded: do not release these images as they are.",
     }

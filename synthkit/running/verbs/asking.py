@@ -316,7 +316,13 @@ def asking_of(run: Run, job: Job, declaration: Declaration, metadata: Mapping[st
         dataset = opened_dataset(run, job, _ROLE)
         maps: LabelMaps = _DatasetMaps(dataset, metadata)
         entry = dataset.training_entry()
-        about = {"kind": dataset.kind, "digest": dataset.digest, "n_maps": len(maps)}
+        lent = (dataset.lineage.get("asked") or {}).get("labels")
+        about = {
+            "kind": dataset.kind,
+            "digest": dataset.digest,
+            "n_maps": len(maps),
+            **({"asked": lent} if lent else {}),
+        }
         return Asking(maps, values, about, (entry,))
     folder = opened_folder(run, job, _ROLE)
     maps = MaskFolder(folder, Scheme.of_record(metadata), _size_of(metadata))

@@ -10,7 +10,7 @@ from typing import Any
 
 from synthkit.contract import Declaration, MetricDeclaration
 from synthkit.data.dataset import Dataset
-from synthkit.data.lineage import has_unknown_masks, original_digests, was_trained_on
+from synthkit.data.lineage import has_unknown_masks, lent_label_maps, original_digests, was_trained_on
 from synthkit.data.twins import find_twins, signatures_of
 from synthkit.data.views import View
 from synthkit.errors import DataError, UsageError
@@ -110,7 +110,11 @@ def ask(
         plugins=(declaration.name,),
         params=params_to_dict(make_params(declaration, {**(params or {}), **named})),
         inputs=inputs,
-        options={"policy": asdict(rules), "lineage": "known" if lineage and not (imported or masks) else "unknown"},
+        options={
+            "policy": asdict(rules),
+            "lineage": "known" if lineage and not (imported or masks) else "unknown",
+            **({"lent_label_maps": lent} if (lent := lent_label_maps(synthetic_set.lineage)) else {}),
+        },
     )
     return Request(job, (declaration,), f"audit {len(synthetic_set):,}")
 
@@ -228,7 +232,7 @@ def do(run: Run, job: Job, declarations: tuple[Declaration, ...]) -> dict[str, A
 def _judged(run: Run, job: Job, metrics: Sequence[MetricDeclaration], result: Mapping[str, Any]) -> dict[str, Any]:
     """Scores and tables with the verdict on them, and the seal that binds it to what it was made of."""
     weaker = weakened(metrics[0], make_params(metrics[0], job.params))
-    judged = verdict(result["scores"], policy_of(job.options), weaker)
+    judged = verdict(result["scores"], policy_of(job.options), weaker, lent=job.options.get("lent_label_maps"))
     whole = {**result, "verdict": judged.to_dict()}
     return {**whole, "seal": seal(job, datasets_at_hand(job, run.path), whole), "exit_code": int(judged.exit_code)}
 
