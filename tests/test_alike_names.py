@@ -133,6 +133,26 @@ PLAIN = [
 ]
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        "UKA_01 UKA_02 LMU_01",
+        "MGH-1 MGH-2 BWH-1 BWH-2",
+        "S1_P1 S1_P2 S2_P1",
+        "S01_pat01 S01_pat02 S02_pat01 S02_pat02",
+    ],
+)
+def test_patients_that_centres_count_are_not_asked_about(ids: str) -> None:
+    assert unclear_groups(ids.split()) == [] and decided(ids.split()).of == {own: own for own in ids.split()}
+
+
+@pytest.mark.parametrize(
+    "ids", ["AAB_1 AAB_2 ABC_1 ABC_2", "M1_P7 M1_P14 M2_P7 M2_P14", "P1_S1 P1_S2 P2_S1", "UKA01_01 UKA01_02 LMU01_01"]
+)
+def test_what_only_looks_like_a_centre_is_asked_about(ids: str) -> None:
+    assert unclear_groups(ids.split())
+
+
 @settings(deadline=None, max_examples=150)
 @given(st.sampled_from(PLAIN), st.integers(1, 3), st.one_of(st.integers(2, 13), st.integers(14, 120)))
 def test_ids_that_only_count_are_patients(pattern: str, first: int, n: int) -> None:

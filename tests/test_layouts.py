@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from synthkit.data.file_names import Names, content_named, ending_that_chooses, named_file
 from synthkit.data.layouts import folded
 from synthkit.data.patients import decided
+from synthkit.data.scan_words import says_when
 from synthkit.data.subjects import FoundSubjects, find_subjects, survey_folder
 from synthkit.errors import DataError, UsageError
 
@@ -188,7 +189,8 @@ def test_subjects_never_get_files_of_another(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], flat: bool, above: str
 ) -> None:
     """Whatever the ids: each subject has the five files that begin with its id, and each id is a subject."""
-    ids = sorted({i.lower(): i for i in ids}.values())
+    ids = sorted({i.lower(): i for i in ids if not says_when(i)}.values())  # "Mr_00" is called with the folder above
+    assume(ids)
     root = tmp_path_factory.mktemp("ids")
     for subject in ids:
         lay(root, each(f"{above}{subject}_t" if flat else f"{above}{subject}/{subject}_t", ("1", "1ce", "2")))

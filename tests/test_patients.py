@@ -36,6 +36,14 @@ NAMINGS: dict[str, Callable[[int, int], str]] = {
     "UCSF-PDGM": lambda p, k: f"UCSF-PDGM-{p:04d}" + ("", "_FU003d", "_FU1d", "_FU012d")[k],
     "MU-Glioma-Post": lambda p, k: f"PatientID_{p:04d}_Timepoint_{k + 1}",
     "LUMIERE": lambda p, k: f"Patient-{p:03d}_week-{(0, 0, 44, 101)[k]:03d}" + ("-1", "-2", "", "")[k],
+    "HNTS-MRG": lambda p, k: f"{p}_{('preRT', 'midRT', 'postRT', 'mid-treatment')[k]}",
+    "HNTS-MRG, folders": lambda p, k: f"{p}/{('preRT', 'midRT', 'postRT', 'mid_tx')[k]}",
+    "ABCD": lambda p, k: (
+        f"NDARINV{p:08d}_{('baselineYear1Arm1', '2YearFollowUpYArm1', '4YearFollowUpYArm1', '6YearFollowUpYArm1')[k]}"
+    ),
+    "years": lambda p, k: (
+        f"X{p:03d}_{('baseline_year_1_arm_1', '2_year_follow_up_y_arm_1', '6MonthFollowUp', '3YearFU')[k]}"
+    ),
     "BIDS": lambda p, k: f"sub-{p:03d}_ses-{k + 1:02d}",
     "BIDS, names": lambda p, k: f"sub-{p:03d}_ses-{('baseline', 'fu1', 'fu2', 'post')[k]}",
     "BIDS, folders": lambda p, k: f"sub-{p:03d}/ses-{k + 1:02d}",

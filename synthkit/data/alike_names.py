@@ -43,8 +43,16 @@ _OF_MANY = re.compile(
     "|tumou?rs?|gliomas?|glioblastomas?|gbm|hgg|lgg|astrocytomas?|oligo|meningiomas?|men|mets?|metastas[ie]s|lesions?"
     "|stroke|brats|all|early|late"
 )
+#: What hospitals and archives are called by; short words that are somebody's name are left out.
+_OF_CENTRES = re.compile(
+    "uk(?:a|b|d|e|er|f|g|gm|hd|j|k|l|m|r|s|sh|t|u|w)|lmu|tum|kum|mhh|rwth|charite|akh|muw|usz|chuv|chu|aphp|umc|umcu|umcg"
+    "|vumc|lumc|mumc|emc|uzl|uza|ucl|uclh|kcl|nhnn|mgh|bwh|bidmc|nih|nci|mdacc|mskcc|msk|ucsf|ucsd|ucla|upenn|cbica|tcia"
+    "|jhu|jhh|whu|wustl|washu|nyu|uab|utsw|uhn|chla|chop"
+)
 #: Words that a number makes one of several collections.
 _OF_PLACES = re.compile("study|data|dataset|set|group|grp|arm|cohort|site|center|centre|hospital|clinic|batch|fold")
+# S1_P1, S1_P2, S2_P1: patients of a site, where they are counted from 1. M1_P7, M1_P14 are days of a mouse.
+_SITES, _OF_A_SITE = ("s", "c"), ("p", "pt", "pat", "patient", "subj", "sub", "subject")
 # BIDS gives a person one word: sub-r001s001 is the first of a site.
 _BIDS = re.compile(r"sub [^\W_]+")
 _ROMAN = re.compile("i{1,3}|i?v")
@@ -126,8 +134,9 @@ def _numbered(parts: Mapping[str, _Parts]) -> list[set[str]]:
     while len(parts) > 1 and len({p[-1:] for p in parts.values()}) == 1 and all(len(p) > 1 for p in parts.values()):
         parts = {person: p[:-1] for person, p in parts.items()}  # what all ids end with tells nobody apart
     by_stem: dict[_Parts, set[str]] = defaultdict(set)
+    of_sites = _counted_at_sites(parts)
     for person, own in parts.items():
-        if _is_numbered_name(own) or _BIDS.fullmatch(person):
+        if _is_numbered_name(own) or _BIDS.fullmatch(person) or person in of_sites:
             continue
         by_stem[own[:-1]].add(person)
         if number := re.match(r"\D*\d+(?= )", person):  # P012-x1 and P012-y2: the number may be the patient's
@@ -140,6 +149,18 @@ def _numbered(parts: Mapping[str, _Parts]) -> list[set[str]]:
         for stem, members in by_stem.items()
         if len(members) > 1 and _is_of_one(stem) and _may_be_scans(stem, members, parts)
     ]
+
+
+def _counted_at_sites(parts: Mapping[str, _Parts]) -> set[str]:
+    """People that are numbered at numbered sites, all of them from 1 on, if nobody is called otherwise."""
+    numbers: dict[_Parts, set[int]] = defaultdict(set)
+    for own in parts.values():
+        is_at_site = len(own) == 4 and own[0] in _SITES and own[2] in _OF_A_SITE and own[1].isdigit()
+        if not (is_at_site and own[3].isdigit()):
+            return set()
+        numbers[own[:3]].add(int(own[3]))
+    run = all(found == set(range(1, len(found) + 1)) for found in numbers.values())
+    return set(parts) if run and len(numbers) > 1 else set()
 
 
 def _is_of_one(stem: _Parts) -> bool:
@@ -247,7 +268,7 @@ def _is_of_many(stem: Iterable[str]) -> bool:
     words = [word for word in stem if word]
     if len(words) == 1 and len(words[0]) == 1:
         return not words[0].isdigit()
-    return all(_OF_MANY.fullmatch(word) for word in words)
+    return all(_OF_MANY.fullmatch(word) or _OF_CENTRES.fullmatch(word) for word in words)
 
 
 def _is_year(part: str) -> bool:

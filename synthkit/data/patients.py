@@ -49,6 +49,7 @@ _COLLECTIONS = [
         r"oas\d~\d{4}",
         r"900~00~\d{4}",  # REMBRANDT
         r"ixi\d{3}",
+        r"ndar~?inv[a-z0-9]{8}",  # NDARINV00BD7VDC_baselineYear1Arm1 of ABCD
         r"miriad~\d{3}",
         r"patient~\d{1,3}(?=~week~)",  # LUMIERE: Patient-001_week-000-1
         r"phantom~\d{4}",

@@ -61,8 +61,13 @@ _OP = (
     r"|biopsy|contrast))?"
 )
 _AROUND = rf"(?:pre|prae|prä|post|intra){_OP}"
+# mid-RT, midtreatment; 2YearFollowUpYArm1 and baseline_year_1_arm_1 of ABCD.
+_MID = r"mid~(?:rt|radiation|radiotherapy|treatment|treat|tx|therapy|chemo)"
+_ARM = r"(?:~y?~arm~\d)?"
+_YEARS = rf"(?:baseline~year~1{_ARM}|\d{{1,2}}~(?:year|yr|month|mo|week|wk|day)s?~(?:follow~up|fu){_ARM})"
 _SURE_STATE = (
-    rf"(?:baseline|bl|follow~up|fu|{_AROUND}|initial|recurrence|progression|relapse|rescan|retest|vor~op|nach~op)"
+    rf"(?:{_YEARS}|{_MID}|baseline|bl|follow~up|fu|{_AROUND}|initial|recurrence|progression|relapse|rescan|retest"
+    r"|vor~op|nach~op)"
 )
 _MAYBE_STATE = (
     r"(?:base|init|rec|recur|recurrent|prog|before|after|vor|nach|vorher|nachher|verlauf|first|second|third|1st|2nd|3rd"
