@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from synthkit import api
 from synthkit.cli import app
+from synthkit.cli.console import Console
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import GateFailedError, SynthkitError, UsageError
 from synthkit.release.layout import ASSESSMENT, AUDIT, CARD, CHECKSUMS, CROISSANT, DATASHEET, SIGNATURE, sums
@@ -49,6 +50,7 @@ def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
 
 def synthkit(*arguments: object) -> tuple[int, str]:
     """The exit code and all that the command says, in this process."""
+    Console._document_printed = False  # a process prints one
     done = CliRunner().invoke(app, list(map(str, arguments)))
     if isinstance(done.exception, SynthkitError):
         error = done.exception
@@ -306,6 +308,174 @@ def test_an_audit_that_was_edited_with_its_checksum_is_not_signed(
     assert code == 10 and said in shown and not (copy / SIGNATURE).exists(), shown
 
 
+def relisted(folder: Path) -> None:
+    """Checksums reckoned anew, as who edits a file can do."""
+    (folder / CHECKSUMS).write_text(sums({name: d for name, d in digests(folder).items() if name != CHECKSUMS}))
+
+
+def swapped(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
+EDITS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an image in the place of another": (
+        lambda path: shutil.copyfile(path / "images/T1/seed00000004_T1.png", path / PICTURE), "seed00000003",
+    ),
+    "a label map in the place of an image": (
+        lambda path: shutil.copyfile(path / "images/Seg/seed00000003_Seg.png", path / PICTURE), "seed00000003",
+    ),
+    "a picture that is none": (lambda path: (path / PICTURE).write_text("no picture"), "seed00000003"),
+    "a missing image": (lambda path: (path / PICTURE).unlink(), "Images are not those of samples.csv: seed00000003"),
+    "an image of no sample": (
+        lambda path: shutil.copyfile(path / PICTURE, path / "images/T1/a.png"), "Of no sample, and no document: images",
+    ),
+    "the table of the export": (
+        lambda path: swapped(path / "images/samples.csv", "seed00000003,", "seed3,"), "lists them: images/samples.csv",
+    ),
+    "the table of samples": (
+        lambda path: swapped(path / "samples.csv", "seed00000003,3,", "seed00000003,4,"), "does not give the digest",
+    ),
+    "labels in the table": (lambda path: swapped(path / "samples.csv", "ET", "ED"), "counts other labels"),
+    "the datasheet without what weakens": (
+        lambda path: swapped(path / DATASHEET, "Weaker than", "As"), f"{DATASHEET} says otherwise than {AUDIT}",
+    ),
+    "more samples in the datasheet": (
+        lambda path: swapped(path / DATASHEET, "| samples | 12,", "| samples | 6,000,"), f"{DATASHEET} says otherwise",
+    ),
+    "the card": (lambda path: swapped(path / CARD, "| ET | 204", "| ET | 102"), f"{CARD} says otherwise"),
+    "the catalogue": (lambda path: swapped(path / CROISSANT, "12 synthetic", "99 synthetic"), f"{CROISSANT} says"),
+    "the page": (lambda path: swapped(path / "audit.html", "Weaker", "Better"), "lists them: audit.html"),
+    "the number of samples": (lambda path: edited(path / AUDIT, lambda a: a.update(n_samples=6000)), "counts 6000"),
+    "the title": (lambda path: edited(path / AUDIT, lambda a: a.update(title="Better")), f"{DATASHEET} says otherwise"),
+    "the digest": (
+        lambda path: edited(path / AUDIT, lambda a: a.update(digest="sha256:0")), "does not give the digest",
+    ),
+    "the audited digest": (
+        lambda path: edited(path / AUDIT, lambda a: a.update(audited_digest="sha256:0")), "not that of the sealed",
+    ),
+    "what was left out": (
+        lambda path: edited(path / AUDIT, lambda a: a["removal"].update(n_copies=1)), "before and after the removal",
+    ),
+    "departures": (
+        lambda path: edited(path / AUDIT, lambda a: a["departures"].update(policy=[])), "departures from the default",
+    ),
+    "data protection": (
+        lambda path: edited(path / AUDIT, lambda a: a["data_protection"].pop()), "on data protection does not follow",
+    ),
+    "the legend": (
+        lambda path: edited(path / AUDIT, lambda a: a["reading"]["labels"][1].update(stored=9)), "numbers or meanings",
+    ),
+    "another version": (lambda path: edited(path / AUDIT, lambda a: a.update(synthkit="9")), "made by synthkit 9"),
+    "half an audit": (lambda path: edited(path / AUDIT, lambda a: a.pop("scheme")), "lacks what a release has"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_that_contradicts_the_audit_is_not_signed(audited: Path, copy: Path, name: str) -> None:
+    edit, said = EDITS[name]
+    (copy / SIGNATURE).unlink()
+    edit(copy)
+    relisted(copy)
+    code, shown = synthkit("release", "sign", copy, "--key", audited / "steward.key")
+    assert code == 10 and said in shown and not (copy / SIGNATURE).exists(), shown
+
+
+def test_samples_of_another_dataset_are_not_signed(audited: Path, copy: Path) -> None:
+    """Images, table and digest that agree with one another, and not with the seal."""
+    from synthkit.contract import Sample
+    from synthkit.data.format import content_digest
+
+    (copy / SIGNATURE).unlink()
+    rows = (copy / "samples.csv").read_text().splitlines()
+    (copy / "samples.csv").write_text("\n".join(rows[:-1]) + "\n")
+    kept = [Sample(i, "synthetic", None, None, int(seed), d) for i, seed, d, _ in (r.split(",") for r in rows[1:-1])]
+    digest = content_digest(("t1", "t2"), BRATS, (SIZE, SIZE), kept)
+    edited(copy / AUDIT, lambda a: a.update(n_samples=11, digest=digest, audited_digest=digest))
+    relisted(copy)
+    code, shown = synthkit("release", "sign", copy, "--key", audited / "steward.key")
+    assert code == 10 and "not those that the sealed audit searched" in shown
+
+
+@pytest.mark.parametrize("format", ["nifti", "nnunet", "dataset"])
+def test_images_of_every_format_are_compared(audited: Path, tmp_path: Path, format: str) -> None:
+    out = tmp_path / "out"
+    code, shown = release(audited, out, "--format", format, "--sign", audited / "steward.key")
+    assert code == 0 and verify(out, audited / "steward.pub")[0] == 0, shown
+    (out / SIGNATURE).unlink()
+    files = [path for path in out.rglob("*" if format == "dataset" else "*seed00000003*") if path.is_file()]
+    largest = max((path for path in files if path.suffix != ".html"), key=lambda path: path.stat().st_size)
+    other = next(out.rglob(largest.name.replace("00003", "00004")))
+    largest.write_bytes(b"no shard" if format == "dataset" else other.read_bytes())
+    relisted(out)
+    code, shown = synthkit("release", "sign", out, "--key", audited / "steward.key")
+    assert code == 10 and ("Images are not those" in shown or "lists them: dataset" in shown), shown
+
+
+def test_what_contradicts_itself_is_refused_by_readers_too(
+    audited: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signed by whoever has the key, and not by `release sign`."""
+    from synthkit.release import statement
+
+    (copy / SIGNATURE).unlink()
+    shutil.copyfile(copy / "images/T1/seed00000004_T1.png", copy / PICTURE)
+    relisted(copy)
+    with monkeypatch.context() as patched:
+        patched.setattr(statement, "flaws_of_samples", lambda *_: [])
+        assert synthkit("release", "sign", copy, "--key", audited / "steward.key")[0] == 0
+    code, shown = verify(copy, audited / "steward.pub")
+    assert code == 10 and "contradicts itself" in shown and "seed00000003" in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "gone"),
+    [
+        (lambda text: "", "### Who"),
+        (lambda text: text.replace("### When\n", ""), "### When"),
+        (lambda text: text.replace("0 (0.00%", "0 (0%"), "Of 12 synthetic images, 0"),
+        (lambda text: re.sub(r"\*\*Weaker.*\*\*\n", "", text), "Weaker than the default"),
+    ],
+)
+def test_an_assessment_without_its_questions_is_not_signed(
+    audited: Path, copy: Path, change: Callable[[str], str], gone: str
+) -> None:
+    (copy / SIGNATURE).unlink()
+    kept = (copy / ASSESSMENT).read_text()
+    (copy / ASSESSMENT).write_text(change(kept))
+    code, shown = synthkit("release", "sign", copy, "--key", audited / "steward.key")
+    assert code == 3 and f"{ASSESSMENT} lacks" in shown and gone in shown and not (copy / SIGNATURE).exists(), shown
+    (copy / ASSESSMENT).write_text(kept)  # the remedy
+    assert synthkit("release", "sign", copy, "--key", audited / "steward.key")[0] == 0
+
+
+def test_a_question_that_is_deleted_is_not_answered_and_broken_lines_do_not_count(audited: Path, copy: Path) -> None:
+    (copy / SIGNATURE).unlink()
+    text = (copy / ASSESSMENT).read_text()
+    n_asked = text.count("\nFor you to answer:")
+    text = re.sub(r"^For you to answer: (in which years|from which sites).*$", "", text, flags=re.MULTILINE)
+    text = text.replace("- Not covered: ", "- Not\n  covered:   ").replace(
+        "For you to answer: has a radiologist looked at a sample of them?", "Yes.\n\n#### When\n\nIn May."
+    )
+    (copy / ASSESSMENT).write_text(text)
+    code, shown = synthkit("release", "sign", copy, "--key", audited / "steward.key", "--json", "--quiet")
+    left = json.loads(shown[shown.index("{") :])["unanswered"]
+    assert code == 0 and len(left) == n_asked - 1 and any("in which years" in line for line in left)
+
+
+def test_signing_at_once_says_what_is_not_answered(audited: Path, tmp_path: Path) -> None:
+    code, shown = release(audited, tmp_path / "out", "--sign", audited / "steward.key")
+    n_asked = (tmp_path / "out" / ASSESSMENT).read_text().count("\nFor you to answer:")
+    said = " ".join(shown.split())
+    assert code == 0 and f"{n_asked} questions of assessment.md are not answered" in said, shown
+    assert "Signed" in said and "with the key" in said
+    code, shown = release(audited, tmp_path / "other", "--sign", audited / "steward.key", "--json", "--quiet")
+    assert code == 0, shown
+    told = json.loads(shown[shown.index("{") :])
+    assert code == 0 and len(told["unanswered"]) == n_asked and told["key"]
+
+
 def test_keys_that_do_not_serve_are_refused_before_anything_is_written(audited: Path, tmp_path: Path) -> None:
     openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", tmp_path / "rsa.key")
     openssl("pkey", "-in", tmp_path / "rsa.key", "-pubout", "-out", tmp_path / "rsa.pub")
@@ -447,6 +617,6 @@ def test_mlcroissant_loads_and_validates_the_metadata(signed: Path) -> None:
     ],
 )
 def test_whose_the_labels_are_is_said(lineage: dict[str, Any], said: str) -> None:
-    from synthkit.release.facts import _origin_of_labels
+    from synthkit.release.assessment import origin_of_labels
 
-    assert said in _origin_of_labels(lineage)
+    assert said in origin_of_labels({"lineage": lineage})

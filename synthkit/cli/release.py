@@ -12,6 +12,7 @@ from synthkit.cli.options import OUTPUT_OPTIONS, PLACE_OPTIONS, Given, Out, shar
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
 
+    from synthkit.cli.console import Console
     from synthkit.release.gate import Removal
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A release.")]
@@ -93,9 +94,10 @@ def release(
         console.print(line, style="bold red")
     console.print(f"Verdict: {verdict['outcome']}", style="bold green")
     console.print(f"Released {len(removal.kept):,} samples as {format}: {out}")
+    signed = _tell_signed(console, out, signer, made.unanswered) if signer else {}
     todo = f"answer what {out}/assessment.md asks, then: synthkit release sign {out} --key KEY"
     console.ending(f"synthkit release verify {out} --key PUB" if sign else todo, made.citations)
-    console.document({**document, "verdict": verdict, "audit": str(path), "files": made.files})
+    console.document({**document, "verdict": verdict, "audit": str(path), "files": made.files, **signed})
 
 
 def _removed(removal: Removal) -> str:
@@ -117,18 +119,13 @@ def sign(
     `openssl genpkey -algorithm ed25519 -out steward.key` and
     `openssl pkey -in steward.key -pubout -out steward.pub`. Nothing is sent anywhere.
     """
-    from synthkit.release.signing import key_name
     from synthkit.release.statement import sign_release
 
     console = given.console
     signer = _signer(key)
     with console.progress("sign") as view:
         left = sign_release(folder, signer, lambda done, total: view.step(done, total, "file"))
-    name = key_name(signer.public_key)
-    console.document({"folder": str(folder), "key": name, "unanswered": left})
-    if left:
-        console.warning(f"{len(left)} questions of assessment.md are not answered.")
-    console.print(f"Signed {folder} with the key {name}.")
+    console.document({"folder": str(folder), **_tell_signed(console, folder, signer, left)})
     console.ending(f"synthkit release verify {folder} --key PUB")
 
 
@@ -158,6 +155,17 @@ def verify(
     outcome = told["verdict"]["outcome"]
     console.print(f"{told.get('title')}: {told.get('n_samples')} samples, released {told.get('released')}.")
     console.print(f"Verdict of their audit: {outcome}.")
+
+
+def _tell_signed(console: Console, folder: Path, signer: CryptoSigner, left: list[str]) -> dict[str, Any]:
+    """Say that a release was signed, and how many questions without an answer; the same for JSON."""
+    from synthkit.release.signing import key_name
+
+    name = key_name(signer.public_key)
+    if left:
+        console.warning(f"{len(left)} questions of assessment.md are not answered.")
+    console.print(f"Signed {folder} with the key {name}.")
+    return {"key": name, "unanswered": left}
 
 
 def _signer(path: Path) -> CryptoSigner:

@@ -11,11 +11,15 @@ Questions are ours, in plain words, and no quotations. What synthkit knows is fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthkit.judging.audit_scores import AuditScores, ScoreDict
+from synthkit.data.lineage import lent_label_maps
+from synthkit.judging.audit_scores import AuditScores
+
+#: What the line of an open question begins with.
+LEFT = "For you to answer:"
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,15 @@ class Part:
     questions: tuple[Question, ...]
 
 
-def assessment(
-    facts: Mapping[str, Any], scores: Iterable[ScoreDict], protection: Sequence[Mapping[str, Any]]
-) -> list[Part]:
+def assessment(facts: Mapping[str, Any], protection: Sequence[Mapping[str, Any]]) -> list[Part]:
     """The parts of the assessment.
 
     Parameters
     ----------
-    facts : what the datasheet says of the data.
-    scores : of the audit.
+    facts : what ``audit.json`` holds.
     protection : of :func:`synthkit.report.audit.protection.data_protection`.
     """
-    found = AuditScores(scores)
+    found = AuditScores(facts["scores"])
     return [
         _three_criteria(facts, protection),
         _ai_models(facts, found, protection),
@@ -60,7 +61,7 @@ def _three_criteria(facts: Mapping[str, Any], protection: Sequence[Mapping[str, 
     questions = [
         Question(
             f"{section['criterion']}: {section['meaning']}",
-            (facts["origin_of_labels"], *section["measured"], section["conclusion"], f"Not covered: {section['open']}"),
+            (origin_of_labels(facts), *section["measured"], section["conclusion"], f"Not covered: {section['open']}"),
             "is what was measured, and what is not covered, acceptable for these data and these readers?",
         )
         for section in protection
@@ -166,7 +167,7 @@ def _minimisation(facts: Mapping[str, Any], protection: Sequence[Mapping[str, An
 
 def _seven_cs(facts: Mapping[str, Any], found: AuditScores) -> Part:
     labels = ", ".join(f"{name} in {count:,}" for name, count in facts["labels"].items()) or "none"
-    licence = facts["licence"]
+    licence, outcome = facts["about"]["licence"], facts["verdict"]["outcome"]
     return Part(
         "Scorecard: seven C's",
         "Zamzmi et al., Scorecard for synthetic medical data evaluation, Communications Engineering 4:130, 2025, "
@@ -184,7 +185,7 @@ def _seven_cs(facts: Mapping[str, Any], found: AuditScores) -> Part:
             ),
             Question(
                 "Constraint: do they keep to anatomy and physics?",
-                (f"Not measured. {facts['origin_of_labels']}",),
+                (f"Not measured. {origin_of_labels(facts)}",),
                 "has a radiologist looked at a sample of them?",
             ),
             Question(
@@ -194,11 +195,7 @@ def _seven_cs(facts: Mapping[str, Any], found: AuditScores) -> Part:
             ),
             Question(
                 "Compliance: privacy, ethics, law",
-                (
-                    f"Audit: {facts['outcome']}. Licence: {licence}."
-                    if licence
-                    else f"Audit: {facts['outcome']}. No licence was stated.",
-                ),
+                (f"Audit: {outcome}. Licence: {licence}." if licence else f"Audit: {outcome}. No licence was stated.",),
                 "is there an approval of an ethics committee or of a data access body?",
             ),
             Question(
@@ -213,6 +210,24 @@ def _seven_cs(facts: Mapping[str, Any], found: AuditScores) -> Part:
             ),
         ),
     )
+
+
+def origin_of_labels(facts: Mapping[str, Any]) -> str:
+    """Where the label maps are from: drawn with the images, or given to the generator, be it those of patients."""
+    lineage = facts["lineage"]
+    given = (lineage.get("asked") or {}).get("labels") if lineage else None
+    if not given and lineage:
+        return "The labels were generated together with the images: nobody has drawn or checked them."
+    if not given:
+        return "Where the labels are from is not recorded."
+    lent = lent_label_maps(lineage)
+    if lent is None:
+        whose = "of phantoms" if given.get("kind") == "real" else "of synthetic samples"
+    elif lent["whose"] == "people":
+        whose = "of real people, whose tumours, in their form and place, are what these samples show"
+    else:
+        whose = "of which nobody knows whose they are"
+    return f"The labels were given to the generator: {given.get('n_maps', 0):,} label maps {whose}."
 
 
 def _trained_on(facts: Mapping[str, Any]) -> tuple[str, ...]:

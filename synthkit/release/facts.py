@@ -1,16 +1,22 @@
-"""What a release says of itself: the facts of its documents, the audit as the public may see it, what made them."""
+"""What a release says of itself, as ``audit.json`` holds it: data, audit as the public may see it, what made them.
+
+Every document of a release is written from it alone, so that who signs can compare them with it.
+"""
 
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from synthkit.data.dataset import Dataset
-from synthkit.data.lineage import lent_label_maps, public_lineage
+from synthkit.data.lineage import public_lineage
 from synthkit.errors import DataError
 from synthkit.release.content import Release
+from synthkit.release.reading import how_to_read
 from synthkit.report.audit.protection import data_protection
 from synthkit.running.request import departures
 from synthkit.running.run import JOB, Run
@@ -19,28 +25,43 @@ from synthkit.running.seal import public_scores
 _NOT_COMPARED = "not compared: the plugin is not installed here"
 
 
-def facts_of(release: Release, public: Dataset, present: Sequence[tuple[str, ...]], format: str) -> dict[str, Any]:
-    """What the documents say of the data: ``public`` as it is released, ``present`` the labels of each sample."""
+def published(
+    release: Release, public: Dataset, present: Sequence[tuple[str, ...]], format: str, files: Mapping[str, str]
+) -> dict[str, Any]:
+    """What ``audit.json`` holds, as it comes back from JSON.
+
+    Parameters
+    ----------
+    public : the samples as they are released.
+    present : the labels of each sample.
+    files : name -> SHA-256 (hex) of what is neither an image of one sample nor a document.
+    """
+    told = {**_facts(release, public, present, format), **_audit(release), "files": dict(files)}
+    plain: dict[str, Any] = json.loads(json.dumps(told, allow_nan=False))
+    return plain
+
+
+def _facts(release: Release, public: Dataset, present: Sequence[tuple[str, ...]], format: str) -> dict[str, Any]:
     from synthkit import __version__
 
-    removal, lineage = release.removal, release.dataset.lineage
+    about, removal, lineage = release.description, release.removal, release.dataset.lineage
     generator = str(lineage.get("generator", "")) if lineage else ""
     return {
-        "title": release.description.title
-        or f"Synthetic MR images made by {generator or 'a generator of unknown origin'}",
+        "title": about.title or f"Synthetic MR images made by {generator or 'a generator of unknown origin'}",
         "released": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "synthkit": __version__,
         "format": format,
         "n_samples": len(public),
         "digest": public.digest,
         "contrasts": list(public.contrasts),
+        "scheme": public.scheme.to_dict(),
+        "reading": asdict(how_to_read(public, format)),
+        "about": {"creators": about.creators, "licence": about.licence, "contact": about.contact},
+        "citations": [asdict(citation) for citation in release.citations],
         "size": list(public.size),
         "labels": {name: sum(name in labels for labels in present) for name, value in public.labels.items() if value},
         "lineage": public_lineage(lineage),
-        "origin_of_labels": _origin_of_labels(lineage),
         "generation": dict(public.description.get("provenance") or {}),
-        "outcome": release.audit.verdict["outcome"],
-        "licence": release.description.licence,
         "policy": dict(release.audit.job.options.get("policy", {})),
         "departures": _departures(release, public),
         "removal": {
@@ -51,23 +72,6 @@ def facts_of(release: Release, public: Dataset, present: Sequence[tuple[str, ...
             "max_removed_rate": release.audit.policy.max_removed_rate,
         },
     }
-
-
-def _origin_of_labels(lineage: Mapping[str, Any]) -> str:
-    """Where the label maps are from: drawn with the images, or given to the generator, be it those of patients."""
-    given = (lineage.get("asked") or {}).get("labels") if lineage else None
-    if not given and lineage:
-        return "The labels were generated together with the images: nobody has drawn or checked them."
-    if not given:
-        return "Where the labels are from is not recorded."
-    lent = lent_label_maps(lineage)
-    if lent is None:
-        whose = "of phantoms" if given.get("kind") == "real" else "of synthetic samples"
-    elif lent["whose"] == "people":
-        whose = "of real people, whose tumours, in their form and place, are what these samples show"
-    else:
-        whose = "of which nobody knows whose they are"
-    return f"The labels were given to the generator: {given.get('n_maps', 0):,} label maps {whose}."
 
 
 def _departures(release: Release, public: Dataset) -> dict[str, list[str]]:
@@ -86,19 +90,15 @@ def _or_said(lines: list[str] | None) -> list[str]:
     return [_NOT_COMPARED] if lines is None else lines
 
 
-def public_audit(release: Release, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _audit(release: Release) -> dict[str, Any]:
     """The audit as the public may see it: no subject, no folder, no name of a machine."""
     audit = release.audit
-    result = audit.result
-    told = ("title", "released", "synthkit", "n_samples", "digest", "lineage", "generation", "departures", "removal")
     return {
-        **{key: facts[key] for key in told},
         "audited_digest": audit.job.inputs["synthetic"].digest,
         "conditional_on_removal": release.first is not None,
         "before_removal": None if release.first is None else release.first.verdict,
         "verdict": audit.verdict,
-        "seal": result["seal"],
-        "policy": facts["policy"],
+        "seal": audit.result["seal"],
         "metric": list(audit.job.plugins),
         "params": audit.job.params,
         "lineage_known": audit.job.options.get("lineage") != "unknown",

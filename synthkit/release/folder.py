@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synthkit.data.dataset import Dataset
 from synthkit.data.exporting import FORMATS as EXPORTED
@@ -33,12 +33,11 @@ from synthkit.data.lineage import alias_keys, training_keys
 from synthkit.data.patients import patient_of
 from synthkit.errors import DataError, UsageError
 from synthkit.judging.audit_tables import MATCHES
-from synthkit.release import documents, layout
+from synthkit.release import layout
 from synthkit.release.content import Release
-from synthkit.release.croissant import croissant
-from synthkit.release.facts import facts_of, public_audit
+from synthkit.release.documents import documents
+from synthkit.release.facts import published
 from synthkit.release.gate import AuditRun, OnProgress
-from synthkit.release.reading import Reading, how_to_read
 from synthkit.release.samples import labels_present, write_part
 from synthkit.release.statement import digests, sign_release
 from synthkit.running.run import write_json
@@ -61,8 +60,10 @@ def write_release(
     format: str,
     signer: CryptoSigner | None = None,
     on_progress: OnProgress = lambda done, total: None,
-) -> list[str]:
-    """Write the folder ``out``, which must be absent or empty; returns the names of the files beside the images.
+) -> tuple[list[str], list[str]]:
+    """Write the folder ``out``, which must be absent or empty.
+
+    Returns the names of the files beside the images, and the questions that it was signed without an answer to.
 
     Parameters
     ----------
@@ -81,19 +82,19 @@ def write_release(
         )
         present = labels_present(public)
         _write_samples(folder / layout.SAMPLES, public, present)
-        facts, reading = facts_of(release, public, present, format), how_to_read(public, format)
         if format != "dataset":
             export_dataset(public.path, folder / "images", format=format, on_progress=on_progress)
             public.close()
             shutil.rmtree(public.path)
-        write_json(folder / layout.AUDIT, public_audit(release, facts))
         _write_page(release.audit, folder / layout.PAGE)
-        _write_documents(folder, release, facts, reading)
+        told = published(release, public, present, format, _other_files(folder, public, format))
+        write_json(folder / layout.AUDIT, told)
+        for name, text in documents(folder, told).items():
+            (folder / name).write_text(text, encoding="utf-8")
         _refuse_names(folder, _names(release))
         (folder / layout.CHECKSUMS).write_text(layout.sums(digests(folder)), encoding="utf-8")
-        if signer is not None:
-            sign_release(folder, signer)
-        return sorted(path.name for path in folder.iterdir() if path.is_file())
+        unanswered = [] if signer is None else sign_release(folder, signer)
+        return sorted(path.name for path in folder.iterdir() if path.is_file()), unanswered
 
 
 def check_vacant(out: Path) -> None:
@@ -121,20 +122,10 @@ def _write_page(audit: AuditRun, path: Path) -> None:
     write_audit_page(audit.run.path, path, pictures=False)
 
 
-def _write_documents(folder: Path, release: Release, facts: Mapping[str, Any], reading: Reading) -> None:
-    about, title = release.description, facts["title"]
-    texts = {
-        layout.DATASHEET: documents.datasheet(release, facts),
-        layout.CARD: documents.card(release, facts, reading),
-        layout.ASSESSMENT: documents.assessment_page(release, facts),
-    }
-    if about.creators:
-        texts[layout.CITATION] = documents.citation(title, release)
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    cite = f"{'; '.join(about.creators)}: {title}, {facts['released'][:4]}." if about.creators else ""
-    found = croissant(folder, facts, reading, creators=about.creators, licence=about.licence, cite=cite)
-    write_json(folder / layout.CROISSANT, found)
+def _other_files(folder: Path, public: Dataset, format: str) -> dict[str, str]:
+    """Name -> SHA-256 of what is no image of one sample: the page of the audit, and the tables of an export."""
+    own = {"/".join(parts) for row in public.samples for parts in layout.pictures(format, public.contrasts, row.id)}
+    return {name: digest for name, digest in digests(folder).items() if name not in {*own, layout.SAMPLES}}
 
 
 # ------------------------------------------------------------------------------------------------------- names

@@ -47,9 +47,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Released:
-    """What was written: its files, the audit that holds for it, what to cite."""
+    """What was written: its files, the audit that holds for it, what to cite.
+
+    ``unanswered`` are the questions of the assessment that a release was signed without an answer to.
+    """
 
     files: list[str]
+    unanswered: list[str]
     audit: AuditRun
     citations: tuple[Citation, ...]
 
@@ -96,14 +100,14 @@ def make(
     citations = citations_of([str(samples.lineage.get("generator", "")), *final.job.plugins])
     made = Release(samples, removal, final, first if removal.n_removed else None, about, citations)
     with listener.progress("release") as view:
-        files = write_release(
+        files, unanswered = write_release(
             candidate.out,
             made,
             format=format,
             signer=signer,
             on_progress=lambda done, total: view.step(done, total, "sample"),
         )
-    return Released(files, final, tuple(made.citations))
+    return Released(files, unanswered, final, tuple(made.citations))
 
 
 def _audit_again(candidate: Candidate, options: RunOptions, listener: Listener) -> AuditRun:

@@ -11,6 +11,7 @@ from synthkit.data.dataset import Dataset
 from synthkit.data.geometry import Geometry, in_mm
 from synthkit.data.labels import grey_levels
 from synthkit.data.slices import GRID
+from synthkit.schemes import Scheme
 
 _TOWARDS = {
     "L": "the patient's left",
@@ -49,16 +50,6 @@ class Reading:
 
 def how_to_read(dataset: Dataset, format: str) -> Reading:
     """For the public form of a dataset, in a format of :data:`synthkit.release.folder.FORMATS`."""
-    values = sorted(dataset.label_values)
-    numbers = {
-        "png": map(int, grey_levels(values)),
-        "nnunet": range(len(values)),
-    }.get(format, values)
-    meanings = {label.value: (label.name, label.meaning) for label in dataset.scheme.labels}
-    labels = tuple(
-        StoredLabel(*meanings.get(value, ("background", "everything else")), number)
-        for value, number in zip(values, numbers, strict=True)
-    )
     lines = {
         "Files": _FILES[format],
         "Contrasts": f"{', '.join(dataset.contrasts)}, each an image of its own; all of one ID lie on one another",
@@ -69,7 +60,23 @@ def how_to_read(dataset: Dataset, format: str) -> Reading:
         "and read what the steward says in `assessment.md`",
         "Volumes": "none: every sample is a single axial slice, and neighbouring ids are no neighbouring slices",
     }
-    return Reading(_STORED[format], labels, lines)
+    return Reading(_STORED[format], stored_labels(dataset.scheme, format), lines)
+
+
+def stored_labels(scheme: Scheme, format: str) -> tuple[StoredLabel, ...]:
+    """The labels of a scheme, by their values, as the files of a format write them."""
+    meanings = {label.value: (label.name, label.meaning) for label in scheme.labels}
+    return tuple(
+        StoredLabel(*meanings.get(value, ("background", "everything else")), number)
+        for number, value in stored_values(scheme, format).items()
+    )
+
+
+def stored_values(scheme: Scheme, format: str) -> dict[int, int]:
+    """Number in the files of a format -> label value, background first."""
+    values = sorted(scheme.label_values.values())
+    numbers = {"png": [int(level) for level in grey_levels(values)], "nnunet": range(len(values))}.get(format, values)
+    return dict(zip(numbers, values, strict=True))
 
 
 def _intensities(dataset: Dataset) -> str:

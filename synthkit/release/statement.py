@@ -19,6 +19,8 @@ from synthkit.files import open_inside, read_inside, write_atomically
 from synthkit.judging.policy import policy_of
 from synthkit.judging.verdict import verdict
 from synthkit.release import signing
+from synthkit.release.agreement import answers, flaws_of_documents, flaws_of_samples
+from synthkit.release.assessment import LEFT
 from synthkit.release.layout import ASSESSMENT, AUDIT, CHECKSUMS, SIGNATURE, sums
 from synthkit.running.run import MAX_JSON_BYTES
 from synthkit.running.seal import contradictions
@@ -55,7 +57,7 @@ def sign_release(folder: Path, signer: CryptoSigner, on_progress: OnProgress = l
     ------
     DataError : no release, or one whose files are not those that were written.
     UsageError : it is signed already.
-    GateFailedError : its audit did not pass, or contradicts itself.
+    GateFailedError : its audit did not pass, or contradicts itself, its samples or its documents.
     """
     if os.path.lexists(folder / SIGNATURE):
         raise UsageError(
@@ -72,14 +74,21 @@ def sign_release(folder: Path, signer: CryptoSigner, on_progress: OnProgress = l
             "Restore it, or make the release again.",
             differences,
         )
-    if flaws := _flaws(audit):
+    if flaws := _flaws(audit) or _flaws_of_samples(folder, audit, found) or _flaws_of_documents(folder, audit):
         raise GateFailedError(f"{folder} cannot be signed.", " ".join(flaws), "Make the release again.")
+    gone, left = answers(folder, audit)
+    if gone:
+        raise DataError(
+            f"{ASSESSMENT} lacks what synthkit wrote into it.",
+            f'Only the lines that begin with "{LEFT}" are replaced, each by an answer; all else stays.',
+            "Put back what is gone, or make the release again.",
+            gone,
+        )
     own = sums({name: digest for name, digest in found.items() if name != CHECKSUMS})
     write_atomically(folder / CHECKSUMS, own.encode())
     found[CHECKSUMS] = _digest(folder, (CHECKSUMS,))
     write_atomically(folder / SIGNATURE, signing.enveloped(_statement(found, audit), signer))
-    text = read_inside(folder, ASSESSMENT, max_bytes=MAX_JSON_BYTES).decode("utf-8", "replace")
-    return [line for line in text.splitlines() if line.startswith("For you to answer:")]
+    return left
 
 
 def check_release(folder: Path, key: SSlibKey, on_progress: OnProgress = lambda done, total: None) -> Checked:
@@ -106,7 +115,7 @@ def check_release(folder: Path, key: SSlibKey, on_progress: OnProgress = lambda 
             else _DO_NOT_USE,
             differences,
         )
-    flaws = _flaws(predicate)
+    flaws = _flaws(predicate) or _flaws_of_samples(folder, predicate, found)
     if predicate != _audit(folder):
         flaws.append(f"The statement says otherwise than {AUDIT}.")
     if flaws:
@@ -225,7 +234,8 @@ def _no_release(folder: Path, name: str, error: Exception) -> SynthkitError:
 
 def _flaws(audit: Mapping[str, Any]) -> list[str]:
     """What of a published audit does not fit together: it has to have passed by its scores, and agree with its seal."""
-    try:
+
+    def found() -> list[str]:
         lent, told = audit["seal"]["options"].get("lent_label_maps"), audit["verdict"]
         judged = verdict(audit["scores"], policy_of({"policy": audit["policy"]}), lent=lent).outcome
         flaws = [f"Its audit says otherwise than its seal on {part}." for part in contradictions(audit)]
@@ -234,5 +244,25 @@ def _flaws(audit: Mapping[str, Any]) -> list[str]:
         if judged != told["outcome"]:
             flaws.append(f"By the policy, the scores give: {judged}.")
         return flaws
-    except (KeyError, TypeError, ValueError, AttributeError, SynthkitError) as error:
+
+    return _or_lacking(found)
+
+
+def _flaws_of_samples(folder: Path, audit: Mapping[str, Any], found: Mapping[str, str]) -> list[str]:
+    return _or_lacking(lambda: flaws_of_samples(folder, audit, found))
+
+
+def _flaws_of_documents(folder: Path, audit: Mapping[str, Any]) -> list[str]:
+    from synthkit import __version__
+
+    if audit.get("synthkit") != __version__:
+        return [f"It was made by synthkit {audit.get('synthkit')}; this is {__version__}, whose documents are others."]
+    return _or_lacking(lambda: flaws_of_documents(folder, audit))
+
+
+def _or_lacking(look: Callable[[], list[str]]) -> list[str]:
+    """What a look at a published audit finds, or that it lacks what the look needs."""
+    try:
+        return look()
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, SynthkitError) as error:
         return [f"Its audit lacks what a release has ({error!r})."]
