@@ -141,6 +141,8 @@ class GeneratorDeclaration(Declaration):
     minimum_size, maximum_size : bounds of the side of its square images in pixels; sizes are powers of two.
     imports : files of other projects that its module's ``import_checkpoint`` can read; empty for none.
     label_maps : whether it can be asked for given label maps (``--labels``).
+    label_maps_need : the parameter, true or false, that has to be true in a training whose model can be asked for them;
+        "" where every model can.
     conditions : what else it can be asked for (``--condition volume_ml=20``): a frozen dataclass like ``params``, every
         field ``... | None`` with the default None, not asked for. A number has a minimum and a maximum, and a text
         choices; those of a ``tuple[str, ...]`` may be "labels", for the names of labels that a model was trained on.
@@ -151,6 +153,7 @@ class GeneratorDeclaration(Declaration):
     maximum_size: int = 256
     imports: tuple[str, ...] = ()
     label_maps: bool = False
+    label_maps_need: str = ""
     conditions: type = NoParams
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,19 +12,24 @@ from typing import Any, Literal
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import synthkit
 from synthkit import api
-from synthkit.contract import NoParams
+from synthkit.contract import NoParams, Sample
 from synthkit.data.dataset import Dataset
 from synthkit.data.lineage import has_unknown_origin, lent_label_maps, original_digests, was_trained_on
+from synthkit.data.mask_folders import MaskFolder
 from synthkit.data.writer import DatasetWriter
 from synthkit.errors import DataError, PluginError, SynthkitError, UsageError
 from synthkit.registry.registry import problem_of
 from synthkit.release.gate import AuditRun, check_samples, read_audit
 from synthkit.release.samples import write_part
 from synthkit.running.verbs.asking import parse_conditions
+from synthkit.running.verbs.label_maps import spread
 from synthkit.schemes import BRATS
 from synthkit.testing import data
 from synthkit.testing.toys import CONDITIONAL_GENERATOR, GENERATOR, SLICE_AUDIT, TOYS
@@ -76,9 +82,9 @@ def asked_of(dataset: Dataset) -> list[dict[str, Any]]:
 def test_each_sample_has_the_label_map_of_its_seed(model: Path, tmp_path: Path) -> None:
     given = others(tmp_path / "others")
     made = Dataset(api.generate(model, "0-5,9", tmp_path / "made", labels=given.path).run.path)
-    wanted = given.training_part().read([seed % 4 for seed in (0, 1, 2, 3, 4, 5, 9)])[1]
-    assert (made.read(range(7))[1] == wanted).all()
-    assert asked_of(made) == [{"labels": number} for number in (0, 1, 2, 3, 0, 1, 1)]
+    numbers = [asked["labels"] for asked in asked_of(made)]
+    assert (made.read(range(7))[1] == given.training_part().read(numbers)[1]).all()
+    assert sorted(numbers[:4]) == [0, 1, 2, 3] and numbers[4:] == [numbers[0], numbers[1], numbers[1]]
     assert "q0" not in (made.path / "samples.csv").read_text()  # ids of slices name people
 
 
@@ -90,6 +96,51 @@ def test_samples_are_the_same_in_shards_in_other_lists_and_in_a_process(model: P
     known = {row.seed: row for row in whole.samples}
     assert [known[row.seed] for row in (*shard.samples, *other.samples)] == [*shard.samples, *other.samples]
     assert len({(row.digest) for row in whole.samples}) == 10
+
+
+def test_a_few_seeds_get_maps_of_many_people_wherever_these_are_stored(model: Path, tmp_path: Path) -> None:
+    people = [f"q{k}" for k in range(6)]
+    given = others(tmp_path / "others", people)
+    made = Dataset(api.generate(model, "0-4", tmp_path / "made", labels=given.path).run.path)
+    rows = given.training_part().samples
+    assert {rows[asked["labels"]].subject for asked in asked_of(made)} == {*people[:-1]}
+    assert made.lineage["asked"]["labels"]["n_people"] == 5 and made.lineage["asked"]["labels"]["n_maps"] == 20
+    later = Dataset(api.generate(model, "5-9", tmp_path / "later", labels=given.path).run.path)
+    assert {rows[asked["labels"]].subject for asked in asked_of(later)} == {*people[:-1]}
+
+
+@settings(deadline=None)
+@drawn(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.randoms())
+def test_seeds_go_round_the_people_in_whichever_order_their_slices_are_stored(owners: list[int], mixed: Any) -> None:
+    samples = [Sample(f"x{n}", "train", f"p{who}", n, None, f"{n * 7919 % 101:03d}") for n, who in enumerate(owners)]
+    order = spread(samples)
+    assert sorted(order) == list(range(len(owners)))
+    seen: Counter[int] = Counter()
+    for number in order:  # nobody comes again while somebody else has slices left and has come less often
+        who = owners[number]
+        assert all(seen[who] <= seen[other] or seen[other] == owners.count(other) for other in owners)
+        seen[who] += 1
+    stored = list(samples)
+    mixed.shuffle(stored)
+    assert [stored[number] for number in spread(stored)] == [samples[number] for number in order]
+
+
+def test_what_is_counted_is_what_the_samples_get(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="synthkit")
+    (tmp_path / "masks").mkdir()
+    for number, value in enumerate((0, 4, 0, 0)):
+        Image.fromarray(np.full((32, 32), value, np.uint8)).save(tmp_path / "masks" / f"m{number}.png")
+    with pytest.warns(UserWarning, match="Whose masks"):
+        made = Dataset(api.generate(model, "0-2,4", tmp_path / "made", labels=tmp_path / "masks").run.path)
+    assert "The samples get 3 of 4 label maps: NCR in 0, ED in 0, ET in 1; 2 empty." in caplog.text
+    counts = {"n_maps": 4, "n_used": 3, "n_empty": 2}
+    assert counts.items() <= made.lineage["asked"]["labels"].items()
+    api.generate(model, "0-1", tmp_path / "of people", labels=others(tmp_path / "others", ("q0", "q1", "q2")).path)
+    assert "The samples get 2 of 8 label maps, of 2 people:" in caplog.text
+    api.generate(model, "0", tmp_path / "of one", labels=tmp_path / "others")
+    assert "The samples get 1 of 8 label maps, of 1 person:" in caplog.text
+    api.generate(model, "0-1", tmp_path / "of phantoms", labels=phantoms(tmp_path / "phantoms").path)
+    assert "The samples get 2 of 8 label maps, of 2 phantoms:" in caplog.text
 
 
 def test_conditions_are_obeyed_and_recorded(model: Path, tmp_path: Path) -> None:
@@ -133,7 +184,8 @@ def test_a_run_is_resumed_only_with_what_it_asked_for(model: Path, tmp_path: Pat
 def test_samples_descend_from_those_whose_labels_they_have(model: Path, tmp_path: Path) -> None:
     given = others(tmp_path / "others")
     made = Dataset(api.generate(model, "0-3", tmp_path / "made", labels=given.path).run.path)
-    assert made.lineage["asked"] == {"labels": {"kind": "real", "digest": given.digest, "n_maps": 4}}
+    counts = {"n_maps": 4, "n_used": 4, "n_empty": 0, "n_people": 1}
+    assert made.lineage["asked"] == {"labels": {"kind": "real", "digest": given.digest, **counts}}
     assert original_digests(made.training_datasets) == [data.real_dataset(4, 32).digest, given.digest]
     assert was_trained_on("q0", made.training_datasets) and was_trained_on("s0", made.training_datasets)
     assert not was_trained_on("q1", made.training_datasets)  # held out
@@ -280,7 +332,7 @@ def test_labels_go_by_their_names(model: Path, tmp_path: Path) -> None:
     with DatasetWriter(tmp_path / "values", scheme=other_values, **common) as writer:
         writer.append(images, np.where(labels == 4, 3, labels).astype(np.uint8), rows)
     made = Dataset(api.generate(model, "0-1", tmp_path / "made", labels=tmp_path / "values").run.path)
-    assert (made.read(range(2))[1] == labels).all()
+    assert (made.read(range(2))[1] == labels[[asked["labels"] for asked in asked_of(made)]]).all()
     with DatasetWriter(tmp_path / "names", scheme=other_names, **common) as writer:
         writer.append(images, np.where(labels == 4, 0, labels).astype(np.uint8), rows)
     with pytest.raises(DataError, match="The model's are NCR, ED and ET; those of the dataset are NCR and ED"):
@@ -343,7 +395,7 @@ def test_folders_without_masks_are_refused(model: Path, tmp_path: Path, make_sub
 @pytest.mark.filterwarnings("ignore:Whose masks")
 def test_masks_of_ones_are_asked_about(model: Path, tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
-    Image.fromarray(np.eye(32, dtype=bool)).save(tmp_path / "masks" / "a.png")
+    Image.fromarray(np.eye(32, dtype=np.uint8)).save(tmp_path / "masks" / "a.png")
     with pytest.warns(UserWarning, match="the value 1 alone, which this model takes for NCR"):
         api.generate(model, "0", tmp_path / "made", labels=tmp_path / "masks")
 
@@ -355,6 +407,39 @@ def test_masks_that_changed_are_refused(model: Path, tmp_path: Path) -> None:
     Image.fromarray(maps[2]).save(tmp_path / "masks" / "m0.png")
     with pytest.raises(UsageError, match="Its input labels was another one"):
         api.generate(model, "0-1", tmp_path / "made", labels=tmp_path / "masks", resume=True)
+
+
+def _as_bits(path: Path, mask: np.ndarray) -> None:
+    Image.fromarray(mask).save(path.with_suffix(".png"))
+
+
+@pytest.mark.filterwarnings("ignore:Whose masks")
+@pytest.mark.parametrize("save", [np.save, _as_bits])
+def test_truth_values_are_a_label_only_where_there_is_one(save: Any, model: Path, tmp_path: Path) -> None:
+    masks(tmp_path / "masks")
+    truth = np.eye(32, dtype=bool)
+    save(tmp_path / "masks" / "truth.npy", truth)
+    with pytest.raises(DataError, match="true and false; the model's labels are 1 NCR, 2 ED, 4 ET") as caught:
+        api.generate(model, "0", tmp_path / "made", labels=tmp_path / "masks")
+    assert str(caught.value).count("true and false") == 1 and not caught.value.details
+    one = replace(BRATS, labels=BRATS.labels[2:], nested=(), mean_of=())
+    (tmp_path / "one").mkdir()
+    save(tmp_path / "one" / "truth.npy", truth)
+    assert (MaskFolder(tmp_path / "one", one, (32, 32)).labels(0) == truth * 4).all()
+    next((tmp_path / "masks").glob("truth.*")).unlink()
+    np.save(tmp_path / "masks" / "truth.npy", np.where(truth, 2, 0))  # as the message advises
+    api.generate(model, "0", tmp_path / "made", labels=tmp_path / "masks")
+
+
+@pytest.mark.filterwarnings("ignore:Whose masks")
+def test_what_is_no_mask_is_named(model: Path, tmp_path: Path) -> None:
+    masks(tmp_path / "masks")
+    (tmp_path / "masks" / "notes.txt").write_text("drawn by hand")
+    (tmp_path / "masks" / "more").mkdir()
+    with pytest.warns(UserWarning, match="no pictures: more/, notes.txt"):
+        api.generate(model, "0", tmp_path / "made", labels=tmp_path / "masks")
+    with pytest.raises(DataError, match=r"m0.png is a file.*by their folder.*Give .*/masks\."):
+        api.generate(model, "0", tmp_path / "made", labels=tmp_path / "masks" / "m0.png")
 
 
 # ----------------------------------------------------------------------------------------- methods and declarations
@@ -397,6 +482,12 @@ def _offering(**changes: tuple[Any, Any]) -> type:
     for name, (_, default) in changes.items():
         setattr(made, name, default)
     return dataclass(frozen=True)(made)
+
+
+@pytest.mark.parametrize(("need", "problem"), [("", ""), ("passes", "label maps need 'passes'"), ("x", "need 'x'")])
+def test_what_label_maps_need_is_a_parameter_that_is_true_or_false(need: str, problem: str) -> None:
+    found = problem_of(replace(GENERATOR, label_maps=True, label_maps_need=need))
+    assert problem in found and bool(problem) == bool(found)
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,8 @@ AskedLabels = Annotated[
     typer.Option(
         "--labels",
         metavar="DATASET",
-        help="Ask for label maps: those of a dataset, without its holdout, or a folder of masks. Of n, seed s gets "
-        "number s mod n.",
+        help="Ask for label maps: those of a dataset, without its holdout, or a folder of masks. Which seed "
+        "gets which does not depend on the other seeds.",
         show_default=False,
     ),
 ]

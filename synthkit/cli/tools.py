@@ -86,7 +86,9 @@ def show_plugin(
     rows = [(p["name"], p["type"], _default(p["default"]), _bounds(p), p.get("help", "")) for p in described["params"]]
     console.table("Parameters (-p NAME=VALUE)", ("name", "type", "default", "allowed", "meaning"), rows)
     if described.get("label_maps"):
-        console.print("It can be asked for label maps (`synthkit generate --labels`).")
+        need = described["label_maps_need"]
+        where = f", where it was trained with -p {need}=true" if need else ""
+        console.print(f"It can be asked for label maps (`synthkit generate --labels`){where}.")
     if described.get("conditions"):
         asked = [(c["name"], c["type"], _bounds(c), c.get("unit", ""), c["help"]) for c in described["conditions"]]
         console.table("Conditions (--condition NAME=VALUE)", ("name", "type", "allowed", "unit", "meaning"), asked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,8 @@ class MaskFolder:
 
     Parameters
     ----------
-    folder : the folder; what lies deeper is not read, nor are names that begin with a dot.
+    folder : the folder; what lies deeper is not read, nor are names that begin with a dot. ``skipped`` names what else
+        is not.
     scheme : what the values mean.
     size : (y, x) in pixels of all maps.
 
@@ -36,11 +36,15 @@ class MaskFolder:
     """
 
     def __init__(self, folder: Path, scheme: Scheme, size: tuple[int, int]) -> None:
+        if folder.is_file():
+            raise DataError(f"{folder} is a file.", "Masks are given by their folder.", f"Give {folder.parent}.")
         if not folder.is_dir():
             raise DataError(f"There is no folder {folder}.", fix="Give a dataset, or a folder of masks.")
         self.folder, self.scheme, self.size = folder, scheme, size
         inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         self.files = [path for path in inside if path.is_file() and ending_of(path)]
+        self.order = range(len(self.files))
+        self.skipped = [path.name + "/" * path.is_dir() for path in inside if path not in self.files]
         if not self.files:
             raise DataError(
                 f"{folder} holds no label maps.",
@@ -63,6 +67,14 @@ class MaskFolder:
                 f"It has {plane.shape[1]} x {plane.shape[0]} pixels, the model makes {self.size[1]} x {self.size[0]}.",
                 "Draw masks of the size that the model makes.",
             )
+        if plane.dtype == bool:
+            if len(self.scheme.labels) > 1:
+                raise DataError(
+                    f"The mask {path.name} does not say which label it is of.",
+                    f"It holds true and false; the model's labels are {labels_in_words(self.scheme)}.",
+                    "Save the label values themselves, as whole numbers.",
+                )
+            return np.where(plane, self.scheme.labels[0].value, 0).astype(np.uint8)
         values = np.unique(plane)
         if unknown := [value for value in values.tolist() if value not in self.scheme.values]:
             found = values_in_words([int(v) for v in unknown]) if np.equal(np.mod(unknown, 1), 0).all() else "fractions"
@@ -72,10 +84,6 @@ class MaskFolder:
                 "Save the label values themselves, and neither their colours nor their greys.",
             )
         return np.ascontiguousarray(plane, dtype=np.uint8)
-
-    def every(self) -> Iterator[UInt8Array]:
-        """All label maps in order."""
-        return map(self.labels, range(len(self)))
 
     def check(self) -> None:
         """:class:`DataError` that names every file that cannot be used."""
@@ -92,5 +100,5 @@ class MaskFolder:
                 f"{len(bad)} of {len(self)} masks in {self.folder} cannot be used." if len(self) > 1 else first.what,
                 f"{first.what} {first.why}" if len(self) > 1 else first.why,
                 first.fix,
-                [*(f"{path.name}: {error.why}" for path, error in bad[:_SHOWN]), *more],
+                [*(f"{path.name}: {error.why}" for path, error in bad[1:_SHOWN]), *more],
             )

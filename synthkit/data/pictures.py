@@ -170,7 +170,7 @@ def _read_frame(path: Path, picture: PilImage, as_labels: bool) -> Picture:
     if mode in _GREY:
         return Picture(np.asarray(picture)[None])
     if mode == "1" and as_labels:
-        return Picture(np.asarray(picture).astype(np.uint8)[None], are_values=True)
+        return Picture(np.asarray(picture)[None], are_values=True)
     reason = "It is black and white" if mode == "1" else f"Its mode is {mode}"
     raise DataError(f"{path} is not an 8-bit picture.", f"{reason}.", "Convert it to 8-bit grey.")
 

@@ -212,6 +212,9 @@ def _problem_of(declaration: Any) -> str:
         low, high = declaration.minimum_size, declaration.maximum_size
         if not 0 < low <= high:
             return f"its sizes {low} to {high} are not a range"
+        need = declaration.label_maps_need
+        if need and not (declaration.label_maps and isinstance(getattr(defaults, need, None), bool)):
+            return f"its label maps need {need!r}, which is not a parameter that is true or false"
         if problem := _problem_of_conditions(declaration.conditions):
             return f"its conditions {problem}"
     if isinstance(declaration, MetricDeclaration):

@@ -227,7 +227,8 @@ def origin_of_labels(facts: Mapping[str, Any]) -> str:
         whose = "of real people, whose tumours, in their form and place, are what these samples show"
     else:
         whose = "of which nobody knows whose they are"
-    return f"The labels were given to the generator: {given.get('n_maps', 0):,} label maps {whose}."
+    n_used = given.get("n_used", given.get("n_maps", 0))
+    return f"The labels were given to the generator: {n_used:,} label maps {whose}."
 
 
 def _trained_on(facts: Mapping[str, Any]) -> tuple[str, ...]:

@@ -160,7 +160,8 @@ def _asked(lineage: Mapping[str, Any], material: Material) -> list[str]:
     if labels := asked.pop("labels", None):
         known = material.by_digest(str(labels.get("digest")))
         of = "masks of nobody knows whom" if labels.get("kind") == "masks" else f"{labels.get('kind')} images"
-        parts.append(f"{labels.get('n_maps')} label maps of {of}, {known.name if known else labels.get('digest')}")
+        n = labels.get("n_used", labels.get("n_maps"))
+        parts.append(f"{n} label maps of {of}, {known.name if known else labels.get('digest')}")
     named = ((name, ", ".join(map(str, value)) if isinstance(value, list) else value) for name, value in asked.items())
     return [*parts, *(f"{name} {value}" for name, value in named)]
 

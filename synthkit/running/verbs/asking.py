@@ -1,16 +1,16 @@
 """What a generator is asked for besides seeds: label maps that samples are to have, and conditions by name.
 
-The sample of a seed has the label map of number ``seed % n`` of the n that were given, whichever other seeds are drawn
-with it: shards, and runs that are taken up again, make the samples of the whole.
+Which label map the sample of a seed has does not depend on the other seeds (:mod:`synthkit.running.verbs.label_maps`):
+shards, and runs that are taken up again, make the samples of the whole.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,21 +18,21 @@ from synthkit.contract import Asked, Declaration, GeneratorDeclaration, NoParams
 from synthkit.data.dataset import Dataset
 from synthkit.data.format import DESCRIPTION
 from synthkit.data.geometry import Geometry, common_axes, common_geometry
+from synthkit.data.lineage import is_phantom
 from synthkit.data.mask_folders import MaskFolder
-from synthkit.data.views import with_scheme
 from synthkit.errors import DataError, UsageError
 from synthkit.registry.parameters import make
 from synthkit.registry.registry import discover
 from synthkit.running.listening import Listener, counted
 from synthkit.running.run import Input, Job, Run, folder_digest
 from synthkit.running.verbs.boundary import opened_dataset, opened_folder
+from synthkit.running.verbs.label_maps import DatasetMaps, LabelMaps, number_of, size_of
 from synthkit.schemes import Scheme, enumerated
 
 if TYPE_CHECKING:
-    from synthkit.contract import Samples, UInt8Array
+    from synthkit.contract import UInt8Array
 
 _ROLE = "labels"
-_BATCH = 64
 
 # ------------------------------------------------------------------------------------------------ asked on the host
 
@@ -56,6 +56,7 @@ def asked_for(
     metadata: Mapping[str, Any],
     labels: Path | None,
     conditions: Mapping[str, Any],
+    seeds: Iterable[int],
     listener: Listener,
 ) -> tuple[dict[str, Input], dict[str, Any]]:
     """Inputs and options of a job that asks a model for something; both are empty where nothing is asked.
@@ -65,18 +66,20 @@ def asked_for(
     metadata : of the model's checkpoint.
     labels : a dataset whose label maps samples are to have (its holdout is never used), or a folder of masks.
     conditions : other conditions by name, as values or as text of the command line.
+    seeds : of the samples.
 
     Raises
     ------
-    UsageError : what the generator does not offer, or a value that it does not take.
+    UsageError : what the generator does not offer, or not as this model was trained, or a value that it does not take.
     DataError : label maps that cannot be read, or that are not of the model's size, contrasts, labels or geometry.
     """
-    _check_offered(declaration, [*(["labels"] if labels is not None else []), *conditions])
-    inputs, options = {}, {}
+    _check_offered(declaration, metadata, [*(["labels"] if labels is not None else []), *conditions])
+    inputs: dict[str, Input] = {}
+    options: dict[str, Any] = {}
     if conditions:
         options["conditions"] = _as_given(_values(declaration, metadata, conditions))
     if labels is not None:
-        inputs[_ROLE] = _maps_input(labels, metadata, listener)
+        inputs[_ROLE], options["label_maps"] = _maps_input(labels, metadata, seeds, listener)
     return inputs, options
 
 
@@ -84,7 +87,8 @@ def offered(declaration: Declaration) -> dict[str, str]:
     """What a generator can be asked for, by name, each in words: ``{"volume_ml": "volume_ml (0 to 300 ml)"}``."""
     found: dict[str, str] = {}
     if isinstance(declaration, GeneratorDeclaration):
-        found |= {"labels": "label maps (--labels)"} if declaration.label_maps else {}
+        trained = f", of a training with {declaration.label_maps_need}=true" if declaration.label_maps_need else ""
+        found |= {"labels": f"label maps (--labels{trained})"} if declaration.label_maps else {}
         for about in describe_params(declaration.conditions):
             found[about["name"]] = f"{about['name']} ({_allowed(about)})"
     return found
@@ -101,11 +105,18 @@ def _allowed(about: Mapping[str, Any]) -> str:
     return str(about["type"]).removesuffix(" | None")
 
 
-def _check_offered(declaration: Declaration, wanted: Iterable[str]) -> None:
+def _check_offered(declaration: Declaration, metadata: Mapping[str, Any], wanted: Iterable[str]) -> None:
     """:class:`UsageError` for what a generator cannot be asked for; it says what it offers, and who offers that."""
     mine = offered(declaration)
     for name in wanted:
         if name in mine:
+            need = declaration.label_maps_need if isinstance(declaration, GeneratorDeclaration) else ""
+            if name == "labels" and need and not metadata["params"].get(need):
+                raise UsageError(
+                    f"This model of {declaration.name} cannot be asked for label maps.",
+                    f"It was trained with {need}=false.",
+                    f"Train one with -p {need}=true.",
+                )
             continue
         others = [n for n, other in sorted(discover().declarations.items()) if name in offered(other)]
         raise UsageError(
@@ -144,23 +155,27 @@ def _as_given(values: Any) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asked.items()}
 
 
-def _maps_input(path: Path, metadata: Mapping[str, Any], listener: Listener) -> Input:
+def _maps_input(
+    path: Path, metadata: Mapping[str, Any], seeds: Iterable[int], listener: Listener
+) -> tuple[Input, dict[str, int]]:
+    """The input, and how many of its label maps these seeds get, of how many people, and how many of them are empty."""
     is_dataset = any((folder / DESCRIPTION).is_file() for folder in (path, path / "outputs" / "dataset"))
     if is_dataset:
         dataset = Dataset(path)
-        maps: LabelMaps = _DatasetMaps(dataset, metadata)
+        maps: DatasetMaps | MaskFolder = DatasetMaps(dataset, metadata)
         _check_geometry(dataset, metadata, listener)
         found = Input("dataset", source=dataset.path, digest=dataset.digest)
     else:
-        maps = folder = MaskFolder(path, Scheme.of_record(metadata), _size_of(metadata))
-        folder.check()
+        maps = MaskFolder(path, Scheme.of_record(metadata), size_of(metadata))
+        maps.check()
+        if maps.skipped:
+            listener.warning(f"Not read from {path}, since they are no pictures: {', '.join(maps.skipped)}.")
         listener.warning(
             f"Whose masks {path} holds is not known: samples with them may show the tumours of people whom their "
             "lineage does not name."
         )
         found = Input("masks", source=path, digest=folder_digest(path))
-    _tell(maps, Scheme.of_record(metadata), listener)
-    return found
+    return found, _counts(maps, Scheme.of_record(metadata), seeds, listener)
 
 
 def _check_geometry(dataset: Dataset, metadata: Mapping[str, Any], listener: Listener) -> None:
@@ -175,84 +190,39 @@ def _check_geometry(dataset: Dataset, metadata: Mapping[str, Any], listener: Lis
         listener.warning(doubt)
 
 
-def _tell(maps: LabelMaps, scheme: Scheme, listener: Listener) -> None:
-    """Say how many maps there are, and in how many of them each label is."""
+def _counts(maps: DatasetMaps | MaskFolder, scheme: Scheme, seeds: Iterable[int], listener: Listener) -> dict[str, int]:
+    """Count, and say, the maps that these seeds get, the people whose they are, and in how many each label is."""
+    used: dict[int, None] = {}
+    for seed in seeds:
+        used[number_of(maps, seed)] = None
+        if len(used) == len(maps):
+            break
     present = []
     with listener.progress("read label maps") as view:
-        for labels in maps.every():
-            present.append(set(np.flatnonzero(np.bincount(labels.ravel())).tolist()) - {0})
-            view.step(len(present), len(maps), unit="map")
+        for number in used:
+            present.append({*np.unique(maps.labels(number)).tolist()} - {0})
+            view.step(len(present), len(used), unit="map")
+    counts = {"n_used": len(used), "n_empty": present.count(set())}
+    of = ""
+    if isinstance(maps, DatasetMaps) and (people := maps.people([*used])):
+        counts["n_people"] = len(people)
+        who = counted(len(people), "phantom" if all(map(is_phantom, people)) else "person")
+        of = f", of {who.replace('persons', 'people')}"
     parts = [f"{label.name} in {sum(label.value in values for values in present)}" for label in scheme.labels]
-    listener.note(f"Asked for {counted(len(maps), 'label map')}: {', '.join(parts)}; {present.count(set())} empty.")
+    listener.note(
+        f"The samples get {len(used):,} of {counted(len(maps), 'label map')}{of}: {', '.join(parts)}; "
+        f"{counts['n_empty']} empty."
+    )
     if isinstance(maps, MaskFolder) and len(scheme.labels) > 1 and set().union(*present) == {1}:
         name = next((label.name for label in scheme.labels if label.value == 1), "")
         listener.warning(
-            f"All masks hold the value 1 alone, which this model takes for {name}. If they are masks of something "
-            "else, save them with the values of its labels."
+            f"All masks of these samples hold the value 1 alone, which this model takes for {name}. If they are masks "
+            "of something else, save them with the values of its labels."
         )
+    return counts
 
 
 # ------------------------------------------------------------------------------------------------- asked in the run
-
-
-class LabelMaps(Protocol):
-    """Label maps by number from 0."""
-
-    def __len__(self) -> int: ...
-    def labels(self, number: int) -> UInt8Array:
-        """Label map uint8 (y, x), a new array, with values of the model's scheme."""
-
-    def every(self) -> Iterator[UInt8Array]:
-        """All of them in order."""
-
-
-class _DatasetMaps:
-    """The label maps of what may be trained on in a dataset, for a model; DataError where they do not fit it."""
-
-    def __init__(self, dataset: Dataset, metadata: Mapping[str, Any]) -> None:
-        for what, theirs, own in (
-            ("sides of images (y, x)", dataset.size, _size_of(metadata)),
-            ("contrasts", dataset.contrasts, tuple(metadata["contrasts"])),
-        ):
-            if theirs != own:
-                raise DataError(
-                    f"The labels of {dataset.path} do not fit the model.",
-                    f"Its {what} are {', '.join(map(str, own))}; those of the dataset are "
-                    f"{', '.join(map(str, theirs))}.",
-                    "Prepare the subjects with the --size and the --contrasts of the data that the model has learned "
-                    "from.",
-                )
-        scheme = Scheme.of_record(metadata)
-        names, own_names = ([label.name for label in one.labels] for one in (dataset.scheme, scheme))
-        if {*names} != {*own_names}:
-            raise DataError(
-                f"The labels of {dataset.path} do not fit the model.",
-                f"The model's are {enumerated(own_names)}; those of the dataset are {enumerated(names) or 'none'}.",
-                "Give labels of the model's scheme; if files were read by a wrong one, prepare them with --labels.",
-            )
-        part = dataset.training_part()
-        if not len(part):
-            raise DataError(
-                f"{dataset.path} has no label maps to ask for.",
-                "Every sample is held out, and the holdout is never used.",
-                "Prepare with a smaller --holdout.",
-            )
-        self._samples: Samples = with_scheme(part, scheme)
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def labels(self, number: int) -> UInt8Array:
-        found: UInt8Array = self._samples.read([number])[1][0]
-        return found
-
-    def every(self) -> Iterator[UInt8Array]:
-        for _, labels in self._samples.batches(_BATCH):
-            yield from labels
-
-
-def _size_of(metadata: Mapping[str, Any]) -> tuple[int, int]:
-    return int(metadata["size"][0]), int(metadata["size"][1])
 
 
 @dataclass(frozen=True)
@@ -278,11 +248,11 @@ class Asking:
 
     def labels(self, seed: int) -> UInt8Array | None:
         """The label map of a seed, a new array."""
-        return None if self.maps is None else self.maps.labels(seed % len(self.maps))
+        return None if self.maps is None else self.maps.labels(number_of(self.maps, seed))
 
     def record(self, seed: int) -> str:
         """What the table of samples says of a seed; the map by its number, since ids may name a patient."""
-        number = {} if self.maps is None else {"labels": seed % len(self.maps)}
+        number = {} if self.maps is None else {"labels": number_of(self.maps, seed)}
         return json.dumps({**number, **_as_given(self.values)})
 
     def lineage(self, known: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -306,25 +276,22 @@ def asking_of(run: Run, job: Job, declaration: Declaration, metadata: Mapping[st
     Raises :class:`DataError` for label maps that have changed since the run was made.
     """
     given = job.options.get("conditions", {})
-    _check_offered(declaration, [*([_ROLE] if _ROLE in job.inputs else []), *given])
+    _check_offered(declaration, metadata, [*([_ROLE] if _ROLE in job.inputs else []), *given])
     if _ROLE not in job.inputs and not given:
         return None
     values = _values(declaration, metadata, given)
     if _ROLE not in job.inputs:
         return Asking(None, values, {}, ())
+    counts = job.options.get("label_maps", {})
     if job.inputs[_ROLE].kind == "dataset":
         dataset = opened_dataset(run, job, _ROLE)
-        maps: LabelMaps = _DatasetMaps(dataset, metadata)
+        maps: LabelMaps = DatasetMaps(dataset, metadata)
         entry = dataset.training_entry()
         lent = (dataset.lineage.get("asked") or {}).get("labels")
-        about = {
-            "kind": dataset.kind,
-            "digest": dataset.digest,
-            "n_maps": len(maps),
-            **({"asked": lent} if lent else {}),
-        }
+        about = {"kind": dataset.kind, "digest": dataset.digest, "n_maps": len(maps), **counts}
+        about |= {"asked": lent} if lent else {}
         return Asking(maps, values, about, (entry,))
     folder = opened_folder(run, job, _ROLE)
-    maps = MaskFolder(folder, Scheme.of_record(metadata), _size_of(metadata))
-    about = {"kind": "masks", "digest": job.inputs[_ROLE].digest, "n_maps": len(maps)}
+    maps = MaskFolder(folder, Scheme.of_record(metadata), size_of(metadata))
+    about = {"kind": "masks", "digest": job.inputs[_ROLE].digest, "n_maps": len(maps), **counts}
     return Asking(maps, values, about, ())

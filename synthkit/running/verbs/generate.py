@@ -71,7 +71,7 @@ def ask(
     declaration = discover().get(metadata["plugin"], "generator")
     if snapshot is not None:
         _check_notes(Run(model), declaration, metadata)
-    asked, options = asked_for(declaration, metadata, labels, conditions or {}, listener)
+    asked, options = asked_for(declaration, metadata, labels, conditions or {}, iterate_seeds(ranges), listener)
     job = Job(
         verb="generate",
         plugins=(declaration.name,),

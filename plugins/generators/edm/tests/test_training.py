@@ -19,9 +19,10 @@ from synthkit_generative.encodings import Encoding
 from synthkit_torch.on_device import assert_stays_on_the_device
 
 import synthkit
+from synthkit import api
 from synthkit.contract import Asked
 from synthkit.errors import DataError, UsageError
-from synthkit.testing import InMemorySamples
+from synthkit.testing import InMemorySamples, data
 
 SMALL = Params(kimg=0.032, batch_size=4, width=8, sampler_steps=3, gate_samples=8, checkpoint_kimg=0.012, warm_up=3)
 CPU = torch.device("cpu")
@@ -250,3 +251,14 @@ def test_discs_are_learned(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_step_needs_nothing_of_the_host(kind: str) -> None:
     assert_stays_on_the_device(lambda device: training(KINDS[kind], device), (4, 2, 32, 32))
+
+
+def test_a_joint_model_is_refused_label_maps_before_a_run_starts(tmp_path: Path) -> None:
+    params = {"kimg": 0.008, "batch_size": 4, "width": 4, "gate_samples": 0}
+    real = data.real_dataset(4, 32).path
+    joint = api.train("edm", [real], tmp_path / "joint", params=params, backend="inline").run.path
+    with pytest.raises(UsageError, match=r"trained with labels_first=false.*Train one with -p labels_first=true"):
+        api.generate(joint, "0", tmp_path / "made", labels=real, backend="inline")
+    assert not (tmp_path / "made").exists()
+    with pytest.raises(UsageError, match=r"kimg.* is fixed .*--from"):
+        api.train("edm", [real], tmp_path / "joint", params={**params, "kimg": 1.0}, resume=True, backend="inline")

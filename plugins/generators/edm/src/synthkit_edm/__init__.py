@@ -105,6 +105,7 @@ DECLARATION = synthkit.GeneratorDeclaration(
     minimum_size=32,
     maximum_size=512,
     label_maps=True,
+    label_maps_need="labels_first",
 )
 
 
