@@ -250,10 +250,21 @@ def test_labels_that_are_not_known_are_asked_about(tmp_path: Path, labels: dict[
     assert summary.subjects[0].label_voxels == {"ED": 24, "NCR": 16, "ET": 8}
 
 
+def test_voxels_to_ignore_are_rewritten_as_advised(tmp_path: Path) -> None:
+    labels = {"background": 0, "edema": 1, "necrosis": 2, "enhancing tumor": 3}
+    channels = {str(k): name for k, name in enumerate(CHANNELS)}
+    make_raw(tmp_path / "raw", description={"channel_names": channels, "labels": {**labels, "ignore": 4}})
+    with pytest.raises(DataError, match="do not say") as caught:
+        prepare(tmp_path / "raw", tmp_path / "out", protocol=SMALL)
+    assert "each voxel of 4" in caught.value.fix and "take 'ignore' out of dataset.json" in caught.value.fix
+    found = {"channel_names": channels, "labels": labels}
+    (tmp_path / "raw" / "dataset.json").write_text(json.dumps(found))  # the advice: no voxel is 4
+    assert prepare(tmp_path / "raw", tmp_path / "out", protocol=SMALL).n_samples
+
+
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
-        ({"background": 0, "edema": 1, "necrosis": 2, "enhancing": 3, "ignore": 4}, "ignore"),
         ({"background": 0, "whole tumor": [1, 2, 3], "enhancing tumor": [3]}, "regions"),
         ({"background": 0, "whole tumor": [1, 2, 3, 4], "tumor core": [2, 3], "ET": [3]}, "several values"),
         ({"background": 0, "edema": 1, "necrosis": 1}, "two of its labels are 1"),

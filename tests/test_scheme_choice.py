@@ -591,6 +591,12 @@ def test_a_scheme_is_found_by_name_or_file(tmp_path: Path) -> None:
     (tmp_path / "heart.toml").write_text('[labels]\nblood = { value = 2, meaning = "pool", colour = "#d55e00" }\n')
     scheme = scheme_named(str(tmp_path / "heart.toml"))
     assert (scheme.name, scheme.labels[0].meaning, scheme.mean_of) == ("heart", "pool", ("blood",))
+    (tmp_path / "flat.toml").write_text("WT = 1\nET = 2\n")
+    with pytest.raises(UsageError, match="outside of") as caught:
+        scheme_named(str(tmp_path / "flat.toml"))
+    assert caught.value.fix == "Write a line `[labels]`, and below it `ET = 2`, `WT = 1`."
+    (tmp_path / "flat.toml").write_text("[labels]\nET = 2\nWT = 1\n")  # the advice
+    assert scheme_named(str(tmp_path / "flat.toml")).label_values == {"background": 0, "ET": 2, "WT": 1}
     (tmp_path / "latin.toml").write_bytes(b"[labels]\n# \xfc\na = 1\n")
     with pytest.raises(UsageError, match="is not UTF-8"):
         scheme_named(str(tmp_path / "latin.toml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -94,6 +95,22 @@ def test_a_segmentation_with_channels_is_a_bad_subject(tmp_path: Path, make_subj
     with pytest.raises(DataError, match="cannot be used") as caught:
         prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
     assert "it is 4-D (24x20x4x3), as one-hot" in caught.value.details[0]
+
+
+def test_channels_without_a_background_become_labels_as_advised(tmp_path: Path, make_subject: MakeSubject) -> None:
+    make_subject(tmp_path / "in", "A")
+    truth = labels_of(tmp_path / "in", "A")
+    values = np.array([1, 2, 4], np.uint8)
+    channels = np.stack([truth == value for value in values], -1).astype(np.uint8)
+    path = tmp_path / "in/A/A_seg.nii.gz"
+    nib.save(nib.Nifti1Image(channels, nib.load(path).affine), path)
+    with pytest.raises(DataError, match="cannot be used") as caught:
+        prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
+    assert "put one in front, 1 minus their sum" in caught.value.details[0]
+    whole = np.concatenate([1 - channels.sum(-1, keepdims=True), channels], -1)
+    nib.save(nib.Nifti1Image(np.array([0, *values], np.uint8)[whole.argmax(-1)], nib.load(path).affine), path)
+    np.testing.assert_array_equal(labels_of(tmp_path / "in", "A"), truth)
+    assert prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, holdout="0").n_samples
 
 
 # -------------------------------------------------------------------------------------------------------- two affines
@@ -209,6 +226,24 @@ def test_a_copy_of_t1_does_not_make_a_cavity_of_enhancing_tumour(tmp_path: Path,
     assert "t1 and t1ce are one image" in caught.value.why and "gli2024" not in str(caught.value)
     save(tmp_path / "in" / "A" / "A_t1ce.nii.gz", images["t1ce"])  # the advice, carried out
     assert prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL).subjects[0].notes[1:] == ()
+
+
+@pytest.mark.parametrize("called", [("T1", "T1ce", "T2", "Flair"), ("T1w", "T1 Gd", "T2w", "FLAIR")])
+def test_exchanged_channels_are_read_as_it_is_advised(tmp_path: Path, called: tuple[str, ...]) -> None:
+    images, labels = head()
+    for k, data in enumerate(exchanged(images, "t1", "t1ce").values()):
+        save(tmp_path / "in" / "imagesTr" / f"A_{k:04d}.nii.gz", data)
+    stored = np.select([labels == 1, labels == 2, labels == 4], [2, 1, 3]).astype(np.uint8)
+    save(tmp_path / "in" / "labelsTr" / "A.nii.gz", stored)
+    channels = {str(k): name for k, name in enumerate(called)}
+    meanings = {"background": 0, "edema": 1, "necrosis": 2, "enhancing tumor": 3}
+    description = {"channel_names": channels, "labels": meanings, "file_ending": ".nii.gz"}
+    (tmp_path / "in" / "dataset.json").write_text(json.dumps(description))
+    with pytest.raises(DataError, match="do not look like") as caught:
+        prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL)
+    (advised,) = shlex.split(caught.value.fix.partition("--names ")[2].partition(";")[0])
+    assert advised == f"t1ce={called[0]},t1={called[1]}"
+    assert prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, names=[advised]).n_samples
 
 
 def test_exchanged_files_are_read_as_it_is_advised(tmp_path: Path, make_subject: MakeSubject) -> None:

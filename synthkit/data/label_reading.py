@@ -74,7 +74,8 @@ def read_label_volume(path: Path | str) -> Volume:
         shape = "x".join(map(str, error.shape))
         reason = (
             f"it is {len(error.shape)}-D ({shape}), as one-hot maps or probabilities with a channel a label, where one "
-            "3-D label map is expected: write the label of the largest channel (argmax)"
+            "3-D label map is expected: write the label of the largest channel (argmax); where none of them is the "
+            "background, put one in front, 1 minus their sum"
         )
         raise VolumeError(Path(path), reason, _WRITE_LABELS, error.shape) from error
 

@@ -237,7 +237,14 @@ def _by_name(labels: Mapping[str, Any], source: Path) -> dict[str, tuple[int, ..
             'Write name: value, each name once, as in "labels": {"background": 0, "edema": 1}.',
         ) from error
     if "ignore" in found:
-        raise _unusable(source, found, "'ignore' marks what nobody has labelled")
+        value = "/".join(map(str, found["ignore"]))
+        raise _unusable(
+            source,
+            found,
+            "'ignore' marks what nobody has labelled",
+            f"Write to each voxel of {value} in the label maps what it shows, 0 where that is no label, or leave out "
+            f"the cases that have such voxels; then take 'ignore' out of {source.name}.",
+        )
     if any(not values for values in found.values()):
         raise _unusable(source, found, "one of them has no value")
     return found

@@ -184,6 +184,12 @@ def _form_of(key: str, form: str = "") -> str:
 
 def _from_toml(data: Mapping[str, Any], stem: str) -> Scheme:
     if unknown := sorted(set(data) - {*_FORMS}):
+        values = {key: data[key] for key in unknown if type(data[key]) is int}
+        if values and len(values) == len(unknown):
+            lines = ", ".join(f"`{key} = {value}`" for key, value in values.items())
+            raise _FaultError(
+                f"{enumerated([*values])} stand outside of [labels]", f"Write a line `[labels]`, and below it {lines}."
+            )
         raise _FaultError(f"it has {unknown[0]!r}", _instead(unknown[0], [*_FORMS]))
     if not isinstance(name := data.get("name", stem), str) or not name:
         raise _FaultError("name is not a word", _form_of("name"))

@@ -49,9 +49,16 @@ class RawCase:
 
 @dataclass
 class RawFolder:
-    """What such a folder holds; ``table``: what values of its label maps are called, where it was asked for."""
+    """What such a folder holds.
+
+    Attributes
+    ----------
+    table : what values of its label maps are called, where it was asked for.
+    called : contrast -> the name of the channel that holds it.
+    """
 
     path: Path
+    called: dict[str, str] = field(default_factory=dict)
     cases: list[RawCase] = field(default_factory=list)
     table: TableOfLabels | None = None
     unread: list[Path] = field(default_factory=list)
@@ -174,6 +181,7 @@ def read_raw(
     if found.table and found.table.scheme is None and not any(content_named(name, names) for name in named.values()):
         raise unknown_names(found.table)  # another anatomy: its channels are no contrasts of a brain either
     channels = _channels(named, contrasts, names, folder)
+    found.called = {contrast: named[number] for contrast, number in channels.items()}
     for part in ("Tr", "Ts"):
         for place in (folder / f"images{part}", folder / f"labels{part}"):
             found.unread += _others(place)

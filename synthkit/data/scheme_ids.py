@@ -73,7 +73,7 @@ class Labelled:
     whose : the other subject whose labels fit its images better, and whose images its labels do.
     exchanged : contrast -> the one that it looks like, where that is another.
     copies : pairs of contrasts that are one image.
-    endings : contrast -> how the name of its file ends, where all begin with the id.
+    endings : contrast -> how the name of its file ends, where all begin with the id; what a ``dataset.json`` calls it.
     """
 
     id: str
@@ -93,7 +93,8 @@ class Labelled:
         paths = [*subject.contrasts.values(), *([subject.seg] if subject.seg else [])]
         bases = {name: base_name(path.name) or "" for name, path in subject.contrasts.items()}
         endings = {name: base[len(subject.id) :] for name, base in bases.items() if base.startswith(subject.id)}
-        own = endings if len(set(endings.values()) - {""}) == len(bases) else {}
+        told = {name: word.strip() for name, word in subject.called.items() if not set(word) & {",", "="}} or endings
+        own = told if len({ending.lower() for ending in told.values()} - {""}) == len(bases) else {}
         files = tuple(path.name for path in paths)
         return cls(subject.id, files, tuple(values), subject.table, looks or {}, endings=own)
 

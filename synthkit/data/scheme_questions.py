@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,7 +117,7 @@ def what_helps(found: Sequence[Doubt], goes_on: str) -> str:
         for name, like in first.exchanged.items()
         if name in first.subject.endings
     )
-    renamed = f", or read them so: --names {names}" if names else ""
+    renamed = f", or read them so: --names {shlex.quote(names)}" if names else ""
     return f"Give the files the names of what they show{renamed}; if they are named right, {goes_on} goes on."
 
 

@@ -27,6 +27,7 @@ class Subject:
     seg : None where there is no segmentation and none was asked for.
     channels : contrast -> index along the fourth axis, where its file is 4-D and of ``n_channels``.
     table : what values of ``seg`` are called, where a table of labels says so.
+    called : contrast -> the name of its channel, where a ``dataset.json`` says it.
     label_values : value in ``seg`` -> value to read it as, where that is another; None: values stay as they are.
     """
 
@@ -37,6 +38,7 @@ class Subject:
     channels: dict[str, int] = field(default_factory=dict)
     n_channels: int = 0
     table: TableOfLabels | None = None
+    called: Mapping[str, str] = field(default_factory=dict)
     label_values: Mapping[int, int] | None = None
 
 
@@ -76,6 +78,7 @@ def subject_of_case(case: RawCase, raw: RawFolder, contrasts: Sequence[str], nee
         channels={name: case.channels[name] for name in contrasts if name in case.channels},
         n_channels=case.n_channels,
         table=raw.table if seg else None,
+        called=raw.called,
     )
 
 
