@@ -507,6 +507,46 @@ def test_folders_of_what_is_in_them_below_a_patient(tmp_path: Path, files: str, 
     assert {s.id: s.seg for s in survey_folder(tmp_path, contrasts=()).good} == {s.id: s.seg for s in found.good}
 
 
+@pytest.mark.parametrize("place", ["{c}_P{n}", "P{n}/{c}-P{n}", "images/{c}_P{n} labels/{c}_P{n}", "x/P{n}/{c} 00{n}"])
+@pytest.mark.parametrize("called", ["t1 t1ce t2 flair seg", "T1W T1_GD T2W T2_FLAIR tumor_seg"])
+def test_names_that_begin_with_what_they_hold(tmp_path: Path, place: str, called: str) -> None:
+    images, *labels = place.rsplit(" ", 1) if "labels" in place else [place]
+    for n in (1, 2):
+        *contrasts, seg = called.split()
+        lay(tmp_path, [*(images.format(n=n, c=c) for c in contrasts), (labels or [images])[0].format(n=n, c=seg)])
+    found = survey_folder(tmp_path)
+    assert list(what(found)) == ["P1", "P2"]
+    for n, subject in enumerate(found.good, 1):
+        files = [*subject.contrasts.values(), subject.seg]
+        assert [path.name.split("P")[0].split(" ")[0].rstrip("_-") for path in files if path] == called.split()
+        assert all(path and path.name.endswith(f"{n}.nii.gz") for path in files)
+
+
+@pytest.mark.parametrize("folder", ["", "Anna/"])
+def test_names_that_begin_with_what_they_hold_and_may_be_anybodys_are_to_be_renamed(
+    tmp_path: Path, folder: str
+) -> None:
+    lay(tmp_path, [f"{folder}{kind}_Anna" for kind in (*CONTRASTS, "seg")])
+    with pytest.raises(DataError) as caught:
+        find_subjects(tmp_path)
+    said = " ".join(caught.value.details)
+    assert "flair_Anna.nii.gz" in said and "Anna_flair.nii.gz" in said and "rename" in said
+    for path in tmp_path.rglob("*.nii.gz"):  # the advice
+        path.rename(path.with_name(f"Anna_{path.name.partition('_')[0]}.nii.gz"))
+    assert len(find_subjects(tmp_path)) == 1
+
+
+def test_what_only_looks_like_a_beginning_is_nobodys_contrast(tmp_path: Path) -> None:
+    lay(
+        tmp_path,
+        ["T1_P1", "T1_P2", "P1/t1_brain", "P1/t2_brain", "P1/t1_to_2", "T1_map_1", "T2_map_1", *each("P3/P3", BRATS)],
+    )
+    found = survey_folder(tmp_path)
+    assert [subject.id for subject in found.good] == ["P3"]
+    assert not any(subject.contrasts["t1"].name.startswith(("T1_", "t1_")) for subject in found.good)
+    assert "_map" in str(found.notes) and "map_1_T" not in str(found.notes)
+
+
 @pytest.mark.parametrize(
     "files",
     ["P{n}/images/{C} P{n}/masks/brain_mask", "P1/images/{C} P1/labels/P2", "images/anna_{C} labels/bert_seg"],

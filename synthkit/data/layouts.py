@@ -17,6 +17,7 @@ from pathlib import Path
 
 from synthkit.data.channel_names import SEG
 from synthkit.data.fetched import finished_name, not_fetched
+from synthkit.data.file_beginnings import files_by_beginnings, other_way_round
 from synthkit.data.file_names import NamedFile, Names, base_name, is_bids, named_file
 from synthkit.data.folder_kinds import (
     belongs,
@@ -89,7 +90,7 @@ def group_files(root: Path, names: Names) -> Grouped:
     unknown: dict[Path, list[Path]] = {}
     named: dict[Path, list[NamedFile]] = defaultdict(list)
     walked = list(_walk(root, found))
-    by_folders = files_by_folders(root, walked, names)
+    placed = {**files_by_beginnings(walked, names), **files_by_folders(root, walked, names)}
     for folder, files, is_leaf in walked:
         if not files and is_leaf and folder != root:
             found.empty_folders.append(folder)
@@ -98,8 +99,8 @@ def group_files(root: Path, names: Names) -> Grouped:
             said = named_file(path, names, finished_name(path))
             if called and base_name(path.name) and (said is None or said.content == called.content):
                 named[folder.parent].append(replace(called, path=path))
-            elif path in by_folders:
-                place, file = by_folders[path]
+            elif path in placed:
+                place, file = placed[path]
                 named[place].append(file)
             elif said:
                 named[folder_of_subject(path)].append(said)
@@ -373,7 +374,8 @@ def folded(root: Path, paths: Sequence[Path]) -> list[str]:
         first = group[0].relative_to(root).as_posix() if root in group[0].parents else group[0].name
         why = f" is {dead}" if (dead := not_fetched(group[0])) else ""
         way = next((f" ({text})" for suffix, text in _WAYS if re.search(suffix + "$", ending)), "")
-        way = "" if base_name(group[0].name) else way
+        if base_name(group[0].name):
+            way = f" (rename so: {turned})" if (turned := other_way_round(group[0])) else ""
         lines.append(
             f"{first}{why}{way}" if len(group) == 1 else f"{len(group)} files ending in {ending}, {first}{why} ...{way}"
         )

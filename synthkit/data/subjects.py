@@ -16,6 +16,7 @@ import numpy as np
 
 from synthkit.data.channel_names import SEG
 from synthkit.data.fetched import not_fetched
+from synthkit.data.file_beginnings import other_way_round
 from synthkit.data.file_names import Names
 from synthkit.data.format import is_described
 from synthkit.data.intensities import Background, from_background
@@ -152,7 +153,7 @@ def survey_folder(
         bad.append(
             BadSubject(
                 place.relative_to(root).as_posix(),
-                f"no file in its folder has a name that is known: {first_of(volumes)}",
+                f"no file in its folder has a name that is known: {first_of(volumes)}{_to_rename(volumes)}",
             )
         )
     good: list[Subject] = []
@@ -177,6 +178,11 @@ def survey_folder(
     if ranked.second:
         notes.append(f"taken for want of a better file: {'; '.join(folded(root, ranked.second))}")
     return FoundSubjects(good, sorted(bad, key=lambda subject: subject.id), tuple(notes))
+
+
+def _to_rename(volumes: Sequence[Path]) -> str:
+    turned = next(filter(None, map(other_way_round, volumes)), "")
+    return f" (rename so: {turned}, and the others alike)" if turned else ""
 
 
 def find_subjects(
