@@ -141,8 +141,7 @@ class GeneratorDeclaration(Declaration):
     minimum_size, maximum_size : bounds of the side of its square images in pixels; sizes are powers of two.
     imports : files of other projects that its module's ``import_checkpoint`` can read; empty for none.
     label_maps : whether it can be asked for given label maps (``--labels``).
-    label_maps_need : the parameter, true or false, that has to be true in a training whose model can be asked for them;
-        "" where every model can.
+    label_maps_need : the parameter that has to be true in a training whose model can be asked for them; "" for any.
     conditions : what else it can be asked for (``--condition volume_ml=20``): a frozen dataclass like ``params``, every
         field ``... | None`` with the default None, not asked for. A number has a minimum and a maximum, and a text
         choices; those of a ``tuple[str, ...]`` may be "labels", for the names of labels that a model was trained on.
@@ -390,10 +389,7 @@ class ProbabilisticModule(SegmenterModule, Protocol):
     def segment_with_probabilities(
         self, checkpoint: Path, images: Iterable[UInt8Array], params: Any
     ) -> Iterator[tuple[UInt8Array, UInt8Array]]:
-        """As ``segment``, with probabilities ``(label, y, x)`` beside the labels, 255 for 1.
-
-        In the order of the label values, background first.
-        """
+        """As ``segment``, with probabilities ``(label, y, x)``, background first as by value, 255 for 1."""
 
 
 class MetricModule(Protocol):

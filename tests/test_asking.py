@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +18,11 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 from PIL import Image
+from typer.testing import CliRunner
 
 import synthkit
 from synthkit import api
+from synthkit.cli import app
 from synthkit.contract import NoParams, Sample
 from synthkit.data.dataset import Dataset
 from synthkit.data.lineage import has_unknown_origin, lent_label_maps, original_digests, was_trained_on
@@ -259,6 +263,28 @@ def test_an_audit_does_not_pass_label_maps_of_people_without_a_word(model: Path,
     silent = replace(audit, job=replace(audit.job, options={"policy": {}}))  # of a version that did not ask
     with pytest.raises(DataError, match="does not say whose label maps"):
         check_samples(made, silent)
+
+
+def test_an_audit_names_the_dataset_that_lent_labels_alone(model: Path, tmp_path: Path) -> None:
+    given, real = others(tmp_path / "others"), data.real_dataset(4, 32)
+    made = api.generate(model, "0-3", tmp_path / "made", labels=given.path).run.path
+    with pytest.raises(DataError, match="label maps of 1 dataset more than were given") as caught:
+        api.audit_memorization(real.path, made, tmp_path / "audit", metric=SLICE_AUDIT.name)
+    assert "Nothing was trained on" in caught.value.why and given.digest[:19] in caught.value.why
+    assert f"--also-train {given.path.resolve()}" in caught.value.fix
+    command = re.search("`synthkit (.*)`", caught.value.fix)
+    assert command
+    arguments = command[1].replace("REAL", str(real.path)).replace("RUN", str(tmp_path / "audit")).split()
+    done = CliRunner().invoke(app, [*arguments, "--metric", SLICE_AUDIT.name])  # as the message advises
+    assert (tmp_path / "audit" / "audit.html").is_file(), done.output
+    # Datasets that somebody did learn from are asked for as before, beside those that lent labels.
+    both = {"training_datasets": [*Dataset(made).training_datasets, real.training_entry() | {"digest": "sha256:other"}]}
+    copy = tmp_path / "copy"
+    shutil.copytree(Dataset(made).path, copy)
+    described = json.loads((copy / "dataset.json").read_text())
+    (copy / "dataset.json").write_text(json.dumps({**described, "lineage": {**described["lineage"], **both}}))
+    with pytest.raises(DataError, match=f"2 more training sets.*{given.digest[:19]} lent label maps alone"):
+        api.audit_memorization(real.path, copy, tmp_path / "again", metric=SLICE_AUDIT.name)
 
 
 # ------------------------------------------------------------------------------------------------------- refusals

@@ -9,6 +9,7 @@ from typing import Any
 
 from synthkit.contract import STATE
 from synthkit.errors import UsageError
+from synthkit.schemes import enumerated
 
 
 def check_goes_on(
@@ -26,9 +27,15 @@ def check_goes_on(
             old, new = ({key: value for key, value in params.items() if key not in may_change} for params in (old, new))
         if old != new:
             also = " A new training can begin with its weights: --from." if job["verb"] == "train" else ""
+            fixed = ""
+            if what == "params" and job["verb"] == "train":
+                others = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+                fixed = (
+                    f" {enumerated(others)} {'are' if len(others) > 1 else 'is'} fixed from the start of a training."
+                )
             raise UsageError(
                 f"The run {path} cannot be resumed with this command.",
-                f"Its {what}: {_without_common(old, new)}; this command's: {_without_common(new, old)}.",
+                f"Its {what}: {_without_common(old, new)}; this command's: {_without_common(new, old)}.{fixed}",
                 f"Give the command it was begun with, or another folder.{also}",
             )
     for role in sorted({*before["inputs"], *job["inputs"]}):

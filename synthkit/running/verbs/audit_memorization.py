@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from synthkit.contract import Declaration, MetricDeclaration
 from synthkit.data.dataset import Dataset
-from synthkit.data.lineage import has_unknown_masks, lent_label_maps, original_digests, was_trained_on
+from synthkit.data.lineage import every_entry, has_unknown_masks, lent_label_maps, original_digests, was_trained_on
 from synthkit.data.twins import find_twins, signatures_of
 from synthkit.data.views import View
 from synthkit.errors import DataError, UsageError
@@ -18,12 +18,13 @@ from synthkit.judging.policy import Policy, load_policy, policy_of
 from synthkit.judging.verdict import verdict
 from synthkit.registry.parameters import make_params, params_to_dict, weakened
 from synthkit.registry.registry import discover
-from synthkit.running.listening import Listener
+from synthkit.running.listening import Listener, counted
 from synthkit.running.request import Request
 from synthkit.running.run import Job, Run
 from synthkit.running.seal import datasets_at_hand, seal
 from synthkit.running.verbs.boundary import outputs_of
 from synthkit.running.verbs.inputs import check_axes, dataset_input, features_named, file_input
+from synthkit.running.verbs.people import datasets_given
 from synthkit.running.verbs.scores import admitted_scores, metrics_of, opened_inputs, scored
 
 DEFAULT_METRIC = "memorization"
@@ -170,9 +171,30 @@ def _check_training_sets(
             f"Its lineage names {'the training set' if len(wanted) == 1 else 'the training sets'} {digests}.",
             "Give the datasets that its generator was trained on, or --accept-other-training-set.",
         )
+    _refuse_missing(synthetic, lineage, missing)
+
+
+def _refuse_missing(synthetic: Path, lineage: list[dict[str, Any]], missing: list[str]) -> NoReturn:
+    """:class:`DataError` for datasets that are not given; whether images were learned from them, or labels taken."""
+    uses = [(entry["digest"], entry.get("used")) for entry in every_entry(lineage)]
+    lent = [digest for digest in missing if {use for other, use in uses if other == digest} == {"labels"}]
+    short = ", ".join(digest[:19] for digest in missing)
+    if len(lent) == len(missing):
+        run = Dataset(synthetic).path.parents[1]  # of which the samples are outputs/dataset
+        found = {dataset.digest: str(dataset.path.resolve()) for dataset in datasets_given(run)}
+        more = " ".join(f"--also-train {found.get(digest, 'DATASET')}" for digest in lent)
+        raise DataError(
+            f"{synthetic} was asked for with the label maps of {counted(len(lent), 'dataset')} more than were given.",
+            f"Nothing was trained on {short}, but its label maps are in these samples: copies of it would not be "
+            "found.",
+            f"Give the dataset of these label maps as well: `synthkit audit-memorization REAL {synthetic} {more} -o "
+            "RUN`.",
+            missing,
+        )
+    of_labels = f" Of these, {', '.join(digest[:19] for digest in lent)} lent label maps alone." if lent else ""
     raise DataError(
         f"{synthetic} was made from {len(missing)} more training set{'s' if len(missing) > 1 else ''} than were given.",
-        f"Copies of {', '.join(digest[:19] for digest in missing)} would not be found.",
+        f"Copies of {short} would not be found.{of_labels}",
         "Give each by --also-train, or --accept-other-training-set to search without them.",
         missing,
     )

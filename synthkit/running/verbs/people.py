@@ -24,7 +24,7 @@ def datasets_of_training(run: Path) -> list[Dataset]:
 
 
 def datasets_given(run: Path) -> list[Dataset]:
-    """All datasets that a run of `train` was given, as far as they are still where they were."""
+    """All datasets that a run was given, as far as they are still where they were."""
     try:
         inputs = Run(run).job().inputs
     except SynthkitError:  # a checkpoint alone

@@ -260,5 +260,5 @@ def test_a_joint_model_is_refused_label_maps_before_a_run_starts(tmp_path: Path)
     with pytest.raises(UsageError, match=r"trained with labels_first=false.*Train one with -p labels_first=true"):
         api.generate(joint, "0", tmp_path / "made", labels=real, backend="inline")
     assert not (tmp_path / "made").exists()
-    with pytest.raises(UsageError, match=r"kimg.* is fixed .*--from"):
+    with pytest.raises(UsageError, match=r"kimg is fixed from the start of a training\..*--from"):
         api.train("edm", [real], tmp_path / "joint", params={**params, "kimg": 1.0}, resume=True, backend="inline")
