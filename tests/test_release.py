@@ -394,6 +394,15 @@ def test_data_protection_says_what_was_measured() -> None:
     assert "is not known: its AUC has no interval" in data_protection(few, {"outcome": "pass"})[1]["conclusion"]
     nearer = [{"name": "closer_than_holdout", "value": 0.8, "low": 0.6, "high": 0.9, "of": {}}]
     assert "by closeness to the training images" in data_protection(nearer, {"outcome": "pass"})[2]["conclusion"]
+    people = {"name": "n_train", "value": 12, "n": 6, "of": {}}
+    unbounded = [people, {"name": "closer_to_train", "value": 0.75, "of": {}}]
+    told = data_protection(unbounded, {"outcome": "pass"})[2]["conclusion"]
+    assert "cannot be told with 6 training people" in told and "was not shown" not in told
+    for whose, said in (("patients", "those of patients, byte for byte"), ("masks", "nobody knows whose")):
+        lent = data_protection(scores, {"outcome": "pass"}, whose)
+        assert all(said in part["measured"][0] and "not excluded" in part["conclusion"] for part in lent[:2])
+        assert "isolates the record of a patient" not in lent[0]["conclusion"]
+        assert "among the images, their label maps left out, show 2 of 50" in lent[1]["measured"][1]
     # Nothing measured is nothing concluded, and never a reassurance.
     single, link, inference = data_protection([], {"outcome": "insufficient evidence"})
     assert "too little evidence" in single["conclusion"] and "nothing is concluded" in link["conclusion"]

@@ -603,20 +603,72 @@ def test_mlcroissant_loads_and_validates_the_metadata(signed: Path) -> None:
     assert len(pictures) == 12 and pictures[0]["pictures/Seg/picture"].size == (SIZE, SIZE)
 
 
+@pytest.mark.parametrize(("phantom", "whose"), [(False, "patients"), (True, "phantoms")])
+def test_label_maps_that_were_lent_are_said_to_be_their_lenders(
+    audited: Path, tmp_path: Path, phantom: bool, whose: str
+) -> None:
+    """Twelve seeds ask for eight maps of lenders; each is in the release as it was given."""
+    from synthkit.data.dataset import Dataset
+
+    real = Dataset(audited / "real")
+    rng = np.random.default_rng(1)
+    name = "Phantom_" if phantom else "Lender_"
+    rows = [{"id": f"{name}{i:03d}-0", "split": "train", "subject": f"{name}{i:03d}", "slice": 0} for i in range(8)]
+    images = rng.integers(0, 256, (20, 2, SIZE, SIZE), dtype=np.uint8)
+    lent = Dataset(dataset(tmp_path / "lent", images[:8], rows, "real"))
+    entries = [real.training_entry(), {**lent.training_entry(), "used": "labels"}]
+    lineage = {"generator": "toy", "checkpoint_digest": "sha256:c0ffee", "training_datasets": entries,
+               "asked": {"labels": {"kind": "real", "digest": lent.digest, "n_maps": 8}}}  # fmt: skip
+    seeds = [
+        {"id": f"seed{i:08d}", "split": "synthetic", "seed": i, "asked": json.dumps({"labels": i % 8})}
+        for i in range(12)
+    ]
+    dataset(tmp_path / "synthetic", images[8:], seeds, "synthetic", lineage=lineage)
+    api.audit_memorization(
+        real.path, tmp_path / "synthetic", tmp_path / "audit", policy=audited / "policy.toml", metric="toy-nearest",
+        params={"plants": 0}, backend="inline", also_train=[lent.path],
+    )  # fmt: skip
+    out = tmp_path / "out"
+    code, shown = release(tmp_path, out, "--sign", audited / "steward.key")
+    assert code == 0 and verify(out, audited / "steward.pub")[0] == 0, shown
+    text, sheet = (out / ASSESSMENT).read_text(), (out / DATASHEET).read_text()
+    assert f"Lent label maps, and no images: 8 {'phantom' if phantom else 'real'} images of 8 {whose}." in text
+    assert "Trained on 12 real images of 6 patients." in text and "8 of 8 maps, 8 of them not empty" in text
+    assert f"samples of 8 {whose}, of which only the label maps were used" in sheet
+    assert "without those maps it cannot be made again" in text
+    told = "those of patients, byte for byte"
+    for page in (text, (out / "audit.html").read_text(), (out / AUDIT).read_text()):
+        assert (told in page) is not phantom and ("isolates the record of a patient" in page) is phantom
+    assert ("of real people" in text) is not phantom and ("With what right are label maps" in text) is not phantom
+
+
+def test_masks_of_nobody_knows_whom_are_asked_about() -> None:
+    from synthkit.release.given_labels import made_again, question_of_masks, trained_on
+
+    entry = {"digest": "d", "kind": "real", "n_samples": 809, "n_subjects": 10, "phantom": True}
+    facts = {"lineage": {"asked": {"labels": {"kind": "masks", "n_maps": 3}}, "trained_on": [entry]}}
+    assert trained_on(facts) == (
+        "Trained on 809 phantom images of 10 phantoms.",
+        "Lent label maps: a folder of 3 masks; whose they are is not recorded.",
+    )
+    assert "Whose are the masks" in question_of_masks(facts) and "cannot be made again" in made_again(facts)
+
+
 @pytest.mark.parametrize(
     ("lineage", "said"),
     [
-        ({}, "not recorded"),
+        ({}, "Where the labels are from is not recorded"),
         ({"generator": "toy"}, "generated together with the images"),
         (
             {"generator": "toy", "asked": {"labels": {"kind": "real", "n_maps": 1200}}},
-            "1,200 label maps of real people",
+            "of 1,200 maps, 2 of them not empty. They are of real people",
         ),
         ({"generator": "toy", "asked": {"labels": {"kind": "masks", "n_maps": 3}}}, "nobody knows whose"),
         ({"generator": "toy", "asked": {"grade": "4"}}, "generated together with the images"),
     ],
 )
 def test_whose_the_labels_are_is_said(lineage: dict[str, Any], said: str) -> None:
-    from synthkit.release.assessment import origin_of_labels
+    from synthkit.release.given_labels import origin_of_labels
 
-    assert said in origin_of_labels({"lineage": lineage})
+    maps = {"n_given": 1200, "n_used": 3, "n_not_empty": 2} if lineage.get("asked", {}).get("labels") else None
+    assert said in origin_of_labels({"lineage": lineage, "label_maps": maps})

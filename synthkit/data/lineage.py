@@ -184,6 +184,10 @@ def lent_label_maps(lineage: Mapping[str, Any]) -> dict[str, Any] | None:
     -------
     ``{"whose": "people", "n_people": 3}``, ``{"whose": "unknown"}`` for masks of nobody knows whom, or None where
     nothing was asked, or label maps of phantoms, or such as a generator drew.
+
+    Parameters
+    ----------
+    lineage : of a dataset, or its :func:`public_lineage`.
     """
     asked = (lineage.get("asked") or {}).get("labels")
     while asked and asked.get("kind") == "synthetic":
@@ -192,11 +196,29 @@ def lent_label_maps(lineage: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     if asked.get("kind") != "real":
         return {"whose": "unknown"}
-    known = every_entry(entries_of(lineage))
+    known = [*every_entry(entries_of(lineage)), *(lineage.get("trained_on") or ())]
     entry = next((entry for entry in known if entry.get("digest") == asked.get("digest")), None)
     if entry and entry.get("phantom"):
         return None
-    return {"whose": "people", "n_people": asked.get("n_people") or (len(_keys_of(entry)) if entry else None)}
+    lenders = entry.get("n_subjects") or len(_keys_of(entry)) if entry else None
+    return {"whose": "people", "n_people": asked.get("n_people") or lenders}
+
+
+def whose_labels(lineage: Mapping[str, Any]) -> str:
+    """Whose label maps samples were asked to have: "patients", "phantoms", "synthetic" ones or "masks" of nobody knows
+    whom; "" where none were given.
+
+    Parameters
+    ----------
+    lineage : of a dataset, or its :func:`public_lineage`.
+    """
+    given = (lineage.get("asked") or {}).get("labels")
+    if not given:
+        return ""
+    lent = lent_label_maps(lineage)
+    if lent is None:
+        return "phantoms" if given.get("kind") == "real" else "synthetic"
+    return "patients" if lent["whose"] == "people" else "masks"
 
 
 def original_digests(entries: Iterable[Entry]) -> list[str]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from synthkit.contract import Sample
 from synthkit.data.dataset import Dataset
 from synthkit.data.format import content_digest, is_safe_name, sample_digest
+from synthkit.data.lineage import whose_labels
 from synthkit.data.shards import map_threads
 from synthkit.errors import DataError
 from synthkit.files import read_inside
@@ -28,6 +29,7 @@ from synthkit.release import layout
 from synthkit.release.assessment import LEFT
 from synthkit.release.documents import documents
 from synthkit.release.reading import StoredLabel, stored_labels, stored_values
+from synthkit.release.samples import maps_used
 from synthkit.report.audit.protection import data_protection
 from synthkit.running.seal import shows_samples
 from synthkit.schemes import Scheme
@@ -71,6 +73,8 @@ def flaws_of_samples(folder: Path, told: Mapping[str, Any], found: Mapping[str, 
     removal = told["removal"]
     if removal["n_before"] - removal["n_copies"] - removal["n_near"] != told["n_samples"]:
         flaws.append(f"The numbers of images before and after the removal in {layout.AUDIT} contradict one another.")
+    if told["label_maps"] != maps_used(told["lineage"], rows, present):
+        flaws.append(f"{layout.AUDIT} counts other label maps that were given than {layout.SAMPLES} shows.")
     counts = {label.name: sum(label.name in labels.split() for labels in present) for label in scheme.labels}
     if told["labels"] != counts:
         flaws.append(f"{layout.AUDIT} counts other labels than {layout.SAMPLES}.")
@@ -199,7 +203,7 @@ def flaws_of_documents(folder: Path, told: Mapping[str, Any]) -> list[str]:
         for name, text in written.items()
         if name != layout.ASSESSMENT and _text(folder, name) != text
     ]
-    if told["data_protection"] != data_protection(told["scores"], told["verdict"]):
+    if told["data_protection"] != data_protection(told["scores"], told["verdict"], whose_labels(told["lineage"])):
         flaws.append(f"What {layout.AUDIT} says on data protection does not follow from its scores.")
     if told["departures"]["policy"] != policy_of({"policy": told["policy"]}).departures():
         flaws.append(f"The departures from the default policy in {layout.AUDIT} are not those of its policy.")

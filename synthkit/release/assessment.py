@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthkit.data.lineage import lent_label_maps
 from synthkit.judging.audit_scores import AuditScores
+from synthkit.release.given_labels import made_again, origin_of_labels, question_of_masks, trained_on
 
 #: What the line of an open question begins with.
 LEFT = "For you to answer:"
@@ -100,8 +100,9 @@ def _ai_models(facts: Mapping[str, Any], found: AuditScores, protection: Sequenc
             ),
             Question(
                 "Sources of the training data",
-                _trained_on(facts),
-                "why these sources, on which legal basis, and were objections of patients honoured?",
+                trained_on(facts),
+                "why these sources, on which legal basis, and were objections of patients honoured?"
+                + question_of_masks(facts),
             ),
             Question(
                 "Preparation and minimisation of the training data",
@@ -142,7 +143,11 @@ def _minimisation(facts: Mapping[str, Any], protection: Sequence[Mapping[str, An
         "TEHDAS2, Guideline for Health Data Access Bodies on data minimisation, pseudonymisation, anonymisation and "
         "synthetic data, doi:10.5281/zenodo.20269109.",
         (
-            Question("Who", _trained_on(facts), "which population is this, and is all of it needed for the purpose?"),
+            Question(
+                "Who",
+                trained_on(facts),
+                f"which population is this, and is all of it needed for the purpose?{question_of_masks(facts)}",
+            ),
             Question("What", (_what(facts),), "is each contrast and each label needed for the purpose?"),
             Question("When", (), "in which years were the patients scanned?"),
             Question("Where", (), "from which sites and scanners do the training images come?"),
@@ -205,42 +210,11 @@ def _seven_cs(facts: Mapping[str, Any], found: AuditScores) -> Part:
             ),
             Question(
                 "Consistency: do they hold over time, sites and groups of patients?",
-                ("One seed makes one sample: samples can be made again. Groups of patients were not compared.",),
+                (made_again(facts), "Groups of patients were not compared."),
                 "do results differ between groups, sites or other samples of the same generator?",
             ),
         ),
     )
-
-
-def origin_of_labels(facts: Mapping[str, Any]) -> str:
-    """Where the label maps are from: drawn with the images, or given to the generator, be it those of patients."""
-    lineage = facts["lineage"]
-    given = (lineage.get("asked") or {}).get("labels") if lineage else None
-    if not given and lineage:
-        return "The labels were generated together with the images: nobody has drawn or checked them."
-    if not given:
-        return "Where the labels are from is not recorded."
-    lent = lent_label_maps(lineage)
-    if lent is None:
-        whose = "of phantoms" if given.get("kind") == "real" else "of synthetic samples"
-    elif lent["whose"] == "people":
-        whose = "of real people, whose tumours, in their form and place, are what these samples show"
-    else:
-        whose = "of which nobody knows whose they are"
-    n_used = given.get("n_used", given.get("n_maps", 0))
-    return f"The labels were given to the generator: {n_used:,} label maps {whose}."
-
-
-def _trained_on(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    entries = (facts["lineage"] or {}).get("trained_on") or []
-    if not entries:
-        return ("Not recorded.",)
-    lines = [
-        f"{entry.get('n_samples', 0):,} {'phantom' if entry.get('phantom') else entry.get('kind', '')} images of "
-        f"{entry['n_subjects']:,} {'phantoms' if entry.get('phantom') else 'patients'}."
-        for entry in entries
-    ]
-    return (*lines, "Who they are is not part of the release.")
 
 
 def _what(facts: Mapping[str, Any]) -> str:

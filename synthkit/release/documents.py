@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from synthkit.release.assessment import assessment, origin_of_labels
+from synthkit.data.lineage import whose_labels
+from synthkit.release.assessment import assessment
 from synthkit.release.croissant import croissant
+from synthkit.release.given_labels import origin_of_labels
 from synthkit.release.layout import ASSESSMENT, CARD, CITATION, CROISSANT, DATASHEET
 from synthkit.release.reading import Reading, StoredLabel
 from synthkit.report.audit.protection import data_protection
@@ -56,7 +58,7 @@ def _card(told: Mapping[str, Any], reading: Reading) -> str:
 
 def assessment_page(told: Mapping[str, Any]) -> str:
     """The findings for who must decide, and what is left to answer."""
-    parts = assessment(told, data_protection(told["scores"], told["verdict"]))
+    parts = assessment(told, data_protection(told["scores"], told["verdict"], whose_labels(told["lineage"])))
     return _rendered("assessment.md.j2", told, parts=parts)
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.data.dataset import Dataset
-from synthkit.data.lineage import public_lineage
+from synthkit.data.lineage import public_lineage, whose_labels
 from synthkit.errors import DataError
 from synthkit.release.content import Release
 from synthkit.release.reading import how_to_read
+from synthkit.release.samples import maps_used
 from synthkit.report.audit.protection import data_protection
 from synthkit.running.request import departures
 from synthkit.running.run import JOB, Run
@@ -61,6 +62,7 @@ def _facts(release: Release, public: Dataset, present: Sequence[tuple[str, ...]]
         "size": list(public.size),
         "labels": {name: sum(name in labels for labels in present) for name, value in public.labels.items() if value},
         "lineage": public_lineage(lineage),
+        "label_maps": maps_used(lineage, public.samples, [" ".join(labels) for labels in present]),
         "generation": dict(public.description.get("provenance") or {}),
         "policy": dict(release.audit.job.options.get("policy", {})),
         "departures": _departures(release, public),
@@ -106,7 +108,7 @@ def _audit(release: Release) -> dict[str, Any]:
             role: {"digest": item.digest, "splits": list(item.splits)} for role, item in audit.job.inputs.items()
         },
         "scores": public_scores(audit.scores),
-        "data_protection": data_protection(audit.scores, audit.verdict),
+        "data_protection": data_protection(audit.scores, audit.verdict, whose_labels(release.dataset.lineage)),
         "runs": [_public_run(run) for run in (audit.run, *_runs_behind(release.dataset))],
     }
 

@@ -8,7 +8,7 @@ them whether that patient was trained on.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,23 @@ def write_part(
 def _row(sample: Sample, name: str, public: bool) -> dict[str, Any]:
     row = {"id": name, "split": sample.split, "seed": sample.seed}
     return row if public else {**row, "subject": sample.subject, "slice": sample.slice, "asked": sample.asked}
+
+
+def maps_used(lineage: Mapping[str, Any], samples: Sequence[Sample], present: Sequence[str]) -> dict[str, int] | None:
+    """How many of the label maps that were given these samples have, and how many of them are not empty.
+
+    A sample has the map of its seed, modulo the number of maps. None where no maps were given or a seed is not known.
+
+    Parameters
+    ----------
+    present : the names of the labels of each sample, "" where there are none.
+    """
+    given = (lineage.get("asked") or {}).get("labels")
+    if not given or any(row.seed is None for row in samples):
+        return None
+    n_maps = int(given["n_maps"])
+    shown = {(row.seed or 0) % n_maps: bool(labels) for row, labels in zip(samples, present, strict=True)}
+    return {"n_given": n_maps, "n_used": len(shown), "n_not_empty": sum(shown.values())}
 
 
 def labels_present(dataset: Dataset) -> list[tuple[str, ...]]:

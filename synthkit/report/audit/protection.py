@@ -14,12 +14,15 @@ from typing import Any
 from synthkit.judging.audit_scores import AuditScores, ScoreDict, planted_name, with_interval
 
 
-def data_protection(scores: Iterable[ScoreDict], verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
+def data_protection(
+    scores: Iterable[ScoreDict], verdict: Mapping[str, Any], labels_of: str = ""
+) -> list[dict[str, Any]]:
     """The three criteria in plain words.
 
     Parameters
     ----------
     scores, verdict : of the ``result.json`` of an audit.
+    labels_of : whose label maps the samples were asked to have, see :func:`synthkit.data.lineage.whose_labels`.
 
     Returns
     -------
@@ -28,11 +31,27 @@ def data_protection(scores: Iterable[ScoreDict], verdict: Mapping[str, Any]) -> 
     """
     found = AuditScores(scores)
     outcome = str(verdict.get("outcome", ""))
-    label_maps = str(verdict.get("label_maps") or "")
-    return [_singling_out(found, outcome, label_maps), _linkability(found), _inference(found)]
+    lent = _LENT.get(labels_of, "") or str(verdict.get("label_maps") or "")
+    sections = [_singling_out(found, outcome, bool(lent)), _linkability(found, bool(lent)), _inference(found)]
+    if lent:
+        for section in sections[:2]:
+            section["measured"] = [lent, *section["measured"]]
+            section["conclusion"] = f"{_BY_LABELS} {section['conclusion']}"
+    return sections
 
 
-def _singling_out(found: AuditScores, outcome: str, label_maps: str) -> dict[str, Any]:
+_ALONE = " among the images, their label maps left out"
+_BY_LABELS = "The risk is not excluded: by its label map, a sample can show a patient."
+#: What holds before all measures where samples have label maps that were given.
+_LENT = {
+    "patients": "The label maps of these samples are those of patients, byte for byte, as was asked for: who holds the "
+    "label map of one of them finds it here. What follows was measured on images.",
+    "masks": "The label maps of these samples are masks that were given, byte for byte, and nobody knows whose: who "
+    "holds one of them finds it here. What follows was measured on images.",
+}
+
+
+def _singling_out(found: AuditScores, outcome: str, lent: bool) -> dict[str, Any]:
     measured = []
     copies, searched = found.get("n_copies"), found.get("n_synthetic")
     if copies is not None and searched is not None:
@@ -57,12 +76,10 @@ def _singling_out(found: AuditScores, outcome: str, label_maps: str) -> dict[str
     if found.planted:
         recalls = "; ".join(f"{planted_name(score)} {with_interval(score)}" for score in found.planted)
         measured.append(f"Of copies planted among the images to test the audit itself, it found: {recalls}.")
-    if label_maps:
-        measured.append(label_maps)
+    none = f"no copies{_ALONE}" if lent else "no image that isolates the record of a patient"
     conclusions = {
-        "pass": f"The audit found no image{', apart from its label map,' if label_maps else ''} that isolates the "
-        "record of a patient, beyond what the policy tolerates. That is evidence as far as planted copies were found, "
-        "and up to the upper bounds above.",
+        "pass": f"The audit found {none}, beyond what the policy tolerates. "
+        "That is evidence as far as planted copies were found, and up to the upper bounds above.",
         "fail": "Images may show a training patient's own scan, or more can be told from them than the policy "
         "allows. The risk is not excluded: do not release these images as they are.",
     }
@@ -77,12 +94,12 @@ def _singling_out(found: AuditScores, outcome: str, label_maps: str) -> dict[str
     }
 
 
-def _linkability(found: AuditScores) -> dict[str, Any]:
+def _linkability(found: AuditScores, lent: bool) -> dict[str, Any]:
     measured = []
     copied, train = found.get("n_copied_subjects"), (found.get("n_train") or {}).get("n")
     if copied is not None:
         among = f" of {train:,}" if train else ""
-        measured.append(f"Copies show {_count(copied)}{among} training patients.")
+        measured.append(f"Copies{_ALONE + ',' if lent else ''} show {_count(copied)}{among} training patients.")
     attack = found.get("membership_auc")
     if attack is not None:
         measured.append(_membership(attack))
@@ -132,13 +149,19 @@ def _inference(found: AuditScores) -> dict[str, Any]:
         )
     above = [
         "membership" if attack is not None and _tells(attack) else "",
-        "closeness to the training images" if nearer is not None and float(nearer.get("low") or 0) > 0.5 else "",
+        "closeness to the training images"
+        if any(score is not None and float(score.get("low") or 0) > 0.5 for score in (closer, nearer))
+        else "",
     ]
     excess = " and ".join(filter(None, above))
+    bounded = any(score is not None and score.get("low") is not None for score in (attack, closer, nearer))
     told = (
         f"The synthetic images tell more about training patients than about others, by {excess}. "
         if excess
         else "That the synthetic images tell more about training patients than about others was not shown. "
+        if bounded
+        else f"Whether the synthetic images tell more about training patients than about others cannot be told with "
+        f"{_people(found)}: no measure has an interval. "
         if measured
         else ""
     )
@@ -151,6 +174,13 @@ def _inference(found: AuditScores) -> dict[str, Any]:
         + "No attack that infers an attribute (age, sex, outcome) was made: the risk is not excluded.",
         "open": "Attributes of persons; what can be learned about a group to which a person is known to belong.",
     }
+
+
+def _people(found: AuditScores) -> str:
+    """ "10 training and 4 held-out people", as far as they were counted."""
+    counted = {"training": found.get("n_train"), "held-out": found.get("n_holdout")}
+    people = [f"{score['n']:,} {what}" for what, score in counted.items() if score is not None and score.get("n")]
+    return f"{' and '.join(people)} people" if people else "so few people"
 
 
 def _membership(attack: ScoreDict) -> str:

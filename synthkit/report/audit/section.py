@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from synthkit.data.dataset import Dataset
+from synthkit.data.lineage import whose_labels
 from synthkit.judging.audit_tables import HOLDOUT_SUBJECTS, HOLDOUT_TWINS, MATCHES, NULL, PAIRS, SUBJECTS
 from synthkit.report.audit import numbers as audit_numbers
 from synthkit.report.audit import tables as audit_tables
@@ -53,7 +55,7 @@ def section(record: RunRecord, *, anchor: str, pictures: bool = True, budget: in
     pairs = _pairs(record, matches, thresholds, notes)
     twins = _twins(record, notes) if pictures else []
     copied = {side: _subjects(record, side, notes) for side in ("train", "holdout")}
-    protection = _protection(scores, verdict, notes)
+    protection = _protection(scores, verdict, _labels_of(record, notes), notes)
     figures = _histograms(record, matches, thresholds, notes)
     shown = gallery(record, pairs, budget, notes) if pictures else None
     return {
@@ -188,10 +190,22 @@ def _worst(pairs: Sequence[Pair]) -> list[Pair]:
     return [worst([pair for pair in pairs if pair.contrast == view])[0][0] for view in views]
 
 
-def _protection(scores: Sequence[dict[str, Any]], verdict: dict[str, Any], notes: list[str]) -> list[dict[str, Any]]:
+def _labels_of(record: RunRecord, notes: list[str]) -> str:
+    """Whose label maps the samples were asked to have, as far as they are still where they were."""
+    try:
+        path = datasets_at_hand(record.job, record.run.path).get("synthetic") if record.job else None
+        return whose_labels(Dataset(path).lineage) if path else ""
+    except DAMAGE as error:
+        notes.append(f"Whose label maps these are cannot be told: {sentence(error)}")
+        return ""
+
+
+def _protection(
+    scores: Sequence[dict[str, Any]], verdict: dict[str, Any], labels_of: str, notes: list[str]
+) -> list[dict[str, Any]]:
     """What the numbers say to the questions of data protection: singling out, linkability, inference."""
     try:
-        return data_protection(scores, verdict)
+        return data_protection(scores, verdict, labels_of)
     except DAMAGE as error:
         notes.append(f"The questions of data protection cannot be answered: {sentence(error)}")
         return []
