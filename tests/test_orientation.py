@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel as nib
@@ -30,6 +31,8 @@ from synthkit.errors import DataError
 from synthkit.judging.protocols import KeptSlices, SliceRule
 from synthkit.report import pictures
 from synthkit.schemes import BRATS
+
+with_phantoms = pytest.mark.skipif(find_spec("nilearn") is None, reason="nilearn brings the template of the phantom")
 
 MakeSubject = Callable[..., Path]
 
@@ -302,6 +305,7 @@ def test_pictures_are_marked_where_the_orientation_is_known(tmp_path: Path, make
     assert SliceProtocol.from_dict(old.description["protocol"]).orientation == AS_STORED
 
 
+@with_phantoms
 def test_heads_that_lie_otherwise_than_their_affines_say_are_named() -> None:
     turns = {"D": lambda a: a[:, ::-1], "E": lambda a: a[:, :, ::-1], "F": lambda a: a.transpose(1, 0, 2)}
     signatures = {}
@@ -319,6 +323,7 @@ def test_heads_that_lie_otherwise_than_their_affines_say_are_named() -> None:
     assert lying_otherwise({"A": signatures["A"], "B": None}) == {}
 
 
+@with_phantoms
 @pytest.mark.parametrize("name", ["A", "B", "C"])
 def test_a_wrong_affine_is_said(tmp_path: Path, name: str) -> None:
     def prepared(wrong: np.ndarray, kept: slice = slice(None), padded: bool = False) -> tuple[str, ...]:

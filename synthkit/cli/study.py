@@ -12,7 +12,7 @@ from synthkit.cli import options as common
 from synthkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from synthkit.cli.console import Console
+    from synthkit.cli.console import Console, ProgressView
     from synthkit.study.config import Study
     from synthkit.study.plan import Kind, Plan
     from synthkit.study.progress import StepState
@@ -108,7 +108,7 @@ def run(
     change is done again, unfinished trainings go on. Arguments after -- go to Snakemake.
     """
     from synthkit.study.plan import make_plan
-    from synthkit.study.progress import share_done, states_of
+    from synthkit.study.progress import states_of
     from synthkit.study.report import write_report
     from synthkit.study.workflow import lock_for, run_workflow
 
@@ -124,11 +124,7 @@ def run(
     with console.progress(f"study {wanted.name}") as view:
 
         def tick() -> None:
-            states = states_of(wanted.folder, planned)
-            running = [item.step.name for item in states if item.state == "running"]
-            n_done = sum(item.state == "done" for item in states)
-            unit = f"step done; now {', '.join(running[:3])}" if running else "step done"
-            view.step(n_done, len(states), unit, share=share_done(states))
+            _show_progress(states_of(wanted.folder, planned), view)
 
         code = run_workflow(wanted, executor=executor, cores=cores, gpus=gpus, jobs=jobs, extra=extra, on_tick=tick)
     states = states_of(wanted.folder, planned)
@@ -295,6 +291,15 @@ def _log(wanted: Study, item: StepState) -> Path:
     from synthkit.study.step import log_of
 
     return wanted.folder / log_of(item.step.name)
+
+
+def _show_progress(states: list[StepState], view: ProgressView) -> None:
+    from synthkit.study.progress import share_done
+
+    running = [item.step.name for item in states if item.state == "running"]
+    n_done = sum(item.state == "done" for item in states)
+    unit = f"step done; now {', '.join(running[:3])}" if running else "step done"
+    view.step(n_done, len(states), unit, share=share_done(states))
 
 
 def _check_done(wanted: Study, states: list[StepState], code: int) -> None:
