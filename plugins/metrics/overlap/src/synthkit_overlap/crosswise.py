@@ -103,7 +103,8 @@ class Crosswise:
                 )
         for subjects in groups.values():
             counts = sum((judged[subject] for subject in subjects), np.zeros_like(self._total))
-            where = [self._numbering.in_words(place) for place in self._numbering.wrong(counts)]
+            wrong = self._numbering.wrong(counts) or self._numbering.wrong(judged[subjects[0]])
+            where = [self._numbering.in_words(place) for place in wrong]
             where = [*where[:_NAMED], *([f"{len(where) - _NAMED} more"] if len(where) > _NAMED else [])]
             sentence = f"the prediction has {enumerated(where)} ({_who(subjects, len(self._counts))})"
             remedy = self._remedy(subjects, 2 * len(subjects) > len(self._counts))
