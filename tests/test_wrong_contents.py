@@ -16,6 +16,7 @@ import pytest
 from scipy.ndimage import affine_transform
 
 from synthkit import events
+from synthkit.data import survey
 from synthkit.data.contrast_looks import exchanged_contrasts
 from synthkit.data.label_folders import LabelFolder
 from synthkit.data.label_grids import check_same_grids
@@ -226,6 +227,17 @@ def test_a_copy_of_t1_does_not_make_a_cavity_of_enhancing_tumour(tmp_path: Path,
     assert "t1 and t1ce are one image" in caught.value.why and "gli2024" not in str(caught.value)
     save(tmp_path / "in" / "A" / "A_t1ce.nii.gz", images["t1ce"])  # the advice, carried out
     assert prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL).subjects[0].notes[1:] == ()
+
+
+def test_of_contrasts_that_are_one_image_looks_are_not_judged(
+    tmp_path: Path, make_subject: MakeSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = head()
+    make_subject(tmp_path / "in", "A", shape=labels.shape, **{**images, "t2": images["flair"]}, seg=labels)
+    judged: list[str] = []
+    monkeypatch.setattr(survey, "exchanged_contrasts", lambda images, *_: judged.extend(images) or {})
+    (subject,) = prepare(tmp_path / "in", tmp_path / "out", protocol=SMALL, labels="brats2018", dry_run=True).subjects
+    assert "t2 and flair are one image" in " ".join(subject.notes) and judged == ["t1", "t1ce"]
 
 
 @pytest.mark.parametrize("called", [("T1", "T1ce", "T2", "Flair"), ("T1w", "T1 Gd", "T2w", "FLAIR")])
