@@ -195,6 +195,15 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pipe in the place of a file": (
         lambda path: ((path / DATASHEET).unlink(), os.mkfifo(path / DATASHEET)), f"{DATASHEET}: no file",
     ),
+    "an empty folder": (lambda path: (path / "images" / "more").mkdir(), "images/more: not part of the release"),
+    "an envelope without a signature": (
+        lambda path: edited(path / SIGNATURE, lambda e: e.update(signatures=[])), "has no signature",
+    ),
+    "a second signature": (
+        lambda path: edited(path / SIGNATURE, lambda e: e["signatures"].append({"keyid": "a", "sig": "YWJj"})),
+        "has 2 signatures",
+    ),
+    "an envelope of nothing": (lambda path: (path / SIGNATURE).write_text("{}"), "no DSSE envelope as"),
     "no signature": (lambda path: (path / SIGNATURE).unlink(), "is not signed"),
     "a damaged signature": (lambda path: (path / SIGNATURE).write_text("[]"), "is damaged"),
     "a signature that is a link": (
@@ -507,8 +516,9 @@ def test_an_encrypted_key_asks_for_its_passphrase(
     code, shown = synthkit("release", "sign", copy, "--key", key)
     assert code == 2 and "is encrypted" in shown and PASSPHRASE in shown
     assert load_private(key, lambda question: "secret words").public_key.keyid
-    with pytest.raises(UsageError, match="passphrase is wrong"):
+    with pytest.raises(UsageError, match="passphrase is wrong") as caught:
         load_private(key, lambda question: "other words")
+    assert f"Check {PASSPHRASE}" in str(caught.value)
     monkeypatch.setenv(PASSPHRASE, "secret words")
     assert synthkit("release", "sign", copy, "--key", key)[0] == 0
     assert verify(copy, audited / "steward.pub")[0] == 0

@@ -54,8 +54,15 @@ def load_private(path: Path, ask: Callable[[str], str] | None = None) -> CryptoS
     try:
         key = load_pem_private_key(data, secret.encode() if secret else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        why = "The passphrase is wrong, or the file is damaged." if secret else "It is no private key in PEM."
-        raise UsageError(f"The key {path} cannot be opened.", why, f"Make one with `{_MAKE}`.") from error
+        if secret:
+            raise UsageError(
+                f"The key {path} cannot be opened.",
+                "The passphrase is wrong, or the file is damaged.",
+                f"Check {PASSPHRASE}, which is taken where it is set, or the passphrase that you gave.",
+            ) from error
+        raise UsageError(
+            f"The key {path} cannot be opened.", "It is no private key in PEM.", f"Make one with `{_MAKE}`."
+        ) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise _other_kind(path)
     signer: CryptoSigner = CryptoSigner(key)
@@ -112,15 +119,27 @@ def opened(data: bytes, key: SSlibKey, whose: Path) -> bytes:
     from securesystemslib.exceptions import Error, VerificationError
 
     try:
-        envelope = Envelope.from_dict(json.loads(data))
+        told = json.loads(data)
+        n_signatures = len(told["signatures"])
+        envelope = Envelope.from_dict(told)
         signers = sorted(map(str, envelope.signatures))
         payload, kind = bytes(envelope.payload), str(envelope.payload_type)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, Error) as error:
         raise GateFailedError(
-            f"The signature of {whose} is damaged.", f"It is no DSSE envelope: {error!r}.", _ASK_AGAIN
+            f"The signature of {whose} is damaged.", "It is no DSSE envelope as `release sign` writes it.", _ASK_AGAIN
         ) from error
+    if n_signatures == 0:
+        raise GateFailedError(
+            f"{whose} is not signed.", "Its envelope has no signature.", "Ask its steward for the signed release."
+        )
+    if n_signatures > 1:
+        raise GateFailedError(
+            f"{whose} is not as it was signed.",
+            f"Its envelope has {n_signatures} signatures, and `release sign` makes one.",
+            _ASK_AGAIN,
+        )
     if key.keyid not in signers:
-        by = ", ".join(signer[:16] for signer in signers) or "none"
+        by = ", ".join(signer[:16] for signer in signers)
         raise GateFailedError(
             f"{whose} was not signed with this key.",
             f"It was signed with the key {by}; the one given is {key_name(key)}.",

@@ -127,11 +127,13 @@ def check_release(folder: Path, key: SSlibKey, on_progress: OnProgress = lambda 
 
 
 def digests(folder: Path, on_progress: OnProgress = lambda done, total: None) -> dict[str, str]:
-    """Name -> SHA-256 (hex) of everything in a release but its signature; for what is no file, words that say so."""
+    """Name -> SHA-256 (hex) of all in a release but its signature, empty folders too; for no file, words that say so."""
     names = []
     for here, folders, files in os.walk(folder):
         links = [name for name in folders if (Path(here) / name).is_symlink()]
         names += [(Path(here) / name).relative_to(folder).parts for name in (*files, *links)]
+        if not files and not folders and Path(here) != folder:
+            names.append(Path(here).relative_to(folder).parts)
     found = {}
     for number, parts in enumerate(sorted(names), start=1):
         if parts != (SIGNATURE,):
@@ -184,7 +186,7 @@ def _parsed(payload: bytes, folder: Path) -> tuple[dict[str, str], dict[str, Any
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise GateFailedError(
             f"What was signed in {folder} is no statement on a release.",
-            f"{error!r}.",
+            f"{_words(error)}.",
             "It is of another tool, or of a newer synthkit: update synthkit.",
         ) from error
 
@@ -265,4 +267,9 @@ def _or_lacking(look: Callable[[], list[str]]) -> list[str]:
     try:
         return look()
     except (KeyError, TypeError, ValueError, AttributeError, OSError, SynthkitError) as error:
-        return [f"Its audit lacks what a release has ({error!r})."]
+        return [f"Its audit lacks what a release has: {_words(error)}."]
+
+
+def _words(error: Exception) -> str:
+    """What was wrong with a table, not in the words of Python."""
+    return f"there is no {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error).rstrip(".")
