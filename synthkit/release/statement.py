@@ -127,7 +127,7 @@ def check_release(folder: Path, key: SSlibKey, on_progress: OnProgress = lambda 
 
 
 def digests(folder: Path, on_progress: OnProgress = lambda done, total: None) -> dict[str, str]:
-    """Name -> SHA-256 (hex) of all in a release but its signature, empty folders too; for no file, words that say so."""
+    """Name -> SHA-256 (hex) of all in a release but its signature, or words for what is no file; empty folders too."""
     names = []
     for here, folders, files in os.walk(folder):
         links = [name for name in folders if (Path(here) / name).is_symlink()]
