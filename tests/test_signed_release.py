@@ -645,7 +645,7 @@ def test_label_maps_that_were_lent_are_said_to_be_their_lenders(
     code, shown = release(tmp_path, out, "--sign", audited / "steward.key")
     assert code == 0 and verify(out, audited / "steward.pub")[0] == 0, shown
     text, sheet = (out / ASSESSMENT).read_text(), (out / DATASHEET).read_text()
-    assert f"Lent label maps, and no images: 8 {'phantom' if phantom else 'real'} images of 8 {whose}." in text
+    assert f"Lent label maps alone: those of 8 {'phantom' if phantom else 'real'} images of 8 {whose}." in text
     assert "Trained on 12 real images of 6 patients." in text and "8 of 8 maps, 8 of them not empty" in text
     assert f"samples of 8 {whose}, of which only the label maps were used" in sheet
     assert "without those maps it cannot be made again" in text

@@ -42,7 +42,7 @@ def trained_on(facts: Mapping[str, Any]) -> tuple[str, ...]:
     entries = lineage.get("trained_on") or []
     images = [entry for entry in entries if entry.get("used") != "labels"]
     lines = [f"Trained on {_counted(entry)}." for entry in images] or ["What was trained on is not recorded."]
-    lines += [f"Lent label maps, and no images: {_counted(entry)}." for entry in entries if entry not in images]
+    lines += [f"Lent label maps alone: those of {_counted(entry)}." for entry in entries if entry not in images]
     given = (lineage.get("asked") or {}).get("labels") or {}
     if whose_labels(lineage) == "masks":
         lines.append(f"Lent label maps: a folder of {given['n_maps']:,} masks; whose they are is not recorded.")

@@ -80,7 +80,7 @@ def _row(sample: Sample, name: str, public: bool) -> dict[str, Any]:
 def maps_used(lineage: Mapping[str, Any], samples: Sequence[Sample], present: Sequence[str]) -> dict[str, int] | None:
     """How many of the label maps that were given these samples have, and how many of them are not empty.
 
-    A sample has the map of its seed, modulo the number of maps. None where no maps were given or a seed is not known.
+    Seeds that differ modulo the number of maps have different ones. None without maps, or where a seed is not known.
 
     Parameters
     ----------
