@@ -27,7 +27,7 @@ def synthkit(
         text=True,
         env={**os.environ, "SYNTHKIT_BACKEND": "local", **(env or {})},
         cwd=cwd,
-        timeout=120,
+        timeout=600,
     )
 
 
