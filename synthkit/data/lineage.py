@@ -180,14 +180,14 @@ def lent_label_maps(lineage: Mapping[str, Any]) -> dict[str, Any] | None:
 
     Samples that were asked for with those of other samples have the label maps that these were asked for.
 
+    Parameters
+    ----------
+    lineage : of a dataset, or its :func:`public_lineage`.
+
     Returns
     -------
     ``{"whose": "people", "n_people": 3}``, ``{"whose": "unknown"}`` for masks of nobody knows whom, or None where
     nothing was asked, or label maps of phantoms, or such as a generator drew.
-
-    Parameters
-    ----------
-    lineage : of a dataset, or its :func:`public_lineage`.
     """
     asked = (lineage.get("asked") or {}).get("labels")
     while asked and asked.get("kind") == "synthetic":

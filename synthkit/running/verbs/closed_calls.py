@@ -36,16 +36,17 @@ def close_calls() -> bool:
     machine = _MACHINES.get(platform.machine())
     if sys.platform != "linux" or machine is None:
         return False
-    program = _program(*machine)
+    architecture, seccomp, socket = machine
+    program = _program(architecture, socket)
     code = ctypes.create_string_buffer(program, len(program))
     head = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0:
         return False
-    return bool(libc.syscall(machine[1], _SET_FILTER, _ALL_THREADS, head) == 0)
+    return bool(libc.syscall(seccomp, _SET_FILTER, _ALL_THREADS, head) == 0)
 
 
-def _program(architecture: int, seccomp: int, socket: int) -> bytes:
+def _program(architecture: int, socket: int) -> bytes:
     """The filter: instructions ``(code, operand, where to go if true, if false)``."""
     lines = [
         (_LOAD, _ARCHITECTURE, "next", "next"),

@@ -123,7 +123,10 @@ def assert_step_needs_nothing_of_the_host(recipe_of: RecipeOf, params: TrainingP
             images, classes = real.to(torch.uint8), real[:, 0].to(torch.uint8)
             unaugmented = dataclasses.replace(params, augment=False)
             optimiser, numbers = self.optimisers["network"], range(len(real))
-            loss = training._step(self.network, optimiser, images, classes, self.recipe, unaugmented, numbers)
+            precision = torch.float32  # the meta device has no autocast
+            loss = training._step(
+                self.network, optimiser, images, classes, self.recipe, unaugmented, precision, numbers
+            )
             return {"loss": loss}
 
     assert_stays_on_the_device(OneStep, (2, 3, side, side))

@@ -179,7 +179,8 @@ class _Training:
         plan, state = self.plan, self.state
         on_gpu = self.device.type == "cuda"
         steps_per_report = _STEPS_PER_REPORT_ON_GPU if on_gpu else 1
-        fastest = devices.fastest_convolutions(devices.choose_precision(plan.params.precision, self.device))
+        precision = devices.choose_precision(plan.params.precision, self.device)
+        fastest = devices.fastest_convolutions(precision)
         shares = _shares(plan, state.step, self.rank, self.world)
         batches = read_ahead(Reader(plan.data, plan.channels), shares, pin=on_gpu)
         with fastest, closing(batches), torch.random.fork_rng([self.device] if on_gpu else []):
@@ -188,7 +189,9 @@ class _Training:
                 for group in self.optimiser.param_groups:
                     group["lr"] = self.recipe.learning_rate(before, plan.budget)
                 numbers = range(before + self.rank, shown, self.world)
-                loss = _step(self.parallel, self.optimiser, images, classes, self.recipe, plan.params, numbers)
+                loss = _step(
+                    self.parallel, self.optimiser, images, classes, self.recipe, plan.params, precision, numbers
+                )
                 self.losses, self.n_losses = self.losses + loss, self.n_losses + 1
                 state.step += 1
                 every = plan.params.checkpoint_every
@@ -226,6 +229,7 @@ def _step(
     classes: Tensor,
     recipe: Recipe,
     params: TrainingParams,
+    precision: torch.dtype,
     numbers: range,
 ) -> Tensor:
     """One update; its loss. ``numbers`` are the places of the images in the order of the training."""
@@ -238,7 +242,7 @@ def _step(
     # For what the network itself draws (drop path), without which a resumed training would differ.
     torch.manual_seed(int(np.random.default_rng([params.seed, NETWORK, numbers[0]]).integers(2**63 - 1)))
     network.train()
-    with devices.autocast(device, devices.choose_precision(params.precision, device)):
+    with devices.autocast(device, precision):
         outputs = network(inputs)
     loss = recipe.loss(outputs, classes)
     optimiser.zero_grad(set_to_none=True)
