@@ -39,8 +39,9 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def training(params: Params, device: torch.device = CPU) -> model.Training:
     encoding = Encoding("onehot", (0, 4), ((4,),))
     told = model.augmentation.TOLD if params.augment else 0
-    shape = model.Shape(32, 1, 1, params.width, params.res_blocks, params.heads, params.labels_first, told)
-    known = (torch.zeros(2, 32, 32), torch.ones(2))
+    asked = model.conditions.numbers(1)
+    shape = model.Shape(32, 1, 1, params.width, params.res_blocks, params.heads, params.labels_first, told, asked)
+    known = model.Statistics(torch.zeros(2, 32, 32), torch.ones(2), 0.1)
     return model.Training(shape, params, encoding, known, device, torch.float32)
 
 

@@ -69,6 +69,13 @@ class Params(LastParams, MethodParams):
         "at the end of training",
         resume="any",
     )
+    guidance: float = synthkit.param(
+        1.0,
+        "generate: how strictly samples follow their label maps and what they are asked for: 1 as learned, more "
+        "exaggerates it (classifier-free guidance; each sample takes twice as long)",
+        minimum=0,
+        resume="any",
+    )
     sampler_steps: int = synthkit.param(
         9, "generate: Heun steps a sample, each but the last of two evaluations", minimum=1, resume="any"
     )
@@ -77,6 +84,16 @@ class Params(LastParams, MethodParams):
     rho: float = synthkit.param(
         5.0, "generate: more puts more of the steps at low noise levels", minimum=1, resume="any"
     )
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a sample can be asked for besides a label map."""
+
+    area_percent: float | None = synthkit.param(
+        None, "labelled area, in percent of the slice's pixels", minimum=0, maximum=100, unit="percent"
+    )
+    parts: tuple[str, ...] | None = synthkit.param(None, "labels that the slice has, and no others", choices="labels")
 
 
 DECLARATION = synthkit.GeneratorDeclaration(
@@ -106,6 +123,7 @@ DECLARATION = synthkit.GeneratorDeclaration(
     maximum_size=512,
     label_maps=True,
     label_maps_need="labels_first",
+    conditions=Conditions,
 )
 
 
@@ -117,6 +135,8 @@ CONFORMANCE_PARAMS = {
     "sampler_steps": 2,
     "gate_samples": 4,
     "labels_first": True,
+    "warm_up": 0,
+    "guidance": 8.0,  # so few steps teach little of what is asked: exaggerated
     "checkpoint_kimg": 0.008,
 }
 

@@ -118,10 +118,12 @@ def fit(
     """
     checkpoint = Path(checkpoint)
     steps = math.ceil(params.kimg * 1000 / params.batch_size)
+    names = {value: name for name, value in data.scheme.label_values.items()}
     config: dict[str, Any] = {
         "format": 1,
         "contrasts": list(data.contrasts),
         "label_values": list(encoding.label_values),  # of grey levels from the lowest on
+        "label_names": [names[value] for value in encoding.label_values],
         "label_encoding": encoding.to_dict(),
         "architecture": method.architecture,
         "job": _job(data, params, initial),

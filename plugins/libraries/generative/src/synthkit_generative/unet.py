@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from synthkit.errors import UsageError
 
-_Layer = TypeVar("_Layer", nn.Conv1d, nn.Conv2d, nn.Linear)
+_Layer = TypeVar("_Layer", nn.Conv1d, nn.Conv2d)
 
 GROUPS = 32  # of group normalisation, where the feature maps allow it
 ATTENTION_SIDES = (16, 8)  # resolutions with attention, in pixels
@@ -200,7 +200,7 @@ class UNet(nn.Module):
             return Attention(maps, group, architecture.heads_of(maps))
 
         self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
-        self.told_embed = zeroed(nn.Linear(told, embedding)) if told else None  # begins as if nothing were told
+        self.told_embed = nn.Linear(told, embedding, bias=False) if told else None  # numbers that are 0 add nothing
         maps = levels[0][0]
         down = [nn.ModuleList([nn.Conv2d(architecture.channels + given, maps, 3, padding=1)])]
         kept = [maps]
