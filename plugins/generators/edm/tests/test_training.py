@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from synthkit_edm import Params, model
+from synthkit_edm import Conditions, Params, drawing, model, networks
 from synthkit_generative import testing
 from synthkit_generative.encodings import Encoding
 from synthkit_torch.on_device import assert_stays_on_the_device
@@ -148,8 +148,8 @@ def test_labels_first_draws_contrasts_of_its_labels() -> None:
 
     with mock.patch.object(made.ema.contrasts, "network", watched), torch.inference_mode():
         for offsets in ((), (0.0, 3.0)):
-            images = model.sample(made.ema, made.encoding, [1], made.params, offsets)
-            grey = model.of_bytes(model.to_grey_levels(images[:, 1:]))
+            images = drawing.Drawing(made.ema, made.encoding, made.params, offsets).samples([1])
+            grey = drawing.of_bytes(drawing.to_grey_levels(images[:, 1:]))
             expected = made.encoding.encode(made.encoding.decode(grey, offsets))
             np.testing.assert_array_equal(seen[-1].numpy(), expected)
     assert (seen[-1] == 1).all()  # an offset of 3 makes everything that label
@@ -160,7 +160,7 @@ def test_contrasts_are_drawn_for_label_maps(trained: tuple[Path, Params]) -> Non
     folder, params = trained
     labels = np.zeros((32, 32), dtype=np.uint8)
     labels[:6, :6] = 4
-    asked = [Asked(each, None) for each in (labels, None, labels)]
+    asked = [Asked(each, Conditions()) for each in (labels, None, labels)]
     samples = model.generate(folder, [1, 2, 3], params, asked=asked)
     if not params.labels_first:
         with pytest.raises(DataError, match="cannot be asked for label maps") as caught:
@@ -207,15 +207,17 @@ def test_statistics_are_those_of_the_images_about_their_mean() -> None:
     images, labels = np.zeros((2, 1, 32, 32), dtype=np.uint8), np.zeros((2, 32, 32), dtype=np.uint8)
     images[0] = 255
     labels[1, :16] = 4
-    mean, sigma_data = model.statistics(
+    found = networks.Statistics.of(
         InMemorySamples(images, labels, contrasts=("t1",), label_values=(0, 4)), Encoding("onehot", (0, 4), ((4,),))
     )
-    assert torch.equal(mean[0], torch.zeros(32, 32)) and mean[1, :16].eq(0).all() and mean[1, 16:].eq(-1).all()
-    assert sigma_data.tolist() == pytest.approx([1, 0.5**0.5])
-    _, sigma_data = model.statistics(
+    assert torch.equal(found.mean[0], torch.zeros(32, 32))
+    assert found.mean[1, :16].eq(0).all() and found.mean[1, 16:].eq(-1).all()
+    assert found.sigma_data.tolist() == pytest.approx([1, 0.5**0.5])
+    assert found.largest_area == 0.5
+    found = networks.Statistics.of(
         InMemorySamples(images[:1], labels[:1], label_values=(0, 4), contrasts=("t1",)), Encoding("grey", (0, 4))
     )
-    assert sigma_data.tolist() == [0.25, 0.25]
+    assert found.sigma_data.tolist() == [0.25, 0.25] and found.largest_area == 0
 
 
 @pytest.mark.parametrize(

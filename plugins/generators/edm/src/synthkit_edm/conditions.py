@@ -36,7 +36,7 @@ def present(coded: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
     nearest.
     """
     which = torch.stack([(coded - code).square().sum(dim=1) for code in codes]).argmin(dim=0)
-    there = torch.stack([which == place for place in range(1, len(codes))], dim=1)
+    there = which[:, None] == torch.arange(1, len(codes), device=which.device)[:, None, None]
     return there.any(dim=1).float().mean(dim=(1, 2)), there.any(dim=3).any(dim=2).float()
 
 

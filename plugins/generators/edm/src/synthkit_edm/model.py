@@ -59,7 +59,6 @@ class Training:
             self.network = Model(shape)
         self.network.take(statistics)
         self.network.to(device)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a sixth faster on a CPU
         self.codes = conditions.codes(encoding).to(device)
         self.ema = copy.deepcopy(self.network).requires_grad_(False)
         # "averaged" is the name of the EMA in states on disk.
