@@ -1,6 +1,6 @@
 """What 95 % intervals of scores of sets cover: per cent of 1,000 draws whose interval holds the true value.
 
-    python benchmarks/set_intervals.py [--draws 1000] [pairs] [quantiles] [copies] [distances] [ideal]
+    python benchmarks/set_intervals.py [--draws 1000] [pairs] [quantiles] [copies] [distances] [classes] [ideal]
 
 Real patients have slices that are alike within a patient by a given correlation; synthetic images are independent.
 
@@ -9,6 +9,7 @@ Real patients have slices that are alike within a patient by a given correlation
 * ``quantiles``: of independent images. ``copies``: recall of planted copies, over training people of whom some are
   never found.
 * ``distances``: of features, about their mean at these numbers of patients and images; ``fd_infinity`` about the truth.
+* ``classes``: the Inception score, about its mean at these numbers; columns are the spread of the logits.
 * ``ideal``: how many ideal generators lie within the interval of ``floor_ks``.
 
 "-" is no interval. Beyond 93 to 97 a number has a star.
@@ -129,6 +130,33 @@ def distances(draws: int) -> None:
     table("distances: 10 slices, corr. 0.8", names, rows(10, 0.8))
 
 
+def classes(draws: int) -> None:
+    """Parts of few images have a mean of their own, so the score jumps less than its images, taken for themselves."""
+
+    def cell(n: int, slices: int, correlation: float, spread: float) -> str:
+        found: list[Score] = []
+        for seed in range(draws):
+            rng = np.random.default_rng([n, slices, round(10 * correlation), seed])
+            logits = (spread * alike(rng, n, slices, correlation, 20)).astype(np.float32)
+            one = FeatureSet(logits, np.repeat(np.arange(n), slices), logits)
+            view = metrics.View({"contrast": "t1"}, False, one, one, None, "", Params(seed=seed))
+            found.append(
+                next(score for score in metrics._SCORES["inception-score"](view) if score.name.endswith("real"))
+            )
+        values = [score.value for score in found if score.value is not None]
+        ends = [(s.low, s.high) if s.low is not None and s.high is not None else None for s in found]
+        return covered(ends, float(np.mean(values))) if values else covered([None], 0.0)
+
+    def rows() -> Iterator[tuple[str, list[str]]]:
+        for n in (*PATIENTS, 300):
+            for slices, correlation in ((1, 0.0), (10, 0.3), (10, 0.8)):
+                if n * slices <= 1000:
+                    name = f"{n} patients x {slices}, correlation {correlation:g}"
+                    yield name, [cell(n, slices, correlation, spread) for spread in (1.0, 3.0)]
+
+    table("classes", ("1", "3"), rows())
+
+
 def ideal(draws: int) -> None:
     def cell(n: int, slices: int, correlation: float, sparse: bool) -> str:
         inside: list[Ends] = []
@@ -152,7 +180,8 @@ def ideal(draws: int) -> None:
 
 
 def main() -> None:
-    parts = {"pairs": pairs, "quantiles": quantiles, "copies": copies, "distances": distances, "ideal": ideal}
+    parts = {"pairs": pairs, "quantiles": quantiles, "copies": copies, "distances": distances, "classes": classes}
+    parts["ideal"] = ideal
     run(__doc__, parts)
 
 

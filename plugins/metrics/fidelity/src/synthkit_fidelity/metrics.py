@@ -30,6 +30,8 @@ from synthkit_fidelity.sets import Estimate, FeatureSet, draw, groups_of, joined
 FEW_PATIENTS = 10
 #: From so many patients on the limit of a distance has an interval; with 10, held apart by patients, it held in 65 %.
 MIN_PATIENTS_OF_LIMIT = 30
+#: From so many images or patients on a classifier score has an interval: with 10, it is up to seven times too wide.
+MIN_UNITS_OF_CLASSES = 30
 #: Why scores of neighbours have no interval: that with their radii held fixed holds in 36 to 98 %.
 _MOVING = "no interval: neighbourhoods move with each image"
 #: Samples read at a time.
@@ -66,12 +68,13 @@ class View:
         *notes: str,
         least: float = -np.inf,
         most: float = np.inf,
-        min_patients: int = MIN_UNITS,
+        min_units: int = MIN_UNITS,
+        unit: str = "patient",
     ) -> Score:
-        """A score with its interval, from so many patients on; or without a value, for a reason."""
+        """A score with its interval, from so many units of its first spread on; or without a value, for a reason."""
         if isinstance(estimate, str):
             return Score(name=name, value=None, of=self.of, n=n, note=estimate)
-        too_few = no_interval(estimate.spreads[0].n_units, min_patients)
+        too_few = no_interval(estimate.spreads[0].n_units, min_units, unit)
         low, high = _ends(estimate.value, *estimate.spreads, limits=(least, most)) if not too_few else (None, None)
         note = "; ".join(filter(None, (*notes, too_few)))
         return Score(name=name, value=estimate.value, of=self.of, low=low, high=high, n=n, note=note)
@@ -218,7 +221,7 @@ def _frechet(view: View) -> Iterator[Score]:
         limit, variance = frechet.extrapolate(real, synthetic, view.params.seed)
         # The bias that is taken off adds the uncertainty of the fit, known from its points.
         found = Estimate(limit, (*value.spreads, Spread(variance, frechet.N_SIZES - 1)))
-        yield view.score(f"{name}_infinity", found, patients, least=0.0, min_patients=MIN_PATIENTS_OF_LIMIT)
+        yield view.score(f"{name}_infinity", found, patients, least=0.0, min_units=MIN_PATIENTS_OF_LIMIT)
     yield from _floor_and_matched(view, name, _fix_frechet)
 
 
@@ -253,7 +256,7 @@ def _kernel(view: View) -> Iterator[Score]:
         note = f"of same-patient pairs; 95 % of ideal generators with {len(view.synthetic)} images"
         floor = Score(name=f"{name}_floor", value=value, of=view.of, low=low, high=high, n=patients, note=note)
         relation = floors.where(found.all_pairs.value, low, high)
-    yield view.score(names[0], found.all_pairs, patients, relation, min_patients=_kernel_patients(view.real))
+    yield view.score(names[0], found.all_pairs, patients, relation, min_units=_kernel_patients(view.real))
     yield view.score(names[1], found.between_patients or "a single patient", patients)
     yield floor
 
@@ -309,7 +312,7 @@ def _classifier(view: View) -> Iterator[Score]:
     name = view.name("inception_score", "classifier_score")
     if view.of["contrast"] == "joint":  # a classifier sees one contrast at a time
         return
-    for suffix, images in (("", view.synthetic), ("_real", view.real)):
+    for suffix, images, unit in (("", view.synthetic, "image"), ("_real", view.real, "patient")):
         splits = view.params.splits
         if images.logits is None:
             yield view.score(name + suffix, "this network has no classes", len(images))
@@ -317,9 +320,10 @@ def _classifier(view: View) -> Iterator[Score]:
             yield view.score(name + suffix, f"fewer than 2 images in each of {splits} parts", len(images))
         else:
             value = classifier_score(images.logits, splits)
-            low, high = _ends(value, classifier_spread(images, value), limits=(1.0, np.inf))
-            note = f"mean of {splits} consecutive parts"
-            yield Score(name=name + suffix, value=value, of=view.of, low=low, high=high, n=len(images), note=note)
+            found, note = Estimate(value, (classifier_spread(images, value),)), f"mean of {splits} consecutive parts"
+            yield view.score(
+                name + suffix, found, len(images), note, least=1.0, min_units=MIN_UNITS_OF_CLASSES, unit=unit
+            )
 
 
 _SCORES: Mapping[str, Callable[[View], Iterator[Score]]] = {
