@@ -277,6 +277,8 @@ def evaluate(
     real: AnyPath | None = None,
     synthetic: AnyPath | None = None,
     features: AnyPath | None = None,
+    kept: AnyPath | None = None,
+    keep: bool = False,
     protocol: str | None = None,
     include_training_subjects: bool = False,
     prediction_grid: str = "own",
@@ -288,15 +290,16 @@ def evaluate(
 ) -> list[Done]:
     """Score predictions or synthetic samples; see :func:`synthkit.running.verbs.evaluate.ask`.
 
-    One run for all metrics of a package, in ``out``; those of several packages in folders below it.
-    """
+    One run for all metrics of a package, in ``out``; those of several in folders below it."""
     from synthkit.running.verbs import evaluate as verb
 
     paths = {"reference": reference, "prediction": prediction, "real": real, "synthetic": synthetic}
+    paths |= {"features": features, "kept": kept}
     requests = verb.ask(
         metrics,
-        {role: _path(path) for role, path in (paths | {"features": features}).items()},
+        {role: _path(path) for role, path in paths.items()},
         protocol=protocol,
+        keep=keep,
         include_training_subjects=include_training_subjects,
         prediction_grid=prediction_grid,
         names=names,
@@ -305,7 +308,7 @@ def evaluate(
         params=params,
         listener=_heard(options.get("listener")),
     )
-    arguments: dict[str, Any] = {"metrics": list(metrics), **paths, "protocol": protocol}
+    arguments: dict[str, Any] = {"metrics": list(metrics), **paths, "protocol": protocol, "keep": keep}
     arguments |= {"include_training_subjects": include_training_subjects, "names": list(names)}
     arguments |= {"prediction_grid": None if prediction_grid == "own" else prediction_grid, "labels": labels}
     arguments |= {"prediction_labels": prediction_labels, "params": params, "out": out}
@@ -373,9 +376,6 @@ def report(
 
     with _heard(listener).progress("report"):
         return write_report([Path(path) for path in runs], Path(out), title=title)
-
-
-# --------------------------------------------------------------------------------------------------------- helpers
 
 
 def _run(request: Request, function: str, arguments: Mapping[str, Any], options: RunKeywords) -> Done:

@@ -34,9 +34,9 @@ Kind = Literal["generator", "segmenter", "metric"]
 #: What a role of a metric refers to. Slices come as :class:`Samples`, volumes as :class:`Volumes`.
 SLICE_ROLES = frozenset({"real", "synthetic", "train", "holdout"})
 VOLUME_ROLES = frozenset({"reference", "prediction"})
-#: Files that a method may be given besides its datasets, as a :class:`pathlib.Path`: weights of a feature network, or
-#: weights that a training begins with.
-FILE_ROLES = frozenset({"features", "pretrained"})
+#: Files that a method may be given besides its datasets, as a :class:`pathlib.Path`: weights of a feature network,
+#: weights that a training begins with, or the arrays of a :class:`Kept`.
+FILE_ROLES = frozenset({"features", "pretrained", "kept"})
 #: In a checkpoint: what synthkit notes of it; the folder of what only going on needs, which synthkit moves out of the
 #: checkpoint at the end; and in one of an unfinished training, ``{"images": 4000}``: training images shown so far.
 NOTES, STATE, PROGRESS = "synthkit.json", "state", "progress.json"
@@ -58,10 +58,6 @@ def param(
     ``weaker`` is for parameters of an audit: in which direction from the default it finds less, "other" for any. Of a
     tuple, "lower" is one that lacks items of the default. Verdict, pages and datasheets then say so before all else.
     ``resume`` is whether a training may go on with another value, since what was learned so far does not depend on it.
-
-    >>> @dataclass(frozen=True)
-    ... class Params:
-    ...     kimg: float = param(200.0, "length of training in thousands of images shown", minimum=0)
     """
     about = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices, "unit": unit, "weaker": weaker}
     return field(default=default, metadata={**about, "resume": resume})
@@ -186,8 +182,9 @@ class MetricDeclaration(Declaration):
     """A metric compares datasets in the roles it names; the roles decide which verb offers it.
 
     Metrics that share a module share one parameter class and are computed in one call. Among the optional roles may be
-    those of :data:`FILE_ROLES`. ``audit`` is whether ``synthkit audit-memorization`` may judge by it: then it takes the
-    roles train and synthetic, and yields what :mod:`synthkit.judging.audit_scores` asks for.
+    those of :data:`FILE_ROLES`. One that may be given ``kept`` is also called without ``synthetic``, and then yields a
+    :class:`Kept` alone. ``audit`` is whether ``synthkit audit-memorization`` may judge by it: then it takes the roles
+    train and synthetic, and yields what :mod:`synthkit.judging.audit_scores` asks for.
     """
 
     kind: ClassVar[Kind] = "metric"
@@ -212,7 +209,7 @@ def describe_params(params: type) -> list[dict[str, Any]]:
     ]
 
 
-# ------------------------------------------------------------------------------------- what a module is given
+# --------------------------------------------------------------- what a module is given, what it gives, what it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,9 +291,6 @@ class Volumes(Protocol):
         """Labels ``(x, y, z)`` with values of the scheme, and the voxel spacing in mm along each axis."""
 
 
-# ------------------------------------------------------------------------------------- what a metric returns
-
-
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """One number, with what is needed to believe it.
@@ -335,7 +329,14 @@ class Row:
     values: Mapping[str, str | int | float | bool | None]
 
 
-# --------------------------------------------------------------------------------------------- the modules
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What scores need of the data other than ``synthetic``, for later runs: no objects, they are read as ``.npz``.
+
+    Scores are the same with it. It says what it is of: of other data, :class:`synthkit.errors.DataError`.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
 
 
 class GeneratorModule(Protocol):
@@ -395,5 +396,5 @@ class ProbabilisticModule(SegmenterModule, Protocol):
 class MetricModule(Protocol):
     """The method of one or several metrics."""
 
-    def score(self, *, metrics: Sequence[str], params: Any, **datasets: Any) -> Iterator[Score | Row]:
+    def score(self, *, metrics: Sequence[str], params: Any, **datasets: Any) -> Iterator[Score | Row | Kept]:
         """Scores of these metrics. Of each role :class:`Samples` or :class:`Volumes`, a path for :data:`FILE_ROLES`."""

@@ -193,4 +193,4 @@ def test_importing_the_suite_is_light() -> None:
 
 def test_slice_metric_needs_no_optional_role() -> None:
     names = [r.name for r in check_metric(SLICE_METRIC) if r.status == "skipped"]
-    assert names == ["perfect_prediction_scores_best"]
+    assert names == ["kept_changes_no_score", "perfect_prediction_scores_best"]

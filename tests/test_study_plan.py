@@ -197,8 +197,8 @@ def test_counts_of_the_published_study(tmp_path: Path) -> None:
     assert len(unet) == (1 + 5 + 5) * 2 * 10
     assert sum(step.gpu_hours or 0 for step in unet) == 220 * 72
     assert {kind: len(steps) for kind, steps in kinds.items()} == {
-        "prepare": 1, "train generator": 5, "generate": 5, "fidelity": 5, "audit": 5, "train segmenter": 440,
-        "segment": 440, "evaluate": 440,
+        "prepare": 1, "keep": 1, "train generator": 5, "generate": 5, "fidelity": 5, "audit": 5,
+        "train segmenter": 440, "segment": 440, "evaluate": 440,
     }  # fmt: skip
     # Five channels of 256 x 256 bytes, a fifth of that when compressed.
     assert kinds["generate"][0].disk_bytes == pytest.approx(100_000 * 5 * 65536 / 5)

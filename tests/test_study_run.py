@@ -39,7 +39,7 @@ n = 6
 both = false
 seeds = 1
 [metrics]
-fidelity = ["toy-shift"]
+fidelity = ["toy-distance"]
 overlap = ["dice"]
 [audit]
 enabled = false
@@ -58,9 +58,9 @@ plugin = "toy-generator"
 
 @pytest.fixture
 def folder(tmp_path: Path, make_subject: Callable[..., Path], install_plugins: Callable[..., Any]) -> Path:
-    from synthkit.testing.toys import GENERATOR, SEGMENTER, SLICE_METRIC
+    from synthkit.testing.toys import GENERATOR, KEEPING_METRIC, SEGMENTER
 
-    install_plugins(GENERATOR, SEGMENTER, SLICE_METRIC)
+    install_plugins(GENERATOR, SEGMENTER, KEEPING_METRIC)
     study = tmp_path / "study"
     for number in (1, 2, 3):
         # Large enough to be kept by the rule of prepare.
@@ -91,12 +91,15 @@ def test_run_again_and_change(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert set(states(folder).values()) == {"done"}
     first = started(folder)
-    assert len(first) == len(make_plan(Study.load(folder)).steps) == 1 + 2 * 3 + 3 * 3
+    assert len(first) == len(make_plan(Study.load(folder)).steps) == 2 + 2 * 3 + 3 * 3
     assert "toy-segmenter, with augmentation" in (folder / "report.html").read_text()
     # Numbers are all that some metrics make.
     assert not any((folder / "generators" / "one" / "fidelity" / "outputs").iterdir())
     mark = json.loads((folder / ".study" / "done" / "fidelity-one.json").read_text())
     assert list(mark["outputs"]) == ["./scores"]
+
+    kept = folder / "data" / "kept" / "outputs" / "kept" / "arrays.npz"
+    assert (folder / "generators" / "two" / "fidelity" / "inputs" / "kept").resolve() == kept.resolve()
 
     # What is done stays.
     assert synthkit("study", "run", folder).returncode == 0

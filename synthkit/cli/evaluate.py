@@ -31,6 +31,16 @@ PredictionLabels = Annotated[
     ),
 ]
 
+Kept = Annotated[
+    Path | None,
+    typer.Option(
+        "--kept",
+        metavar="RUN",
+        help="A run with --keep of the same metrics, --real, --features and parameters: nothing is computed twice.",
+        show_default=False,
+    ),
+]
+
 
 @shares(*PLUGIN_OPTIONS, *RUN_OPTIONS)
 def evaluate(
@@ -58,6 +68,10 @@ def evaluate(
     prediction_labels: PredictionLabels = None,
     prediction_grid: PredictionGrid = "own",
     features: FeaturesFile = None,
+    kept: Kept = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Score nothing; keep what scores need of --real, for --kept of later runs.")
+    ] = False,
     protocol: Annotated[
         str | None,
         typer.Option(
@@ -82,13 +96,14 @@ def evaluate(
     roles = {"reference": reference, "prediction": prediction, "real": real, "synthetic": synthetic}
     requests = verb.ask(
         metrics,
-        {**roles, "features": features},
+        {**roles, "features": features, "kept": kept},
         protocol=protocol,
         include_training_subjects=include_training_subjects,
         prediction_grid=prediction_grid,
         names=names or (),
         labels=labels,
         prediction_labels=prediction_labels,
+        keep=keep,
         params=given.params,
         listener=given.console,
     )
@@ -103,7 +118,8 @@ def _run_and_show(given: Given, requests: list[Request], out: Path) -> None:
     for done, request in zip(given.run_all(requests, out), requests, strict=True):
         documents.append(done.to_dict())
         print_scores(console, done.result)
-        console.print(f"Scored {', '.join(request.job.plugins)}: {done.run.path}")
+        done_what = "Scored" if done.result["scores"] else "Kept for later runs (--kept) of"
+        console.print(f"{done_what} {', '.join(request.job.plugins)}: {done.run.path}")
     console.document(documents[0] if len(documents) == 1 else {"runs": documents})
     metrics = [name for request in requests for name in request.job.plugins]
     console.ending(f"synthkit report {out} -o report.html", citations_of(metrics))

@@ -28,6 +28,7 @@ Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the stu
 _KINDS: tuple[tuple[Kind, str], ...] = (
     ("phantom", "phantom subjects"),
     ("prepare", "datasets of real slices"),
+    ("keep", "looks at real slices, for all comparisons"),
     ("train generator", "generators trained"),
     ("generate", "sets of samples drawn"),
     ("fidelity", "sets compared with real images"),

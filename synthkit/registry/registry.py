@@ -225,6 +225,8 @@ def _problem_of(declaration: Any) -> str:
             return "it declares no scores"
         if declaration.audit and not {"train", "synthetic"} <= set(declaration.roles):
             return f"it is an audit, and its roles {sorted(roles)} are not train and synthetic"
+        if "kept" in declaration.optional_roles and (declaration.audit or not {"real", "synthetic"} <= roles):
+            return f"it takes the role kept, which is of real images, and its roles {sorted(roles)} are not such"
         if "train" in roles and not declaration.audit:
             return "it takes the role train, which only an audit is given, and does not declare audit=True"
     return ""

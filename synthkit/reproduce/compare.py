@@ -17,6 +17,7 @@ from synthkit.errors import DataError
 from synthkit.files import open_table
 from synthkit.running.run import Job, Run, file_digest, folder_digest
 from synthkit.running.seal import changes
+from synthkit.running.verbs.keeping import ARRAYS, KEPT
 
 #: Largest difference of a grey level that counts as the same image, in grey levels.
 GREY_TOLERANCE = 1
@@ -24,6 +25,8 @@ GREY_TOLERANCE = 1
 SCORE_TOLERANCE = 1e-6
 #: Share of label pixels that may change where an image sits on a decision boundary.
 LABEL_TOLERANCE = 1e-3
+#: Largest difference of an array that is kept for other runs, as a share of its largest value.
+KEPT_TOLERANCE = 1e-4
 #: Largest difference of a probability.
 PROBABILITY_TOLERANCE = 0.02
 
@@ -33,7 +36,7 @@ class Difference:
     """How one output compares.
 
     ``kind`` is what was compared: "files" (those on disk with the digest that the run recorded), "seal" (what an audit
-    was made of), "digest", "pixels", "labels", "probabilities", "table", "scores" or "verdict".
+    was made of), "digest", "pixels", "labels", "probabilities", "arrays", "table", "scores" or "verdict".
     """
 
     what: str
@@ -139,6 +142,8 @@ def _compare(name: str, first: Any, second: Any, run: Run, again: Run, declarati
         return _compare_labels(name, run.predictions, again.predictions)
     if first["kind"] == "probabilities":
         return _compare_probabilities(name, run.probabilities, again.probabilities)
+    if first["kind"] == KEPT:
+        return _compare_kept(name, run.outputs / KEPT / ARRAYS, again.outputs / KEPT / ARRAYS)
     if first["kind"] == "table":
         return _compare_tables(name, run.outputs / f"{name}.csv", again.outputs / f"{name}.csv")
     return Difference(name, "digest", False, f"{first['digest'][:19]}, then {second['digest'][:19]}")
@@ -191,6 +196,22 @@ def _compare_probabilities(name: str, first: Path, second: Path) -> Difference:
     moved = max(float(np.abs(read_volume(first / f).data - read_volume(second / f).data).max()) for f in files)
     same = moved <= PROBABILITY_TOLERANCE
     return Difference(name, "probabilities", same, f"the largest difference is {moved:.3f}")
+
+
+def _compare_kept(name: str, first: Path, second: Path) -> Difference:
+    import numpy as np
+
+    with np.load(first, allow_pickle=False) as one, np.load(second, allow_pickle=False) as two:
+        if sorted(one.files) != sorted(two.files):
+            return Difference(name, "arrays", False, "the arrays are others")
+        moved = 0.0
+        for key in one.files:
+            a, b = one[key], two[key]
+            if a.shape != b.shape or a.dtype != b.dtype or (a.dtype.kind != "f" and not np.array_equal(a, b)):
+                return Difference(name, "arrays", False, f"{key} is another")
+            if a.dtype.kind == "f" and a.size:
+                moved = max(moved, float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)))
+    return Difference(name, "arrays", moved <= KEPT_TOLERANCE, f"largest difference {moved:.1e} of the largest value")
 
 
 def _compare_tables(name: str, first: Path, second: Path) -> Difference:

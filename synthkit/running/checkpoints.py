@@ -8,15 +8,16 @@ from typing import Any
 
 from synthkit.contract import NOTES, PROGRESS
 from synthkit.data.format import DESCRIPTION
-from synthkit.errors import DataError, UsageError
+from synthkit.errors import DataError, SynthkitError, UsageError
 from synthkit.files import LINKED, has_links, read_inside
-from synthkit.running.run import JOB, MAX_JSON_BYTES, Run
+from synthkit.running.run import JOB, MAX_JSON_BYTES, RESULT, Run
 
 
 def find_checkpoint(path: Path) -> Path:
     """The checkpoint of a run folder, or ``path`` if it is a checkpoint folder itself: of a finished training."""
     found = [folder for folder in (path / "outputs" / "checkpoint", path) if (folder / NOTES).is_file()]
-    if found and (found[0] == path or _has_succeeded(path)):
+    # What is no run folder only looks like one, and says nothing against it.
+    if found and (found[0] == path or not (path / JOB).is_file() or succeeded(path) is not None):
         if found[0] != path and (found[0].is_symlink() or found[0].parent.is_symlink()):
             raise DataError(f"The outputs of {path} are a link.", "A run leaves files, and no links.", LINKED)
         if not read_checkpoint_metadata(found[0]).get("unfinished"):
@@ -39,9 +40,15 @@ def find_checkpoint(path: Path) -> Path:
     raise DataError(f"There is no trained model at {path}.", why, fix)
 
 
-def _has_succeeded(path: Path) -> bool:
-    """Whether a run has; what is no run folder only looks like one, and says nothing against it."""
-    return not (path / JOB).is_file() or (Run(path).result() or {}).get("status") == "succeeded"
+def succeeded(run: Path) -> dict[str, Any] | None:
+    """The result of a run that succeeded; None for any other, and for what is no run."""
+    if not (run / RESULT).is_file():
+        return None
+    try:
+        result = Run(run).result()
+    except SynthkitError:
+        return None
+    return result if result is not None and result.get("status") == "succeeded" else None
 
 
 def find_snapshot(path: Path, which: str) -> Path:

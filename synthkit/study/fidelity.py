@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthkit.errors import SynthkitError
 from synthkit.registry.registry import discover
-from synthkit.running.run import RESULT, Run, find_runs
+from synthkit.running.checkpoints import succeeded
+from synthkit.running.run import find_runs
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,3 @@ def fidelity_of(runs: Path) -> dict[str, FidelityNumber]:
 def _mean_of(ends: list[float | None]) -> float | None:
     known = [end for end in ends if end is not None]
     return statistics.fmean(known) if len(known) == len(ends) else None
-
-
-def succeeded(run: Path) -> dict[str, Any] | None:
-    """The result of a run that succeeded."""
-    if not (run / RESULT).is_file():
-        return None
-    try:
-        result = Run(run).result()
-    except SynthkitError:
-        return None
-    return result if result is not None and result.get("status") == "succeeded" else None

@@ -22,6 +22,10 @@ def real_dataset(training_patients: int | None = None) -> Path:
     return Path("data") / ("real" if training_patients is None else f"real-{training_patients}")
 
 
+#: What the fidelity of all generators needs of the real slices.
+KEPT = Path("data") / "kept"
+
+
 def generator_run(generator: str, what: str, training_patients: int | None = None) -> Path:
     """``what`` is "train", "samples", "fidelity" or "audit"."""
     folder = Path("generators") / generator

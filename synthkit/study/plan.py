@@ -16,11 +16,20 @@ from synthkit.study import layout
 from synthkit.study.config import Generator, Segmenter, Study
 
 Kind = Literal[
-    "phantom", "prepare", "train generator", "generate", "fidelity", "audit", "train segmenter", "segment", "evaluate"
+    "phantom",
+    "prepare",
+    "keep",
+    "train generator",
+    "generate",
+    "fidelity",
+    "audit",
+    "train segmenter",
+    "segment",
+    "evaluate",
 ]
 
 #: Kinds that compute on a GPU where the study has any.
-_ON_GPU = frozenset({"train generator", "generate", "fidelity", "audit", "train segmenter", "segment"})
+_ON_GPU = frozenset({"keep", "train generator", "generate", "fidelity", "audit", "train segmenter", "segment"})
 #: Kinds whose commands make run folders, in containers; the others are synthkit's own work.
 _IN_CONTAINER = _ON_GPU | {"evaluate"}
 
@@ -130,6 +139,7 @@ class _Planner:
             self.prepared = (*first, add(self._prepare(None)))
         sizes = sorted({n for generator in study.generators.values() for n in generator.training_patients})
         fewer = {n: add(self._prepare(n)) for n in sizes}
+        self.kept = self._keep()
         for generator in study.generators.values():
             self.samples[generator.name] = self._generator(generator, None, self.prepared, self.real)
             for n in generator.training_patients:
@@ -159,6 +169,16 @@ class _Planner:
         name = "prepare" if n is None else f"prepare-{n}"
         return Step(name, "prepare", out, "prepare", arguments, self.first, disk_bytes=None)
 
+    def _keep(self) -> tuple[str, ...]:
+        """The step, if any, that makes once what the fidelity of every generator needs of the real slices."""
+        metrics = [self.registry.get(name, "metric") for name in self.study.metrics.fidelity]
+        names = [metric.name for metric in metrics if "kept" in metric.optional_roles]
+        if not names or len(self.study.generators) < 2:
+            return ()
+        arguments = {"metrics": names, "real": str(self.real), "keep": True}
+        step = self._step("keep-real", "keep", layout.KEPT, "evaluate", arguments, self.prepared, disk_bytes=None)
+        return (step,)
+
     def _generator(self, generator: Generator, n: int | None, after: tuple[str, ...], real: Path) -> str:
         """Train, draw, score and audit; returns the name of the step that draws."""
         name = generator.name if n is None else f"{generator.name}-{n}"
@@ -178,8 +198,9 @@ class _Planner:
             self._step(
                 f"fidelity-{name}", "fidelity", layout.generator_run(generator.name, "fidelity"),
                 "evaluate",
-                {"metrics": list(self.study.metrics.fidelity), "real": str(real), "synthetic": str(samples)},
-                (*after, draw),
+                {"metrics": list(self.study.metrics.fidelity), "real": str(real), "synthetic": str(samples)}
+                | ({"kept": str(layout.KEPT)} if self.kept else {}),
+                (*after, *self.kept, draw),
             )  # fmt: skip
         if self.study.audit.enabled:
             policy = self.study.audit.policy or None

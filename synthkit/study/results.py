@@ -20,10 +20,11 @@ from synthkit.judging.overlap_tables import (
     regions_of,
 )
 from synthkit.registry.registry import discover
+from synthkit.running.checkpoints import succeeded
 from synthkit.running.run import Job, Run, count_gpus, find_runs
 from synthkit.study import layout
 from synthkit.study.config import Study
-from synthkit.study.fidelity import FidelityNumber, fidelity_of, succeeded
+from synthkit.study.fidelity import FidelityNumber, fidelity_of
 from synthkit.study.plan import make_plan
 from synthkit.study.progress import State, StepState, states_of
 from synthkit.study.trainings import unequal, unfinished

@@ -25,6 +25,7 @@ from synthkit.running.request import Request
 from synthkit.running.run import MAX_JSON_BYTES, Input, Job, Run
 from synthkit.running.verbs.boundary import outputs_of
 from synthkit.running.verbs.inputs import check_axes, dataset_input, features_named, file_input, folder_input
+from synthkit.running.verbs.keeping import kept_by
 from synthkit.running.verbs.people import datasets_of_training, patients_said, unlike_names
 from synthkit.running.verbs.scores import admitted_scores, metrics_of, opened_inputs, scored
 from synthkit.schemes import Scheme
@@ -45,6 +46,7 @@ def ask(
     names: Sequence[str] = (),
     labels: str | None = None,
     prediction_labels: str | None = None,
+    keep: bool = False,
     params: Mapping[str, Any] | None = None,
     listener: Listener,
 ) -> list[Request]:
@@ -54,13 +56,14 @@ def ask(
     ----------
     metrics : names of at least one.
     given : role -> what takes it, None for nothing: a dataset for slices, for volumes subjects with labels, a `segment`
-        run or label volumes, for a file its path, for ``features`` also ``NAME=FILE``.
+        run or label volumes, for a file its path, for ``features`` also ``NAME=FILE``, for ``kept`` a run that kept.
     protocol : name of an evaluation protocol for segmentations.
     include_training_subjects : also score subjects that the segmenter was trained on.
     prediction_grid : "own", or "reference": arrays of predictions are on the grid of the reference, whatever their
         affine says.
     names : what files of the reference are by their endings, ``seg=_segm``.
     labels, prediction_labels : the label scheme of the reference and of the prediction: a name, a TOML file or "table".
+    keep : score nothing, and keep what the scores of all synthetic datasets need of the real one.
     params : parameters of the metrics.
 
     Raises :class:`UsageError` for data that a metric needs and does not get, :class:`DataError` where there is nothing
@@ -68,9 +71,11 @@ def ask(
     """
     if prediction_grid not in PREDICTION_GRIDS:
         raise UsageError(f"--prediction-grid {prediction_grid} is not understood.", fix="Write own or reference.")
-    packages = _by_package(metrics, given)
+    packages = _by_package(metrics, given, keep)
     if given.get("features") and not any("features" in d[0].optional_roles for d in packages.values()):
         raise UsageError(f"{metrics[0]} uses no feature network.", fix="Leave --features out.")
+    if given.get("kept") and not any("kept" in d[0].optional_roles for d in packages.values()):
+        raise UsageError(f"{metrics[0]} takes nothing that other runs kept.", fix="Leave --kept out.")
     reference, prediction = given.get("reference"), given.get("prediction")
     if (labels or prediction_labels) and (reference is None or prediction is None):
         raise UsageError("--labels is about a reference and a prediction.", fix="Leave it out; datasets say theirs.")
@@ -92,7 +97,8 @@ def ask(
         weights, named = None, dict[str, str]()
         if "features" in first.optional_roles:
             weights, named = features_named(given.get("features"), first)
-        inputs = _inputs(first, {**given, "features": weights})
+        kept = given.get("kept") if "kept" in first.optional_roles else None
+        inputs = _inputs(first, {**given, "features": weights, "kept": kept_by(kept, first) if kept else None})
         check_axes(inputs, listener)
         options: dict[str, Any] = {}
         if compared and "prediction" in inputs:
@@ -137,7 +143,9 @@ def _check_alike(given: Mapping[str, Path | None]) -> None:
         )
 
 
-def _by_package(names: Sequence[str], given: Mapping[str, Path | None]) -> dict[str, list[MetricDeclaration]]:
+def _by_package(
+    names: Sequence[str], given: Mapping[str, Path | None], keep: bool
+) -> dict[str, list[MetricDeclaration]]:
     """The metrics by the module that scores them; refused where data are missing that one of them compares."""
     registry = discover()
     if not names:
@@ -147,13 +155,26 @@ def _by_package(names: Sequence[str], given: Mapping[str, Path | None]) -> dict[
         assert isinstance(declaration, MetricDeclaration)
         if declaration.audit:
             raise UsageError(f"{declaration.name} is an audit.", fix="Use `synthkit audit-memorization`.")
+        if keep:
+            _check_keeps(declaration, given)
         for role in declaration.roles:
-            if given.get(role) is None:
+            if given.get(role) is None and not (keep and role == "synthetic"):
                 raise UsageError(
                     f"{declaration.name} compares {' and '.join(declaration.roles)}.", fix=f"Give --{role}."
                 )
         packages.setdefault(declaration.module, []).append(declaration)
     return packages
+
+
+def _check_keeps(metric: MetricDeclaration, given: Mapping[str, Path | None]) -> None:
+    if "kept" not in metric.optional_roles:
+        raise UsageError(f"{metric.name} keeps nothing for other runs.", fix="Leave --keep out.")
+    if both := [role for role in ("synthetic", "kept") if given.get(role) is not None]:
+        raise UsageError(
+            f"--keep and --{both[0]} do not go together.",
+            "A run with --keep scores nothing: it makes what later runs are given.",
+            f"Leave --{both[0]} out, and give --kept with the run that this makes to those that score.",
+        )
 
 
 def _inputs(metric: MetricDeclaration, given: Mapping[str, Path | None]) -> dict[str, Input]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from synthkit.contract import Declaration, MetricDeclaration, Row, Score
+from synthkit.contract import Declaration, Kept, MetricDeclaration, Row, Score
 from synthkit.data.label_folders import LabelFolder
 from synthkit.data.label_grids import OnOneGrid, check_same_grids
 from synthkit.data.views import Joined
@@ -19,6 +19,7 @@ from synthkit.registry.parameters import make_params
 from synthkit.registry.registry import load_module
 from synthkit.running.run import Job, Run, file_digest
 from synthkit.running.verbs.boundary import call, opened_dataset, opened_file, outputs_of, yielded
+from synthkit.running.verbs.keeping import KEPT, described, written
 
 
 def metrics_of(declarations: Sequence[Declaration]) -> list[MetricDeclaration]:
@@ -73,12 +74,15 @@ def scored(run: Run, job: Job, metrics: Sequence[MetricDeclaration], datasets: M
     module = load_module(first)
     known = {score.name for d in metrics for score in d.scores}
     scores: list[dict[str, Any]] = []
+    kept: list[Kept] = []
     tables = _Tables(run.outputs)
     with tables:
         answers = call(first, module.score, metrics=[d.name for d in metrics], params=params, **datasets)
         for answer in yielded(first, answers):
             if isinstance(answer, Row):
                 tables.write(answer)
+            elif isinstance(answer, Kept) and not kept:
+                kept.append(answer)
             elif isinstance(answer, Score) and answer.name in known:
                 scores.append(_sound(answer, first).to_dict())
             else:
@@ -87,7 +91,7 @@ def scored(run: Run, job: Job, metrics: Sequence[MetricDeclaration], datasets: M
                     f"It declares the scores {', '.join(sorted(known))}.",
                     f"Report it to the authors of {first.distribution}.",
                 )
-    return {"scores": scores, "outputs": tables.described()}
+    return {"scores": scores, "outputs": {**tables.described(), **(written(run, first, kept[0]) if kept else {})}}
 
 
 def admitted_scores(run: Run, metrics: Sequence[MetricDeclaration], told: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,9 +102,10 @@ def admitted_scores(run: Run, metrics: Sequence[MetricDeclaration], told: Mappin
             raise DataError(f"It gave the score {unknown[0]}.", f"Declared are {', '.join(sorted(known))}.")
         if wrong := [name for name in told["outputs"] if not name.isidentifier()]:
             raise DataError(f"{wrong[0]!r} is not a name for a table.")
-        digests = {name: file_digest(run.outputs / f"{name}.csv") for name in told["outputs"]}
+        digests = {name: file_digest(run.outputs / f"{name}.csv") for name in told["outputs"] if name != KEPT}
+        kept = described(run) if KEPT in told["outputs"] else {}
     tables = {name: {"kind": "table", "digest": digest} for name, digest in digests.items()}
-    return {"scores": told["scores"], "outputs": tables}
+    return {"scores": told["scores"], "outputs": {**tables, **kept}}
 
 
 class _Tables:
@@ -113,7 +118,7 @@ class _Tables:
 
     def write(self, row: Row) -> None:
         if row.table not in self._open:
-            if not row.table.isidentifier():
+            if not row.table.isidentifier() or row.table == KEPT:
                 raise PluginError(
                     f"{row.table!r} is not a name for a table.", fix="Use letters, digits and underscores."
                 )

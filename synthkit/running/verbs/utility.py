@@ -19,7 +19,7 @@ from synthkit.judging.comparable import Training, check_arms, check_comparable
 from synthkit.judging.intervals import RESAMPLES, SEED
 from synthkit.judging.learning import still_learning
 from synthkit.judging.overlap_tables import OverlapTable, read_overlap
-from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata
+from synthkit.running.checkpoints import find_checkpoint, read_checkpoint_metadata, succeeded
 from synthkit.running.listening import Listener
 from synthkit.running.run import EVENTS, JOB, Input, Job, Run, find_runs, folder_digest, write_json
 from synthkit.running.verbs.inputs import look_at
@@ -311,10 +311,9 @@ def _finished(
 ) -> Path:
     """A run of this job: the one that is there, with ``resume``, if it has finished."""
     if request.resume and (folder / JOB).is_file():
-        before, result = Run(folder).job(), Run(folder).result()
-        old, new = (json.loads(json.dumps(each.to_dict())) for each in (before, job))
+        old, new = (json.loads(json.dumps(each.to_dict())) for each in (Run(folder).job(), job))
         same = all(old[key] == new[key] for key in ("verb", "plugins", "params", "inputs", "options"))
-        if same and result is not None and result.get("status") == "succeeded":
+        if same and succeeded(folder) is not None:
             return folder
     start(folder, job, declarations, f"{job.verb} {folder.parent.name}")
     return folder

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from synthkit.contract import FILE_ROLES, VOLUME_ROLES, MetricDeclaration, Row, Score
+from synthkit.contract import FILE_ROLES, VOLUME_ROLES, Kept, MetricDeclaration, Row, Score
 from synthkit.errors import DataError
 from synthkit.testing import data
 from synthkit.testing.bench import (
@@ -25,7 +25,7 @@ from synthkit.testing.bench import (
 from synthkit.testing.checks.registry import check
 from synthkit.testing.memory import InMemoryVolumes
 
-Answers = list[Score | Row]
+Answers = list[Score | Row | Kept]
 
 
 def _declared(plugin: PluginUnderTest) -> MetricDeclaration:
@@ -142,15 +142,40 @@ def scoring_can_be_repeated(plugin: PluginUnderTest) -> None:
     """The same inputs give the same scores and rows, whatever the global random generators hold."""
     first = _usual(plugin)
     disturb_random_states(777)
-    second = _score_usual(plugin)
-    require(len(first) == len(second), f"{len(first)} answers, then {len(second)}")
+    _require_equal(plugin, first, _score_usual(plugin), "in a second call")
+
+
+def _require_equal(plugin: PluginUnderTest, first: Answers, second: Answers, when: str) -> None:
+    require(len(first) == len(second), f"{len(first)} answers, then {len(second)} {when}")
     for a, b in zip(first, second, strict=True):
         if plugin.bitwise:
-            require(a == b, f"{a} became {b} in a second call")
+            require(a == b, f"{a} became {b} {when}")
         elif isinstance(a, Score) and isinstance(b, Score):
             same = a.name == b.name and (a.value is None) == (b.value is None)
             close = a.value is None or b.value is None or math.isclose(a.value, b.value, rel_tol=1e-4, abs_tol=1e-6)
-            require(same and close, f"{a} became {b} in a second call")
+            require(same and close, f"{a} became {b} {when}")
+
+
+@check("metric")
+def kept_changes_no_score(plugin: PluginUnderTest) -> None:
+    """What it keeps for other runs gives the same scores, and is refused where the other data are another."""
+    declared = _declared(plugin)
+    if "kept" not in declared.optional_roles:
+        raise CheckSkippedError("it keeps nothing for other runs")
+    given = {role: _ordinary(role) for role in (*declared.roles, *_optional_datasets(declared))}
+    others = {role: source for role, source in given.items() if role != "synthetic"}
+    answers = _score(plugin, others)
+    kept = [answer for answer in answers if isinstance(answer, Kept)]
+    found = ", ".join(type(answer).__name__ for answer in answers) or "nothing"
+    require(len(answers) == len(kept) == 1, f"without synthetic images it gives {found}, not one Kept")
+    file = data.scratch() / f"kept-{declared.name}.npz"
+    np.savez(file, **dict[str, Any](kept[0].arrays))
+    _require_equal(plugin, _usual(plugin), _score(plugin, {**given, "kept": file}), "with what it kept")
+    try:
+        _score(plugin, {**given, "real": data.real_dataset(4, 32).select("holdout"), "kept": file})
+    except DataError:
+        return
+    require(False, "it takes what it kept for that of other images")
 
 
 @check("metric")

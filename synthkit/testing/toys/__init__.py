@@ -115,6 +115,20 @@ SLICE_METRIC = synthkit.MetricDeclaration(
     ),
 )
 
+KEEPING_METRIC = synthkit.MetricDeclaration(
+    name="toy-distance",
+    summary="the same, with what is needed of the real images kept for later runs",
+    module="synthkit.testing.toys.keeping_metric",
+    distribution="synthkit-core",
+    licence="Apache-2.0",
+    citations=(_CITATION,),
+    gpu="none",
+    reproducible="bitwise",
+    roles=("real", "synthetic"),
+    optional_roles=("kept",),
+    scores=(synthkit.ScoreDefinition(name="distance", summary="difference of the means", better="lower"),),
+)
+
 SLICE_AUDIT = synthkit.MetricDeclaration(
     name="toy-nearest",
     summary="the nearest training image of each synthetic one",
@@ -147,6 +161,7 @@ TOYS: tuple[synthkit.Declaration, ...] = (
     SEGMENTER,
     VOLUME_METRIC,
     SLICE_METRIC,
+    KEEPING_METRIC,
     SLICE_AUDIT,
 )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from synthkit_fidelity import Params
 
-from synthkit.contract import Score
+from synthkit.contract import Kept, Score
 from synthkit.errors import DataError, UsageError
 from synthkit.registry.parameters import make_params
 from synthkit.registry.registry import discover
@@ -19,6 +19,7 @@ from synthkit.testing import InMemorySamples
 
 pytest.importorskip("torch", exc_type=ImportError)
 metrics = pytest.importorskip("synthkit_fidelity.metrics", exc_type=ImportError)
+READ = pytest.importorskip("synthkit_fidelity.extraction", exc_type=ImportError).READ
 
 ALL = ("fid", "inception-score", "kid", "prdc")
 GRID = 4
@@ -28,9 +29,13 @@ CONTRASTS = ("t1", "t2")
 class Means:
     """A network without weights: 4 x 4 means of the image, and their first three as classes."""
 
-    name, dimension, is_inception = "means@00000000", GRID * GRID, False
+    name, sha256, dimension, n_classes, is_inception = "means@00000000", "0" * 64, GRID * GRID, 3, False
+
+    def __init__(self) -> None:
+        self.seen = 0
 
     def with_logits(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.seen += len(images)
         side = images.shape[1] // GRID
         means = images.reshape(len(images), GRID, side, GRID, side).mean(axis=(2, 4)).reshape(len(images), -1) / 50
         return means.astype(np.float32), means[:, :3].astype(np.float32)
@@ -248,3 +253,49 @@ def test_the_first_score_of_a_metric_names_network_and_digest(network: Means) ->
         ("classifier_score", c) for c in CONTRASTS
     }
     assert not any("sha256" in score.note for score in run(**given).values())
+
+
+# ------------------------------------------------------------------------------------------- kept for later runs
+
+
+def kept_in(file: Path, **given: Any) -> Path:
+    found = list(metrics.score(metrics=ALL, params=Params(), **given))
+    assert len(found) == 1 and isinstance(found[0], Kept)
+    np.savez(file, **dict[str, Any](found[0].arrays))
+    return file
+
+
+def test_real_images_go_through_the_network_once_for_several_generators(network: Means, tmp_path: Path) -> None:
+    rng = np.random.default_rng(20)
+    others = {"real": real(rng), "holdout": real(rng)}
+    made = synthetic(images(rng, 60))
+    plain = run(**others, synthetic=made)
+    kept = kept_in(tmp_path / "kept.npz", **others)
+    network.seen = 0
+    assert run(**others, synthetic=made, kept=kept) == plain
+    assert network.seen == len(CONTRASTS) * (60 + 2 * READ)  # the synthetic images, and a look at the others
+
+
+def test_what_was_kept_of_something_else_is_refused(network: Means, tmp_path: Path) -> None:
+    rng = np.random.default_rng(21)
+    data, made = real(rng), synthetic(images(rng, 60))
+    kept = kept_in(tmp_path / "kept.npz", real=data)
+    with pytest.raises(DataError, match="the real images differ"):
+        run(real=real(rng), synthetic=made, kept=kept)
+    with pytest.raises(DataError, match="the holdout images differ"):
+        run(real=data, holdout=real(rng), synthetic=made, kept=kept)
+    with pytest.raises(DataError, match="the real images differ"):
+        run(real=data, synthetic=made, kept=kept, params=Params(max_images=50))
+    network.sha256 = "1" * 64
+    with pytest.raises(DataError, match="the feature network differs"):
+        run(real=data, synthetic=made, kept=kept)
+    network.sha256 = "0" * 64
+    # The same images and weights, by a method that is another since.
+    arrays = dict(np.load(kept))
+    np.savez(tmp_path / "stale.npz", **{**arrays, "real/t2": 1.01 * arrays["real/t2"]})
+    with pytest.raises(DataError, match="the features differ"):
+        run(real=data, synthetic=made, kept=tmp_path / "stale.npz")
+    np.savez(tmp_path / "less.npz", **{name: array for name, array in arrays.items() if not name.endswith("logits")})
+    assert run(("fid",), real=data, synthetic=made, kept=tmp_path / "less.npz")
+    with pytest.raises(DataError, match="the metrics differ"):
+        run(real=data, synthetic=made, kept=tmp_path / "less.npz")

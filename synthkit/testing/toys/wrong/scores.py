@@ -12,9 +12,11 @@ import numpy as np
 
 from synthkit.contract import Row, Score
 from synthkit.testing.toys import (
+    KEEPING_METRIC,
     SLICE_AUDIT,
     SLICE_METRIC,
     VOLUME_METRIC,
+    keeping_metric,
     slice_audit,
     slice_metric,
     volume_metric,
@@ -150,12 +152,19 @@ def _one_sided(**given: Any) -> Iterator[Any]:
         yield answer
 
 
+def _kept_unread(**given: Any) -> Iterator[Any]:
+    """Whatever it is given of other images, nobody learns of it."""
+    given.pop("kept", None)
+    yield from keeping_metric.score(**given)
+
+
 WRONG: tuple[Wrong, ...] = (
     method("scores_are_those_declared", "gives a score that it does not declare", VOLUME_METRIC, score=_undeclared),
     method("scores_are_those_declared", "gives every score twice", SLICE_METRIC, score=_twice),
     method("intervals_hold_their_value", "lies beside its interval", VOLUME_METRIC, score=_beside_its_interval),
     method("rows_fit_their_table", "rows with columns of their own", VOLUME_METRIC, score=_other_columns),
     method("scoring_can_be_repeated", "scores otherwise every time", SLICE_METRIC, score=_other_every_time),
+    method("kept_changes_no_score", "does not look at what is kept", KEEPING_METRIC, score=_kept_unread),
     method("scored_inputs_are_left_alone", "changes labels that it is given", VOLUME_METRIC, score=_relabelling),
     method("scored_inputs_are_left_alone", "draws from numpy's generator", SLICE_METRIC, score=_drawing),
     method("scored_inputs_are_left_alone", "writes a plot where it stands", SLICE_METRIC, score=_plotting),

@@ -96,7 +96,7 @@ def _metric(name: str, summary: str, scores: tuple[ScoreDefinition, ...], *citat
         gpu="optional",
         reproducible="tolerance",
         roles=("real", "synthetic"),
-        optional_roles=("holdout", "features"),
+        optional_roles=("holdout", "features", "kept"),
         scores=scores,
     )
 

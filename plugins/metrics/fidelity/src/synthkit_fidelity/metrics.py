@@ -17,14 +17,15 @@ from synthkit_features import Extractor, extractor
 
 import synthkit
 from synthkit import Score
-from synthkit.contract import Samples
+from synthkit.contract import Kept, Samples
 from synthkit.errors import DataError
 from synthkit.judging.intervals import FEW_SUBJECTS, no_interval
 from synthkit.judging.spreads import MIN_UNITS, Spread, spread_interval
 from synthkit_fidelity import Params, floors, frechet, kernel, manifold
 from synthkit_fidelity.classifier import classifier_score, classifier_spread
+from synthkit_fidelity.extraction import feature_sets, to_keep
 from synthkit_fidelity.floors import Compared, Floor, Influences, make_floor
-from synthkit_fidelity.sets import Estimate, FeatureSet, draw, groups_of, joined
+from synthkit_fidelity.sets import Estimate, FeatureSet, joined
 
 #: Fewer patients than this and a warning says so.
 FEW_PATIENTS = 10
@@ -34,8 +35,6 @@ MIN_PATIENTS_OF_LIMIT = 30
 MIN_UNITS_OF_CLASSES = 30
 #: Why scores of neighbours have no interval: that with their radii held fixed holds in 36 to 98 %.
 _MOVING = "no interval: neighbourhoods move with each image"
-#: Samples read at a time.
-READ = 32
 
 
 @dataclass(frozen=True)
@@ -89,29 +88,36 @@ def score(
     metrics: Sequence[str],
     params: Params,
     real: Samples,
-    synthetic: Samples,
+    synthetic: Samples | None = None,
     holdout: Samples | None = None,
     features: Path | None = None,
-) -> Iterator[Score]:
+    kept: Path | None = None,
+) -> Iterator[Score | Kept]:
     """Scores of every contrast and of all together, in the order of the metrics.
 
     Parameters
     ----------
+    synthetic : None keeps the features of the other images, for later calls.
     holdout : real images of patients that nothing was trained on: what the floor is made with, if there are enough.
     features : weights of the network; None is the one that :mod:`synthkit_features` brings.
+    kept : arrays of an earlier call without ``synthetic``.
 
     Raises
     ------
-    synthkit.errors.DataError : a set is empty, contrasts or size differ, or the weights cannot be used.
+    synthkit.errors.DataError : a set is empty, contrasts or size differ, the weights cannot be used, or what was kept
+        is of something else.
     """
     network = extractor(features, "cuda" if torch.cuda.is_available() else "cpu", params.network)
     given = {
         "real": real,
-        "synthetic": synthetic,
+        **({} if synthetic is None else {"synthetic": synthetic}),
         **({} if holdout is None or not len(holdout) else {"holdout": holdout}),
     }
     _check(given)
-    sets = _feature_sets(given, network, params, with_logits="inception-score" in metrics)
+    sets = feature_sets(given, network, params, with_logits="inception-score" in metrics, kept=kept)
+    if synthetic is None:
+        yield Kept(arrays=to_keep(sets, given, network, params))
+        return
     first = {role: contrasts[real.contrasts[0]] for role, contrasts in sets.items()}
     _warn(first, network)
     floor = make_floor(
@@ -147,40 +153,6 @@ def _check(given: Mapping[str, Samples]) -> None:
                 f"Contrasts and size are {real.contrasts}, {real.size} and {samples.contrasts}, {samples.size}.",
                 "Prepare the real images with the contrasts and the size of the generator.",
             )
-
-
-def _feature_sets(
-    given: Mapping[str, Samples], network: Extractor, params: Params, *, with_logits: bool
-) -> dict[str, dict[str, FeatureSet]]:
-    """Features of each role and contrast, at most ``params.max_images`` of each."""
-    rng = np.random.default_rng(params.seed)
-    chosen = {}
-    for role, samples in given.items():
-        group = groups_of(samples.samples)
-        chosen[role] = draw(group, params.max_images, rng), group
-    total, done = sum(len(indices) for indices, _ in chosen.values()), 0
-    found = {}
-    for role, samples in given.items():
-        indices, group = chosen[role]
-        values: dict[str, list[np.ndarray]] = {contrast: [] for contrast in samples.contrasts}
-        logits: dict[str, list[np.ndarray]] = {contrast: [] for contrast in samples.contrasts}
-        for start in range(0, len(indices), READ):
-            images, _ = samples.read(indices[start : start + READ])
-            for number, contrast in enumerate(samples.contrasts):
-                of_images, of_classes = network.with_logits(images[:, number])
-                values[contrast].append(of_images)
-                if with_logits and of_classes is not None:
-                    logits[contrast].append(of_classes)
-            done += len(images)
-            synthkit.progress(done, total, unit="sample")
-        numbered = np.unique(group[indices], return_inverse=True)[1].astype(np.int64)
-        found[role] = {
-            contrast: FeatureSet(
-                np.concatenate(parts), numbered, np.concatenate(logits[contrast]) if logits[contrast] else None
-            )
-            for contrast, parts in values.items()
-        }
-    return found
 
 
 def _warn(sets: Mapping[str, FeatureSet], network: Extractor) -> None:
