@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from synthkit.errors import SynthkitError, printable
@@ -153,6 +154,38 @@ class Console:
         return RichConsole(file=sys.stderr, stderr=True)
 
 
+@dataclass(frozen=True)
+class _Progress:
+    """``step`` of ``total`` is done, with ``values`` by name; ``share`` of the work, where steps are not alike."""
+
+    step: int
+    total: int | None
+    unit: str
+    values: Mapping[str, float]
+    share: float | None
+
+    @property
+    def is_done(self) -> bool:
+        return self.total is not None and self.step >= self.total
+
+    @property
+    def part(self) -> float:
+        """Of the work, 0 to 1; 0 where nobody knows."""
+        return self.share if self.share is not None else self.step / self.total if self.total else 0.0
+
+    @property
+    def count(self) -> str:
+        """In words: ``3/7 subjects``."""
+        noun, _, rest = self.unit.partition(" ")
+        words = f"{noun}{'' if (self.step if self.total is None else self.total) == 1 else 's'} {rest}".strip()
+        return f"{self.step:,}/{self.total:,} {words}" if self.total is not None else f"{self.step:,} {words}"
+
+    @property
+    def said(self) -> str:
+        """The values, behind what is said before them."""
+        return "".join(f", {name} {value:.4g}" for name, value in self.values.items())
+
+
 class ProgressView:
     """Takes events of a run; shows warnings only (``--quiet``).
 
@@ -191,6 +224,10 @@ class ProgressView:
         share: float | None = None,
     ) -> None:
         """``step`` of ``total`` is done; ``share`` of the work, where steps are not alike."""
+        self._show(_Progress(step, total, unit, values or {}, share))
+
+    def _show(self, now: _Progress) -> None:
+        """How far it is: not shown here."""
 
     def say(self, text: str, level: str) -> None:
         """A message of the method."""
@@ -208,28 +245,19 @@ class LineView(ProgressView):
         self._first: tuple[float, float] | None = None
         self._ended: int | None = None
 
-    def step(
-        self,
-        step: int,
-        total: int | None,
-        unit: str = "step",
-        values: dict[str, float] | None = None,
-        share: float | None = None,
-    ) -> None:
-        now = time.monotonic()
-        done = total is not None and step >= total
-        part = share if share is not None else step / total if total else 0.0
-        self._first = self._first or (now, part)
+    def _show(self, now: _Progress) -> None:
+        clock, done, part = time.monotonic(), now.is_done, now.part
+        self._first = self._first or (clock, part)
         pause = min(max(_SECONDS_BETWEEN_LINES, (self._last - self._start) * _SHARE), _MOST_SECONDS)
-        if (now - self._last < pause and not done) or (done and self._ended == total):
+        if (clock - self._last < pause and not done) or (done and self._ended == now.total):
             return
-        self._ended = total if done else None
-        self._last = now
-        spent = now - self._start
+        self._ended = now.total if done else None
+        self._last = clock
+        spent = clock - self._start
         since, first = self._first
-        left = f", {_duration((now - since) / (part - first) * (1 - part))} left" if part > first and not done else ""
+        left = f", {_duration((clock - since) / (part - first) * (1 - part))} left" if part > first and not done else ""
         time_taken = f" in {_duration(spent)}" if done else f", {_duration(spent)} so far"
-        self.console.note(f"{self.title}: {_count(step, total, unit)}{time_taken}{left}{_values(values)}")
+        self.console.note(f"{self.title}: {now.count}{time_taken}{left}{now.said}")
 
     def say(self, text: str, level: str) -> None:
         (self.console.warning if level == "warning" else self.console.note)(text)
@@ -243,17 +271,9 @@ class BarView(ProgressView):
         self._bar = bar
         self._task = bar.add_task(title, total=None, count="", values="")
 
-    def step(
-        self,
-        step: int,
-        total: int | None,
-        unit: str = "step",
-        values: dict[str, float] | None = None,
-        share: float | None = None,
-    ) -> None:
-        shown = printable(_values(values).removeprefix(", "))
-        count = printable(_count(step, total, unit))
-        done, of = (step, total) if share is None else (share, 1.0)
+    def _show(self, now: _Progress) -> None:
+        shown, count = printable(now.said.removeprefix(", ")), printable(now.count)
+        done, of = (now.step, now.total) if now.share is None else (now.share, 1.0)
         self._bar.update(self._task, completed=done, total=of, count=count, values=shown)
 
     def say(self, text: str, level: str) -> None:
@@ -276,16 +296,6 @@ def _cell(value: object) -> str:
 
 def _is_number(cell: str) -> bool:
     return cell == "-" or cell[:1].isdigit() or (cell[:1] == "-" and cell[1:2].isdigit())
-
-
-def _count(step: int, total: int | None, unit: str) -> str:
-    noun, _, rest = unit.partition(" ")
-    words = f"{noun}{'' if (step if total is None else total) == 1 else 's'} {rest}".strip()
-    return f"{step:,}/{total:,} {words}" if total is not None else f"{step:,} {words}"
-
-
-def _values(values: dict[str, float] | None) -> str:
-    return "".join(f", {name} {value:.4g}" for name, value in (values or {}).items())
 
 
 def _duration(seconds: float) -> str:

@@ -107,10 +107,10 @@ def evaluate(
         params=given.params,
         listener=given.console,
     )
-    _run_and_show(given, requests, out)
+    _run_and_show(given, requests, out, f"--real {real} --synthetic DATASET --kept {out} -o RUN" if keep else "")
 
 
-def _run_and_show(given: Given, requests: list[Request], out: Path) -> None:
+def _run_and_show(given: Given, requests: list[Request], out: Path, with_kept: str) -> None:
     from synthkit.cli.scores import print_scores
     from synthkit.running.request import citations_of
 
@@ -122,7 +122,8 @@ def _run_and_show(given: Given, requests: list[Request], out: Path) -> None:
         console.print(f"{done_what} {', '.join(request.job.plugins)}: {done.run.path}")
     console.document(documents[0] if len(documents) == 1 else {"runs": documents})
     metrics = [name for request in requests for name in request.job.plugins]
-    console.ending(f"synthkit report {out} -o report.html", citations_of(metrics))
+    following = f"synthkit evaluate {' '.join(metrics)} {with_kept}" if with_kept else ""
+    console.ending(following or f"synthkit report {out} -o report.html", citations_of(metrics))
 
 
 COMMANDS = {"evaluate": evaluate}
