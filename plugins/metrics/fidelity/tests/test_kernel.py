@@ -46,6 +46,19 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [s.variance for s in a.spreads] == pytest.approx([s.variance for s in b.spreads])
 
 
+@pytest.mark.parametrize(("offset", "scale"), [(0.4, 0.3), (0.0, 30.0), (1000.0, 1.0), (0.0, 1e-3)])
+def test_rounding_of_pairs_is_far_below_the_standard_error(offset: float, scale: float) -> None:
+    rng = np.random.default_rng(7)
+    x, y = (  # skewed, as features behind a rectifier are
+        FeatureSet((offset + scale * rng.exponential(size=(n, 64))).astype(np.float32), np.arange(n) // 3)
+        for n in (90, 60)
+    )
+    found = kernel.kernel_distance(x, y).all_pairs
+    truth = by_definition(x.values, y.values, np.eye(90, dtype=bool))
+    error = sum(spread.variance for spread in found.spreads) ** 0.5
+    assert abs(found.value - truth) < 1e-5 * error + 1e-12 * abs(1 + offset**2) ** 3
+
+
 @pytest.mark.parametrize("side", [0, 1])
 def test_jackknife_leaves_each_group_out(side: int) -> None:
     rng = np.random.default_rng(1)
