@@ -15,9 +15,9 @@ from typing import Any
 from synthkit.contract import Declaration
 from synthkit.errors import DataError
 from synthkit.files import open_table
+from synthkit.running.checkpoints import ARRAYS, KEPT
 from synthkit.running.run import Job, Run, file_digest, folder_digest
 from synthkit.running.seal import changes
-from synthkit.running.verbs.keeping import ARRAYS, KEPT
 
 #: Largest difference of a grey level that counts as the same image, in grey levels.
 GREY_TOLERANCE = 1

@@ -12,6 +12,9 @@ from synthkit.errors import DataError, SynthkitError, UsageError
 from synthkit.files import LINKED, has_links, read_inside
 from synthkit.running.run import JOB, MAX_JSON_BYTES, RESULT, Run
 
+#: What a run of a metric leaves for others: the output, a folder, and the file of arrays in it.
+KEPT, ARRAYS = "kept", "arrays.npz"
+
 
 def find_checkpoint(path: Path) -> Path:
     """The checkpoint of a run folder, or ``path`` if it is a checkpoint folder itself: of a finished training."""

@@ -12,11 +12,8 @@ from typing import Any
 from synthkit.contract import Kept, MetricDeclaration
 from synthkit.errors import DataError, PluginError
 from synthkit.registry.registry import discover
-from synthkit.running.checkpoints import succeeded
+from synthkit.running.checkpoints import ARRAYS, KEPT, succeeded
 from synthkit.running.run import Run, find_runs, folder_digest
-
-#: The output, a folder, and the file in it.
-KEPT, ARRAYS = "kept", "arrays.npz"
 
 
 def kept_by(path: Path, metric: MetricDeclaration) -> Path:

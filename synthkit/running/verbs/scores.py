@@ -17,9 +17,10 @@ from synthkit.data.views import Joined
 from synthkit.errors import DataError, PluginError, UsageError
 from synthkit.registry.parameters import make_params
 from synthkit.registry.registry import load_module
+from synthkit.running.checkpoints import KEPT
 from synthkit.running.run import Job, Run, file_digest
 from synthkit.running.verbs.boundary import call, opened_dataset, opened_file, outputs_of, yielded
-from synthkit.running.verbs.keeping import KEPT, described, written
+from synthkit.running.verbs.keeping import described, written
 
 
 def metrics_of(declarations: Sequence[Declaration]) -> list[MetricDeclaration]:
