@@ -321,6 +321,7 @@ def audit_memorization(
     out: AnyPath,
     *,
     holdout: AnyPath | None = None,
+    control: AnyPath | None = None,
     policy: AnyPath | None = None,
     features: AnyPath | None = None,
     metric: str = "memorization",
@@ -339,6 +340,7 @@ def audit_memorization(
         Path(real),
         Path(synthetic),
         holdout=_path(holdout),
+        control=_path(control),
         policy=_path(policy),
         features=_path(features),
         metric=metric,
@@ -348,7 +350,7 @@ def audit_memorization(
         listener=_heard(options.get("listener")),
     )
     arguments: dict[str, Any] = {"real": real, "synthetic": synthetic, "holdout": holdout, "policy": policy}
-    arguments |= {"features": features, "metric": None if metric == verb.DEFAULT_METRIC else metric}
+    arguments |= {"control": control, "features": features, "metric": None if metric == verb.DEFAULT_METRIC else metric}
     arguments |= {"also_train": list(also_train), "accept_other_training_set": accept_other_training_set}
     done = _run(request, "audit_memorization", {**arguments, "params": params, "out": out}, options)
     audit_page(done)

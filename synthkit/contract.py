@@ -32,7 +32,7 @@ CONTRACT_VERSION = 1
 Kind = Literal["generator", "segmenter", "metric"]
 
 #: What a role of a metric refers to. Slices come as :class:`Samples`, volumes as :class:`Volumes`.
-SLICE_ROLES = frozenset({"real", "synthetic", "train", "holdout"})
+SLICE_ROLES = frozenset({"real", "synthetic", "train", "holdout", "control"})
 VOLUME_ROLES = frozenset({"reference", "prediction"})
 #: Files that a method may be given besides its datasets, as a :class:`pathlib.Path`: weights of a feature network,
 #: weights that a training begins with, or the arrays of a :class:`Kept`.

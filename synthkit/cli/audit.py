@@ -49,6 +49,15 @@ def audit_memorization(
             show_default=False,
         ),
     ] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(
+            "--control",
+            metavar="RUN",
+            help="Samples of the same model with the label maps of --holdout: how near it comes to whom it never saw.",
+            show_default=False,
+        ),
+    ] = None,
     policy: Annotated[
         Path | None,
         typer.Option(
@@ -73,6 +82,7 @@ def audit_memorization(
         real,
         synthetic,
         holdout=holdout,
+        control=control,
         policy=policy,
         features=features,
         metric=metric,

@@ -33,6 +33,7 @@ FAMILIES: Mapping[str, str] = {
     "labels": "the label map as it lies",
     "label-shape": "the label map around its centre, also turned or mirrored",
     "tumour": "the tumour alone, wherever it lies",
+    "asked": "where its label map says nothing, an image with the person whose label map it was asked to have",
 }
 
 _WHOLE: tuple[str, ...] = ()
@@ -212,6 +213,31 @@ _SCORES = (
         "membership_auc",
         "how well the training patients are told from held-out ones by their nearest synthetic image; 0.5 is not at "
         "all, far below it is as telling as far above; interval over the people of both sides",
+        "neither",
+    ),
+    # Asked for with label maps of real people.
+    _score(
+        "n_asked",
+        "synthetic images that were asked to have the label map, not empty, of a training person; n is these people",
+    ),
+    _score(
+        "n_returned",
+        "training people who come back: an image that was asked to have their label map copies them where that says "
+        "nothing",
+        "lower",
+    ),
+    _score(
+        "asked_first_rate",
+        "share of the people asked for to whom their own images are nearer, outside the labels, than to any training "
+        "person",
+        "lower",
+    ),
+    _score("n_control", "images of the control, asked to have label maps of held-out people; n is these people"),
+    _score("control_first_rate", "the same share of these people: what label maps say of heads by themselves"),
+    _score(
+        "asked_auc",
+        "how well the training people are told from held-out ones by how near the images with their label maps come to "
+        "them; 0.5 is not at all; interval over the people of both sides",
         "neither",
     ),
     # Among the synthetic images themselves.

@@ -30,8 +30,8 @@ MATCHES = AuditTable(
     required=True,
     columns={
         "synthetic_id": "id of the synthetic image; images that are no copies may be left out",
-        "contrast": "the view: a contrast, joint for all contrasts as one image, labels for the label map, or tumour "
-        "for the tumour alone",
+        "contrast": "the view: a contrast, joint for all contrasts as one image, labels for the label map, tumour "
+        "for the tumour alone, or asked for what the label map that was asked for leaves open",
         "rule": "how images were compared; pearson is r over all pixels in place",
         "train_id": "id of the training image",
         "train_subject": "its subject, empty where there is none",

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from synthkit.errors import ExitCode, GateFailedError, InsufficientEvidenceError, SynthkitError
-from synthkit.judging import advice
+from synthkit.judging import advice, by_label_map
 from synthkit.judging.audit_scores import FAMILIES, AuditScores, ScoreDict, planted_name, with_interval
 from synthkit.judging.audit_tables import HOLDOUT_TWINS
 from synthkit.judging.intervals import FEW_SUBJECTS, clopper_pearson
@@ -91,9 +91,11 @@ def verdict(
         outcome, reasons = "fail", [*against, *first, *tolerated, *missing, *remarks]
     elif missing or (told and not policy.allow_lent_label_maps):
         first = first if policy.allow_lent_label_maps else [advice.lent_label_maps(line) for line in first]
-        outcome, reasons = "insufficient evidence", [*first, *tolerated, *found.unjudged(), *missing, *remarks]
+        outcome = "insufficient evidence"
+        reasons = [*first, *tolerated, *found.nobody_back(), *found.unjudged(), *missing, *remarks]
     else:
-        outcome, reasons = "pass", [*first, found.signed(), *tolerated, *found.power_sentences(), *remarks]
+        signed = [found.signed(), *found.nobody_back()]
+        outcome, reasons = "pass", [*first, *signed, *tolerated, *found.power_sentences(), *remarks]
     return Verdict(outcome, tuple(reasons), open_questions, weaker, told)
 
 
@@ -123,13 +125,16 @@ class _Found:
             whom = _people(self.count("n_copied_subjects"), "training")
             what = f"{_images(copies, 'a copy', 'copies')} of {whom} (tolerated: {limit})"
             found.append((copies, f"{what}{self._by_families()}."))
+        if back := by_label_map.n_returning(self.scores):
+            found += [(back, line) for line in by_label_map.outcome(self.scores)]
         if of_others:
             whom = _people(self.count("n_copied_holdout_subjects"), "held-out")
             what = f"{_images(of_others, 'a copy', 'copies')} of {whom} (tolerated: {limit})"
             too = "They are patients as well, and the generator has seen them."
             found.append((of_others, f"{what}{self._by_families(side='holdout')}. {too}"))
         against = [line for number, line in found if number > limit]
-        return against + self._membership(), [line for number, line in found if number <= limit]
+        against += self._membership() + by_label_map.told_apart(self.scores, self.policy)
+        return against, [line for number, line in found if number <= limit]
 
     def _by_families(self, **side: str) -> str:
         """The families that show copies, the strongest first: ": by tumour 2, smallest margin 0.31, cut 0.70"."""
@@ -155,6 +160,10 @@ class _Found:
                 "the images than training people are, as if the generator had seen them."
             ]
         return []
+
+    def nobody_back(self) -> list[str]:
+        """That nobody comes back who was asked for by label map; where somebody does, that is evidence."""
+        return [] if by_label_map.n_returning(self.scores) else by_label_map.outcome(self.scores)
 
     def unjudged(self) -> list[str]:
         """Where there is no cut: how near the nearest images come all the same."""
@@ -211,6 +220,7 @@ class _Found:
             lines.append("Identical images were not counted.")
         if policy.max_membership_auc < 1 and self.scores.low("membership_auc") is None:
             lines.append(advice.membership(self.scores))
+        lines += by_label_map.missing(self.scores, policy)
         return lines + self._missing_power()
 
     def _missing_power(self) -> list[str]:
@@ -285,7 +295,7 @@ class _Found:
         if subjects:
             lines.append(self._rate(subjects))
         lines += self._nobody_else(subjects)
-        lines.append(self._other_forms())
+        lines += [self._other_forms(), *by_label_map.open_questions(self.scores)]
         lines.append(
             "That a person cannot be inferred: membership of a person in the training set, or an attribute of a "
             "person, may be inferred from synthetic images without any of them being a copy."
@@ -316,7 +326,7 @@ class _Found:
             )
         elif self.count("n_holdout") and self.count("n_holdout_copies") is None:
             lines.append("That no held-out person is copied: this audit did not count that.")
-        if lacking := [name for name in FAMILIES if cuts and name not in cuts]:
+        if lacking := [name for name in FAMILIES if cuts and name not in cuts and name != by_label_map.FAMILY]:
             lines.append(
                 f"That nothing was copied that only these would show, which were not compared: {', '.join(lacking)}."
             )

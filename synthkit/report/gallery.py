@@ -209,8 +209,8 @@ class _Artist:
                 tiles.append(of_shelf("Held-out match", held, number, pair.r_holdout))
         for title, number in zip(("Slice before", "Slice after"), shelf.neighbours(matched), strict=True):
             if number is not None:
-                # Not of labels, nor in a common frame: what is drawn is not what was compared there.
-                as_compared = view[0] < len(source.part.contrasts) and not rule.is_framed
+                # Not of labels, in a common frame or of a part: what is drawn is not what was compared there.
+                as_compared = view[0] < len(source.part.contrasts) and rule.is_as_drawn
                 r = rule.r(synthetic, shelf.planes(number, view)) if as_compared else None
                 tiles.append(of_shelf(title, shelf, number, r))
         return tiles

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 BENT = "bent"
 #: Rules by which images are compared in a common frame: turned, scaled and bent as no picture here is.
 FRAMED = frozenset({"turned", "turned-inside", BENT})
+#: Rules that leave out what a label map says, which pictures show, and the pixels by which they do.
+APART = {
+    "outside": "pixels outside the labels of both",
+    "outside-brain": "pixels of both brains outside the labels of both",
+    "inside": "pixels inside the label map, each label apart",
+}
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,8 @@ class MatchRule:
 
     Attributes
     ----------
-    rule : "pearson", "brain", "flip", "shift", "inverted", "brain-inverted", or one of FRAMED; any other is taken as
-        "pearson".
+    rule : "pearson", "brain", "flip", "shift", "inverted", "brain-inverted", or one of FRAMED or APART; any other
+        is taken as "pearson".
     contrasts : positions of the view's planes: contrasts, or the label map.
     background : grey value that a pixel of the brain exceeds in any contrast of its image.
     shift_px : distance of the eight shifts.
@@ -45,8 +51,15 @@ class MatchRule:
         return self.rule in FRAMED
 
     @property
+    def is_as_drawn(self) -> bool:
+        """Whether r is of all that is drawn."""
+        return not self.is_framed and self.rule not in APART
+
+    @property
     def not_drawn(self) -> str:
         """What was done before r was taken, and is not in the picture; empty if nothing was."""
+        if self.rule in APART:
+            return f"r is of {APART[self.rule]} alone"
         if not self.is_framed:
             return ""
         return "r is of images brought to one frame" + (" and bent" if self.rule == BENT else "") + ", not of these"

@@ -43,6 +43,13 @@ GROUPS: dict[str, tuple[Line, ...]] = {
         Line("authenticity_other_patients", "the same, from training images of other patients"),
         Line("membership_auc", "telling training patients from held-out ones (AUC)", 0.5),
     ),
+    "Asked for with label maps of training people": (
+        Line("n_asked", "images with the label map of a training person"),
+        Line("n_returned", "people who come back", 0),
+        Line("asked_first_rate", "people to whom their images are nearer than to anybody", "control_first_rate"),
+        Line("n_control", "images of the control, with label maps of held-out people"),
+        Line("asked_auc", "telling training people from those of the control by their images (AUC)", 0.5),
+    ),
     "Near-duplicates among the synthetic images": (
         Line("n_near_duplicates", "images with another one above the threshold"),
         Line("near_duplicate_rate", "their share", "near_duplicate_baseline"),

@@ -29,12 +29,16 @@ RULES = {
     "turned": "in a common frame, in eight orientations and turned by small angles",
     "bent": "in a finer common frame, in eight orientations, turned by small angles and bent onto the likest people",
     "turned-inside": "of what is inside the labels alone, in eight orientations and moved by a pixel",
+    "outside": "of what is labelled in neither image, nor beside what is",
+    "outside-brain": "the same in both brains alone",
+    "inside": "inside the label map, each label centred in itself",
 }
 #: Views that are no contrast, with what they show.
 VIEWS = {
     "joint": "all contrasts as one image",
     "labels": "the label map",
     "tumour": "the tumour alone, in a window around its centroid",
+    "asked": "where its label map says nothing, each image with the person whose label map it was asked to have",
 }
 
 #: Matches that are kept of each column.

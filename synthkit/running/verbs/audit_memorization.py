@@ -20,7 +20,7 @@ from synthkit.registry.parameters import make_params, params_to_dict, weakened
 from synthkit.registry.registry import discover
 from synthkit.running.listening import Listener, counted
 from synthkit.running.request import Request
-from synthkit.running.run import Job, Run
+from synthkit.running.run import Input, Job, Run
 from synthkit.running.seal import datasets_at_hand, seal
 from synthkit.running.verbs.boundary import outputs_of
 from synthkit.running.verbs.inputs import check_axes, dataset_input, features_named, file_input
@@ -37,6 +37,7 @@ def ask(
     synthetic: Path,
     *,
     holdout: Path | None = None,
+    control: Path | None = None,
     policy: Path | None = None,
     features: Path | None = None,
     metric: str = DEFAULT_METRIC,
@@ -52,6 +53,7 @@ def ask(
     real : the dataset that the generator was trained on, with its holdout.
     synthetic : the samples.
     holdout : real subjects that were never trained on, instead of the holdout of ``real``.
+    control : samples of the same model that were asked to have the label maps of ``holdout``.
     policy : TOML file that says what passes and what fails; the default policy without one.
     features : weights of the feature network, where the metric uses one; ``NAME=FILE`` holds them to a name.
     metric : name of the audit's method.
@@ -60,7 +62,7 @@ def ask(
     params : parameters of the metric.
 
     Raises :class:`DataError` for datasets that do not belong together, and for a holdout that was trained on, by its
-    ids or by what its images show.
+    ids or by what its images show. :class:`UsageError` for a control without these people.
     """
     declaration = discover().audit(metric)
     rules = load_policy(policy) if policy else Policy()
@@ -99,6 +101,8 @@ def ask(
         inputs["holdout"] = dataset_input(real, ("holdout",))[1]
         _check_never_trained_on(real, train_set.select("holdout").subjects, lineage)
         _check_nobody_twice(train_sets, real, train_set.select("holdout"), listener)
+    if control is not None:
+        inputs["control"] = _control_input(control, holdout, train_sets, synthetic_set, declaration)
     check_axes(inputs, listener)
     named: dict[str, str] = {}
     if features is not None:
@@ -130,6 +134,59 @@ def _check_is_generated(real: Path, train_set: Dataset, synthetic: Path, synthet
             if train_set.kind == "synthetic"
             else "Give the dataset that `synthkit generate` made, or that images from elsewhere became by `import`.",
         )
+
+
+def _control_input(
+    path: Path,
+    holdout: Path | None,
+    train_sets: Mapping[Path, Dataset],
+    synthetic_set: Dataset,
+    declaration: MetricDeclaration,
+) -> Input:
+    """A control; refused where it tells nothing of these images.
+
+    Raises :class:`UsageError` where the audit takes none, nobody is held out or nothing was asked for, and
+    :class:`DataError` for samples of another model, or that were asked for something else.
+    """
+    if "control" not in declaration.optional_roles:
+        raise UsageError(f"{declaration.name} takes no control.", fix="Leave --control out.")
+    if holdout is None:
+        raise UsageError(
+            "A control says nothing without the people whose label maps it has.",
+            f"{path} is compared with the people whom it was asked for.",
+            "Give the dataset whose label maps it was asked for: --holdout DATASET.",
+        )
+    if not _asked_labels(synthetic_set):
+        raise UsageError(
+            "The images under audit were not asked for with label maps.",
+            "A control is compared with images that were, and there are none.",
+            "Leave --control out, or audit what `synthkit generate RUN --labels DATASET` made.",
+        )
+    dataset, found = dataset_input(path)
+    _check_same_images(train_sets, path, dataset)
+    made = [(one.lineage.get("checkpoint_digest"), _drawn_with(one)) for one in (dataset, synthetic_set)]
+    if dataset.kind == "real" or made[0][0] is None or made[0] != made[1]:
+        other = "with other parameters than" if made[0][0] == made[1][0] else "by another model than"
+        raise DataError(
+            f"The control {path} was drawn {other} the images under audit.",
+            "How near it comes to people whom it has never seen says nothing of these images then.",
+            f"Make it as these were made: `synthkit generate RUN --labels {holdout} -o CONTROL`.",
+        )
+    if _asked_labels(dataset).get("digest") != Dataset(holdout).digest:
+        raise DataError(
+            f"The control {path} was not asked for with the label maps of {holdout}.",
+            "It shows how near the model comes to people whom it has never seen, when asked for their label maps.",
+            f"Make it with these label maps: `synthkit generate RUN --labels {holdout} -o CONTROL`.",
+        )
+    return found
+
+
+def _asked_labels(dataset: Dataset) -> dict[str, Any]:
+    return (dataset.lineage.get("asked") or {}).get("labels") or {}
+
+
+def _drawn_with(dataset: Dataset) -> Any:
+    return (dataset.description.get("provenance") or {}).get("params")
 
 
 def _check_same_images(train_sets: Mapping[Path, Dataset], synthetic: Path, synthetic_set: Dataset) -> None:

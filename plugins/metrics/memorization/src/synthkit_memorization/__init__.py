@@ -134,7 +134,7 @@ DECLARATION = MetricDeclaration(
     gpu="optional",
     reproducible="bitwise",
     roles=("train", "synthetic"),
-    optional_roles=("holdout", "features"),
+    optional_roles=("holdout", "control", "features"),
     scores=(*definitions(), *_OWN),
     audit=True,
 )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from synthkit_memorization.families import Column
 from synthkit_memorization.judgement import Found, Judgement, Side
 from synthkit_memorization.search.matches import Matches
 from synthkit_memorization.search.pixels import Float64, Images, Int64
+
+if TYPE_CHECKING:
+    from synthkit_memorization.asked import Leak
 
 
 class Part:
@@ -97,6 +100,7 @@ class Audit:
     train_other_patient : the same with another patient's.
     train_seen, holdout_seen : best r ``(image,)`` of the real images among the synthetic ones.
     neighbours : matches of the synthetic images with each other, k columns.
+    leak : the attack on images that were asked for with label maps of training people; None where none were.
     """
 
     params: Any
@@ -114,6 +118,7 @@ class Audit:
     train_seen: Float64 | None = None
     holdout_seen: Float64 | None = None
     neighbours: Matches | None = None
+    leak: Leak | None = None
 
     @property
     def null(self) -> People:

@@ -9,6 +9,7 @@
 | training and held-out images | synthetic images | membership |
 | synthetic images | other synthetic images | near-duplicates |
 | planted copies, in every family | training images, held-out images | power |
+| images asked for with a person's label map | that person, and others | leak by mask (``asked.py``) |
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from scipy.sparse.csgraph import connected_components
 
 import synthkit
 from synthkit.contract import Samples
+from synthkit_memorization.asked import BY_REQUEST, NOBODY, asked_for, leak_by_mask
 from synthkit_memorization.audit import Audit, Part, People, Twin
 from synthkit_memorization.blank import blank_images
 from synthkit_memorization.families import Family, Seen, families
@@ -38,12 +40,9 @@ from synthkit_memorization.search.warped import CANDIDATES, Halved, bent
 #: Neighbours kept among the synthetic images.
 NEIGHBOURS = 8
 
-#: Group of a query of the other side: nobody is left out of its search.
-NOBODY = -1
-
 
 def investigate(
-    params: Any, train: Samples, synthetic: Samples, holdout: Samples | None, device: str
+    params: Any, train: Samples, synthetic: Samples, holdout: Samples | None, control: Samples | None, device: str
 ) -> tuple[Audit, Search]:
     """All searches of the table above but the planted copies; and what searches for those with the same settings."""
     known = families(train, params.families, params.rules, params.background)
@@ -58,9 +57,16 @@ def investigate(
         left = people["holdout"].without(list(twins))
         people = {"train": people["train"]} | ({} if left is None else {"holdout": left})
         search.look_at(known, people)
-    blank = blank_images(synthetic, train)
-    judgements = [each for null in search.nulls if (each := _judge(search, null, synthetic, blank, params)) is not None]
+    blank, own = blank_images(synthetic, train), asked_for(synthetic, people["train"], train.scheme)
+    rate = params.false_fail_rate / (len(search.nulls) + bool((own != NOBODY).any()))
+    found = [_judge(search, null, synthetic, own, blank, rate) for null in search.nulls]
+    judgements = [each for each in found if each is not None]
     null_r, null_index = _null_matches(search.nulls, judgements, people)
+    leak = leak_by_mask(params, people, synthetic, own, control, ~blank, rate)
+    if leak is not None:
+        judgements.append(leak.judgement)
+        null_r = _without_null(leak.judgement, null_r, np.nan)
+        null_index = _without_null(leak.judgement, null_index, -1)
     audit = Audit(
         params=params,
         train=people["train"],
@@ -71,6 +77,7 @@ def investigate(
         judgements=tuple(judgements),
         null_r=null_r,
         null_index=null_index,
+        leak=leak,
     )
     _compare_with_holdout(audit, search)
     _measure_authenticity(audit, search)
@@ -287,13 +294,19 @@ def _twins(search: Search, people: Mapping[str, People], rate: float) -> dict[in
     return twins
 
 
-def _judge(search: Search, null: Null, synthetic: Images, blank: NDArray[np.bool_], params: Any) -> Judgement | None:
-    """What a family says of the synthetic images; None where it sees none of them."""
+def _judge(
+    search: Search, null: Null, synthetic: Images, own: Int64, blank: NDArray[np.bool_], rate: float
+) -> Judgement | None:
+    """What a family says of the synthetic images; None where it sees none of them.
+
+    ``own`` is the training person whose label map each was asked to have: no copy of that person by what it shares with
+    them by request.
+    """
     seen = null.family.see(synthetic)
     if not len(seen.rows):
         return None
-    found = {side: search.among(null, side, seen.images) for side in null.found}
-    rate = params.false_fail_rate / len(search.nulls)
+    left_out = own[seen.rows] if null.family.name in BY_REQUEST else None
+    found = {side: search.among(null, side, seen.images, left_out if side == "train" else None) for side in null.found}
     sides = judge(null.found, null.null_person, found, null.n_people, ~blank[seen.rows], rate)
     return Judgement.of(null.family, seen.rows, found, sides)
 
@@ -319,6 +332,12 @@ def _null_matches(
                 r[np.unique(rows), start:stop], index[np.unique(rows), start:stop] = found.r, found.index
         start = stop
     return r, index
+
+
+def _without_null(judgement: Judgement, null: Any, missing: float) -> Any:
+    """``(null image, column, NEAREST)`` with further columns, in which no null image was compared."""
+    columns = len(judgement.family.columns)
+    return np.concatenate([null, np.full((len(null), columns, NEAREST), missing, null.dtype)], axis=1)
 
 
 def _compare_with_holdout(audit: Audit, search: Search) -> None:

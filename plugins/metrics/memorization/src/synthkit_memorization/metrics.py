@@ -11,7 +11,7 @@ the tables keep the subjects as the dataset names them, one row a scan.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ def score(
     train: Samples,
     synthetic: Samples,
     holdout: Samples | None = None,
+    control: Samples | None = None,
     features: Path | None = None,
 ) -> Iterator[Score | Row]:
     """Scores and rows as declared; tables ``matches``, ``pairs``, ``subjects``, ``null``, ``power`` and ``features``.
@@ -45,6 +46,7 @@ def score(
     Parameters
     ----------
     train : what the generator was trained on. holdout : real images of other subjects that it never saw.
+    control : images of the same generator that were asked for with label maps of held-out people.
     features : weights of a feature network, instead of the one that comes with the package.
 
     Raises
@@ -55,9 +57,9 @@ def score(
     identify(features, params.network)  # used last, and refused first
     if holdout is not None and len(holdout) == 0:
         holdout = None
-    _check(train, synthetic, holdout)
+    _check(train, {"synthetic": synthetic, "holdout": holdout, "control": control})
     device = _device()
-    audit, search = investigate(params, train, synthetic, holdout, device)
+    audit, search = investigate(params, train, synthetic, holdout, control, device)
     _warn(audit)
     yield from scores(audit)
     yield from power(audit, search)
@@ -65,18 +67,19 @@ def score(
     yield from by_features(audit, features, device)
 
 
-def _check(train: Samples, synthetic: Samples, holdout: Samples | None) -> None:
-    for name, data in (("train", train), ("synthetic", synthetic)):
-        if len(data) == 0:
+def _check(train: Samples, others: Mapping[str, Samples | None]) -> None:
+    for name, data in (("train", train), ("synthetic", others["synthetic"])):
+        if data is not None and len(data) == 0:
             raise DataError(f"The {name} dataset is empty.", "There is nothing to compare.", "Give another dataset.")
-    for name, data in (("synthetic", synthetic), ("holdout", synthetic if holdout is None else holdout)):
-        if data.contrasts != train.contrasts or data.size != train.size:
+    for name, data in others.items():
+        if data is not None and (data.contrasts != train.contrasts or data.size != train.size):
             raise DataError(
                 f"The {name} and the train dataset cannot be compared.",
                 f"{name} has {', '.join(data.contrasts)} at {data.size}, train has {', '.join(train.contrasts)} at "
                 f"{train.size} pixels.",
                 "Prepare both with the same contrasts, in the same order, and the same size.",
             )
+    holdout = others["holdout"]
     if holdout is not None:
         # By subject too: the patients of two datasets may go by other names.
         shared = sorted(_patients(train) & _patients(holdout) | _subjects(train) & _subjects(holdout))

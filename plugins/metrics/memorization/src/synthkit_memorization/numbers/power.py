@@ -8,6 +8,7 @@ import numpy as np
 
 import synthkit
 from synthkit import Row, Score
+from synthkit_memorization.asked import ASKED
 from synthkit_memorization.audit import Audit, Part
 from synthkit_memorization.investigation import Search
 from synthkit_memorization.numbers.scores import NO_NULL, undefined
@@ -23,7 +24,8 @@ def power(audit: Audit, search: Search) -> Iterator[Score | Row]:
         yield from undefined(NO_NULL if not audit.has_null else "no copies were planted (plants = 0)", "power")
         return
 
-    columns = [(each, rule) for each in audit.judgements for rule in each.family.rules]
+    judgements = [each for each in audit.judgements if each.family.name != ASKED]  # nobody asks for planted copies
+    columns = [(each, rule) for each in judgements for rule in each.family.rules]
 
     def find(images: Images, hidden: Int64, source: Int64) -> Int64:
         copied = np.full((len(images), len(audit.columns)), -1)

@@ -30,6 +30,8 @@ IDENTICAL = 1.0 - 1e-12
 NO_NULL = "no null: nothing to compare with"
 ALL_BLANK = "all images are blank"
 NO_HOLDOUT = "no held-out images to compare with"
+NOBODY_ASKED = "no image was asked for with the label map of a training person"
+NO_CONTROL = "no control: no images that were asked for with label maps of enough held-out people"
 
 
 def scores(audit: Audit) -> Iterator[Score]:
@@ -37,6 +39,7 @@ def scores(audit: Audit) -> Iterator[Score]:
     yield from _sizes(audit)
     yield from _copies(audit)
     yield from _by_family(audit)
+    yield from _asked(audit)
     yield from _by_column(audit)
     yield from _nearness(audit)
     yield from _ratios(audit)
@@ -121,6 +124,25 @@ def _by_family(audit: Audit) -> Iterator[Score]:
         for quantile in (0.0, 0.5):
             value = float(np.nanquantile(train.rule.people, quantile))
             yield Score(name="null_margin", value=value, of={**of, "quantile": f"{quantile:g}"}, n=train.rule.n_people)
+
+
+def _asked(audit: Audit) -> Iterator[Score]:
+    """Whether training people come back for their label maps, and how near the generator comes to others for theirs."""
+    leak, names = audit.leak, ("n_control", "control_first_rate", "asked_auc")
+    if leak is None:
+        yield Score(name="n_asked", value=0, n=0)
+        yield from undefined(NOBODY_ASKED, "n_returned", "asked_first_rate", *names)
+        return
+    yield Score(name="n_asked", value=len(leak.own), n=leak.n_people)
+    returned = leak.n_returned
+    yield Score(name="n_returned", value=returned, n=leak.n_people, note="" if returned is not None else NO_NULL)
+    yield _score("asked_first_rate", leak.first.share)
+    if leak.control is None:
+        yield from undefined(NO_CONTROL, *names)
+        return
+    yield Score(name="n_control", value=leak.control.n_images, n=leak.control.n_people)
+    yield _score("control_first_rate", leak.control.first.share)
+    yield _score("asked_auc", leak.control.auc)
 
 
 def _finite(value: float) -> float | None:
