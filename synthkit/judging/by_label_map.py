@@ -92,10 +92,14 @@ def open_questions(scores: AuditScores) -> list[str]:
     if n and of and n < of:
         tried = f"{n:,} of {of:,} training people were asked for"
         lines.append(f"That nobody else comes back for their label map: {tried}.")
+    lines.append(
+        "That nobody comes back moved, turned, mirrored or bent away from their label map: with whom it was asked for, "
+        "an image is compared in place alone."
+    )
     if not scores.count("n_control"):
         lines.append(
-            "That nobody comes back faintly, or by what is inside their label map: how near this generator comes to people whom it has never seen, when "
-            f"asked for their label maps, is not known. {CONTROL}"
+            "That nobody comes back faintly, or by what is inside their label map: how near this generator comes to "
+            f"people whom it has never seen, when asked for their label maps, is not known. {CONTROL}"
         )
     return lines
 

@@ -1,9 +1,10 @@
 """Leak by mask: does a training person come back where an image is asked for with that person's label map?
 
 An image *asked for with the label map of* a person says so in its table, and its label map, which is not empty, is that
-of an image of one person, pixel by pixel. It has their labels, and their tumour's place, by request. So it is compared
-with its person where the label map says nothing (``search/apart.py``): near_c of ``null/margins.py`` is the distance to
-that person alone, other_c the k-th smallest to people of the other side, that person left out.
+of an image of one person, pixel by pixel. It has their labels, and a tumour like theirs in its place, by request, which
+any comparison of label maps or whole pictures would take for a likeness. So no other family compares it with that
+person, and this one does where the label map says nothing (``search/apart.py``): near_c of ``null/margins.py`` is the
+distance to that person alone, other_c the k-th smallest to people of the other side, that person left out.
 
 **Null.** Best is a *control*: images of the same generator, asked for with label maps of held-out people. How near they
 come to the people whose label maps they have is what a label map says of a head by itself, and how smooth the generator
@@ -44,9 +45,6 @@ ASKED = "asked"
 
 #: Position of the rule that says who comes first.
 PRIMARY = OUTSIDE.index("outside-brain")
-
-#: Families that compare what agrees by request: there, an image is not compared with whom it was asked for.
-BY_REQUEST = ("labels", "label-shape", "tumour")
 
 #: People whose label maps a control must have to be the null.
 FEWEST = 4

@@ -92,6 +92,7 @@ class Audit:
     train, holdout : the real people; held-out ones without the twins.
     blank : synthetic images that are constant or show hardly any brain, boolean ``(image,)``.
     judgements : of each family in which people could be compared.
+    nearest : the two training people nearest to each synthetic image, primary: also whom it was asked for.
     null_r, null_index : the nearest training people of the null images (held-out, else training images), themselves
         left out, ``(null image, column, NEAREST)``; NaN and -1 where there is none or a family does not see the image.
     halves : best r ``(synthetic image,)`` in equal parts of the training and of the held-out images, and how many
@@ -110,6 +111,7 @@ class Audit:
     twins: tuple[Twin, ...]
     blank: NDArray[np.bool_]
     judgements: tuple[Judgement, ...]
+    nearest: Matches
     null_r: Float64
     null_index: Int64
     halves: tuple[Float64, Float64, int] | None = None
@@ -146,12 +148,6 @@ class Audit:
         """The training image it is with; -1 there."""
         index: Int64 = self._spread([each.train.index[..., 0] for each in self.judgements], -1)
         return index
-
-    @property
-    def nearest_two(self) -> Float64:
-        """r of each synthetic image with the two nearest training people, primary, ``(image, 2)``."""
-        whole = self.judgements[0]
-        return whole.train.r[:, self.primary, :2]
 
     @cached_property
     def margins(self) -> Float64:

@@ -25,7 +25,7 @@ from scipy.sparse.csgraph import connected_components
 
 import synthkit
 from synthkit.contract import Samples
-from synthkit_memorization.asked import BY_REQUEST, NOBODY, asked_for, leak_by_mask
+from synthkit_memorization.asked import NOBODY, asked_for, leak_by_mask
 from synthkit_memorization.audit import Audit, Part, People, Twin
 from synthkit_memorization.blank import blank_images
 from synthkit_memorization.families import Family, Seen, families
@@ -75,6 +75,7 @@ def investigate(
         twins=tuple(twins.values()),
         blank=blank,
         judgements=tuple(judgements),
+        nearest=_nearest_two(search, synthetic, people["train"], judgements[0], own),
         null_r=null_r,
         null_index=null_index,
         leak=leak,
@@ -299,14 +300,14 @@ def _judge(
 ) -> Judgement | None:
     """What a family says of the synthetic images; None where it sees none of them.
 
-    ``own`` is the training person whose label map each was asked to have: no copy of that person by what it shares with
-    them by request.
+    ``own`` is the training person whose label map each was asked to have. With that person it is compared elsewhere
+    (``asked.py``): here they would resemble each other by request, in labels and in the tumour that a picture shows.
     """
     seen = null.family.see(synthetic)
     if not len(seen.rows):
         return None
-    left_out = own[seen.rows] if null.family.name in BY_REQUEST else None
-    found = {side: search.among(null, side, seen.images, left_out if side == "train" else None) for side in null.found}
+    left_out = {"train": own[seen.rows]}
+    found = {side: search.among(null, side, seen.images, left_out.get(side)) for side in null.found}
     sides = judge(null.found, null.null_person, found, null.n_people, ~blank[seen.rows], rate)
     return Judgement.of(null.family, seen.rows, found, sides)
 
@@ -332,6 +333,14 @@ def _null_matches(
                 r[np.unique(rows), start:stop], index[np.unique(rows), start:stop] = found.r, found.index
         start = stop
     return r, index
+
+
+def _nearest_two(search: Search, synthetic: Images, train: People, picture: Judgement, own: Int64) -> Matches:
+    """The two training people nearest to each image, whoever was asked for; r of the joint image over all pixels."""
+    if (own != NOBODY).any():
+        return search.primary(synthetic, train.images, k=2, distinct=train.person)
+    place = picture.family.columns.index((list(picture.family.views)[-1], "pearson"))
+    return Matches(picture.train.index[:, place, :2], picture.train.r[:, place, :2])
 
 
 def _without_null(judgement: Judgement, null: Any, missing: float) -> Any:

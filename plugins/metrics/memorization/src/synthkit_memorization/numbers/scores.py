@@ -75,7 +75,7 @@ def _copies(audit: Audit) -> Iterator[Score]:
     missing = "" if audit.has_null else NO_NULL
     copied = len(audit.copied("train")) if audit.has_null else None
     yield Score(name="n_copied_subjects", value=copied, n=audit.train.n, note=missing)
-    yield Score(name="n_identical", value=int((audit.r[:, audit.primary] >= IDENTICAL).sum()), n=n)
+    yield Score(name="n_identical", value=int((audit.nearest.r[:, 0] >= IDENTICAL).sum()), n=n)
     names = ("n_holdout_copies", "n_copied_holdout_subjects")
     if audit.holdout is None or audit.side("picture", "holdout") is None:
         yield from undefined(NO_HOLDOUT, *names)
@@ -197,7 +197,7 @@ def _nearness(audit: Audit) -> Iterator[Score]:
     yield _score(
         "closer_to_train", closeness.closer_to_train(own[described], held[described]), f"{size} images of each"
     )
-    r, shown = audit.r[described, audit.primary], ~np.isnan(null_r)
+    r, shown = audit.nearest.r[described, 0], ~np.isnan(null_r)
     person = audit.holdout.person[shown]
     nearer = closeness.closer_than_holdout(r, null_r[shown], person)
     yield _score("closer_than_holdout", nearer)
@@ -217,7 +217,7 @@ def _ratios(audit: Audit) -> Iterator[Score]:
     """Distance to the best match over that to the best match of another patient."""
     names = ("distance_ratio", "null_distance_ratio", "low_ratio_rate")
     c = audit.primary
-    found = audit.nearest_two
+    found = audit.nearest.r
     null_r = audit.null_r[:, c, :2]
     known = ~np.isnan(null_r).any(axis=1)
     if audit.holdout is None or np.isnan(found).any() or not known.any():
@@ -237,7 +237,7 @@ def _ratios(audit: Audit) -> Iterator[Score]:
 
 
 def _authenticity(audit: Audit) -> Iterator[Score]:
-    c, described = audit.primary, audit.described
+    described = audit.described
     for name, train_r, alone in (
         ("authenticity", audit.train_other, "there is one training image"),
         ("authenticity_other_patients", audit.train_other_patient, "the training images are of one patient"),
@@ -245,7 +245,7 @@ def _authenticity(audit: Audit) -> Iterator[Score]:
         if train_r is None or np.isnan(train_r).any():
             yield from undefined(alone, name)
             continue
-        kept = authenticity.authentic(audit.r[described, c], audit.index[described, c], train_r)
+        kept = authenticity.authentic(audit.nearest.r[described, 0], audit.nearest.index[described, 0], train_r)
         low, high = clopper_pearson(int(kept.sum()), len(kept))
         yield Score(name=name, value=float(kept.mean()), low=low, high=high, n=len(kept))
 

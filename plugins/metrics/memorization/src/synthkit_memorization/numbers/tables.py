@@ -122,11 +122,11 @@ def _pairs(audit: Audit, quantile: Float64) -> Iterator[Row]:
 
 def _subjects(audit: Audit) -> Iterator[Row]:
     """One row a training subject: its images, the synthetic images that match it, those that copy it, best match."""
-    samples, c = audit.train.samples, audit.primary
+    samples = audit.train.samples
     names = [sample.subject or "" for sample in samples]
     best: dict[str, float] = {}
     n_matched: Counter[str] = Counter()
-    for index, r in zip(audit.index[:, c], audit.r[:, c], strict=True):
+    for index, r in zip(audit.nearest.index[:, 0], audit.nearest.r[:, 0], strict=True):
         if index >= 0:
             n_matched[names[index]] += 1
             best[names[index]] = max(best.get(names[index], -1.0), float(r))
