@@ -6,7 +6,9 @@ family ``asked`` of :mod:`synthkit.judging.audit_scores`, and on who comes first
 
 from __future__ import annotations
 
-from synthkit.judging.audit_scores import AuditScores
+import math
+
+from synthkit.judging.audit_scores import AuditScores, ScoreDict
 from synthkit.judging.policy import Policy
 
 FAMILY = "asked"
@@ -51,31 +53,76 @@ def _first(scores: AuditScores) -> str:
     return f" {nearer} are the images of {_share(own)}{beside}."
 
 
-def _share(score: object) -> str:
-    assert isinstance(score, dict)
+def _counts(score: ScoreDict) -> tuple[int, int]:
+    """Of a share of people: how many, of how many."""
     n = int(score["n"])
-    return f"{round(float(score['value']) * n):,} of {n:,}"
+    return round(float(score["value"]) * n), n
+
+
+def _share(score: ScoreDict) -> str:
+    first, n = _counts(score)
+    return f"{first:,} of {n:,}"
 
 
 def told_apart(scores: AuditScores, policy: Policy) -> list[str]:
-    """That training people are told from held-out ones by label map, better than the policy tolerates."""
+    """That most training people are told by label map where held-out ones are not; or better than the policy tolerates.
+
+    By Fisher's exact test over people, one-sided: it holds however few they are and whatever they are like, where no
+    cut can be taken from them. The audit's rate of false fails is shared among the families; the cut of this one has a
+    half of its share, this test the other.
+    """
+    own, control, rate = (scores.get(name) for name in ("asked_first_rate", "control_first_rate", "false_fail_rate"))
+    lines = []
+    if own is not None and control is not None and rate is not None:
+        (first, n), others = _counts(own), _counts(control)
+        p = fisher(first, n, *others)
+        if 2 * first > n and p <= float(rate["value"]) / (2 * max(1, len(scores.by_family("cut")))):
+            lines.append(
+                f"Most training people are told by asking for their label map: the images of {first:,} of {n:,} are "
+                f"nearer to them than to any other training person, outside the labels; in the control, of "
+                f"{_share(control)} held-out people (p = {p:.1g}, by person)."
+            )
     low, limit = scores.low("asked_auc"), policy.max_membership_auc
     if low is None or low <= limit:
-        return []
+        return lines
     return [
+        *lines,
         f"Whether a person was trained on can be told by asking for their label map, with an AUC of at least {low:.3f} "
-        f"(chance: 0.5; tolerated: up to {limit:g})."
+        f"(chance: 0.5; tolerated: up to {limit:g}).",
     ]
+
+
+def fisher(a: int, n: int, b: int, m: int) -> float:
+    """Chance that of ``a + b`` people who come first among ``n + m``, at least ``a`` are of the ``n``; 0..1."""
+    ways = sum(math.comb(n, k) * math.comb(m, a + b - k) for k in range(a, min(n, a + b) + 1))
+    return ways / math.comb(n + m, a + b)
 
 
 def missing(scores: AuditScores, policy: Policy) -> list[str]:
-    """That the policy limits membership attacks, and the one by label map was not made for want of a control."""
-    if policy.max_membership_auc >= 1 or not scores.count("n_asked") or scores.low("asked_auc") is not None:
+    """What is not known for want of a control, or of people to take a cut from."""
+    if not scores.count("n_asked"):
         return []
-    return [
-        "The policy limits membership attacks (max_membership_auc), and how well training people are told from others "
-        f"by their label maps is not known, or has no interval: that takes a control of enough people. {CONTROL}"
-    ]
+    lines = []
+    own, people = scores.get("asked_first_rate"), (scores.get("n_train") or {}).get("n")
+    low = None if own is None else own.get("low")
+    if scores.get("control_first_rate") is None and low is not None and people and float(low) > 1 / people:
+        lines.append(
+            f"The images of {_share(own or {})} people asked for are nearer to them than to any other training person, "
+            "outside the labels: more than chance. Whether label maps say as much of anybody, or these people come "
+            f"back, a control tells. {CONTROL}"
+        )
+    if scores.by_family("cut").get(FAMILY) == 0:
+        lines.append(
+            "How near comes somebody who does not come back cannot be told: people here are too few, or differ too "
+            f"much, for a cut above 0 of the family {FAMILY}. Label maps of more people would help, in the control too."
+        )
+    if policy.max_membership_auc < 1 and scores.low("asked_auc") is None:
+        lines.append(
+            "The policy limits membership attacks (max_membership_auc), and how well training people are told from "
+            "others by their label maps is not known, or has no interval: that takes a control of enough people. "
+            f"{CONTROL}"
+        )
+    return lines
 
 
 def open_questions(scores: AuditScores) -> list[str]:

@@ -42,11 +42,11 @@ def heads(rng: np.random.Generator, n: int) -> Any:
 
 
 def tumours(rng: np.random.Generator, n: int) -> Any:
-    """Label maps of as many slices, uint8 ``(n, y, x)``: three rings anywhere in the brain."""
+    """Label maps of as many slices, uint8 ``(n, y, x)``: three parts, of a shape of its own, in the brain."""
     labels = np.zeros((n, SIZE, SIZE), np.uint8)
     for one in labels:
         cy, cx = rng.uniform(-0.2, 0.2, 2)
-        distance = np.hypot(Y - cy, X - cx) / rng.uniform(0.14, 0.2)
+        distance = np.hypot(Y - cy, X - cx) * (1 + 0.3 * smooth(rng, 3)[0]) / rng.uniform(0.14, 0.2)
         for value, radius in ((2, 1.0), (4, 0.7), (1, 0.4)):
             one[distance < radius] = value
     return labels
@@ -137,7 +137,7 @@ def test_a_generator_that_returns_training_patients_for_their_label_maps_is_foun
     if with_control:
         assert whole["asked_auc"].value == 1.0 and (whole["n_control"].value, whole["n_control"].n) == (30, 10)
         # 10 held-out people against 12 and themselves: it is not that label maps give people away.
-        assert (whole["control_first_rate"].value or 0) <= 0.3 and "1 of 13" in whole["control_first_rate"].note
+        assert (whole["control_first_rate"].value or 0) <= 0.3 and "1 of 12" in whole["control_first_rate"].note
         told = audited(world, asked(images, world.train.labels), control, max_membership_auc=0.55, max_copies=35)[0]
         assert any("asking for their label map, with an AUC of at least" in line for line in told.reasons)
 
@@ -147,7 +147,7 @@ def test_one_that_obeys_label_maps_without_copying_is_not(world: World, control:
     assert result.outcome == "pass" and not any(copies.values()) and whole["n_returned"].value == 0
     assert 0.2 < (whole["asked_auc"].value or 0) < 0.8 and (whole["asked_first_rate"].value or 0) <= 0.34
     assert "12 training people, nobody comes back in 36 images" in result.reasons[1]
-    assert not any("comes back" in line for line in result.not_proven)
+    assert not any("faintly" in line for line in result.not_proven)
     alone, whole, copies = audited(world, obedient(world, world.train, 3), None)
     assert alone.outcome == "pass" and not any(copies.values()) and whole["asked_auc"].value is None
     assert any("faintly" in line and "--control CONTROL" in line for line in alone.not_proven)

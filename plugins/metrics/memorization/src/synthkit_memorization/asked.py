@@ -15,8 +15,9 @@ found; and ``inside`` is left out, since how much tumours agree by their labels,
 
 **Shares.** A person *comes first* if the images with their label map are, on average, nearer to them than to any other
 training person (all contrasts, ``outside-brain``); where label maps say nothing of heads the chance of that is 1 of the
-people compared. The AUC compares the mean margins of training people with those of the control: 0.5 where training
-people come no nearer to what was asked for than people do whom the generator has never seen.
+people compared, and in a control, where one training person is left out of each comparison, it is the same. The verdict
+compares the two by Fisher's exact test. The AUC compares the mean margins of training people with those of the control:
+0.5 where training people come no nearer to what was asked for than people do whom the generator has never seen.
 """
 
 from __future__ import annotations
@@ -168,8 +169,9 @@ def leak_by_mask(
     ----------
     people : training people, and held-out ones where there are. control : see above.
     counted : boolean ``(image,)``, the synthetic images that are not blank.
-    rate : at which an innocent set may fail by this.
+    rate : at which an innocent set may fail by this. The cut has a half of it, the other is for who comes first.
     """
+    rate /= 2
     rows = np.flatnonzero(own != NOBODY)
     if not len(rows):
         return None
@@ -275,8 +277,8 @@ class _Search:
         r, index = to[side].r[which, own], to[side].index[which, own]
         near = distance(r)
         rivals = distance(to["train"].r[..., PRIMARY])
-        if side == "train":
-            rivals[which, own] = np.inf
+        # Of the control, too, one training person is left out of each: as many rivals on either side.
+        rivals[which, own if side == "train" else own % rivals.shape[1]] = np.inf
         nothing = np.full((*r.shape, NEAREST - 1), np.nan)
         found = Found(
             np.concatenate([np.where(np.isfinite(r), r, np.nan)[..., None], nothing], axis=2),
