@@ -337,18 +337,10 @@ def audit_memorization(
     from synthkit.running.verbs import audit_memorization as verb
 
     request = verb.ask(
-        Path(real),
-        Path(synthetic),
-        holdout=_path(holdout),
-        control=_path(control),
-        policy=_path(policy),
-        features=_path(features),
-        metric=metric,
-        also_train=[Path(path) for path in also_train],
-        accept_other_training_set=accept_other_training_set,
-        params=params,
-        listener=_heard(options.get("listener")),
-    )
+        Path(real), Path(synthetic), holdout=_path(holdout), control=_path(control), policy=_path(policy),
+        features=_path(features), metric=metric, also_train=[Path(path) for path in also_train],
+        accept_other_training_set=accept_other_training_set, params=params, listener=_heard(options.get("listener")),
+    )  # fmt: skip
     arguments: dict[str, Any] = {"real": real, "synthetic": synthetic, "holdout": holdout, "policy": policy}
     arguments |= {"control": control, "features": features, "metric": None if metric == verb.DEFAULT_METRIC else metric}
     arguments |= {"also_train": list(also_train), "accept_other_training_set": accept_other_training_set}

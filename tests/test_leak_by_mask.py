@@ -88,7 +88,7 @@ def test_a_policy_that_limits_membership_attacks_limits_the_one_by_label_map() -
 
 def firsts(own: tuple[int, int], control: tuple[int, int] | None, n_cut: float = 0.6) -> Any:
     of = {"asked_first_rate": own, "control_first_rate": control}
-    kept = [s for s in found() if s["name"] not in of and not (s["name"] == "cut")]
+    kept = [s for s in found() if s["name"] not in of and s["name"] != "cut"]
     for name, counts in of.items():
         if counts is not None:
             low, high = clopper_pearson(*counts)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from synthkit_memorization import Params
 from synthkit_memorization.asked import asked_for
-from synthkit_memorization.audit import People
 from synthkit_memorization.metrics import score
+from synthkit_memorization.people import People
 from synthkit_memorization.search.apart import LEAST, Reduced, ToPeople, correlations
 
 from synthkit import Score

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from synthkit_memorization import DECLARATION, Params
-from synthkit_memorization.audit import patients
 from synthkit_memorization.metrics import score
 from synthkit_memorization.numbers.scores import IDENTICAL
+from synthkit_memorization.people import patients
 from synthkit_memorization.search.exact import best_matches
 
 from synthkit import Row, Score

@@ -33,11 +33,11 @@ from numpy.typing import NDArray
 import synthkit
 from synthkit.contract import Samples
 from synthkit.judging.intervals import clopper_pearson
-from synthkit_memorization.audit import People
 from synthkit_memorization.estimate import Estimate, numbered, share_larger
 from synthkit_memorization.families import Family, Seen
 from synthkit_memorization.judgement import FAR, Found, Judgement, Side
 from synthkit_memorization.null.margins import NEAREST, Distances, Rule, distance
+from synthkit_memorization.people import People
 from synthkit_memorization.search.apart import INSIDE, OUTSIDE, ToPeople
 from synthkit_memorization.search.pixels import READ_BATCH, Float64, Images, Int64
 

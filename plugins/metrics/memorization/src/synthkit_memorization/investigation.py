@@ -26,11 +26,12 @@ from scipy.sparse.csgraph import connected_components
 import synthkit
 from synthkit.contract import Samples
 from synthkit_memorization.asked import NOBODY, asked_for, leak_by_mask
-from synthkit_memorization.audit import Audit, Part, People, Twin
+from synthkit_memorization.audit import Audit, Twin
 from synthkit_memorization.blank import blank_images
 from synthkit_memorization.families import Family, Seen, families
 from synthkit_memorization.judgement import Found, Judgement, between, judge, nearest_of
 from synthkit_memorization.null.margins import NEAREST, TWIN, Distances, Rule, distance
+from synthkit_memorization.people import Part, People
 from synthkit_memorization.power.changes import WIDTH
 from synthkit_memorization.power.planting import KINDS
 from synthkit_memorization.search.exact import Groups, Matches, best_matches, every_view

@@ -9,9 +9,10 @@ import numpy as np
 import synthkit
 from synthkit import Row, Score
 from synthkit_memorization.asked import ASKED
-from synthkit_memorization.audit import Audit, Part
+from synthkit_memorization.audit import Audit
 from synthkit_memorization.investigation import Search
 from synthkit_memorization.numbers.scores import NO_NULL, undefined
+from synthkit_memorization.people import Part
 from synthkit_memorization.power.planting import plants
 from synthkit_memorization.power.recall import Recall, found_sentence, measure
 from synthkit_memorization.search.pixels import Held, Images, Int64

@@ -122,7 +122,7 @@ class ToPeople:
 
     @staticmethod
     def of(queries: Images, rows: Int64, people: Any, rules: Sequence[str], background: int) -> ToPeople:
-        """``people`` are those of :class:`synthkit_memorization.audit.People`; ``rows`` some of the queries."""
+        """``people`` are those of :class:`synthkit_memorization.people.People`; ``rows`` some of the queries."""
         r = np.full((len(rows), people.n, len(rules)), -np.inf)
         index = np.zeros(r.shape, np.int64)
         order = np.argsort(people.person, kind="stable")
