@@ -65,7 +65,7 @@ Detector = Callable[[Slices, Slices, Slices], Suspicions]
 def synthkit_scores(train: Slices, holdout: Slices, queries: Slices) -> Float:
     """Suspicion ``(n,)`` of each query by the metric ``memorization``: cut over margin; above 1 it is a copy."""
     audit, _ = investigate(
-        Params(plants=0), train.dataset("train"), queries.dataset(""), holdout.dataset("holdout"), "cpu"
+        Params(plants=0), train.dataset("train"), queries.dataset(""), holdout.dataset("holdout"), None, "cpu"
     )
     suspicion: Float = (audit.cuts / np.maximum(audit.margins, 1e-9)).max(axis=1)
     return suspicion

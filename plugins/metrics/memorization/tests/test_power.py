@@ -85,7 +85,7 @@ def test_found_and_missed_end_to_end(train: Noise) -> None:
     """White noise is like nothing but itself in place: changed grey levels are found, moved pixels are not."""
     held, fresh = Noise(range(100, 120), 6), Noise(range(200, 210), 3)
     params = Params(families=("picture",), rules=("pearson",))
-    audit, search = investigate(params, train, fresh, held, "cpu")
+    audit, search = investigate(params, train, fresh, held, None, "cpu")
 
     def find(images: Any, hidden: Any, source: Any) -> Any:
         return search.copied(audit.judgements[0], "pearson", images, hidden)
