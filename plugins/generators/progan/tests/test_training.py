@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from synthkit_generative.testing import (
     assert_begins_with,
     assert_is_made_longer_exactly,
+    assert_keeps_frozen_layers,
     assert_like_discs,
     assert_microbatches_agree,
     assert_processes_agree,
@@ -130,6 +131,9 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
 def test_a_training_is_made_longer_and_another_begins_with_it(tmp_path: Path) -> None:
     assert_is_made_longer_exactly(model.train, tmp_path, SMALL, shorter_kimg=0.128)
     assert_begins_with(model.train, tmp_path / "short", tmp_path, dataclasses.replace(SMALL, kimg=0.016))
+    tuned = dataclasses.replace(SMALL, kimg=0.032, checkpoint_kimg=0.008, frozen_layers=2)
+    unchanged = ("from_image.", "blocks.2.conv0.")  # idle: those of coarser images
+    assert_keeps_frozen_layers(model.train, tmp_path / "short", tmp_path, tuned, unchanged)
 
 
 def test_an_unfinished_training_draws_what_it_has_grown_to(tmp_path: Path) -> None:

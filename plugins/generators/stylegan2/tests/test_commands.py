@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from synthkit.cli import app
 from synthkit.data.dataset import Dataset
 from synthkit.data.writer import DatasetWriter
+from synthkit.errors import UsageError
 from synthkit.schemes import BRATS
 from synthkit.testing import data
 
@@ -25,6 +26,13 @@ TINY = ("batch_size=4", "channel_base=128", "channel_max=8", "mapping_layers=2",
 def synthkit(*arguments: object) -> None:
     done = CliRunner().invoke(app, [*map(str, arguments), "--backend", "inline", "--quiet"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
+
+
+def refused(*arguments: object) -> str:
+    """What the command says, which is that it was called wrongly."""
+    done = CliRunner().invoke(app, [*map(str, arguments), "--backend", "inline", "--quiet"])
+    assert isinstance(done.exception, UsageError), done.output
+    return f"{done.exception} {done.exception.details}"
 
 
 def make_dataset(path: Path, seed: int) -> Path:
@@ -61,3 +69,11 @@ def test_a_run_is_made_longer_drawn_from_and_begun_with(tmp_path: Path, monkeypa
     assert {*job["inputs"]} == {"data", "initial", "initial_state"} and job["params"]["channel_max"] == 8
     notes = json.loads((tmp_path / "tuned" / "outputs" / "checkpoint" / "synthkit.json").read_text())
     assert [entry["digest"] for entry in notes["training_datasets"]] == [Dataset(p).digest for p in (other, real)]
+
+    frozen = ("train", "stylegan2", other, "-p", "kimg=0.008", "-p", "frozen_layers=4")
+    assert "begins anew" in refused(*frozen, *tiny, "-o", tmp_path / "frozen")
+    (tmp_path / "copy").mkdir()
+    shared = (outputs / "checkpoint").rename(tmp_path / "copy" / "checkpoint")
+    assert "without the state" in refused(*frozen, "--from", shared, "-o", tmp_path / "frozen", "--overwrite")
+    shared.rename(outputs / "checkpoint")
+    synthkit(*frozen, "--from", tmp_path / "run", "-o", tmp_path / "frozen", "--overwrite")

@@ -17,6 +17,7 @@ from synthkit_generative.testing import (
     SpoiltSamples,
     assert_begins_with,
     assert_is_made_longer_exactly,
+    assert_keeps_frozen_layers,
     assert_processes_agree,
     assert_resumes_exactly,
     assert_takes_a_step_at,
@@ -68,6 +69,9 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
 def test_a_training_is_made_longer_and_another_begins_with_it(tmp_path: Path) -> None:
     assert_is_made_longer_exactly(model.train, tmp_path, SMALL, shorter_kimg=0.072)
     assert_begins_with(model.train, tmp_path / "short", tmp_path, dataclasses.replace(SMALL, kimg=0.016))
+    tuned = dataclasses.replace(SMALL, kimg=0.032, checkpoint_kimg=0.008, frozen_layers=2)
+    unchanged = ("from_image.", "blocks.0.conv0.")
+    assert_keeps_frozen_layers(model.train, tmp_path / "short", tmp_path, tuned, unchanged)
 
 
 def test_a_batch_in_parts_gives_the_same_step() -> None:

@@ -121,6 +121,9 @@ def test_generation_leaves_the_callers_random_state_alone(trained: tuple[Path, P
 def test_a_training_is_made_longer_and_another_begins_with_it(tmp_path: Path) -> None:
     testing.assert_is_made_longer_exactly(model.train, tmp_path, SMALL, shorter_kimg=0.02)
     testing.assert_begins_with(model.train, tmp_path / "short", tmp_path, dataclasses.replace(SMALL, kimg=0.008))
+    tuned = dataclasses.replace(SMALL, kimg=0.016, checkpoint_kimg=0.004, frozen_layers=2)
+    unchanged = ("from_image.", "blocks.0.conv0.")
+    testing.assert_keeps_frozen_layers(model.train, tmp_path / "short", tmp_path, tuned, unchanged)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])

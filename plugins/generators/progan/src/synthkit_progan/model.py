@@ -24,6 +24,7 @@ from synthkit_generative.drawing import draw, load_network
 from synthkit_generative.encodings import encoding_of
 from synthkit_generative.foreign.checkpoints import check_channels, save_imported, state_of, translating
 from synthkit_generative.foreign.tensorflow import growth_of, read_tensorflow_generator
+from synthkit_generative.freezing import require_discriminator, without_gradients
 from synthkit_generative.growing import GrowingTraining
 from synthkit_generative.initial import Initial
 from synthkit_generative.progressive import GrowingDiscriminator, Schedule, upscale
@@ -115,14 +116,13 @@ class Training(GrowingTraining):
         optimiser = self.optimisers["generator"]
         count = self.params.accumulate * parallel.n_processes()
         optimiser.zero_grad(set_to_none=True)
-        self.discriminator.requires_grad_(False)
         losses = []
-        for latents in microbatches(z, self.params.accumulate):
-            fake = self.generator(latents, level, alpha, self.precision)
-            loss = -self.discriminator(fake, level, alpha, self.precision).mean() / count
-            loss.backward()
-            losses.append(loss.detach())
-        self.discriminator.requires_grad_(True)
+        with without_gradients(self.discriminator):
+            for latents in microbatches(z, self.params.accumulate):
+                fake = self.generator(latents, level, alpha, self.precision)
+                loss = -self.discriminator(fake, level, alpha, self.precision).mean() / count
+                loss.backward()
+                losses.append(loss.detach())
         parallel.step(optimiser)
         return parallel.total(losses)
 
@@ -141,6 +141,7 @@ def train(
 ) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
     begun = Initial.of(initial, initial_state)
+    require_discriminator(params.frozen_layers, begun)
     encoding = encoding_of(
         params.label_encoding, data, params.label_order, begun.encoding if begun is not None else None
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from synthkit_generative.params import FirstParams, LastParams
+from synthkit_generative.params import AdversarialParams, FirstParams, LastParams
 from synthkit_torch.params import changed
 
 import synthkit
 
 
 @dataclass(frozen=True)
-class MethodParams(FirstParams):
+class MethodParams(AdversarialParams):
     """What only StyleGAN has in training."""
 
     kimg: float = changed(FirstParams, "kimg", 16526.0)

@@ -26,6 +26,7 @@ from synthkit_generative.drawing import draw, load_network
 from synthkit_generative.encodings import encoding_of
 from synthkit_generative.foreign.checkpoints import check_channels, check_mean, save_imported, state_of, translating
 from synthkit_generative.foreign.tensorflow import growth_of, read_tensorflow_generator
+from synthkit_generative.freezing import require_discriminator
 from synthkit_generative.growing import GrowingTraining
 from synthkit_generative.initial import Initial
 from synthkit_generative.layers import mean_w
@@ -162,6 +163,7 @@ def train(
 ) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
     begun = Initial.of(initial, initial_state)
+    require_discriminator(params.frozen_layers, begun)
     encoding = encoding_of(
         params.label_encoding, data, params.label_order, begun.encoding if begun is not None else None
     )

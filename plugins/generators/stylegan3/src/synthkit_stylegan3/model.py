@@ -33,6 +33,7 @@ from synthkit_generative.foreign.checkpoints import (
     state_of,
     translating,
 )
+from synthkit_generative.freezing import freeze, require_discriminator
 from synthkit_generative.initial import Initial, load_initial
 from synthkit_generative.layers import mean_w
 from synthkit_generative.training import Method, fit
@@ -83,6 +84,7 @@ class Training:
             self.generator = Generator(architecture).to(device)
             pyramid = Pyramid(architecture.size, architecture.channels, params.channel_base, params.channel_max)
             self.discriminator = Discriminator(pyramid).to(device)
+        freeze(self.discriminator.first_layers, params.frozen_layers)
         self.ema = copy.deepcopy(self.generator).requires_grad_(False)
         # "averaged" is the name of the EMA in states on disk.
         self.modules = {"generator": self.generator, "discriminator": self.discriminator, "averaged": self.ema}
@@ -226,6 +228,7 @@ def train(
 ) -> None:
     """Train on all of ``data`` into the folder ``checkpoint``; see :func:`synthkit_generative.training.fit`."""
     begun = Initial.of(initial, initial_state)
+    require_discriminator(params.frozen_layers, begun)
     encoding = encoding_of(
         params.label_encoding, data, params.label_order, begun.encoding if begun is not None else None
     )

@@ -10,6 +10,7 @@ A library without a plugin of its own. A generator's declaration imports ``param
 | ``encodings``, ``decoding`` | labels as channels, and back; as grey levels |
 | ``gate`` | labels of samples beside real ones, at the end of a training |
 | ``data`` | real images in an order that follows from the seed |
+| ``freezing`` | first layers of a discriminator that stay as they are |
 | ``weights`` | moving averages of weights (EMA), states of optimisers |
 | ``batches`` | a batch in microbatches, for less memory |
 | ``records`` | statistics of a training, grids of samples as PNG |

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from synthkit_torch import parallel
 from torch import Tensor, nn
 
+from synthkit_generative.freezing import without_gradients
+
 
 def discriminator_step(
     discriminator: Callable[[Tensor], Tensor],
@@ -79,23 +81,22 @@ def r1_weight(given: float | None, at_256: float, side: int) -> float:
 
 def generator_step(
     discriminator: Callable[[Tensor], Tensor],
-    frozen: nn.Module,
+    network: nn.Module,
     optimiser: torch.optim.Optimizer,
     fakes: Iterable[Tensor],
     count: int,
 ) -> Tensor:
     """One step of the generator, whose gradients ``fakes`` carry; returns the loss.
 
-    ``frozen`` is the discriminator's network: its weights take no gradients in this step.
+    ``network`` is the discriminator's: its weights take no gradients in this step.
     """
     optimiser.zero_grad(set_to_none=True)
-    frozen.requires_grad_(False)
     count *= parallel.n_processes()
     losses = []
-    for fake in fakes:
-        loss = F.softplus(-discriminator(fake)).mean() / count
-        torch.autograd.backward(loss)
-        losses.append(loss.detach())
-    frozen.requires_grad_(True)
+    with without_gradients(network):
+        for fake in fakes:
+            loss = F.softplus(-discriminator(fake)).mean() / count
+            torch.autograd.backward(loss)
+            losses.append(loss.detach())
     parallel.step(optimiser)
     return parallel.total(losses)

@@ -75,6 +75,11 @@ class Discriminator(nn.Module):
         self.dense = Linear(features[-1] * 16, features[-1])
         self.score = Linear(features[-1], 1)
 
+    @property
+    def first_layers(self) -> list[nn.Module]:
+        """Those that see an image piece by piece, from its pixels on, in the order in which FreezeD counts them."""
+        return [self.from_image, *(layer for block in self.blocks for layer in block.children())]
+
     def forward(self, image: Tensor, precision: torch.dtype = torch.float32) -> Tensor:
         """``precision`` is that of the four finest resolutions ([3] appendix D)."""
         root = math.sqrt(2)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from synthkit.errors import DataError
 from synthkit_generative.discriminator import Pyramid
+from synthkit_generative.freezing import freeze
 from synthkit_generative.initial import load_initial
 from synthkit_generative.progressive import GrowingDiscriminator, Schedule, downscale, upscale
 from synthkit_generative.weights import ema_decay, load_state_dict, state_dict, update_ema
@@ -27,8 +28,8 @@ def _adam(network: nn.Module, rate: float) -> torch.optim.Optimizer:
 class GrowingTraining(ABC):
     """Both networks, their optimisers, the generator's EMA, and the level that they have grown to.
 
-    ``params`` has batch_size, seed, learning_rate, fade_kimg, stable_kimg and ema_kimg. ``first`` is the index of the
-    resolution that training begins with.
+    ``params`` has batch_size, seed, learning_rate, frozen_layers, fade_kimg, stable_kimg and ema_kimg. ``first``
+    is the index of the resolution that training begins with.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class GrowingTraining(ABC):
         self.pyramid, self.params, self.device, self.precision = pyramid, params, device, precision
         self.ema: nn.Module = copy.deepcopy(generator).requires_grad_(False)
         self.generator, self.discriminator = generator, discriminator
+        freeze(discriminator.first_layers, params.frozen_layers)
         roles = ("generator", "discriminator")
         self.optimisers = {role: _adam(self._modules[role], params.learning_rate) for role in roles}
         self.schedule = Schedule(first, len(pyramid.resolutions) - 1, params.fade_kimg, params.stable_kimg)

@@ -53,6 +53,11 @@ class Initial:
         return bool(self._config.get("imported"))
 
     @property
+    def has_state(self) -> bool:
+        """Whether the state that its training ended in was kept."""
+        return len(self._files) > 1
+
+    @property
     def digest(self) -> str:
         """sha256 of its weights, and of its state."""
         digest = hashlib.sha256()
@@ -93,7 +98,7 @@ class Initial:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The state that its training ended in; empty where it was not kept, which is said."""
-        if len(self._files) > 1:
+        if self.has_state:
             (_, drawn), (tensors, facts) = (load_tensors(path) for path in self._files)
             if any(drawn.get(key) != facts.get(key) for key in ("job", "step")):
                 raise DataError(

@@ -43,6 +43,17 @@ class FirstParams:
 
 
 @dataclass(frozen=True)
+class AdversarialParams(FirstParams):
+    """The same, of a training with a discriminator."""
+
+    frozen_layers: int = synthkit.param(
+        0,
+        "fine-tuning (--from): so many first layers of the discriminator stay as they are (FreezeD)",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True)
 class LastParams:
     """How labels are coded, what is kept of a training and how precise it is, and how samples are generated."""
 

@@ -152,6 +152,11 @@ class GrowingDiscriminator(nn.Module):
         self.dense = Linear(features * 16, features)
         self.score = Linear(features, 1)
 
+    @property
+    def first_layers(self) -> list[nn.Module]:
+        """Of the grown network, those that see an image piece by piece, from its pixels on."""
+        return [self.from_image[-1], *(layer for block in self.blocks[::-1] for layer in block.children())]
+
     def forward(self, image: Tensor, level: int, alpha: float, precision: torch.dtype = torch.float32) -> Tensor:
         """``precision`` is that of the four finest resolutions of the whole network."""
         root = math.sqrt(2)

@@ -155,6 +155,27 @@ def assert_begins_with(train: Callable[..., None], checkpoint: Path, folder: Pat
         assert all(same) if kimg == 0 else not all(same)
 
 
+def assert_keeps_frozen_layers(
+    train: Callable[..., None], begun: Path, folder: Path, params: Any, unchanged: Sequence[str]
+) -> None:
+    """Begun with a training of :func:`make_discs`, all of the discriminator moves but layers of these names.
+
+    ``params`` freeze some of these; others of them may have no part in the training. The same after a kill.
+    """
+    before = load_file(begun / STATE / "training.safetensors")
+    for kills in ((), (int(params.kimg * 500),)):
+        path = folder / f"frozen-{len(kills)}"
+        path.mkdir()
+        for images in kills:
+            with killed_after(images):
+                train(make_discs(12), path, params, initial=begun, initial_state=begun / STATE)
+        train(make_discs(12), path, params, initial=begun, initial_state=begun / STATE)
+        after = load_file(path / STATE / "training.safetensors")
+        names = [name for name in before if name.startswith("discriminator.")]
+        same = {name for name in names if torch.equal(before[name], after[name])}
+        assert same == {name for name in names if name.removeprefix("discriminator.").startswith(tuple(unchanged))}
+
+
 def assert_microbatches_agree(make: Callable[[int], Training], tolerance: float = 1e-5) -> None:
     """Three steps on 16 images of three channels and 32 pixels, whole and in four microbatches.
 
