@@ -20,28 +20,37 @@ from synthkit_torch import parallel
 from synthkit.errors import DataError, UsageError
 
 
+class Rows:
+    """Images of one contrast and two columns: twice the number of the row, and one more; the right one is labelled."""
+
+    label_values = (0, 4)
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        columns = np.stack([2 * np.asarray(indices), 2 * np.asarray(indices) + 1], axis=1).astype(np.uint8)
+        images = np.broadcast_to(columns[:, None, None, :], (len(columns), 1, 2, 2))
+        return images, np.broadcast_to(np.array([0, 4], dtype=np.uint8), (len(columns), 2, 2))
+
+
 @settings(max_examples=30, deadline=None)
-@given(n=st.integers(1, 9), batch_size=st.integers(1, 7), start=st.integers(0, 20))
-def test_real_images_follow_from_seed_and_step(n: int, batch_size: int, start: int) -> None:
-    class Rows:
-        label_values = (0, 4)
-
-        def __len__(self) -> int:
-            return n
-
-        def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            rows = np.asarray(indices, dtype=np.uint8)[:, None, None]
-            return np.broadcast_to(rows[:, None], (len(rows), 1, 2, 2)), np.full((len(rows), 2, 2), 4, dtype=np.uint8)
-
-    with RealImages(Rows(), Encoding("grey", (0, 4)), batch_size, 3, 0, 25) as stream:
-        batches = list(stream)
-    with RealImages(Rows(), Encoding("grey", (0, 4)), batch_size, 3, start, 25) as stream:
-        resumed = list(stream)
+@given(n=st.integers(1, 9), batch_size=st.integers(1, 7), start=st.integers(0, 20), mirror=st.booleans())
+def test_real_images_follow_from_seed_and_step(n: int, batch_size: int, start: int, mirror: bool) -> None:
+    batches, resumed = [], []
+    for first, found in ((0, batches), (start, resumed)):
+        with RealImages(Rows(n), Encoding("grey", (0, 4)), batch_size, 3, first, 25, mirror=mirror) as stream:
+            found.extend(stream)
     assert all(np.array_equal(a, b) for a, b in zip(batches[start:], resumed, strict=True))
-    seen = np.concatenate(batches)[:, 0, 0, 0]
-    for epoch in range(len(seen) // n):  # every epoch shows every row once
-        assert sorted(seen[epoch * n : (epoch + 1) * n]) == list(range(n))
-    assert (batches[0][:, 1] == 204).all()  # labels are the last channel, as grey levels
+    images, labels = np.concatenate(batches)[:, :, 0].transpose(1, 0, 2).tolist()
+    # Labels are the last channel, as grey levels, and are mirrored with their image.
+    assert labels == [[0, 204] if left < right else [204, 0] for left, right in images]
+    epoch = [[2 * row, 2 * row + 1] for row in range(n)] + [[2 * row + 1, 2 * row] for row in range(n)] * mirror
+    for begin in range(0, len(images) - len(epoch) + 1, len(epoch)):  # every epoch shows every image once
+        assert sorted(images[begin : begin + len(epoch)]) == sorted(epoch)
 
 
 def test_sizes_that_cannot_be_drawn_are_refused() -> None:

@@ -35,6 +35,7 @@ METHOD = Method("Toy", {"size": 32}, "Lower batch_size.", "Use a lower learning_
 class Params:
     kimg: float = synthkit.param(0.16, "length", resume="more")
     batch_size: int = 8
+    mirror: bool = False
     checkpoint_kimg: float = 0.04
     snapshot_kimg: float = 0.08
     keep_kimg: float = 0.08
@@ -109,6 +110,23 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     assert all(torch.equal(expected[name], resumed[name]) for name in expected) and expected.keys() == resumed.keys()
     assert {path.name for path in broken.iterdir()} == {"config.json", "generator.safetensors", "state"}
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in broken.iterdir())
+
+
+def test_mirrored_images_are_shown_where_that_is_asked_for(tmp_path: Path) -> None:
+    seen: list[Tensor] = []
+
+    class Looking(Toy):
+        def training_step(self, real: Tensor) -> dict[str, Tensor]:
+            seen.append(real)
+            return super().training_step(real)
+
+    for mirror in (False, True):
+        (tmp_path / f"{mirror}").mkdir()
+        train(make_discs(1), tmp_path / f"{mirror}", Params(kimg=0.008, mirror=mirror), Looking)
+    plain, both = seen
+    assert all(torch.equal(image, plain[0]) for image in plain)
+    mirrored = [torch.equal(image, plain[0].flip(-1)) for image in both]  # the label channel as well
+    assert sum(mirrored) == 4 and all(torch.equal(both[n], plain[0]) for n in range(8) if not mirrored[n])
 
 
 def test_a_finished_training_is_made_longer_as_if_it_had_been_long_from_the_start(tmp_path: Path) -> None:

@@ -48,15 +48,19 @@ class RealImages:
 
     Each batch is ``uint8 (n, contrast + channel, y, x)``, the last channels being the labels in this ``encoding``, from
     0 for -1 to 255 for 1. The images of a step follow from ``(seed, step)`` alone: epochs are permutations, laid end to
-    end. With several processes each reads its share.
+    end. With ``mirror`` an epoch has each image twice, once mirrored left to right with its labels. With several
+    processes each reads its share.
     """
 
-    def __init__(self, data: Samples, encoding: Encoding, batch_size: int, seed: int, first: int, last: int) -> None:
+    def __init__(
+        self, data: Samples, encoding: Encoding, batch_size: int, seed: int, first: int, last: int, *, mirror: bool
+    ) -> None:
         self._share = parallel.rows(batch_size, parallel.n_processes(), parallel.rank())
         self._data = data
         self._encoding = encoding
         self._batch_size = batch_size
         self._seed = seed
+        self._rows = len(data) * (2 if mirror else 1)  # those from len(data) on are the mirrored ones
         self._steps = range(first, last)
         self._queue: queue.Queue[NDArray[np.uint8] | BaseException] = queue.Queue(maxsize=_AHEAD)
         self._stop = threading.Event()
@@ -82,21 +86,25 @@ class RealImages:
             yield item
 
     def indices(self, step: int) -> NDArray[np.int64]:
-        """Rows of the dataset that this process sees in step ``step``."""
+        """What this process sees in step ``step``: rows of the dataset, and from its length on the same mirrored."""
         positions = step * self._batch_size + self._share
         return np.array([self._row(int(position)) for position in positions], dtype=np.int64)
 
     def _row(self, position: int) -> int:
-        epoch, offset = divmod(position, len(self._data))
+        epoch, offset = divmod(position, self._rows)
         if epoch != self._epoch:
             self._epoch = epoch
-            self._order = np.random.default_rng([self._seed, epoch]).permutation(len(self._data))
+            self._order = np.random.default_rng([self._seed, epoch]).permutation(self._rows)
         return int(self._order[offset])
 
     def _read_ahead(self) -> None:
         try:
             for step in self._steps:
-                images, labels = self._data.read(self.indices(step))
+                mirrored, rows = np.divmod(self.indices(step), len(self._data))
+                images, labels = self._data.read(rows)
+                if mirrored.any():
+                    images = np.where(mirrored[:, None, None, None], images[..., ::-1], images)
+                    labels = np.where(mirrored[:, None, None], labels[..., ::-1], labels)
                 if not self._put(np.concatenate([images, to_bytes(self._encoding.encode(labels))], axis=1)):
                     return
         except BaseException as error:  # handed to the training loop, which raises it

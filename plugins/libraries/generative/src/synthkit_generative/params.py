@@ -27,7 +27,7 @@ import synthkit
 
 @dataclass(frozen=True)
 class FirstParams:
-    """Length and size of a training, as the study has it at 256x256."""
+    """Length, size and images of a training, as the study has it at 256x256."""
 
     kimg: float = synthkit.param(
         25000.0, "length of training: real images shown, in thousands", minimum=0, unit="kimg", resume="more"
@@ -40,6 +40,9 @@ class FirstParams:
         resume="any",
     )
     learning_rate: float = synthkit.param(0.001, "Adam learning rate", minimum=0)
+    mirror: bool = synthkit.param(
+        False, "show each training image also mirrored left to right, with its labels: samples are of both kinds"
+    )
 
 
 @dataclass(frozen=True)

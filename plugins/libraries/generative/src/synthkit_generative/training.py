@@ -112,9 +112,10 @@ def fit(
 
     In its folder ``state`` is what the same call goes on from, be it with a larger kimg; synthkit takes that out of the
     checkpoint, because the discriminator in it has seen the real images, and a checkpoint is made to be shared. Of
-    ``params`` the loop reads kimg, batch_size, checkpoint_kimg, snapshot_kimg, keep_kimg, gate_samples, precision and
-    seed. ``make`` builds the training for a device and the precision asked for; where there are several GPUs it and
-    ``data`` are pickled. ``initial`` is what to begin with, not random weights; ``encoding`` how labels are coded.
+    ``params`` the loop reads kimg, batch_size, mirror, checkpoint_kimg, snapshot_kimg, keep_kimg, gate_samples,
+    precision and seed. ``make`` builds the training for a device and the precision asked for; where there are several
+    GPUs it and ``data`` are pickled. ``initial`` is what to begin with, not random weights; ``encoding`` how labels are
+    coded.
     """
     checkpoint = Path(checkpoint)
     steps = math.ceil(params.kimg * 1000 / params.batch_size)
@@ -204,7 +205,10 @@ class _Loop:
         first = parallel.rank() == 0
         records = Records(data, self.encoding, self.shown, total)
         started, before = time.monotonic(), self.shown  # of the last save: a network that grows becomes slower
-        with RealImages(data, self.encoding, params.batch_size, params.seed, training.step, self.steps) as batches:
+        reals = RealImages(
+            data, self.encoding, params.batch_size, params.seed, training.step, self.steps, mirror=params.mirror
+        )
+        with reals as batches:
             for batch in batches:
                 values = training.training_step(to_float(batch, device))
                 records.watch(values)
