@@ -198,3 +198,10 @@ def test_labels_follow_the_bright_disc(tmp_path: Path) -> None:
 def test_a_step_needs_nothing_of_the_host(precision: torch.dtype) -> None:
     make = functools.partial(model.Training, Architecture(32, 3, 256, 8, 2), SMALL, precision=precision)
     assert_stays_on_the_device(lambda device: make(device=device), (8, 3, 32, 32))
+
+
+def test_the_weight_of_r1_follows_the_size() -> None:
+    for side, weight in ((256, 10.0), (64, 0.625)):
+        params = dataclasses.replace(SMALL, gamma=None)
+        training = model.Training(Architecture(side, 3, 256, 8, 2), params, CPU, torch.float32)
+        assert training.gamma == weight

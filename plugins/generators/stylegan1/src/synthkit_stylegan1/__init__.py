@@ -28,8 +28,8 @@ class MethodParams(AdversarialParams):
     stable_kimg: float = synthkit.param(
         600.0, "and is trained on so many before the next comes; the finest to the end", minimum=0, unit="kimg"
     )
-    gamma: float = synthkit.param(
-        10.0, "weight of the R1 penalty; smaller images want less (0.1 to 1 at 64)", minimum=0
+    gamma: float | None = synthkit.param(
+        None, "weight of the R1 penalty; none: 10 at 256 pixels, as the study, in proportion to their number", minimum=0
     )
     channel_base: int = synthkit.param(
         16384, "feature maps at side s: channel_base / s, at most channel_max", minimum=32

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from synthkit_generative.adversarial import generator_step, r1_penalty
+from synthkit_generative.adversarial import generator_step, r1_penalty, r1_weight
 from synthkit_generative.batches import microbatches
 from synthkit_generative.data import square_side
 from synthkit_generative.drawing import draw, load_network
@@ -64,6 +64,7 @@ class Training(GrowingTraining):
         first: int = FIRST_LEVEL,
     ) -> None:
         self.architecture = architecture
+        self.gamma = r1_weight(params.gamma, 10.0, architecture.size)
         with own_seed(params.seed):
             generator = Generator(architecture).to(device)
             discriminator = GrowingDiscriminator(architecture, smooth=True).to(device)
@@ -110,7 +111,7 @@ class Training(GrowingTraining):
             logits = self.discriminator(images, level, alpha, precision)
             loss_real = F.softplus(-logits).mean() / count
             penalty = r1_penalty(logits, images).mean() / count
-            (loss_real + self.params.gamma / 2 * penalty).backward()
+            (loss_real + self.gamma / 2 * penalty).backward()
             losses.append((loss_fake + loss_real).detach())
             penalties.append(penalty.detach())
         parallel.step(optimiser)

@@ -74,7 +74,8 @@ def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
 def r1_weight(given: float | None, at_256: float, side: int) -> float:
     """The weight ``gamma`` that was given, or ``at_256`` in proportion to the number of pixels of an image.
 
-    So do the official defaults of StyleGAN2-ADA and StyleGAN3 go with the size: the penalty grows with the pixels.
+    So do the official defaults of StyleGAN2-ADA and StyleGAN3 go with the size. A network that grows keeps one weight,
+    that of its full size.
     """
     return at_256 * (side / 256) ** 2 if given is None else given
 
