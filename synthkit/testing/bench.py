@@ -140,14 +140,17 @@ class PluginUnderTest:
         """A new empty folder."""
         return Path(tempfile.mkdtemp(prefix=f"{self.declaration.name}-", dir=data.scratch()))
 
-    def train(self, checkpoint: Path, n_contrasts: int = 4, interrupt_at: int | None = None) -> list[Any]:
+    def train(
+        self, checkpoint: Path, n_contrasts: int = 4, interrupt_at: int | None = None, **optional: Path | None
+    ) -> list[Any]:
         """Train into ``checkpoint`` as a run does; returns all progress calls as ``(step, total)``.
 
-        ``interrupt_at`` raises :class:`KeyboardInterrupt` in that progress call (1-based), as Ctrl-C does.
+        ``interrupt_at`` raises :class:`KeyboardInterrupt` in that progress call (1-based), as Ctrl-C does. ``optional``
+        are the arguments of optional roles.
         """
         part: Samples = self.dataset(n_contrasts).training_part()
         with recorded_progress(interrupt_at) as calls:
-            self.module.train(part, checkpoint, self.params)
+            self.module.train(part, checkpoint, self.params, **optional)
         return calls
 
     def trained(self, n_contrasts: int = 4) -> Path:

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from synthkit.contract import STATE
 from synthkit.running.run import folder_digest
 from synthkit.testing.bench import (
     CheckSkippedError,
@@ -165,3 +166,28 @@ def interrupted_training_can_be_repeated(plugin: PluginUnderTest) -> None:
     plugin.train(checkpoint)
     require_form(plugin.apply(checkpoint), len(plugin.outputs()), 4, plugin.size)
     shutil.rmtree(checkpoint)
+
+
+@check("generator", "segmenter")
+def training_begins_with_what_it_is_given(plugin: PluginUnderTest) -> None:
+    """A training that takes ``initial`` goes on from it: it does not learn what one learns that begins anew.
+
+    Told by the checkpoints' tensors, or their JSON where they have none. Outputs may be alike after a few steps.
+    """
+    if "initial" not in plugin.declaration.optional_roles:
+        return  # it always begins anew
+    initial, checkpoint = plugin.copy_of_trained(), plugin.folder() / "checkpoint"
+    checkpoint.mkdir()
+    state = initial / STATE
+    beside = state.rename(initial.parent / STATE) if state.is_dir() else None  # where a run puts it
+    plugin.train(checkpoint, initial=initial, initial_state=beside)
+    require_form(plugin.apply(checkpoint), len(plugin.outputs()), 4, plugin.size)
+    require(_learned(checkpoint) != _learned(plugin.trained()), "it learns the same with `initial` as without")
+
+
+def _learned(checkpoint: Path) -> dict[str, bytes]:
+    """The tensors of a checkpoint by file, without what their headers say of the training; or else its JSON files."""
+    files = {str(path.relative_to(checkpoint)): path.read_bytes() for path in checkpoint.rglob("*.*") if path.is_file()}
+    learned = {name: content for name, content in files.items() if not name.startswith(f"{STATE}/")}
+    tensors = {name: content for name, content in learned.items() if name.endswith(".safetensors")}
+    return {name: content[8 + int.from_bytes(content[:8], "little") :] for name, content in tensors.items()} or learned

@@ -57,5 +57,10 @@ WRONG: tuple[Wrong, ...] = (
         VOLUME_METRIC,
         scores=tuple(replace(score, better="bigger") for score in VOLUME_METRIC.scores),  # type: ignore[arg-type]
     ),
-    method("module_has_its_functions", "other argument names", GENERATOR, train=_train_with_other_names),
+    method(
+        "module_has_its_functions",
+        "other argument names",
+        replace(GENERATOR, optional_roles=()),
+        train=_train_with_other_names,
+    ),
 )

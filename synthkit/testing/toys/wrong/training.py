@@ -146,6 +146,21 @@ def _train_through_an_interrupt(data: Samples, checkpoint: Path, params: Any) ->
         learn(data, checkpoint, params)
 
 
+def _begin_anew(
+    data: Samples, checkpoint: Path, params: Any, *, initial: Path | None = None, initial_state: Path | None = None
+) -> None:
+    learn(data, checkpoint, params)
+
+
+def _begin_anew_and_note_it(
+    data: Samples, checkpoint: Path, params: Any, *, initial: Path | None = None, initial_state: Path | None = None
+) -> None:
+    # Its tensors are the same; only what is noted of it is not.
+    learn(data, checkpoint, params)
+    header = json.dumps({"__metadata__": {"begun": str(initial is not None)}}).encode()
+    (checkpoint / "weights.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+
+
 WRONG: tuple[Wrong, ...] = (
     method("checkpoint_is_safetensors_and_json", "leaves a pickle", _GENERATOR, train=_leave_a_pickle),
     method("checkpoint_is_safetensors_and_json", "leaves half a tensor", _SEGMENTER, train=_leave_half_a_tensor),
@@ -194,5 +209,9 @@ WRONG: tuple[Wrong, ...] = (
     ),
     method(
         "interrupted_training_can_be_repeated", "cannot be interrupted", _SEGMENTER, train=_train_through_an_interrupt
+    ),
+    method("training_begins_with_what_it_is_given", "begins anew whatever it is given", GENERATOR, train=_begin_anew),
+    method(
+        "training_begins_with_what_it_is_given", "notes what it does not use", SEGMENTER, train=_begin_anew_and_note_it
     ),
 )
