@@ -121,13 +121,38 @@ def test_blocks_of_the_band_leave_nothing_out(side: int) -> None:
     activation = FilteredActivation(fine, fine, side, radial=False)
     x = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0), requires_grad=True)
     up, down = activation.up, activation.down
-    whole = down @ torch.nn.functional.leaky_relu(up @ x @ up.T, 0.2) @ down.T
+    whole = down[0] @ torch.nn.functional.leaky_relu(up @ x @ up.T, 0.2) @ down[0].T
     result = activation(x)
     torch.testing.assert_close(result, whole, rtol=1e-4, atol=1e-5)
     direction = torch.randn(result.shape, generator=torch.Generator().manual_seed(1))
     (found,) = torch.autograd.grad((result * direction).sum(), x)
     (expected,) = torch.autograd.grad((whole * direction).sum(), x)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("before", "after"), [(COARSE, COARSE), (COARSE, FINE), (FINE, COARSE)])
+def test_a_radial_filter_is_the_sum_of_separable_ones(before: Maps, after: Maps) -> None:
+    """A GPU takes these. Values, derivatives and second derivatives are those of the convolution with the kernel."""
+    activation = FilteredActivation(before, after, before.side, radial=True).double()
+    assert activation.signs[0] == 1 and len(activation.signs) <= 6
+    # As exact as the kernel, which is kept in float32.
+    kernel = activation.kernel = torch.einsum(
+        "r,ry,rx->yx", torch.tensor(activation.signs), *[activation.down[:, 0, : len(activation.kernel)]] * 2
+    )
+    design = radial_lowpass(len(kernel), after.cutoff, 2 * after.half_width, 2 * max(before.rate, after.rate))
+    torch.testing.assert_close(kernel, torch.tensor(design), rtol=0, atol=1e-7 * float(design.max()))
+    x = torch.randn(1, 2, before.side, before.side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def orders() -> list[torch.Tensor]:
+        given = x.clone().requires_grad_(True)
+        result = activation(given)
+        (first,) = torch.autograd.grad(result.square().sum(), given, create_graph=True)
+        return [result, first, *torch.autograd.grad(first.square().sum(), given)]
+
+    expected = orders()
+    activation.radial = False
+    for found, wanted in zip(orders(), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6 * float(wanted.abs().max()))
 
 
 def test_the_non_linearity_keeps_a_byte_a_value_and_has_the_right_slopes() -> None:

@@ -15,7 +15,6 @@ from synthkit_generative.layers import Conv
 from synthkit_generative.progressive import (
     GrowingDiscriminator,
     Schedule,
-    binomial,
     downsampling_conv,
     downscale,
     upsampling_conv,
@@ -74,15 +73,6 @@ def test_coarser_images_are_means_mixed_with_coarser_ones() -> None:
     torch.testing.assert_close(downscale(image, 2, 0.25)[0, 0], 0.25 * means + 0.75 * 7.5)
     assert torch.equal(downscale(image, 4, 1.0), image)
     assert upscale(means[None, None], 4)[0, 0, 0].tolist() == [2.5, 2.5, 4.5, 4.5]
-
-
-def test_binomial_filter_and_its_derivatives() -> None:
-    point = torch.zeros(1, 1, 5, 5, dtype=torch.float64)
-    point[0, 0, 2, 2] = 16
-    expected = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=torch.float64)
-    torch.testing.assert_close(binomial(point)[0, 0, 1:4, 1:4], expected)
-    x = torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(binomial, x) and torch.autograd.gradgradcheck(lambda x: binomial(x) ** 2, x)
 
 
 def test_convolutions_that_resample_are_what_they_stand_for() -> None:

@@ -10,8 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from scipy.signal import upfirdn
 from synthkit_generative import resampling
+from synthkit_generative.resampling import Resampling
 
 
 def _scipy(image: np.ndarray, up: int, down: int, before: int, after: int, gain: float) -> np.ndarray:
@@ -53,16 +57,83 @@ def test_resampling_keeps_a_constant_image_inside() -> None:
     torch.testing.assert_close(resampling.downsample(x)[..., 1:-1, 1:-1], torch.ones(1, 1, 2, 2))
 
 
-@pytest.mark.parametrize(
-    "resample",
-    [resampling.upsample, resampling.downsample, lambda x: resampling.smooth(x, 2)],
-    ids=["up", "down", "smooth"],
-)
-def test_resampling_has_first_and_second_derivatives(resample) -> None:
-    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+def test_binomial_filter() -> None:
+    point = torch.zeros(1, 1, 5, 5, dtype=torch.float64)
+    point[0, 0, 2, 2] = 16
+    expected = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=torch.float64)
+    torch.testing.assert_close(resampling.binomial(point)[0, 0, 1:4, 1:4], expected)
+
+
+OPERATORS = {
+    "up": resampling.upsample,
+    "down": resampling.downsample,
+    "smooth1": lambda x: resampling.smooth(x, 1),
+    "smooth2": lambda x: resampling.smooth(x, 2),
+    "binomial": resampling.binomial,
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_resampling_has_first_and_second_derivatives(name: str) -> None:
+    x = torch.randn(1, 2, 4, 6, dtype=torch.float64, requires_grad=True)
 
     def squared(x):
-        return resample(x).square()
+        return OPERATORS[name](x).square()
 
     assert torch.autograd.gradcheck(squared, x)
     assert torch.autograd.gradgradcheck(squared, x)
+
+
+def orders(operator, x, direction):
+    """Result, first and second derivative: along ``direction`` the gradient of a square, and that of its square."""
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_(True)
+    result = operator(x)
+    (first,) = torch.autograd.grad((result.square() * direction).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), x)
+    return result.detach(), first.detach(), second
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_shifts_are_what_the_convolutions_are(name: str, layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU takes convolutions where they are faster, a GPU never: values and both derivatives are the same."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 12, 8, generator=random).contiguous(memory_format=layout)
+    direction = torch.randn(OPERATORS[name](x).shape, generator=random)
+    expected = orders(OPERATORS[name], x, direction)
+    monkeypatch.setattr(resampling, "by_convolution", resampling.by_shifts)
+    for found, wanted in zip(orders(OPERATORS[name], x, direction), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6 * float(wanted.abs().max()))
+    assert OPERATORS[name](x).is_contiguous(memory_format=layout)
+
+
+SIX_TAPS = tuple(n / 32 for n in (1, 5, 10, 10, 5, 1))
+
+
+@given(
+    taps=st.sampled_from([(0.125, 0.375, 0.375, 0.125), (0.25, 0.5, 0.25), SIX_TAPS]),
+    rates=st.sampled_from([(1, 1), (2, 1), (1, 2)]),
+    sides=st.tuples(st.integers(4, 9), st.integers(4, 9)),
+    padding=st.tuples(st.integers(-1, 5), st.integers(0, 5)),
+)
+@settings(deadline=None, max_examples=60)
+def test_any_resampling_is_upfirdn_and_has_its_adjoint(taps, rates, sides, padding) -> None:
+    (up, down), (before, after) = rates, padding
+    size = tuple((side * up + before + after - len(taps)) // down + 1 for side in sides)
+    how = Resampling(taps, up, down, before, size)
+    assume(min(size) > 0 and (up == down or len(taps) % 2 == 0))
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 1, *sides, dtype=torch.float64, generator=random)
+    found = resampling.by_shifts(x, how)
+    padded = F.pad(upsampled(x, up), (before, after, before, after))
+    kernel = torch.outer(*[torch.tensor(taps, dtype=torch.float64)] * 2)[None, None]
+    torch.testing.assert_close(found, F.conv2d(padded, kernel, stride=down)[..., : size[0], : size[1]])
+    y = torch.randn(found.shape, dtype=torch.float64, generator=random)
+    torch.testing.assert_close((found * y).sum(), (x * resampling.by_shifts(y, how.adjoint(sides))).sum())
+
+
+def upsampled(x, up):
+    """Zeros between the pixels."""
+    result = x.new_zeros(*x.shape[:2], x.shape[2] * up, x.shape[3] * up)
+    result[..., ::up, ::up] = x
+    return result

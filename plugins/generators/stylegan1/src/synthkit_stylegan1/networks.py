@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from synthkit_generative.discriminator import Pyramid
 from synthkit_generative.layers import Conv, Linear, Mapping, activate
-from synthkit_generative.progressive import binomial, upsampling_conv, upscale
+from synthkit_generative.progressive import upsampling_conv, upscale
+from synthkit_generative.resampling import binomial
 from torch import Tensor, nn
 
 

@@ -43,6 +43,19 @@ def radial_lowpass(taps: int, cutoff: float, width: float, rate: float) -> Float
     return kernel
 
 
+def separate(kernel: Floats) -> tuple[Floats, Floats]:
+    """A symmetric kernel ``(taps, taps)`` as the sum of few separable ones: its eigenvectors.
+
+    Returns
+    -------
+    their taps ``(n, taps)``, and the sign ``(n,)`` that each one's product with itself comes with, that of the first 1.
+    What is left out is below 1e-8 of the largest.
+    """
+    values, vectors = (part[..., ::-1] for part in np.linalg.eigh(kernel))
+    kept = np.abs(values) > 1e-8 * values[0]
+    return (vectors[:, kept] * np.sqrt(np.abs(values[kept]))).T, np.sign(values[kept])
+
+
 def resampling_matrix(taps: Floats, n: int, shift: int, factor: int, length: int) -> Floats:
     """Matrix ``(length, n)`` that upsamples by ``factor``: zeros between samples, ``shift`` before them, filter."""
     matrix = np.zeros((length, n))
@@ -119,11 +132,13 @@ class FilteredActivation(nn.Module):
     ----------
     before, after : the feature maps that come in and go out. ``side`` is that of the input in samples, which the
         convolution has changed; input and output have their centres in one point.
-    radial : whether the filter after the non-linearity is radially symmetric.
+    radial : whether the filter after the non-linearity is radially symmetric. A CPU convolves each feature map with it,
+        which GPUs are slow at: there it is the sum of the separable filters that it consists of.
     """
 
     up: Tensor
     down: Tensor
+    kernel: Tensor
 
     def __init__(self, before: Maps, after: Maps, side: int, *, radial: bool) -> None:
         super().__init__()
@@ -139,13 +154,16 @@ class FilteredActivation(nn.Module):
         self._keep("up", rise)
         self.up_blocks = find_blocks(rise), find_blocks(rise.T)
         if radial:
-            self._keep("down", radial_lowpass(down_taps, after.cutoff, 2 * after.half_width, rate))
+            kernel = radial_lowpass(down_taps, after.cutoff, 2 * after.half_width, rate)
+            self._keep("kernel", kernel)
+            designs, self.signs = separate(kernel)
         else:
-            design = lowpass(down_taps, after.cutoff, 2 * after.half_width, rate)
-            rows = [np.pad(design, (i * self.stride, length - down_taps - i * self.stride)) for i in range(after.side)]
-            fall = np.stack(rows)
-            self._keep("down", fall)
-            self.down_blocks = find_blocks(fall), find_blocks(fall.T)
+            designs, self.signs = lowpass(down_taps, after.cutoff, 2 * after.half_width, rate)[None], np.ones(1)
+        starts = [i * self.stride for i in range(after.side)]
+        falls = np.stack([[np.pad(taps, (start, length - down_taps - start)) for start in starts] for taps in designs])
+        self._keep("down", falls)
+        band = np.abs(falls).sum(axis=0)
+        self.down_blocks = find_blocks(band), find_blocks(band.T)
         self.radial = radial
 
     def _keep(self, name: str, values: Floats) -> None:
@@ -156,7 +174,10 @@ class FilteredActivation(nn.Module):
         """``x (n, features, side, side)``; the gain of sqrt(2) that keeps the variance is the caller's."""
         up, down = self.up.to(x.dtype), self.down.to(x.dtype)
         x = _Slopes.apply(_banded(x, up, *self.up_blocks))  # type: ignore[no-untyped-call]
-        if not self.radial:
-            return _banded(x, down, *self.down_blocks)
-        kernel = down.expand(x.shape[1], 1, -1, -1)
-        return F.conv2d(x, kernel, stride=self.stride, groups=x.shape[1])
+        if self.radial and x.device.type == "cpu":
+            kernel = self.kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1)
+            return F.conv2d(x, kernel, stride=self.stride, groups=x.shape[1])
+        result = _banded(x, down[0], *self.down_blocks)
+        for sign, fall in zip(self.signs[1:], down[1:], strict=True):
+            result = result.add(_banded(x, fall, *self.down_blocks), alpha=float(sign))
+        return result

@@ -1,6 +1,6 @@
 """Progressive growing: the schedule, real images on their way from one resolution to the next, and the discriminator.
 
-Sources: [1] Karras, Laine, Aila 2019, arXiv 1812.04948 (binomial filter); [4] Karras et al. 2018, arXiv 1710.10196
+Sources: [1] Karras, Laine, Aila 2019, arXiv 1812.04948 (low-pass filters); [4] Karras et al. 2018, arXiv 1710.10196
 (growing, equalised learning rate, minibatch standard deviation).
 
 A network in growth has a *level*, the index of its finest resolution among 4, 8, 16, ..., and *alpha*, how much of it
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from synthkit.errors import UsageError
 from synthkit_generative.discriminator import Pyramid, minibatch_stddev
 from synthkit_generative.layers import Conv, Linear, activate
+from synthkit_generative.resampling import binomial
 
 
 @dataclass(frozen=True)
@@ -76,25 +76,6 @@ def downscale(images: Tensor, side: int, alpha: float) -> Tensor:
 def upscale(images: Tensor, side: int) -> Tensor:
     """Images repeated to ``side`` pixels (nearest neighbour)."""
     return images if images.shape[-1] == side else F.interpolate(images, size=(side, side), mode="nearest")
-
-
-class _Binomial(torch.autograd.Function):
-    """The separable filter [1, 2, 1] / 4 with zeros outside; it is its own adjoint, so each derivative is one more."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        taps = torch.tensor([1.0, 2.0, 1.0], dtype=x.dtype, device=x.device) / 4
-        return F.conv2d(x, torch.outer(taps, taps).expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return binomial(gradients[0])
-
-
-def binomial(x: Tensor) -> Tensor:
-    """Low-pass filter of ``(n, features, y, x)`` ([1] appendix C)."""
-    result: Tensor = _Binomial.apply(x)  # type: ignore[no-untyped-call]
-    return result
 
 
 def _boxed(weight: Tensor) -> Tensor:
