@@ -33,7 +33,9 @@ def test_modulated_convolution_is_the_weight_definition(demodulate: bool) -> Non
     x = torch.randn(3, 4, 6, 6, dtype=torch.float64, generator=random)
     weight = torch.randn(5, 4, 3, 3, dtype=torch.float64, generator=random)
     style = torch.randn(3, 4, dtype=torch.float64, generator=random)
-    result = networks.modulated_conv(x, weight, style, demodulate=demodulate)
+    result = networks.modulated_conv(x, weight, style)
+    if demodulate:
+        result = result * networks.demodulation(weight, style)[:, :, None, None]
     for n in range(3):
         modulated = style[n][None, :, None, None] * weight  # eq. 1
         if demodulate:

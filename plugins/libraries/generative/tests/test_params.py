@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from synthkit_generative.params import FirstParams, LastParams
+from synthkit_generative.params import FirstParams, FusedParams, LastParams, wants_fused
 from synthkit_torch.params import changed
 
 import synthkit
@@ -37,3 +37,9 @@ def test_a_changed_parameter_is_the_same_but_for_what_is_changed() -> None:
     assert found["kimg"] == {**common["kimg"], "default": 10.0}
     assert found["seed"] == {**common["seed"], "default": 3, "help": "seed of all noise"}
     assert all(found[name] == item for name, item in common.items() if name not in ("kimg", "seed"))
+
+
+def test_who_wants_fused_operators() -> None:
+    """A method without such operators has no parameter that would do nothing."""
+    assert not hasattr(LastParams(), "fused") and wants_fused(LastParams())
+    assert wants_fused(FusedParams()) and not wants_fused(FusedParams(fused=False))

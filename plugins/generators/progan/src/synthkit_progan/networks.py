@@ -45,7 +45,7 @@ class NormedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         root = math.sqrt(2)
         x = upsampling_conv(self.conv, x, gain=root) if self.up else self.conv(x, padding=1, gain=root)
-        return pixel_norm(activate(x + self.bias[:, None, None].to(x.dtype)))
+        return pixel_norm(activate(x, bias=self.bias))
 
 
 class FirstLayer(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from synthkit_generative.params import AdversarialParams, FirstParams, LastParams
+from synthkit_generative.params import AdversarialParams, FirstParams, FusedParams
 from synthkit_torch.params import changed
 
 import synthkit
@@ -40,7 +40,7 @@ class MethodParams(AdversarialParams):
 
 
 @dataclass(frozen=True)
-class Params(LastParams, MethodParams):
+class Params(FusedParams, MethodParams):
     """Parameters of training and of generation. Defaults are those of the study at 256x256 where it fixes them."""
 
     truncation_psi: float = synthkit.param(

@@ -61,13 +61,11 @@ class Architecture(Pyramid):
 # ------------------------------------------------------------------------------------------------------ layers
 
 
-def modulated_conv(
-    x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bool = True, up: bool = False, gain: float = 1.0
-) -> Tensor:
-    """Modulated and demodulated convolution, [2] equations 1 and 3.
+def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, *, up: bool = False) -> Tensor:
+    """Modulated convolution, [2] equation 1.
 
-    Scaling the weights of each sample by its style (eq. 1) is scaling the input's feature maps; dividing them by their
-    norm (eq. 3) is scaling the output's. So one ordinary convolution serves the whole batch.
+    Scaling the weights of each sample by its style is scaling the input's feature maps. So one ordinary convolution
+    serves the whole batch.
 
     Parameters
     ----------
@@ -82,13 +80,16 @@ def modulated_conv(
     x = x * style[:, :, None, None].to(x.dtype)
     if up:
         kernel = (4 * weight).to(x.dtype).flip(2, 3).transpose(0, 1)
-        x = smooth(F.conv_transpose2d(x, kernel, stride=2), padding=1)
-    else:
-        x = F.conv2d(x, weight.to(x.dtype), padding=weight.shape[2] // 2)
-    if demodulate:
-        norm = (style.square() @ weight.square().sum(dim=(2, 3)).T + 1e-8).rsqrt()
-        x = x * (gain * norm)[:, :, None, None].to(x.dtype)
-    return x
+        return smooth(F.conv_transpose2d(x, kernel, stride=2), padding=1)
+    return F.conv2d(x, weight.to(x.dtype), padding=weight.shape[2] // 2)
+
+
+def demodulation(weight: Tensor, style: Tensor) -> Tensor:
+    """What the feature maps of a modulated convolution are to be multiplied by, ``(n, out)``: [2] equation 3.
+
+    Dividing the modulated weights of each sample by their norm is scaling the output's feature maps.
+    """
+    return (style.square() @ weight.square().sum(dim=(2, 3)).T + 1e-8).rsqrt()
 
 
 class StyledConv(nn.Module):
@@ -105,9 +106,13 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         root = math.sqrt(2)
-        x = modulated_conv(x, self.weight * self.gain, self.style(w), up=self.up, gain=root)
-        x = x + (noise * (self.noise_strength * root)).to(x.dtype)
-        return activate(x + (self.bias * root).to(x.dtype)[:, None, None])
+        style, weight = self.style(w), self.weight * self.gain
+        return activate(
+            modulated_conv(x, weight, style, up=self.up),
+            scale=root * demodulation(weight, style),
+            noise=noise * (self.noise_strength * root),
+            bias=self.bias * root,
+        )
 
 
 class ToImage(nn.Module):
@@ -121,7 +126,7 @@ class ToImage(nn.Module):
         self.gain = 1 / math.sqrt(inputs)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        image = modulated_conv(x, self.weight * self.gain, self.style(w), demodulate=False)
+        image = modulated_conv(x, self.weight * self.gain, self.style(w))
         return image.float() + self.bias[:, None, None]
 
 

@@ -15,6 +15,7 @@ A library without a plugin of its own. A generator's declaration imports ``param
 | ``batches`` | a batch in microbatches, for less memory |
 | ``records`` | statistics of a training, grids of samples as PNG |
 | ``layers``, ``discriminator``, ``resampling``, ``adversarial`` | layers, losses and steps of StyleGAN2 and 3 |
+| ``kernels`` | what they do to every pixel, for GPUs; needs Triton |
 | ``unet`` | the UNet of guided diffusion, for diffusion and EDM |
 | ``progressive``, ``growing`` | networks and trainings that grow, of Progressive GAN and StyleGAN |
 | ``foreign`` | checkpoints of other projects, read without running what is stored in them |

@@ -48,7 +48,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # (skip + residual) / sqrt(2): the gain of conv1's activation and the division cancel.
-        residual = activate(self.conv0(x, padding=1, gain=math.sqrt(2)))
+        residual = self.conv0.activated(x, padding=1)
         residual = activate(self.conv1(smooth(residual, padding=2), stride=2))
         halved: Tensor = self.skip(downsample(x), gain=math.sqrt(0.5)) + residual
         return halved
@@ -82,13 +82,12 @@ class Discriminator(nn.Module):
 
     def forward(self, image: Tensor, precision: torch.dtype = torch.float32) -> Tensor:
         """``precision`` is that of the four finest resolutions ([3] appendix D)."""
-        root = math.sqrt(2)
         x = image.contiguous(memory_format=torch.channels_last).to(precision)
-        x = activate(self.from_image(x, gain=root))
+        x = self.from_image.activated(x)
         for number, block in enumerate(self.blocks):
             x = block(x if number < 4 else x.float())
         x = minibatch_stddev(x.float().contiguous())
-        x = activate(self.conv(x, padding=1, gain=root))
-        x = activate(self.dense(x.flatten(1)) * root)
+        x = self.conv.activated(x, padding=1)
+        x = activate(self.dense(x.flatten(1)) * math.sqrt(2))
         scores: Tensor = self.score(x)[:, 0]
         return scores

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from synthkit_torch.devices import memory_errors, whole_float32
+from synthkit_torch.fused import fused_operators
 from synthkit_torch.storage import load_json, load_tensors
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ import synthkit
 from synthkit.errors import DataError
 from synthkit_generative.decoding import encode, settled, surroundings, thin_rims
 from synthkit_generative.encodings import Encoding, of_bytes
-from synthkit_generative.params import LastParams
+from synthkit_generative.params import LastParams, wants_fused
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -49,7 +50,7 @@ def draw(
     grey = encoding.name == "grey"
     with memory_errors(name, "Lower generate_batch_size, then run the same command again."):
         while batch := list(itertools.islice(waiting, size)):
-            with torch.inference_mode(), whole_float32():
+            with torch.inference_mode(), whole_float32(), fused_operators(wants_fused(params)):
                 grey_levels = to_grey_levels(sampler(batch + batch[-1:] * (size - len(batch))))
             for sample in grey_levels[: len(batch)]:
                 first = len(sample) - encoding.channels

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from synthkit_torch.fused import is_fused
 from torch import Tensor, nn
 
 
@@ -42,10 +44,84 @@ class Conv(nn.Module):
         bias = None if self.bias is None else (self.bias * gain).to(x.dtype)
         return F.conv2d(x, weight, bias, stride=stride, padding=padding)
 
+    def activated(self, x: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
+        """The convolution, scaled to keep the variance, and :func:`activate`."""
+        root = math.sqrt(2)
+        if self.bias is None or not is_fused(x):
+            return activate(self(x, stride=stride, padding=padding, gain=root))
+        weight = (self.weight * (self.gain * root)).to(x.dtype)
+        return activate(F.conv2d(x, weight, stride=stride, padding=padding), bias=self.bias * root)
 
-def activate(x: Tensor) -> Tensor:
-    """Leaky ReLU, slope 0.2. Its gain of sqrt(2), which keeps the variance, is folded into what comes before."""
-    return F.leaky_relu(x, 0.2)
+
+SLOPE = 0.2
+
+
+def activate(
+    x: Tensor, *, scale: Tensor | None = None, noise: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """Leaky ReLU, slope 0.2, of ``x * scale + noise + bias``.
+
+    Its gain of sqrt(2), which keeps the variance, is folded into what comes before.
+
+    Parameters
+    ----------
+    x : (n, features, y, x), or any shape if it is alone.
+    scale : (n, features). noise : (n, 1, y, x). bias : (features,).
+    """
+    given = (scale, noise, bias)
+    if any(one is not None for one in given) and is_fused(x):
+        fused: Tensor = _Activated.apply(x, *given)  # type: ignore[no-untyped-call]
+        return fused
+    if scale is not None:
+        x = x * scale[:, :, None, None].to(x.dtype)
+    if noise is not None:
+        x = x + noise.to(x.dtype)
+    if bias is not None:
+        x = x + bias[:, None, None].to(x.dtype)
+    return F.leaky_relu(x, SLOPE)
+
+
+class _Activated(torch.autograd.Function):
+    """:func:`activate` in one pass. The sign of its result tells the slope, so that what it was made of is not kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor | None, noise: Tensor | None, bias: Tensor | None) -> Tensor:
+        from synthkit_generative import kernels
+
+        result = kernels.activate(x, scale, noise, bias, SLOPE)
+        ctx.types = [None if one is None else one.dtype for one in (x, noise, bias)]
+        ctx.save_for_backward(result, *(() if scale is None else (x, scale)))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        result, *scaled = ctx.saved_tensors
+        type_x, type_noise, type_bias = ctx.types
+        by_x: Tensor = _Slopes.apply(gradients[0], result)  # type: ignore[no-untyped-call]
+        by_noise = None if type_noise is None else by_x.sum(dim=1, keepdim=True, dtype=torch.float32).to(type_noise)
+        by_bias = None if type_bias is None else by_x.sum(dim=(0, 2, 3), dtype=torch.float32).to(type_bias)
+        by_scale = None
+        if scaled:
+            x, scale = scaled
+            by_scale = (by_x * x).sum(dim=(2, 3), dtype=torch.float32).to(scale.dtype)
+            by_x = by_x * scale[:, :, None, None].to(by_x.dtype)
+        return by_x.to(type_x), by_scale, by_noise, by_bias
+
+
+class _Slopes(torch.autograd.Function):
+    """A gradient times the slopes of the leaky ReLU that gave ``result``. So is its derivative, of every order."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, result: Tensor) -> Tensor:
+        from synthkit_generative import kernels
+
+        ctx.save_for_backward(result)
+        return kernels.slopes(gradient, result, SLOPE)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (result,) = ctx.saved_tensors
+        return _Slopes.apply(gradients[0], result), None  # type: ignore[no-untyped-call]
 
 
 class Mapping(nn.Module):

@@ -112,3 +112,19 @@ class LastParams:
         resume="any",
     )
     generate_batch_size: int = synthkit.param(16, "generate: images a batch on a GPU", minimum=1, resume="any")
+
+
+@dataclass(frozen=True)
+class FusedParams(LastParams):
+    """Those of a method that has fused operators, in place of the :class:`LastParams`."""
+
+    fused: bool = synthkit.param(
+        True,
+        "on a GPU with Triton, filters and activations are one kernel each; the result is the same within rounding",
+        resume="any",
+    )
+
+
+def wants_fused(params: object) -> bool:
+    """Whether fused operators are wanted where there are some."""
+    return params.fused if isinstance(params, FusedParams) else True

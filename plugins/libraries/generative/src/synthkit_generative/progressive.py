@@ -111,10 +111,10 @@ class GrowingBlock(nn.Module):
         self.smooth = smooth
 
     def forward(self, x: Tensor) -> Tensor:
-        x = activate(self.conv0(x, padding=1, gain=math.sqrt(2)))
+        x = self.conv0.activated(x, padding=1)
         if self.smooth:
             return activate(downsampling_conv(self.conv1, binomial(x), gain=math.sqrt(2)))
-        return F.avg_pool2d(activate(self.conv1(x, padding=1, gain=math.sqrt(2))), 2)
+        return F.avg_pool2d(self.conv1.activated(x, padding=1), 2)
 
 
 class GrowingDiscriminator(nn.Module):
@@ -140,19 +140,23 @@ class GrowingDiscriminator(nn.Module):
 
     def forward(self, image: Tensor, level: int, alpha: float, precision: torch.dtype = torch.float32) -> Tensor:
         """``precision`` is that of the four finest resolutions of the whole network."""
-        root = math.sqrt(2)
         image = image.contiguous(memory_format=torch.channels_last)
-        x = activate(self.from_image[level](image.to(self._precision(level, precision)), gain=root))
+        x = self._from_image(level, image.to(self._precision(level, precision)))
         for number in range(level, 0, -1):
             x = self.blocks[number - 1](x.to(self._precision(number, precision)))
             if number == level and alpha < 1:
                 before = F.avg_pool2d(image, 2).to(x.dtype)
-                x = activate(self.from_image[level - 1](before, gain=root)).lerp(x, alpha)
+                x = self._from_image(level - 1, before).lerp(x, alpha)
         x = minibatch_stddev(x.float().contiguous())
-        x = activate(self.conv(x, padding=1, gain=root))
-        x = activate(self.dense(x.flatten(1)) * root)
+        x = self.conv.activated(x, padding=1)
+        x = activate(self.dense(x.flatten(1)) * math.sqrt(2))
         scores: Tensor = self.score(x)[:, 0]
         return scores
+
+    def _from_image(self, level: int, image: Tensor) -> Tensor:
+        conv = self.from_image[level]
+        assert isinstance(conv, Conv)
+        return conv.activated(image)
 
     def _precision(self, level: int, wanted: torch.dtype) -> torch.dtype:
         return wanted if self.pyramid.resolutions[level] * 8 >= self.pyramid.size else torch.float32

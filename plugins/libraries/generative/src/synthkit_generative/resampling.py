@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from synthkit_torch.fused import is_fused
 from torch import Tensor
 
 
@@ -109,6 +110,10 @@ class _Resampled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, how: Resampling) -> Tensor:
         ctx.how = how.adjoint((x.shape[2], x.shape[3]))
+        if is_fused(x):
+            from synthkit_generative import kernels
+
+            return kernels.resample(x, *how)
         return by_convolution(x, how) if x.device.type == "cpu" else by_shifts(x, how)
 
     @staticmethod

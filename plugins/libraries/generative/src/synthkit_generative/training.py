@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from synthkit_torch import devices, parallel
 from synthkit_torch.devices import memory_errors
+from synthkit_torch.fused import fused_operators
 from synthkit_torch.storage import load_json, load_tensors, save_json, save_tensors
 from torch import Tensor
 
@@ -35,6 +36,7 @@ from synthkit_generative.drawing import to_grey_levels
 from synthkit_generative.encodings import Encoding, fitted_offsets, of_bytes
 from synthkit_generative.gate import Gate
 from synthkit_generative.initial import Initial
+from synthkit_generative.params import wants_fused
 from synthkit_generative.records import Records
 
 GENERATOR, CONFIG = "generator.safetensors", "config.json"
@@ -161,7 +163,7 @@ def _train(plan: _Plan, rank: int) -> None:
     """The work of one process."""
     device = devices.find_device(rank)
     precision = devices.choose_precision(plan.params.precision, device)
-    with devices.fastest_convolutions(precision):
+    with devices.fastest_convolutions(precision), fused_operators(wants_fused(plan.params)):
         training = plan.make(device, precision)
         loop = _Loop(plan.method, plan.checkpoint, plan.config, plan.params, training, plan.steps, plan.encoding)
         loop.resume(plan.initial)

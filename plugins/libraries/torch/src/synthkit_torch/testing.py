@@ -29,3 +29,15 @@ def no_gpu() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         yield
+
+
+@pytest.fixture(scope="module")
+def interpreted_kernels() -> Iterator[None]:
+    """Fused operators run on a CPU, by Triton's interpreter."""
+    pytest.importorskip("triton", reason="triton is not installed")
+    from synthkit_torch import fused
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        patch.setattr(fused, "has_kernels", lambda device: True)
+        yield
