@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from synthkit.errors import SynthkitError
 
@@ -34,6 +37,37 @@ def examine(*, clean: bool = False) -> list[Finding]:
     findings = [*_python(), _disk(Path.cwd()), _gpu()]
     findings += _engine_and_images(clean)
     return [*findings, _apptainer()]
+
+
+#: What looks at GPUs is a program of a library, since core needs no torch; a GPU out of order ends it alone.
+_GPU_LIBRARY = "synthkit_generative"
+_GPU_SECONDS = 600
+
+
+def examine_gpu() -> tuple[list[Finding], dict[str, Any]]:
+    """Train and draw on each GPU and compare with the CPU; never raises for what it finds.
+
+    Returns
+    -------
+    what was found, and the rest of the document: ``torch``, ``cuda``, ``gpus`` with their ``comparisons``.
+    """
+    absent = [name for name in (_GPU_LIBRARY, "torch") if importlib.util.find_spec(name) is None]
+    if absent:
+        remedy = "Install a generator with what it runs on, as synthkit-stylegan2[runtime]."
+        return [Finding("GPU check", "missing", f"not done, without {', '.join(absent)}", remedy)], {}
+    command = [sys.executable, "-m", f"{_GPU_LIBRARY}.preflight"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_GPU_SECONDS)
+    except subprocess.TimeoutExpired:
+        remedy = "Look with nvidia-smi whether another job keeps it busy; otherwise restart the machine."
+        return [Finding("GPU check", "broken", f"no end after {_GPU_SECONDS} seconds", remedy)], {}
+    try:
+        document: dict[str, Any] = json.loads(done.stdout)
+        return [Finding(**item) for item in document.pop("findings")], document
+    except (ValueError, KeyError, TypeError):
+        said = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        remedy = "Install the driver that torch wants and try again; CUDA_VISIBLE_DEVICES= leaves the GPUs out."
+        return [Finding("GPU check", "broken", f"ended with {done.returncode}: {said}", remedy)], {}
 
 
 def _python() -> list[Finding]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from synthkit.cli import options as common
-from synthkit.errors import ExitCode, PluginError
+from synthkit.errors import ExitCode, PluginError, UsageError
 
 plugins = typer.Typer(help="List, show, check and create plugins.", invoke_without_command=True, rich_markup_mode=None)
 containers = typer.Typer(
@@ -296,22 +296,31 @@ def export_containers(
 
 def doctor(
     clean: Annotated[bool, typer.Option("--clean", help="Remove containers that killed commands left behind.")] = False,
+    gpu: Annotated[
+        bool,
+        typer.Option("--gpu", help="Look at the GPUs alone: driver, torch, a small training compared with the CPU."),
+    ] = False,
     json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:
     """Check this machine: what is there, and what is missing.
 
-    Engine, GPU, disk, plugins, container images; and what to do about what is not there.
+    Engine, GPU, disk, plugins, container images; and what to do about what is not there. --gpu ends with 9 unless each
+    GPU computes what the CPU computes.
     """
-    from synthkit.cli.doctor import examine
+    from synthkit.cli.doctor import examine, examine_gpu
 
+    if gpu and clean:
+        raise UsageError("--gpu and --clean do not go together.", "--gpu looks at GPUs alone.", "Give one of them.")
     console = common.console_for(json, quiet)
-    findings = examine(clean=clean)
-    console.document({"findings": [vars(item) for item in findings]})
+    findings, about = examine_gpu() if gpu else (examine(clean=clean), {})
+    console.document({"findings": [vars(item) for item in findings], **about})
     console.table("", ("", "what", "found"), [(item.mark, item.what, item.found) for item in findings])
     for item in findings:
         if item.remedy:
             console.print(f"{item.what}: {item.remedy}")
+    if gpu and any(item.state != "ok" for item in findings):
+        raise typer.Exit(int(ExitCode.GPU_UNAVAILABLE))
     if any(item.state == "broken" for item in findings):
         raise typer.Exit(int(ExitCode.PLUGIN))
 

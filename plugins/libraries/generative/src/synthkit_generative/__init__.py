@@ -19,5 +19,6 @@ A library without a plugin of its own. A generator's declaration imports ``param
 | ``unet`` | the UNet of guided diffusion, for diffusion and EDM |
 | ``progressive``, ``growing`` | networks and trainings that grow, of Progressive GAN and StyleGAN |
 | ``foreign`` | checkpoints of other projects, read without running what is stored in them |
+| ``preflight`` | whether a GPU computes what a CPU computes, for ``synthkit doctor --gpu`` |
 | ``testing`` | data and trainings for the tests of generators |
 """
