@@ -40,11 +40,17 @@ def drawn(
     background_zero: bool = False,
     settle_labels: bool = False,
     label_order=(0, 1, 2, 4),
+    generate_precision: str = "float32",
 ):
     return draw(
         seeds,
         sampler,
-        LastParams(generate_batch_size=batch_size, background_zero=background_zero, settle_labels=settle_labels),
+        LastParams(
+            generate_batch_size=batch_size,
+            background_zero=background_zero,
+            settle_labels=settle_labels,
+            generate_precision=generate_precision,
+        ),
         encoding=Encoding("grey", tuple(label_order)),
         device=device,
         name="Toy",
@@ -80,7 +86,8 @@ def test_all_batches_of_a_gpu_have_one_size() -> None:
     assert sizes == [3, 3]
 
 
-def test_drawing_streams_and_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_drawing_streams_and_is_in_the_precision_asked_for(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     taken, seen = [], set()
 
     def endless():
@@ -89,16 +96,17 @@ def test_drawing_streams_and_is_float32(monkeypatch: pytest.MonkeyPatch) -> None
             yield seed
 
     def watching(seeds: Sequence[int]) -> Tensor:
-        seen.add(torch.backends.cudnn.allow_tf32)
+        seen.add((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
         assert torch.is_inference_mode_enabled()
         return noise(seeds)
 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    samples = drawn(endless(), watching)
+    samples = drawn(endless(), watching, generate_precision=precision)
     for _ in range(5):
         next(samples)
         assert torch.backends.cudnn.allow_tf32 and not torch.is_inference_mode_enabled()  # the caller's own
-    assert len(taken) == 5 and seen == {False}
+        assert not torch.backends.cuda.matmul.allow_tf32
+    assert len(taken) == 5 and seen == {(precision == "tf32",) * 2}
     assert list(drawn([])) == []
 
 

@@ -298,18 +298,23 @@ def test_training_leaves_the_callers_random_state_alone(tmp_path: Path) -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize(("precision", "allowed"), [("float32", False), ("bfloat16", True)])
-def test_float32_is_not_tf32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, allowed: bool) -> None:
+@pytest.mark.parametrize(
+    ("precision", "allowed"), [("float32", (False, False)), ("tf32", (True, True)), ("bfloat16", (True, False))]
+)
+def test_tf32_is_what_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, allowed: tuple[bool, bool]
+) -> None:
+    """In convolutions, and in products of matrices."""
     seen = set()
 
     class Watching(Toy):
         def training_step(self, real: Tensor) -> dict[str, Tensor]:
-            seen.add(torch.backends.cudnn.allow_tf32)
+            seen.add((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
             return super().training_step(real)
 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     train(make_discs(8), tmp_path, Params(kimg=0.008, precision=precision), toy=Watching)
-    assert seen == {allowed} and torch.backends.cudnn.allow_tf32
+    assert seen == {allowed} and torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
 
 
 def _run(folder: Path) -> Path:

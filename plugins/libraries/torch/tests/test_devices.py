@@ -54,4 +54,5 @@ def test_other_errors_stay_what_they_are(error: Exception) -> None:
 def test_precision() -> None:
     cpu = torch.device("cpu")
     assert devices.choose_precision("auto", cpu) is devices.choose_precision("float32", cpu) is torch.float32
+    assert devices.choose_precision("tf32", cpu) is torch.float32
     assert devices.choose_precision("bfloat16", cpu) is torch.bfloat16

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from synthkit_torch.devices import memory_errors, whole_float32
+from synthkit_torch.devices import float32_arithmetic, memory_errors
 from synthkit_torch.fused import fused_operators
 from synthkit_torch.storage import load_json, load_tensors
 from torch import Tensor, nn
@@ -38,19 +38,21 @@ def draw(
     """Yield ``(image uint8 (contrast, y, x), labels uint8 (y, x))`` for each seed, in order.
 
     ``sampler`` gives float images ``(n, contrast + channel, y, x)`` in [-1, 1] of ``n`` seeds, each of its seed alone.
-    The arithmetic is float32 in batches of one size (the last is filled up): a sample is the same whatever it is drawn
-    with. On a CPU a batch is one sample, which costs little and makes the bytes independent of its size too.
+    The arithmetic is float32, or TF32 by ``generate_precision``, in batches of one size (the last is filled up): a
+    sample is the same whatever it is drawn with. On a CPU a batch is one sample, which costs little and makes the bytes
+    independent of its size too.
     Labels are decoded by their ``encoding``, as in the training, with ``offsets``. Of ``params``, ``background_zero``
     sets the surroundings of the head to 0, their labels too, and ``settle_labels`` gives pixels that are unclear, and
     those in thin rims of grey levels, the label of the nearest other pixel. ``name`` is the method's, for messages.
     """
     size = params.generate_batch_size if device.type == "cuda" else 1
+    tf32 = params.generate_precision == "tf32"
     waiting = iter(seeds)
     drawn = tissue = off_level = rim = stray = 0
     grey = encoding.name == "grey"
     with memory_errors(name, "Lower generate_batch_size, then run the same command again."):
         while batch := list(itertools.islice(waiting, size)):
-            with torch.inference_mode(), whole_float32(), fused_operators(wants_fused(params)):
+            with torch.inference_mode(), float32_arithmetic(tf32=tf32), fused_operators(wants_fused(params)):
                 grey_levels = to_grey_levels(sampler(batch + batch[-1:] * (size - len(batch))))
             for sample in grey_levels[: len(batch)]:
                 first = len(sample) - encoding.channels
@@ -99,11 +101,12 @@ def draw_given(
     With ``background_zero`` the surroundings of the head become 0 where nothing is labelled.
     """
     size = params.generate_batch_size if device.type == "cuda" else 1
+    tf32 = params.generate_precision == "tf32"
     waiting = iter(wanted)
     with memory_errors(name, "Lower generate_batch_size, then run the same command again."):
         while batch := list(itertools.islice(waiting, size)):
             seeds, labels = zip(*(batch + batch[-1:] * (size - len(batch))), strict=True)
-            with torch.inference_mode(), whole_float32():
+            with torch.inference_mode(), float32_arithmetic(tf32=tf32):
                 contrasts = to_grey_levels(sampler(seeds, np.stack(labels)))
             for image, given in zip(contrasts[: len(batch)], labels[: len(batch)], strict=True):
                 drawn = image.copy()

@@ -96,7 +96,7 @@ class LastParams:
     precision: str = synthkit.param(
         "auto",
         "arithmetic of the four finest resolutions in training; auto: bfloat16 on a GPU that has it",
-        choices=("auto", "float32", "bfloat16"),
+        choices=("auto", "float32", "tf32", "bfloat16"),
     )
     seed: int = synthkit.param(0, "seed of training: weights, order of images, latents", minimum=0)
     background_zero: bool = synthkit.param(
@@ -109,6 +109,12 @@ class LastParams:
         False,
         "generate: unclear pixels, between the grey levels of two labels or in rims one pixel thin, take the label of "
         "the nearest clear one",
+        resume="any",
+    )
+    generate_precision: str = synthkit.param(
+        "float32",
+        "generate: arithmetic on a GPU; tf32 is faster from compute capability 8.0 on, its factors have 10 bits",
+        choices=("float32", "tf32"),
         resume="any",
     )
     generate_batch_size: int = synthkit.param(16, "generate: images a batch on a GPU", minimum=1, resume="any")

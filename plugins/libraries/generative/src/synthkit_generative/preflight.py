@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import torch
-from synthkit_torch.devices import choose_precision, whole_float32
+from synthkit_torch.devices import choose_precision, float32_arithmetic
 from synthkit_torch.fused import fused_operators, is_fused
 from synthkit_torch.streams import own_seed
 from torch import Tensor, nn
@@ -192,7 +192,7 @@ def compare(device: torch.device, precision: torch.dtype = torch.float32) -> Com
     with fused_operators(False):
         wanted = train_and_draw(torch.device("cpu"))
     start = time.monotonic()
-    with whole_float32():
+    with float32_arithmetic():
         found = train_and_draw(device, precision)
     differences = {name: _difference(found[name], value) for name, value in wanted.items()}
     return Comparison(

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from synthkit_torch import parallel
-from synthkit_torch.devices import whole_float32
+from synthkit_torch.devices import float32_arithmetic
 from synthkit_torch.statistics import Statistics
 from torch import Tensor
 
@@ -65,7 +65,7 @@ class Records:
         """Write ``snapshots/<kimg>.png``: a row a sample, a column a contrast, and the labels over the first one."""
         if self._folder is None:
             return
-        with torch.inference_mode(), whole_float32():
+        with torch.inference_mode(), float32_arithmetic():
             grey = to_grey_levels(sample(SNAPSHOT_SEEDS))
         folder = self._folder / "snapshots"
         folder.mkdir(exist_ok=True)

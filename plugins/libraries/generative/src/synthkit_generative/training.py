@@ -163,7 +163,8 @@ def _train(plan: _Plan, rank: int) -> None:
     """The work of one process."""
     device = devices.find_device(rank)
     precision = devices.choose_precision(plan.params.precision, device)
-    with devices.fastest_convolutions(precision), fused_operators(wants_fused(plan.params)):
+    fastest = devices.fastest_convolutions(precision, tf32=plan.params.precision == "tf32")
+    with fastest, fused_operators(wants_fused(plan.params)):
         training = plan.make(device, precision)
         loop = _Loop(plan.method, plan.checkpoint, plan.config, plan.params, training, plan.steps, plan.encoding)
         loop.resume(plan.initial)
@@ -239,7 +240,7 @@ class _Loop:
     def _look_at_labels(self, data: Samples) -> None:
         """Say how labels of samples compare with real ones; keep offsets that give each label its pixels, if wanted."""
         gate = Gate.of(data, self.encoding)
-        with torch.inference_mode(), devices.whole_float32():
+        with torch.inference_mode(), devices.float32_arithmetic():
             batches = [range(n, min(n + 16, self.params.gate_samples)) for n in range(0, self.params.gate_samples, 16)]
             drawn = np.concatenate([to_grey_levels(self.training.sample(list(batch))) for batch in batches])
         channels = of_bytes(drawn[:, len(data.contrasts) :])

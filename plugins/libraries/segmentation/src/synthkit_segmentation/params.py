@@ -30,6 +30,6 @@ class TrainingParams:
     precision: str = synthkit.param(
         "auto",
         "arithmetic of the network in training; auto: bfloat16 on a GPU that has it",
-        choices=("auto", "float32", "bfloat16"),
+        choices=("auto", "float32", "tf32", "bfloat16"),
     )
     seed: int = synthkit.param(0, "seed of weights, order, augmentation and validation split", minimum=0)

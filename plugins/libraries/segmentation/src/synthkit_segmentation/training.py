@@ -180,7 +180,7 @@ class _Training:
         on_gpu = self.device.type == "cuda"
         steps_per_report = _STEPS_PER_REPORT_ON_GPU if on_gpu else 1
         precision = devices.choose_precision(plan.params.precision, self.device)
-        fastest = devices.fastest_convolutions(precision)
+        fastest = devices.fastest_convolutions(precision, tf32=plan.params.precision == "tf32")
         shares = _shares(plan, state.step, self.rank, self.world)
         batches = read_ahead(Reader(plan.data, plan.channels), shares, pin=on_gpu)
         with fastest, closing(batches), torch.random.fork_rng([self.device] if on_gpu else []):

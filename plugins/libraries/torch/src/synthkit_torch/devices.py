@@ -21,7 +21,7 @@ def count_processes() -> int:
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """The type of ``"float32"``, ``"bfloat16"`` or ``"auto"``, which is bfloat16 on a GPU that has it.
+    """The type of ``"float32"``, ``"tf32"``, ``"bfloat16"`` or ``"auto"``, which is bfloat16 on a GPU that has it.
 
     Those of compute capability 8.0 (Ampere) and later have it. ``torch.cuda.is_bf16_supported()`` is also true of older
     ones, which emulate it many times slower than they are in float32.
@@ -37,26 +37,43 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
     return nullcontext() if precision is torch.float32 else torch.autocast(device.type, precision)
 
 
-def fastest_convolutions(precision: torch.dtype) -> AbstractContextManager[object]:
+@contextmanager
+def fastest_convolutions(precision: torch.dtype, *, tf32: bool = False) -> Iterator[None]:
     """cuDNN tries its algorithms for each new shape and keeps the fastest: worth it where shapes stay the same.
 
-    With float32 convolutions are float32 as it is, see :func:`whole_float32`.
+    With float32 its convolutions are float32 as it is, unless ``tf32`` has them and products of matrices in TF32.
     """
-    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=precision is not torch.float32)
+    cudnn = torch.backends.cudnn
+    short = tf32 or precision is not torch.float32
+    with cudnn.flags(enabled=True, benchmark=True, allow_tf32=short), _products(tf32):
+        yield
 
 
 @contextmanager
-def whole_float32(wanted: bool = True) -> Iterator[None]:
-    """Convolutions in float32 as it is, not in the 10-bit TF32 that cuDNN otherwise takes for it; off unless wanted."""
-    if not wanted:
-        yield
-        return
+def float32_arithmetic(*, tf32: bool = False) -> Iterator[None]:
+    """Convolutions and products of matrices in float32 as it is, or in TF32, whose factors have 10 bits.
+
+    GPUs of compute capability 8.0 and later have TF32; on others, and on a CPU, both are the same. cuDNN takes it for
+    float32 unless it is told.
+    """
     cudnn = torch.backends.cudnn
-    before, cudnn.allow_tf32 = cudnn.allow_tf32, False
+    before, cudnn.allow_tf32 = cudnn.allow_tf32, tf32
+    try:
+        with _products(tf32):
+            yield
+    finally:
+        cudnn.allow_tf32 = before
+
+
+@contextmanager
+def _products(tf32: bool) -> Iterator[None]:
+    """Products of matrices in TF32, or not."""
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, tf32
     try:
         yield
     finally:
-        cudnn.allow_tf32 = before
+        matmul.allow_tf32 = before
 
 
 @contextmanager
