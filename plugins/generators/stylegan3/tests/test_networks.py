@@ -77,8 +77,8 @@ def test_without_filters_details_stick_to_pixels() -> None:
     exact = equivariance.translation(generator, w, np.random.default_rng(0))
     for layer in generator.layers[:-1]:
         activation = layer.activation
-        activation.up = torch.eye(activation.up.shape[1]).repeat_interleave(2, dim=0)[: activation.down.shape[1]]
-        activation.up = torch.nn.functional.pad(activation.up, (0, 0, 0, activation.down.shape[1] - len(activation.up)))
+        activation.up = torch.eye(activation.up.shape[1]).repeat_interleave(2, dim=0)[: activation.down.shape[2]]
+        activation.up = torch.nn.functional.pad(activation.up, (0, 0, 0, activation.down.shape[2] - len(activation.up)))
     assert equivariance.translation(generator, w, np.random.default_rng(0)) < exact - 10
 
 

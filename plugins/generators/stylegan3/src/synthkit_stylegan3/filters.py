@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.signal import firwin, kaiser_atten, kaiser_beta
 from scipy.special import j1
+from synthkit_torch.fused import is_fused
 from torch import Tensor, nn
 
 from synthkit_stylegan3.schedule import Maps
@@ -25,6 +26,10 @@ OVERSAMPLING = 2
 BLOCK = 64
 
 Floats = NDArray[np.float64]
+Sizes = tuple[int, int, int]
+#: Rows of a result that a kernel makes at once.
+TILE = 16
+SLOPE = 0.2
 
 
 def lowpass(taps: int, cutoff: float, width: float, rate: float) -> Floats:
@@ -104,6 +109,35 @@ def _banded(x: Tensor, matrix: Tensor, blocks: Blocks, transposed: Blocks) -> Te
     return result
 
 
+def find_windows(gather: Floats, spread: Floats, rise: Floats, tile: int) -> tuple[NDArray[np.int32], Sizes]:
+    """What a tile of a result needs of the bands that lead to it.
+
+    Parameters
+    ----------
+    gather : (side, high), from the higher rate to the result. spread, rise : (high, v), (high, x), to the higher rate.
+    tile : rows of the result that are made at once.
+
+    Returns
+    -------
+    the first sample that each tile needs at the higher rate, of v and of x, ``(3, tiles)``; and how many, rounded up to
+    a power of two, at least 16.
+    """
+    spans = []
+    for start in range(0, len(gather), tile):
+        high = _span(gather[start : start + tile])
+        spans.append([high, _span(spread[slice(*high)]), _span(rise[slice(*high)])])
+    found = np.array(spans)
+    most = (found[..., 1] - found[..., 0]).max(axis=0)
+    sizes = tuple(max(16, 1 << int(size - 1).bit_length()) for size in most)
+    return np.ascontiguousarray(found[..., 0].T, dtype=np.int32), (sizes[0], sizes[1], sizes[2])
+
+
+def _span(rows: Floats) -> tuple[int, int]:
+    """From the first to behind the last column that is not zero."""
+    columns = np.flatnonzero(rows.any(axis=0))
+    return (int(columns[0]), int(columns[-1]) + 1) if len(columns) else (0, 1)
+
+
 class _Slopes(torch.autograd.Function):
     """Leaky ReLU, slope 0.2. It keeps a byte a value, which side of zero it was on, instead of the value.
 
@@ -114,12 +148,44 @@ class _Slopes(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(x > 0)
-        return F.leaky_relu(x, 0.2)
+        return F.leaky_relu(x, SLOPE)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (above,) = ctx.saved_tensors
-        return torch.where(above, gradients[0], gradients[0] * 0.2)
+        return torch.where(above, gradients[0], gradients[0] * SLOPE)
+
+
+class _Fused(torch.autograd.Function):
+    """The whole of :class:`FilteredActivation` in one pass, or its derivative at ``x``, which is linear in ``v``.
+
+    Derivative of the derivative is the first again, with the same slopes. Of all that lies between only ``x`` is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, x: Tensor, activation: FilteredActivation, backward: bool) -> Tensor:
+        from synthkit_stylegan3 import kernels
+
+        ctx.save_for_backward(x)
+        ctx.how = (activation, not backward)
+        up, down = activation.up, activation.down
+        if backward:
+            matrices = (down.transpose(1, 2), up, up.T[None])
+            starts, sizes = activation.starts_back, activation.sizes_back
+        else:
+            matrices = (up[None], up, down)
+            starts, sizes = activation.starts, activation.sizes
+        return kernels.filtered(v, x, kernels.Way(*matrices, activation.sign, starts, sizes), TILE, SLOPE)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (x,) = ctx.saved_tensors
+        return _fused(gradients[0], x, *ctx.how), None, None, None
+
+
+def _fused(v: Tensor, x: Tensor, activation: FilteredActivation, backward: bool) -> Tensor:
+    result: Tensor = _Fused.apply(v, x, activation, backward)  # type: ignore[no-untyped-call]
+    return result
 
 
 class FilteredActivation(nn.Module):
@@ -139,6 +205,9 @@ class FilteredActivation(nn.Module):
     up: Tensor
     down: Tensor
     kernel: Tensor
+    sign: Tensor
+    starts: Tensor
+    starts_back: Tensor
 
     def __init__(self, before: Maps, after: Maps, side: int, *, radial: bool) -> None:
         super().__init__()
@@ -159,12 +228,17 @@ class FilteredActivation(nn.Module):
             designs, self.signs = separate(kernel)
         else:
             designs, self.signs = lowpass(down_taps, after.cutoff, 2 * after.half_width, rate)[None], np.ones(1)
-        starts = [i * self.stride for i in range(after.side)]
-        falls = np.stack([[np.pad(taps, (start, length - down_taps - start)) for start in starts] for taps in designs])
+        places = [i * self.stride for i in range(after.side)]
+        falls = np.stack([[np.pad(taps, (place, length - down_taps - place)) for place in places] for taps in designs])
         self._keep("down", falls)
         band = np.abs(falls).sum(axis=0)
         self.down_blocks = find_blocks(band), find_blocks(band.T)
         self.radial = radial
+        self._keep("sign", self.signs)
+        starts, self.sizes = find_windows(band, rise, rise, TILE)
+        self.register_buffer("starts", torch.tensor(starts), persistent=False)
+        starts, self.sizes_back = find_windows(rise.T, band.T, rise, TILE)
+        self.register_buffer("starts_back", torch.tensor(starts), persistent=False)
 
     def _keep(self, name: str, values: Floats) -> None:
         # Not in the checkpoint: they follow from the architecture.
@@ -172,6 +246,8 @@ class FilteredActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x (n, features, side, side)``; the gain of sqrt(2) that keeps the variance is the caller's."""
+        if is_fused(x):
+            return _fused(x, x.detach(), self, False)
         up, down = self.up.to(x.dtype), self.down.to(x.dtype)
         x = _Slopes.apply(_banded(x, up, *self.up_blocks))  # type: ignore[no-untyped-call]
         if self.radial and x.device.type == "cpu":
