@@ -116,7 +116,11 @@ def activate(x: Tensor, scale: Tensor | None, noise: Tensor | None, bias: Tensor
     result = torch.empty_like(x)
     n, features, height, width = x.shape
     grid = (triton.cdiv(features * height * width, BLOCK), n)
-    beside = [None if given is None else given.contiguous() for given in (scale, noise, bias)]
+    shapes = ((n, features), (n, 1, height, width), (features,))
+    beside = [
+        None if given is None else given.expand(shape).contiguous()
+        for given, shape in zip((scale, noise, bias), shapes, strict=True)
+    ]
     with torch.cuda.device_of(x):
         _activate[grid](x, *beside, result, height * width, features, SLOPE=slope, LAST=last, BLOCK=BLOCK)
     return result

@@ -1,8 +1,8 @@
 """Whether operators that are one kernel take the place of several of torch's: on GPUs that Triton writes kernels for.
 
-Triton comes with torch for CUDA and compiles a kernel when it is first used; nothing has to be installed or built. The
-kernels stand in modules of their own, which are imported where they are used, so that nothing needs Triton without a
-GPU. Each has a reference in plain torch beside it, whose values and derivatives it has.
+Triton comes with torch for CUDA and compiles a kernel when it is first used; it needs a C compiler once, for what loads
+them. The kernels stand in modules of their own, which are imported where they are used, so that nothing needs Triton
+without a GPU. Each has a reference in plain torch beside it, whose values and derivatives it has.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+import synthkit
 
 #: Compute capability of the oldest GPUs that Triton supports: Ampere.
 OLDEST = (8, 0)
@@ -41,10 +43,23 @@ def is_fused(x: Tensor) -> bool:
 
 @functools.cache
 def has_kernels(device: torch.device) -> bool:
-    """Whether Triton is there and writes kernels for this device."""
-    return (
-        device.type == "cuda"
-        and torch.version.cuda is not None
-        and torch.cuda.get_device_capability(device) >= OLDEST
-        and importlib.util.find_spec("triton") is not None
-    )
+    """Whether Triton is there, writes kernels for this device, and can have them loaded; a message where it cannot."""
+    if (
+        device.type != "cuda"
+        or torch.version.cuda is None
+        or torch.cuda.get_device_capability(device) < OLDEST
+        or importlib.util.find_spec("triton") is None
+    ):
+        return False
+    try:
+        from triton.runtime import driver
+
+        driver.active.get_current_target()  # builds what loads kernels, if that was not done before
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        synthkit.message(
+            f"Triton's kernels cannot be loaded here ({reason}): operators are plain torch, which is slower. Triton "
+            "needs a C compiler, and a folder for its cache (TRITON_CACHE_DIR) that programs may be loaded from."
+        )
+        return False
+    return True
