@@ -35,6 +35,7 @@ def test_without_a_c_compiler_plain_torch_is_used_and_said(monkeypatch: pytest.M
     monkeypatch.setattr(fused.importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(fused.synthkit, "message", said.append)
     assert not fused.has_kernels.__wrapped__(torch.device("cuda", 0))
+    assert fused.why_none(torch.device("cpu")) == "not an NVIDIA GPU"
     assert len(said) == 1 and "Failed to find C compiler.)" in said[0] and "More" not in said[0]
 
 

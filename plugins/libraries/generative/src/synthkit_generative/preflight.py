@@ -20,7 +20,7 @@ from typing import Any, Literal, TypedDict
 
 import torch
 from synthkit_torch.devices import choose_precision, float32_arithmetic
-from synthkit_torch.fused import fused_operators, is_fused
+from synthkit_torch.fused import fused_operators, is_fused, why_none
 from synthkit_torch.streams import own_seed
 from torch import Tensor, nn
 
@@ -230,6 +230,7 @@ def look_at_comparison(name: str, comparison: Comparison) -> Finding:
 PLAN = {
     "kernels": "the compute capability against those that torch has kernels for",
     "first kernel": "a thousand numbers added on the GPU",
+    "own kernels": "whether those in Triton can be loaded",
     "float32": "a small training and drawing, compared with the CPU's",
     "bfloat16": "the same in bfloat16, from compute capability 8.0 on",
 }
@@ -248,6 +249,9 @@ def look_at_gpu(number: int) -> tuple[dict[str, Any], list[Finding]]:
     wrong: Literal["", "broken"] = "" if total == 1000 else "broken"
     remedy = "Do not train on this GPU; update the driver, and try again."
     findings.append(_finding(f"{name}: first kernel", wrong, f"1000 ones add up to {total}", remedy))
+    reason = why_none(device)
+    remedy = "Training works without, slower. Install a C compiler, or Triton, or leave it so."
+    findings.append(_finding(f"{name}: own kernels", "missing" if reason else "", reason or "Triton's", remedy))
     comparisons = [compare(device)]
     if choose_precision("auto", device) is torch.bfloat16:
         comparisons.append(compare(device, torch.bfloat16))

@@ -43,23 +43,31 @@ def is_fused(x: Tensor) -> bool:
 
 @functools.cache
 def has_kernels(device: torch.device) -> bool:
-    """Whether Triton is there, writes kernels for this device, and can have them loaded; a message where it cannot."""
-    if (
-        device.type != "cuda"
-        or torch.version.cuda is None
-        or torch.cuda.get_device_capability(device) < OLDEST
-        or importlib.util.find_spec("triton") is None
-    ):
-        return False
+    """Whether there are kernels for this device; a message where Triton ought to have some and cannot load them."""
+    reason = why_none(device)
+    if reason.startswith(_NOT_LOADED):
+        synthkit.message(
+            f"{reason}: operators are plain torch, which is slower. Triton needs a C compiler, and a folder for its "
+            "cache (TRITON_CACHE_DIR) that programs may be loaded from."
+        )
+    return not reason
+
+
+_NOT_LOADED = "Triton's kernels cannot be loaded here"
+
+
+def why_none(device: torch.device) -> str:
+    """Why there are no kernels for this device; "" where there are."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return "not an NVIDIA GPU"
+    if torch.cuda.get_device_capability(device) < OLDEST:
+        return f"Triton has none below compute capability {OLDEST[0]}.{OLDEST[1]}"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
     try:
         from triton.runtime import driver
 
         driver.active.get_current_target()  # builds what loads kernels, if that was not done before
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        synthkit.message(
-            f"Triton's kernels cannot be loaded here ({reason}): operators are plain torch, which is slower. Triton "
-            "needs a C compiler, and a folder for its cache (TRITON_CACHE_DIR) that programs may be loaded from."
-        )
-        return False
-    return True
+        return f"{_NOT_LOADED} ({str(error).strip().partition(chr(10))[0] or type(error).__name__})"
+    return ""
