@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -95,3 +96,20 @@ def test_without_a_gpu_it_says_what_it_would_have_done(monkeypatch: pytest.Monke
     document = preflight.examine()
     planned = [item for item in document["findings"] if item["found"].startswith("not done")]
     assert len(planned) == len(preflight.PLAN) and document["gpus"] == []
+
+
+def test_what_is_told_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the CPU as the GPU, which is one that has kernels, and one that has none."""
+    facts = SimpleNamespace(name="Card", major=8, minor=6, total_memory=24 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: facts)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 2**30)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_80", "sm_90"])
+    about, findings = preflight.look_at_gpu(0, CPU)
+    json.dumps(about)
+    assert {item["state"] for item in findings} == {"ok"}
+    seen = {item["what"].removeprefix("GPU 0 (Card): "): item["found"] for item in findings}
+    assert list(seen) == ["kernels", "first kernel", "own kernels", "float32"]
+    assert "not an NVIDIA GPU" in seen["own kernels"]
+    facts.major = 7
+    about, findings = preflight.look_at_gpu(0, CPU)
+    assert [item["state"] for item in findings] == ["broken"] and "12.6" in findings[0]["remedy"]

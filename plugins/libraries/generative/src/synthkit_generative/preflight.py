@@ -236,9 +236,8 @@ PLAN = {
 }
 
 
-def look_at_gpu(number: int) -> tuple[dict[str, Any], list[Finding]]:
+def look_at_gpu(number: int, device: torch.device) -> tuple[dict[str, Any], list[Finding]]:
     """One GPU: what it is and was seen to compute, and what that tells."""
-    device = torch.device("cuda", number)
     facts = torch.cuda.get_device_properties(device)
     name, capability = f"GPU {number} ({facts.name})", (facts.major, facts.minor)
     about: dict[str, Any] = {"name": facts.name, "capability": capability, "gib": facts.total_memory / 2**30}
@@ -250,8 +249,8 @@ def look_at_gpu(number: int) -> tuple[dict[str, Any], list[Finding]]:
     remedy = "Do not train on this GPU; update the driver, and try again."
     findings.append(_finding(f"{name}: first kernel", wrong, f"1000 ones add up to {total}", remedy))
     reason = why_none(device)
-    remedy = "Training works without, slower. Install a C compiler, or Triton, or leave it so."
-    findings.append(_finding(f"{name}: own kernels", "missing" if reason else "", reason or "Triton's", remedy))
+    told = f"none, plain torch is used, which is slower: {reason}" if reason else "used"
+    findings.append(_finding(f"{name}: own kernels", "", told))  # all can be done without
     comparisons = [compare(device)]
     if choose_precision("auto", device) is torch.bfloat16:
         comparisons.append(compare(device, torch.bfloat16))
@@ -266,7 +265,7 @@ def examine() -> dict[str, Any]:
     n = torch.cuda.device_count() if torch.cuda.is_available() else 0
     gpus = []
     for number in range(n):
-        about, seen = look_at_gpu(number)
+        about, seen = look_at_gpu(number, torch.device("cuda", number))
         gpus.append(about)
         findings += seen
     if n == 0:
