@@ -41,6 +41,16 @@ Kept = Annotated[
     ),
 ]
 
+Protocol = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help="akbar2024: predictions are scored as in the study, on its slices and by its rules.",
+        show_default=False,
+    ),
+]
+
 
 @shares(*PLUGIN_OPTIONS, *RUN_OPTIONS)
 def evaluate(
@@ -72,15 +82,7 @@ def evaluate(
     keep: Annotated[
         bool, typer.Option("--keep", help="Score nothing; keep what scores need of --real, for --kept of later runs.")
     ] = False,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            "--protocol",
-            metavar="NAME",
-            help="akbar2024: predictions are scored as in the study, on its slices and by its rules.",
-            show_default=False,
-        ),
-    ] = None,
+    protocol: Protocol = None,
     include_training_subjects: Annotated[
         bool, typer.Option("--include-training-subjects", help="Score subjects that the segmenter was trained on, too.")
     ] = False,
