@@ -173,8 +173,9 @@ class _Planner:
         """The step, if any, that makes once what the fidelity of every generator needs of the real slices."""
         metrics = [self.registry.get(name, "metric") for name in self.study.metrics.fidelity]
         names = [metric.name for metric in metrics if "kept" in metric.optional_roles]
-        if not names or len(self.study.generators) < 2:
+        if not (names and self.study.generators):
             return ()
+        # For one generator too: with another one more, or less, its own steps stay as they are.
         arguments = {"metrics": names, "real": str(self.real), "keep": True}
         step = self._step("keep-real", "keep", layout.KEPT, "evaluate", arguments, self.prepared, disk_bytes=None)
         return (step,)
