@@ -31,7 +31,17 @@ class MethodParams(FirstParams):
     width: int = synthkit.param(32, "feature maps at the finest resolution; a multiple of heads", minimum=4)
     res_blocks: int = synthkit.param(1, "residual blocks a resolution", minimum=1)
     heads: int = synthkit.param(4, "heads of attention", minimum=1)
-    noise_mean: float = synthkit.param(-0.6, "mean of the logarithm of the noise levels that are learned")
+    patch: int = synthkit.param(
+        1,
+        "side of the squares of pixels that are one pixel to the network; 2 is for 64 pixels or more and short "
+        "trainings: steps are quicker and heads take shape sooner",
+        minimum=1,
+    )
+    noise_mean: float | None = synthkit.param(
+        None,
+        "mean of the logarithm of the noise levels that are learned; default: -0.6 at 32 pixels, and more by the "
+        "logarithm of how many times as large a slice is",
+    )
     noise_spread: float = synthkit.param(1.2, "standard deviation of that logarithm", minimum=0)
     augment: float = synthkit.param(
         0.0,

@@ -31,7 +31,7 @@ from synthkit.contract import Samples
 from synthkit.errors import UsageError
 from synthkit_edm import Params, augmentation, conditions, process
 from synthkit_edm.drawing import Drawing, check_levels, generate
-from synthkit_edm.networks import Model, Shape, Statistics
+from synthkit_edm.networks import Model, Shape, Statistics, check_patch
 
 __all__ = ["generate", "train"]
 
@@ -54,6 +54,7 @@ class Training:
         self.encoding = encoding
         self.device = device
         self.precision = precision
+        self.noise_mean = process.noise_mean(shape.size) if params.noise_mean is None else params.noise_mean
         self.steps = -(-params.kimg * 1000 // params.batch_size)
         with own_seed(params.seed):
             self.network = Model(shape)
@@ -84,7 +85,7 @@ class Training:
         noise = parallel.share(torch.randn((n, *real.shape[1:]), device=self.device, generator=random))
         # With labels first each network has a noise level of its own; the columns.
         normal = parallel.share(torch.randn(n, len(self.network.denoisers), device=self.device, generator=random))
-        sigma = process.noise_levels(normal, self.params.noise_mean, self.params.noise_spread)
+        sigma = process.noise_levels(normal, self.noise_mean, self.params.noise_spread)
         optimiser = self.optimisers["network"]
         for group in optimiser.param_groups:
             group["lr"] = self.learning_rate
@@ -170,7 +171,10 @@ def train(
         labels_first=params.labels_first,
         told=augmentation.TOLD if params.augment else 0,
         asked=conditions.numbers(len(encoding.label_values) - 1),
+        patch=params.patch,
+        pace=process.PACE,
     )
+    check_patch(size, params.patch)
     shape.unet(1, params.width).check_heads()
     if params.labels_first and not encoding.channels:
         raise UsageError(

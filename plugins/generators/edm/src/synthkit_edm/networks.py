@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from synthkit_generative.encodings import Encoding, of_bytes
-from synthkit_generative.unet import Architecture, group_for
+from synthkit_generative.unet import MULTIPLES, Architecture, group_for
 from torch import Tensor, nn
 
 from synthkit.contract import Samples
+from synthkit.errors import UsageError
 from synthkit_edm.process import Denoiser
 
 SIGMA_FLOOR = 0.25  # of sigma_data: a channel that hardly varies, as of a rare label, is not amplified without bound
@@ -23,7 +24,8 @@ class Shape:
     """What the shapes of the networks follow from.
 
     ``size`` is in pixels, ``contrasts`` and ``labels`` count channels, ``told`` numbers of augmentation, ``asked``
-    those of conditions.
+    those of conditions; squares of ``patch`` pixels a side are one to a network, which is
+    told ``pace`` times the logarithm of the noise level.
     """
 
     size: int
@@ -35,6 +37,9 @@ class Shape:
     labels_first: bool
     told: int
     asked: int
+    # As trained before there were others: checkpoints of then do not name them.
+    patch: int = 1
+    pace: float = 0.25
 
     def unet(self, channels: int, width: int) -> Architecture:
         """Of a network that draws so many channels."""
@@ -46,6 +51,17 @@ class Shape:
     def label_width(self) -> int:
         """Of the network of labels alone: half, in whole heads."""
         return -(-self.width // (2 * self.heads)) * self.heads
+
+
+def check_patch(size: int, patch: int) -> None:
+    """:class:`synthkit.errors.UsageError` unless a network exists for ``size`` pixels in squares of ``patch``."""
+    if size % patch or size // patch not in MULTIPLES:
+        fitting = [f"{side}" for side in (1, 2, 4, 8) if size % side == 0 and size // side in MULTIPLES]
+        raise UsageError(
+            f"patch={patch} does not go with slices of {size} pixels.",
+            f"They would be {size / patch:g} pixels to the network, which is made for 32, 64, 128, 256 or 512.",
+            f"Give -p patch={' or '.join(fitting)}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -89,12 +105,12 @@ class Model(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
+        told, rest = shape.told + shape.asked, {"patch": shape.patch, "pace": shape.pace}
         if shape.labels_first:
-            self.labels = Denoiser(shape.unet(shape.labels, shape.label_width), told=shape.told + shape.asked)
-            self.contrasts = Denoiser(shape.unet(shape.contrasts, shape.width), shape.labels, shape.told)
+            self.labels = Denoiser(shape.unet(shape.labels, shape.label_width), told=told, **rest)
+            self.contrasts = Denoiser(shape.unet(shape.contrasts, shape.width), shape.labels, shape.told, **rest)
         else:
-            channels = shape.contrasts + shape.labels
-            self.joint = Denoiser(shape.unet(channels, shape.width), told=shape.told + shape.asked)
+            self.joint = Denoiser(shape.unet(shape.contrasts + shape.labels, shape.width), told=told, **rest)
         self.register_buffer("largest_area", torch.zeros(()))
 
     @property
