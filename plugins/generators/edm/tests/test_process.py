@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from synthkit_edm import augmentation, process  # noqa: E402
 from synthkit_edm.process import Denoiser  # noqa: E402
-from synthkit_generative.unet import Architecture  # noqa: E402
+from synthkit_generative.unet import Architecture, time_embedding  # noqa: E402
 
 
 def denoiser(**options: int) -> Denoiser:
@@ -55,6 +55,32 @@ def test_given_labels_and_told_changes_reach_the_network() -> None:
     plain = made(x, sigma, given, told)
     assert not torch.allclose(plain, made(x, sigma, given + 1, told), atol=1e-3)
     assert not torch.allclose(plain, made(x, sigma, given, told + 1), atol=1e-3)
+
+
+def test_squares_of_pixels_are_one_to_the_network_and_come_back_in_place() -> None:
+    """With patch=2 the UNet sees half of the side and four times the channels; a change stays where it was made."""
+    made = Denoiser(Architecture(64, 2, width=4, res_blocks=1, group=4), given=1, patch=2)
+    seen = []
+    made.unet.forward = lambda x, t, told: seen.append(x) or x[:, :8]  # type: ignore[method-assign]
+    x = torch.randn(1, 2, 64, 64)
+    found = made.network(x, torch.ones(1), torch.zeros(1, 1, 64, 64), None)
+    assert seen[0].shape == (1, 12, 32, 32)
+    torch.testing.assert_close(found, x / math.sqrt(2))
+
+
+def test_noise_of_training_grows_with_the_slice() -> None:
+    """Twice the side needs twice the noise to hide the same shape."""
+    assert process.noise_mean(32) == pytest.approx(-0.6)
+    assert process.noise_mean(128) - process.noise_mean(64) == pytest.approx(math.log(2))
+
+
+def test_the_network_is_told_noise_levels_that_it_can_tell_apart() -> None:
+    """Of noise levels that differ by a tenth the sines differ by more than bfloat16 rounds, 1 / 256."""
+    made, told = denoiser(), []
+    made.unet.forward = lambda x, t, _: told.append(time_embedding(t, 32)) or x  # type: ignore[method-assign]
+    for level in (1.0, 1.1):
+        made.network(torch.zeros(1, 2, 32, 32), torch.full((1,), level), None, None)
+    assert float((told[0] - told[1]).abs().max()) > 0.5
 
 
 def test_noise_levels_fall_from_the_highest_to_the_lowest_and_to_nothing() -> None:

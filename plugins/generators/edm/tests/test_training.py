@@ -75,6 +75,30 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     testing.assert_processes_agree(model.train, tmp_path, params)
 
 
+def test_noise_levels_follow_the_size_unless_they_are_given() -> None:
+    assert training(SMALL).noise_mean == model.process.noise_mean(32)
+    assert training(dataclasses.replace(SMALL, noise_mean=-1.2)).noise_mean == -1.2
+
+
+@pytest.mark.parametrize(("patch", "remedy"), [(2, "patch=1"), (3, "patch=1")])
+def test_a_patch_that_leaves_too_little_is_refused(patch: int, remedy: str, tmp_path: Path) -> None:
+    params = dataclasses.replace(SMALL, patch=patch)
+    with pytest.raises(UsageError, match="does not go with slices of 32 pixels") as caught:
+        model.train(testing.make_discs(4), tmp_path, params)
+    assert remedy in str(caught.value.fix)
+    networks.check_patch(32, 1)
+    networks.check_patch(64, 2)
+
+
+def test_checkpoints_of_before_patches_are_drawn_from_as_they_were(trained: tuple[Path, Params]) -> None:
+    """Those that name neither patch nor pace have the paper's noise level, ln(sigma) / 4, and single pixels."""
+    architecture = json.loads((trained[0] / "config.json").read_text())["architecture"]
+    assert architecture["pace"] == model.process.PACE
+    older = {key: value for key, value in architecture.items() if key not in ("patch", "pace")}
+    for denoiser, *_ in model.Model(model.Shape(**older)).denoisers:
+        assert (denoiser.patch, denoiser.pace) == (1, 0.25)
+
+
 def test_the_learning_rate_rises_and_falls() -> None:
     made = training(dataclasses.replace(SMALL, kimg=0.04, learning_rate=1.0))
     assert made.steps == 10
