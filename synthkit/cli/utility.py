@@ -29,6 +29,11 @@ AllowDifferent = Annotated[
     ),
 ]
 
+Resample = Annotated[
+    bool,
+    typer.Option("--resample", help="Resample subjects to the voxel size of the training images, and labels back."),
+]
+
 
 @shares(*RUN_OPTIONS)
 def utility(
@@ -54,10 +59,7 @@ def utility(
         ),
     ] = None,
     allow_different: AllowDifferent = None,
-    resample: Annotated[
-        bool,
-        typer.Option("--resample", help="Resample subjects to the voxel size of the training images, and labels back."),
-    ] = False,
+    resample: Resample = False,
     labels: Labels = None,
     names: Names = None,
     patients: Patients = None,
