@@ -224,6 +224,11 @@ class Scheme:
         return {BACKGROUND: 0, **{label.name: label.value for label in self.labels}}
 
     @property
+    def label_names(self) -> dict[int, str]:
+        """Value -> label name, background first: :attr:`label_values` the other way round."""
+        return {value: name for name, value in self.label_values.items()}
+
+    @property
     def values(self) -> tuple[int, ...]:
         """Label values in ascending order, background included."""
         return tuple(sorted(self.label_values.values()))

@@ -424,5 +424,5 @@ def test_every_command_has_the_options_that_the_readme_names() -> None:
     assert len(found) > 25
     assert {name: options for name, options in found.items() if not {"--json", "--quiet"} <= options} == {}
     one_run = ("train", "import-checkpoint", "generate", "segment", "evaluate", "audit-memorization")
-    for name in (*one_run, "prepare", "import", "export", "phantom", "study run"):
+    for name in (*one_run, "prepare", "import", "export", "phantom", "utility", "report", "verify", "study run"):
         assert "--dry-run" in found[f"synthkit {name}"], name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,43 @@ def test_a_finished_training_is_made_longer_by_resume(real: Path, tmp_path: Path
     assert code == ExitCode.USAGE and "seed" in said and "--from" in said
     assert short.result()["status"] == "succeeded"  # a refusal leaves the run as it was
     succeed(*train, "-p", "seed=1", "--from", short.path, "-o", tmp_path / "new")
+
+
+def test_the_printed_remedy_for_a_segmenter_that_cannot_be_made_longer_works(real: Path, tmp_path: Path) -> None:
+    """The learning rate of a segmenter follows its length, so it is another training, with the weights of the first."""
+    pytest.importorskip("monai", reason="monai is not installed")
+    small = {
+        "samples": 16,
+        "batch_size": 4,
+        "depth": 3,
+        "filters": 4,
+        "checkpoint_every": 8,
+        "validation_fraction": 0.5,
+    }
+    options = [word for name, value in small.items() for word in ("-p", f"{name}={value}")]
+    run, longer = tmp_path / "a run", tmp_path / "longer"
+    train = ("train", "unet", real, *INLINE)
+    succeed(*train, *options, "-o", run)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    code, said = synthkit(*train, *options, "-p", "samples=32", "-o", run, "--resume")
+    assert code == ExitCode.USAGE and "samples is fixed from the start of a training." in said
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    (command,) = re.findall(r"synthkit (train unet DATASET .* -o FOLDER)", said)
+    words = {"DATASET": str(real), "FOLDER": str(longer)}
+    succeed(*(words.get(word, word) for word in shlex.split(command)), *INLINE)
+    assert notes_of(longer)["params"] == {**notes_of(run)["params"], "samples": 32}
+    assert "initial" in Run(longer).job().inputs
+
+
+def test_weights_of_an_unfinished_training_are_not_advised(real: Path, tmp_path: Path) -> None:
+    """--from would refuse them."""
+    run = tmp_path / "run"
+    train = ("train", "toy-generator", real, "-o", run, *INLINE)
+    succeed(*train)
+    write_json(run / "result.json", {**Run(run).result(), "status": "failed"})
+    code, said = synthkit(*train, "-p", "seed=1", "--resume")
+    assert code == ExitCode.USAGE and "Once it has finished, a new training can begin" in said
+    assert synthkit("train", "toy-generator", real, "--from", run, "-o", tmp_path / "x", *INLINE)[0] != ExitCode.OK
 
 
 def test_a_training_that_began_with_another_has_learned_from_both(real: Path, other: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from synthkit.report.report import write_report
 from synthkit.running.launch import Done
 from synthkit.running.listening import LoggingListener
 from synthkit.running.run import Job, Run, create_run, write_json
-from synthkit.running.verbs.utility import UtilityRequest, measure_utility
+from synthkit.running.verbs.utility import UtilityRequest, measure_utility, plan_utility
 from synthkit.schemes import BRATS
 from synthkit.study.config import Study
 from synthkit.study.plan import make_plan
@@ -175,7 +175,7 @@ def measured(case: str, tmp_path: Path, make_subject: Any) -> tuple[Path, dict[s
             finish_evaluation(folder, CASES[case](arm, int(number) - 1))
 
     request = UtilityRequest(tmp_path / "subjects", tmp_path / "runs" / "utility", arms)
-    return tmp_path / "runs", measure_utility(request, start, Quiet())
+    return tmp_path / "runs", measure_utility(plan_utility(request, Quiet()), start, Quiet())
 
 
 def numbers_in(text: str) -> str:

@@ -50,6 +50,7 @@ def schemes(draw: st.DrawFn) -> Scheme:
 def test_brats_is_what_the_study_used() -> None:
     assert BRATS.contrast_names == ("t1", "t1ce", "t2", "flair")
     assert BRATS.label_values == {"background": 0, "NCR": 1, "ED": 2, "ET": 4} and BRATS.values == (0, 1, 2, 4)
+    assert BRATS.label_names == {0: "background", 1: "NCR", 2: "ED", 4: "ET"}
     assert BRATS.region_values == {"NCR": (1,), "ED": (2,), "ET": (4,), "TC": (1, 4), "WT": (1, 2, 4)}
     assert BRATS.scored == ("NCR", "ED", "ET", "TC", "WT", "mean")
     assert BRATS.meanings["TC"] == "tumour core: NCR and ET" and BRATS.meanings["mean"] == "mean of NCR, ED and ET"

@@ -41,6 +41,11 @@ def succeeded(*arguments: object) -> dict[str, Any]:
     return document
 
 
+def tree(folder: Path) -> dict[str, int]:
+    """Everything below a folder, with the time of its last change."""
+    return {str(path.relative_to(folder)): path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
 def given_out_as_synthetic(path: Path, real: Path, change: Callable[[Any], Any]) -> Path:
     """The training part of a dataset, its labels changed, as a synthetic dataset of unknown origin."""
     data = Dataset(real).training_part()
@@ -160,6 +165,45 @@ def test_a_training_in_the_wrong_arm_or_given_twice_is_refused(runs: Path, tmp_p
     assert refused.returncode == 2 and "Give it as --both" in refused.stderr
     said = succeeded(*arguments, "--real", runs / "real-1", "--both", runs / "both")["sentences"]
     assert said[-1].startswith("Trained on real and synthetic images, the segmenter reached a mean Dice of")
+
+
+def test_a_dry_run_says_what_would_be_compared_and_writes_nothing(runs: Path, tmp_path: Path) -> None:
+    arguments = ("utility", "--reference", tmp_path / "subjects", "--real", runs / "real-0", "-o", tmp_path / "u")
+    arguments = (*arguments, "--synthetic", runs / "copies")
+    before = tree(tmp_path)
+    planned = succeeded(*arguments, "--dry-run")
+    assert tree(tmp_path) == before
+    assert planned["arms"] == {"real": [str(runs / "real-0")], "synthetic": [str(runs / "copies")]}
+    assert [(Path(run["run"]).relative_to(tmp_path / "u").as_posix(), run["state"]) for run in planned["runs"]] == [
+        (f"{arm}-1/{verb}", "new") for arm in ("real", "synthetic") for verb in ("segment", "evaluate")
+    ]
+    # What was planned is what is done.
+    done = succeeded(*arguments)
+    assert planned["subjects"] == done["subjects"] == HOLDOUT and planned["n_patients"] == 6
+    assert {row["region"] for row in done["comparisons"]} == {*planned["regions"], "mean"}
+    assert {row["score"] for row in done["comparisons"]} == set(planned["scores"])
+    states = {run["state"] for run in succeeded(*arguments, "--dry-run", "--resume")["runs"]}
+    assert states == {"finished"}
+    shown = synthkit(*arguments, "--dry-run")
+    assert shown.returncode == 0 and "6 subjects of 6 patients: S02" in " ".join(shown.stdout.split())
+    assert shown.stdout.count("there already") == 4
+
+
+def test_a_dry_run_is_refused_as_the_comparison_is(runs: Path, tmp_path: Path) -> None:
+    subjects, seen = tmp_path / "subjects", tmp_path / "seen"
+    seen.mkdir()
+    (seen / "S00").symlink_to(subjects / "S00")
+    for reference, real, code, text in (
+        (subjects, ("--real", tmp_path / "real"), 3, "There is no"),
+        (subjects, ("--real", runs / "real-0", "--real", runs / "real-0"), 2, "is given twice"),
+        (seen, ("--real", runs / "real-0"), 3, "no subject to compare on"),
+    ):
+        arguments = ("utility", "--reference", reference, *real, "--synthetic", runs / "copies", "-o", tmp_path / "u")
+        before = tree(tmp_path)
+        refused, planned = synthkit(*arguments), synthkit(*arguments, "--dry-run")
+        assert refused.returncode == planned.returncode == code, planned.stderr
+        assert refused.stderr == planned.stderr and text in " ".join(planned.stderr.split()), planned.stderr
+        assert tree(tmp_path) == before
 
 
 def test_resume_repeats_no_finished_run(runs: Path, tmp_path: Path) -> None:

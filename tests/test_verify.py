@@ -356,6 +356,24 @@ def command(*arguments: object) -> tuple[int, dict[str, Any], str]:
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
+def test_a_dry_run_of_one_run_is_refused_as_its_repetition_is(lab: Lab, tmp_path: Path) -> None:
+    generated = lab.generate(lab.train())
+    before = sorted(lab.folder.rglob("*"))
+    code, planned, _ = command(generated.path, "--dry-run")
+    assert code == 0 and planned["runs"][0]["inputs"] == "found"
+    assert sorted(lab.folder.rglob("*")) == before
+    gone = lab.folder / "g" / "train"
+    gone.rename(gone.with_name("elsewhere"))
+    refused, planned_error = command(generated.path), command(generated.path, "--dry-run")
+    assert refused[0] == planned_error[0] == 3 and planned_error[2].endswith(refused[2]) and refused[2]
+    # In a sample the others are repeated all the same, so it is said in its row.
+    code, planned, _ = command(lab.folder, "--dry-run")
+    said = {run["run"]: run["inputs"] for run in planned["runs"]}
+    assert code == 0 and "is gone" in said["g/samples"] and said["g/elsewhere"] == "found"
+    for folder in (lab.folder / "data", tmp_path / "nowhere"):
+        assert command(folder)[0] == command(folder, "--dry-run")[0] == 3
+
+
 def test_the_command_on_a_study(lab: Lab, tmp_path: Path) -> None:
     lab.study()
     code, planned, _ = command(lab.folder, "--dry-run", "--verb", "evaluate", "--backend", "local")

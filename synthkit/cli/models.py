@@ -47,7 +47,8 @@ def train(
 ) -> None:
     """Train a generator or a segmenter.
 
-    With --resume and a larger kimg a generator that has finished is trained longer.
+    With --resume and a larger kimg a generator that has finished is trained longer. The learning rate of edm and of
+    segmenters follows the length of the training, so another one begins with their weights: --from.
     """
     from synthkit.running.verbs import train as verb
 

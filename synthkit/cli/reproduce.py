@@ -25,6 +25,7 @@ def report(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option("--title", help="Heading of the report.")] = "synthkit report",
+    dry_run: common.DryRun = False,
     json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:
@@ -32,9 +33,41 @@ def report(
     from synthkit import api
 
     console = common.console_for(json, quiet)
+    if dry_run:
+        _plan_report(runs, out, console)
+        return
     summary = api.report(runs, out, title=title, listener=console)
     console.document({"report": str(out), **summary})
     console.print(f"Report of {summary['n_runs']} runs: {out}")
+
+
+def _plan_report(paths: list[Path], out: Path, console: Console) -> None:
+    """What the report would be of, and what could not be found; the same is refused as when it is written."""
+    from synthkit.report.gather import gather
+    from synthkit.report.pages import check_replaceable
+
+    check_replaceable(out)
+    material = gather(paths)
+    runs = [
+        {"run": record.name, "verb": record.verb, "plugins": list(record.plugins), "status": record.status}
+        for record in material.runs
+    ]
+    datasets = [
+        {"dataset": record.name, "kind": record.dataset.kind, "n_samples": len(record.dataset)}
+        for record in material.datasets
+    ]
+    utilities = [str(path) for path in material.utilities]
+    document = {"runs": runs, "datasets": datasets, "utilities": utilities, "notes": material.notes}
+    console.document({"report": str(out), "dry_run": True, **document})
+    for title, rows in (("Runs", runs), ("Datasets", datasets)):
+        if rows:
+            cells = [[" ".join(cell) if isinstance(cell, list) else cell for cell in row.values()] for row in rows]
+            console.table(title, list(rows[0]), cells)
+    for path in utilities:
+        console.print(f"Comparison of segmenters: {path}")
+    for text in material.notes:
+        console.note(text)
+    console.print(f"The report would be written to {out}.")
 
 
 def verify(
@@ -132,8 +165,9 @@ def _verify_folder(
     dry_run: bool,
     console: Console,
 ) -> None:
-    from synthkit.reproduce import draw_runs, verify_runs
+    from synthkit.reproduce import draw_runs, find_inputs, verify_runs
     from synthkit.running.listening import counted
+    from synthkit.running.run import JOB
 
     if keep is not None and keep.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{keep} lies in {folder}.", "Repetitions would count as its runs.", "Keep them elsewhere.")
@@ -154,6 +188,8 @@ def _verify_folder(
         "unfinished": list(drawn.unfinished),
     }
     if dry_run:
+        if (folder / JOB).is_file():  # one run: refused as when it is repeated
+            find_inputs(drawn.runs[0].run, drawn.runs[0].job, how.inputs)
         planned = [_plan(found, how) for found in drawn.runs]
         console.document({**document, "runs": planned})
         console.table(f"Runs of {folder} to repeat", tuple(planned[0]), [tuple(row.values()) for row in planned])
@@ -183,7 +219,20 @@ def _plan(found: Found, how: How) -> dict[str, Any]:
         "backend": how.backend_of(result) or "",
         "image": str(image["image_id"]) if image else "",
         "seconds": result.get("seconds"),
+        "inputs": _inputs_now(found, how),
     }
+
+
+def _inputs_now(found: Found, how: How) -> str:
+    """Whether the inputs of a run are there and, where their digest is known, as they were; else what is wrong."""
+    from synthkit.errors import SynthkitError
+    from synthkit.reproduce import find_inputs
+
+    try:
+        find_inputs(found.run, found.job, how.inputs)
+    except SynthkitError as error:
+        return error.what
+    return "found"
 
 
 def _following(console: Console) -> Any:

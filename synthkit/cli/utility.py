@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthkit.cli.options import OUTPUT_OPTIONS, PLACE_OPTIONS, Given, Labels, Names, Out, Patients, shares
+from synthkit.cli.options import RUN_OPTIONS, Given, Labels, Names, Out, Patients, shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from synthkit.cli.console import Console
     from synthkit.contract import Declaration
     from synthkit.running.run import Job
+    from synthkit.running.verbs.utility import UtilityPlan
 
 
 AllowDifferent = Annotated[
@@ -28,8 +29,13 @@ AllowDifferent = Annotated[
     ),
 ]
 
+Resample = Annotated[
+    bool,
+    typer.Option("--resample", help="Resample subjects to the voxel size of the training images, and labels back."),
+]
 
-@shares(*PLACE_OPTIONS, "resume", "overwrite", *OUTPUT_OPTIONS)
+
+@shares(*RUN_OPTIONS)
 def utility(
     given: Given,
     reference: Annotated[
@@ -53,10 +59,7 @@ def utility(
         ),
     ] = None,
     allow_different: AllowDifferent = None,
-    resample: Annotated[
-        bool,
-        typer.Option("--resample", help="Resample subjects to the voxel size of the training images, and labels back."),
-    ] = False,
+    resample: Resample = False,
     labels: Labels = None,
     names: Names = None,
     patients: Patients = None,
@@ -72,20 +75,45 @@ def utility(
     """
     from synthkit.running.launch import carry_out
     from synthkit.running.request import Request
-    from synthkit.running.verbs.utility import UtilityRequest, measure_utility
+    from synthkit.running.verbs.utility import UtilityRequest, measure_utility, plan_utility
 
     console, options = given.console, given.options
     arms = {name: paths for name, paths in (("real", real), ("synthetic", synthetic), ("both", both)) if paths}
     request = UtilityRequest(reference, out, arms, allow_different or (), resamples, seed, options.resume, resample)
     request = replace(request, labels=labels, names=names or (), patients=patients)
 
+    plan = plan_utility(request, console)
+    if given.dry_run:
+        console.document({"out": str(out), "dry_run": True, **plan.to_dict()})
+        _print_plan(plan, console)
+        return
+
     def start(folder: Path, job: Job, declarations: Sequence[Declaration], title: str) -> None:
         carry_out(Request(job, tuple(declarations), title), folder, options, console)
 
-    document = measure_utility(request, start, console)
+    document = measure_utility(plan, start, console)
     _print(document, console)
     console.document({"out": str(out), **document})
     console.ending(f"synthkit report {out} -o report.html")
+
+
+def _print_plan(plan: UtilityPlan, console: Console) -> None:
+    """What would be run and compared; doubts and warnings were said when they were found."""
+    from synthkit.running.listening import counted
+
+    states = {"new": "", "there": "there already", "finished": "taken as it is"}
+    planned = plan.to_dict()
+    rows = [
+        (name, run, one.job.verb, one.folder, states[one.state])
+        for name, pairs in plan.runs.items()
+        for run, pair in zip(planned["arms"][name], pairs, strict=True)
+        for one in pair
+    ]
+    console.table("", ("arm", "training", "run", "folder", ""), rows)
+    people = f"{counted(len(plan.patients), 'subject')} of {counted(planned['n_patients'], 'patient')}"
+    console.print(f"{people}: {', '.join(plan.patients)}")
+    console.print(f"Regions: {', '.join(plan.regions)}")
+    console.print(f"Scores: {', '.join(planned['scores'])}")
 
 
 def _print(document: dict[str, Any], console: Console) -> None:

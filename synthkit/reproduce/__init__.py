@@ -7,7 +7,18 @@
 from __future__ import annotations
 
 from synthkit.reproduce.compare import Comparison, Difference
-from synthkit.reproduce.repeat import How, verify_run
+from synthkit.reproduce.repeat import How, find_inputs, verify_run
 from synthkit.reproduce.sample import Drawn, Found, Outcome, draw_runs, verify_runs
 
-__all__ = ["Comparison", "Difference", "Drawn", "Found", "How", "Outcome", "draw_runs", "verify_run", "verify_runs"]
+__all__ = [
+    "Comparison",
+    "Difference",
+    "Drawn",
+    "Found",
+    "How",
+    "Outcome",
+    "draw_runs",
+    "find_inputs",
+    "verify_run",
+    "verify_runs",
+]

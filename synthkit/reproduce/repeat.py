@@ -68,7 +68,7 @@ def verify_run(
         raise DataError(
             f"{path} has no successful result.", "There is nothing to compare with.", "Finish it with --resume."
         )
-    _find_inputs(run, job, how.inputs)
+    find_inputs(run, job, how.inputs)
     declaration = (registry or discover()).get(job.plugins[0])
     name = how.backend_of(result)
     if name and not backends.get(name).limits_memory():
@@ -93,8 +93,11 @@ def verify_run(
     return comparison
 
 
-def _find_inputs(run: Run, job: Job, moved: Mapping[str, Path]) -> None:
-    """Set the source of every input: what its link leads to, or where ``moved`` says that it lies now."""
+def find_inputs(run: Run, job: Job, moved: Mapping[str, Path]) -> None:
+    """Set the source of every input: what its link leads to, or where ``moved`` says that it lies now.
+
+    Raises :class:`DataError` for an input that is gone, :class:`GateFailedError` for one that has changed.
+    """
     for role, item in job.inputs.items():
         source = moved.get(role, run.input(role))
         if not source.exists():

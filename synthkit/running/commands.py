@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,11 @@ def command_of(function: str, arguments: Mapping[str, Any]) -> tuple[str, ...]:
         if name not in positional:
             command += _option(name, value)
     return tuple(command)
+
+
+def option_words(params: Mapping[str, Any]) -> str:
+    """Parameters as options to read and to copy, ``-p samples=9 -p deep=true``."""
+    return shlex.join(_option("params", params))
 
 
 def _option(name: str, value: Any) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from synthkit.contract import STATE
 from synthkit.errors import UsageError
+from synthkit.registry.registry import discover
+from synthkit.running.commands import option_words
 from synthkit.schemes import enumerated
 
 
@@ -20,13 +23,13 @@ def check_goes_on(
     Parameters in ``may_change`` may differ, those that are "more" there by a higher value only; if ``has_ended``, where
     the state is there that the run ended in.
     """
-    _check_length(path, before["params"], job["params"], may_change, has_ended)
+    _check_length(path, before, job, may_change, has_ended)
     for what in ("verb", "plugins", "params", "options"):
         old, new = json.loads(json.dumps([before[what], job[what]]))
         if what == "params":
             old, new = ({key: value for key, value in params.items() if key not in may_change} for params in (old, new))
         if old != new:
-            also = " A new training can begin with its weights: --from." if job["verb"] == "train" else ""
+            anew = _begin_anew(path, before, job, has_ended=has_ended) if what == "params" else ""
             fixed = ""
             if what == "params" and job["verb"] == "train":
                 others = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
@@ -36,7 +39,7 @@ def check_goes_on(
             raise UsageError(
                 f"The run {path} cannot be resumed with this command.",
                 f"Its {what}: {_without_common(old, new)}; this command's: {_without_common(new, old)}.{fixed}",
-                f"Give the command it was begun with, or another folder.{also}",
+                f"Give the command it was begun with, or another folder.{f' {anew}' if anew else ''}",
             )
     for role in sorted({*before["inputs"], *job["inputs"]}):
         if before["inputs"].get(role) != job["inputs"].get(role):
@@ -48,8 +51,9 @@ def check_goes_on(
 
 
 def _check_length(
-    path: Path, old: Mapping[str, Any], new: Mapping[str, Any], may_change: Mapping[str, str], has_ended: bool
+    path: Path, before: Mapping[str, Any], job: Mapping[str, Any], may_change: Mapping[str, str], has_ended: bool
 ) -> None:
+    old, new = before["params"], job["params"]
     for name in (name for name, how in may_change.items() if how == "more" and name in old):
         if name in new and new[name] < old[name]:
             raise UsageError(
@@ -61,8 +65,26 @@ def _check_length(
             raise UsageError(
                 f"The run {path} cannot be made longer.",
                 f"It has finished with {name}={old[name]:g}, and the state that it ended in is not in its outputs.",
-                "Begin another training with its weights: --from.",
+                _begin_anew(path, before, job, has_ended=True) or "Give another folder.",
             )
+
+
+def _begin_anew(path: Path, before: Mapping[str, Any], job: Mapping[str, Any], *, has_ended: bool) -> str:
+    """How another training begins with the weights of the one at ``path``, with the parameters that were asked for.
+
+    Empty where it is no training, or of a method that begins with no weights.
+    """
+    declaration = discover().declarations.get(job["plugins"][0])
+    if job["verb"] != "train" or "initial" not in getattr(declaration, "optional_roles", ()):
+        return ""
+    if not has_ended:
+        return "Once it has finished, a new training can begin with its weights: --from."
+    changed = {name: value for name, value in job["params"].items() if before["params"].get(name) != value}
+    return (
+        "A new training of the same network can begin with its weights: "
+        f"synthkit train {job['plugins'][0]} DATASET --from {shlex.quote(str(path))} "
+        f"{option_words(changed)} -o FOLDER"
+    )
 
 
 def _without_common(value: Any, other: Any) -> Any:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from synthkit.data.dataset import Dataset
 from synthkit.data.known_labels import known_labels
@@ -14,7 +14,7 @@ from synthkit.data.label_folders import LabelFolder
 from synthkit.data.scheme_questions import labels_in_words
 from synthkit.errors import DataError, UsageError
 from synthkit.files import discard
-from synthkit.judging.arms import UTILITY, ArmComparison, compared_arms, interval_warnings, partings, sentence
+from synthkit.judging.arms import SCORES, UTILITY, ArmComparison, compared_arms, interval_warnings, partings, sentence
 from synthkit.judging.comparable import Training, check_arms, check_comparable
 from synthkit.judging.intervals import RESAMPLES, SEED
 from synthkit.judging.learning import still_learning
@@ -69,14 +69,64 @@ class UtilityRequest:
     patients: Path | str | None = None
 
 
-def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -> dict[str, Any]:
-    """Segment and score unseen subjects with every training, compare the arms, write and return ``utility.json``.
+@dataclass(frozen=True)
+class UtilityRun:
+    """One of the two runs of a training: subjects segmented, or the segmentations scored.
 
-    Returns
-    -------
-    JSON-ready: ``reference``, ``subjects``, ``comparisons`` (a row an arm, region and score), ``sentences`` (first on
-    trainings that have not ended learning), ``doubts`` (what training images show otherwise than they are called, or
-    than those of the real arm).
+    ``state`` is "finished" for one that ``resume`` takes as it is, "there" for another one at its place, else "new".
+    """
+
+    folder: Path
+    job: Job
+    declarations: tuple[Declaration, ...]
+    state: Literal["new", "there", "finished"]
+
+
+@dataclass(frozen=True)
+class UtilityPlan:
+    """What would be compared, once everything that can be refused beforehand has been looked at.
+
+    Attributes
+    ----------
+    request : what was asked for.
+    arms : trainings by the arm's name, with their run folders.
+    patients : who each unseen subject is, in the order of the subjects.
+    regions : of the reference, those that all trainings have.
+    runs : those of each training by the arm's name, in the order of ``arms``: ``segment``, ``evaluate``.
+    learning : sentences on trainings that have not ended learning.
+    doubts : what training images show otherwise than they are called, or than those of the real arm.
+    """
+
+    request: UtilityRequest
+    arms: Mapping[str, Sequence[tuple[Path, Training]]]
+    patients: Mapping[str, str]
+    regions: Sequence[str]
+    runs: Mapping[str, Sequence[tuple[UtilityRun, UtilityRun]]]
+    learning: Sequence[str]
+    doubts: Sequence[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, as ``--dry-run`` prints it: ``state`` is that of each run, see :class:`UtilityRun`."""
+        return {
+            "reference": self.request.reference.name,
+            "arms": {name: [str(run) for run, _ in trainings] for name, trainings in self.arms.items()},
+            "subjects": list(self.patients),
+            "n_patients": len(set(self.patients.values())),
+            "regions": list(self.regions),
+            "scores": [score for _, score, _ in SCORES],
+            "runs": [
+                {"run": str(run.folder), "verb": run.job.verb, "plugins": list(run.job.plugins), "state": run.state}
+                for pairs in self.runs.values()
+                for pair in pairs
+                for run in pair
+            ],
+            "learning": list(self.learning),
+            "doubts": list(self.doubts),
+        }
+
+
+def plan_utility(request: UtilityRequest, listener: Listener) -> UtilityPlan:
+    """Look at trainings, subjects and labels; segments and writes nothing.
 
     Raises
     ------
@@ -110,14 +160,41 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
     scored = {"subjects": subjects, "labels": {"reference": reference.decision()}}
     if said := unlike_names(patients):
         scored["patients"] = said
-    _check_regions(reference.scheme, everything, listener)
+    regions = _common_regions(reference.scheme, everything, listener)
+    planned = {
+        name: [
+            _runs_of(request.out / f"{name}-{number}", run, training, scored, request)
+            for number, (run, training) in enumerate(trainings, start=1)
+        ]
+        for name, trainings in arms.items()
+    }
+    return UtilityPlan(request, arms, patients, regions, planned, learning, doubts)
+
+
+def measure_utility(plan: UtilityPlan, start: Start, listener: Listener) -> dict[str, Any]:
+    """Segment and score unseen subjects with every training, compare the arms, write and return ``utility.json``.
+
+    Returns
+    -------
+    JSON-ready: ``reference``, ``subjects``, ``comparisons`` (a row an arm, region and score), ``sentences`` (first on
+    trainings that have not ended learning), ``doubts`` (what training images show otherwise than they are called, or
+    than those of the real arm).
+
+    Raises
+    ------
+    UsageError : another run lies where one of these belongs.
+    DataError : no reference has a label that is scored.
+    """
+    request, arms = plan.request, plan.arms
     tables: dict[str, list[OverlapTable]] = {}
-    for name, trainings in arms.items():
+    for name, pairs in plan.runs.items():
         tables[name] = []
-        for number, (run, training) in enumerate(trainings, start=1):
-            listener.note(f"{name} {number} of {len(trainings)}: {training.name}")
-            folder = request.out / f"{name}-{number}"
-            tables[name].append(_scored(folder, run, training, scored, request, start))
+        for number, (pair, (_, training)) in enumerate(zip(pairs, arms[name], strict=True), start=1):
+            listener.note(f"{name} {number} of {len(pairs)}: {training.name}")
+            for run in pair:
+                if run.state != "finished":
+                    start(run.folder, run.job, run.declarations, f"{run.job.verb} {run.folder.parent.name}")
+            tables[name].append(read_overlap(pair[1].folder))
             discard(request.out / UTILITY)  # what it says is no longer of these runs
     found = [
         (name, item)
@@ -133,10 +210,10 @@ def measure_utility(request: UtilityRequest, start: Start, listener: Listener) -
         listener.warning(text)
     document = {
         "reference": request.reference.name,
-        "subjects": subjects,
+        "subjects": list(plan.patients),
         "comparisons": [{"arm": name, **item.to_dict()} for name, item in found],
-        "sentences": [*learning, *_sentences(found)],
-        "doubts": doubts,
+        "sentences": [*plan.learning, *_sentences(found)],
+        "doubts": list(plan.doubts),
     }
     write_json(request.out / UTILITY, document)
     return document
@@ -235,8 +312,8 @@ def _unseen_subjects(
     return found, models[0].protocol
 
 
-def _check_regions(reference: Scheme, trainings: Sequence[Training], listener: Listener) -> None:
-    """Say which regions of the reference are not scored, as a training's labels lack them; DataError if none is left.
+def _common_regions(reference: Scheme, trainings: Sequence[Training], listener: Listener) -> list[str]:
+    """Regions of the reference that all trainings have; says which ones are lacking, DataError if none is left.
 
     As the metrics do, a region is found by its name, else by the labels that it consists of.
     """
@@ -259,17 +336,13 @@ def _check_regions(reference: Scheme, trainings: Sequence[Training], listener: L
         )
     if lost := [f"{region} ({', '.join(names)})" for region, names in lacking.items() if names]:
         listener.warning(f"Not compared are regions that trainings lack: {'; '.join(lost)}.")
+    return [region for region, names in lacking.items() if not names]
 
 
-def _scored(
-    folder: Path,
-    run: Path,
-    training: Training,
-    scored: Mapping[str, Any],
-    request: UtilityRequest,
-    start: Start,
-) -> OverlapTable:
-    """Segment and score the subjects with one training, in two runs.
+def _runs_of(
+    folder: Path, run: Path, training: Training, scored: Mapping[str, Any], request: UtilityRequest
+) -> tuple[UtilityRun, UtilityRun]:
+    """The two runs that segment and score the subjects with one training.
 
     ``scored`` are options of the second: subjects, the schemes of labels by role, and patients where names do not say
     who is who.
@@ -292,28 +365,26 @@ def _scored(
         },
         options={"subjects": scored["subjects"], **({"resample": True} if request.resample else {}), **named},
     )
-    segmented = _finished(folder / "segment", segment, [segmenter], request, start)
     evaluate = Job(
         verb="evaluate",
         plugins=tuple(metric.name for metric in metrics),
         params=params_to_dict(make_params(metrics[0], {})),
         inputs={
             "reference": Input("labels", source=request.reference),
-            "prediction": Input("labels", source=Run(segmented).predictions),
+            "prediction": Input("labels", source=Run(folder / "segment").predictions),
         },
         options={**scored, "references_without_prediction": [], **named},
     )
-    return read_overlap(_finished(folder / "evaluate", evaluate, metrics, request, start))
+    first = UtilityRun(folder / "segment", segment, (segmenter,), _state(folder / "segment", segment, request.resume))
+    state = _state(folder / "evaluate", evaluate, request.resume and first.state == "finished")
+    return first, UtilityRun(folder / "evaluate", evaluate, tuple(metrics), state)
 
 
-def _finished(
-    folder: Path, job: Job, declarations: Sequence[Declaration], request: UtilityRequest, start: Start
-) -> Path:
-    """A run of this job: the one that is there, with ``resume``, if it has finished."""
-    if request.resume and (folder / JOB).is_file():
+def _state(folder: Path, job: Job, resume: bool) -> Literal["new", "there", "finished"]:
+    """Whether a run of this job has to be made; the one that is there is taken, with ``resume``, if it has finished."""
+    if resume and (folder / JOB).is_file():
         old, new = (json.loads(json.dumps(each.to_dict())) for each in (Run(folder).job(), job))
         same = all(old[key] == new[key] for key in ("verb", "plugins", "params", "inputs", "options"))
         if same and succeeded(folder) is not None:
-            return folder
-    start(folder, job, declarations, f"{job.verb} {folder.parent.name}")
-    return folder
+            return "finished"
+    return "there" if folder.exists() else "new"

@@ -66,8 +66,7 @@ class Gate:
         labels = np.concatenate([data.read(part)[1] for part in parts])
         counts = np.bincount(labels.ravel(), minlength=256)
         shares = [float(counts[value] / labels.size) for value in encoding.label_values]
-        names = {value: name for name, value in data.scheme.label_values.items()}
-        return cls(encoding, names, Counts.of(labels, encoding.label_values), tuple(shares))
+        return cls(encoding, data.scheme.label_names, Counts.of(labels, encoding.label_values), tuple(shares))
 
     def tell(self, channels: NDArray[np.float32], offsets: Sequence[float]) -> None:
         """Report the labels of drawn ``channels (n, channel, y, x)``: as drawn, and with ``offsets`` if there are any.

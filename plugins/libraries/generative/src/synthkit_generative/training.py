@@ -121,7 +121,7 @@ def fit(
     """
     checkpoint = Path(checkpoint)
     steps = math.ceil(params.kimg * 1000 / params.batch_size)
-    names = {value: name for name, value in data.scheme.label_values.items()}
+    names = data.scheme.label_names
     config: dict[str, Any] = {
         "format": 1,
         "contrasts": list(data.contrasts),

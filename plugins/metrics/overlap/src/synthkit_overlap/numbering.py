@@ -177,7 +177,7 @@ class Numbering:
 
     def _n_explained(self, found: Sequence[Place], scheme: Scheme) -> int:
         """Labels of the reference that a scheme has where they lie; 0 where it has one elsewhere."""
-        names = {value: name for name, value in scheme.label_values.items()}
+        names = scheme.label_names
         regions = {region.name: set(region.labels) for region in self._reference.nested}
         n = 0
         for place in found:
