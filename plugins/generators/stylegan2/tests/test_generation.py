@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,6 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from synthkit_generative.testing import assert_like_discs, make_discs, stacked
 from synthkit_stylegan2 import Params, model
 
-from synthkit.cli import demo
-from synthkit.data.dataset import Dataset
 from synthkit.errors import DataError
 
 SMALL = Params(kimg=0.064, batch_size=8, channel_base=512, channel_max=16, mapping_layers=2, gamma=0.1)
@@ -57,11 +53,6 @@ def test_generation_leaves_the_callers_random_state_alone(checkpoint: Path) -> N
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_the_shipped_checkpoint_still_loads() -> None:
-    images, labels = stacked(model.generate(demo.CHECKPOINT, [0], Params()))
-    assert images.shape == (1, 4, 64, 64) and labels.any() and images.max() > 100
-
-
 def test_a_folder_without_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"config\.json"):
         next(model.generate(tmp_path, [0], SMALL))
@@ -73,19 +64,6 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path, checkpoint: Path) -> No
     (tmp_path / "generator.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"generator\.safetensors"):
         next(model.generate(tmp_path, [0], SMALL))
-
-
-def test_a_shard_holds_its_seeds_and_how_it_was_drawn(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "synthkit", "generate", str(demo.CHECKPOINT), "--seeds", "0-6,20-22", "--shard", "4/5",
-         "-o", str(tmp_path / "part"), "-p", "background_zero=false", "--backend", "local"],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    made = Dataset(tmp_path / "part")
-    assert [sample.seed for sample in made.samples] == [6, 20]
-    assert made.description["provenance"]["seeds"] == "6,20"
-    assert made.description["provenance"]["params"]["background_zero"] is False
 
 
 @pytest.mark.slow
