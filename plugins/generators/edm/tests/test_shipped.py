@@ -25,6 +25,7 @@ SMALL = Params(kimg=0.032, batch_size=4, width=8, sampler_steps=3, gate_samples=
 
 
 def test_weights_of_half_precision_draw_the_same_in_float32(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
     model.train(make_discs(16), tmp_path / "whole", SMALL)
     shutil.copytree(tmp_path / "whole", tmp_path / "half")
     file = tmp_path / "half" / "generator.safetensors"
