@@ -7,8 +7,8 @@ Trains each generator by its preset `cpu`, with -p other values than that, on th
 are trained on) or, without DIR, on the phantom of the demo (24 of its 30 subjects), each in one thread, draws samples
 of seeds 0 to 255 and puts the first eight in one picture a generator, FOLDER/NAME.png: a row a sample, its contrasts
 and the labels over the first contrast. Of the phantom, FOLDER/real.png shows real slices in the same layout; of
-subjects it does not, so that no patient is in a picture. The stylegan2 of the phantom at 64 pixels is the one that
-comes with the demo.
+subjects it does not, so that no patient is in a picture. The stylegan2 of the phantom at 64 pixels is the faithful one
+of the demo.
 
 Everything is done by the commands that a user types; run again with the same FOLDER, it goes on.
 """
@@ -28,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from synthkit.cli.demo import CHECKPOINT, SIZE
+from synthkit.cli.demo import FAITHFUL, N_HOLDOUT, N_SUBJECTS, SIZE
 from synthkit.data.dataset import Dataset
 from synthkit.schemes import BRATS
 
-NAMES = ("diffusion", "progan", "stylegan1", "stylegan2", "stylegan3")
+NAMES = ("diffusion", "edm", "progan", "stylegan1", "stylegan2", "stylegan3")
 N_ROWS, SIDE, HEADER = 8, 128, 14  # samples in a picture; pixels of a slice there and of the line above
 
 
@@ -76,7 +76,7 @@ def make(name: str, folder: Path, changed: Sequence[str], demo: bool) -> None:
         given = [word for change in changed for word in ("-p", change)]
         synthkit("train", name, folder / "real", "-o", run, "--preset", "cpu", *given, "--resume")
     if not (samples / "result.json").exists():
-        synthkit("generate", CHECKPOINT if demo else run, "--seeds", "0-255", "-o", samples, "--resume")
+        synthkit("generate", FAITHFUL if demo else run, "--seeds", "0-255", "-o", samples, "--resume")
     save_grid(Dataset(samples), range(N_ROWS), folder / f"{name}.png")
     if not demo:
         result = json.loads((run / "result.json").read_text())
@@ -97,9 +97,9 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     real, subjects = folder / "real", options.subjects or folder / "subjects"
     if not subjects.exists():
-        synthkit("phantom", "-o", subjects, "-n", "30", "--seed", "0")
+        synthkit("phantom", "-o", subjects, "-n", str(N_SUBJECTS), "--seed", "0")
     if not real.exists():
-        holdout = "0" if options.subjects else "6"
+        holdout = "0" if options.subjects else str(N_HOLDOUT)
         synthkit("prepare", subjects, "-o", real, "--size", str(options.size), "--holdout", holdout)
     if not options.subjects:
         data = Dataset(real)

@@ -11,10 +11,10 @@ and both together no less than real alone. With ``--patients`` the real arm, and
 *noise*, has so few of the 24, while the generator stays the same: what a site with few patients gains from samples of a
 larger one.
 
-At 64 x 64 pixels the generator is that of the demo, at 32 x 32 it is trained first, by its file in
-benchmarks/generators/. Before the arms comes the Dice of the references themselves, at that size and enlarged again:
-the most that a segmenter of so coarse slices can reach. Everything is done by the commands that a user types; run again
-with the same FOLDER, it goes on.
+At 64 x 64 pixels the generator is the faithful one of the demo, at 32 x 32 it is trained first, by its preset `cpu`.
+Before the arms comes the Dice of the references themselves, at that size and enlarged again: the most that a segmenter
+of so coarse slices can reach. Everything is done by the commands that a user types; run again with the same FOLDER, it
+goes on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from synthkit_overlap.comparison import dice
 
-from synthkit.cli.demo import CHECKPOINT, SIZE
+from synthkit.cli.demo import FAITHFUL, N_HOLDOUT, N_SUBJECTS, SIZE
 from synthkit.data.dataset import Dataset
 from synthkit.data.native_grid import to_native
 from synthkit.data.slices import SliceProtocol, slices_for_segmentation
@@ -39,9 +39,8 @@ from synthkit.data.subjects import find_subjects, load_subject
 from synthkit.data.writer import DatasetWriter
 from synthkit.schemes import BRATS
 
-N_TRAIN, N_HOLDOUT, N_REFERENCE = 24, 6, 24
+N_TRAIN, N_REFERENCE = N_SUBJECTS - N_HOLDOUT, 24
 ARMS = ("synthetic", "both", "copies", "noise")
-GENERATORS = Path(__file__).parent / "generators"
 N_SYNTHETIC = 2000
 UNETS = {
     32: ("-p", "filters=16", "-p", "depth=4", "-p", "batch_size=16", "-p", "learning_rate=0.02"),
@@ -69,7 +68,7 @@ def linked(folder: Path, subjects: Path, numbers: range) -> Path:
 
 
 def prepared(path: Path, subjects: Path, size: int, patients: int) -> Path:
-    """A dataset of 30 subjects, of which ``patients`` are to train on."""
+    """A dataset of the subjects of the demo, of which ``patients`` are to train on."""
     if not path.exists():
         few = () if patients == N_TRAIN else ("--training-patients", str(patients))
         synthkit("prepare", subjects, "-o", path, "--size", str(size), "--holdout", str(N_HOLDOUT), *few)
@@ -122,25 +121,23 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=12000, help="images shown in each training")
     parser.add_argument("--size", type=int, choices=tuple(UNETS), default=SIZE, help="side of a slice in pixels")
     parser.add_argument("--patients", type=int, default=N_TRAIN, help="real ones to train segmenters on")
-    parser.add_argument("--generator", default="diffusion", help="at 32 pixels: a name in benchmarks/generators/")
+    parser.add_argument("--generator", default="diffusion", help="at 32 pixels: which one")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="besides real")
     options = parser.parse_args()
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
 
     subjects, real, synthetic = folder / "subjects", folder / "real", folder / "synthetic"
-    last = N_TRAIN + N_HOLDOUT
     if not subjects.exists():
-        synthkit("phantom", "-o", subjects, "-n", str(last + N_REFERENCE), "--seed", "0")
-    trained = linked(folder / "trained", subjects, range(1, last + 1))
-    reference = linked(folder / "reference", subjects, range(last + 1, last + N_REFERENCE + 1))
+        synthkit("phantom", "-o", subjects, "-n", str(N_SUBJECTS + N_REFERENCE), "--seed", "0")
+    trained = linked(folder / "trained", subjects, range(1, N_SUBJECTS + 1))
+    reference = linked(folder / "reference", subjects, range(N_SUBJECTS + 1, N_SUBJECTS + N_REFERENCE + 1))
     prepared(real, trained, options.size, options.patients)
     if not (synthetic / "result.json").exists():
-        generator = CHECKPOINT if options.size == SIZE else folder / "generator"
-        if generator != CHECKPOINT and not (generator / "result.json").exists():
+        generator = FAITHFUL if options.size == SIZE else folder / "generator"
+        if generator != FAITHFUL and not (generator / "result.json").exists():
             everyone = prepared(folder / "everyone", trained, options.size, N_TRAIN)
-            params = GENERATORS / f"{options.generator}.toml"
-            synthkit("train", options.generator, everyone, "-o", generator, "--params", params, "--resume")
+            synthkit("train", options.generator, everyone, "-o", generator, "--preset", "cpu", "--resume")
         synthkit("generate", generator, "--seeds", f"0-{N_SYNTHETIC - 1}", "-o", synthetic, "--resume")
     copies = altered(folder / "copies", real, noise=False)
     noise = altered(folder / "noise", real, noise=True)

@@ -249,14 +249,15 @@ def test_the_policy_shown_is_a_policy(tmp_path: Path) -> None:
     assert load_policy(tmp_path / "policy.toml").min_null_subjects == 20
 
 
-def test_the_parameters_of_the_demo_generator_are_parameters() -> None:
+@pytest.mark.parametrize(("name", "plugin"), [("faithful", "stylegan2"), ("memorized", "edm")])
+def test_the_parameters_of_the_demo_generators_are_parameters(name: str, plugin: str) -> None:
     from synthkit.registry.parameters import make_params, parse_assignments
 
     declarations: dict[str, Declaration] = discover().declarations
-    if "stylegan2" not in declarations:
-        pytest.skip("the plugin stylegan2 is not installed")
-    given = parse_assignments((), ROOT / "benchmarks" / "demo_generator.toml")
-    assert make_params(declarations["stylegan2"], given).kimg > 0
+    if plugin not in declarations:
+        pytest.skip(f"the plugin {plugin} is not installed")
+    given = parse_assignments((), ROOT / "benchmarks" / f"demo_{name}.toml")
+    assert make_params(declarations[plugin], given).kimg > 0
 
 
 @pytest.mark.usefixtures("own_plugins")

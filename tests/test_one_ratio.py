@@ -241,12 +241,13 @@ def test_demo(expected: Any, case: str, tmp_path: Path, monkeypatch: pytest.Monk
         if function == "evaluate":
             create_run(folder, Job(verb="evaluate", plugins=("dice", "hausdorff")))
             finish_evaluation(folder, CASES[case](folder.name.removeprefix("evaluate-"), 0))
-        return Done(Run(folder), {"verdict": {"outcome": "pass", "reasons": ["No copies."]}})
+        return Done(Run(folder), {"verdict": {"outcome": "pass", "reasons": ["No copies."]}, "scores": []})
 
     out = io.StringIO()
     monkeypatch.setattr(demo, "_check_installed", lambda: None)
     monkeypatch.setattr(demo._Demo, "step", step)
-    monkeypatch.setattr(demo, "_is_another_phantom", lambda real: False)
+    monkeypatch.setattr(demo, "_trained_on_another", lambda checkpoint, real: False)
+    monkeypatch.setattr(demo, "write_story", lambda out, **told: None)
     monkeypatch.setattr(Console, "_out", lambda self: RichConsole(file=out, width=250))
     demo.run_demo(tmp_path / "demo", Console(quiet=True))
     summary = json.loads((tmp_path / "demo" / "demo.json").read_text())
@@ -256,7 +257,7 @@ def test_demo(expected: Any, case: str, tmp_path: Path, monkeypatch: pytest.Monk
     # One training an arm has no interval, and the demo says so.
     assert re.search(r"ET\s+1.000\s+0.833\s+0.833\s+32\s+2 of 2", out.getvalue())
     assert "An arm has one training" in " ".join(summary["warnings"])
-    assert summary["verdict"] == "pass" and "No copies." in out.getvalue()
+    assert summary["audits"]["faithful"]["verdict"] == "pass" and "No copies." in out.getvalue()
 
 
 def test_study(expected: Any, case: str, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The whole job on a phantom: what a user's commands do, one after another, each shown as it would be typed.
 
-Only the generator is not trained here: a useful one takes more than an hour on two CPU cores. A small one, trained on
-exactly these phantom subjects, travels with synthkit (``docs/demo.md`` has the command that made it).
+Only the generators are not trained here: a useful one takes more than an hour on two CPU cores. Two small ones travel
+with synthkit (``docs/demo.md`` has the commands that made them): one that was trained as it should be, and one that was
+trained on three people until it copies them, so that the audit is seen to pass and to fail.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,14 +21,29 @@ from synthkit import api
 from synthkit.cli.console import Console
 from synthkit.errors import InterruptedRunError, SynthkitError, UsageError
 from synthkit.files import Replacement
+from synthkit.judging.audit_scores import AuditScores
+from synthkit.report.story import Exhibit, compared_dice, write_story
 from synthkit.running.backends import VARIABLE
 from synthkit.running.commands import command_of
 
-#: The shipped checkpoint of stylegan2, 64 x 64.
-CHECKPOINT = Path(__file__).parent / "_demo" / "stylegan2"
-N_SUBJECTS, N_HOLDOUT, SIZE, N_SYNTHETIC = 30, 6, 64, 600
+#: The shipped checkpoints, of whichever generator plugin: trained on all training people, and on a few of them.
+FAITHFUL = Path(__file__).parent / "_demo" / "faithful"
+MEMORIZED = Path(__file__).parent / "_demo" / "memorized"
+#: Phantom subjects, and those that are held out; on how many of the others the second generator was trained.
+N_SUBJECTS, N_HOLDOUT, N_MEMORIZED = 30, 6, 3
+#: Side of a slice in pixels.
+SIZE = 64
+#: Samples of either generator.
+N_SAMPLES = {"faithful": 600, "memorized": 60}
+#: What either U-Net is trained with.
 _UNET = {"samples": 6000, "filters": 8, "depth": 4, "batch_size": 4, "learning_rate": 0.02}
 _SUMMARY = "demo.json"
+#: How they were trained, in a sentence that says nothing of what the audit finds.
+_TRAINED = {
+    "faithful": "In the usual way, on everybody there is to learn from.",
+    "memorized": "The wrong way, on purpose: on so few people, for so long, that it should know them by heart. "
+    "Does the audit notice?",
+}
 
 
 def run_demo(out: Path, console: Console, *, overwrite: bool = False) -> dict[str, Any]:
@@ -36,7 +52,8 @@ def run_demo(out: Path, console: Console, *, overwrite: bool = False) -> dict[st
     Returns
     -------
     JSON-ready: ``dice`` (a row a region: both arms, their ratio, its interval, what was missed and false), ``warnings``
-    about these, ``verdict`` and ``reasons`` of the audit, ``report``, ``seconds``, ``phantom``.
+    about these, ``audits`` (of "faithful" and "memorized": ``verdict``, ``reasons``, ``n_copies``, ``n_samples``),
+    ``report`` and ``details`` (pages), ``seconds``, ``phantom``. A verdict "fail" is a result, not an error.
     """
     _check_installed()
     replaced = _begin(out, overwrite=overwrite)
@@ -56,43 +73,53 @@ def _whole_job(out: Path, console: Console) -> dict[str, Any]:
     )
     start = time.monotonic()
     demo = _Demo(out, console)
-    subjects, real, synthetic = (demo.path(name) for name in ("subjects", "data/real", "data/synthetic"))
+    subjects, real, synthetic = (demo.path(name) for name in ("subjects", "data/real", "data/faithful"))
     with _local_backend():
         demo.step("phantom", out=subjects, number=N_SUBJECTS, seed=0)
         demo.step("prepare", subjects=subjects, out=real, size=SIZE, holdout=str(N_HOLDOUT))
-        demo.step("generate", model=str(CHECKPOINT), seeds=f"0-{N_SYNTHETIC - 1}", out=synthetic)
-        scored = [demo.score_segmenter(arm, data) for arm, data in (("real", real), ("synthetic", synthetic))]
-        audit = demo.step(
-            "audit_memorization",
-            real=real,
-            synthetic=synthetic,
-            accept_other_training_set=_is_another_phantom(real),
-            out=demo.path("runs/audit"),
-        )
-    report = demo.path("report.html")
-    demo.step("report", runs=[str(out)], out=report, title="synthkit demo: a phantom")
-    verdict, reasons = (audit.result["verdict"][key] for key in ("outcome", "reasons"))
-    dice, warnings = compared_dice(*scored)
+        demo.draw("faithful", FAITHFUL)
+        arms = {"real": real, "synthetic": synthetic}
+        scored = {arm: demo.score_segmenter(arm, data) for arm, data in arms.items()}
+        audits = {"faithful": demo.audit("faithful", FAITHFUL)}
+        demo.draw("memorized", MEMORIZED)
+        audits["memorized"] = demo.audit("memorized", MEMORIZED)
+    report, details = demo.path("report.html"), demo.path("details.html")
+    demo.step("report", runs=[str(out)], out=details, title="synthkit demo: a phantom")
+    write_story(
+        Path(report),
+        real=Path(real),
+        subjects=Path(subjects),
+        predictions={arm: Path(demo.path(f"runs/segment-{arm}")) for arm in arms},
+        scores=scored,
+        exhibits=[
+            Exhibit(name, _TRAINED[name], Path(demo.path(f"data/{name}")), Path(demo.path(f"runs/audit-{name}")))
+            for name in audits
+        ],
+        details=Path(details),
+    )
+    dice, warnings = compared_dice(scored["real"], scored["synthetic"])
     summary = {
         "phantom": True,
         "seconds": round(time.monotonic() - start, 1),
         "dice": dice,
         "warnings": warnings,
-        "verdict": verdict,
-        "reasons": reasons,
+        "audits": audits,
         "report": report,
+        "details": details,
     }
     (out / _SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return summary
 
 
-def compared_dice(real: Path, synthetic: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of Dice, a region each, of two runs of ``evaluate`` on the same subjects; and what to beware of."""
-    from synthkit.judging.arms import compared_arms, interval_warnings
-    from synthkit.judging.overlap_tables import read_overlap
-
-    found = [item for item in compared_arms([read_overlap(real)], [read_overlap(synthetic)]) if item.score == "Dice"]
-    return [item.to_dict() for item in found], interval_warnings(item.comparison for item in found)
+def _audited(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``demo.json`` has of the result of an audit; a number that it does not have is None."""
+    scores, verdict = AuditScores(result["scores"]), result["verdict"]
+    return {
+        "verdict": verdict["outcome"],
+        "reasons": verdict["reasons"],
+        "n_copies": scores.count("n_copies"),
+        "n_samples": scores.count("n_synthetic"),
+    }
 
 
 def _check_installed() -> None:
@@ -137,7 +164,11 @@ def _show(summary: dict[str, Any], console: Console) -> None:
     )
     for text in summary["warnings"]:
         console.print(text)
-    console.print(f"Memorization audit: {summary['verdict']}. {' '.join(summary['reasons'])}")
+    for name, audit in summary["audits"].items():
+        copies = "copies could not be counted" if audit["n_copies"] is None else f"copies: {audit['n_copies']:,}"
+        of = "" if audit["n_samples"] is None else f" of {audit['n_samples']:,} samples"
+        why = " ".join(audit["reasons"][:1])
+        console.print(f"Memorization audit, {name} generator: {audit['verdict']}, {copies}{of}. {why}")
     console.print(f"The demo took {summary['seconds'] / 60:.1f} minutes. Open {summary['report']}")
     console.ending("synthkit prepare SUBJECTS -o data/real --holdout 0.2   (your own subjects, BraTS-style NIfTI)")
 
@@ -156,16 +187,17 @@ def _local_backend() -> Iterator[None]:
             os.environ[VARIABLE] = before
 
 
-def _is_another_phantom(real: str) -> bool:
-    """False where the phantom came out, to the byte, as on the machine that trained the shipped generator.
+def _trained_on_another(checkpoint: Path, real: str) -> bool:
+    """Whether the checkpoint was trained on another dataset than ``real``, by its digest.
 
-    Another processor or numpy may round a few voxels differently; the anatomy is the same, the digest is not.
+    So it is with a generator that was trained on a part of these people. And so it may be with the other one: another
+    processor or numpy may round a few voxels of the phantom differently; the anatomy is the same, the digest is not.
     """
     from synthkit.data.dataset import Dataset
     from synthkit.running.checkpoints import read_checkpoint_metadata
 
-    digests = [item["digest"] for item in read_checkpoint_metadata(CHECKPOINT)["training_datasets"]]
-    return Dataset(real).digest not in digests
+    digests = [item["digest"] for item in read_checkpoint_metadata(checkpoint)["training_datasets"]]
+    return digests != [Dataset(real).digest]
 
 
 class _Demo:
@@ -195,6 +227,23 @@ class _Demo:
             )
             stopped.exit_code = error.exit_code
             raise stopped from error
+
+    def draw(self, name: str, checkpoint: Path) -> None:
+        """Samples of a shipped generator."""
+        seeds = f"0-{N_SAMPLES[name] - 1}"
+        self.step("generate", model=str(checkpoint), seeds=seeds, out=self.path(f"data/{name}"))
+
+    def audit(self, name: str, checkpoint: Path) -> dict[str, Any]:
+        """The audit of these samples against all training people, whichever of them the generator has seen."""
+        real = self.path("data/real")
+        done = self.step(
+            "audit_memorization",
+            real=real,
+            synthetic=self.path(f"data/{name}"),
+            accept_other_training_set=_trained_on_another(checkpoint, real),
+            out=self.path(f"runs/audit-{name}"),
+        )
+        return _audited(done.result)
 
     def score_segmenter(self, arm: str, data: str) -> Path:
         """Train on a dataset, segment the subjects that it has not learned from, score; the run of ``evaluate``."""

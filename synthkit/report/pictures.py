@@ -141,24 +141,30 @@ def representative(dataset: Dataset, rows: Sequence[int], count: int) -> tuple[l
 
 
 def sample_row(dataset: Dataset, row: int) -> dict[str, Any]:
-    """One sample for the grid: a picture of each contrast, and the labels to be drawn over one of them.
-
-    ``marks`` are letters for the edges of a picture, R and L, A and P, where the dataset records its orientation.
-    """
+    """One sample for the grid, as :func:`slice_row` has it."""
     images, labels = dataset.read([row])
-    sample = dataset.samples[row]
-    height, width = dataset.size
+    return slice_row(dataset, images[0], labels[0], describe(dataset.samples[row]))
+
+
+def slice_row(like: Dataset, image: UInt8Array, labels: UInt8Array, caption: str) -> dict[str, Any]:
+    """A picture of each contrast of a slice ``(contrast, y, x)``, and the labels ``(y, x)`` to be drawn over one of
+    them.
+
+    ``like`` is a dataset of the same contrasts, labels and orientation; the size may be another. ``marks`` are letters
+    for the edges of a picture, R and L, A and P, where that dataset records its orientation.
+    """
+    height, width = labels.shape
     return {
-        "caption": describe(sample),
-        "contrasts": [{"name": name, "uri": png(images[0, c])} for c, name in enumerate(dataset.contrasts)],
-        "base": dataset.scheme.base_contrast(dataset.contrasts),
-        "marks": edge_marks(Geometry.of(dataset.description.get("protocol")).axes),
+        "caption": caption,
+        "contrasts": [{"name": name, "uri": png(image[c])} for c, name in enumerate(like.contrasts)],
+        "base": like.scheme.base_contrast(like.contrasts),
+        "marks": edge_marks(Geometry.of(like.description.get("protocol")).axes),
         "height": height,
         "width": width,
         "paths": [
-            {"name": name, "colour": colour, "d": outline(labels[0] == dataset.labels[name])}
-            for name, colour in dataset.scheme.colours(dataset.labels).items()
-            if (labels[0] == dataset.labels[name]).any()
+            {"name": name, "colour": colour, "d": outline(labels == like.labels[name])}
+            for name, colour in like.scheme.colours(like.labels).items()
+            if (labels == like.labels[name]).any()
         ],
     }
 

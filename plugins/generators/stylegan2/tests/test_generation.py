@@ -58,7 +58,7 @@ def test_generation_leaves_the_callers_random_state_alone(checkpoint: Path) -> N
 
 
 def test_the_shipped_checkpoint_still_loads() -> None:
-    images, labels = stacked(model.generate(demo.CHECKPOINT, [0], Params()))
+    images, labels = stacked(model.generate(demo.FAITHFUL, [0], Params()))
     assert images.shape == (1, 4, 64, 64) and labels.any() and images.max() > 100
 
 
@@ -77,7 +77,7 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path, checkpoint: Path) -> No
 
 def test_a_shard_holds_its_seeds_and_how_it_was_drawn(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "synthkit", "generate", str(demo.CHECKPOINT), "--seeds", "0-6,20-22", "--shard", "4/5",
+        [sys.executable, "-m", "synthkit", "generate", str(demo.FAITHFUL), "--seeds", "0-6,20-22", "--shard", "4/5",
          "-o", str(tmp_path / "part"), "-p", "background_zero=false", "--backend", "local"],
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
