@@ -68,6 +68,25 @@ def test_squares_of_pixels_are_one_to_the_network_and_come_back_in_place() -> No
     torch.testing.assert_close(found, x / math.sqrt(2))
 
 
+def test_details_see_every_pixel_and_the_noise_level() -> None:
+    """A change of one pixel, of the level and of what the UNet makes of it changes what is added; at first nothing."""
+    architecture = Architecture(64, 2, width=4, res_blocks=1, group=4)
+    made = Denoiser(architecture, given=1, patch=2, features=3)
+    x, given = torch.randn(1, 2, 64, 64), torch.zeros(1, 1, 64, 64)
+    assert not made.network(x, torch.ones(1), given, None).any()
+    assert made.detail is not None
+    for parameter in made.detail.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    plain = made.network(x, torch.ones(1), given, None)
+    moved = x.clone()
+    moved[0, 1, 20, 30] += 5
+    changed = (made.network(moved, torch.ones(1), given, None) - plain).abs().amax(dim=1)[0]
+    assert changed[20, 30] > 0.1 and changed[20, 30] > 20 * changed[:10].max()
+    assert not torch.allclose(made.network(x, torch.full((1,), 3.0), given, None), plain, atol=1e-3)
+    torch.nn.init.normal_(made.unet.out[2].weight, std=0.3)
+    assert not torch.allclose(made.network(x, torch.ones(1), given, None), plain, atol=1e-3)
+
+
 def test_noise_of_training_grows_with_the_slice() -> None:
     """Twice the side needs twice the noise to hide the same shape."""
     assert process.noise_mean(32) == pytest.approx(-0.6)

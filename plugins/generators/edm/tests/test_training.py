@@ -94,9 +94,9 @@ def test_checkpoints_of_before_patches_are_drawn_from_as_they_were(trained: tupl
     """Those that name neither patch nor pace have the paper's noise level, ln(sigma) / 4, and single pixels."""
     architecture = json.loads((trained[0] / "config.json").read_text())["architecture"]
     assert architecture["pace"] == model.process.PACE
-    older = {key: value for key, value in architecture.items() if key not in ("patch", "pace")}
+    older = {key: value for key, value in architecture.items() if key not in ("patch", "pace", "features")}
     for denoiser, *_ in model.Model(model.Shape(**older)).denoisers:
-        assert (denoiser.patch, denoiser.pace) == (1, 0.25)
+        assert (denoiser.patch, denoiser.pace, denoiser.detail) == (1, 0.25, None)
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

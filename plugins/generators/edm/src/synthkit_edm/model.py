@@ -173,6 +173,7 @@ def train(
         asked=conditions.numbers(len(encoding.label_values) - 1),
         patch=params.patch,
         pace=process.PACE,
+        features=process.FEATURES if params.patch > 1 else 0,
     )
     check_patch(size, params.patch)
     shape.unet(1, params.width).check_heads()

@@ -25,7 +25,7 @@ class Shape:
 
     ``size`` is in pixels, ``contrasts`` and ``labels`` count channels, ``told`` numbers of augmentation, ``asked``
     those of conditions; squares of ``patch`` pixels a side are one to a network, which is
-    told ``pace`` times the logarithm of the noise level.
+    told ``pace`` times the logarithm of the noise level and gives ``features`` of each pixel to that of details.
     """
 
     size: int
@@ -40,6 +40,7 @@ class Shape:
     # As trained before there were others: checkpoints of then do not name them.
     patch: int = 1
     pace: float = 0.25
+    features: int = 0
 
     def unet(self, channels: int, width: int) -> Architecture:
         """Of a network that draws so many channels."""
@@ -105,13 +106,17 @@ class Model(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        told, rest = shape.told + shape.asked, {"patch": shape.patch, "pace": shape.pace}
+        told = shape.told + shape.asked
         if shape.labels_first:
-            self.labels = Denoiser(shape.unet(shape.labels, shape.label_width), told=told, **rest)
-            self.contrasts = Denoiser(shape.unet(shape.contrasts, shape.width), shape.labels, shape.told, **rest)
+            self.labels = self._denoiser(shape.labels, shape.label_width, 0, told)
+            self.contrasts = self._denoiser(shape.contrasts, shape.width, shape.labels, shape.told)
         else:
-            self.joint = Denoiser(shape.unet(shape.contrasts + shape.labels, shape.width), told=told, **rest)
+            self.joint = self._denoiser(shape.contrasts + shape.labels, shape.width, 0, told)
         self.register_buffer("largest_area", torch.zeros(()))
+
+    def _denoiser(self, channels: int, width: int, given: int, told: int) -> Denoiser:
+        shape = self.shape
+        return Denoiser(shape.unet(channels, width), given, told, shape.patch, shape.pace, shape.features)
 
     @property
     def denoisers(self) -> list[tuple[Denoiser, slice, slice | None]]:

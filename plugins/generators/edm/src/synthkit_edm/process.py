@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from synthkit_generative.unet import Architecture, UNet
+from synthkit_generative.unet import Architecture, Norm, UNet, zeroed
 from torch import Tensor, nn
 
 #: D(x; sigma): noised images ``(n, channels, y, x)`` and one noise level -> images without noise.
@@ -25,6 +25,36 @@ Denoise = Callable[[Tensor, float], Tensor]
 #: levels; short trainings lose time over that.
 PACE = 12.5
 
+FEATURES = 12  # of each pixel that the UNet gives to the network of details
+MAPS = 24  # of that network
+
+
+class Detail(nn.Module):
+    """What a network of squares of pixels leaves of noise in single ones: three convolutions of pixels, told of it.
+
+    Noise in every pixel is more than the UNet can carry through its narrow layers; without this, samples of short
+    trainings stay grainy.
+    """
+
+    def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, MAPS, 3, padding=1)
+        self.norm = Norm(MAPS, 4)
+        self.scale_and_shift = nn.Linear(embedding, 2 * MAPS)
+        self.rest = nn.Sequential(
+            nn.SiLU(),
+            nn.Conv2d(MAPS, MAPS, 3, padding=1),
+            nn.SiLU(),
+            zeroed(nn.Conv2d(MAPS, outputs, 3, padding=1)),
+        )
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """What is added to the UNet's images, ``(n, outputs, y, x)``; float32."""
+        h = self.norm(self.first(x))
+        scale, shift = self.scale_and_shift(F.silu(embedding))[:, :, None, None].to(h.dtype).chunk(2, dim=1)
+        added: Tensor = self.rest(h * (1 + scale) + shift).float()
+        return added
+
 
 class Denoiser(nn.Module):
     """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), with the UNet F ([1] equation 7 and table 1, last column).
@@ -32,19 +62,29 @@ class Denoiser(nn.Module):
     ``mean`` is ``(channels, y, x)`` and ``sigma_data`` ``(channels, 1, 1)``, of the training images in [-1, 1].
     ``architecture`` has the size and the channels of images; ``given`` channels (labels) are seen and not drawn,
     ``told`` numbers say how an image was augmented. The UNet takes squares of ``patch`` x ``patch`` pixels as one pixel
-    of so many times the channels, and is the quicker for it (Hoogeboom et al. 2023, arXiv 2301.11093, section 3.3).
+    of so many times the channels, and is the quicker for it (Hoogeboom et al. 2023, arXiv 2301.11093, section 3.3);
+    ``features`` of each pixel go to :class:`Detail`, if there are any.
     """
 
     mean: Tensor
     sigma_data: Tensor
 
     def __init__(
-        self, architecture: Architecture, given: int = 0, told: int = 0, patch: int = 1, pace: float = PACE
+        self,
+        architecture: Architecture,
+        given: int = 0,
+        told: int = 0,
+        patch: int = 1,
+        pace: float = PACE,
+        features: int = 0,
     ) -> None:
         super().__init__()
-        size, channels = architecture.size // patch, architecture.channels * patch**2
+        size, drawn = architecture.size // patch, architecture.channels
+        inner = dataclasses.replace(architecture, size=size, channels=drawn * patch**2)
         self.patch, self.pace = patch, pace
-        self.unet = UNet(dataclasses.replace(architecture, size=size, channels=channels), given * patch**2, told)
+        self.unet = UNet(inner, given * patch**2, told, features * patch**2)
+        seen = 2 * drawn + given + features
+        self.detail = Detail(seen, drawn, 4 * architecture.width) if features else None
         self.shape = (architecture.channels, architecture.size, architecture.size)
         self.register_buffer("mean", torch.zeros(self.shape))
         self.register_buffer("sigma_data", torch.ones(architecture.channels, 1, 1))
@@ -52,10 +92,16 @@ class Denoiser(nn.Module):
     def network(self, x: Tensor, sigma: Tensor, given: Tensor | None, told: Tensor | None) -> Tensor:
         """F(c_in x; c_noise) with c_in = 1 / sqrt(sigma^2 + sigma_data^2) and c_noise = pace ln(sigma); float32."""
         scaled = x / (sigma[:, None, None, None].square() + self.sigma_data.square()).sqrt()
-        seen = F.pixel_unshuffle(scaled if given is None else torch.cat([scaled, given], dim=1), self.patch)
+        seen = scaled if given is None else torch.cat([scaled, given], dim=1)
+        t = self.pace * sigma.log()
         # Channels last: a sixth faster in bfloat16 on a CPU, and what a GPU's units for matrices want.
-        found: Tensor = self.unet(seen.contiguous(memory_format=torch.channels_last), self.pace * sigma.log(), told)
-        return F.pixel_shuffle(found, self.patch)
+        squares = F.pixel_unshuffle(seen, self.patch).contiguous(memory_format=torch.channels_last)
+        found: Tensor = F.pixel_shuffle(self.unet(squares, t, told), self.patch)
+        if self.detail is None:
+            return found
+        pixels = torch.cat([seen, found], dim=1).contiguous(memory_format=torch.channels_last)
+        drawn: Tensor = found[:, : self.shape[0]] + self.detail(pixels, self.unet.embedding(t, told))
+        return drawn
 
     def scales(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """c_skip and c_out of noise levels ``(n,)``: ``(n, channels, 1, 1)`` each."""

@@ -187,10 +187,11 @@ def apply(layers: Iterable[nn.Module], x: Tensor, embedding: Tensor) -> Tensor:
 class UNet(nn.Module):
     """Estimates the noise in images; with ``learn_sigma`` the variance of the step back as well.
 
-    ``given`` channels beside those of the image are seen and not drawn; ``told`` numbers are added to the time.
+    ``given`` channels beside those of the image are seen and not drawn, ``more`` are drawn and not seen; ``told``
+    numbers are added to the time.
     """
 
-    def __init__(self, architecture: Architecture, given: int = 0, told: int = 0) -> None:
+    def __init__(self, architecture: Architecture, given: int = 0, told: int = 0, more: int = 0) -> None:
         super().__init__()
         self.architecture = architecture
         width, embedding, group = architecture.width, 4 * architecture.width, architecture.group
@@ -228,8 +229,15 @@ class UNet(nn.Module):
                     layers.append(Upsample(maps))
                 up.append(nn.ModuleList(layers))
         self.output_blocks = nn.ModuleList(up)
-        outputs = architecture.channels * (2 if architecture.learn_sigma else 1)
+        outputs = architecture.channels * (2 if architecture.learn_sigma else 1) + more
         self.out = nn.Sequential(Norm(maps, group), nn.SiLU(), zeroed(nn.Conv2d(maps, outputs, 3, padding=1)))
+
+    def embedding(self, t: Tensor, told: Tensor | None = None) -> Tensor:
+        """What the layers are told of steps ``t (n,)`` and of ``told (n, numbers)``: ``(n, 4 width)``."""
+        embedding: Tensor = self.time_embed(time_embedding(t, self.architecture.width))
+        if self.told_embed is not None and told is not None:
+            embedding = embedding + self.told_embed(told)
+        return embedding
 
     def forward(self, x: Tensor, t: Tensor, told: Tensor | None = None) -> Tensor:
         """Noise ``(n, channels, size, size)`` in images of that shape at steps ``t (n,)``; float32.
@@ -237,9 +245,7 @@ class UNet(nn.Module):
         What is given comes after the channels of ``x``; what is told is ``(n, numbers)``. With ``learn_sigma`` twice
         the channels, the second half placing the variance between its bounds ([1] eq. 15).
         """
-        embedding = self.time_embed(time_embedding(t, self.architecture.width))
-        if self.told_embed is not None and told is not None:
-            embedding = embedding + self.told_embed(told)
+        embedding = self.embedding(t, told)
         kept = []
         for block in self.input_blocks:
             x = apply(cast("nn.ModuleList", block), x, embedding)
