@@ -33,8 +33,8 @@ class MethodParams(FirstParams):
     heads: int = synthkit.param(4, "heads of attention", minimum=1)
     patch: int = synthkit.param(
         1,
-        "side of the squares of pixels that are one pixel to the network, behind which a small one adds details; 2 is for "
-        "64 pixels or more and short trainings: steps are quicker and heads take shape sooner",
+        "side of the squares of pixels that are one pixel to the network, behind which a small one adds details; 2 is "
+        "for 64 pixels or more and short trainings: steps are quicker and heads take shape sooner",
         minimum=1,
     )
     noise_mean: float | None = synthkit.param(
