@@ -91,7 +91,7 @@ def test_every_step_is_a_call_and_shown_as_a_command(
             )
         ),
         "synthkit audit-memorization demo/data/real demo/data/faithful -o demo/runs/audit-faithful",
-        f"synthkit generate {demo.MEMORIZED} --seeds 0-59 -o demo/data/memorized",
+        f"synthkit generate {demo.MEMORIZED} --seeds 0-59 -p sigma_min=0.6 -o demo/data/memorized",
         "synthkit audit-memorization demo/data/real demo/data/memorized --accept-other-training-set "
         "-o demo/runs/audit-memorized",
         "synthkit report demo -o demo/details.html --title 'synthkit demo: a phantom'",
