@@ -35,8 +35,8 @@ N_SUBJECTS, N_HOLDOUT, N_MEMORIZED = 30, 6, 3
 SIZE = 64
 #: Samples of either generator.
 N_SAMPLES = {"faithful": 600, "memorized": 60}
-#: How samples are drawn where the defaults are not the best: the second training was short, and the noise that it leaves
-#: in pixels is less where the last step begins with more of it.
+#: How samples are drawn where the defaults are not the best. The second training was short: what it leaves of noise in
+#: single pixels would hide what it copies, and is less where the last step begins with more noise.
 _DRAWN: dict[str, dict[str, float]] = {"faithful": {}, "memorized": {"sigma_min": 0.6}}
 #: What either U-Net is trained with.
 _UNET = {"samples": 6000, "filters": 8, "depth": 4, "batch_size": 4, "learning_rate": 0.02}
