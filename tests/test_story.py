@@ -114,7 +114,7 @@ def test_both_questions_are_answered_by_the_runs(told: dict[str, Any]) -> None:
     assert summary["outcomes"] == {FAITHFUL: "pass", MEMORIZED: "fail"} and summary["phantom"]
     assert "Nobody on this page is a patient." in texts[""] and "Phantom data." in texts[""]
     assert "✓ Pass" in texts[FAITHFUL] and "None of 4 samples is a copy of a training phantom" in texts[FAITHFUL]
-    assert "The nearest it came" in texts[FAITHFUL] and "Whom the copies show" not in texts[FAITHFUL]
+    assert "The nearest of whole images" in texts[FAITHFUL] and "Whom the copies show" not in texts[FAITHFUL]
     assert "✕ Fail" in texts[MEMORIZED] and "3 images are copies." in texts[MEMORIZED]
     assert "What it copied" in texts[MEMORIZED] and "beside Phantom_0001, slice 0, margin 0.37" in texts[MEMORIZED]
     assert "copies of this person Phantom_0001 3" in texts[MEMORIZED]
@@ -163,7 +163,7 @@ def test_copies_of_the_faithful_and_none_of_the_other(told: dict[str, Any]) -> N
     change(memorized, scores={"n_copies": 0}, copy=False, outcome="pass")
     _, _, texts = page(told)
     assert "2 of 4 samples are copies" in texts[FAITHFUL] and "What it copied" in texts[FAITHFUL]
-    assert "The nearest it came" in texts[MEMORIZED] and "None of 4 samples" in texts[MEMORIZED]
+    assert "The nearest of whole images" in texts[MEMORIZED] and "None of 4 samples" in texts[MEMORIZED]
 
 
 def test_copies_of_held_out_people_alone(told: dict[str, Any]) -> None:
