@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthkit import GeneratorDeclaration, param
@@ -166,6 +166,10 @@ params_strategy: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 def test_json_round_trip_is_exact(values: dict[str, Any]) -> None:
     params = make_params(PLUGIN, values)
     assert make_params(PLUGIN, json.loads(json.dumps(params_to_dict(params)))) == params
+
+
+def test_properties_have_no_deadline() -> None:
+    assert settings().deadline is None
 
 
 @given(params_strategy)
