@@ -22,7 +22,7 @@ Denoise = Callable[[Tensor, float], Tensor]
 
 
 #: c_noise = PACE ln(sigma). The paper has 1/4, with which the sines that the UNet is told hardly differ between noise
-#: levels; short trainings lose time over that.
+#: levels. In trainings of minutes neither was seen to be the better (benchmarks/results/edm.txt).
 PACE = 12.5
 
 FEATURES = 12  # of each pixel that the UNet gives to the network of details
