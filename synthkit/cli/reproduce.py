@@ -165,7 +165,7 @@ def _verify_folder(
     dry_run: bool,
     console: Console,
 ) -> None:
-    from synthkit.reproduce import draw_runs, find_inputs, verify_runs
+    from synthkit.reproduce import draw_runs, verify_runs
     from synthkit.running.listening import counted
     from synthkit.running.run import JOB
 
@@ -188,9 +188,8 @@ def _verify_folder(
         "unfinished": list(drawn.unfinished),
     }
     if dry_run:
-        if (folder / JOB).is_file():  # one run: refused as when it is repeated
-            find_inputs(drawn.runs[0].run, drawn.runs[0].job, how.inputs)
-        planned = [_plan(found, how) for found in drawn.runs]
+        one = (folder / JOB).is_file()  # refused as when it is repeated
+        planned = [_plan(found, how, refuse=one) for found in drawn.runs]
         console.document({**document, "runs": planned})
         console.table(f"Runs of {folder} to repeat", tuple(planned[0]), [tuple(row.values()) for row in planned])
         return
@@ -209,7 +208,7 @@ def _verify_folder(
     )
 
 
-def _plan(found: Found, how: How) -> dict[str, Any]:
+def _plan(found: Found, how: How, *, refuse: bool) -> dict[str, Any]:
     result = found.result or {}
     image = how.image_of(result)
     return {
@@ -219,18 +218,23 @@ def _plan(found: Found, how: How) -> dict[str, Any]:
         "backend": how.backend_of(result) or "",
         "image": str(image["image_id"]) if image else "",
         "seconds": result.get("seconds"),
-        "inputs": _inputs_now(found, how),
+        "inputs": _inputs_now(found, how, refuse=refuse),
     }
 
 
-def _inputs_now(found: Found, how: How) -> str:
-    """Whether the inputs of a run are there and, where their digest is known, as they were; else what is wrong."""
+def _inputs_now(found: Found, how: How, *, refuse: bool) -> str:
+    """Whether the inputs of a run are there and, where their digest is known, as they were.
+
+    Else what is wrong, or that error if it is to ``refuse``.
+    """
     from synthkit.errors import SynthkitError
     from synthkit.reproduce import find_inputs
 
     try:
         find_inputs(found.run, found.job, how.inputs)
     except SynthkitError as error:
+        if refuse:
+            raise
         return error.what
     return "found"
 
