@@ -99,6 +99,19 @@ def test_checkpoints_of_before_patches_are_drawn_from_as_they_were(trained: tupl
         assert (denoiser.patch, denoiser.pace, denoiser.detail) == (1, 0.25, None)
 
 
+def test_a_training_goes_on_from_a_checkpoint_of_before_patches(tmp_path: Path) -> None:
+    """It stays the network that it was, told of noise as it learned it."""
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    for folder in (older, newer):
+        folder.mkdir()
+    with mock.patch.object(model.process, "PACE", 0.25):
+        model.train(testing.make_discs(12), older, SMALL)
+    assert not {"patch", "pace", "features"} & {*json.loads((older / "config.json").read_text())["architecture"]}
+    model.train(testing.make_discs(12), newer, SMALL, initial=older)
+    architecture = [json.loads((folder / "config.json").read_text())["architecture"] for folder in (older, newer)]
+    assert architecture[0] == architecture[1]
+
+
 def test_the_learning_rate_rises_and_falls() -> None:
     made = training(dataclasses.replace(SMALL, kimg=0.04, learning_rate=1.0))
     assert made.steps == 10

@@ -10,7 +10,6 @@ An image here is ``float (n, contrast + channel, y, x)`` in [-1, 1]: the contras
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -172,8 +171,11 @@ def train(
         told=augmentation.TOLD if params.augment else 0,
         asked=conditions.numbers(len(encoding.label_values) - 1),
         patch=params.patch,
-        pace=process.PACE,
-        features=process.FEATURES if params.patch > 1 else 0,
+        # As in the checkpoint that it begins with, which may be of before there were others.
+        pace=process.PACE if begun is None else begun.architecture.get("pace", Shape.pace),
+        features=(process.FEATURES if params.patch > 1 else 0)
+        if begun is None
+        else begun.architecture.get("features", Shape.features),
     )
     check_patch(size, params.patch)
     shape.unet(1, params.width).check_heads()
@@ -185,7 +187,7 @@ def train(
         )
     method = Method(
         name="EDM",
-        architecture=dataclasses.asdict(shape),
+        architecture=shape.to_config(),
         memory="Raise accumulate, or lower batch_size (and width if that is not enough), and run it again.",
         divergence="Train again with a lower learning_rate or precision=float32.",
         offsets=True,

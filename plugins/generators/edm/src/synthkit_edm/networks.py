@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +43,14 @@ class Shape:
     patch: int = 1
     pace: float = 0.25
     features: int = 0
+
+    def to_config(self) -> dict[str, Any]:
+        """As in ``config.json``: what older checkpoints do not name is left out where it is as in them."""
+        added = {field.name for field in dataclasses.fields(self) if field.default is not dataclasses.MISSING}
+        values = dataclasses.asdict(self)
+        return {
+            name: value for name, value in values.items() if name not in added or value != getattr(type(self), name)
+        }
 
     def unet(self, channels: int, width: int) -> Architecture:
         """Of a network that draws so many channels."""
